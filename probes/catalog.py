@@ -1,0 +1,124 @@
+"""The probes and their checks, as one literal table. Importable without torch.
+
+A check's promise is what `explain` prints and the README lists; its id is stable and never reused.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Profile = Literal["instant", "quick", "standard", "deep"]
+
+#: Cheapest first; a profile runs its own probes and those of all before it.
+PROFILES: Final[tuple[Profile, ...]] = ("instant", "quick", "standard", "deep")
+
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """One probe: what it costs, what it needs, and the checks it makes."""
+
+    name: str
+    profile: Profile
+    needs: Literal["host", "device"]
+    timeout_s: float
+    interval_s: float
+    #: Most memory taken on a GPU beyond its context, in bytes.
+    memory_bytes: int
+    #: Check name (without the probe's prefix) -> its promise in one line.
+    checks: dict[str, str]
+    #: Modules the worker imports before it forks this probe (first uses that are slow to import).
+    preload: tuple[str, ...] = ()
+
+    @property
+    def check_ids(self) -> tuple[str, ...]:
+        """The full ids, `probe.check`."""
+        return tuple(f"{self.name}.{check}" for check in self.checks)
+
+
+TORCH_VERSION = ProbeSpec(
+    name="torch_version",
+    profile="quick",
+    needs="host",
+    timeout_s=60,
+    interval_s=300,
+    memory_bytes=0,
+    checks={
+        "imports": "torch and NumPy import",
+    },
+)
+
+CUDA_AVAILABLE = ProbeSpec(
+    name="cuda_available",
+    profile="quick",
+    needs="device",
+    timeout_s=60,
+    interval_s=300,
+    memory_bytes=16 * MIB,
+    checks={},
+)
+
+NUMPY_SHARING = ProbeSpec(
+    name="numpy_sharing",
+    profile="quick",
+    needs="host",
+    timeout_s=30,
+    interval_s=300,
+    memory_bytes=0,
+    checks={},
+)
+
+DEVICE_TRANSFER = ProbeSpec(
+    name="device_transfer",
+    profile="quick",
+    needs="device",
+    timeout_s=60,
+    interval_s=300,
+    memory_bytes=256 * MIB,
+    checks={},
+)
+
+AUTOGRAD = ProbeSpec(
+    name="autograd",
+    profile="quick",
+    needs="device",
+    timeout_s=60,
+    interval_s=300,
+    memory_bytes=128 * MIB,
+    preload=("torch.fx.experimental.symbolic_shapes",),
+    checks={},
+)
+
+TRAIN_EVAL = ProbeSpec(
+    name="train_eval",
+    profile="quick",
+    needs="device",
+    timeout_s=60,
+    interval_s=300,
+    memory_bytes=128 * MIB,
+    checks={},
+)
+
+TENSOR_OPS = ProbeSpec(
+    name="tensor_ops",
+    profile="quick",
+    needs="device",
+    timeout_s=60,
+    interval_s=300,
+    memory_bytes=256 * MIB,
+    checks={},
+)
+
+#: In the order in which one device runs them.
+CATALOG: Final[tuple[ProbeSpec, ...]] = (
+    TORCH_VERSION,
+    CUDA_AVAILABLE,
+    NUMPY_SHARING,
+    DEVICE_TRANSFER,
+    TENSOR_OPS,
+    TRAIN_EVAL,
+    AUTOGRAD,
+)
+
+#: The same, by name.
+BY_NAME: Final[dict[str, ProbeSpec]] = {spec.name: spec for spec in CATALOG}

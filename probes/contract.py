@@ -1,0 +1,242 @@
+"""What a probe hands back: observations, findings, results. Pydantic only; no torch, no NumPy."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, field_validator
+
+Status = Literal["pass", "warn", "fail", "error", "skip"]
+Reason = Literal[
+    "ok",
+    "check_failed",
+    "torch_raised",
+    "timeout",
+    "crashed",
+    "import_failed",
+    "gpu_busy",
+    "no_device",
+    "lost_access",
+    "not_applicable",
+    "disabled",
+    "dependency",
+    "internal_error",
+]
+Action = Literal[
+    "none",
+    "fix_image",
+    "fix_config",
+    "recreate_container",
+    "reset_gpu",
+    "reboot_node",
+    "drain",
+    "investigate",
+]
+
+#: Worst first. The only ranking of statuses in the project.
+RANKING: Final[tuple[Status, ...]] = ("fail", "error", "warn", "pass", "skip")
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The worst of some statuses; `skip` when there are none, since absence is never health."""
+    return min(statuses, key=RANKING.index, default="skip")
+
+
+class Frozen(BaseModel):
+    """Immutable, closed, and NaN and Inf survive a JSON round trip."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Observation(Frozen):
+    """What was seen on the machine, raw, no opinion. Each probe derives its own."""
+
+
+def _spelled_out(value: JsonValue) -> JsonValue:
+    """Free-form values lose NaN in JSON, so it is spelled out as text before it gets there."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, list):
+        return [_spelled_out(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _spelled_out(item) for key, item in value.items()}
+    return value
+
+
+class Finding(Frozen):
+    """One check applied to an observation. `id` is `probe.check`, listed in `probes.catalog`."""
+
+    id: str
+    status: Status
+    message: str = ""
+    observed: JsonValue = None
+    expected: JsonValue = None
+    hint: str = ""
+    action: Action = "none"
+
+    @field_validator("observed", "expected")
+    @classmethod
+    def _keep_nan(cls, value: JsonValue) -> JsonValue:
+        return _spelled_out(value)
+
+
+class Measurement(Frozen):
+    """A measured value in a base unit (seconds, bytes, bytes_per_second)."""
+
+    name: str
+    value: float
+    unit: str
+    threshold: float | None = None
+
+
+class Failure(Frozen):
+    """An exception that ended a probe: its type, its text and the end of its traceback."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Result(Frozen):
+    """One probe on one device, once. `duration_s` is from a monotonic clock."""
+
+    probe: str
+    device: str
+    gpu_uuid: str | None = None
+    status: Status
+    reason: Reason
+    summary: str
+    started_at: AwareDatetime
+    duration_s: float
+    findings: tuple[Finding, ...] = ()
+    observation: dict[str, JsonValue] | None = None
+    measurements: tuple[Measurement, ...] = ()
+    error: Failure | None = None
+    log_tail: str = ""
+
+
+class Comparison(Frozen):
+    """One operation's output held against its reference, element by element.
+
+    `mismatches` counts elements whose bits differ, or whose error exceeds the allowed one; a NaN
+    that the reference does not have is always one. `problem` is set instead when the output had
+    another shape or dtype, or when the operation raised.
+    """
+
+    operation: str
+    elements: int = 0
+    mismatches: int = 0
+    first_index: tuple[int, ...] | None = None
+    worst_index: tuple[int, ...] | None = None
+    expected: float | int | str | None = None  # at the worst index
+    observed: float | int | str | None = None  # at the worst index
+    xor_mask: str | None = None  # bits that differ at the worst index, hexadecimal
+    worst_error: float | None = None  # |observed - expected| at the worst index
+    allowed_error: float | None = None  # there; None where bits must be equal
+    problem: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the output was right in every element."""
+        return not self.problem and self.mismatches == 0 and self.elements >= 0
+
+    def describe(self) -> str:
+        """One line: operation, count, worst index, both values, allowance or mask."""
+        if self.problem:
+            return f"{self.operation}: {self.problem}"
+        if self.holds:
+            return f"{self.operation}: {self.elements} elements right"
+        bound = (
+            f"error {self.worst_error:.3g} > {self.allowed_error:.3g} allowed"
+            if self.allowed_error is not None and self.worst_error is not None
+            else f"bits differ by {self.xor_mask}"
+        )
+        return (
+            f"{self.operation}: {self.mismatches} of {self.elements} elements wrong, first at "
+            f"{list(self.first_index or ())}, worst at {list(self.worst_index or ())}: expected "
+            f"{self.expected}, observed {self.observed} ({bound})"
+        )
+
+
+def expect(
+    check: str,
+    observed: JsonValue,
+    expected: JsonValue,
+    *,
+    message: str = "",
+    hint: str = "",
+    action: Action = "investigate",
+    otherwise: Status = "fail",
+) -> Finding:
+    """A finding that passes when `observed == expected` (so NaN never passes)."""
+    return require(
+        check,
+        observed == expected,
+        observed,
+        expected,
+        message=message,
+        hint=hint,
+        action=action,
+        otherwise=otherwise,
+    )
+
+
+def require(
+    check: str,
+    holds: bool,  # noqa: FBT001 - the verdict itself, named at every call by its place
+    observed: JsonValue,
+    expected: JsonValue,
+    *,
+    message: str = "",
+    hint: str = "",
+    action: Action = "investigate",
+    otherwise: Status = "fail",
+) -> Finding:
+    """A finding that passes when `holds`; else `otherwise`, with both values, hint and action."""
+    if holds:
+        return Finding(id=check, status="pass", observed=observed, expected=expected)
+    return Finding(
+        id=check,
+        status=otherwise,
+        message=message or f"expected {expected}, observed {observed}",
+        observed=observed,
+        expected=expected,
+        hint=hint,
+        action=action,
+    )
+
+
+def skipped(check: str, why: str) -> Finding:
+    """A check that does not apply here, said plainly."""
+    return Finding(id=check, status="skip", message=why)
+
+
+def agree(
+    check: str,
+    comparisons: Sequence[Comparison],
+    *,
+    hint: str = "",
+    action: Action = "investigate",
+) -> Finding:
+    """A finding over a family of operations: passes when there are some and every one holds."""
+    wrong = [comparison for comparison in comparisons if not comparison.holds]
+    if comparisons and not wrong:
+        return Finding(
+            id=check,
+            status="pass",
+            observed=[comparison.operation for comparison in comparisons],
+            expected="bits equal, or error within its bound",
+        )
+    if not comparisons:
+        return require(check, False, [], "at least one operation compared", action=action)
+    named = ", ".join(comparison.operation for comparison in wrong[:8])
+    return Finding(
+        id=check,
+        status="fail",
+        message=f"{len(wrong)} of {len(comparisons)} operations wrong ({named}): "
+        + wrong[0].describe(),
+        observed=[comparison.describe() for comparison in wrong[:16]],
+        expected=f"all {len(comparisons)} operations right in every element",
+        hint=hint,
+        action=action,
+    )

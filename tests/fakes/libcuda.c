@@ -1,0 +1,126 @@
+/* A CUDA driver with no GPU behind it, steered by the environment.
+ *
+ * FAKE_CUDA_INIT     what cuInit returns (default 0)
+ * FAKE_CUDA_COUNT    how many devices there are (default 1)
+ * FAKE_CUDA_VERSION  what cuDriverGetVersion tells (default 12040)
+ * FAKE_CUDA_MIG      1: the devices are MIG instances
+ * FAKE_CUDA_REFUSES  name of a function that returns 999
+ *
+ * cuGetProcAddress hands every function it lacks a stand-in that returns cuInit's code, which is
+ * enough for torch's own start-up to reach its own error messages.
+ */
+#define _GNU_SOURCE /* dladdr */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SUCCESS 0
+#define NO_DEVICE 100
+#define INVALID_DEVICE 101
+#define UNKNOWN 999
+
+static int number(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return text && *text ? atoi(text) : otherwise;
+}
+
+static int refuses(const char *function) {
+    const char *name = getenv("FAKE_CUDA_REFUSES");
+    return name && strcmp(name, function) == 0;
+}
+
+#define ANSWERS(device)                                                   \
+    do {                                                                  \
+        if (refuses(__func__)) return UNKNOWN;                            \
+        if (number("FAKE_CUDA_INIT", 0)) return number("FAKE_CUDA_INIT", 0); \
+        if ((device) < 0 || (device) >= number("FAKE_CUDA_COUNT", 1)) return INVALID_DEVICE; \
+    } while (0)
+
+int cuInit(unsigned flags) {
+    (void)flags;
+    return refuses(__func__) ? UNKNOWN : number("FAKE_CUDA_INIT", 0);
+}
+
+int cuDriverGetVersion(int *version) {
+    if (refuses(__func__)) return UNKNOWN;
+    *version = number("FAKE_CUDA_VERSION", 12040);
+    return SUCCESS;
+}
+
+int cuDeviceGetCount(int *count) {
+    if (refuses(__func__)) return UNKNOWN;
+    if (number("FAKE_CUDA_INIT", 0)) return number("FAKE_CUDA_INIT", 0);
+    *count = number("FAKE_CUDA_COUNT", 1);
+    return SUCCESS;
+}
+
+/* Handles are 10, 11, ... so that an index passed where a handle belongs is seen. */
+int cuDeviceGet(int *device, int index) {
+    ANSWERS(index);
+    *device = index + 10;
+    return SUCCESS;
+}
+
+int cuDeviceGetName(char *name, int length, int device) {
+    ANSWERS(device - 10);
+    snprintf(name, length, "Fake GPU%s", number("FAKE_CUDA_MIG", 0) ? " MIG 1g.10gb" : "");
+    return SUCCESS;
+}
+
+int cuDeviceGetPCIBusId(char *address, int length, int device) {
+    ANSWERS(device - 10);
+    snprintf(address, length, "0000:%02X:00.0", 0x0a + device - 10);
+    return SUCCESS;
+}
+
+static void identify(char *uuid, int device, int instance) {
+    for (int i = 0; i < 16; i++) uuid[i] = (char)(i + (instance ? 0xa0 : 0));
+    uuid[15] = (char)(device - 10);
+}
+
+int cuDeviceGetUuid(char *uuid, int device) {
+    ANSWERS(device - 10);
+    identify(uuid, device, 0);
+    return SUCCESS;
+}
+
+int cuDeviceGetUuid_v2(char *uuid, int device) {
+    ANSWERS(device - 10);
+    identify(uuid, device, number("FAKE_CUDA_MIG", 0));
+    return SUCCESS;
+}
+
+int cuDeviceTotalMem_v2(size_t *bytes, int device) {
+    ANSWERS(device - 10);
+    *bytes = (size_t)16000 << 20;
+    return SUCCESS;
+}
+
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    ANSWERS(device - 10);
+    *value = attribute == 75 ? 9 : attribute == 76 ? 1 : 0;
+    return SUCCESS;
+}
+
+static int stand_in(void) {
+    int code = number("FAKE_CUDA_INIT", 0);
+    return code ? code : number("FAKE_CUDA_COUNT", 1) ? UNKNOWN : NO_DEVICE;
+}
+
+int cuGetProcAddress(const char *symbol, void **function, int version, unsigned long long flags) {
+    (void)version;
+    (void)flags;
+    void *own = dlsym(RTLD_DEFAULT, symbol);
+    Dl_info there, here;
+    int ours = own && dladdr(own, &there) && dladdr((void *)cuInit, &here) &&
+               there.dli_fbase == here.dli_fbase;
+    *function = ours ? own : (void *)stand_in;
+    return SUCCESS;
+}
+
+int cuGetProcAddress_v2(const char *symbol, void **function, int version,
+                        unsigned long long flags, int *status) {
+    if (status) *status = 0;
+    return cuGetProcAddress(symbol, function, version, flags);
+}

@@ -1,0 +1,189 @@
+/* NVIDIA's management library with no GPU behind it, steered by the environment.
+ *
+ * FAKE_NVML_INIT       what nvmlInitWithFlags returns (default 0)
+ * FAKE_NVML_COUNT      how many GPUs there are (default 1)
+ * FAKE_NVML_LOST       index of a GPU whose handle cannot be had (15, GPU is lost)
+ * FAKE_NVML_REFUSES    name of a function that returns FAKE_NVML_CODE (default 999)
+ * FAKE_NVML_PROCESSES  process ids that compute, as "123,456"; "self" is the caller
+ * FAKE_NVML_GRAPHICS   the same, of those that draw
+ * FAKE_NVML_MODE       compute mode (default 0)
+ * FAKE_NVML_MIG        1: MIG is on, with one instance in slot 1 of 7
+ * FAKE_NVML_OLD        1: no second layout of memory and no third of processes
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SUCCESS 0
+#define NOT_SUPPORTED 3
+#define NOT_FOUND 6
+#define INSUFFICIENT_SIZE 7
+#define FUNCTION_NOT_FOUND 13
+#define GPU_IS_LOST 15
+
+typedef unsigned long long u64;
+
+static int number(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return text && *text ? atoi(text) : otherwise;
+}
+
+static int code(const char *function) {
+    const char *name = getenv("FAKE_NVML_REFUSES");
+    return name && strcmp(name, function) == 0 ? number("FAKE_NVML_CODE", 999) : SUCCESS;
+}
+
+#define MAY_REFUSE() \
+    do { if (code(__func__)) return code(__func__); } while (0)
+
+/* Handles: 100 + index of a GPU, 200 + index of a GPU for its MIG instance. */
+static int index_of(u64 handle) { return (int)(handle % 100); }
+
+int nvmlInitWithFlags(unsigned flags) { (void)flags; return number("FAKE_NVML_INIT", 0); }
+
+int nvmlShutdown(void) {
+    const char *file = getenv("FAKE_NVML_SHUTDOWN_FILE"); /* proof that it was called */
+    FILE *out = file ? fopen(file, "w") : NULL;
+    if (out) fclose(out);
+    MAY_REFUSE();
+    return SUCCESS;
+}
+
+int nvmlSystemGetDriverVersion(char *text, unsigned length) {
+    MAY_REFUSE();
+    snprintf(text, length, "550.54.15");
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCount_v2(unsigned *count) {
+    MAY_REFUSE();
+    *count = number("FAKE_NVML_COUNT", 1);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, u64 *handle) {
+    MAY_REFUSE();
+    if (number("FAKE_NVML_LOST", -1) == (int)index) return GPU_IS_LOST;
+    *handle = 100 + index;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetUUID(u64 handle, char *text, unsigned length) {
+    MAY_REFUSE();
+    int first = handle >= 200 ? 0xa0 : 0;
+    int n = snprintf(text, length, handle >= 200 ? "MIG-" : "GPU-");
+    for (int i = 0; i < 16; i++) {
+        int byte = i == 15 ? index_of(handle) : i + first;
+        n += snprintf(text + n, length - n, "%02x%s", byte,
+                      i == 3 || i == 5 || i == 7 || i == 9 ? "-" : "");
+    }
+    return SUCCESS;
+}
+
+int nvmlDeviceGetPciInfo_v3(u64 handle, char *info) {
+    MAY_REFUSE();
+    memset(info, 0, 68); /* busIdLegacy[16], five numbers, busId[32] */
+    snprintf(info + 36, 32, "00000000:%02X:00.0", 0x0a + index_of(handle));
+    return SUCCESS;
+}
+
+int nvmlDeviceGetName(u64 handle, char *text, unsigned length) {
+    MAY_REFUSE();
+    snprintf(text, length, "Fake GPU");
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMemoryInfo(u64 handle, u64 *memory) {
+    MAY_REFUSE();
+    memory[0] = 16384ull << 20; /* total, free, used */
+    memory[1] = 15000ull << 20;
+    memory[2] = memory[0] - memory[1];
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMemoryInfo_v2(u64 handle, u64 *memory) {
+    MAY_REFUSE();
+    if (number("FAKE_NVML_OLD", 0)) return FUNCTION_NOT_FOUND;
+    memory[1] = 16384ull << 20; /* version, total, reserved, free, used */
+    memory[2] = 384ull << 20;
+    memory[3] = 15000ull << 20;
+    memory[4] = memory[1] - memory[2] - memory[3];
+    return SUCCESS;
+}
+
+struct process { unsigned pid; u64 used; unsigned gpu_instance, compute_instance; };
+
+static int processes(const char *variable, unsigned *count, struct process *out) {
+    const char *text = getenv(variable);
+    unsigned room = *count, n = 0;
+    char copy[256];
+    snprintf(copy, sizeof copy, "%s", text ? text : "");
+    for (char *part = strtok(copy, ","); part; part = strtok(NULL, ","), n++)
+        if (out && n < room)
+            out[n] = (struct process){strcmp(part, "self") ? (unsigned)atoi(part)
+                                                           : (unsigned)getpid(), 1 << 20, 0, 0};
+    *count = n;
+    return n > room ? INSUFFICIENT_SIZE : SUCCESS;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v2(u64 handle, unsigned *count, struct process *out) {
+    MAY_REFUSE();
+    return processes("FAKE_NVML_PROCESSES", count, out);
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(u64 handle, unsigned *count, struct process *out) {
+    MAY_REFUSE();
+    if (number("FAKE_NVML_OLD", 0)) return FUNCTION_NOT_FOUND;
+    return processes("FAKE_NVML_PROCESSES", count, out);
+}
+
+int nvmlDeviceGetGraphicsRunningProcesses_v2(u64 handle, unsigned *count, struct process *out) {
+    MAY_REFUSE();
+    return processes("FAKE_NVML_GRAPHICS", count, out);
+}
+
+int nvmlDeviceGetGraphicsRunningProcesses_v3(u64 handle, unsigned *count, struct process *out) {
+    MAY_REFUSE();
+    if (number("FAKE_NVML_OLD", 0)) return FUNCTION_NOT_FOUND;
+    return processes("FAKE_NVML_GRAPHICS", count, out);
+}
+
+int nvmlDeviceGetComputeMode(u64 handle, int *mode) {
+    MAY_REFUSE();
+    *mode = number("FAKE_NVML_MODE", 0);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCudaComputeCapability(u64 handle, int *major, int *minor) {
+    MAY_REFUSE();
+    *major = 9;
+    *minor = 1;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMinorNumber(u64 handle, unsigned *minor) {
+    MAY_REFUSE();
+    *minor = index_of(handle);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigMode(u64 handle, unsigned *current, unsigned *pending) {
+    MAY_REFUSE();
+    if (number("FAKE_NVML_MIG", -1) < 0) return NOT_SUPPORTED;
+    *current = *pending = number("FAKE_NVML_MIG", 0);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(u64 handle, unsigned *count) {
+    MAY_REFUSE();
+    *count = 7;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(u64 handle, unsigned slot, u64 *instance) {
+    MAY_REFUSE();
+    if (slot != 1) return NOT_FOUND;
+    *instance = 200 + index_of(handle);
+    return SUCCESS;
+}

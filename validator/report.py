@@ -1,0 +1,188 @@
+"""The report: one document that feeds exit code, terminal, JSON, HTTP, metrics and files."""
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal
+
+from pydantic import AwareDatetime
+
+from probes.contract import Frozen, Reason, Result, Status, worst
+from validator import __version__
+
+SCHEMA_VERSION: Final = 1
+
+#: Longest summary line: what node conditions, drain reasons and readiness bodies show whole.
+SUMMARY_CHARACTERS: Final = 80
+
+Trigger = Literal["cli", "schedule", "api", "merged"]
+
+
+class Tool(Frozen):
+    """What made the report."""
+
+    name: str = "gpu-validator"
+    version: str = __version__
+    revision: str = ""
+
+
+class Environment(Frozen):
+    """The software under test. None means that it could not be told, or is not there."""
+
+    torch: str | None = None
+    torch_cuda: str | None = None
+    torch_hip: str | None = None
+    cudnn: str | None = None
+    nccl: str | None = None
+    numpy: str | None = None
+    python: str | None = None
+    driver: str | None = None
+    os: str | None = None
+    fingerprint: str | None = None  # equal on two nodes when everything above that computes is
+
+
+class Device(Frozen):
+    """A device that probes ran on. A GPU's identity is its UUID; the name is this process's."""
+
+    name: str  # "cuda:0", "cpu"
+    type: str  # "cuda", "cpu"
+    index: int = 0
+    uuid: str | None = None
+    pci_bus_id: str | None = None
+    model_name: str | None = None
+    capability: str | None = None  # "9.0"
+    memory_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    process_count: int | None = None  # of others, before the run
+    compute_mode: str | None = None
+
+
+CPU: Final = Device(name="cpu", type="cpu")
+
+
+class NotRun(Frozen):
+    """A planned probe that got no chance: run timed out, cancelled, or its device is held."""
+
+    probe: str
+    device: str
+    reason: Literal["run_timeout", "cancelled", "device_held"]
+
+
+class Report(Frozen):
+    """One pass over a plan. `results` holds one entry for every planned probe and device."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool = Tool()
+    run_id: str
+    host: str
+    trigger: Trigger
+    profile: str
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    duration_s: float
+    status: Status
+    summary: str
+    environment: Environment = Environment()
+    devices: tuple[Device, ...] = ()
+    results: tuple[Result, ...] = ()
+    not_run: tuple[NotRun, ...] = ()
+
+
+def overall(results: Iterable[Result], not_run: Sequence[NotRun] = ()) -> Status:
+    """The worst status; nothing passed or warned is never `pass`, and a lost chance is `error`."""
+    status = worst([result.status for result in results] + ["error"] * len(not_run))
+    return "error" if status == "skip" else status
+
+
+def summarize(results: Sequence[Result], not_run: Sequence[NotRun] = ()) -> str:
+    """One line of at most 80 characters: the first thing that is wrong, or how much was proven."""
+    status = overall(results, not_run)
+    counts = Counter(result.status for result in results)
+    bad = [result for result in results if result.status == status]
+    if status in {"fail", "error", "warn"} and bad:
+        first = bad[0]
+        more = f" (+{len(bad) - 1} more)" if len(bad) > 1 else ""
+        line = f"{status}: {first.probe} on {first.device}{more}: {first.summary}"
+    elif not_run:
+        line = f"{status}: {len(not_run)} of {len(results) + len(not_run)} probes were not run"
+    elif not counts["pass"]:
+        line = f"{status}: nothing could be told, {counts['skip']} probes were skipped"
+    else:
+        line = f"pass: {counts['pass']} probes"
+        no_gpu = any(result.reason == "no_device" for result in results)
+        if counts["skip"]:
+            line += f", {counts['skip']} skipped"
+        if no_gpu:
+            line += " (no GPU here: checked on the CPU)"
+    return clip(line)
+
+
+def clip(line: str) -> str:
+    """The line, cut to 80 characters with an ellipsis."""
+    flat = " ".join(line.split())
+    return flat if len(flat) <= SUMMARY_CHARACTERS else flat[: SUMMARY_CHARACTERS - 1] + "…"
+
+
+def host_name() -> str:
+    """This node's name: NODE_NAME where set, since a pod's own name is no node."""
+    return os.environ.get("NODE_NAME") or platform.node() or "unknown"
+
+
+def revision() -> str:
+    """The source revision that the image was built from, where it says so."""
+    return os.environ.get("VALIDATOR_IMAGE_REVISION", "")
+
+
+ExitStyle = Literal["default", "nagios"]
+
+_EXIT_DEFAULT: Final[dict[Status, int]] = {"pass": 0, "warn": 0, "fail": 1, "error": 2, "skip": 2}
+_EXIT_NAGIOS: Final[dict[Status, int]] = {"pass": 0, "warn": 1, "fail": 2, "error": 3, "skip": 3}
+
+
+def exit_code(
+    report: Report, *, style: ExitStyle = "default", strict: bool = False, fail_open: bool = False
+) -> int:
+    """The verdict as an exit code.
+
+    0 no fail and no error (and something passed or warned), 1 fail, 2 could not tell. `nagios`
+    gives 0/1/2/3; `strict` turns warn, and any skip, into the code of fail; `fail_open` turns
+    "could not tell" into 0, since a Slurm prolog drains on any non-zero.
+    """
+    codes = _EXIT_NAGIOS if style == "nagios" else _EXIT_DEFAULT
+    status = report.status
+    doubtful = status == "warn" or any(result.status == "skip" for result in report.results)
+    if strict and status in {"pass", "warn"} and doubtful:
+        return codes["fail"]
+    if fail_open and status in {"error", "skip"}:
+        return 0
+    return codes[status]
+
+
+def make_report(
+    *,
+    run_id: str,
+    trigger: Trigger,
+    profile: str,
+    results: Sequence[Result],
+    not_run: Sequence[NotRun] = (),
+    **fields: Any,
+) -> Report:
+    """A report whose status and summary follow from its results."""
+    return Report(
+        tool=Tool(revision=revision()),
+        run_id=run_id,
+        host=host_name(),
+        trigger=trigger,
+        profile=profile,
+        status=overall(results, not_run),
+        summary=summarize(results, not_run),
+        results=tuple(results),
+        not_run=tuple(not_run),
+        **fields,
+    )
+
+
+def without_chance(reason: Reason) -> bool:
+    """Whether a result of that reason says nothing about the machine (it keeps the last one)."""
+    return reason in {"gpu_busy", "disabled"}

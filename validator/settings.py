@@ -1,0 +1,300 @@
+"""The one settings model: flags > environment > YAML file > defaults.
+
+Every key is an environment variable too: `GPU_VALIDATOR_RUN__TIMEOUT=30` is `run.timeout: 30`.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args
+
+import yaml
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from probes.catalog import BY_NAME, Profile
+
+ENV_PREFIX: Final = "GPU_VALIDATOR_"
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class SettingsError(Exception):
+    """The configuration is wrong; the text names each key and what would be right."""
+
+
+def seconds(value: object) -> object:
+    """Read a duration: seconds as a number, or text such as `90`, `500ms`, `10m`, `1h30m`."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{value!r} is no duration; write seconds (90) or 500ms, 30s, 10m, 1h30m")
+    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+
+
+Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
+SecondsOrZero = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Expect(_Section):
+    """What this node promises."""
+
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        default="auto",
+        description="GPUs that must be usable: a number is a promise, `auto` looks for hardware",
+    )
+    torch: str | None = Field(
+        default=None, description="versions of torch that are right, a PEP 440 specifier set"
+    )
+
+    @field_validator("torch")
+    @classmethod
+    def _specifier(cls, value: str | None) -> str | None:
+        try:
+            SpecifierSet(value or "")
+        except InvalidSpecifier as error:
+            raise ValueError(f"{error}; write a PEP 440 specifier such as '>=2.6,<3'") from error
+        return value
+
+
+class Timetable(_Section):
+    """When one probe is due: an interval with jitter, or a cron expression."""
+
+    interval: Seconds | None = Field(
+        default=None, description="seconds between runs; default: the probe's own"
+    )
+    cron: str | None = Field(
+        default=None, description="five cron fields in UTC, in place of an interval"
+    )
+    jitter: SecondsOrZero | None = Field(
+        default=None,
+        description="largest random shift in seconds; default: a tenth of the interval",
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "Timetable":
+        if self.interval is not None and self.cron is not None:
+            raise ValueError("interval and cron are both set; keep one of them")
+        return self
+
+
+class ProbeSettings(_Section):
+    """How one probe runs."""
+
+    enabled: bool = Field(default=True, description="false: the probe is skipped as `disabled`")
+    timeout: Seconds | None = Field(
+        default=None, description="deadline in seconds; default: the probe's own"
+    )
+    limits: dict[str, Any] = Field(
+        default_factory=dict, description="the probe's own limits, as `explain` lists them"
+    )
+
+
+class Run(_Section):
+    """How one run goes."""
+
+    profile: Profile = Field(default="quick", description="the set of probes by cost")
+    timeout: Seconds = Field(default=300.0, description="deadline of a whole run in seconds")
+    threads: int | None = Field(
+        default=None, ge=1, description="threads of each child; default: its share of the cores"
+    )
+    devices: tuple[str, ...] = Field(
+        default=(), description="devices to check: `cuda:N`, a UUID, a PCI id, `cpu`; default: all"
+    )
+
+
+class Ready(_Section):
+    """What /readyz demands."""
+
+    max_age: Seconds | None = Field(
+        default=None,
+        description="oldest result that counts, seconds; default: three intervals of its probe",
+    )
+
+
+class Web(_Section):
+    """The HTTP server."""
+
+    listen_address: tuple[str, ...] = Field(
+        default=(":8790",), description="host:port to listen on; `[::1]:8790` for IPv6"
+    )
+
+    @field_validator("listen_address", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("listen_address")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            host_port(address)
+        return value
+
+
+class Log(_Section):
+    """Logs go to stderr, one line an event."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe event that is logged"
+    )
+    format: Literal["text", "json"] = Field(default="text", description="form of a line")
+
+
+def host_port(address: str) -> tuple[str, int]:
+    """Split `host:port`, `:port` or `[v6]:port`; an empty host is every interface."""
+    matched = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]*)\]|([^:\[\]]*)):(\d{1,5})", address.strip())
+    if matched is None or int(matched[3]) > 65535:
+        raise ValueError(f"{address!r} is no address; write host:port, :8790 or [::1]:8790")
+    return matched[1] or matched[2] or "", int(matched[3])
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its defaults."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__"
+    )
+
+    expect: Expect = Expect()
+    schedule: dict[str, Timetable] = Field(default_factory=dict)
+    probes: dict[str, ProbeSettings] = Field(default_factory=dict)
+    run: Run = Run()
+    ready: Ready = Ready()
+    web: Web = Web()
+    log: Log = Log()
+
+    @field_validator("schedule", "probes")
+    @classmethod
+    def _known_probes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name not in BY_NAME:
+                raise ValueError(f"unknown probe {name!r}{_nearest(name, BY_NAME)}")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the file that `load` put beside them."""
+        flags = dict(init_settings())
+        file = flags.pop(_FILE_KEY, {})
+        return (
+            InitSettingsSource(settings_cls, init_kwargs=flags),
+            env_settings,
+            InitSettingsSource(settings_cls, init_kwargs=file),
+        )
+
+
+_FILE_KEY: Final = "config_file_content"
+
+
+def load(config_file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Read the settings from file, environment and flags.
+
+    Args:
+        config_file: a YAML file, or None.
+        flags: nested values from the command line, such as `{"run": {"profile": "deep"}}`.
+
+    Raises:
+        SettingsError: naming every key that is wrong, and the nearest known one.
+    """
+    content = _read(config_file) if config_file is not None else {}
+    _refuse_unknown_environment()
+    try:
+        return Settings(**{**(flags or {}), _FILE_KEY: content})
+    except ValidationError as error:
+        where = f"{config_file}: " if config_file is not None else ""
+        raise SettingsError(where + "; ".join(_complaints(error))) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: the top level must be a mapping such as 'run:'")
+    return content
+
+
+def _refuse_unknown_environment() -> None:
+    """A misspelt variable would be ignored in silence otherwise."""
+    for variable in os.environ:
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        section = variable[len(ENV_PREFIX) :].split("__")[0].lower()
+        if section not in Settings.model_fields:
+            nearest = difflib.get_close_matches(section, Settings.model_fields, n=1, cutoff=0)
+            raise SettingsError(
+                f"environment variable {variable}: unknown key {section!r}; "
+                f"did you mean {ENV_PREFIX}{nearest[0].upper()}__...?"
+            )
+
+
+def _complaints(error: ValidationError) -> Iterator[str]:
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        if item["type"] == "extra_forbidden":
+            known = _keys_at(path[:-1])
+            yield f"unknown key {'.'.join(path)!r}{_nearest(path[-1], known)}"
+        else:
+            path = [
+                part
+                for part in path
+                if not part.startswith(("literal[", "constrained-", "function-"))
+            ]
+            text = item["msg"].removeprefix("Value error, ")
+            yield f"{'.'.join(path)}: {text} (got {item['input']!r})"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    """The keys that a section knows; `schedule.autograd` is looked up by its value's type."""
+    model: Any = Settings
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is not None:
+            arguments = get_args(field.annotation)
+            model = arguments[1] if arguments else field.annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def _nearest(name: str, known: Any) -> str:
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
+    if nearest:
+        return f"; did you mean {nearest[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
