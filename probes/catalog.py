@@ -55,7 +55,23 @@ CUDA_AVAILABLE = ProbeSpec(
     timeout_s=60,
     interval_s=300,
     memory_bytes=16 * MIB,
-    checks={},
+    checks={
+        "device_nodes": "the GPU's device nodes open for reading and writing",
+        "driver_starts": "cuInit of libcuda.so.1 succeeds",
+        "nvml_answers": "NVML answers for the node and for this GPU",
+        "torch_starts": "torch starts its GPU back-end, by the call that raises when it cannot",
+        "is_available": "is_available() says whether the back-end really starts",
+        "enough_gpus": "torch can use as many GPUs as promised, and one at least if there is one",
+        "visible_devices": "every entry of CUDA_VISIBLE_DEVICES is a usable device",
+        "counts_agree": "torch, the CUDA driver and NVML count the same devices",
+        "accelerator_api": "torch.accelerator gives the same answers as the GPU's own interface",
+        "kernel": "a first kernel writes exactly the right integers, and sums them",
+        "first_kernel": "the first kernel comes without a long compilation",
+        "identity": "torch, driver and NVML agree on name, UUID, capability and PCI address",
+        "memory_size": "torch, driver and NVML agree on how much memory the GPU has",
+        "memory_free": "some memory is free, or other processes account for it",
+        "compute_mode": "the compute mode lets processes share the GPU",
+    },
 )
 
 NUMPY_SHARING = ProbeSpec(

@@ -7,11 +7,12 @@ No context is made, so no GPU memory is taken; the enumeration honours CUDA_VISI
 import ctypes
 import re
 import uuid as uuids
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from probes.contract import Frozen
-from probes.nvml import sysfs_address, text_of
+from probes.nvml import Nvml, NvmlGpu, sysfs_address, text_of
 
 #: Codes of CUresult that a start-up can end with (cuda.h).
 CODES: Final[dict[int, str]] = {
@@ -160,3 +161,23 @@ def read() -> CudaDriver:
         device_count=count.value if counted else None,
         devices=tuple(_device(library, index) for index in range(count.value)) if counted else (),
     )
+
+
+def match(
+    index: int, count: int, driver: CudaDriver, management: Nvml, environment: Mapping[str, str]
+) -> tuple[DriverDevice | None, NvmlGpu | None]:
+    """What the driver and NVML know of torch's device `index` of `count`.
+
+    They are matched by UUID, a MIG instance with the GPU that it is a part of. Where the driver
+    does not start there is no UUID: then NVML's order is CUDA's only if nothing can reorder it.
+    """
+    device = next((device for device in driver.devices if device.index == index), None)
+    if device is not None and device.uuid is not None:
+        for gpu in management.gpus:
+            if device.uuid == gpu.uuid or device.uuid in gpu.mig_uuids:
+                return device, gpu
+        return device, None
+    alike = len({gpu.name for gpu in management.gpus}) == 1
+    by_address = environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    whole = "CUDA_VISIBLE_DEVICES" not in environment and count == len(management.gpus)
+    return device, management.gpus[index] if whole and (alike or by_address) else None

@@ -37,6 +37,7 @@ class NvmlGpu(Frozen):
     mig_enabled: bool | None = None
     mig_uuids: tuple[str, ...] = ()
     minor: int | None = None  # the N of /dev/nvidiaN
+    accessible: bool = True  # False: another job's, which we may not ask about
     error: str = ""  # the first error that NVML gave for this GPU
 
 
@@ -64,6 +65,7 @@ class _Asker:
 
     def __init__(self) -> None:
         self.error = ""
+        self.forbidden = False  # some question was not permitted
 
     def ask(self, function: str, *arguments: object) -> Any:
         """What a function of pynvml answers, or None with the error kept.
@@ -75,11 +77,10 @@ class _Asker:
             return None
         try:
             return call(*arguments)
-        except (
-            pynvml.NVMLError_NotSupported,
-            pynvml.NVMLError_FunctionNotFound,
-            pynvml.NVMLError_NoPermission,
-        ):
+        except pynvml.NVMLError_NoPermission:
+            self.forbidden = True
+            return None
+        except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound):
             return None
         except (pynvml.NVMLError, ValueError) as error:  # ValueError: text that is no UTF-8
             self.error = self.error or f"{function}: {error}"
@@ -124,7 +125,8 @@ def _gpu(index: int) -> NvmlGpu:
     ask, text = asker.ask, asker.text
     handle = ask("nvmlDeviceGetHandleByIndex", index)
     if handle is None:
-        return NvmlGpu(index=index, error=asker.error or "nvmlDeviceGetHandleByIndex: no handle")
+        problem = asker.error or "nvmlDeviceGetHandleByIndex: no handle"
+        return NvmlGpu(index=index, accessible=not asker.forbidden, error=problem)
     # The second layout tells what is reserved from what is used; drivers before 510 lack it.
     memory = ask("nvmlDeviceGetMemoryInfo", handle, getattr(pynvml, "nvmlMemory_v2", None))
     if memory is None:

@@ -3,6 +3,8 @@
 Texts are those of torch (c10/cuda/CUDAFunctions.cpp), of cudaGetErrorString, of NVML and of the
 dynamic linker; names such as CUDA_ERROR_NO_DEVICE are matched beside them. The first match wins,
 so narrow patterns stand before wide ones.
+
+Ref: https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html
 """
 
 import re
@@ -29,7 +31,7 @@ SYMPTOMS: Final[tuple[Symptom, ...]] = (
         name="lost_access",
         pattern=r"Failed to initialize NVML: Unknown Error"
         r"|(Operation not permitted|Permission denied)[^\n]*/dev/(nvidia|kfd|dri)"
-        r"|/dev/(nvidia|kfd|dri)\S*[^\n]*(Operation not permitted|Permission denied)",
+        r"|/dev/(nvidia|kfd|dri)[^\n]*(Operation not permitted|Permission denied)",
         cause="this container is no longer (or was never) allowed to open the GPU device nodes; "
         "`systemctl daemon-reload` on the host does that to running containers",
         hint="confirm with `head -c0 /dev/nvidiactl` here and `nvidia-smi` on the host (it still "
@@ -66,8 +68,7 @@ SYMPTOMS: Final[tuple[Symptom, ...]] = (
     Symptom(
         name="no_driver",
         pattern=r"Found no NVIDIA driver on your system"
-        r"|libcuda\.so[.\d]*: cannot open shared object file"
-        r"|CUDA driver version is insufficient for CUDA runtime version",
+        r"|libcuda\.so[.\d]*: cannot open shared object file",
         cause="no usable libcuda.so.1 here: the driver is not installed, or the container was "
         "started without GPUs or with the `utility` capability alone",
         hint="confirm with `ldconfig -p | grep libcuda.so`; start the container with `--gpus all` "
@@ -76,7 +77,9 @@ SYMPTOMS: Final[tuple[Symptom, ...]] = (
     ),
     Symptom(
         name="driver_too_old",
-        pattern=r"NVIDIA driver on your system is too old \(found version \d+\)",
+        pattern=r"NVIDIA driver on your system is too old \(found version \d+\)"
+        r"|CUDA driver version is insufficient for CUDA runtime version"
+        r"|cudaErrorInsufficientDriver",
         cause="this torch was built for a newer CUDA than the driver supports",
         hint="compare `nvidia-smi | grep 'CUDA Version'` with `python -c 'import torch; "
         "print(torch.version.cuda)'`; upgrade the driver, or install the wheel of an older CUDA",
@@ -124,6 +127,7 @@ SYMPTOMS: Final[tuple[Symptom, ...]] = (
         name="device_busy",  # 46
         pattern=r"CUDA-capable device\(s\) is/are busy or unavailable"
         r"|all CUDA-capable devices are busy or unavailable"
+        r"|exclusive-thread device already in use by a different thread"
         r"|CUDA_ERROR_DEVICE_UNAVAILABLE|cudaErrorDevicesUnavailable",
         cause="another process holds the GPU in exclusive mode, or its mode prohibits computing",
         hint="confirm with `nvidia-smi --query-gpu=compute_mode --format=csv` and "
@@ -134,9 +138,7 @@ SYMPTOMS: Final[tuple[Symptom, ...]] = (
     ),
     Symptom(
         name="invalid_visible_devices",
-        pattern=r"AssertionError: Invalid device id|(?:^|: )Invalid device id(?:$|\n)"
-        r"|CUDA_VISIBLE_DEVICES[^\n]*(?:invalid|Invalid|not found)"
-        r"|(?:invalid|Invalid)[^\n]*CUDA_VISIBLE_DEVICES",
+        pattern=r"(^|: )Invalid device id\s*($|\n)",
         cause="CUDA_VISIBLE_DEVICES (or the code) names a device that is not there",
         hint="compare `echo $CUDA_VISIBLE_DEVICES` with `nvidia-smi -L`; unset it, or list "
         "existing indices or UUIDs (the first bad entry hides all after it)",
@@ -192,8 +194,10 @@ SYMPTOMS: Final[tuple[Symptom, ...]] = (
         action="fix_image",
     ),
     Symptom(
-        name="mps_unreachable",  # 805 to 809
-        pattern=r"MPS client failed to connect|CUDA_ERROR_MPS_|cudaErrorMps",
+        name="mps_unreachable",  # 805 to 810
+        pattern=r"(MPS client (failed to connect|has been terminated)|MPS server is not ready"
+        r"|between the MPS server and the MPS client failed|to create MPS client)"
+        r"|CUDA_ERROR_MPS_|cudaErrorMps",
         cause="CUDA's multi-process service is configured and its daemon does not answer",
         hint="confirm with `echo get_server_list | nvidia-cuda-mps-control`; start the daemon, or "
         "unset CUDA_MPS_PIPE_DIRECTORY",
@@ -418,7 +422,7 @@ SYMPTOMS: Final[tuple[Symptom, ...]] = (
     ),
     Symptom(
         name="library_missing",
-        pattern=r"lib[\w+.-]+\.so[.\d]*: cannot open shared object file",
+        pattern=r"lib[\w+.-]{1,64}\.so[.\d]*: cannot open shared object file",
         cause="a shared library that torch needs is not in the image or not in its library path",
         hint="confirm with `ldd $(python -c 'import torch; print(torch.__path__[0])')/lib/"
         "libtorch_global_deps.so | grep 'not found'`; reinstall torch with its dependencies",

@@ -2,7 +2,8 @@
  *
  * FAKE_NVML_INIT       what nvmlInitWithFlags returns (default 0)
  * FAKE_NVML_COUNT      how many GPUs there are (default 1)
- * FAKE_NVML_LOST       index of a GPU whose handle cannot be had (15, GPU is lost)
+ * FAKE_NVML_LOST       index of a GPU whose handle cannot be had
+ * FAKE_NVML_LOST_CODE  why (default 15, GPU is lost)
  * FAKE_NVML_REFUSES    name of a function that returns FAKE_NVML_CODE (default 999)
  * FAKE_NVML_PROCESSES  process ids that compute, as "123,456"; "self" is the caller
  * FAKE_NVML_GRAPHICS   the same, of those that draw
@@ -42,6 +43,8 @@ static int index_of(u64 handle) { return (int)(handle % 100); }
 
 int nvmlInitWithFlags(unsigned flags) { (void)flags; return number("FAKE_NVML_INIT", 0); }
 
+int nvmlInit(void) { return nvmlInitWithFlags(0); } /* the name that torch asks for */
+
 int nvmlShutdown(void) {
     const char *file = getenv("FAKE_NVML_SHUTDOWN_FILE"); /* proof that it was called */
     FILE *out = file ? fopen(file, "w") : NULL;
@@ -64,7 +67,7 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, u64 *handle) {
     MAY_REFUSE();
-    if (number("FAKE_NVML_LOST", -1) == (int)index) return GPU_IS_LOST;
+    if (number("FAKE_NVML_LOST", -1) == (int)index) return number("FAKE_NVML_LOST_CODE", GPU_IS_LOST);
     *handle = 100 + index;
     return SUCCESS;
 }

@@ -106,6 +106,13 @@ def test_a_lost_gpu_keeps_its_place(libraries: Path) -> None:
     assert (seen.gpus[2].error, seen.gpus[2].process_count) == ("", 0)
 
 
+def test_a_gpu_of_another_job_is_told_apart_from_a_lost_one(libraries: Path) -> None:
+    """A handle that is not permitted marks the GPU as not ours, and is no fault of it."""
+    seen = read(libraries, FAKE_NVML_COUNT=2, FAKE_NVML_LOST=1, FAKE_NVML_LOST_CODE=4)
+
+    assert [gpu.accessible for gpu in seen.gpus] == [True, False]
+
+
 FIELDS = {
     "nvmlDeviceGetUUID": "uuid",
     "nvmlDeviceGetPciInfo_v3": "pci_bus_id",

@@ -1,0 +1,273 @@
+"""What is seen of drivers, torch and one device, in an order in which one does not hide another."""
+
+import errno
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+
+from probes import cuda_driver, hardware, nvml
+from probes.contract import Comparison, Frozen, Observation
+from probes.references import compare
+from probes.tensors import accelerator_type, device_count, poisoned, synchronize
+
+#: Variables that choose, hide or reorder devices.
+VARIABLES: Final = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NVIDIA_DRIVER_CAPABILITIES",
+    "PYTORCH_NVML_BASED_CUDA_CHECK",
+)
+
+_ELEMENTS: Final = 4096
+
+
+class Limits(Frozen):
+    """What is expected of this machine."""
+
+    #: A number is a promise; "auto" (or None) expects one where the hardware is present.
+    gpus: int | Literal["auto"] | None = "auto"
+    #: Less free GPU memory than this is told.
+    free_memory_bytes: int = 1024**3
+    #: A first kernel slower than this was compiled on the spot, or the GPU is waking up badly.
+    first_kernel_s: float = 30.0
+    #: Modes that need no word; others warn, "prohibited" fails.
+    compute_modes: tuple[str, ...] = ("default",)
+    #: How far torch's, the driver's and NVML's sizes of the memory may lie apart.
+    memory_size_tolerance: float = 0.02
+
+
+class Node(Frozen):
+    """A device node, opened for reading and writing and closed; `problem` is empty when it went."""
+
+    path: str
+    problem: str = ""  # EPERM: Operation not permitted
+
+
+class Framework(Frozen):
+    """torch's own answers. `error` is what its start raised, `device_error` what this device did.
+
+    `available` is `torch.<type>.is_available()`, which raises nothing and explains nothing.
+    """
+
+    version: str
+    cuda: str | None = None  # CUDA that this build was made for
+    hip: str | None = None
+    accelerator: str | None = None  # device type of this build's accelerator
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+    available: bool | None = None
+    device_count: int = 0
+    name: str | None = None
+    uuid: str | None = None  # without a prefix, as torch spells it
+    capability: tuple[int, int] | None = None
+    memory_total_bytes: int | None = None
+    memory_free_bytes: int | None = None  # after the kernel, our own context taken off
+    device_error: str = ""
+
+
+class Kernel(Frozen):
+    """A first computation on the device: exact integers into poisoned memory."""
+
+    comparisons: tuple[Comparison, ...] = ()
+    error: str = ""
+    first_s: float | None = None  # copies, context, kernel and synchronize, by a monotonic clock
+
+
+class Generic(Frozen):
+    """What `torch.accelerator` says; `exists` is False before torch 2.6."""
+
+    exists: bool = False
+    type: str | None = None
+    available: bool | None = None
+    device_count: int | None = None
+    error: str = ""
+
+
+class Seen(Observation):
+    """Hardware, driver, NVML, torch and a kernel, each asked for itself."""
+
+    device: str
+    hardware: hardware.Hardware
+    variables: dict[str, str]
+    nodes: tuple[Node, ...] = ()
+    driver: cuda_driver.CudaDriver
+    driver_s: float  # of cuInit and the enumeration
+    nvml: nvml.Nvml
+    framework: Framework
+    framework_s: float  # of torch's start
+    kernel: Kernel
+    generic: Generic
+
+
+def raised(call: Callable[[], object]) -> str:
+    """What a call raised, whole but bounded; empty when it went through."""
+    try:
+        call()
+    except (
+        RuntimeError,
+        AssertionError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        torch.cuda.DeferredCudaCallError,  # no RuntimeError: a queued call failed in torch's start
+    ) as error:
+        return f"{type(error).__name__}: {error}"[:4000]
+    return ""
+
+
+def open_nodes(vendors: tuple[str, ...], folder: Path = Path("/dev")) -> tuple[Node, ...]:
+    """Open what the vendor's driver opens. A control node that is missing beside others is told."""
+    paths: list[Path] = []
+    if "nvidia" in vendors and list(folder.glob("nvidia*")):
+        gpus = [path for path in folder.glob("nvidia*") if path.name[len("nvidia") :].isdigit()]
+        paths += [folder / "nvidiactl", folder / "nvidia-uvm", *sorted(gpus)]
+    if "amd" in vendors:
+        paths += [folder / "kfd"]
+    if "amd" in vendors or "intel" in vendors:
+        paths += sorted(folder.glob("dri/renderD*"))
+    return tuple(Node(path=str(path), problem=_open(path)) for path in paths)
+
+
+def _open(path: Path) -> str:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as error:
+        return f"{errno.errorcode.get(error.errno or 0, error.errno)}: {error.strerror}"
+    return ""
+
+
+def _start(kind: str) -> None:
+    """Start a back-end in a way that raises: `is_available` hides why it cannot."""
+    start = getattr(getattr(torch, kind), "init", None)
+    if start is not None:
+        start()
+    else:
+        torch.empty(1, device=kind)
+        synchronize(kind)
+
+
+def exercise(device: str) -> Kernel:
+    """One first kernel on the device: a*3 + b + 1 on integers, and its sum, both exact."""
+    a = np.arange(_ELEMENTS, dtype=np.float32) % 61 - 30  # (4096,), |a| <= 30
+    b = np.arange(_ELEMENTS, dtype=np.float32) % 53 - 26  # (4096,), |b| <= 26
+    expected = 3 * a + b + 1  # (4096,), |x| <= 117: any order of its sum is exact in float32
+    comparisons: list[Comparison] = []
+    first_s: float | None = None
+
+    def run() -> None:
+        nonlocal first_s
+        begin = time.perf_counter()
+        out = poisoned((_ELEMENTS,), torch.float32, device)
+        torch.add(torch.from_numpy(b).to(device), torch.from_numpy(a).to(device), alpha=3, out=out)
+        out.add_(1)
+        synchronize(device)
+        first_s = time.perf_counter() - begin
+        comparisons.append(compare("add(out=), add_", out, expected))
+        total = out.sum()
+        synchronize(device)
+        comparisons.append(compare("sum", total, np.asarray(expected.sum(), dtype=np.float32)))
+        if out.device != total.device or out.device.type != torch.device(device).type:
+            problem = f"results on {out.device} and {total.device}, asked for {device}"
+            comparisons.append(Comparison(operation="placement", problem=problem))
+
+    error = raised(run)
+    return Kernel(comparisons=tuple(comparisons), error=error, first_s=first_s)
+
+
+def _properties(device: str) -> dict[str, Any]:
+    """Name, UUID, capability and memory of the device as far as its back-end tells them."""
+    module = getattr(torch, torch.device(device).type)
+    ask = getattr(module, "get_device_properties", None)
+    properties: Any = None if ask is None else ask(device)
+    uuid = getattr(properties, "uuid", None)  # torch 2.4 and later
+    major, minor = (getattr(properties, part, None) for part in ("major", "minor"))
+    return {
+        "name": getattr(properties, "name", None),
+        "uuid": None if uuid is None else str(uuid).removeprefix("GPU-"),
+        "capability": None if major is None or minor is None else (int(major), int(minor)),
+        "memory_total_bytes": getattr(properties, "total_memory", None),
+    }
+
+
+def _free_memory(device: str) -> dict[str, Any]:
+    ask = getattr(getattr(torch, torch.device(device).type), "mem_get_info", None)
+    return {} if ask is None else {"memory_free_bytes": int(ask(device)[0])}
+
+
+def _generic(device: str) -> Generic:
+    """The same questions through torch's device-neutral interface."""
+    if not hasattr(torch, "accelerator"):
+        return Generic()
+    found: dict[str, Any] = {}
+
+    def ask() -> None:
+        current = torch.accelerator.current_accelerator()
+        found["type"] = None if current is None else current.type
+        found["available"] = torch.accelerator.is_available()
+        found["device_count"] = torch.accelerator.device_count()
+        torch.accelerator.synchronize(torch.device(device))
+
+    error = raised(ask)
+    return Generic(exists=True, error=error, **found)
+
+
+def observe(device: str) -> Seen:
+    """Ask everyone, from the hardware up; on "cpu" only why there is no accelerator."""
+    present = hardware.detect()
+    management = nvml.read()  # first: afterwards our own process is on the GPU
+    begin = time.perf_counter()
+    driver = cuda_driver.read()
+    driver_s = time.perf_counter() - begin
+    nodes = open_nodes(present.vendors)  # after cuInit, which may create them
+    kind = accelerator_type() or ("cuda" if {"nvidia", "amd"} & set(present.vendors) else None)
+    kernel, generic, known = Kernel(), Generic(), {}
+    error = device_error = ""
+    available: bool | None = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        begin = time.perf_counter()
+        if kind is not None:
+            error = raised(lambda: _start(kind))
+        framework_s = time.perf_counter() - begin
+        if torch.device(device).type != "cpu" and not error:
+            kernel = exercise(device)
+            device_error = raised(lambda: known.update(_properties(device)))
+            device_error = device_error or raised(lambda: known.update(_free_memory(device)))
+            generic = Generic() if kernel.error else _generic(device)
+        if kind is not None:
+            module: Any = getattr(torch.backends if kind == "mps" else torch, kind)
+            available = bool(module.is_available()) if hasattr(module, "is_available") else None
+        count = 0 if kind is None else device_count(kind)
+    return Seen(
+        device=device,
+        hardware=present,
+        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        nodes=nodes,
+        driver=driver,
+        driver_s=driver_s,
+        nvml=management,
+        framework=Framework(
+            version=str(torch.__version__),
+            cuda=torch.version.cuda,
+            hip=torch.version.hip,
+            accelerator=accelerator_type(),
+            error=error,
+            warnings=tuple(str(warning.message)[:1000] for warning in caught),
+            available=available,
+            device_count=count,
+            device_error=device_error,
+            **known,
+        ),
+        framework_s=framework_s,
+        kernel=kernel,
+        generic=generic,
+    )

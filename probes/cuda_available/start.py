@@ -1,0 +1,259 @@
+"""Checks of the start: device nodes, driver, NVML, torch, and how many devices each one counts."""
+
+from probes.contract import Action, Finding, Status, expect, require, skipped
+from probes.cuda_available.seen import Limits, Node, Seen
+from probes.nvml import NvmlGpu
+from probes.symptoms import diagnose
+
+#: Variables that hide devices, and the API that reads them.
+HIDING = {
+    "cuda": ("CUDA_VISIBLE_DEVICES",),
+    "hip": ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+}
+
+#: Codes of cuInit after which the variable can be judged: started, no device, invalid device.
+_LISTED = (0, 100, 101)
+
+
+def right(seen: Seen) -> bool:
+    """Whether the device computed, and computed right: the proof that outweighs all others."""
+    comparisons = seen.kernel.comparisons
+    return bool(comparisons) and not seen.kernel.error and all(each.holds for each in comparisons)
+
+
+def shorten(text: str) -> str:
+    """The first line that says something, to be read in a table."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")[:300]
+
+
+def broken(check: str, what: str, text: str, status: Status = "fail") -> Finding:
+    """A finding about an error text, with cause, hint and action where the text is known."""
+    symptom = diagnose(text)
+    return Finding(
+        id=f"cuda_available.{check}",
+        status=status,
+        message=f"{what}: {shorten(text)}" + (f" ({symptom.cause})" if symptom else ""),
+        observed=shorten(text),
+        expected="no error",
+        hint=symptom.hint if symptom else "",
+        action=symptom.action if symptom else "investigate",
+    )
+
+
+def nvidia_expected(seen: Seen, limits: Limits) -> bool:
+    """Whether NVIDIA's libraries have to be here: hardware, or a promise to a CUDA build."""
+    promised = isinstance(limits.gpus, int) and limits.gpus > 0
+    return "nvidia" in seen.hardware.vendors or (
+        seen.framework.cuda is not None and (promised or seen.framework.device_count > 0)
+    )
+
+
+def closed_nodes(seen: Seen, gpu: NvmlGpu | None) -> list[Node]:
+    """The nodes that this device needs and that did not open.
+
+    A control node is needed always; a job scheduler closes other jobs' GPUs, so of the GPU nodes
+    only this device's own counts, or all of them together where its number is not known.
+    """
+    control = [node for node in seen.nodes if node.path.endswith(("ctl", "-uvm", "/kfd"))]
+    gpus = [node for node in seen.nodes if node not in control]
+    if gpu is not None and gpu.minor is not None:
+        gpus = [node for node in gpus if node.path.endswith(f"/nvidia{gpu.minor}")]
+    needed = [node for node in control if node.problem]
+    return needed + (gpus if gpus and all(node.problem for node in gpus) else [])
+
+
+def access_is_lost(seen: Seen, gpu: NvmlGpu | None) -> bool:
+    """Whether this container may not open the GPUs, so that nothing can be told about them.
+
+    NVML's Unknown Error says so too, but a broken driver says the same: it counts only where no
+    node is left to open.
+    """
+    if right(seen):
+        return False
+    denied = [node for node in closed_nodes(seen, gpu) if node.problem.startswith(("EPERM", "EAC"))]
+    symptom = diagnose(seen.nvml.error)
+    return bool(denied) or (
+        not seen.nodes and symptom is not None and symptom.reason == "lost_access"
+    )
+
+
+def device_nodes(seen: Seen, gpu: NvmlGpu | None) -> Finding:
+    """The nodes in /dev open; no permission is for the container to mend, not for the node."""
+    check = "cuda_available.device_nodes"
+    if not seen.nodes:
+        return skipped(check, "no GPU device nodes in /dev")
+    closed = closed_nodes(seen, gpu)
+    if right(seen) or not closed:
+        return expect(check, "open", "open")
+    text = ", ".join(f"{node.path}: {node.problem}" for node in closed)
+    denied = access_is_lost(seen, gpu)
+    action: Action = "recreate_container" if denied else "investigate"
+    if all(node.problem.startswith("ENOENT") for node in closed):
+        hint = "confirm with `ls -l /dev/nvidia*`; run `nvidia-modprobe -u -c=0` on the host"
+        action = "fix_config"
+    elif denied:
+        hint = (
+            "confirm with `nvidia-smi` here (fails) and on the host (works); recreate the "
+            "container, or give this user's group the nodes"
+        )
+    else:
+        hint = "confirm with `dmesg | grep -iE 'nvrm|amdgpu'`; drain the node and reset the GPU"
+    return Finding(
+        id=check,
+        status="error" if denied else "fail",
+        message=f"cannot open {text}",
+        observed=text,
+        expected="open",
+        hint=hint,
+        action=action,
+    )
+
+
+def driver_starts(seen: Seen, limits: Limits) -> Finding:
+    """`cuInit`, without torch: the true cause of a start that fails."""
+    check = "cuda_available.driver_starts"
+    driver = seen.driver
+    if not nvidia_expected(seen, limits):
+        return skipped(check, "no NVIDIA GPU here")
+    if driver.loaded and driver.init_code == 0:
+        return expect(check, driver.init_name, "CUDA_SUCCESS")
+    if not driver.loaded:
+        what, text = "libcuda.so.1 cannot be loaded", driver.load_error
+    else:
+        what, text = f"cuInit of {driver.path} gave {driver.init_code}", driver.init_name
+    return broken("driver_starts", what, text, "warn" if right(seen) else "fail")
+
+
+def nvml_answers(seen: Seen, limits: Limits, gpu: NvmlGpu | None) -> Finding:
+    """NVML answers for the node and for this GPU; without it counts and memory are guesses."""
+    check = "cuda_available.nvml_answers"
+    if not nvidia_expected(seen, limits):
+        return skipped(check, "no NVIDIA GPU here")
+    lesser: Status = "warn" if right(seen) else "fail"
+    if seen.nvml.error:
+        status: Status = "error" if access_is_lost(seen, gpu) else lesser
+        return broken("nvml_answers", "NVML does not answer", seen.nvml.error, status)
+    if gpu is not None and gpu.error:
+        symptom = diagnose(gpu.error)
+        gone = symptom is not None and symptom.name in {"gpu_lost", "gpu_reset_required"}
+        what = f"NVML answers badly for GPU {gpu.index}"
+        return broken("nvml_answers", what, gpu.error, "fail" if gone else lesser)
+    return expect(check, "answers", "answers")
+
+
+def torch_starts(seen: Seen) -> Finding:
+    """The back-end starts, by the call that raises; a warning that is known is told."""
+    check = "cuda_available.torch_starts"
+    framework = seen.framework
+    if framework.error:
+        what = f"torch {framework.version} cannot start its GPU back-end"
+        return broken("torch_starts", what, framework.error)
+    if framework.accelerator is None and seen.device == "cpu":
+        return skipped(check, f"torch {framework.version} has no GPU back-end to start")
+    known = [text for text in framework.warnings if diagnose(text)]
+    if known:
+        return broken("torch_starts", "torch starts with a warning", known[0], "warn")
+    return expect(check, "starts", "starts")
+
+
+def wrong_build(seen: Seen) -> str:
+    """How this torch cannot know the GPUs that are here; empty when it could."""
+    vendors, framework = seen.hardware.vendors, seen.framework
+    if "nvidia" in vendors and framework.cuda is None:
+        index = "https://download.pytorch.org/whl/cu126"
+    elif "amd" in vendors and framework.hip is None:
+        index = "https://download.pytorch.org/whl/rocm6.4"
+    elif vendors == ("intel",) and framework.accelerator is None:
+        index = "https://download.pytorch.org/whl/xpu"
+    else:
+        return ""
+    return (
+        "compare `lspci | grep -iE 'vga|3d|processing'` with `python -c 'import torch; "
+        "print(torch.__version__)'`; install and pin the build for this GPU, as in "
+        f"`pip install torch --index-url {index}`"
+    )
+
+
+def enough_gpus(seen: Seen, limits: Limits) -> Finding:
+    """As many GPUs as promised; without a promise at least one where the hardware is present."""
+    check = "cuda_available.enough_gpus"
+    count = seen.framework.device_count
+    if isinstance(limits.gpus, int):
+        least, why = limits.gpus, f"{limits.gpus} were promised"
+    else:
+        least, why = int(bool(seen.hardware.vendors)), "; ".join(seen.hardware.evidence[:3])
+    hidden, symptom = hides(seen), diagnose(seen.framework.error or seen.driver.load_error)
+    action: Action = symptom.action if symptom else "investigate"
+    hint = symptom.hint if symptom else "compare `nvidia-smi -L` with `lspci`; look for lost GPUs"
+    if wrong_build(seen):
+        hint, action = wrong_build(seen), "fix_image"
+    elif hidden:
+        hint = f"`echo ${hidden[0]}` gives {hidden[1]!r}; unset it, or expect fewer GPUs"
+        action = "fix_config"
+    return require(
+        check,
+        count >= least,
+        count,
+        f">= {least}",
+        message=f"torch {seen.framework.version} can use {count} GPUs where {least} must be "
+        f"usable: {why}",
+        hint=hint,
+        action=action,
+    )
+
+
+def hides(seen: Seen) -> tuple[str, str] | None:
+    """The variable that hides devices, and its value."""
+    names = HIDING["hip" if seen.framework.hip else "cuda"]
+    return next(((name, seen.variables[name]) for name in names if name in seen.variables), None)
+
+
+def visible_devices(seen: Seen) -> Finding:
+    """Every entry of CUDA_VISIBLE_DEVICES is a device: the first bad one hides all after it."""
+    check = "cuda_available.visible_devices"
+    hidden = hides(seen)
+    if hidden is None or (seen.framework.cuda or seen.framework.hip) is None:
+        return skipped(check, "no variable hides devices from this torch")
+    if seen.framework.cuda is not None and seen.driver.init_code not in _LISTED:
+        return skipped(check, "the driver did not start")
+    name, value = hidden
+    listed = len([entry for entry in value.split(",") if entry.strip()])
+    count = seen.framework.device_count
+    return require(
+        check,
+        count == listed and listed > 0,
+        f"{name}={value!r} leaves {count} devices",
+        f"{max(listed, 1)} devices",
+        message=f"{name}={value!r} lists {listed} devices and torch sees {count}: a bad or repeated"
+        " entry hides all after it, and an empty list hides all",
+        hint=f"compare `echo ${name}` with `nvidia-smi -L`; list existing indices or UUIDs, and of "
+        "MIG instances one a process",
+        action="fix_config",
+    )
+
+
+def counts_agree(seen: Seen) -> Finding:
+    """All of torch, driver and NVML see the same devices, but for narrowing, MIG and other jobs."""
+    check = "cuda_available.counts_agree"
+    count, driver = seen.framework.device_count, seen.driver.device_count
+    if seen.framework.cuda is None or seen.driver.init_code != 0:
+        return skipped(check, "no CUDA driver that could be counted with")
+    ours = [gpu for gpu in seen.nvml.gpus if gpu.accessible]
+    sliced = any(gpu.mig_enabled for gpu in ours)
+    most = sum(max(1, len(gpu.mig_uuids)) for gpu in ours)
+    told = not seen.nvml.error
+    narrowed = hides(seen) is not None or sliced
+    agree = driver is not None and count == driver
+    if told and driver is not None:
+        agree = agree and (driver <= most if narrowed else driver == len(ours))
+    counts = f"torch {count}, driver {driver}, NVML {len(ours) if told else 'unknown'}"
+    lost = [f"GPU {gpu.index} {gpu.error}" for gpu in ours if gpu.error]
+    return require(
+        check,
+        agree,
+        counts,
+        "one number",
+        message=f"the number of devices differs: {counts}" + "".join(f"; {text}" for text in lost),
+        hint="compare `nvidia-smi -L` with `lspci -d 10de:` and `dmesg | grep -i xid`; drain the "
+        "node when a GPU is gone",
+    )
