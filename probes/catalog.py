@@ -13,6 +13,9 @@ PROFILES: Final[tuple[Profile, ...]] = ("instant", "quick", "standard", "deep")
 
 MIB: Final = 1024 * 1024
 
+#: The check of every probe that the worker makes, not `judge`: an exception that ended the probe.
+COMPLETES: Final = "completes"
+
 
 @dataclass(frozen=True)
 class ProbeSpec:
@@ -29,11 +32,22 @@ class ProbeSpec:
     checks: dict[str, str]
     #: Modules the worker imports before it forks this probe (first uses that are slow to import).
     preload: tuple[str, ...] = ()
+    #: Where the probe's code is; by default the module of its own name.
+    module: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.module:
+            object.__setattr__(self, "module", f"probes.{self.name}")
 
     @property
     def check_ids(self) -> tuple[str, ...]:
-        """The full ids, `probe.check`."""
+        """The full ids, `probe.check`, of the checks that the probe's own `judge` makes."""
         return tuple(f"{self.name}.{check}" for check in self.checks)
+
+    @property
+    def promises(self) -> dict[str, str]:
+        """Every check's name and promise, with the one that the worker makes for all probes."""
+        return {**self.checks, COMPLETES: "the probe runs to its end: nothing raises unasked"}
 
 
 TORCH_VERSION = ProbeSpec(

@@ -1,5 +1,6 @@
 """From a plan to a report: which probes on which devices, what is skipped and why."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +9,7 @@ from probes.catalog import ProbeSpec
 from probes.contract import Result
 from validator.report import Device, Report, Trigger
 from validator.settings import Settings
+from validator.spawn import WorkerProcess
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,24 @@ def make_plan(
     raise NotImplementedError
 
 
-async def execute(
-    plan: Plan, settings: Settings, on_event: Callable[[Event], None] = lambda _event: None
-) -> Report:
-    """Run a plan in a worker of its own. Cancelled, it leaves no process and raises in turn."""
-    raise NotImplementedError
+class Runner:
+    """Runs plans, one at a time; remembers the devices that an unkillable process holds."""
+
+    def __init__(self, worker: WorkerProcess | None = None, *, nice: int = 0) -> None:
+        """Take a worker that was started early, if any; `nice` is given to those started later."""
+        self.restarts: Counter[str] = Counter()  # of workers, by reason
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Names of the devices on which nothing is started, since a process there cannot die."""
+        raise NotImplementedError
+
+    async def run(
+        self, plan: Plan, settings: Settings, on_event: Callable[[Event], None] = lambda _: None
+    ) -> Report:
+        """Run a plan in a worker of its own.
+
+        Cancelled, it leaves no process and raises `asyncio.CancelledError`; the results so far
+        are lost. The run's own deadline is `settings.run.timeout`; what it cuts off is `not_run`.
+        """
+        raise NotImplementedError
