@@ -58,7 +58,25 @@ TORCH_VERSION = ProbeSpec(
     interval_s=300,
     memory_bytes=0,
     checks={
-        "imports": "torch and NumPy import",
+        "imports": "torch and NumPy are whole packages: the compiled core beside the Python files",
+        "metadata": "the installed metadata of torch and NumPy say the version that is imported",
+        "compiled_version": "torch's Python files and its compiled library are of one build",
+        "requirements": "what torch's metadata requires is installed, in the versions it names",
+        "version": "torch's version is one of those expected",
+        "build_kind": "the build of torch has a back-end for a GPU of this node",
+        "local_tag": "the version's tag (+cpu, +cu130, +rocm6.4, +xpu) names the build that it is",
+        "driver_cuda": "the NVIDIA driver knows the CUDA version that torch was built for",
+        "driver_files": "kernel module, libcuda and NVML are of one driver version",
+        "architectures": "the build has code for the architecture of each GPU",
+        "libcuda": "libcuda is the driver's own, no stub and no unexpected compat library",
+        "cudnn": "cuDNN loads, in a version that torch accepts",
+        "cudnn_libraries": "all mapped libraries of cuDNN are of one installation",
+        "nccl": "the NCCL that is loaded is not older than the one torch was built with",
+        "loaded_once": "no GPU library, and no C++ library, is mapped twice",
+        "foreign_libraries": "no system library stands in for one that torch's wheels brought",
+        "numpy_to_torch": "torch reads NumPy arrays of every dtype right, without a warning",
+        "torch_to_numpy": "NumPy reads tensors of every dtype right, without a warning",
+        "numpy_scalars": "torch takes NumPy scalars for numbers: as data, index and size",
     },
 )
 
@@ -105,7 +123,36 @@ DEVICE_TRANSFER = ProbeSpec(
     timeout_s=60,
     interval_s=300,
     memory_bytes=256 * MIB,
-    checks={},
+    checks={
+        "first_copy": "the process's first copies arrive whole, before any warm-up",
+        "scalars": "item() and tolist() read the numbers that the device holds",
+        "device_pattern": "the device makes the integers that copies are held against, and sees "
+        "one wrong bit",
+        "host_to_device_sizes": "every size and alignment arrives whole on the device, and "
+        "nothing beside it is written",
+        "host_to_device_dtypes": "every bit of every dtype arrives on the device",
+        "host_to_device_layouts": "views of every kind arrive in order on the device",
+        "host_to_device_converts": "to(device, dtype) moves to the device and converts right",
+        "device_to_host_sizes": "every size and alignment arrives whole on the host, and nothing "
+        "beside it is written",
+        "device_to_host_dtypes": "every bit of every dtype arrives on the host",
+        "device_to_host_layouts": "views of every kind arrive in order on the host",
+        "device_to_host_converts": "to('cpu', dtype) moves to the host and converts right",
+        "device_to_device_sizes": "every size and alignment is copied whole on the device, and "
+        "nothing beside it is written",
+        "device_to_device_dtypes": "every bit of every dtype is copied on the device",
+        "device_to_device_layouts": "views of every kind are copied in order on the device",
+        "device_to_device_converts": "to(dtype) on the device converts right",
+        "same_device": "to(same device) is the tensor itself, and a copy asked for is a copy",
+        "to_device_moves": "to(device) is a copy there, and the source stays as it was",
+        "to_host_copies": "cpu() and numpy(force=True) of a device are copies",
+        "pinned_shares": "pinned memory is NumPy's too, and a write through it arrives",
+        "host_to_device_pinned": "pinned, non-blocking copies have arrived after their event",
+        "device_to_host_pinned": "non-blocking copies into pinned memory have arrived after "
+        "their event",
+        "both_at_once": "copies in both directions at the same time arrive whole",
+        "integrity_sum": "whole buffers keep their weighted sum and XOR, which see swapped words",
+    },
 )
 
 AUTOGRAD = ProbeSpec(

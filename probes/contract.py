@@ -206,6 +206,10 @@ def require(
     )
 
 
+#: How a check's skip begins when others hold the GPU: the result's reason is then `gpu_busy`.
+GPU_BUSY: Final = "the GPU is busy"
+
+
 def skipped(check: str, why: str) -> Finding:
     """A check that does not apply here, said plainly."""
     return Finding(id=check, status="skip", message=why)

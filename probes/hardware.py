@@ -61,12 +61,14 @@ class Hardware(Frozen):
     evidence: tuple[str, ...] = ()
     pci_addresses: tuple[str, ...] = ()  # of GPUs only, virtual functions of our own left out
     driver_version: str | None = None  # of the loaded kernel module: nvidia, else amdgpu
+    architectures: tuple[str, ...] = ()  # gfx942 of each AMD GPU; hidden ones too
 
 
 class _Sign(NamedTuple):
     vendor: Vendor
     evidence: str
     pci_address: str | None = None
+    architecture: str | None = None
 
 
 def detect(root: Path = Path("/")) -> Hardware:
@@ -77,11 +79,15 @@ def detect(root: Path = Path("/")) -> Hardware:
         vendors=tuple(vendor for vendor in _PCI_VENDORS.values() if vendor in found),
         evidence=tuple(sign.evidence for sign in signs),
         pci_addresses=tuple(sign.pci_address for sign in signs if sign.pci_address is not None),
-        driver_version=kernel_module_version(_text(root / "proc/driver/nvidia/version"))
-        or _text(root / "sys/module/nvidia/version")
-        or _text(root / "sys/module/amdgpu/version")
-        or None,
+        driver_version=nvidia_module(root) or _text(root / "sys/module/amdgpu/version") or None,
+        architectures=tuple(sign.architecture for sign in signs if sign.architecture is not None),
     )
+
+
+def nvidia_module(root: Path = Path("/")) -> str | None:
+    """The version of NVIDIA's loaded kernel module; None when none is loaded."""
+    told = kernel_module_version(_text(root / "proc/driver/nvidia/version"))
+    return told or _text(root / "sys/module/nvidia/version") or None
 
 
 def kernel_module_version(text: str) -> str | None:
@@ -154,7 +160,8 @@ def _amd(root: Path) -> Iterator[_Sign]:
         gfx = values.get("gfx_target_version", 0)
         if values.get("simd_count", 0) and gfx >= _OLDEST_GFX and gfx not in _AMD_INTEGRATED:
             node = properties.parent.name
-            yield _Sign("amd", f"KFD node {node} is {gfx_name(gfx)}")
+            name = gfx_name(gfx)
+            yield _Sign("amd", f"KFD node {node} is {name}", architecture=name)
 
 
 def gfx_name(version: int) -> str:

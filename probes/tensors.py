@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-#: Every byte of a poisoned tensor: a NaN or a large odd value in no test's reference.
+#: Every byte of a poisoned tensor: 171, -1.2e-12 in float32, a value in no test's reference.
 POISON_BYTE = 0xAB
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.uint64}
@@ -16,24 +16,24 @@ _SIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: t
 def accelerator_type() -> str | None:
     """The device type of this build's accelerator (`cuda`, `xpu`, ...), or None.
 
-    `torch.accelerator` exists from torch 2.6; before it, CUDA, XPU, MPS and a renamed
-    PrivateUse1 back-end are asked in turn.
+    `torch.accelerator` exists from torch 2.6; before it, each back-end is asked whether this build
+    has it, in the same order: a registered PrivateUse1, then CUDA (and ROCm), XPU, MPS.
     """
     if hasattr(torch, "accelerator"):
         current = torch.accelerator.current_accelerator()
         return current.type if current is not None else None
-    for name in ("cuda", "xpu", "mps", torch._C._get_privateuse1_backend_name()):
-        module = torch.mps if name == "mps" else getattr(torch, name, None)
-        available = getattr(torch.backends.mps if name == "mps" else module, "is_available", None)
-        if available is not None and available():
-            return name
-    return None
+    private = torch._C._get_privateuse1_backend_name()
+    if hasattr(torch, private):
+        return str(private)
+    kinds = ("cuda", "xpu", "mps")
+    return next((kind for kind in kinds if getattr(torch._C, f"_has_{kind}", False)), None)
 
 
 def device_count(kind: str) -> int:
     """How many devices of that type torch sees."""
-    module = getattr(torch, kind, None)
-    count = getattr(module, "device_count", None)
+    count = getattr(getattr(torch, kind, None), "device_count", None)
+    if count is None and kind == "mps":  # torch.mps.device_count came with torch 2.3
+        return int(torch.backends.mps.is_available())
     return int(count()) if count is not None else 0
 
 
@@ -62,7 +62,7 @@ def bits(tensor: torch.Tensor) -> npt.NDArray[np.unsignedinteger]:
 
     A 16-byte element (complex128) becomes two along a new last axis; bool becomes uint8.
     """
-    host = tensor.detach().cpu().contiguous()
+    host = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     if host.dtype == torch.complex128:
         host = torch.view_as_real(host)
     raw = host.view(_SIGNED[host.element_size()]).numpy()
@@ -73,6 +73,15 @@ def refusal(call: Callable[[], object]) -> str:
     """What a call that must be refused raised, as `Type: text`; empty when it went through."""
     try:
         call()
-    except (RuntimeError, TypeError, ValueError, BufferError, IndexError, AssertionError) as error:
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        BufferError,
+        LookupError,
+        AssertionError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return ""

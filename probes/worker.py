@@ -8,6 +8,8 @@ cannot use CUDA, or hangs in OpenMP.
 
 import contextlib
 import ctypes
+import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -18,30 +20,28 @@ import socket
 import sys
 import time
 import traceback
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    from probes.contract import Finding, Reason, Result
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PACKET_BYTES = 65536
 _TEXT_CHARACTERS = 4096  # of an exception's text or traceback
-_RETRIES = 2  # of a probe whose check failed, to classify the failure
-_RETRY_SHARE = 0.1  # of the deadline that the first try may have used for a retry to fit
+#: What every child needs of ours, imported before the first fork.
+_SHARED = ("probes.attempt", "probes.references")
 
 
-def main(control_fd: int, supervisor_pid: int) -> None:
+def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
     """Serve one supervisor until it hangs up."""
     _die_with(supervisor_pid)
+    faulthandler.register(signal.SIGUSR1)  # sent before a kill, so that a hang tells its place
+    os.nice(nice)
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     _send(control, {"event": "up"})
-    if not _import_torch(control):
-        return
-    Worker(control).serve()
+    if _import_torch(control):
+        for module in _SHARED:
+            importlib.import_module(module)
+        gc.freeze()  # what the children share stays shared
+        _Worker(control).serve()
 
 
 def _die_with(parent: int) -> None:
@@ -58,8 +58,8 @@ def _send(control: socket.socket, message: dict[str, Any], fds: tuple[int, ...] 
 def _import_torch(control: socket.socket) -> bool:
     """Import torch and NumPy as the user's own job would, and tell how that went."""
     started = time.monotonic()
-    module = "torch"
     try:
+        module = "torch"
         torch = importlib.import_module("torch")
         module = "numpy"
         numpy = importlib.import_module("numpy")
@@ -71,7 +71,8 @@ def _import_torch(control: socket.socket) -> bool:
             {
                 "event": "import_failed",
                 "module": module,
-                "error": _failure(error),
+                "error": describe(error),
+                "cause": symptom.cause if symptom else "",
                 "hint": symptom.hint if symptom else "",
                 "action": symptom.action if symptom else "fix_image",
             },
@@ -94,7 +95,8 @@ def _import_torch(control: socket.socket) -> bool:
     return True
 
 
-def _failure(error: BaseException) -> dict[str, str]:
+def describe(error: BaseException) -> dict[str, str]:
+    """An exception as the fields of `contract.Failure`, cut to a bounded length."""
     lines = traceback.format_exception(type(error), error, error.__traceback__)
     return {
         "type": type(error).__name__,
@@ -103,7 +105,7 @@ def _failure(error: BaseException) -> dict[str, str]:
     }
 
 
-class Worker:
+class _Worker:
     """Forks children on request, tells of their exits, and holds each zombie until told to reap."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -114,9 +116,10 @@ class Worker:
     def serve(self) -> None:
         """Answer requests until the supervisor hangs up."""
         while True:
-            readable, _, _ = select.select([self._control, *self._children], [], [])
+            control = self._control.fileno()
+            readable, _, _ = select.select([control, *self._children], [], [])
             for descriptor in readable:
-                if descriptor is self._control:
+                if descriptor == control:
                     packet, fds, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, 2)
                     if not packet:
                         return
@@ -132,6 +135,7 @@ class Worker:
                 # One that cannot be imported raises again in the child that needs it.
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
+            gc.freeze()
             _send(self._control, {"event": "ready"})
         elif request["do"] == "reap":
             os.waitpid(self._pids.pop(request["job"]), 0)
@@ -188,6 +192,7 @@ def _become_child(worker_pid: int, log_fd: int) -> None:
 
 
 def _run_job(request: dict[str, Any], result_fd: int) -> None:
+    """Take the survey, or run the probes of one device in order, one line a step."""
     os.set_inheritable(result_fd, False)
     torch = importlib.import_module("torch")
     torch.set_num_threads(request["threads"])
@@ -195,15 +200,17 @@ def _run_job(request: dict[str, Any], result_fd: int) -> None:
         survey = importlib.import_module("probes.survey")
         _write(result_fd, {"survey": survey.take()})
         return
+    attempt = importlib.import_module("probes.attempt")
     for probe in request["probes"]:
+        os.write(2, f"--- {probe['name']}\n".encode())  # so that a log's tail tells whose it is
         _write(result_fd, {"start": probe["name"]})
-        run = _ProbeRun(probe, request)
-        result = run.first()
+        tried = attempt.Attempt(probe, request)
+        result = tried.first()
         if result.status == "fail" and result.reason == "check_failed":
             _write(result_fd, {"preliminary": result.model_dump_json(exclude_defaults=True)})
-            result = run.classify(result)
+            result = tried.classify(result)
         _write(result_fd, {"result": result.model_dump_json(exclude_defaults=True)})
-        if run.poisoned:
+        if tried.poisoned:
             return  # the supervisor forks again for the rest
 
 
@@ -211,155 +218,3 @@ def _write(descriptor: int, message: dict[str, Any]) -> None:
     line = json.dumps(message).encode() + b"\n"
     while line:
         line = line[os.write(descriptor, line) :]
-
-
-class _ProbeRun:
-    """One probe on one device: observe, judge, synchronize, and the errors of each told apart."""
-
-    def __init__(self, probe: dict[str, Any], request: dict[str, Any]) -> None:
-        self._name: str = probe["name"]
-        self._limits: dict[str, Any] = probe["limits"]
-        self._timeout_s: float = probe["timeout_s"]
-        self._device: str = request["device"]
-        self._gpu_uuid: str | None = request["gpu_uuid"]
-        self._shared: bool = request["shared"]
-        self._started = time.monotonic()
-        self._started_at = datetime.now(timezone.utc)
-        #: An exception escaped, or the device no longer synchronizes: start nothing more here.
-        self.poisoned = False
-
-    def first(self) -> "Result":
-        """The result of the first try."""
-        try:
-            module = importlib.import_module(f"probes.{self._name}")
-            limits = module.Limits.model_validate(self._limits) if self._limits else None
-        except Exception as error:  # noqa: BLE001 - a broken probe or limit must not cost the rest
-            return self._raised(error, "internal_error")
-        try:
-            seen = module.observe(self._device)
-            self._synchronize()
-        except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
-            return self._raised(error, _blame(error))
-        try:
-            findings = _judge(module, seen, limits)
-            measurements = tuple(module.measure(seen)) if hasattr(module, "measure") else ()
-            observation = json.loads(seen.model_dump_json(exclude_defaults=True))
-        except Exception as error:  # noqa: BLE001 - a bug of ours must not look like a sick device
-            return self._raised(error, "internal_error")
-        contract = importlib.import_module("probes.contract")
-        status = contract.worst(finding.status for finding in findings)
-        return self._result(
-            status=status,
-            reason=_reason(status, findings, self._name, self._device),
-            summary=_summary(status, findings),
-            findings=findings,
-            observation=observation,
-            measurements=measurements,
-        )
-
-    def classify(self, failed: "Result") -> "Result":
-        """Say whether a failure comes again, and on the CPU too. It never becomes a pass."""
-        if time.monotonic() - self._started > _RETRY_SHARE * self._timeout_s:
-            return failed
-        again = [self._fails_again(self._device) for _ in range(_RETRIES)]
-        text = (
-            f"persistent: failed again in {sum(again)} of {len(again)} retries"
-            if all(again)
-            else f"intermittent: failed again in {sum(again)} of {len(again)} retries"
-        )
-        if not self._device.startswith("cpu"):
-            on_cpu = self._fails_again("cpu")
-            text += "; fails on the CPU too: environment" if on_cpu else "; not on the CPU: device"
-        return failed.model_copy(
-            update={
-                "summary": f"{failed.summary} ({text})",
-                "duration_s": time.monotonic() - self._started,
-            }
-        )
-
-    def _fails_again(self, device: str) -> bool:
-        module = importlib.import_module(f"probes.{self._name}")
-        limits = module.Limits.model_validate(self._limits) if self._limits else None
-        try:
-            findings = _judge(module, module.observe(device), limits)
-        except Exception:  # noqa: BLE001 - raising now is failing again; the first try is reported
-            self.poisoned = True
-            return True
-        return any(finding.status == "fail" for finding in findings)
-
-    def _synchronize(self) -> None:
-        tensors = importlib.import_module("probes.tensors")
-        tensors.synchronize(self._device)
-
-    def _raised(self, error: Exception, reason: "Reason") -> "Result":
-        self.poisoned = True
-        contract = importlib.import_module("probes.contract")
-        symptom = importlib.import_module("probes.symptoms").diagnose(str(error))
-        if reason == "torch_raised" and symptom is not None:
-            reason = symptom.reason
-            if symptom.name == "out_of_memory":
-                reason = "gpu_busy" if self._shared else "torch_raised"
-        status = {"torch_raised": "fail", "gpu_busy": "skip"}.get(reason, "error")
-        first_line = (str(error).splitlines() or [""])[0]
-        summary = f"{type(error).__name__}: {first_line}"[:200]
-        finding = contract.Finding(
-            id=f"{self._name}.completes",
-            status=status,
-            message=summary,
-            observed=summary,
-            expected="no exception",
-            hint=symptom.hint if symptom else "",
-            action=symptom.action if symptom else "investigate",
-        )
-        return self._result(
-            status=status,
-            reason=reason,
-            summary=symptom.cause if symptom else summary,
-            findings=(finding,),
-            error=contract.Failure.model_validate(_failure(error)),
-        )
-
-    def _result(self, **fields: Any) -> "Result":
-        contract = importlib.import_module("probes.contract")
-        made: Result = contract.Result(
-            probe=self._name,
-            device=self._device,
-            gpu_uuid=self._gpu_uuid,
-            started_at=self._started_at,
-            duration_s=time.monotonic() - self._started,
-            **fields,
-        )
-        return made
-
-
-def _judge(module: "ModuleType", seen: object, limits: object) -> tuple["Finding", ...]:
-    return tuple(module.judge(seen) if limits is None else module.judge(seen, limits))
-
-
-def _blame(error: Exception) -> "Reason":
-    """torch's word, or our bug: torch raises RuntimeError from C++, anything from its own files."""
-    if isinstance(error, RuntimeError):
-        return "torch_raised"
-    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
-    ours = os.path.dirname(__file__)  # noqa: PTH120 - no pathlib needed in every child
-    return "internal_error" if innermost.startswith(ours) else "torch_raised"
-
-
-def _reason(status: str, findings: tuple["Finding", ...], probe: str, device: str) -> "Reason":
-    if status in {"fail", "warn"}:
-        return "check_failed"
-    if status == "error":
-        lost = any(finding.action == "recreate_container" for finding in findings)
-        return "lost_access" if lost else "internal_error"
-    if status == "skip":
-        return "no_device" if probe == "cuda_available" and device == "cpu" else "not_applicable"
-    return "ok"
-
-
-def _summary(status: str, findings: tuple["Finding", ...]) -> str:
-    if status in {"pass", "skip"}:
-        applied = [finding for finding in findings if finding.status != "skip"]
-        return f"{len(applied)} checks passed" if applied else findings[0].message
-    bad = [finding for finding in findings if finding.status == status]
-    check = bad[0].id.partition(".")[2]
-    return f"{check}: {bad[0].message}"

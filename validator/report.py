@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import AwareDatetime
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import FloatSchema
 
 from probes.contract import Frozen, Reason, Result, Status, worst
 from validator import __version__
@@ -107,20 +109,33 @@ def summarize(results: Sequence[Result], not_run: Sequence[NotRun] = ()) -> str:
     elif not_run:
         line = f"{status}: {len(not_run)} of {len(results) + len(not_run)} probes were not run"
     elif not counts["pass"]:
-        line = f"{status}: nothing could be told, {counts['skip']} probes were skipped"
-    else:
-        line = f"pass: {counts['pass']} probes"
-        no_gpu = any(result.reason == "no_device" for result in results)
+        line = f"{status}: nothing could be told: no probe was planned"
         if counts["skip"]:
-            line += f", {counts['skip']} skipped"
-        if no_gpu:
-            line += " (no GPU here: checked on the CPU)"
+            reasons = ", ".join(sorted({result.reason for result in results}))
+            line = f"{status}: nothing could be told: {counts['skip']} skipped ({reasons})"
+    else:
+        line = _proven(results)
     return clip(line)
 
 
+def _proven(results: Sequence[Result]) -> str:
+    """How much passed, on how many GPUs."""
+    passed = [result for result in results if result.status == "pass"]
+    probes = len({result.probe for result in passed})
+    gpus = len({result.device for result in passed} - {CPU.name})
+    line = f"pass: {probes} probe{'s' if probes > 1 else ''}"
+    if gpus:
+        line += f" on {gpus} GPU{'s' if gpus > 1 else ''}"
+    if skips := len(results) - len(passed):
+        line += f", {skips} skipped"
+    if any(result.reason == "no_device" for result in results):
+        line += " (no GPU here: checked on the CPU)"
+    return line
+
+
 def clip(line: str) -> str:
-    """The line, cut to 80 characters with an ellipsis."""
-    flat = " ".join(line.split())
+    """The line, free of control characters, cut to 80 characters with an ellipsis."""
+    flat = " ".join("".join(c if c.isprintable() else " " for c in line).split())
     return flat if len(flat) <= SUMMARY_CHARACTERS else flat[: SUMMARY_CHARACTERS - 1] + "…"
 
 
@@ -181,6 +196,20 @@ def make_report(
         not_run=tuple(not_run),
         **fields,
     )
+
+
+class _WithNaN(GenerateJsonSchema):
+    """NaN and Inf are written as text (Frozen), which pydantic's own schema does not tell."""
+
+    def float_schema(self, schema: FloatSchema) -> JsonSchemaValue:
+        """Either a number, or one of the three that JSON cannot hold."""
+        return {"anyOf": [super().float_schema(schema), {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a report."""
+    schema = Report.model_json_schema(mode="serialization", schema_generator=_WithNaN)
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
 
 
 def without_chance(reason: Reason) -> bool:

@@ -1,47 +1,24 @@
-"""From a plan to a report: which probes on which devices, what is skipped and why."""
+"""Runs plans one after another, each within its own deadline, and leaves no process behind."""
 
+import asyncio
+import contextlib
+import os
+import select
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Final
 
-from probes.catalog import ProbeSpec
-from probes.contract import Result
-from validator.report import Device, Report, Trigger
+from validator import supervisor
+from validator.plan import Event, Plan, make_plan
+from validator.report import Report
+from validator.run import HeldProcess, Run
 from validator.settings import Settings
 from validator.spawn import WorkerProcess
 
+__all__ = ["Event", "Plan", "Runner", "make_plan"]
 
-@dataclass(frozen=True)
-class Plan:
-    """What one run is asked to do."""
-
-    specs: tuple[ProbeSpec, ...]
-    profile: str
-    trigger: Trigger
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a run tells while it goes on, for progress and logs."""
-
-    kind: Literal["importing", "surveyed", "started", "finished"]
-    probe: str = ""
-    device: str = ""
-    devices: tuple[Device, ...] = ()  # surveyed
-    planned: tuple[tuple[str, str], ...] = ()  # surveyed: (probe, device), decided skips included
-    result: Result | None = None  # finished
-
-
-def make_plan(
-    settings: Settings,
-    trigger: Trigger,
-    *,
-    only: tuple[str, ...] = (),
-    without: tuple[str, ...] = (),
-) -> Plan:
-    """The probes of the settings' profile, or those named, minus those refused."""
-    raise NotImplementedError
+#: For everything to end when a run is cut off.
+_CLOSE_S: Final = 5.0
 
 
 class Runner:
@@ -50,11 +27,15 @@ class Runner:
     def __init__(self, worker: WorkerProcess | None = None, *, nice: int = 0) -> None:
         """Take a worker that was started early, if any; `nice` is given to those started later."""
         self.restarts: Counter[str] = Counter()  # of workers, by reason
+        self._early = worker
+        self._nice = nice
+        self._held: dict[str, HeldProcess] = {}
+        supervisor.adopt_orphans()
 
     @property
     def held(self) -> frozenset[str]:
         """Names of the devices on which nothing is started, since a process there cannot die."""
-        raise NotImplementedError
+        return frozenset(self._held)
 
     async def run(
         self, plan: Plan, settings: Settings, on_event: Callable[[Event], None] = lambda _: None
@@ -64,4 +45,30 @@ class Runner:
         Cancelled, it leaves no process and raises `asyncio.CancelledError`; the results so far
         are lost. The run's own deadline is `settings.run.timeout`; what it cuts off is `not_run`.
         """
-        raise NotImplementedError
+        self._release()
+        before = supervisor.children()
+        early, self._early = self._early, None
+        run = Run(plan, settings, on_event, self._held, early=early, nice=self._nice)
+        going = asyncio.ensure_future(run.go())
+        try:
+            await asyncio.wait({going}, timeout=settings.run.timeout)
+            in_time = going.done()
+        finally:
+            going.cancel()
+            await asyncio.wait({going}, timeout=_CLOSE_S)
+            await run.close()
+            self.restarts += run.restarts
+            unkillable = frozenset(process.pid for process in self._held.values())
+            await supervisor.sweep(spare=before | unkillable)
+        if in_time:
+            going.result()  # a bug of ours is raised, never swallowed
+        return run.report()
+
+    def _release(self) -> None:
+        """Forget the processes that have ended after all, and reap what became ours."""
+        for name, process in list(self._held.items()):
+            if select.select([process.pidfd], [], [], 0)[0]:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(process.pid, os.WNOHANG)
+                os.close(process.pidfd)
+                del self._held[name]

@@ -3,7 +3,6 @@
 Every key is an environment variable too: `GPU_VALIDATOR_RUN__TIMEOUT=30` is `run.timeout: 30`.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import yaml
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,16 +21,24 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from probes.catalog import BY_NAME, Profile
+from validator.nearest import closest, nearest
 
 ENV_PREFIX: Final = "GPU_VALIDATOR_"
+
+#: What Kubernetes puts into every pod for a service whose name starts with `gpu-validator`.
+_SERVICE_LINK = re.compile(
+    r"(\w+_)?SERVICE_(HOST|PORT(_\w+)?)|(\w+_)?PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?"
+)
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -57,6 +65,16 @@ Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=F
 SecondsOrZero = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
 
 
+def _several(value: object) -> object:
+    """Read a list that the environment, or a lone value in the file, gives as text."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Listed = Annotated[tuple[str, ...], BeforeValidator(_several)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,6 +89,15 @@ class Expect(_Section):
     torch: str | None = Field(
         default=None, description="versions of torch that are right, a PEP 440 specifier set"
     )
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _count(cls, value: object) -> object:
+        if isinstance(value, str) and re.fullmatch(r"\s*\d+\s*", value):
+            return int(value)
+        if value == "auto" or (type(value) is int and value >= 0):
+            return value
+        raise ValueError(f"{value!r} is no number of GPUs; write auto, or a number such as 8")
 
     @field_validator("torch")
     @classmethod
@@ -123,7 +150,7 @@ class Run(_Section):
     threads: int | None = Field(
         default=None, ge=1, description="threads of each child; default: its share of the cores"
     )
-    devices: tuple[str, ...] = Field(
+    devices: Listed = Field(
         default=(), description="devices to check: `cuda:N`, a UUID, a PCI id, `cpu`; default: all"
     )
 
@@ -140,14 +167,11 @@ class Ready(_Section):
 class Web(_Section):
     """The HTTP server."""
 
-    listen_address: tuple[str, ...] = Field(
-        default=(":8790",), description="host:port to listen on; `[::1]:8790` for IPv6"
+    listen_address: Listed = Field(
+        default=(":8790",),
+        min_length=1,
+        description="host:port to listen on; `[::1]:8790` for IPv6",
     )
-
-    @field_validator("listen_address", mode="before")
-    @classmethod
-    def _several(cls, value: object) -> object:
-        return tuple(value.split(",")) if isinstance(value, str) else value
 
     @field_validator("listen_address")
     @classmethod
@@ -174,6 +198,26 @@ def host_port(address: str) -> tuple[str, int]:
     return matched[1] or matched[2] or "", int(matched[3])
 
 
+def _known_probe(name: str) -> str:
+    if name not in BY_NAME:
+        raise ValueError(f"unknown probe{nearest(name, BY_NAME)}")
+    return name
+
+
+ProbeName = Annotated[str, AfterValidator(_known_probe)]
+
+
+class _Environment(EnvSettingsSource):
+    """The environment; a list may be plain text there (`:8790,[::1]:8790`), not JSON alone."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Decode JSON; what is none is left to the field's own validation, which names the key."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with its defaults."""
 
@@ -182,28 +226,20 @@ class Settings(BaseSettings):
     )
 
     expect: Expect = Expect()
-    schedule: dict[str, Timetable] = Field(default_factory=dict)
-    probes: dict[str, ProbeSettings] = Field(default_factory=dict)
+    schedule: dict[ProbeName, Timetable] = Field(default_factory=dict)
+    probes: dict[ProbeName, ProbeSettings] = Field(default_factory=dict)
     run: Run = Run()
     ready: Ready = Ready()
     web: Web = Web()
     log: Log = Log()
-
-    @field_validator("schedule", "probes")
-    @classmethod
-    def _known_probes(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name in value:
-            if name not in BY_NAME:
-                raise ValueError(f"unknown probe {name!r}{_nearest(name, BY_NAME)}")
-        return value
 
     @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - same
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then environment, then the file that `load` put beside them."""
@@ -211,7 +247,7 @@ class Settings(BaseSettings):
         file = flags.pop(_FILE_KEY, {})
         return (
             InitSettingsSource(settings_cls, init_kwargs=flags),
-            env_settings,
+            _Environment(settings_cls),
             InitSettingsSource(settings_cls, init_kwargs=file),
         )
 
@@ -230,17 +266,32 @@ def load(config_file: Path | None = None, flags: Mapping[str, Any] | None = None
         SettingsError: naming every key that is wrong, and the nearest known one.
     """
     content = _read(config_file) if config_file is not None else {}
+    given = flags or {}
     _refuse_unknown_environment()
     try:
-        return Settings(**{**(flags or {}), _FILE_KEY: content})
+        return Settings(**{**given, _FILE_KEY: content})
     except ValidationError as error:
-        where = f"{config_file}: " if config_file is not None else ""
-        raise SettingsError(where + "; ".join(_complaints(error))) from error
+        complaints = _complaints(error, given, content, str(config_file))
+        raise SettingsError("; ".join(complaints)) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, not a value lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the library's signature
+        merge = "tag:yaml.org,2002:merge"  # `<<: *anchor`, which may stand for any keys
+        scalars = [key for key, _ in node.value if key.tag != merge]
+        keys = [self.construct_object(key, deep=True) for key in scalars]
+        for place, key in enumerate(keys):
+            if not isinstance(key, str) or key in keys[:place]:
+                problem = "stands twice" if isinstance(key, str) else "is no text"
+                raise yaml.YAMLError(f"key {key!r} {problem}, line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -249,37 +300,72 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: the top level must be a mapping such as 'run:'")
-    return content
+    # A section whose every line is commented out is an empty one.
+    return {key: {} if value is None else value for key, value in content.items()}
 
 
 def _refuse_unknown_environment() -> None:
     """A misspelt variable would be ignored in silence otherwise."""
     for variable in os.environ:
-        if not variable.startswith(ENV_PREFIX):
+        rest = variable[len(ENV_PREFIX) :]
+        if not variable.startswith(ENV_PREFIX) or _SERVICE_LINK.fullmatch(rest):
             continue
-        section = variable[len(ENV_PREFIX) :].split("__")[0].lower()
+        section = rest.split("__")[0].lower()
         if section not in Settings.model_fields:
-            nearest = difflib.get_close_matches(section, Settings.model_fields, n=1, cutoff=0)
+            close = closest(section, Settings.model_fields, cutoff=0)
             raise SettingsError(
                 f"environment variable {variable}: unknown key {section!r}; "
-                f"did you mean {ENV_PREFIX}{nearest[0].upper()}__...?"
+                f"did you mean {ENV_PREFIX}{(close or 'run').upper()}__...?"
             )
 
 
-def _complaints(error: ValidationError) -> Iterator[str]:
+def _complaints(
+    error: ValidationError, flags: Mapping[str, Any], file: Mapping[str, Any], file_name: str
+) -> Iterator[str]:
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
+        if path[-1:] == ["[key]"]:  # of a mapping whose key is wrong, and stands before this
+            path.pop()
+        key = ".".join(path)
+        where = _origin(path, flags, file, file_name)
         if item["type"] == "extra_forbidden":
-            known = _keys_at(path[:-1])
-            yield f"unknown key {'.'.join(path)!r}{_nearest(path[-1], known)}"
+            section = "".join(f"{part}." for part in path[:-1])
+            hint = nearest(path[-1], _keys_at(path[:-1]), section)
+            yield f"{where}unknown key {key!r}{hint}"
+        elif item["type"] == "literal_error":
+            choices = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            close = closest(str(item["input"]), choices)
+            hint = f"; did you mean {close!r}?" if close else ""
+            yield f"{where}{key}: {item['input']!r} is not one of {', '.join(choices)}{hint}"
+        elif item["type"] == "value_error":  # ours; it holds the value
+            yield f"{where}{key}: {item['msg'].removeprefix('Value error, ')}"
+        elif item["type"] == "model_type":
+            yield f"{where}{key}: must be a mapping of keys (got {item['input']!r})"
         else:
-            path = [
-                part
-                for part in path
-                if not part.startswith(("literal[", "constrained-", "function-"))
-            ]
-            text = item["msg"].removeprefix("Value error, ")
-            yield f"{'.'.join(path)}: {text} (got {item['input']!r})"
+            yield f"{where}{key}: {item['msg']} (got {item['input']!r})"
+
+
+def _origin(
+    path: list[str], flags: Mapping[str, Any], file: Mapping[str, Any], file_name: str
+) -> str:
+    """Where a value comes from, by precedence: the command line, a variable, or the file."""
+    if _holds(flags, path):
+        return ""
+    wanted = f"{ENV_PREFIX}{'__'.join(path)}__".upper()
+    for variable in os.environ:
+        name = f"{variable.upper()}__"
+        # A variable may hold the key alone, keys below it, or as JSON the section around it.
+        if name.startswith(wanted) or (name.startswith(ENV_PREFIX) and wanted.startswith(name)):
+            return f"environment variable {variable}: "
+    return f"{file_name}: " if _holds(file, path[:1]) else ""
+
+
+def _holds(tree: Any, path: list[str]) -> bool:
+    for part in path:
+        if not isinstance(tree, Mapping) or part not in tree:
+            return False
+        tree = tree[part]
+    return bool(path)
 
 
 def _keys_at(path: list[str]) -> list[str]:
@@ -291,10 +377,3 @@ def _keys_at(path: list[str]) -> list[str]:
             arguments = get_args(field.annotation)
             model = arguments[1] if arguments else field.annotation
     return list(getattr(model, "model_fields", {}))
-
-
-def _nearest(name: str, known: Any) -> str:
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
-    if nearest:
-        return f"; did you mean {nearest[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""

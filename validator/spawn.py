@@ -24,7 +24,7 @@ sys.path.insert(0, sys.argv[1])
 import probes
 del sys.path[0]
 from probes import worker
-worker.main(int(sys.argv[2]), int(sys.argv[3]))
+worker.main(*map(int, sys.argv[2:5]))
 """
 
 
@@ -75,9 +75,7 @@ def start_worker(nice: int = 0) -> WorkerProcess:
     log_read, log_write = os.pipe()
     environment = {**os.environ, MARKER: str(os.getpid())}
     command = [sys.executable, "-X", "faulthandler", "-c", _BOOT]
-    command += [str(_ROOT), str(theirs.fileno()), str(os.getpid())]
-    if nice:
-        command = ["nice", "-n", str(nice), *command]
+    command += [str(_ROOT), str(theirs.fileno()), str(os.getpid()), str(nice)]
     try:
         process = subprocess.Popen(
             command,

@@ -12,7 +12,7 @@ Ref: https://docs.pytorch.org/docs/stable/notes/cuda.html
 from collections.abc import Iterator
 from typing import Final
 
-from probes.contract import Finding, Measurement, skipped
+from probes.contract import GPU_BUSY, Finding, Measurement, skipped
 from probes.cuda_available import device, start
 from probes.cuda_available.seen import Limits, Seen, observe
 from probes.cuda_driver import DriverDevice, match
@@ -47,7 +47,7 @@ def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: 
     for finding in findings:
         failed = finding.status == "fail" and finding.id.partition(".")[2] in _CONSEQUENCES
         if possible and (failed or finding.status == "pass"):
-            yield skipped(finding.id, f"the GPU is busy: {start.shorten(text)}")
+            yield skipped(finding.id, f"{GPU_BUSY}: {start.shorten(text)}")
         elif lost and failed:
             yield skipped(finding.id, "the device nodes cannot be opened: nothing can be told")
         elif text and failed and finding.observed == start.shorten(text):

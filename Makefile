@@ -1,0 +1,56 @@
+# One word a job. Everything runs in .venv, which the first target makes: tools/environment.sh says
+# what PYTHON, VENV, TORCH, TORCH_INDEX and CPU_INDEX set. make itself exits with 2 whatever the
+# command did: "Error 1" in its last line is the verdict "fail", "Error 2" is "could not tell".
+
+VENV ?= .venv
+IMAGE ?= gpu-env-validator:local
+ENGINE ?= docker
+ARGS ?=
+export VENV
+
+BIN := $(VENV)/bin
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+# Arguments of the image that this machine's environment or command line set; the Dockerfile has the defaults.
+BUILD_ARGS = $(foreach name,PYTHON_VERSION BASE_IMAGE INIT_IMAGE BASE_PYTHON TORCH TORCH_INDEX,\
+	$(if $(filter undefined,$(origin $(name))),,--build-arg '$(name)=$($(name))'))
+
+.PHONY: help validate test lint bench image test-container clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+validate: ## Judge the PyTorch of this machine; ARGS="--profile standard" goes to `check`
+	@tools/environment.sh run
+	@$(BIN)/gpu-validator check $(ARGS)
+
+test: ## Run the tests; ARGS="-k autograd" goes to pytest
+	@tools/environment.sh dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: ## Check style, format, types and shell scripts
+	@tools/environment.sh dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy probes validator tests
+	@if command -v shellcheck >/dev/null; then shellcheck tools/*.sh .ci/run; \
+	else echo 'shellcheck is not here: shell scripts not checked'; fi
+
+bench: ## Measure check, daemon and scrapes against their rivals on this machine
+	@tools/environment.sh dev
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+image: ## Build the container image; BASE_IMAGE=yours TORCH= judges your image's own torch
+	$(ENGINE) build --tag $(IMAGE) $(BUILD_ARGS) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+		--build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) $(ARGS) .
+
+test-container: ## Test the image that `make image` built
+	@tools/environment.sh dev
+	@VALIDATOR_TEST_IMAGE=$(IMAGE) $(BIN)/python -m pytest -m container $(ARGS)
+
+clean: ## Remove the environment and all caches
+	@# An environment that was there before us is not ours to remove.
+	@if [ -e $(VENV)/made-by-gpu-env-validator ]; then rm -rf $(VENV); fi
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find probes validator tests -name __pycache__ -type d -prune -exec rm -rf {} +

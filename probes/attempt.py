@@ -1,0 +1,172 @@
+"""One probe on one device in a worker's child: observe, judge, and each kind of error told apart.
+
+Every exception ends here: what a probe or torch raises is a result, and must not cost the rest.
+"""
+
+import importlib
+import json
+import time
+import traceback
+from datetime import datetime, timezone
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from probes.catalog import COMPLETES
+from probes.contract import GPU_BUSY, Failure, Finding, Reason, Result, Status, worst
+from probes.symptoms import diagnose
+from probes.tensors import synchronize
+from probes.worker import describe
+
+_RETRIES = 2  # of a probe whose check failed, to classify the failure
+_RETRY_SHARE = 0.1  # of the deadline that the first try may have used for a retry to fit
+_SUMMARY_CHARACTERS = 200
+
+
+class Attempt:
+    """One probe on one device. `poisoned` after it: start nothing more in this process."""
+
+    def __init__(self, probe: dict[str, Any], request: dict[str, Any]) -> None:
+        """Take the probe's and the job's part of a fork request."""
+        self._name: str = probe["name"]
+        self._module: str = probe["module"]
+        self._limits: dict[str, Any] = probe["limits"]
+        self._timeout_s: float = probe["timeout_s"]
+        self._device: str = request["device"]
+        self._gpu_uuid: str | None = request["gpu_uuid"]
+        self._shared: bool = request["shared"]
+        self._started = time.monotonic()
+        self._started_at = datetime.now(timezone.utc)
+        #: An exception escaped, or the device no longer synchronizes.
+        self.poisoned = False
+
+    def first(self) -> Result:
+        """The result of the first try."""
+        try:
+            module = importlib.import_module(self._module)
+            limits = module.Limits.model_validate(self._limits) if self._limits else None
+        except Exception as error:  # noqa: BLE001 - a broken probe or limit must not cost the rest
+            return self._raised(error, "internal_error")
+        try:
+            seen = module.observe(self._device)
+            synchronize(self._device)
+        except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
+            return self._raised(error, _blame(error, module))
+        try:
+            findings = _judge(module, seen, limits)
+            measurements = tuple(module.measure(seen)) if hasattr(module, "measure") else ()
+            observation = json.loads(seen.model_dump_json(exclude_defaults=True))
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not look like a sick device
+            return self._raised(error, "internal_error")
+        status = worst(finding.status for finding in findings)
+        return self._result(
+            status=status,
+            reason=_reason(status, findings, self._name, self._device),
+            summary=_summary(status, findings),
+            findings=findings,
+            observation=observation,
+            measurements=measurements,
+        )
+
+    def classify(self, failed: Result) -> Result:
+        """Say whether a failure comes again, and on the CPU too. It never becomes a pass."""
+        if time.monotonic() - self._started > _RETRY_SHARE * self._timeout_s:
+            return failed
+        again = [self._fails_again(self._device) for _ in range(_RETRIES)]
+        kind = "persistent" if all(again) else "intermittent"
+        text = f"{kind}: failed again in {sum(again)} of {len(again)} retries"
+        if not self._device.startswith("cpu"):
+            on_cpu = self._fails_again("cpu")
+            text += "; fails on the CPU too: environment" if on_cpu else "; not on the CPU: device"
+        return failed.model_copy(
+            update={
+                "summary": f"{failed.summary} ({text})",
+                "duration_s": time.monotonic() - self._started,
+            }
+        )
+
+    def _fails_again(self, device: str) -> bool:
+        module = importlib.import_module(self._module)
+        limits = module.Limits.model_validate(self._limits) if self._limits else None
+        try:
+            findings = _judge(module, module.observe(device), limits)
+        except Exception:  # noqa: BLE001 - raising now is failing again; the first try is reported
+            self.poisoned = True
+            return True
+        return any(finding.status == "fail" for finding in findings)
+
+    def _raised(self, error: Exception, reason: Reason) -> Result:
+        self.poisoned = True
+        symptom = diagnose(str(error)) if reason != "internal_error" else None
+        if symptom is not None:
+            reason = symptom.reason
+            if symptom.name == "out_of_memory" and not self._shared:
+                reason = "torch_raised"  # nobody else is there to have taken the memory
+        status: Status = "error"
+        if reason in {"torch_raised", "import_failed"}:
+            status = "fail"
+        elif reason == "gpu_busy":
+            status = "skip"
+        first_line = (str(error).splitlines() or [""])[0]
+        text = f"{type(error).__name__}: {first_line}"[:_SUMMARY_CHARACTERS]
+        finding = Finding(
+            id=f"{self._name}.{COMPLETES}",
+            status=status,
+            message=text,
+            observed=text,
+            expected="no exception",
+            hint=symptom.hint if symptom else "",
+            action=symptom.action if symptom else "investigate",
+        )
+        return self._result(
+            status=status,
+            reason=reason,
+            summary=symptom.cause if symptom else text,
+            findings=(finding,),
+            error=Failure.model_validate(describe(error)),
+        )
+
+    def _result(self, **fields: Any) -> Result:
+        return Result(
+            probe=self._name,
+            device=self._device,
+            gpu_uuid=self._gpu_uuid,
+            started_at=self._started_at,
+            duration_s=time.monotonic() - self._started,
+            **fields,
+        )
+
+
+def _judge(module: ModuleType, seen: object, limits: object) -> tuple[Finding, ...]:
+    return tuple(module.judge(seen) if limits is None else module.judge(seen, limits))
+
+
+def _blame(error: Exception, module: ModuleType) -> Reason:
+    """Whose it is: torch raises RuntimeError from C++, and anything from its own files."""
+    if isinstance(error, RuntimeError):
+        return "torch_raised"
+    innermost = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    ours = {Path(__file__).parent, Path(str(module.__file__)).parent}
+    return "internal_error" if ours & set(innermost.parents) else "torch_raised"
+
+
+def _reason(status: Status, findings: tuple[Finding, ...], probe: str, device: str) -> Reason:
+    if status in {"fail", "warn"}:
+        return "check_failed"
+    if status == "error":
+        lost = any(finding.action == "recreate_container" for finding in findings)
+        return "lost_access" if lost else "internal_error"
+    if status == "skip":
+        if any(finding.message.startswith(GPU_BUSY) for finding in findings):
+            return "gpu_busy"
+        return "no_device" if probe == "cuda_available" and device == "cpu" else "not_applicable"
+    return "ok"
+
+
+def _summary(status: Status, findings: tuple[Finding, ...]) -> str:
+    if status in {"pass", "skip"}:
+        applied = [finding for finding in findings if finding.status != "skip"]
+        return f"{len(applied)} checks passed" if applied else findings[0].message
+    bad = [finding for finding in findings if finding.status == status]
+    check = bad[0].id.partition(".")[2]
+    return f"{check}: {bad[0].message}"

@@ -1,0 +1,139 @@
+"""Backward again, from several threads and on several streams: always the reference's bits.
+
+The operands are integers and the indices collide, so that a lost update shows as a wrong sum,
+while a legal change of order does not.
+"""
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+from torch.nn import functional
+
+from probes.autograd.engine import Steps, made_by, own
+from probes.autograd.exact import Places
+from probes.autograd.trial import (
+    STOPPED,
+    Array,
+    Facts,
+    gathered,
+    host,
+    integers,
+    leaf,
+    merged,
+    numbers,
+    tensor,
+    together,
+)
+from probes.contract import Comparison
+from probes.references import attempted, compare
+
+_REPEATS: Final = 3
+_THREADS: Final = 2
+
+#: 2048 words of a vocabulary of 37: each row's gradient is a sum of about 55 colliding updates.
+_WORDS: Final[Places] = np.arange(2048) * 31 % 41 % 37
+_TABLE, _MIX = integers((37, 24), 63), integers((24, 16), 64)
+
+
+def _expected() -> tuple[Array, Array]:
+    upstream = _upstream()
+    rows = np.zeros_like(_TABLE)
+    np.add.at(rows, _WORDS, upstream @ _MIX.T)
+    return rows, _TABLE[_WORDS].T @ upstream
+
+
+def _upstream() -> Array:
+    return integers((2048, 16), 65)
+
+
+def _backward(device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of an embedding and of a product, for every word of a batch."""
+    table, mix = leaf(_TABLE, device), leaf(_MIX, device)
+    words = torch.from_numpy(_WORDS).to(device)
+    output = functional.embedding(words, table) @ mix  # (2048, 16)
+    output.backward(tensor(_upstream(), device))
+    if table.grad is None or mix.grad is None:
+        raise RuntimeError("backward() left no gradient")
+    return table.grad, mix.grad
+
+
+def _compared(operation: str, device: str) -> Comparison:
+    def held() -> Comparison:
+        parts = [
+            compare("part", host(gradient), reference.astype(np.float32))
+            for gradient, reference in zip(_backward(device), _expected(), strict=True)
+        ]
+        return merged(operation, parts)
+
+    return attempted(operation, held)
+
+
+def _stream(device: str) -> contextlib.AbstractContextManager[object]:
+    """A stream of its own on an accelerator whose back-end has streams."""
+    kind = torch.device(device).type
+    module = getattr(torch, kind, None)
+    if kind == "cpu" or not (hasattr(module, "Stream") and hasattr(module, "stream")):
+        return contextlib.nullcontext()
+    entered: contextlib.AbstractContextManager[object] = module.stream(module.Stream(device))
+    return entered
+
+
+def _in_stream(operation: str, device: str) -> Comparison:
+    with _stream(device):
+        return _compared(operation, device)
+
+
+def repeated(device: str) -> list[Comparison]:
+    """The same backward some times over."""
+    return [_compared(f"backward {turn + 1}", device) for turn in range(_REPEATS)]
+
+
+def threaded(device: str) -> list[Comparison]:
+    """The same backward from several threads at once, each on a stream of its own."""
+    names = [f"thread {number + 1}" for number in range(_THREADS)]
+    answers = together([partial(_in_stream, name, device) for name in names])
+    return [
+        Comparison(operation=name, problem=answer) if isinstance(answer, str) else answer
+        for name, answer in zip(names, answers, strict=True)
+    ]
+
+
+def _in_thread(call: Callable[[], JsonValue]) -> JsonValue:
+    return together([call])[0]
+
+
+def thread_modes(device: str) -> Steps:
+    """Modes belong to their thread; a graph does not."""
+    x = own(device)
+    with torch.no_grad():
+        beside = _in_thread(lambda: [torch.is_grad_enabled(), made_by(x * 2)])
+    yield "beside_no_grad", beside
+    with torch.inference_mode():
+        beside = _in_thread(torch.is_inference_mode_enabled)
+    yield "beside_inference_mode", beside
+
+    def leave_off() -> JsonValue:
+        torch.set_grad_enabled(False)
+        return torch.is_grad_enabled()
+
+    yield "switched_off_there", _in_thread(leave_off)
+    yield "still_on_here", [torch.is_grad_enabled(), made_by(x * 2)]
+
+    def finish() -> JsonValue:
+        total.backward()
+        return numbers(x.grad)
+
+    total = (x * x).sum()
+    yield "backward_of_this_graph_there", _in_thread(finish)
+    yield "gradient_here", numbers(x.grad)
+
+
+def bounded(steps: Callable[[str], Steps], device: str) -> Facts:
+    """Facts whose code calls back into Python from the engine's threads, which could wait for ever."""
+    answer = together([lambda: gathered(steps(device))])[0]
+    return {STOPPED: answer} if isinstance(answer, str) else answer

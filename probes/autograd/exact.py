@@ -1,0 +1,167 @@
+"""Gradients of integer operands: exact in every type and order of summation, so bits must agree."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probes.autograd.trial import Array, host, integers, leaf, merged, tensor
+from probes.contract import Comparison
+from probes.references import UNIT_ROUNDOFF, attempted, compare
+from probes.tensors import poisoned
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation: torch's call, and its gradients by NumPy from the upstream gradient."""
+
+    name: str
+    operands: tuple[Array, ...]
+    call: Callable[..., torch.Tensor]
+    #: (upstream, *operands) -> one gradient for each operand.
+    gradients: Callable[..., Sequence[Array]]
+    #: Also in float16 and bfloat16; every partial sum is then an integer up to 256.
+    in_halves: bool = False
+    #: 0: bits. Else how many unit roundoffs of the largest gradient it may be off.
+    roundings: float = 0
+    #: Also off by what a matrix product's factors lose where settings let them be shortened.
+    by_products: bool = False
+    #: How far from the integer a sum may be that is not computed as a plain sum.
+    allowed: float | None = None
+
+
+def contraction(
+    name: str,
+    spec: str,
+    operands: tuple[Array, ...],
+    call: Callable[..., torch.Tensor],
+    *,
+    in_halves: bool = True,
+) -> Case:
+    """A product summed by Einstein's rule, whose gradients are such products too."""
+    inputs, _, output = spec.partition("->")
+    letters = inputs.split(",")
+
+    def gradients(upstream: Array, *factors: Array) -> list[Array]:
+        """For each factor: the product of all others with the upstream gradient."""
+        found = []
+        for place, wanted in enumerate(letters):
+            others = [factor for k, factor in enumerate(factors) if k != place]
+            names = [name for k, name in enumerate(letters) if k != place]
+            rule = ",".join([*names, output]) + "->" + wanted
+            found.append(np.einsum(rule, *others, upstream))
+        return found
+
+    return Case(name, operands, call, gradients, in_halves=in_halves)
+
+
+def movement(
+    name: str,
+    operands: tuple[Array, ...],
+    call: Callable[..., torch.Tensor],
+    moved: Callable[..., Places],
+    *,
+    in_halves: bool = False,
+) -> Case:
+    """An operation that only moves, repeats or drops elements.
+
+    `moved` does the same in NumPy with the elements' numbers (-1: filled with a constant), and so
+    tells where each one went: its gradient is the sum of what comes back from there.
+    """
+
+    def gradients(upstream: Array, *values: Array) -> list[Array]:
+        ends = np.cumsum([value.size for value in values])
+        places = [
+            np.arange(end - value.size, end).reshape(value.shape)
+            for end, value in zip(ends, values, strict=True)
+        ]
+        source = np.broadcast_to(moved(*places), upstream.shape)
+        kept = source >= 0
+        total = np.bincount(source[kept], weights=upstream[kept], minlength=int(ends[-1]))
+        return [
+            total[end - value.size : end].reshape(value.shape)
+            for end, value in zip(ends, values, strict=True)
+        ]
+
+    return Case(name, operands, call, gradients, in_halves=in_halves)
+
+
+def product_unit(dtype: torch.dtype, device: str) -> float:
+    """The unit roundoff of a matrix product's factors, by what survives a product with 1.
+
+    TF32 keeps 10 bits of the fraction and bfloat16 7, where a setting lets products use them; that
+    it may is `tensor_ops`' to judge. Rounding may be by truncation: a whole last place.
+    """
+    unit = UNIT_ROUNDOFF[dtype]
+    identity = torch.eye(16, dtype=dtype).to(device)
+    for place, kept in ((2 * unit, unit), (2.0**-10, 2.0**-10), (2.0**-7, 2.0**-7)):
+        scaled = identity * (1 + place)
+        if torch.equal(scaled @ identity, scaled):
+            return kept
+    return unit
+
+
+def _held(
+    name: str, gradient: torch.Tensor, of: torch.Tensor, expected: Array, case: Case
+) -> Comparison:
+    if gradient.dtype != of.dtype or gradient.device != of.device:
+        wrong = f"a gradient in {gradient.dtype} on {gradient.device}"
+        return Comparison(operation=name, problem=f"{wrong} for {of.dtype} on {of.device}")
+    seen = host(gradient)
+    exact = np.add(expected, 0.0)  # every zero positive
+    if case.roundings:
+        unit = UNIT_ROUNDOFF[of.dtype]
+        if case.by_products:
+            unit = max(unit, product_unit(of.dtype, str(of.device)))
+        return compare(name, seen, exact, case.roundings * unit * max(1.0, np.abs(exact).max()))
+    return compare(name, seen, exact.astype(seen.dtype), case.allowed)
+
+
+def run(case: Case, dtype: torch.dtype, device: str) -> Comparison:
+    """That case's gradients, held against NumPy's."""
+    name = f"{case.name} {str(dtype).removeprefix('torch.')}"
+
+    def held() -> Comparison:
+        leaves = [leaf(values, device, dtype) for values in case.operands]
+        output = case.call(*leaves)
+        upstream = integers(output.shape, salt=len(case.operands))
+        weights = tensor(upstream, device, dtype)
+        for values in case.operands:
+            # Freed at once: an allocator hands the poison to a gradient that is never written.
+            poisoned(values.shape, dtype, device)
+        gradients = torch.autograd.grad(output, leaves, weights)
+        references = case.gradients(upstream, *case.operands)
+        return merged(
+            name,
+            [
+                _held(name, gradient, of, expected, case)
+                for gradient, of, expected in zip(gradients, leaves, references, strict=True)
+            ],
+        )
+
+    return attempted(name, held)
+
+
+def first_backward(device: str) -> Comparison:
+    """The plainest case, and the first backward of a process: A.grad is B's row sums, and so on."""
+
+    def held() -> Comparison:
+        left, right = integers((9, 13), 1), integers((13, 11), 2)
+        a, b = leaf(left, device), leaf(right, device)
+        (a @ b).sum().backward()
+        if a.grad is None or b.grad is None:
+            return Comparison(operation="matmul", problem="backward() left no gradient")
+        ones = np.ones((9, 11))
+        return merged(
+            "matmul",
+            [
+                compare("A.grad", host(a.grad), (ones @ right.T).astype(np.float32)),
+                compare("B.grad", host(b.grad), (left.T @ ones).astype(np.float32)),
+            ],
+        )
+
+    return attempted("matmul", held)

@@ -1,0 +1,140 @@
+"""Functions with a backward of their own, and what a graph keeps for its backward."""
+
+from typing import Any
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from probes.autograd.engine import Steps, made_by, own
+from probes.autograd.trial import host, integers, leaf, numbers, tensor
+from probes.tensors import refusal
+
+
+class _Scaled(torch.autograd.Function):
+    """x * y * factor, whose backward answers ten times the true gradient for x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor, factor: float) -> torch.Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.factor = factor
+        return x * y * factor
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, y = ctx.saved_tensors
+        wants_x, wants_y, wants_factor = ctx.needs_input_grad
+        return (
+            10 * upstream[0] * y * ctx.factor if wants_x else None,
+            upstream[0] * x * ctx.factor if wants_y else None,
+            upstream[0] if wants_factor else None,
+        )
+
+
+class _WrongShape(torch.autograd.Function):
+    """The identity, whose backward answers with too few elements."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(_ctx: Any, *upstream: torch.Tensor) -> torch.Tensor:
+        return upstream[0][:2]
+
+
+class _Split(torch.autograd.Function):
+    """The positive part and, not differentiable, where it is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        positive = (x > 0).to(x.dtype)
+        ctx.mark_non_differentiable(positive)
+        ctx.save_for_backward(positive)
+        return x * positive, positive
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> torch.Tensor:
+        (positive,) = ctx.saved_tensors
+        return upstream[0] * positive
+
+
+def custom_function(device: str) -> Steps:
+    """A Function's own backward is the one that is used, with what its forward saved."""
+    x, y = own(device), tensor([4.0, 5.0, 6.0], device)
+    z = _Scaled.apply(x, y, 2.0)
+    yield "value", numbers(z)
+    yield "made_by", made_by(z)
+    z.sum().backward()
+    yield "gradient", [numbers(x.grad), numbers(y.grad)]
+    a, b = own(device), leaf([4.0, 5.0, 6.0], device)
+    _Scaled.apply(a, b, 2.0).backward(tensor([1.0, 10.0, 100.0], device))
+    yield "both", [numbers(a.grad), numbers(b.grad)]
+    c, d = own(device), leaf([4.0, 5.0, 6.0], device)
+    (slope,) = torch.autograd.grad(_Scaled.apply(c, d, 2.0).sum(), c, create_graph=True)
+    yield "twice", numbers(torch.autograd.grad(slope.sum(), d)[0])
+    yield "wrong_shape_refused", refusal(lambda: _WrongShape.apply(own(device)).sum().backward())
+    part = leaf([-1.0, 2.0, -3.0], device)
+    kept, where = _Split.apply(part)
+    yield "not_differentiable", [kept.requires_grad, where.requires_grad]
+    (kept * where).sum().backward()
+    yield "split_gradient", numbers(part.grad)
+    with torch.no_grad():
+        silent = _Scaled.apply(x, y, 2.0)
+    yield "in_no_grad", made_by(silent)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A layer that keeps its input alone, and computes itself again in its backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, w)
+        return _layer(x, w)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        again = [each.detach().requires_grad_() for each in ctx.saved_tensors]
+        with torch.enable_grad():
+            output = _layer(*again)
+        # A backward within a backward, as activation checkpointing does it.
+        return torch.autograd.grad(output, again, upstream[0])
+
+
+def _layer(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return torch.relu(x @ w) - 2 * (x @ w)
+
+
+def recomputation(device: str) -> Steps:
+    """Activations dropped and computed again in the backward give the gradient's own bits."""
+    at, weight = integers((4, 5), 61), integers((5, 3), 62)
+    x, w = leaf(at, device), leaf(weight, device)
+    _Recomputed.apply(x, w).sum().backward()
+    slope = (at @ weight > 0) - 2.0  # of each output: relu's, and that of the rest
+    yield "x", x.grad is not None and bool((host(x.grad) == slope @ weight.T).all())
+    yield "w", w.grad is not None and bool((host(w.grad) == at.T @ slope).all())
+
+
+def saved_tensors(device: str) -> Steps:
+    """What a graph saves can be kept elsewhere, and comes back as it went."""
+    events: list[str] = []
+
+    def pack(value: torch.Tensor) -> torch.Tensor:
+        events.append("pack")
+        return value.detach().cpu().clone()
+
+    def unpack(value: torch.Tensor) -> torch.Tensor:
+        events.append("unpack")
+        return value.to(device)
+
+    x = own(device)
+    with saved_tensors_hooks(pack, unpack):
+        y = (x.exp() * 0 + x * x).sum()
+    z = (x * x).sum()  # after the block: not packed
+    packed = list(events)
+    y.backward()
+    yield "packed", len(packed) > 0 and set(packed) == {"pack"}
+    yield "unpacked", events[len(packed) :].count("unpack") == len(packed)
+    yield "gradient", numbers(x.grad)
+    count = len(events)
+    z.backward()
+    yield "quiet_after", len(events) - count

@@ -1,0 +1,112 @@
+"""Hooks: in which order they are called, with what, what they change, and that they can go."""
+
+from collections.abc import Callable
+
+import torch
+from pydantic import JsonValue
+
+from probes.autograd.engine import Steps, Weight, own
+from probes.autograd.trial import numbers, tensor
+
+
+def _noting(
+    events: list[JsonValue], name: str, factor: float | None = None
+) -> Callable[[torch.Tensor], torch.Tensor | None]:
+    def hook(gradient: torch.Tensor) -> torch.Tensor | None:
+        events.append([name, numbers(gradient)])
+        return None if factor is None else gradient * factor
+
+    return hook
+
+
+def tensor_hooks(device: str) -> Steps:
+    """In the order of registration, each with what the one before it made; removed ones not."""
+    events: list[JsonValue] = []
+    x = own(device)
+    y = x * 2
+    y.register_hook(_noting(events, "first"))
+    y.register_hook(_noting(events, "tenfold", 10.0))
+    gone = y.register_hook(_noting(events, "gone", 0.0))
+    y.register_hook(_noting(events, "last"))
+    gone.remove()
+    x.register_hook(_noting(events, "leaf"))
+    (y * y).sum().backward()
+    yield "called", events
+    yield "gradient", numbers(x.grad)
+
+
+def node_hooks(device: str) -> Steps:
+    """Hooks of a graph's nodes, before and after each."""
+    events: list[JsonValue] = []
+    x = own(device)
+    y = x * 2
+    node = y.grad_fn
+    if node is None:
+        yield "called", "no grad_fn"
+        return
+    node.register_prehook(lambda upstream: events.append(["before", numbers(upstream[0])]))
+    node.register_hook(lambda to, _: events.append(["after", numbers(to[0])]))
+    (3 * y).sum().backward()
+    yield "called", events
+    yield "gradient", numbers(x.grad)
+
+
+def module_hooks(device: str) -> Steps:
+    """A module's hooks around its forward and its backward, which may replace values."""
+    events: list[JsonValue] = []
+    module = Weight(device)
+    handles = [
+        module.register_forward_pre_hook(
+            lambda _m, given: events.append(["forward_pre", numbers(given[0])])
+        ),
+        module.register_forward_hook(
+            lambda _m, _given, made: events.append(["forward", numbers(made)])
+        ),
+        module.register_full_backward_pre_hook(
+            lambda _m, upstream: events.append(["backward_pre", numbers(upstream[0])])
+        ),
+    ]
+
+    def replaced(
+        _module: torch.nn.Module,
+        to_inputs: tuple[torch.Tensor, ...] | torch.Tensor,
+        from_outputs: tuple[torch.Tensor, ...] | torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        events.append(["backward", numbers(to_inputs[0]), numbers(from_outputs[0])])
+        return (to_inputs[0] * 100,)
+
+    handles.append(module.register_full_backward_hook(replaced))
+    x = own(device)
+    (module(x) * 5).sum().backward()
+    yield "called", list(events)
+    yield "replaced", numbers(x.grad)
+    yield "parameter", numbers(module.weight.grad)
+    for handle in handles:
+        handle.remove()
+    module(x).sum().backward()
+    yield "after_removal", len(events) - 4
+    yield "gradient_after_removal", numbers(x.grad)
+
+
+def accumulation_hooks(device: str) -> Steps:
+    """A hook that is called once a parameter's .grad is complete, as sharded training needs."""
+    events: list[JsonValue] = []
+    x = own(device)
+    handle = x.register_post_accumulate_grad_hook(lambda leaf: events.append(numbers(leaf.grad)))
+    (x * x + 3 * x).sum().backward()
+    (x * x).sum().backward()
+    yield "called", list(events)
+    handle.remove()
+    (x * x).sum().backward()
+    yield "after_removal", len(events) - 2
+    cleared = own(device)
+    weights = tensor([1.0, 1.0, 1.0], device)
+
+    def step(parameter: torch.Tensor) -> None:
+        with torch.no_grad():
+            parameter.sub_(parameter.grad if parameter.grad is not None else weights)
+        parameter.grad = None
+
+    cleared.register_post_accumulate_grad_hook(step)
+    (cleared * cleared).sum().backward()
+    yield "step_in_backward", [numbers(cleared), numbers(cleared.grad)]

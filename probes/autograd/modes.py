@@ -1,0 +1,94 @@
+"""Modes that switch the recording of graphs off and on, and whether they end where they should."""
+
+import torch
+
+from probes.autograd.engine import Steps, made_by, own
+from probes.autograd.trial import numbers
+from probes.tensors import refusal
+
+
+def as_found(_device: str) -> Steps:
+    """The modes of this process, before this probe has touched any."""
+    yield "grad", torch.is_grad_enabled()
+    yield "inference", torch.is_inference_mode_enabled()
+
+
+def no_grad(device: str) -> Steps:
+    """no_grad records nothing, as a block and as a decorator, and ends with its block."""
+    x = own(device)
+    with torch.no_grad():
+        inside = torch.is_grad_enabled()
+        y = x * 2
+        given = own(device)
+    yield "enabled_inside", inside
+    yield "enabled_after", torch.is_grad_enabled()
+    yield "result", [y.requires_grad, made_by(y), y.is_leaf]
+    yield "values", numbers(y)
+    yield "leaf_inside", [given.requires_grad, given.is_leaf]
+    yield "after", made_by(x * 2)
+
+    @torch.no_grad()
+    def doubled(value: torch.Tensor) -> torch.Tensor:
+        return value * 2
+
+    yield "decorated", made_by(doubled(x))
+    yield "after_decorated", torch.is_grad_enabled()
+    yield "after_error", [refusal(_fails_without_grad), torch.is_grad_enabled()]
+    with torch.no_grad():
+        x.add_(1)  # an optimizer's step: a leaf may change where nothing is recorded
+    yield "step", numbers(x)
+    (x * x).sum().backward()
+    yield "gradient_after_step", numbers(x.grad)
+
+
+def _fails_without_grad() -> None:
+    with torch.no_grad():
+        raise ValueError("on purpose")
+
+
+def inference_mode(device: str) -> Steps:
+    """inference_mode makes tensors that no graph may ever save, and ends with its block."""
+    x = own(device)
+    with torch.inference_mode():
+        inside = [torch.is_inference_mode_enabled(), torch.is_grad_enabled()]
+        y = x * 2
+    yield "inside", inside
+    yield "after", [torch.is_inference_mode_enabled(), torch.is_grad_enabled()]
+    yield "result", [y.is_inference(), y.requires_grad, made_by(y)]
+    yield "values", numbers(y)
+    yield "normal_tensor", x.is_inference()
+    yield "saving_refused", refusal(lambda: x * y)
+    yield "writing_refused", refusal(lambda: y.add_(1))
+    z = y.clone()
+    (x * z).sum().backward()
+    yield "clone", [z.is_inference(), numbers(x.grad)]
+    with torch.inference_mode(mode=False):
+        w = x * 2
+    yield "off", made_by(w)
+
+
+def nested(device: str) -> Steps:
+    """enable_grad and set_grad_enabled inside other modes, each ending with its own block."""
+    x = own(device)
+    with torch.no_grad():
+        with torch.enable_grad():
+            recorded = x * 2
+        dropped = x * 2
+        with torch.set_grad_enabled(True):
+            switched = x * 2
+            with torch.set_grad_enabled(False):
+                off = x * 2
+            on = x * 2
+        ended = torch.is_grad_enabled()
+    yield "enable_grad", made_by(recorded)
+    yield "after_enable_grad", made_by(dropped)
+    yield "set_on", made_by(switched)
+    yield "set_off", made_by(off)
+    yield "set_on_again", made_by(on)
+    yield "ended", [ended, torch.is_grad_enabled()]
+    (recorded * x).sum().backward()
+    yield "gradient", numbers(x.grad)
+    torch.set_grad_enabled(False)  # as a call: stays until the next
+    called = [torch.is_grad_enabled(), made_by(x * 2)]
+    torch.set_grad_enabled(True)
+    yield "called", [*called, torch.is_grad_enabled(), made_by(x * 2)]

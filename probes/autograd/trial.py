@@ -1,0 +1,123 @@
+"""How the parts of this probe ask torch: guarded, bounded in time, with integer operands."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import JsonValue
+
+from probes.contract import Comparison
+
+Array = npt.NDArray[np.float64]
+Facts = dict[str, JsonValue]
+T = TypeVar("T")
+
+#: What torch, or a reference that is handed a wrong shape, raises.
+RAISED: Final = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+)
+
+#: Name of the fact that stands for all that could not be seen because something raised.
+STOPPED: Final = "raised"
+
+#: How long a call in a thread of its own may take; here they take milliseconds.
+DEADLINE_S = 10.0
+
+
+def integers(shape: Sequence[int], salt: int = 0) -> Array:
+    """Odd integers from -5 to 5 without a short period, so that a swapped pair shows.
+
+    Never 0: the sign of a product with 0 is nobody's promise.
+    """
+    count = int(np.prod(shape, dtype=np.int64))
+    # Knuth's multiplicative hash; its high bits mix best.
+    mixed = (np.arange(count, dtype=np.uint64) + np.uint64(977 * salt)) * np.uint64(2654435761)
+    six = (mixed % np.uint64(2**32)) // np.uint64(2**16) % np.uint64(6)
+    return (2.0 * six - 5.0).reshape(tuple(shape))
+
+
+def tensor(values: npt.ArrayLike, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Those values on the device; a copy, so that nothing is shared with the reference."""
+    host = torch.from_numpy(np.array(values, dtype=np.float64))
+    # Cast first: some devices have no float64. A copy in any case, also on the CPU.
+    return host.to(dtype, copy=True).to(device)
+
+
+def leaf(values: npt.ArrayLike, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Those values as a tensor of the user's own, whose gradient is wanted."""
+    return tensor(values, device, dtype).requires_grad_()
+
+
+def host(gradient: torch.Tensor) -> npt.NDArray[Any]:
+    """A gradient in NumPy, with every zero positive: the sign of an empty sum is not promised."""
+    on_host = gradient.detach().cpu()
+    if on_host.dtype == torch.bfloat16:
+        on_host = on_host.float()  # exact
+    array: npt.NDArray[Any] = on_host.numpy()
+    return np.add(array, 0.0, dtype=array.dtype)
+
+
+def numbers(gradient: torch.Tensor | None) -> JsonValue:
+    """A small gradient as a fact: plain numbers, or None where there is none."""
+    if gradient is None:
+        return None
+    listed: JsonValue = host(gradient).tolist()
+    return listed
+
+
+def merged(operation: str, parts: Sequence[Comparison]) -> Comparison:
+    """One comparison for several outputs of an operation: the first wrong one, or their sum."""
+    for part in parts:
+        if not part.holds:
+            return part.model_copy(update={"operation": operation})
+    return Comparison(operation=operation, elements=sum(part.elements for part in parts))
+
+
+def gathered(steps: Iterable[tuple[str, JsonValue]]) -> Facts:
+    """Facts as they come; what raises ends them, and is a fact itself."""
+    facts: Facts = {}
+    try:
+        for name, value in steps:
+            facts[name] = value  # noqa: PERF403 - those before a raise must be kept
+    except torch.cuda.OutOfMemoryError:  # every back-end's; others may hold the memory
+        raise
+    except RAISED as error:
+        facts[STOPPED] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return facts
+
+
+def together(calls: Sequence[Callable[[], T]]) -> list[T | str]:
+    """What each call returned, all started at once, each in a thread of its own.
+
+    One that raised gives the error's text, and one that has not returned in time says so; its
+    thread is left behind, since nothing can end it.
+    """
+    answers: list[T | str] = [f"did not return within {DEADLINE_S} s"] * len(calls)
+    start = threading.Barrier(len(calls), timeout=DEADLINE_S)
+
+    def run(place: int) -> None:
+        try:
+            start.wait()
+            answers[place] = calls[place]()
+        except RAISED as error:
+            answers[place] = f"{type(error).__name__}: {error}"
+
+    threads = [
+        threading.Thread(target=run, args=(place,), daemon=True) for place in range(len(calls))
+    ]
+    for thread in threads:
+        thread.start()
+    ends = time.monotonic() + DEADLINE_S
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
+    return list(answers)

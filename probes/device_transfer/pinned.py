@@ -1,0 +1,152 @@
+"""Pinned host memory: shared with NumPy, copied from and to without blocking, and how fast."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import torch
+
+from probes.contract import Comparison
+from probes.device_transfer.places import Place, held, poison
+from probes.references import attempted, fact
+from probes.tensors import synchronize
+
+_WORDS: Final = (1, 1023, 4096, 262145)
+_TIMED: Final = 3  # the fastest of these copies is the measure
+
+#: What a back-end without pinned memory says, beside NotImplementedError.
+_NONE_HERE: Final = "getPinnedMemoryAllocator"
+
+
+def unavailable() -> str:
+    """Why this build cannot pin memory at all; empty when it can, or when it should."""
+    try:
+        torch.zeros(1).pin_memory()
+    except NotImplementedError as error:
+        return str(error).splitlines()[0]
+    except RuntimeError as error:
+        return str(error).splitlines()[0] if _NONE_HERE in str(error) else ""
+    return ""
+
+
+def _pinned_poison(words: int) -> torch.Tensor:
+    """Pinned and poisoned words on the host, (words,) int32."""
+    return poison(4 * words, torch.device("cpu")).view(torch.int32).pin_memory()
+
+
+@dataclass(frozen=True)
+class _Queue:
+    """A stream of the device with an event behind its work, where the back-end has them."""
+
+    device: torch.device
+    side: bool = False  # a stream of its own, not the current one
+
+    def run(self, work: Callable[[], object]) -> Callable[[], object]:
+        """Queue the work; what comes back waits for it alone."""
+        module: Any = getattr(torch, self.device.type)
+        if not all(hasattr(module, name) for name in ("Stream", "Event", "stream")):
+            work()
+            return partial(synchronize, str(self.device))
+        current = module.current_stream(self.device)
+        stream = module.Stream(self.device) if self.side else current
+        event = module.Event()
+        with module.stream(stream) if self.side else contextlib.nullcontext():
+            work()
+            event.record(stream)
+        return event.synchronize  # type: ignore[no-any-return]
+
+
+def shares(host: Place, device: Place) -> list[Comparison]:
+    """`.numpy()` of pinned memory is that memory; a write through it arrives on the device."""
+
+    def one() -> Comparison:
+        pinned = _pinned_poison(4096)
+        array = pinned.numpy()
+        array[:] = host.reference[:4096]
+        if not (pinned.is_pinned() and array.ctypes.data == pinned.data_ptr()):
+            return fact("shares", "pinned, one address", (pinned.is_pinned(), "two addresses"))
+        return held("write, then copy", pinned.to(device.device), device.reference[:4096])
+
+    return [attempted("write, then copy", one)]
+
+
+def to_device(host: Place, device: Place) -> list[Comparison]:
+    """Non-blocking copies into the device, read after their event."""
+
+    def one(words: int) -> Comparison:
+        source = _pinned_poison(words)
+        source.numpy()[:] = host.reference[5 : 5 + words]
+        into = poison(4 * words, device.device).view(torch.int32)
+        _Queue(device.device).run(lambda: into.copy_(source, non_blocking=True))()
+        return held(f"{4 * words} B", into, device.reference[5 : 5 + words])
+
+    return [attempted(f"{4 * words} B", partial(one, words)) for words in _WORDS]
+
+
+def to_host(host: Place, device: Place) -> list[Comparison]:
+    """Non-blocking copies out of the device, read after their event."""
+
+    def one(words: int) -> Comparison:
+        into = _pinned_poison(words)
+        source = device.words[7 : 7 + words]
+        _Queue(device.device).run(lambda: into.copy_(source, non_blocking=True))()
+        return held(f"{4 * words} B", into, host.reference[7 : 7 + words])
+
+    return [attempted(f"{4 * words} B", partial(one, words)) for words in _WORDS]
+
+
+def both_at_once(host: Place, device: Place) -> list[Comparison]:
+    """One stream copies in while another copies out; each is read after its own event."""
+    words = max(_WORDS)
+
+    def run() -> Sequence[Comparison]:
+        there, source = poison(4 * words, device.device).view(torch.int32), _pinned_poison(words)
+        source.numpy()[:] = host.reference[:words]
+        here = _pinned_poison(words)
+        synchronize(str(device.device))  # the streams do not wait for what was queued so far
+        ends = [
+            _Queue(device.device, side=True).run(lambda: there.copy_(source, non_blocking=True)),
+            _Queue(device.device, side=True).run(
+                lambda: here.copy_(device.words[9 : 9 + words], non_blocking=True)
+            ),
+        ]
+        for end in ends:
+            end()
+        return [
+            held("host to device, both at once", there, device.reference[:words]),
+            held("device to host, both at once", here, host.reference[9 : 9 + words]),
+        ]
+
+    made: list[Comparison] = []
+
+    def kept() -> Comparison:
+        made.extend(run())
+        return made[0]
+
+    outcome = attempted("both at once", kept)
+    return made or [outcome]
+
+
+def bytes_per_second(host: Place, device: Place) -> dict[str, float]:
+    """The fastest of some copies of the whole pattern between pinned memory and the device."""
+    words = device.words.numel()
+    pinned, there = _pinned_poison(words), torch.empty_like(device.words)
+    pinned.copy_(host.words)
+
+    def fastest(copy: Callable[[], object]) -> float:
+        best = float("inf")
+        for _ in range(_TIMED):
+            synchronize(str(device.device))
+            begin = time.perf_counter()
+            copy()
+            synchronize(str(device.device))
+            best = min(best, time.perf_counter() - begin)
+        return 4 * words / best
+
+    return {
+        "host_to_device": fastest(lambda: there.copy_(pinned, non_blocking=True)),
+        "device_to_host": fastest(lambda: pinned.copy_(there, non_blocking=True)),
+    }

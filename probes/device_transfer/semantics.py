@@ -1,0 +1,129 @@
+"""What a copy is: a tensor of its own, where it was asked for, that leaves its source alone."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import torch
+
+from probes.contract import Comparison
+from probes.device_transfer.places import Place, digest, held, summed
+from probes.references import attempted_all, fact
+from probes.tensors import refusal
+
+_WORDS: Final = 4096
+_PART: Final = slice(0, _WORDS)
+
+
+def _apart(operation: str, source: torch.Tensor, made: torch.Tensor) -> list[Comparison]:
+    """A write into either of two copies does not show in the other, each read where it lies."""
+    before = digest(source), digest(made)
+    made.bitwise_not_()
+    after_copy_changed = digest(source)
+    made.bitwise_not_()
+    source.bitwise_not_()
+    after_source_changed = digest(made)
+    source.bitwise_not_()
+    return [
+        fact(f"{operation}: a write to the copy shows", after_copy_changed == before[0], True),
+        fact(f"{operation}: a write to the source shows", after_source_changed == before[1], True),
+    ]
+
+
+def to_same_device(place: Place) -> list[Comparison]:
+    """Nothing to do gives the tensor itself; a copy asked for is a copy."""
+
+    def facts() -> Iterator[Comparison]:
+        x = place.words[:_WORDS].clone()
+        there = place.device
+        made = {
+            "to(device, copy=True)": x.to(there, copy=True),
+            "to(dtype, copy=True)": x.to(x.dtype, copy=True),
+            "clone()": x.clone(),
+        }
+        return [
+            fact("to(device) is the tensor itself", x.to(there) is x, True),
+            fact("to(its dtype) is the tensor itself", x.to(x.dtype) is x, True),
+            fact("to(like itself) is the tensor itself", x.to(x) is x, True),
+            fact("contiguous() is the tensor itself", x.contiguous() is x, True),
+            fact("to(int64)", x.to(torch.int64).dtype, torch.int64),
+            *(held(name, copy, place.reference[_PART]) for name, copy in made.items()),
+            *(each for name, copy in made.items() for each in _apart(name, x, copy)),
+            held("the source afterwards", x, place.reference[_PART]),
+        ]
+
+    return attempted_all("to", facts)
+
+
+def to_moves(host: Place, device: Place) -> list[Comparison]:
+    """`to(device)` makes a tensor there and leaves the source where it was, as it was."""
+
+    def facts() -> Iterator[Comparison]:
+        x = torch.from_numpy(host.reference[_PART].copy())
+        made = {
+            "to(device)": x.to(device.device),
+            "to(device, dtype)": x.to(device.device, torch.int32),
+            "to(other)": x.to(device.words),
+            "tensor(list, device)": torch.tensor(
+                host.reference[_PART].tolist(), dtype=torch.int32, device=device.device
+            ),
+        }
+        return [
+            *(fact(f"{name}: place", copy.device, device.device) for name, copy in made.items()),
+            *(held(name, copy, device.reference[_PART]) for name, copy in made.items()),
+            fact("the source stays on the host", x.device.type, "cpu"),
+            *_apart("to(device)", x, made["to(device)"]),
+            held("the source afterwards", x, host.reference[_PART]),
+        ]
+
+    return attempted_all("to(device)", facts)
+
+
+def host_copies(host: Place, device: Place) -> list[Comparison]:
+    """What comes to the host is a copy; NumPy is refused a view of the device's memory."""
+
+    def facts() -> Iterator[Comparison]:
+        x = device.words[:_WORDS] + 0
+        made = {
+            "cpu()": x.cpu(),
+            "to('cpu')": x.to("cpu"),
+            "numpy(force=True)": torch.from_numpy(x.numpy(force=True)),
+        }
+        return [
+            *(fact(f"{name}: place", copy.device.type, "cpu") for name, copy in made.items()),
+            *(held(name, copy, host.reference[_PART]) for name, copy in made.items()),
+            *(each for name, copy in made.items() for each in _apart(name, x, copy)),
+            fact("numpy() of a device is refused", refusal(x.numpy)[:9], "TypeError"),
+        ]
+
+    return attempted_all("cpu", facts)
+
+
+def scalars(place: Place) -> list[Comparison]:
+    """`item()` and `tolist()` of numbers that the device made for itself."""
+
+    def facts() -> Iterator[Comparison]:
+        x = torch.arange(8, device=place.device)
+        return [
+            fact("item()", [int(x[k].item()) for k in range(8)], list(range(8))),
+            fact("item() of a large number", (x[1] * (2**53 + 1) - 2).item(), 2**53 - 1),
+            fact("item() of a fraction", (x[3] / 8).item(), 0.375),
+            fact("item() of a bool", (x[:2] == 1).any().item(), True),
+            fact("tolist()", x.reshape(2, 4).tolist(), [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        ]
+
+    return attempted_all("item", facts)
+
+
+def reference(host: Place, device: Place) -> list[Comparison]:
+    """The device's own pattern against the host's, and its eye for a single wrong bit."""
+
+    def facts() -> Iterator[Comparison]:
+        x = device.words[:_WORDS] + 0
+        x[1234:1235].bitwise_xor_(1 << 9)
+        planted = int((x != device.words[:_WORDS]).sum().item())
+        return [
+            summed("pattern", device.words, host.reference),
+            fact("wrong words seen of one planted", planted, 1),
+        ]
+
+    return attempted_all("pattern", facts)

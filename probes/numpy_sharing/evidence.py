@@ -1,0 +1,62 @@
+"""How evidence is taken: memory is read through each library alone, never through the bridge."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probes.contract import Comparison
+from probes.tensors import refusal
+
+Buffer = torch.Tensor | npt.NDArray[Any]
+
+
+def fact(what: str, observed: object, expected: object) -> Comparison:
+    """One plain fact, held by equality."""
+    problem = "" if observed == expected else f"{observed} where {expected} is right"
+    return Comparison(operation=what, elements=1, problem=problem)
+
+
+def together(operation: str, parts: Iterable[Comparison]) -> Comparison:
+    """What is known of one operation as one comparison: the first part that fails, or all right.
+
+    The parts may be a generator that raises; that is what the operation did then.
+    """
+    taken: list[Comparison] = []
+    raised = refusal(lambda: taken.extend(parts))
+    wrong = next((part for part in taken if not part.holds), None)
+    if wrong is not None:
+        return wrong.model_copy(update={"operation": f"{operation}: {wrong.operation}"})
+    if raised or not taken:
+        problem = f"raised {raised}" if raised else "nothing was compared"
+        return Comparison(operation=operation, problem=problem)
+    return Comparison(operation=operation, elements=sum(part.elements for part in taken))
+
+
+def address(buffer: Buffer) -> int:
+    """Of the first element, as its own library tells it."""
+    if isinstance(buffer, torch.Tensor):
+        return buffer.data_ptr()
+    return int(buffer.__array_interface__["data"][0])
+
+
+def strides(buffer: Buffer) -> tuple[int, ...]:
+    """Bytes from one element to the next, for each dimension."""
+    if isinstance(buffer, torch.Tensor):
+        return tuple(stride * buffer.element_size() for stride in buffer.stride())
+    return buffer.strides
+
+
+def dtype_name(buffer: Buffer) -> str:
+    """`float32` for both libraries; a foreign byte order shows as `>f4`."""
+    return str(buffer.dtype).removeprefix("torch.")
+
+
+def values(buffer: Buffer) -> npt.NDArray[Any]:
+    """A copy of what the buffer holds now: of a tensor by way of plain Python numbers."""
+    if isinstance(buffer, torch.Tensor):
+        plain = np.array(buffer.tolist(), dtype=dtype_name(buffer))
+        return plain.reshape(tuple(buffer.shape))
+    return buffer.copy()

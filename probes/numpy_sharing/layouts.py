@@ -1,0 +1,121 @@
+"""Strides, offsets and shapes survive the way across, and a write through them hits its elements.
+
+Which flat elements a layout names comes from plain Python index arithmetic.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probes.contract import Comparison, Frozen
+from probes.numpy_sharing.evidence import Buffer, address, fact, strides, together, values
+from probes.numpy_sharing.sharing import TO_NUMPY, TO_TORCH
+from probes.references import compare
+
+_ELEMENTS: Final = 48
+_DTYPE: Final = "int32"
+_ITEMSIZE: Final = 4
+
+#: Calls that take a layout as it is (frombuffer wants a flat one).
+_IMPORTS: Final = ("from_numpy", "as_tensor", "dlpack_import")
+_EXPORTS: Final = ("to_numpy", "asarray", "dlpack_export")
+
+
+class Layout(Frozen):
+    """A view of a flat buffer of 48 elements; strides and offset in elements."""
+
+    name: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    def positions(self) -> list[int]:
+        """The flat position of each element, in index order."""
+        return [
+            self.offset + sum(i * stride for i, stride in zip(index, self.strides, strict=True))
+            for index in itertools.product(*(range(size) for size in self.shape))
+        ]
+
+
+LAYOUTS: Final = (
+    Layout(name="C order", shape=(3, 5), strides=(5, 1)),
+    Layout(name="F order", shape=(3, 5), strides=(1, 3)),
+    Layout(name="offset", shape=(2, 4), strides=(4, 1), offset=7),
+    Layout(name="every second", shape=(3, 4), strides=(16, 2), offset=1),
+    Layout(name="holes", shape=(3, 2), strides=(10, 1), offset=4),
+    Layout(name="permuted", shape=(4, 2, 3), strides=(1, 12, 4)),
+    Layout(name="expanded", shape=(3, 4), strides=(0, 1), offset=2),
+    Layout(name="sliding", shape=(4, 3), strides=(1, 1), offset=5),
+    Layout(name="one element", shape=(1, 1, 1), strides=(9, 2, 5), offset=9),
+    Layout(name="0-d", shape=(), strides=(), offset=11),
+    Layout(name="empty (0, 3)", shape=(0, 3), strides=(3, 1)),
+    Layout(name="empty (2, 0)", shape=(2, 0), strides=(1, 1), offset=3),
+)
+
+
+def _crossed(layout: Layout, base: Buffer, result: Buffer) -> Iterator[Comparison]:
+    """`result` is the layout's view of `base`, seen from the other library."""
+    positions = layout.positions()
+    flat = np.arange(_ELEMENTS, dtype=_DTYPE)
+    yield fact("shape", tuple(result.shape), layout.shape)
+    if positions:  # where there is no element, address and strides mean nothing
+        yield fact("offset, bytes", address(result) - address(base), layout.offset * _ITEMSIZE)
+        wide = [axis for axis, size in enumerate(layout.shape) if size > 1]
+        steps = strides(result)
+        yield fact(
+            "strides, bytes",
+            [steps[axis] for axis in wide],
+            [layout.strides[axis] * _ITEMSIZE for axis in wide],
+        )
+    yield compare("values", values(result), flat[positions].reshape(layout.shape))
+    if len(set(positions)) < len(positions):
+        return  # torch refuses, rightly, to write where elements overlap
+    result += 100
+    flat[positions] += 100
+    yield compare("the whole buffer after a write through the view", values(base), flat)
+    base[:] = 7
+    yield compare(
+        "the view after a write to the buffer",
+        values(result),
+        np.full(layout.shape, 7, dtype=_DTYPE),
+    )
+
+
+def _import(layout: Layout, check: str, name: str) -> Iterator[Comparison]:
+    base = np.arange(_ELEMENTS, dtype=_DTYPE)
+    view: npt.NDArray[Any] = np.ndarray(
+        layout.shape,
+        base.dtype,
+        buffer=base,
+        offset=layout.offset * _ITEMSIZE,
+        strides=[stride * _ITEMSIZE for stride in layout.strides],
+    )
+    yield from _crossed(layout, base, TO_TORCH[check][name](view))
+
+
+def _export(layout: Layout, check: str, name: str) -> Iterator[Comparison]:
+    base = torch.arange(_ELEMENTS, dtype=torch.int32, device=torch.device("cpu"))
+    view = torch.as_strided(base, layout.shape, layout.strides, layout.offset)
+    yield from _crossed(layout, base, TO_NUMPY[check][name](view))
+
+
+def imported() -> tuple[Comparison, ...]:
+    """Every layout of NumPy's, by each way to torch."""
+    ways = [(check, name) for check in _IMPORTS for name in TO_TORCH[check]]
+    return tuple(
+        together(layout.name, [together(name, _import(layout, check, name)) for check, name in ways])
+        for layout in LAYOUTS
+    )
+
+
+def exported() -> tuple[Comparison, ...]:
+    """Every layout of torch's, by each way to NumPy."""
+    ways = [(check, name) for check in _EXPORTS for name in TO_NUMPY[check]]
+    return tuple(
+        together(layout.name, [together(name, _export(layout, check, name)) for check, name in ways])
+        for layout in LAYOUTS
+    )

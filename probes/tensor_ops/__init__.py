@@ -1,0 +1,147 @@
+"""Creating, moving, combining and drawing tensors gives the right answer, element by element.
+
+Why: a build with fast math, a mismatched cuBLAS, a miscompiled indexing kernel or a sick compute
+     unit gives wrong numbers without an error, and a training run drifts for days before it shows.
+Fix: run the probe on another device and on the CPU: wrong on one device only, drain it; wrong
+     everywhere, reinstall torch as it was pinned.
+Ref: https://docs.pytorch.org/docs/stable/torch.html
+     https://docs.pytorch.org/docs/stable/notes/numerical_accuracy.html
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import numpy as np
+import torch
+
+from probes.contract import Comparison, Finding, agree, skipped
+from probes.tensor_ops import (
+    arithmetic,
+    comparison,
+    creation,
+    discrete,
+    draws,
+    functions,
+    layout,
+    linalg,
+    products,
+    sharing,
+)
+from probes.tensor_ops.seen import Limits, Seen
+from probes.tensor_ops.trial import Trial, run
+
+__all__ = ["FAMILIES", "Limits", "Seen", "judge", "observe", "operations"]
+
+#: Check -> the trials of its family, in the catalogue's order.
+FAMILIES: Final[dict[str, Callable[[str], Iterable[Trial]]]] = {
+    "creation": creation.creation,
+    "conversion": creation.conversion,
+    "item": sharing.item,
+    "arithmetic": arithmetic.arithmetic,
+    "in_place": sharing.in_place,
+    "views": sharing.views,
+    "transposing": layout.transposing,
+    "indexing": layout.indexing,
+    "slicing": layout.slicing,
+    "joining": layout.joining,
+    "integer_division": arithmetic.integer_division,
+    "bitwise": arithmetic.bitwise,
+    "rounding": arithmetic.rounding,
+    "comparison": comparison.comparison,
+    "special_values": comparison.special_values,
+    "subnormals": comparison.subnormals,
+    "reductions": discrete.reductions,
+    "sorting": discrete.sorting,
+    "scatter": discrete.scatter,
+    "large": discrete.large,
+    "empty": discrete.empty,
+    "elementwise": functions.elementwise,
+    "complex_numbers": functions.complex_numbers,
+    "neural": functions.neural,
+    "matmul_exact": products.matmul_exact,
+    "float32_matmul": products.float32_matmul,
+    "convolution": products.convolution,
+    "float32_convolution": products.float32_convolution,
+    "linalg_solve": linalg.solving,
+    "linalg_decompose": linalg.decomposing,
+    "random_mersenne": draws.mersenne,
+    "random_philox": draws.philox,
+    "random_seeds": draws.seeds,
+    "random_moments": draws.moments,
+}
+
+_HINT = (
+    "run the probe on another device and on the CPU: wrong on one device only, drain it and reset "
+    "the GPU; wrong everywhere, reinstall torch as it was pinned"
+)
+_HINTS: Final[dict[str, str]] = {
+    "subnormals": "a library built with -ffast-math, or torch.set_flush_denormal(True), turned "
+    "subnormals off: find the import after which `torch.tensor([1e-40]) * 1` is zero",
+    "float32_matmul": "see `env | grep TF32` and torch.get_float32_matmul_precision(); unset the "
+    "variable, or call torch.set_float32_matmul_precision('highest')",
+    "float32_convolution": "see `env | grep TF32`; set torch.backends.cudnn.allow_tf32 = False",
+}
+
+
+def observe(device: str) -> Seen:
+    """Try every operation of every family on the device."""
+    families: dict[str, tuple[Comparison, ...]] = {}
+    not_implemented: list[str] = []
+    with np.errstate(all="ignore"):  # the references are asked for NaN and infinities too
+        for name, family in FAMILIES.items():
+            comparisons, lacking = run(family(device), device)
+            if comparisons:
+                families[name] = comparisons
+            elif lacking:
+                not_implemented.append(name)
+    return Seen(
+        device=device,
+        families=families,
+        not_implemented=tuple(not_implemented),
+        precision=products.precision(device),
+    )
+
+
+def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
+    """Hold every family against its references."""
+    for name in FAMILIES:
+        check = f"tensor_ops.{name}"
+        comparisons = seen.families.get(name, ())
+        why = _does_not_apply(name, seen)
+        if not why and any(not each.holds for each in comparisons):
+            why = _is_allowed(name, seen, limits)
+        if why:
+            yield skipped(check, why)
+        else:
+            yield agree(check, comparisons, hint=_HINTS.get(name, _HINT))
+
+
+def operations(seen: Seen) -> frozenset[str]:
+    """The distinct operations that were compared, whatever their family, type and layout."""
+    return frozenset(
+        each.operation.partition(" (")[0] for family in seen.families.values() for each in family
+    )
+
+
+def _does_not_apply(name: str, seen: Seen) -> str:
+    kind = torch.device(seen.device).type
+    if name in seen.not_implemented:
+        return f"the {kind} back-end implements none of these operations"
+    if name == "random_mersenne" and kind != "cpu":
+        return "MT19937 is the CPU's generator"
+    if name == "random_philox" and kind != "cuda":
+        return "Philox4x32-10 is the generator of CUDA and HIP"
+    if name == "subnormals" and kind == "mps":
+        return "Metal flushes subnormals by design"
+    return ""
+
+
+def _is_allowed(name: str, seen: Seen, limits: Limits) -> str:
+    """Why a shortened float32 product is what was asked for; empty when it is a fault."""
+    if limits.float32_products == "exact" or seen.precision.variables:
+        return ""
+    if name == "float32_matmul" and seen.precision.matmul_may_shorten:
+        return f"shortened, as torch's float32 matmul precision {seen.precision.matmul!r} allows"
+    if name == "float32_convolution" and seen.precision.convolution_may_shorten:
+        return "shortened to TF32 or less, as this back-end's setting allows"
+    return ""

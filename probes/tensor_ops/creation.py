@@ -1,0 +1,187 @@
+"""Tensors made from nothing, from values and from other tensors; conversions between types."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from probes.contract import Comparison
+from probes.references import compare
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import (
+    Array,
+    Case,
+    Custom,
+    Trial,
+    case,
+    fact,
+    floats,
+    has_double,
+    placed,
+    plain,
+    refused,
+)
+
+_SHAPE = (2, 3, 4, 5)
+_SHAPES = (_SHAPE, (7,), (3, 0, 2), ())
+
+
+def creation(device: str) -> Iterator[Trial]:
+    """Values, shape, dtype, device and requires_grad of what the factories make."""
+    yield from _factories()
+    yield from _likes()
+    for name in ("zeros", "ones", "rand", "randn", "empty"):
+        yield Custom(name, lambda device, name=name: _attributes(name, device))
+    yield Custom("tensor", _from_values)
+    yield Custom("as_tensor", _from_values_shared)
+    yield Custom("empty_strided", _strides)
+    yield Custom("zeros", lambda device: [refused("zeros", lambda: torch.zeros(-1), "RuntimeError")])
+    if has_double(device):
+        wide = np.arange(0, 3, 0.5)
+        yield _made("arange", (0, 3, 0.5), wide, dtype=torch.float64)
+
+
+def _made(name: str, operands: tuple[Any, ...], expected: Array, **options: Any) -> Case:
+    made = plain(name, operands, expected, **options)
+    return replace(made, factory=True)
+
+
+def _factories() -> Iterator[Trial]:
+    for shape in _SHAPES:
+        yield _made("zeros", (shape,), np.zeros(shape, F32))
+        yield _made("ones", (shape,), np.ones(shape, F32))
+        yield _made("full", (shape, -2.5), np.full(shape, -2.5, F32))
+    for dtype, kind in (
+        (torch.int64, np.int64),
+        (torch.bool, np.bool_),
+        (torch.float16, np.float16),
+        (torch.uint8, np.uint8),
+        (torch.complex64, np.complex64),
+    ):
+        yield _made("zeros", ((3, 5),), np.zeros((3, 5), kind), dtype=dtype)
+        yield _made("ones", ((3, 5),), np.ones((3, 5), kind), dtype=dtype)
+        yield _made("full", ((3, 5), 1), np.full((3, 5), 1, kind), dtype=dtype)
+    yield _made("full", ((2, 3), 7), np.full((2, 3), 7, np.int64))
+    yield _made("full", ((2, 3), True), np.full((2, 3), fill_value=True))
+    yield case("zeros", (_SHAPE,), np.zeros(_SHAPE, F32))
+    yield case("ones", (_SHAPE,), np.ones(_SHAPE, F32))
+    yield case("full", (_SHAPE, 3.0), np.full(_SHAPE, 3.0, F32))
+    yield _made("arange", (9,), np.arange(9))
+    yield _made("arange", (5, -9, -3), np.arange(5, -9, -3))
+    yield _made("arange", (-1.0, 1.0, 0.125), np.arange(-1, 1, 0.125, F32))
+    yield _made("arange", (3, 3), np.arange(0))
+    yield _made("linspace", (-1, 1, 9), np.linspace(-1, 1, 9, dtype=F32))
+    yield _made("linspace", (2, 5, 1), np.array([2], F32))
+    powers = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256], F32)
+    # Half a unit of the exponent's rounding and 9 ulp for powf (CUDA guide, table of powf).
+    yield replace(_made("logspace", (0, 8, 9, 2.0), powers), allowed=9 * np.spacing(powers))
+    yield _made("eye", (4,), np.eye(4, dtype=F32))
+    yield _made("eye", (3, 5), np.eye(3, 5, dtype=F32))
+    yield _made("tril_indices", (4, 5), np.array(np.tril_indices(4, 0, 5)))
+    yield _made("triu_indices", (4, 5), np.array(np.triu_indices(4, 0, 5)))
+
+
+def _likes() -> Iterator[Trial]:
+    a = whole((3, 5), -9, 9)
+    yield plain("zeros_like", (a,), np.zeros_like(a))
+    yield plain("ones_like", (a,), np.ones_like(a, np.int32), dtype=torch.int32)
+    yield plain("full_like", (a, 4), np.full_like(a, 4))
+    yield plain("Tensor.new_zeros", (a, (2, 2)), np.zeros((2, 2), F32))
+    yield plain("Tensor.new_ones", (a, (2, 2)), np.ones((2, 2), F32))
+    yield plain("Tensor.new_full", (a, (2, 2), 7), np.full((2, 2), 7, F32))
+    yield plain("clone", (a,), a)
+    yield case("complex", (a, a + 1), (a + 1j * (a + 1)).astype(np.complex64))
+
+
+def _attributes(name: str, device: str) -> Iterator[Comparison]:
+    make = getattr(torch, name)
+    for shape in _SHAPES:
+        made = make(shape, device=device)
+        yield fact(name, tuple(made.shape), shape)
+        yield fact(name, made.numel(), int(np.prod(shape)))
+        yield fact(name, made.device.type, torch.device(device).type)
+        yield fact(name, made.is_contiguous(), True)
+        yield fact(name, (made.requires_grad, made.grad_fn), (False, None))
+    yield fact(name, tuple(make(2, 3, 4, 5, device=device).shape), _SHAPE)
+    yield fact(name, str(make(_SHAPE, device=device).dtype), "torch.float32")
+    for dtype in floats(device):
+        yield fact(name, str(make(_SHAPE, dtype=dtype, device=device).dtype), str(dtype))
+    leaf = make(_SHAPE, device=device, requires_grad=True)
+    yield fact(name, (leaf.requires_grad, leaf.is_leaf, leaf.grad_fn), (True, True, None))
+
+
+def _from_values(device: str) -> Iterator[Comparison]:
+    def tensor(values: Any, **options: Any) -> torch.Tensor:
+        return torch.tensor(values, device=device, **options)
+
+    yield compare("tensor", tensor([[1, 2], [3, 4]]), np.array([[1, 2], [3, 4]]))
+    yield compare("tensor", tensor([1.5, -2]), np.array([1.5, -2], F32))
+    yield compare("tensor", tensor([True, False]), np.array([True, False]))
+    yield compare("tensor", tensor([1 + 2j]), np.array([1 + 2j], np.complex64))
+    yield compare("tensor", tensor([]), np.zeros(0, F32))
+    yield compare("tensor", tensor(3), np.array(3))
+    yield compare("tensor", tensor([1, 2], dtype=torch.int16), np.array([1, 2], np.int16))
+    yield fact("tensor", tensor([1.0], requires_grad=True).requires_grad, True)
+    yield refused("tensor", lambda: tensor([[1, 2], [3]]), "ValueError")
+
+
+def _from_values_shared(device: str) -> Iterator[Comparison]:
+    known = torch.tensor([1.0, 2.0], device=device)
+    yield fact("as_tensor", torch.as_tensor(known) is known, True)
+    yield compare("as_tensor", torch.as_tensor([4, 5], device=device), np.array([4, 5]))
+
+
+def _strides(device: str) -> Iterator[Comparison]:
+    made = torch.empty_strided((3, 4), (1, 3), device=device)
+    yield fact("empty_strided", (tuple(made.shape), made.stride()), ((3, 4), (1, 3)))
+    made.copy_(placed(whole((3, 4), -9, 9), device))
+    yield compare("empty_strided", made, whole((3, 4), -9, 9))
+
+
+#: float32 -> float16, bfloat16: ties to even, overflow, underflow. bfloat16 answers as float32.
+_HALVES = (
+    (2049.0, 2048.0, 2048.0),
+    (2051.0, 2052.0, 2048.0),
+    (1 + 2.0**-8, 1 + 2.0**-8, 1.0),
+    (1 + 3 * 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-6),
+    (65519.0, 65504.0, 65536.0),
+    (65520.0, np.inf, 65536.0),
+    (-1e30, -np.inf, None),
+    (2.0**-24, 2.0**-24, 2.0**-24),
+    (-0.0, -0.0, -0.0),
+    (np.inf, np.inf, np.inf),
+    (np.nan, np.nan, np.nan),
+)
+
+
+def conversion(device: str) -> Iterator[Trial]:
+    """`.to(dtype)` truncates to integers, rounds to even to narrower floats, and wraps integers."""
+    reals = np.tile(np.array([-3.9, -1.5, -0.5, -0.0, 0.5, 1.999, 2.5, 1e6], F32), 9)
+    for dtype, kind in ((torch.int64, np.int64), (torch.int32, np.int32), (torch.int8, np.int8)):
+        small = reals[np.abs(reals) < 100]
+        yield plain("Tensor.to", (small, dtype), small.astype(kind))
+    yield plain("Tensor.long", (reals,), np.trunc(reals).astype(np.int64))
+    yield plain("Tensor.int", (reals,), np.trunc(reals).astype(np.int32))
+    odd = np.array([0.0, -0.0, 1e-30, np.nan, np.inf, -2], F32)
+    yield plain("Tensor.bool", (odd,), np.array([False, False, True, True, True, True]))
+    big = 2**24 + np.arange(-4, 8)
+    yield plain("Tensor.float", (big,), big.astype(F32))
+    yield plain("Tensor.to", (np.array([300, -1, 255, 256]), torch.uint8),
+                np.array([44, 255, 255, 0], np.uint8))
+    yield plain("Tensor.to", (np.array([128, -129, 65535, 7]), torch.int8),
+                np.array([-128, 127, -1, 7], np.int8))
+    before = np.array([row[0] for row in _HALVES], F32)
+    yield plain("Tensor.half", (before,), np.array([row[1] for row in _HALVES], np.float16))
+    known = np.array([row[2] is not None for row in _HALVES])
+    after = np.array([row[2] for row in _HALVES if row[2] is not None], F32)
+    yield replace(plain("Tensor.bfloat16", (before[known],), after), dtype=torch.bfloat16)
+    every = np.arange(65536, dtype=np.uint16).view(np.float16)
+    yield plain("Tensor.float", (every,), every.astype(F32))
+    yield plain("Tensor.half", (every.astype(F32),), every)
+    doubles = np.array([1 + 2.0**-24, 1 + 3 * 2.0**-24, 1e39, -1e-50, 0.1, np.nan])
+    yield plain("Tensor.float", (doubles,), doubles.astype(F32))
+    yield plain("Tensor.double", (reals,), reals.astype(np.float64))
+    pair = np.array([1 + 2j, -3.5j], np.complex64)
+    yield plain("Tensor.to", (pair, torch.complex128), pair.astype(np.complex128))

@@ -1,0 +1,189 @@
+"""Operations that move elements and compute nothing: every answer is exact in every type."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from probes.contract import Comparison
+from probes.references import compare
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import Array, Custom, Trial, case, placed, plain, refused, strided
+
+#: One type of each element size, and bool.
+_KINDS: tuple[Any, ...] = (np.bool_, np.uint8, np.int16, np.float32, np.float64, np.complex128)
+
+
+def transposing(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+    """Axes exchanged, turned and shifted, also beyond one tile of a copy kernel."""
+    for kind in _KINDS:
+        a = whole((33, 65), -99, 99, 30, np.int64).astype(kind)
+        yield plain("t", (a,), a.T)
+        yield plain("Tensor.contiguous", (a,), a)
+        yield plain("flip", (a, (0, 1)), a[::-1, ::-1])
+        yield plain("roll", (a, (3, -5), (0, 1)), np.roll(a, (3, -5), (0, 1)))
+    a, cube = whole((5, 7), -99, 99, 31), whole((2, 3, 4, 5), -99, 99, 32)
+    yield plain("transpose", (cube, 1, 3), cube.swapaxes(1, 3))
+    yield plain("transpose", (cube, -2, -1), cube.swapaxes(2, 3))
+    yield plain("swapaxes", (cube, 0, 2), cube.swapaxes(0, 2))
+    yield plain("permute", (cube, (3, 1, 0, 2)), cube.transpose(3, 1, 0, 2))
+    yield plain("movedim", (cube, (0, 1), (-1, 0)), np.moveaxis(cube, (0, 1), (-1, 0)))
+    yield plain("adjoint", (cube,), cube.swapaxes(2, 3))
+    yield plain("fliplr", (a,), np.fliplr(a))
+    yield plain("flipud", (a,), np.flipud(a))
+    for turns in (1, 2, -1):
+        yield plain("rot90", (a, turns, (0, 1)), np.rot90(a, turns))
+    yield plain("roll", (a, 4), np.roll(a, 4))
+    yield plain("Tensor.contiguous", (cube,), cube, memory_format=torch.channels_last)
+    yield Custom("Tensor.mT", lambda device: _attribute("mT", cube, cube.swapaxes(2, 3), device))
+    yield Custom("Tensor.T", lambda device: _attribute("T", a, a.T, device))
+
+
+def _attribute(name: str, array: Array, expected: Array, device: str) -> Iterator[Comparison]:
+    for place in (placed, strided):
+        yield compare(f"Tensor.{name}", getattr(place(array, device), name), expected)
+
+
+#: Read alike by NumPy and torch: x is (5, 6, 7), i a list of rows, m a mask of x.
+_READS: dict[str, Callable[[Any, Any], Any]] = {
+    "integer": lambda x, _: x[2],
+    "negative integers": lambda x, _: x[-1, 3, -7],
+    "slices": lambda x, _: x[1:4, 2:, :-1],
+    "steps": lambda x, _: x[::2, 1::3, ::4],
+    "slices beyond the end": lambda x, _: x[-100:3, 4:100],
+    "empty slice": lambda x, _: x[2:2],
+    "ellipsis": lambda x, _: x[..., 1],
+    "new axis": lambda x, _: x[:, None, 1],
+    "list": lambda x, _: x[[3, 0, 3]],
+    "negative list": lambda x, _: x[:, [-1, 2, -6]],
+    "two lists": lambda x, _: x[[0, 4, 2], [1, 5, 1]],
+    "lists apart": lambda x, _: x[[0, 4], :, [1, 6]],
+    "broadcast lists": lambda x, _: x[[[0], [4]], [1, 2, 3]],
+    "mask": lambda x, _: x[x > 10],
+    "mask of an axis": lambda x, _: x[:, :, x[0, 0] > 0],
+    "index tensor": lambda x, i: x[i],
+    "index tensor of 2 axes": lambda x, i: x[:, i[:, None] % 6],
+}
+
+_WRITES: dict[str, tuple[Any, Any]] = {
+    "integer": (2, -1.0),
+    "slice": (np.s_[1:4, ::2], -2.0),
+    "list": (np.s_[[4, 1]], -3.0),
+    "two lists": (np.s_[[0, 3], [1, 5]], -4.0),
+    "column": (np.s_[..., -1], -5.0),
+}
+
+
+def indexing(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+    """Elements read and written by integers, lists, masks and index tensors."""
+    yield Custom("Tensor.__getitem__", _reads)
+    yield Custom("Tensor.__setitem__", _writes)
+    x, rows = whole((5, 6, 7), -99, 99, 33), np.array([4, 0, 4, 2])
+    mask = x > 20
+    yield case("index_select", (x, 0, rows), x[rows])
+    yield case("index_select", (x, 2, rows), x[:, :, rows])
+    index = whole((5, 3, 7), 0, 5, 34, np.int64)
+    yield case("gather", (x, 1, index), np.take_along_axis(x, index, 1))
+    yield case("take", (x, index), x.ravel()[index])
+    order = np.argsort(x, axis=1, kind="stable")
+    yield case("take_along_dim", (x, order), np.take_along_axis(x, order, 1), dim=1)
+    yield case("masked_select", (x, mask), x[mask])
+    yield case("nonzero", (mask,), np.argwhere(mask))
+    yield plain("argwhere", (x % 3 == 0,), np.argwhere(x % 3 == 0))
+    yield plain("count_nonzero", (x,), np.array(np.count_nonzero(x)))
+    yield plain("masked_fill", (x, mask, -7), np.where(mask, F32(-7), x))
+    after, row = x.copy(), np.full((1, 6, 7), 77, F32)
+    after[2] = 77
+    yield plain("select_scatter", (x, row[0].copy()), after, dim=0, index=2)
+    yield plain("slice_scatter", (x, row), after, dim=0, start=2, end=3)
+
+
+def _reads(device: str) -> Iterator[Comparison]:
+    array, index = whole((5, 6, 7), -99, 99, 35), np.array([4, 0, 2, 4])
+    for place in (placed, strided):
+        x, i = place(array, device), place(index, device)
+        for how, read in _READS.items():
+            label = f"Tensor.__getitem__ ({how})"
+            yield compare(label, read(x, i), np.asarray(read(array, index)))
+    x = placed(array, device)
+    yield refused("Tensor.__getitem__ (out of range)", lambda: x[5], "IndexError")
+    yield refused("Tensor.__getitem__ (negative step)", lambda: x[::-1], "ValueError")
+
+
+def _writes(device: str) -> Iterator[Comparison]:
+    for place in (placed, strided):
+        for how, (at, value) in _WRITES.items():
+            array = whole((5, 6, 7), -99, 99, 36)
+            x = place(array, device)
+            x[at] = value
+            array[at] = value
+            yield compare(f"Tensor.__setitem__ ({how})", x, array)
+        array = whole((5, 6, 7), -99, 99, 37)
+        x, row = place(array, device), whole((7,), -9, 9, 38)
+        x[:, 1:3] = place(row, device)  # broadcast
+        array[:, 1:3] = row
+        yield compare("Tensor.__setitem__ (broadcast)", x, array)
+        x[x > 5] = 5
+        array[array > 5] = 5
+        yield compare("Tensor.__setitem__ (mask)", x, array)
+
+
+def slicing(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+    """Parts taken out: narrow, split, diagonal, triangle, window."""
+    x, a = whole((6, 7, 8), -99, 99, 39), whole((9, 11), -99, 99, 40)
+    yield plain("narrow", (x, 1, 2, 4), x[:, 2:6])
+    yield plain("select", (x, -1, 3), x[..., 3])
+    yield plain("unbind", (x, 1), tuple(x[:, i] for i in range(7)))
+    yield plain("split", (x, [1, 4, 2], 1), (x[:, :1], x[:, 1:5], x[:, 5:]))
+    yield plain("split", (x, 3, 2), (x[..., :3], x[..., 3:6], x[..., 6:]))
+    yield plain("chunk", (x, 3, 1), (x[:, :3], x[:, 3:6], x[:, 6:]))
+    yield plain("tensor_split", (x, 3, 1), tuple(np.array_split(x, 3, 1)))
+    yield plain("hsplit", (x, [2, 5]), tuple(np.hsplit(x, [2, 5])))
+    yield plain("vsplit", (x, 2), tuple(np.vsplit(x, 2)))
+    yield plain("dsplit", (x, 4), tuple(np.dsplit(x, 4)))
+    for offset in (-2, 0, 3):
+        yield case("diag", (a, offset), np.diag(a, offset))
+        yield case("tril", (a, offset), np.tril(a, offset))
+        yield case("triu", (a, offset), np.triu(a, offset))
+        yield plain("diagonal", (x, offset, 0, 2), np.diagonal(x, offset, 0, 2))
+    yield case("diag", (a[0].copy(), 1), np.diag(a[0], 1))
+    yield plain("diag_embed", (a,), np.stack([np.diag(row) for row in a]))
+    windows = np.stack([a[:, i : i + 4] for i in (0, 3, 6)], 1)
+    yield plain("Tensor.unfold", (a, 1, 4, 3), windows)
+    yield plain("unfold_copy", (a, 1, 4, 3), windows)
+
+
+def joining(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+    """Parts put together, repeated and padded."""
+    a, b, c = (whole(shape, -99, 99, 41) for shape in ((3, 4), (2, 4), (0, 4)))
+    row = whole((4,), -99, 99, 42)
+    yield case("cat", ([a, b, c, a],), np.concatenate([a, b, c, a]))
+    yield case("cat", ([a, a], -1), np.concatenate([a, a], -1))
+    many = [whole((i % 5 + 1, 3), -99, 99, i) for i in range(130)]
+    yield case("cat", (many,), np.concatenate(many))  # more parts than one launch takes
+    yield case("stack", ([a, a + 1], 1), np.stack([a, a + 1], 1))
+    yield case("hstack", ([a, a],), np.hstack([a, a]))
+    yield case("vstack", ([a, b],), np.vstack([a, b]))
+    yield case("dstack", ([a, a],), np.dstack([a, a]))
+    yield case("column_stack", ([row, row],), np.column_stack([row, row]))
+    block = np.zeros((5, 8), F32)
+    block[:3, :4], block[3:, 4:] = a, b
+    yield plain("block_diag", (a, b), block)
+    yield plain("meshgrid", (row, a[:, 0].copy()),
+                tuple(np.meshgrid(row, a[:, 0], indexing="ij")), indexing="ij")
+    grid = np.array([[i, j] for i in row for j in row], F32)
+    yield plain("cartesian_prod", (row, row), grid)
+    pairs = np.array([[row[i], row[j]] for i in range(4) for j in range(i + 1, 4)], F32)
+    yield plain("combinations", (row,), pairs)
+    yield plain("Tensor.repeat", (a, 2, 1, 3), np.tile(a, (2, 1, 3)))
+    yield plain("tile", (a, (2, 3)), np.tile(a, (2, 3)))
+    yield plain("repeat_interleave", (a, 3, 1), np.repeat(a, 3, 1))
+    counts = np.array([2, 0, 5])
+    yield plain("repeat_interleave", (a, counts, 0), np.repeat(a, counts, 0))
+    yield plain("broadcast_to", (row, (3, 4)), np.broadcast_to(row, (3, 4)))
+    yield plain("Tensor.expand", (a[:, :1].copy(), 3, 4), np.broadcast_to(a[:, :1], (3, 4)))
+    for mode, theirs in (("constant", "constant"), ("reflect", "reflect"),
+                         ("replicate", "edge"), ("circular", "wrap")):
+        padded = np.pad(a[None], ((0, 0), (0, 0), (2, 1)), mode=theirs)  # type: ignore[call-overload]
+        yield plain("nn.functional.pad", (a[None].copy(), (2, 1), mode), padded)

@@ -1,0 +1,247 @@
+"""What shares memory and what does not: views, copies, in-place operations, `.item()`."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from probes.contract import Comparison
+from probes.references import compare
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import Array, Custom, Trial, fact, placed, refused
+
+_Make = Callable[[Any], Any]
+
+#: Views of a (4, 6) tensor, and the same view by NumPy.
+_VIEWS: dict[str, tuple[_Make, _Make]] = {
+    "view": (lambda x: x.view(3, 8), lambda a: a.reshape(3, 8)),
+    "view_as": (lambda x: x.view_as(torch.empty(2, 12)), lambda a: a.reshape(2, 12)),
+    "view(dtype)": (lambda x: x.view(torch.int32), lambda a: a.view(np.int32)),
+    "reshape": (lambda x: x.reshape(-1, 2), lambda a: a.reshape(-1, 2)),
+    "flatten": (lambda x: x.flatten(), lambda a: a.reshape(-1)),
+    "ravel": (lambda x: x.ravel(), lambda a: a.reshape(-1)),
+    "unflatten": (lambda x: x.unflatten(1, (2, 3)), lambda a: a.reshape(4, 2, 3)),
+    "transpose": (lambda x: x.transpose(0, 1), lambda a: a.T),
+    "t": (lambda x: x.t(), lambda a: a.T),
+    "T": (lambda x: x.T, lambda a: a.T),
+    "permute": (lambda x: x.permute(1, 0), lambda a: a.transpose(1, 0)),
+    "movedim": (lambda x: x.movedim(0, 1), lambda a: np.moveaxis(a, 0, 1)),
+    "narrow": (lambda x: x.narrow(1, 2, 3), lambda a: a[:, 2:5]),
+    "select": (lambda x: x.select(0, 2), lambda a: a[2]),
+    "slice": (lambda x: x[1:, ::2], lambda a: a[1:, ::2]),
+    "integer": (lambda x: x[3], lambda a: a[3]),
+    "unsqueeze": (lambda x: x.unsqueeze(1), lambda a: a[:, None]),
+    "squeeze": (lambda x: x[:, :1].squeeze(1), lambda a: a[:, 0]),
+    "unfold": (lambda x: x.unfold(1, 2, 2), lambda a: a.reshape(4, 3, 2)),
+    "as_strided": (
+        lambda x: x.as_strided((3, 2), (7, 3), 2),
+        lambda a: np.lib.stride_tricks.as_strided(a.reshape(-1)[2:], (3, 2), (28, 12)),
+    ),
+    "diagonal": (lambda x: x.diagonal(1), lambda a: a.reshape(-1)[1 : 4 * 7 : 7][:4]),
+    "unbind": (lambda x: x.unbind(1)[4], lambda a: a[:, 4]),
+    "split": (lambda x: x.split(2)[1], lambda a: a[2:]),
+    "chunk": (lambda x: x.chunk(3, 1)[2], lambda a: a[:, 4:]),
+    "tensor_split": (lambda x: x.tensor_split(2)[0], lambda a: a[:2]),
+    "hsplit": (lambda x: x.hsplit(2)[1], lambda a: a[:, 3:]),
+    "detach": (lambda x: x.detach(), lambda a: a),
+    "expand": (lambda x: x[1:2].expand(3, 6), lambda a: np.broadcast_to(a[1:2], (3, 6))),
+}
+
+#: Not views: an own memory that later writes to the base do not reach.
+_COPIES: dict[str, _Make] = {
+    "clone": lambda x: x.clone(),
+    "contiguous": lambda x: x.t().contiguous(),
+    "reshape of a transpose": lambda x: x.t().reshape(4, 6),
+    "flatten of a transpose": lambda x: x.t().flatten(),
+    "list index": lambda x: x[[0, 1]],
+    "mask": lambda x: x[x > -1000],
+    "to(dtype)": lambda x: x.to(torch.int32),
+    "to(copy)": lambda x: x.to(x.dtype, copy=True),
+    "repeat": lambda x: x.repeat(1, 1),
+    "cat": lambda x: torch.cat([x]),
+}
+
+
+def views(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+    """Views share their base's memory, in both directions; copies do not; wrong views raise."""
+    for name, (ours, theirs) in _VIEWS.items():
+        yield Custom(name, lambda device, n=name, x=ours, a=theirs: _shares(n, x, a, device))
+    for name, make in _COPIES.items():
+        yield Custom(name, lambda device, n=name, m=make: _copies(n, m, device))
+    yield Custom("view_as_real", _complex_parts)
+    yield Custom("view", _refusals)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _shares(name: str, ours: _Make, theirs: _Make, device: str) -> Iterator[Comparison]:
+    array = whole((4, 6), 1, 99, 50)
+    base = placed(array, device)
+    view, same = ours(base), theirs(array)
+    yield fact(f"{name} (memory of its base)", _storage(view) == _storage(base), True)
+    yield compare(f"{name} (values)", view, same)
+    base.add_(100)
+    array += 100
+    yield compare(f"{name} (write to the base)", view, same)
+    if same.flags.writeable:
+        view.neg_()
+        np.negative(same, out=same)
+        yield compare(f"{name} (write to the view)", base, array)
+
+
+def _copies(name: str, make: _Make, device: str) -> Iterator[Comparison]:
+    base = placed(whole((4, 6), 1, 99, 51), device)
+    copy = make(base)
+    yield fact(f"{name} (memory of its own)", _storage(copy) != _storage(base), True)
+    before = copy.cpu().numpy().copy()
+    base.zero_()
+    yield compare(f"{name} (write to the base)", copy, before)
+
+
+def _complex_parts(device: str) -> Iterator[Comparison]:
+    array = (whole((5,), -9, 9, 52) + 1j * whole((5,), -9, 9, 53)).astype(np.complex64)
+    z = placed(array, device)
+    yield compare("view_as_real", torch.view_as_real(z), array.view(F32).reshape(5, 2))
+    z.imag.zero_()
+    yield compare("view_as_real (write to imag)", z.real, array.real.copy())
+    yield compare("view_as_real (write to imag)", torch.view_as_real(z)[:, 1], np.zeros(5, F32))
+
+
+def _refusals(device: str) -> Iterator[Comparison]:
+    x = placed(whole((4, 6), 1, 99, 54), device)
+    yield refused("view (of a transpose)", lambda: x.t().view(24), "RuntimeError")
+    yield refused("view (wrong size)", lambda: x.view(5, 5), "RuntimeError")
+
+
+_A, _B = whole((5, 6), -9, 9, 55), whole((5, 6), 1, 8, 56)
+_MASK = _A > 0
+
+#: In-place operation -> operands after the tensor, and the answer from the tensor's values.
+_IN_PLACE: dict[str, tuple[tuple[Any, ...], Callable[[Array], Array]]] = {
+    "add_": ((_B,), lambda a: a + _B),
+    "sub_": ((_B,), lambda a: a - _B),
+    "mul_": ((_B,), lambda a: a * _B),
+    "div_": ((4.0,), lambda a: a / 4),
+    "pow_": ((2,), lambda a: a * a),
+    "neg_": ((), lambda a: -a),
+    "abs_": ((), np.abs),
+    "square_": ((), np.square),
+    "copy_": ((_B,), lambda _: _B),
+    "fill_": ((3.5,), lambda a: np.full_like(a, 3.5)),
+    "zero_": ((), np.zeros_like),
+    "t_": ((), lambda a: a.T),
+    "transpose_": ((0, 1), lambda a: a.T),
+    "swapaxes_": ((0, 1), lambda a: a.T),
+    "unsqueeze_": ((1,), lambda a: a[:, None]),
+    "clamp_": ((-2, 3), lambda a: np.clip(a, -2, 3)),
+    "relu_": ((), lambda a: np.maximum(a, 0)),
+    "floor_divide_": ((_B,), lambda a: np.floor_divide(a, _B)),
+    "remainder_": ((_B,), lambda a: np.remainder(a, _B)),
+    "addcmul_": ((_A, _B), lambda a: a + _A * _B),
+    "addcdiv_": ((_A, np.full((5, 6), 2, F32)), lambda a: a + _A / 2),
+    "lerp_": ((_B, 0.5), lambda a: a + (_B - a) / 2),
+    "masked_fill_": ((_MASK, -7), lambda a: np.where(_MASK, F32(-7), a)),
+    "tril_": ((), np.tril),
+    "triu_": ((1,), lambda a: np.triu(a, 1)),
+    "fill_diagonal_": ((9,), lambda a: np.where(np.eye(5, 6, dtype=bool), F32(9), a)),
+    "eq_": ((_B,), lambda a: (a == _B).astype(F32)),
+    "lt_": ((_B,), lambda a: (a < _B).astype(F32)),
+    "ge_": ((0,), lambda a: (a >= 0).astype(F32)),
+    "logical_not_": ((), lambda a: (a == 0).astype(F32)),
+    "round_": ((), np.round),
+    "floor_": ((), np.floor),
+    "trunc_": ((), np.trunc),
+    "__iadd__": ((_B,), lambda a: a + _B),
+    "__imul__": ((2,), lambda a: a * 2),
+}
+
+
+def in_place(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+    """Operations ending in `_` change the variable itself, return it, and touch nothing else."""
+    for name, (operands, answer) in _IN_PLACE.items():
+        yield Custom(
+            f"Tensor.{name}",
+            lambda device, n=name, o=operands, f=answer: _changes(n, o, f, device),
+        )
+    yield Custom("Tensor.copy_", _copy_converts)
+
+
+def _changes(
+    name: str, operands: tuple[Any, ...], answer: Callable[[Array], Array], device: str
+) -> Iterator[Comparison]:
+    array = whole((5, 6), -9, 9, 57) / F32(2)
+    wide = np.full((6, 14), 77, F32)
+    wide[1:, 1:13:2] = array
+    contiguous, around = placed(array, device), placed(wide, device)
+    for how, x in (("contiguous", contiguous), ("strided", around[1:, 1:13:2])):
+        label = f"Tensor.{name} ({how})"
+        others = [placed(o, device) if isinstance(o, np.ndarray) else o for o in operands]
+        address = x.data_ptr()
+        returned = getattr(x, name)(*others)
+        yield fact(f"{label} returns the variable", returned is x, True)
+        yield fact(f"{label} keeps its memory", x.data_ptr() == address, True)
+        yield compare(label, x, np.asarray(answer(array), F32), 0.0)
+    # Shape changes leave the elements where they were.
+    stays = name in {"t_", "transpose_", "swapaxes_", "unsqueeze_"}
+    wide[1:, 1:13:2] = array if stays else answer(array)
+    yield compare(f"Tensor.{name} (what is around the variable)", around, wide, 0.0)
+
+
+def _copy_converts(device: str) -> Iterator[Comparison]:
+    x = torch.zeros(3, 4, dtype=torch.int32, device=device)
+    x.copy_(placed(np.array([1.9, -2.9, 0, 3], F32), device))
+    expected = np.broadcast_to(np.array([1, -2, 0, 3], np.int32), (3, 4))
+    yield compare("Tensor.copy_ (broadcast and converted)", x, np.ascontiguousarray(expected))
+
+
+def item(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+    """`.item()` and its kin give the Python value of the right type; several elements raise."""
+    for name in ("Tensor.item", "Tensor.tolist", "Tensor.__bool__", "Tensor.__int__"):
+        yield Custom(name, {"Tensor.item": _items, "Tensor.tolist": _lists}.get(name, _scalars))
+
+
+def _items(device: str) -> Iterator[Comparison]:
+    name = "Tensor.item"
+    for value, kind in (
+        (-3, np.int64),
+        (2**62 + 1, np.int64),
+        (200, np.uint8),
+        (-7, np.int8),
+        (True, np.bool_),
+        (0.1, np.float32),
+        (-2.5, np.float16),
+        (np.inf, np.float32),
+        (1 - 2j, np.complex64),
+    ):
+        right = np.array(value, kind)
+        seen = placed(right, device).item()
+        yield fact(name, (type(seen), seen), (type(right.item()), right.item()))
+    x = placed(np.array([[1, -0.0], [np.nan, 4]], F32), device)
+    yield fact(name, (x[1, 1].item(), repr(x[0, 1].item()), repr(x[1, 0].item())), (4, "-0.0", "nan"))
+    yield fact(name, placed(np.full((1, 1, 1), 5, F32), device).item(), 5.0)
+    yield fact(name, x[0, 0].add_(41).item(), 42.0)
+    yield fact(name, torch.full((), 1.5, dtype=torch.bfloat16, device=device).item(), 1.5)
+    yield refused(name, lambda: x.item(), "RuntimeError", "ValueError")
+    yield refused(name, lambda: x[:0].item(), "RuntimeError", "ValueError")
+
+
+def _lists(device: str) -> Iterator[Comparison]:
+    array = whole((3, 4, 5), -99, 99, 58, np.int64)
+    yield fact("Tensor.tolist", placed(array, device).tolist(), array.tolist())
+    turned = placed(array, device).transpose(0, 2).tolist()
+    yield fact("Tensor.tolist", turned, array.transpose(2, 1, 0).tolist())
+
+
+def _scalars(device: str) -> Iterator[Comparison]:
+    one, zero = torch.full((1,), -2.5, device=device), torch.zeros((), device=device)
+    yield fact("Tensor.__bool__", (bool(one), bool(zero)), (True, False))
+    yield fact("Tensor.__int__", (int(one), int(zero)), (-2, 0))
+    yield fact("Tensor.__float__", (float(one), float(zero)), (-2.5, 0.0))
+    yield fact("Tensor.__len__", len(torch.zeros((3, 0), device=device)), 3)
+    index = [10, 20, 30][torch.full((), 1, dtype=torch.int64, device=device)]
+    yield fact("Tensor.__index__", index, 20)
+    two = torch.zeros(2, device=device)
+    yield refused("Tensor.__bool__", lambda: bool(two), "RuntimeError")

@@ -1,0 +1,150 @@
+"""Checks of the node: its driver is new enough, of one version, and its GPUs have code."""
+
+import re
+from typing import Final
+
+from probes.contract import Finding, require, skipped
+from probes.symptoms import SYMPTOMS, diagnose
+from probes.torch_version.seen import Gpu, Seen
+
+_NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
+
+# Which devices run family-specific code (suffix f). Source: CUDA C++ Programming Guide,
+# "Family-Specific Features"; a target not listed is taken for itself alone.
+_FAMILIES: Final = {100: {100, 103}, 101: {101, 110}, 120: {120, 121}}
+
+
+def wheel_cuda(seen: Seen) -> tuple[int, int] | None:
+    """The CUDA version that torch was built for."""
+    parts = re.match(r"(\d+)\.(\d+)", seen.build.cuda or "")
+    return None if parts is None else (int(parts[1]), int(parts[2]))
+
+
+def _driver_cuda(seen: Seen) -> tuple[int, int] | None:
+    """The newest CUDA that the driver knows: 12040 is 12.4."""
+    number = seen.driver.driver_version
+    return None if not number else (number // 1000, number % 1000 // 10)
+
+
+def driver_cuda(seen: Seen) -> Finding:
+    """The driver knows the wheel's CUDA; within one major version an older minor will do."""
+    check = "torch_version.driver_cuda"
+    wheel, driver = wheel_cuda(seen), _driver_cuda(seen)
+    if wheel is None:
+        return skipped(check, "this torch is no CUDA build")
+    if driver is None:
+        return skipped(check, "no NVIDIA driver here that tells its version")
+    symptom = _NAMED["driver_too_old"]
+    return require(
+        check,
+        driver[0] >= wheel[0],
+        f"CUDA {driver[0]}.{driver[1]}",
+        f">= CUDA {wheel[0]}.0",
+        message=f"torch is built for CUDA {wheel[0]}.{wheel[1]}, and the driver knows CUDA "
+        f"{driver[0]}.{driver[1]} at most",
+        hint=symptom.hint,
+        action=symptom.action,
+    )
+
+
+def _library_version(path: str | None) -> str | None:
+    """`535.129.03` of /usr/lib/x86_64-linux-gnu/libcuda.so.535.129.03."""
+    found = re.search(r"/libcuda\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", path or "")
+    return found[1] if found else None
+
+
+def driver_files(seen: Seen) -> Finding:
+    """Kernel module, libcuda and NVML are of one driver version; a compat libcuda differs rightly.
+
+    They differ when the driver was upgraded under a running node, or the image brings its own.
+    """
+    check = "torch_version.driver_files"
+    path = seen.driver.path
+    versions = {
+        "kernel module": seen.kernel_module,
+        "libcuda": None if "/compat/" in (path or "") else _library_version(path),
+        "NVML": seen.nvml_driver,
+    }
+    known = {name: number for name, number in versions.items() if number is not None}
+    symptom = diagnose(seen.nvml_error)
+    refused = symptom is not None and symptom.name == "nvml_version_mismatch"
+    if len(known) < 2 and not refused:
+        return skipped(check, "fewer than two parts of an NVIDIA driver tell their version")
+    text = ", ".join(f"{name} {number}" for name, number in known.items())
+    text = f"{text}, NVML: {seen.nvml_error}".lstrip(", ") if refused else text
+    return require(
+        check,
+        len(set(known.values())) <= 1 and not refused,
+        text,
+        "one version",
+        message=f"the parts of the driver are of different versions: {text}",
+        hint=_NAMED["nvml_version_mismatch"].hint,
+        action="reboot_node",
+    )
+
+
+def runs(flag: str, capability: tuple[int, int]) -> bool:
+    """Whether code for `flag` (sm_90, sm_90a, sm_100f, compute_90) runs on that capability.
+
+    Machine code runs on its own major version from its minor version up; intermediate code
+    (compute_) on every later device; with suffix `a` only on exactly its device, with `f` on its
+    family. Source: CUDA C++ Programming Guide, "Application Compatibility".
+    """
+    found = re.fullmatch(r"(sm|compute)_(\d+)([af]?)", flag)
+    if found is None:
+        return False
+    kind, number, suffix = found[1], int(found[2]), found[3]
+    device = capability[0] * 10 + capability[1]
+    if suffix == "a":
+        return device == number
+    if suffix == "f":
+        return device in _FAMILIES.get(number, {number})
+    if kind == "compute":
+        return device >= number
+    return capability[0] == number // 10 and device >= number
+
+
+def _without_code(seen: Seen, gpu: Gpu) -> str:
+    """Why the build has no code for this GPU; empty when it has."""
+    flags = seen.build.arch_flags
+    if gpu.gfx is not None:
+        return "" if gpu.gfx in {flag.partition(":")[0] for flag in flags} else f"is {gpu.gfx}"
+    if gpu.capability is None:
+        return ""
+    fitting = [flag for flag in flags if runs(flag, gpu.capability)]
+    wheel, driver = wheel_cuda(seen), _driver_cuda(seen)
+    name = "sm_{}{}".format(*gpu.capability)
+    if not fitting:
+        return f"is {name}"
+    compiled_here = all(flag.startswith("compute_") for flag in fitting)
+    if compiled_here and wheel is not None and driver is not None and driver < wheel:
+        return f"is {name}, and the driver is too old to compile {', '.join(fitting)} for it"
+    return ""
+
+
+def architectures(seen: Seen) -> Finding:
+    """The build has code for each GPU: machine code of its generation, or code to compile."""
+    check = "torch_version.architectures"
+    flags = seen.build.arch_flags
+    amd = seen.build.hip is not None
+    gpus = [gpu for gpu in seen.gpus if (gpu.gfx is not None) == amd]
+    if not flags or not gpus:
+        why = "this build tells no architectures" if not flags else "no GPU of this build's kind"
+        return skipped(check, why)
+    wrong = [f"{gpu.label} {why}" for gpu in gpus if (why := _without_code(seen, gpu))]
+    forced = seen.variables.get("HSA_OVERRIDE_GFX_VERSION") if amd else None
+    hidden = amd and {"HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"} & seen.variables.keys()
+    symptom = _NAMED["hip_no_binary" if amd else "no_kernel_image"]
+    text = f"; HSA_OVERRIDE_GFX_VERSION={forced} makes it pass for another" if forced else ""
+    # Of AMD's GPUs the kernel also lists those that are hidden from torch.
+    doubtful = bool(forced) or bool(hidden and len(wrong) < len(gpus))
+    return require(
+        check,
+        not wrong,
+        [*wrong] or [gpu.label for gpu in gpus],
+        " ".join(flags),
+        message=f"torch has code for {' '.join(flags)}, and {'; '.join(wrong[:4])}{text}",
+        hint=symptom.hint,
+        action=symptom.action,
+        otherwise="warn" if doubtful else "fail",
+    )

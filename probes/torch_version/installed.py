@@ -1,0 +1,129 @@
+"""Checks of the installation: whole packages, once, of the version that the metadata say."""
+
+from pathlib import Path
+from typing import Final
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from probes.contract import Finding, require, skipped
+from probes.torch_version.seen import Distribution, Module, Seen
+
+REINSTALL: Final = (
+    "confirm with `pip list -v | grep -iE '^(torch|numpy) '` and `python -c 'import torch, numpy; "
+    "print(torch, numpy)'`; remove all copies, then install both from one lock file"
+)
+
+
+def parsed(version: str) -> Version | None:
+    """The version by PEP 440; None for a custom build's own spelling."""
+    try:
+        return Version(version)
+    except InvalidVersion:
+        return None
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two spellings name one build.
+
+    Wheels on PyPI drop the local part (`+cu130`) from their metadata alone, and distributors add
+    post-releases, so a local part counts only where both have one, and a post-release never.
+    """
+    left, right = parsed(one), parsed(other)
+    if left is None or right is None:
+        return one == other
+    locals_differ = None not in (left.local, right.local) and left.local != right.local
+    return _identity(left) == _identity(right) and not locals_differ
+
+
+def _identity(version: Version) -> tuple[Version, tuple[str, int] | None, int | None]:
+    return Version(version.base_version), version.pre, version.dev
+
+
+def _scattered(name: str, module: Module) -> str:
+    """How the module is not one installed package; empty when it is."""
+    if module.folder is None:
+        return f"{name} is a folder without code, not a package"
+    if module.compiled is None:
+        return f"{name}'s compiled core is not loaded"
+    if not Path(module.compiled).is_relative_to(module.folder):
+        return f"{name} is {module.folder}, its compiled core {module.compiled}"
+    return ""
+
+
+def imports(seen: Seen) -> Finding:
+    """Both are packages, each with the compiled core beside its Python files."""
+    modules = {"torch": seen.torch, "numpy": seen.numpy}
+    problems = [text for name, each in modules.items() if (text := _scattered(name, each))]
+    return require(
+        "torch_version.imports",
+        not problems,
+        "; ".join(problems) or f"torch {seen.torch.version}, numpy {seen.numpy.version}",
+        "two packages, each with its compiled core",
+        message="; ".join(problems),
+        hint=REINSTALL,
+        action="fix_image",
+    )
+
+
+def _contradictions(name: str, module: Module, listed: list[Distribution]) -> tuple[str, bool]:
+    """How metadata and module differ, and whether that is a contradiction or only unusual."""
+    folder = None if module.folder is None else str(Path(module.folder).parent)
+    own = [each for each in listed if each.folder == folder]
+    versions = sorted({each.version for each in own})
+    if len(own) > 1:
+        return f"{name} is installed {len(own)} times in {folder}: {', '.join(versions)}", True
+    if own and not same_version(own[0].version, module.version):
+        return f"{name} {own[0].version} is installed and {module.version} is imported", True
+    if listed and not own:
+        return f"{name} is installed in {listed[0].folder} and imported from {folder}", False
+    if listed and not same_version(listed[0].version, module.version):
+        first = f"{listed[0].version} in {listed[0].folder}"
+        return f"{name} {module.version} is imported, and listed first is {first}", False
+    return "", False
+
+
+def metadata(seen: Seen) -> Finding:
+    """What the package manager lists is what runs: nothing was installed over or beside it."""
+    check = "torch_version.metadata"
+    if not seen.distributions:
+        return skipped(check, "neither torch nor NumPy has installed metadata")
+    found = [
+        _contradictions(name, module, [each for each in seen.distributions if each.name == name])
+        for name, module in (("torch", seen.torch), ("numpy", seen.numpy))
+    ]
+    text = "; ".join(text for text, _ in found if text)
+    return require(
+        check,
+        not text,
+        text or [f"{each.name} {each.version}" for each in seen.distributions],
+        "one installation, of the version that is imported",
+        message=text,
+        hint=REINSTALL,
+        action="fix_image",
+        otherwise="fail" if any(contradicts for _, contradicts in found) else "warn",
+    )
+
+
+def requirements(seen: Seen) -> Finding:
+    """What torch's metadata requires is installed, in the versions that it was tested with."""
+    check = "torch_version.requirements"
+    if not seen.needs:
+        return skipped(check, "torch's metadata requires nothing")
+    unmet = [
+        f"{need.name}{need.specifier} (installed: {need.installed})"
+        for need in seen.needs
+        if need.installed is None
+        or not SpecifierSet(need.specifier).contains(need.installed, prereleases=True)
+    ]
+    return require(
+        check,
+        not unmet,
+        [*unmet] or f"{len(seen.needs)} requirements met",
+        "every requirement met",
+        message=f"{len(unmet)} of {len(seen.needs)} requirements of torch are not met: "
+        + ", ".join(unmet[:8]),
+        hint="confirm with `pip check`; install torch with its dependencies, in one resolution",
+        action="fix_image",
+        otherwise="warn",
+    )

@@ -1,0 +1,152 @@
+"""Checks of the GPU libraries that the process maps: one copy of each, from one place."""
+
+from pathlib import Path
+from typing import Final
+
+from probes.contract import Finding, require, skipped
+from probes.symptoms import SYMPTOMS, diagnose
+from probes.torch_version.seen import Limits, Seen
+
+_NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
+
+#: WSL's libcuda is a loader that maps the driver's own one beside itself.
+_WSL: Final = "/usr/lib/wsl/"
+
+_SEARCH: Final = (
+    "confirm with `echo $LD_LIBRARY_PATH` and `python -c 'import torch; "
+    'print(open("/proc/self/maps").read())\' | grep -oE "/.*lib(cu|nv|nccl|stdc).*" | sort -u`; '
+    "take the system's copies out of LD_LIBRARY_PATH and LD_PRELOAD"
+)
+
+
+def libcuda(seen: Seen, limits: Limits) -> Finding:
+    """The libcuda is the driver's: not the toolkit's stub, and a compat one only where expected."""
+    check = "torch_version.libcuda"
+    path = seen.driver.path
+    if path is None:
+        return skipped(check, "no libcuda.so.1 is loaded here")
+    parts = Path(path).parts
+    stub = "stubs" in parts
+    symptom = _NAMED["stub_library" if stub else "forward_compatibility"]
+    return require(
+        check,
+        not stub and ("compat" not in parts or limits.forward_compat),
+        path,
+        "the driver's own libcuda.so.1",
+        message=f"libcuda.so.1 is {path}, the toolkit's stub"
+        if stub
+        else f"libcuda.so.1 is {path}, of a forward-compatibility package",
+        hint=f"{symptom.hint}; where it is wanted, set this probe's limit forward_compat"
+        if not stub
+        else symptom.hint,
+        action=symptom.action,
+        otherwise="fail" if stub else "warn",
+    )
+
+
+def cudnn(seen: Seen) -> Finding:
+    """The cuDNN that is found loads, and torch takes its version for one that fits."""
+    check = "torch_version.cudnn"
+    if not seen.build.compiled_for_gpu:
+        return skipped(check, "this torch is no CUDA or ROCm build")
+    if not seen.cudnn_error and seen.cudnn_version is None:
+        return skipped(check, "this torch was built without cuDNN")
+    symptom = diagnose(seen.cudnn_error)
+    return require(
+        check,
+        not seen.cudnn_error,
+        seen.cudnn_error or seen.cudnn_version,
+        "a version that torch accepts",
+        message=f"cuDNN cannot be used: {seen.cudnn_error[:300]}",
+        hint=symptom.hint if symptom else _SEARCH,
+        action=symptom.action if symptom else "fix_image",
+    )
+
+
+def cudnn_libraries(seen: Seen) -> Finding:
+    """All parts of cuDNN are of one installation; mixed ones refuse at the first convolution."""
+    check = "torch_version.cudnn_libraries"
+    parts = [each for each in seen.libraries if each.family.startswith("cudnn")]
+    if not parts:
+        return skipped(check, "no cuDNN is mapped")
+    # Wheels name their files by the major version alone: there the folder tells them apart.
+    sources = {
+        each.version if "." in (each.version or "") else str(Path(each.path).parent)
+        for each in parts
+    }
+    symptom = _NAMED["cudnn_sublibraries"]
+    return require(
+        check,
+        len(sources) == 1,
+        [each.path for each in parts] if len(sources) > 1 else f"{len(parts)} libraries",
+        "one version, from one place",
+        message="cuDNN's libraries are mixed: " + ", ".join(each.path for each in parts),
+        hint=symptom.hint,
+        action=symptom.action,
+    )
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
+
+
+def nccl(seen: Seen) -> Finding:
+    """The NCCL that is loaded is of torch's major version and not older than torch's own."""
+    check = "torch_version.nccl"
+    compiled, loaded = seen.nccl_compiled, seen.nccl_loaded
+    if compiled is None or loaded is None:
+        why = "this torch has no NCCL" if compiled is None else "NCCL is no library of its own here"
+        return skipped(check, why)
+    return require(
+        check,
+        loaded[0] == compiled[0] and loaded >= compiled,
+        _dotted(loaded),
+        f">= {_dotted(compiled)}, < {compiled[0] + 1}",
+        message=f"NCCL {_dotted(loaded)} is loaded, and torch was built with {_dotted(compiled)}",
+        hint=_SEARCH,
+        action="fix_image",
+        otherwise="fail" if loaded[0] != compiled[0] else "warn",
+    )
+
+
+def loaded_once(seen: Seen) -> Finding:
+    """No library is mapped twice: two copies have two states, and calls may cross over."""
+    check = "torch_version.loaded_once"
+    paths: dict[str, list[str]] = {}
+    for each in seen.libraries:
+        if not each.path.startswith(_WSL):
+            paths.setdefault(each.family, []).append(each.path)
+    twice = {family: copies for family, copies in paths.items() if len(copies) > 1}
+    text = "; ".join(" and ".join(copies) for copies in twice.values())
+    return require(
+        check,
+        not twice,
+        text or f"{len(paths)} libraries",
+        "one copy of each",
+        message=f"mapped more than once: {text}",
+        hint=_SEARCH,
+        action="fix_image",
+        otherwise="fail" if "cuda" in twice else "warn",
+    )
+
+
+def foreign_libraries(seen: Seen) -> Finding:
+    """Libraries that torch's wheels brought are used, not others of that name that come first.
+
+    With another CUDA library torch may well compute right, with another libtorch hardly.
+    """
+    check = "torch_version.foreign_libraries"
+    mixed = any(each.own and each.family.startswith(("torch", "c10")) for each in seen.libraries)
+    foreign = [f"{each.path} in place of {each.own}" for each in seen.libraries if each.own]
+    foreign += [f"{path} comes first in LD_LIBRARY_PATH" for path in seen.ahead]
+    return require(
+        check,
+        not foreign,
+        [*foreign[:16]] or "none",
+        "none",
+        message=f"{len(foreign)} libraries are not those of torch's wheels: "
+        + "; ".join(foreign[:4]),
+        hint=_SEARCH,
+        action="fix_image",
+        otherwise="fail" if mixed else "warn",
+    )

@@ -1,0 +1,136 @@
+"""Which GPU libraries this process has mapped, from where, and which copies the wheels brought."""
+
+import ctypes
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from probes.contract import Frozen
+
+_NVIDIA: Final = (
+    *("cuda", "cudart", "cublas", "cublasLt", "cufft", "curand", "cusolver", "cusolverMg"),
+    *("cusparse", "cusparseLt", "cupti", "cufile", "nvJitLink", "nvrtc", "nvToolsExt", "nccl"),
+    *("nvshmem_host", r"cudnn(?:_\w+)?"),
+)
+_AMD: Final = (
+    *("amdhip64", "hsa-runtime64", "rocblas", "hipblas", "hipblaslt", "hipfft", "rocfft"),
+    *("hipsparse", "rocsparse", "hipsolver", "rocsolver", "MIOpen", "rccl"),
+)
+_INTEL: Final = ("sycl", "ze_loader")
+_TORCH: Final = (r"torch(?:_cpu|_cuda|_hip|_xpu|_python)?", r"c10(?:_cuda|_hip|_xpu)?")
+
+# Wheels repaired by auditwheel carry a hash: libcudart-d0da41ae.so.11.0.
+_NAME: Final = re.compile(
+    rf"lib(?P<family>{'|'.join((*_NVIDIA, *_AMD, *_INTEL, *_TORCH))}|stdc\+\+)"
+    r"(?:-[0-9a-f]{8})?\.so(?:\.(?P<version>\d+(?:\.\d+)*))?"
+)
+
+_VERSION_PARTS: Final = 10_000, 100  # NCCL's 22105 is 2.21.5
+
+
+class Library(Frozen):
+    """One mapped library of a family; `own` is the wheels' copy when the mapped one is another."""
+
+    family: str  # "cudnn_ops", without lib and suffix
+    path: str
+    version: str | None = None  # of the file's name: "9", "9.1.0", "535.129.03"
+    own: str | None = None
+
+
+def parse(name: str) -> tuple[str, str | None] | None:
+    """Family and version of a GPU library's file name; None for any other file."""
+    found = _NAME.fullmatch(name)
+    return None if found is None else (found["family"], found["version"])
+
+
+def mapped_files(maps: str) -> Iterator[Path]:
+    """The files in the text of /proc/self/maps, each once, in order of address."""
+    lines = (line.split(maxsplit=5) for line in maps.splitlines())
+    names = (fields[5].removesuffix(" (deleted)") for fields in lines if len(fields) > 5)
+    yield from (Path(name) for name in dict.fromkeys(names) if name.startswith("/"))
+
+
+def wheel_folders(torch_folder: str | None) -> list[Path]:
+    """Where torch's wheel and NVIDIA's wheels keep their libraries."""
+    folders = [] if torch_folder is None else [Path(torch_folder) / "lib"]
+    for entry in dict.fromkeys(sys.path):
+        folders += sorted(Path(entry or ".").resolve().glob("nvidia/*/lib"))
+    return folders
+
+
+def libraries(
+    torch_folder: str | None, search_path: str, maps: str | None = None
+) -> tuple[tuple[Library, ...], tuple[str, ...]]:
+    """Mapped GPU libraries, and those that LD_LIBRARY_PATH puts before copies that wheels brought.
+
+    Much is loaded at its first use only (cuDNN's parts at the first convolution), so what the
+    search path would give then counts as well.
+    """
+    if maps is None:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    files = [path for path in mapped_files(maps) if parse(path.name)]
+    folders = wheel_folders(torch_folder)
+    brought = {
+        _family_and_major(path.name): path
+        for folder in reversed(folders)
+        for path in folder.glob("lib*.so*")
+        if parse(path.name)
+    }
+    homes = {folder.resolve() for folder in folders}
+    found = []
+    for path in files:
+        family, version = parse(path.name) or ("", None)
+        own = brought.get(_family_and_major(path.name))
+        ours = own is None or path.resolve() == own.resolve() or path.resolve().parent in homes
+        found.append(
+            Library(family=family, path=str(path), version=version, own=None if ours else str(own))
+        )
+    ahead = []
+    for entry in filter(None, search_path.split(":")):
+        folder = Path(entry).resolve()
+        if folder not in homes:
+            names = {_family_and_major(path.name) for path in folder.glob("lib*.so*")}
+            shadowed = sorted(f"lib{family}" for family, _ in names & brought.keys() - {("", "")})
+            ahead += [str(folder / name) for name in shadowed]
+    return tuple(found), tuple(dict.fromkeys(ahead))
+
+
+def _family_and_major(name: str) -> tuple[str, str]:
+    """What the loader goes by: libcudnn_ops.so.9.1.0 serves a request for libcudnn_ops.so.9."""
+    family, version = parse(name) or ("", None)
+    return family, (version or "").partition(".")[0]
+
+
+def cudnn_version() -> tuple[int | None, str]:
+    """Ask torch for cuDNN's (on ROCm MIOpen's) version: it holds it against its own build's."""
+    try:
+        version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError, ImportError) as error:
+        return None, f"{type(error).__name__}: {error}"[:2000]
+    return version, ""
+
+
+def nccl_compiled() -> tuple[int, ...] | None:
+    """The NCCL (on ROCm the RCCL) that torch was compiled with; None when without."""
+    ask: Any = getattr(torch._C, "_nccl_version", None)
+    if ask is None:
+        return None
+    number = int(ask())  # major << 32 | minor << 16 | patch
+    return number >> 32, number >> 16 & 0xFFFF, number & 0xFFFF
+
+
+def nccl_loaded(found: tuple[Library, ...]) -> tuple[int, ...] | None:
+    """What the mapped libnccl says of itself; None when none is mapped."""
+    path = next((each.path for each in found if each.family in {"nccl", "rccl"}), None)
+    if path is None:
+        return None
+    number = ctypes.c_int(0)
+    ask = getattr(ctypes.CDLL(path), "ncclGetVersion", None)
+    if ask is None or ask(ctypes.byref(number)) != 0:
+        return None
+    major, rest = divmod(number.value, _VERSION_PARTS[0])
+    return major, *divmod(rest, _VERSION_PARTS[1])

@@ -1,0 +1,207 @@
+"""A device on host memory, in Python: torch sees its tensors on `fake:0`, each copy can be broken.
+
+Run as a program: it runs the device_transfer probe on `fake:0` once a fault and prints, as JSON,
+which checks each fault tripped. A process of its own, since registering a device is for good.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from probes import device_transfer
+from tests.probes.verdicts import tripped
+
+NAME = "fake"
+
+Fault = Callable[[torch.Tensor], None]  # spoils a copy, in place, where it arrived
+
+
+class Machine:
+    """What the device does: faults a direction, and copies queued until somebody waits."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, Fault] = {}
+        self.queue: list[Callable[[], None]] = []
+        self.events_wait = True
+
+    def copy(self, way: str, into: torch.Tensor, source: torch.Tensor) -> None:
+        """Copy, then spoil what arrived."""
+        into.copy_(source)
+        if way in self.faults and into.numel():
+            self.faults[way](into)
+
+    def drain(self) -> None:
+        """Do everything that is queued."""
+        while self.queue:
+            self.queue.pop(0)()
+
+
+MACHINE = Machine()
+COPIES = {"aten::copy_", "aten::_to_copy", "aten::clone"}
+
+
+class FakeTensor(torch.Tensor):
+    """A tensor of the device; `raw` is its memory, a tensor on the host with the same strides."""
+
+    raw: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, raw: torch.Tensor) -> "FakeTensor":
+        """Wrap host memory."""
+        made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls,
+            raw.shape,
+            strides=raw.stride(),
+            storage_offset=raw.storage_offset(),
+            dtype=raw.dtype,
+            device=f"{NAME}:0",
+        )
+        made.raw = raw
+        return made  # type: ignore[no-any-return]
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Do on the host what torch wants done on the device."""
+        kwargs = kwargs or {}
+        name = func.overloadpacket._qualified_op_name
+        if name in COPIES:
+            return _copy(name, func, args, kwargs)
+        MACHINE.drain()  # the stream is in order: an operation sees the copies before it
+        wrappers: dict[int, FakeTensor] = {}
+
+        def unwrap(value: Any) -> Any:
+            if isinstance(value, FakeTensor):
+                wrappers[id(value.raw)] = value
+                return value.raw
+            if isinstance(value, torch.Tensor) and value.dim():
+                raise RuntimeError(f"{name}: expected all tensors on {NAME}:0, found one on cpu")
+            return torch.device("cpu") if isinstance(value, torch.device) else value
+
+        def wrap(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            return wrappers[id(value)] if id(value) in wrappers else FakeTensor(value)
+
+        inner_args, inner_kwargs = tree_map(unwrap, args), tree_map(unwrap, kwargs)
+        return tree_map(wrap, func(*inner_args, **inner_kwargs))
+
+
+def _raw(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.raw if isinstance(tensor, FakeTensor) else tensor
+
+
+def _way(source: torch.Tensor, *, to_device: bool) -> str:
+    if isinstance(source, FakeTensor):
+        return "device_to_device" if to_device else "device_to_host"
+    return "host_to_device"
+
+
+def _copy(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if name == "aten::copy_":
+        into, source = args[0], args[1]
+        waits = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
+        way = _way(source, to_device=isinstance(into, FakeTensor))
+
+        def work() -> None:
+            MACHINE.copy(way, _raw(into), _raw(source))
+
+        if waits and way != "device_to_device":
+            MACHINE.queue.append(work)
+        else:
+            MACHINE.drain()
+            work()
+        return into
+    MACHINE.drain()
+    source = args[0]
+    device = kwargs.pop("device", None)
+    to_device = device is None or torch.device(device).type == NAME
+    made = func(source.raw, **kwargs)
+    way = _way(source, to_device=to_device)
+    if way in MACHINE.faults and made.numel():
+        MACHINE.faults[way](made)
+    return FakeTensor(made) if to_device else made
+
+
+class Event:
+    """Waits for all that is queued; under a fault, for nothing."""
+
+    def record(self, stream: object) -> None:
+        """Mark a place in the stream."""
+
+    def synchronize(self) -> None:
+        """Wait."""
+        if MACHINE.events_wait:
+            MACHINE.drain()
+
+
+class Stream:
+    """The only stream that the device has."""
+
+    def __init__(self, device: object) -> None:
+        self.device = device
+
+
+@contextmanager
+def stream(made: Stream) -> Iterator[Stream]:
+    """Make a stream current."""
+    yield made
+
+
+class Module:
+    """`torch.fake`."""
+
+    Event = Event
+    Stream = Stream
+    stream = staticmethod(stream)
+    current_stream = Stream
+
+    def is_available(self) -> bool:
+        """Say that there is a device."""
+        return True
+
+    def is_initialized(self) -> bool:
+        """Say that it runs."""
+        return True
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def device_count(self) -> int:
+        """Count one device."""
+        return 1
+
+    def current_device(self) -> int:
+        """Name the device that there is."""
+        return 0
+
+    def synchronize(self, device: object = None) -> None:
+        """Wait for all that is queued."""
+        MACHINE.drain()
+
+
+def start() -> None:
+    """Register the device with torch, with memory to be had on it, and pinned memory beside it."""
+    _setup_privateuseone_for_python_backend(NAME, backend_module=Module())  # type: ignore[no-untyped-call]
+    library = torch.library.Library("aten", "IMPL")
+
+    def empty(size: Any, **options: Any) -> torch.Tensor:
+        options = {key: options[key] for key in ("dtype",) if key in options}
+        return FakeTensor(torch.empty(size, **options))
+
+    def empty_strided(size: Any, stride: Any, **options: Any) -> torch.Tensor:
+        options = {key: options[key] for key in ("dtype",) if key in options}
+        return FakeTensor(torch.empty_strided(size, stride, **options))
+
+    library.impl("empty.memory_format", empty, "PrivateUse1")
+    library.impl("empty_strided", empty_strided, "PrivateUse1")
+    start.library = library  # type: ignore[attr-defined] # kept, or torch forgets it
+    torch.Tensor.pin_memory = lambda self: self.clone()  # type: ignore[method-assign,assignment]
+    torch.Tensor.is_pinned = lambda self: True  # type: ignore[method-assign,assignment]

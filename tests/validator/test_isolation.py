@@ -1,0 +1,619 @@
+"""A sick probe costs only itself: real workers, real children, one sickness each."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes.catalog import TORCH_VERSION, ProbeSpec
+from probes.contract import Result
+from validator import settings as settings_module
+from validator import supervisor
+from validator.plan import Event, Plan
+from validator.report import Report
+from validator.runner import Runner
+from validator.settings import Settings
+from validator.spawn import MARKER
+
+TIMEOUT_S = 1.0
+
+TEMPLATE = """
+import ctypes, os, signal, sys, threading, time
+import torch
+from probes.contract import Finding, Observation
+
+class Seen(Observation):
+    total: float
+
+def observe(device):
+    print("about to {name}", flush=True)
+{body}
+    return Seen(total=torch.ones(1000, device=device).sum().item())
+
+def judge(seen):
+    yield Finding(id="{name}.sum", status="pass" if seen.total == 1000 else "fail")
+"""
+
+#: Code of ours that a sick probe finds its own result pipe with: the descriptor that is no log.
+RESULT_PIPE = """
+    def is_pipe(fd):
+        path = f"/proc/self/fd/{fd}"
+        return os.path.exists(path) and os.readlink(path).startswith("pipe:")
+    result_fd = next(fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2 and is_pipe(fd))
+"""
+
+
+@dataclass(frozen=True)
+class Sickness:
+    """What a probe does, and what must be said of it."""
+
+    body: str
+    status: str
+    reason: str
+    summary: str
+    log: str = "about to sicken"
+
+
+SICKNESSES = {
+    "hang holding the GIL": Sickness(
+        "    ctypes.PyDLL(None).sleep(600)",
+        "fail",
+        "timeout",
+        "no result within 1 s",
+        "sicken.py",  # the traceback that a hang leaves
+    ),
+    "hang releasing the GIL": Sickness(
+        "    time.sleep(600)", "fail", "timeout", "no result within 1 s", "sicken.py"
+    ),
+    "hang ignoring SIGTERM": Sickness(
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    time.sleep(600)",
+        "fail",
+        "timeout",
+        "no result within 1 s",
+    ),
+    "SIGSEGV": Sickness(
+        "    ctypes.string_at(0)", "fail", "crashed", "died by SIGSEGV", "Segmentation fault"
+    ),
+    "SIGABRT": Sickness("    os.abort()", "fail", "crashed", "died by SIGABRT", "Aborted"),
+    "SIGILL": Sickness(
+        "    os.kill(os.getpid(), signal.SIGILL)", "fail", "crashed", "died by SIGILL"
+    ),
+    "silent exit": Sickness(
+        "    os._exit(0)", "error", "internal_error", "exited with code 0 and left no result"
+    ),
+    "exception of ours": Sickness(
+        "    raise ValueError('no such thing')",
+        "error",
+        "internal_error",
+        "ValueError: no such thing",
+    ),
+    "exception of torch's": Sickness(
+        "    torch.ones(2) @ torch.ones(3)", "fail", "torch_raised", "RuntimeError: inconsistent"
+    ),
+    "every later call raises": Sickness(
+        "    def broken(*args, **kwargs):\n"
+        "        raise RuntimeError('CUDA error: device-side assert triggered')\n"
+        "    torch.ones = torch.zeros = torch.Tensor.sum = torch.full = torch.empty = broken\n"
+        "    torch.ones(1)",
+        "fail",
+        "torch_raised",
+        "a kernel's own assertion failed",
+    ),
+    "50 MB on stdout from native code": Sickness(
+        "    write = ctypes.CDLL(None).write\n"
+        "    for _ in range(800):\n"
+        "        write(1, b'x' * 65536, 65536)\n"
+        "    raise RuntimeError('after the flood')",
+        "fail",
+        "torch_raised",
+        "RuntimeError: after the flood",
+        "xxxxxxxx",
+    ),
+    "half a result": Sickness(
+        RESULT_PIPE + '    os.write(result_fd, b\'{"result": "{\')\n    os._exit(0)',
+        "error",
+        "internal_error",
+        "exited with code 0 and left half a result",
+    ),
+    "result of another probe": Sickness(
+        RESULT_PIPE
+        + "    from probes import contract\n    from datetime import datetime, timezone\n"
+        "    other = contract.Result(probe='later', device=device, status='pass', reason='ok',\n"
+        "        summary='', started_at=datetime.now(timezone.utc), duration_s=0)\n"
+        "    import json\n"
+        "    line = json.dumps({'result': other.model_dump_json()})\n"
+        "    os.write(result_fd, line.encode() + b'\\n')\n"
+        "    time.sleep(600)",
+        "error",
+        "internal_error",
+        "wrote what is no result of this probe",
+    ),
+    "garbage where a result belongs": Sickness(
+        RESULT_PIPE + "    os.write(result_fd, b'\\xff\\x00 no json\\n')\n    time.sleep(600)",
+        "error",
+        "internal_error",
+        "wrote what is no result of this probe",
+    ),
+    "grandchildren that hold the pipes": Sickness(
+        "    for own_session in (False, True):\n"
+        "        if os.fork() == 0:\n"
+        "            if own_session: os.setsid()\n"
+        "            signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "            time.sleep(600)\n"
+        "    os._exit(3)",
+        "error",
+        "internal_error",
+        "exited with code 3 and left no result",
+    ),
+    "the worker killed by its child": Sickness(
+        "    os.kill(os.getppid(), signal.SIGKILL)\n    time.sleep(600)",
+        "error",
+        "internal_error",
+        "the worker died by SIGKILL",
+    ),
+    "the worker stopped by its child": Sickness(
+        "    os.kill(os.getppid(), signal.SIGSTOP)\n    os._exit(0)",
+        "error",
+        "internal_error",
+        "the worker gave no `exited:",
+    ),
+}
+
+
+@dataclass
+class Ran:
+    """A report, how late the event loop was at worst, and the events."""
+
+    report: Report
+    lag_s: float
+    events: list[Event] = field(default_factory=list)
+    runner: Runner | None = None
+
+    def of(self, probe: str) -> Result:
+        """The result of one probe."""
+        return next(result for result in self.report.results if result.probe == probe)
+
+
+def spec(name: str, needs: str = "device") -> ProbeSpec:
+    """A probe of the test's own, whose code is the module of its name on PYTHONPATH."""
+    return ProbeSpec(
+        name=name,
+        profile="quick",
+        needs=needs,  # type: ignore[arg-type]
+        timeout_s=TIMEOUT_S,
+        interval_s=60,
+        memory_bytes=0,
+        checks={"sum": "a sum is right"},
+        module=name,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose modules the worker can import, before all others."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(supervisor, "_REPLY_S", 1.5)  # for a worker that was stopped
+    for name in ("earlier", "later", "host"):
+        write(tmp_path, name)
+    return tmp_path
+
+
+def write(folder: Path, name: str, body: str = "") -> None:
+    """Write a probe's module."""
+    (folder / f"{name}.py").write_text(TEMPLATE.replace("{body}", body).replace("{name}", name))
+
+
+PLAN = Plan((spec("earlier"), spec("sicken"), spec("later"), spec("host", "host")), "quick", "cli")
+
+
+async def run(
+    plan: Plan, settings: Settings, runner: Runner, on_event: Callable[[Event], None]
+) -> Ran:
+    """Run a plan while a ticker measures how long the event loop was held up."""
+    lag_s = 0.0
+    events: list[Event] = []
+
+    async def tick() -> None:
+        nonlocal lag_s
+        while True:
+            begun = time.monotonic()
+            await asyncio.sleep(0.01)
+            lag_s = max(lag_s, time.monotonic() - begun - 0.01)
+
+    ticker = asyncio.ensure_future(tick())
+    report = await runner.run(
+        plan, settings, lambda event: (events.append(event), on_event(event))[0]
+    )
+    ticker.cancel()
+    return Ran(report, lag_s, events, runner)
+
+
+def ran(
+    plan: Plan = PLAN,
+    settings: Settings | None = None,
+    runner: Runner | None = None,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> Ran:
+    """One run, and proof that it left no process."""
+    result = asyncio.run(
+        run(plan, settings or settings_module.load(), runner or Runner(), on_event)
+    )
+    assert marked() == []
+    return result
+
+
+def marked() -> list[str]:
+    """Processes, zombies too, that a worker of this process left."""
+    mark = f"{MARKER}={os.getpid()}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append(process.name)
+    return found
+
+
+def zombies() -> list[int]:
+    """Our own dead children that nobody reaped."""
+    stats = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in supervisor.children()}
+    return [pid for pid, stat in stats.items() if stat.rpartition(")")[2].split()[0] == "Z"]
+
+
+@pytest.mark.parametrize("sickness", SICKNESSES.values(), ids=SICKNESSES)
+def test_a_sick_probe_costs_only_itself(folder: Path, sickness: Sickness) -> None:
+    """It gets its status, reason and log; all others their full result; no process is left."""
+    write(folder, "sicken", sickness.body)
+
+    seen = ran()
+
+    sick = seen.of("sicken")
+    assert (sick.status, sick.reason) == (sickness.status, sickness.reason), sick
+    assert sick.summary.startswith(sickness.summary)
+    assert sickness.log in sick.log_tail
+    assert len(sick.log_tail.encode()) <= supervisor.TAIL_BYTES
+    assert {seen.of(name).status for name in ("earlier", "later", "host")} == {"pass"}
+    assert seen.report.not_run == ()
+    assert zombies() == []
+    assert seen.lag_s < 0.25
+
+
+def test_the_rest_resume_within_half_a_second_of_a_kill(folder: Path) -> None:
+    """A hang costs its own deadline and little more."""
+    write(folder, "sicken", "    ctypes.PyDLL(None).sleep(600)")
+    times: dict[tuple[str, str], float] = {}
+
+    ran(on_event=lambda event: times.setdefault((event.kind, event.probe), time.monotonic()))
+
+    assert times["finished", "sicken"] - times["started", "sicken"] < TIMEOUT_S + 0.5
+    assert times["finished", "later"] - times["finished", "sicken"] < 0.5
+
+
+def test_a_probe_killed_from_outside_has_crashed(folder: Path) -> None:
+    """SIGKILL by somebody else is a fatal signal; it is told apart from our own kill."""
+    write(
+        folder,
+        "sicken",
+        f"    open('{folder}/pid.new', 'w').write(str(os.getpid()))\n"
+        f"    os.rename('{folder}/pid.new', '{folder}/pid')\n    time.sleep(600)",
+    )
+
+    async def kill() -> Ran:
+        going = asyncio.ensure_future(run(PLAN, settings_module.load(), Runner(), lambda _: None))
+        pid = folder / "pid"
+        for _ in range(1000):
+            if pid.exists():
+                os.kill(int(pid.read_text()), signal.SIGKILL)
+                break
+            await asyncio.sleep(0.01)
+        return await going
+
+    seen = asyncio.run(kill())
+
+    assert (seen.of("sicken").status, seen.of("sicken").reason) == ("fail", "crashed")
+    assert seen.of("sicken").summary == "died by SIGKILL"
+    assert seen.of("later").status == "pass"
+
+
+def test_a_kill_for_memory_is_our_containers_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL while the control group counted a kill for memory says nothing of the machine."""
+    write(folder, "sicken", "    os.kill(os.getpid(), signal.SIGKILL)")
+    counts = iter([0, 1])
+    monkeypatch.setattr("validator.cgroup.memory_kills", lambda: next(counts))
+
+    seen = ran()
+
+    assert (seen.of("sicken").status, seen.of("sicken").reason) == ("error", "internal_error")
+    assert "memory limit" in seen.of("sicken").summary
+
+
+# ---- the import
+
+
+IMPORTS = {
+    "raises": (
+        "raise OSError('libcusparse.so.12: undefined symbol: __nvJitLinkAddData_12_1')",
+        "importing torch raised OSError: libcusparse.so.12: undefined symbol",
+        "",
+    ),
+    "is missing": (
+        "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')",
+        "importing torch raised ModuleNotFoundError: No module named 'torch'",
+        "",
+    ),
+    "dies": (
+        "import os, signal; print('dying now', flush=True); os.kill(os.getpid(), signal.SIGILL)",
+        "importing torch: the worker died by SIGILL",
+        "dying now",
+    ),
+    "exits": (
+        "import os; os._exit(0)",
+        "importing torch: the worker exited with code 0",
+        "",
+    ),
+    "hangs": (
+        "import time; time.sleep(600)",
+        "importing torch did not end within 1 s",
+        "torch.py",  # the traceback of a hang
+    ),
+    "hangs holding the GIL": (
+        "import ctypes; ctypes.PyDLL(None).sleep(600)",
+        "importing torch did not end within 1 s",
+        "torch.py",
+    ),
+}
+
+
+def quick_import() -> Settings:
+    """Settings with a short deadline for the import."""
+    flags: dict[str, Any] = {"probes": {"torch_version": {"timeout": 1.0}}}
+    return settings_module.load(flags=flags)
+
+
+@pytest.mark.parametrize(("code", "summary", "log"), IMPORTS.values(), ids=IMPORTS)
+def test_torch_that_cannot_be_imported_fails(
+    folder: Path, code: str, summary: str, log: str
+) -> None:
+    """An import that raises, hangs or dies is a fail of torch_version; the rest depend on it."""
+    (folder / "torch.py").write_text(code)
+    plan = replace(PLAN, specs=(TORCH_VERSION, *PLAN.specs))
+
+    seen = ran(plan, quick_import())
+
+    sick = seen.of("torch_version")
+    assert (sick.status, sick.reason) == ("fail", "import_failed")
+    assert sick.summary.startswith(summary)
+    assert log in sick.log_tail
+    assert sick.findings[0].id == "torch_version.imports"
+    assert {(r.status, r.reason) for r in seen.report.results[1:]} == {("skip", "dependency")}
+    assert len(seen.report.results) == len(plan.specs)
+    assert seen.report.status == "fail"
+
+
+def test_a_missing_numpy_fails_although_torch_imports(folder: Path) -> None:
+    """Without NumPy torch imports with a warning alone; the environment is broken all the same."""
+    (folder / "numpy.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')"
+    )
+
+    seen = ran()
+
+    sick = seen.of("torch_version")  # told although it was not planned: the rest depend on it
+    assert (sick.status, sick.reason) == ("fail", "import_failed")
+    assert sick.findings[0].hint.startswith("confirm with")
+    assert "importing numpy raised ModuleNotFoundError" in sick.summary
+
+
+def test_a_worker_that_never_comes_up_is_our_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before our code runs nothing is told about torch: error, never fail."""
+    monkeypatch.setattr("validator.spawn._BOOT", "raise SystemExit(7)")
+
+    seen = ran()
+
+    assert {(r.status, r.reason) for r in seen.report.results} == {("error", "internal_error")}
+    assert "exited with code 7" in seen.of("later").summary
+    assert seen.report.status == "error"
+
+
+def test_an_interpreter_that_is_not_there_is_our_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started without PATH, Python may not know itself: said plainly."""
+    monkeypatch.setattr("sys.executable", "")
+
+    seen = ran()
+
+    assert {r.status for r in seen.report.results} == {"error"}
+    assert "absolute path" in seen.of("later").summary
+
+
+# ---- what SIGKILL does not end
+
+
+@pytest.fixture
+def undying(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A probe in what D state looks like from outside: no signal ends it, nor its parent's end."""
+    pid_file = folder / "pid"
+    write(
+        folder,
+        "sicken",
+        "    ctypes.CDLL(None).prctl(1, 0)\n"  # PR_SET_PDEATHSIG: outlives the worker
+        f"    open('{pid_file}', 'w').write(str(os.getpid()))\n"
+        "    time.sleep(600)",
+    )
+    monkeypatch.setattr(supervisor, "_KILL_S", 0.3)
+    real = supervisor.signal_group
+
+    def signal_group(pid: int, number: int) -> None:
+        if not (pid_file.exists() and pid_file.read_text() == str(pid)):
+            real(pid, number)
+
+    monkeypatch.setattr(supervisor, "signal_group", signal_group)
+    yield pid_file
+    if pid_file.exists():
+        pid = int(pid_file.read_text())
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def check_held(seen: Ran) -> None:
+    """What a report says of a device whose process cannot be killed."""
+    sick = seen.of("sicken")
+    assert (sick.status, sick.reason) == ("fail", "timeout")
+    assert "cannot be killed" in sick.summary
+    assert [(each.probe, each.reason) for each in seen.report.not_run] == [("later", "device_held")]
+    assert seen.of("earlier").status == seen.of("host").status == "pass"
+    assert seen.report.status == "fail"
+
+
+def test_an_unkillable_child_is_abandoned_and_its_device_held(undying: Path, folder: Path) -> None:
+    """The waiter is bounded, the others go on, and nothing more starts there until it has ended."""
+    runner = Runner()
+    first = asyncio.run(run(PLAN, settings_module.load(), runner, lambda _: None))
+    check_held(first)
+    assert runner.held == {"cpu"}
+
+    later = Plan((spec("earlier"),), "quick", "cli")
+    second = asyncio.run(run(later, settings_module.load(), runner, lambda _: None))
+    assert [(each.probe, each.reason) for each in second.report.not_run] == [
+        ("earlier", "device_held")
+    ]
+    assert second.report.status == "error"
+
+    os.kill(int(undying.read_text()), signal.SIGKILL)
+    os.waitid(os.P_PID, int(undying.read_text()), os.WEXITED | os.WNOWAIT)
+    third = ran(later, runner=runner)
+    assert third.of("earlier").status == "pass"
+    assert runner.held == frozenset()
+    assert zombies() == []
+
+
+FREEZER = Path("/sys/fs/cgroup/freezer")
+
+
+@pytest.fixture
+def frozen_group() -> Iterator[Path]:
+    """A control group (v1) whose tasks sit in D state, where SIGKILL waits until it is thawed."""
+    group = FREEZER / f"gpu-validator-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no freezer control group of version 1 to write to: {error}")
+    yield group
+    (group / "freezer.state").write_text("THAWED")
+    deadline = time.monotonic() + 5
+    while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(int(pid), signal.SIGKILL)
+                os.waitpid(int(pid), os.WNOHANG)
+    group.rmdir()
+
+
+def test_a_child_in_real_d_state_is_abandoned(frozen_group: Path, folder: Path) -> None:
+    """The same with the kernel's own D state."""
+    write(
+        folder,
+        "sicken",
+        f"    open('{frozen_group}/cgroup.procs', 'w').write(str(os.getpid()))\n"
+        f"    open('{frozen_group}/freezer.state', 'w').write('FROZEN')",
+    )
+
+    seen = asyncio.run(run(PLAN, settings_module.load(), Runner(), lambda _: None))
+
+    check_held(seen)
+
+
+# ---- the run as a whole
+
+
+def test_a_run_that_is_cut_off_says_what_got_no_chance(folder: Path) -> None:
+    """The run's own deadline: what has a result keeps it, the rest is not_run."""
+    write(folder, "sicken", "    time.sleep(600)")
+    slow = tuple(replace(each, timeout_s=600) for each in PLAN.specs)
+    settings = settings_module.load(flags={"run": {"timeout": 4.0}})
+
+    seen = ran(replace(PLAN, specs=slow), settings)
+
+    assert {(each.probe, each.reason) for each in seen.report.not_run} == {
+        ("sicken", "run_timeout"),
+        ("later", "run_timeout"),
+    }
+    assert seen.of("earlier").status == "pass"
+    assert seen.report.status == "error"
+    assert seen.report.duration_s < 7
+
+
+def test_a_cancelled_run_ends_within_two_seconds_and_leaves_nothing(folder: Path) -> None:
+    """Ctrl-C in the middle of a hang."""
+    write(folder, "sicken", "    ctypes.PyDLL(None).sleep(600)")
+    started = asyncio.Event()
+
+    async def cancel() -> float:
+        going = asyncio.ensure_future(
+            run(
+                PLAN,
+                settings_module.load(),
+                Runner(),
+                lambda event: started.set() if event.probe == "sicken" else None,
+            )
+        )
+        await asyncio.wait_for(started.wait(), 30)
+        begun = time.monotonic()
+        going.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await going
+        return time.monotonic() - begun
+
+    assert asyncio.run(cancel()) < 2
+    assert marked() == []
+    assert zombies() == []
+
+
+def test_a_large_operation_runs_in_a_child_after_the_preload(folder: Path) -> None:
+    """A worker that ran a parallel operation would make it hang for ever in OpenMP."""
+    write(folder, "sicken", "    assert (torch.ones(1 << 22) + 1).sum() == 1 << 23")
+    preloading = replace(
+        spec("sicken"), preload=("torch.fx.experimental.symbolic_shapes",), timeout_s=20
+    )
+
+    seen = ran(Plan((preloading,), "quick", "cli"))
+
+    assert seen.of("sicken").status == "pass"
+
+
+def test_a_device_that_is_not_here_is_named(folder: Path) -> None:
+    """Asked for and absent: an error that says what there is."""
+    settings = settings_module.load(flags={"run": {"devices": ("cuda:7", "cpu")}})
+
+    seen = ran(Plan((spec("later"),), "quick", "cli"), settings)
+
+    assert [(r.device, r.status, r.reason) for r in seen.report.results] == [
+        ("cpu", "pass", "ok"),
+        ("cuda:7", "error", "no_device"),
+    ]
+    assert "there is cpu" in seen.report.results[1].summary
+
+
+def test_a_disabled_probe_is_skipped_and_said_to_be(folder: Path) -> None:
+    """Disabled is a result of its own, never a pass and never silence."""
+    catalogued = replace(spec("later"), name="autograd")
+    flags = {"probes": {"autograd": {"enabled": False}}}
+
+    seen = ran(
+        Plan((catalogued, spec("earlier")), "quick", "cli"), settings_module.load(flags=flags)
+    )
+
+    assert (seen.of("autograd").status, seen.of("autograd").reason) == ("skip", "disabled")
+    assert seen.of("earlier").status == "pass"

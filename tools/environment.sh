@@ -1,0 +1,147 @@
+#!/bin/sh
+# Make the virtual environment that the Makefile's targets run in; nothing to do is done in a second.
+#
+# Usage: tools/environment.sh run|dev
+#   run   the package and torch
+#   dev   those, and what the tests and the linters need
+# Environment:
+#   PYTHON        the interpreter; default: the first of python3, python3.14 ... 3.10 that is new enough
+#   VENV          where the environment goes; default: .venv
+#   TORCH         torch's requirement; default: torch==2.13.0; empty: judge the one that is there
+#   TORCH_INDEX   an extra package index for torch; default: its CPU index where there is no GPU
+#   CPU_INDEX     that CPU index, or a mirror of it
+set -eu
+cd "$(dirname "$0")/.."
+
+what=${1:?usage: tools/environment.sh run|dev}
+venv=${VENV:-.venv}
+torch=${TORCH-torch==2.13.0}
+cpu_index=${CPU_INDEX:-https://download.pytorch.org/whl/cpu}
+mark=$venv/made-by-gpu-env-validator # we replace an environment that bears it, and no other
+log=$venv/install.log
+
+say() { echo "environment: $*" >&2; }
+die() {
+    say "$*"
+    exit 2
+}
+
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        command -v "$PYTHON" >/dev/null || die "PYTHON=$PYTHON is not there"
+        new_enough "$PYTHON" || die "Python 3.10 or newer is needed; $("$PYTHON" --version 2>&1) is PYTHON=$PYTHON"
+        echo "$PYTHON"
+        return
+    fi
+    for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+        if new_enough "$name"; then
+            echo "$name"
+            return
+        fi
+    done
+    command -v python3 >/dev/null || die "Python is missing: apt-get install python3 python3-venv"
+    die "Python 3.10 or newer is needed; $(python3 --version 2>&1) is here. Install one and set PYTHON=its path"
+}
+
+make_venv() {
+    "$1" -c 'import ensurepip, venv' 2>/dev/null ||
+        die "$1 cannot make a virtual environment: apt-get install python$(version "$1")-venv"
+    mkdir -p "$venv" 2>/dev/null || die "$venv cannot be written here; set VENV=some other folder"
+    : >"$mark"
+    "$1" -m venv "$venv" >"$log" 2>&1 || explain "$venv cannot be made"
+}
+
+# One line for why pip failed; its whole log stays beside it.
+explain() {
+    if grep -qs 'No space left on device' "$log"; then
+        reason="no space left on the disk of $venv or of ${TMPDIR:-/tmp}"
+    elif grep -qsE 'NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError' "$log"; then
+        reason="the package index cannot be reached; set PIP_INDEX_URL or PIP_PROXY if you have a mirror or a proxy"
+    else
+        reason=$(sed -n 's/^.*ERROR: //p' "$log" | tail -1)
+    fi
+    die "$1: ${reason:-unknown reason} (log: $log)"
+}
+
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input --log "$log" "$@"; }
+install() {
+    rm -f "$log"
+    pip install --quiet "$@" 2>/dev/null >&2 || explain "cannot install $*"
+}
+
+# Of the package's own detector, so that this and the validator see the same hardware.
+gpus() { "$venv/bin/python" -c 'from probes.hardware import detect; print(*detect().vendors)'; }
+
+install_torch() {
+    found=$(gpus)
+    have=$("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null || true)
+    if [ -n "$found" ] && [ "$have" != "${have%+cpu}" ]; then
+        # Made before the GPU was, or on another node of this file system.
+        say "replacing torch $have: this node has a GPU ($found)"
+        pip uninstall --quiet --yes torch >/dev/null 2>&1 || explain "cannot remove torch $have"
+        have=
+    fi
+    if [ "torch==${have%%+*}" = "$torch" ]; then
+        install 'numpy>=1.23'
+        return
+    fi
+    need_gb=10
+    index=${TORCH_INDEX:-}
+    if [ -z "$found" ]; then
+        need_gb=2
+        [ -n "$index" ] || index=$(reachable_cpu_index)
+    fi
+    free_gb=$(($(df -Pk "$venv" | awk 'NR == 2 { print $4 }') / 1048576))
+    [ "$free_gb" -ge "$need_gb" ] ||
+        die "torch needs about $need_gb GB in $venv; $free_gb GB are free. Set VENV=a folder on another disk"
+    say "installing $torch; this can take minutes"
+    install "$torch" 'numpy>=1.23' ${index:+--extra-index-url "$index"}
+}
+
+# Bounded: behind a firewall that drops packets, pip alone would wait for minutes.
+reachable_cpu_index() {
+    if timeout 4 "$venv/bin/python" -c \
+        'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=3)' \
+        "$cpu_index/torch/" 2>/dev/null; then
+        echo "$cpu_index"
+    else
+        say "no GPU here, but $cpu_index cannot be reached: taking torch from the usual index"
+    fi
+}
+
+key() {
+    echo "$(cksum <pyproject.toml) $torch ${TORCH_INDEX:-} $(pwd) $(version "$venv/bin/python") gpus: $(gpus)"
+}
+
+works() { "$venv/bin/python" -m pip --version >/dev/null 2>&1; }
+
+if [ -e "$venv" ] && { ! works || [ -n "${PYTHON:-}" ]; }; then
+    python=$(find_python)
+    if ! works || [ "$(version "$venv/bin/python")" != "$(version "$python")" ]; then
+        [ -e "$mark" ] || die "$venv is not an environment of Python $(version "$python") that works; remove it or set VENV=another folder"
+        rm -rf "$venv"
+    fi
+fi
+if [ ! -e "$venv" ]; then
+    python=$(find_python)
+    say "making $venv with $("$python" --version)"
+    make_venv "$python"
+fi
+
+stamp=$venv/installed-$what
+if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$(key 2>/dev/null)" ]; then
+    exit 0
+fi
+say "installing the package"
+install --editable .
+[ -z "$torch" ] || install_torch
+if [ "$what" = dev ]; then
+    say "installing what the tests and the linters need"
+    install 'pip>=25.1' # the first that knows dependency groups
+    install --group test --group lint
+    key >"$venv/installed-run" # dev holds all of it
+fi
+key >"$stamp"

@@ -1,0 +1,154 @@
+"""The command `check`: one run, its document, and its verdict as the exit code."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from validator import render
+from validator.cli import EarlyWorker, UsageError, cannot_tell, say
+from validator.console import console_for, emit, plain_console
+from validator.plan import Event, make_plan
+from validator.report import ExitStyle, Report, exit_code
+from validator.runner import Runner
+from validator.settings import Settings
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for beyond the settings."""
+
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    output: render.Output = "text"
+    output_file: Path | None = None
+    exit_style: ExitStyle = "default"
+    strict: bool = False
+    fail_open: bool = False
+    quiet: bool = False
+
+
+def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
+    """Run the probes, write the report where it is wanted, and give the exit code."""
+    plan = make_plan(settings, "cli", only=options.only, without=options.without)
+    if not plan.specs:
+        raise UsageError(
+            "no probe is left to run: see --probe, --no-probe and `gpu-validator list`"
+        )
+    if options.output_file is not None:
+        _refuse_unwritable(options.output_file)
+    runner = Runner(early.take())
+    with _listener(settings, options) as listener:
+        ended = asyncio.run(_until_signal(runner.run(plan, settings, listener)))
+    if isinstance(ended, signal.Signals):
+        say(f"stopped by {ended.name}: nothing was decided")
+        return 128 + ended
+    code = exit_code(
+        ended, style=options.exit_style, strict=options.strict, fail_open=options.fail_open
+    )
+    if not _deliver(ended, options) and ended.status in {"pass", "warn"}:
+        return cannot_tell(sys.argv[1:])
+    return code
+
+
+async def _until_signal(work: Coroutine[Any, Any, Report]) -> Report | signal.Signals:
+    """The report, or the first signal that ended the run; the runner leaves no process behind."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    caught: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        if not caught:  # a second one must not cut off the cleaning up
+            task.cancel()
+        caught.append(number)
+
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, stop, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+        return caught[0]
+
+
+def _listener(
+    settings: Settings, options: Options
+) -> contextlib.AbstractContextManager[Callable[[Event], None]]:
+    """What hears of the run's events: a log when debugging, a live display on a terminal."""
+    if settings.log.level == "debug":
+        from validator import logs  # noqa: PLC0415 - structlog is for debugging and the daemon
+
+        logs.configure(settings.log.level, settings.log.format)
+        return contextlib.nullcontext(_log)
+    console = console_for(sys.stderr)
+    # FORCE_COLOR asks for colours in a log, not for a display that redraws itself there.
+    if options.quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
+        return contextlib.nullcontext(lambda _: None)
+    from validator.progress import live  # noqa: PLC0415 - for terminals alone
+
+    return live(console)
+
+
+def _log(event: Event) -> None:
+    from validator import logs  # noqa: PLC0415 - structlog is for debugging and the daemon
+
+    known = {"probe": event.probe, "device": event.device, "text": event.text}
+    if event.result is not None:
+        known |= {"status": event.result.status, "reason": event.result.reason}
+    logs.log().debug(event.kind, **{name: value for name, value in known.items() if value})
+
+
+def _deliver(report: Report, options: Options) -> bool:
+    """Write the document, and the text for whoever watches; False where that failed."""
+    try:
+        if options.output_file is not None:
+            content = render.document(report, options.output, plain_console())
+            write_whole(options.output_file, content)
+        shown = options.output if options.output_file is None else "text"
+        emit(render.document(report, shown, console_for(sys.stdout), quiet=options.quiet))
+    except BrokenPipeError:  # the reader has left; the verdict stands
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        say(f"error: the report could not be written: {error}")
+        return False
+    return True
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Tell a wrong path before the run, not after it."""
+    folder = path.parent
+    if path.is_dir():
+        raise UsageError(f"--output-file {path}: is a directory")
+    if not folder.is_dir():
+        raise UsageError(f"--output-file {path}: there is no directory {folder}")
+    if not os.access(folder if _plain(path) else path, os.W_OK):
+        raise UsageError(f"--output-file {path}: no permission to write there")
+
+
+def _plain(path: Path) -> bool:
+    return path.is_file() or not path.exists()
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write a file so that a reader sees all of it or nothing; a pipe or device is written to."""
+    # /dev/stdout may be a plain file of somebody else's, which must stay what it is.
+    if path.is_relative_to("/dev") or path.is_relative_to("/proc") or not _plain(path):
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(content)
+        return
+    target = path.resolve()  # a link stays a link
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        draft.write_text(content, encoding="utf-8")
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,59 @@
+"""Which of a machine's devices a run is about, and which of them others are using."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from probes.catalog import PROFILES, ProbeSpec
+from validator.report import CPU, Device
+
+#: What a CUDA context takes beside a probe's own memory: 300 to 700 MB were seen.
+_CONTEXT_BYTES: Final = 768 * 1024 * 1024
+
+#: Probes of dearer profiles load a GPU: not while others use it.
+_SHAREABLE: Final = PROFILES.index("quick")
+
+
+def _bus_id(text: str) -> str:
+    """A PCI address without its domain where that is zero: `00000000:0F:00.0` is `0f:00.0`."""
+    parts = text.lower().split(":")
+    return ":".join(parts[1:] if len(parts) == 3 and not parts[0].strip("0") else parts)
+
+
+def is_called(device: Device, name: str) -> bool:
+    """Whether a name means this device: `cuda:0`, `cuda` (all), a UUID or its start, a PCI id."""
+    wanted = name.strip().lower()
+    if wanted in {device.name, device.type}:
+        return True
+    if device.uuid is not None and len(wanted) >= 8 and device.uuid.lower().startswith(wanted):
+        return True
+    return device.pci_bus_id is not None and _bus_id(wanted) == _bus_id(device.pci_bus_id)
+
+
+def choose(
+    wanted: Sequence[str], found: Sequence[Device]
+) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+    """The devices to run on, and the wanted names that are none.
+
+    Without a wish: all accelerators, or the CPU when there is none.
+    """
+    if not wanted:
+        return tuple(found) or (CPU,), ()
+    present = (*found, CPU)
+    chosen = [device for device in present if any(is_called(device, name) for name in wanted)]
+    missing = [name for name in wanted if not any(is_called(device, name) for device in present)]
+    return tuple(chosen), tuple(missing)
+
+
+def why_busy(spec: ProbeSpec, device: Device) -> str:
+    """Why a probe must not run beside those who use the device now; empty when it may."""
+    if not device.process_count:
+        return ""
+    others = f"{device.process_count} other process" + ("es" if device.process_count > 1 else "")
+    if device.compute_mode in {"exclusive_process", "exclusive_thread"}:
+        return f"{others} on it, and its mode is {device.compute_mode}"
+    if PROFILES.index(spec.profile) > _SHAREABLE:
+        return f"{others} on it, and a {spec.profile} probe would disturb them"
+    needed = _CONTEXT_BYTES + spec.memory_bytes
+    if device.memory_free_bytes is not None and device.memory_free_bytes < needed:
+        return f"{others} on it leave {device.memory_free_bytes} bytes free of {needed} needed"
+    return ""

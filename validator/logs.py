@@ -1,0 +1,99 @@
+"""Logs: one line an event on stderr, as text (`key=value`) or as JSON."""
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, MutableMapping
+from typing import Any, Final, Literal
+
+STDERR: Final = 2
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Hide a module from what is imported meanwhile, unless it is there already.
+
+    structlog's console renderer imports rich where it is installed: 2 MiB that stay in a daemon
+    which never draws a console.
+    """
+    hidden = module not in sys.modules
+    if hidden:
+        sys.modules[module] = None  # type: ignore[assignment]  # makes `import` raise
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]
+
+
+with _without("rich"):
+    import structlog
+
+
+class _Stderr:
+    """Writes a line whole, in one call. A reader that has gone away must not end the daemon."""
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(STDERR, line.encode(errors="backslashreplace") + b"\n")
+
+    debug = info = warning = error = critical = msg
+
+
+class _Library(logging.Handler):
+    """Passes on what libraries log through the standard library, from WARNING on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        details: dict[str, str] = {}
+        if record.exc_info and record.exc_info[0] is not None:
+            details["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        structlog.get_logger().log(
+            record.levelno, "library", logger=record.name, message=record.getMessage(), **details
+        )
+
+
+def configure(
+    level: Literal["debug", "info", "warning", "error"] = "info",
+    form: Literal["text", "json"] = "text",
+) -> None:
+    """Set level and form of all lines from now on; call it again to change them."""
+    keys = ["timestamp", "level", "event"]
+    render: Any = (
+        structlog.processors.LogfmtRenderer(key_order=keys, bool_as_flag=False)
+        if form == "text"
+        else structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _flat if form == "text" else _unchanged,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=lambda *_: _Stderr(),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    for handler in [one for one in root.handlers if isinstance(one, _Library)]:
+        root.removeHandler(handler)
+    root.addHandler(_Library())
+
+
+def log() -> Any:
+    """The logger: `log().info("run_started", probes=7)`."""
+    return structlog.get_logger()
+
+
+def _flat(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Lists as `a,b`: a text line is read by people."""
+    return {
+        key: ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        for key, value in event.items()
+    }
+
+
+def _unchanged(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    return dict(event)

@@ -1,0 +1,167 @@
+"""Results that no child could write itself: it hung, died, was never started, or must not run."""
+
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from probes.catalog import COMPLETES, TORCH_VERSION, ProbeSpec
+from probes.contract import Action, Failure, Finding, Reason, Result, Status
+from validator.report import CPU, Device
+
+#: What a fatal signal usually means in a process that computes.
+_SIGNAL_HINTS: Final = {
+    "SIGILL": "the CPU lacks an instruction that this build uses (often AVX, in a virtual machine)",
+    "SIGBUS": "a mapped file or /dev/shm ran out of space, or memory is faulty",
+    "SIGSEGV": "a library crashed: the log's tail names the frames",
+    "SIGABRT": "a library gave up: the log's tail says why",
+    "SIGFPE": "an arithmetic trap in native code",
+    "SIGKILL": "somebody, or the kernel, killed it: look at `dmesg | tail`",
+}
+
+
+def decided(
+    spec: ProbeSpec,
+    device: Device,
+    status: Status,
+    reason: Reason,
+    summary: str,
+    *,
+    check: str = COMPLETES,
+    hint: str = "",
+    action: Action = "none",
+    **fields: Any,
+) -> Result:
+    """A result with the one finding that says why; `fields` are those of `Result`."""
+    finding = Finding(
+        id=f"{spec.name}.{check}",
+        status=status,
+        message=summary,
+        hint=hint,
+        action=action,
+    )
+    defaults = {"started_at": datetime.now(timezone.utc), "duration_s": 0.0}
+    return Result(
+        probe=spec.name,
+        device=device.name,
+        gpu_uuid=device.uuid,
+        status=status,
+        reason=reason,
+        summary=summary,
+        findings=(finding,),
+        **{**defaults, **fields},
+    )
+
+
+def _blame(device: Device) -> Action:
+    """What a hang or crash on this device asks for: a GPU is taken out, an image looked into."""
+    return "investigate" if device.type == "cpu" else "drain"
+
+
+def timed_out(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """The deadline passed, and the process was killed."""
+    hint = "the log's tail shows where it hung"
+    action = _blame(device)
+    return decided(spec, device, "fail", "timeout", text, hint=hint, action=action, **fields)
+
+
+def unkillable(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """The deadline passed, and the process is held by the driver: even SIGKILL does not end it."""
+    return decided(
+        spec,
+        device,
+        "fail",
+        "timeout",
+        f"{text}, and the process cannot be killed: the driver holds it",
+        hint="confirm with `ps -eo pid,stat,wchan:32,args | grep ' D'`; drain and reboot the node",
+        action="reboot_node",
+        **fields,
+    )
+
+
+def crashed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """A fatal signal ended it; the text's last word is its name."""
+    hint = _SIGNAL_HINTS.get(text.rpartition(" ")[2], "the log's tail may say why")
+    action = _blame(device)
+    return decided(spec, device, "fail", "crashed", text, hint=hint, action=action, **fields)
+
+
+def out_of_memory(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """The memory limit of our own control group ended it: nothing is told about the machine."""
+    return decided(
+        spec,
+        device,
+        "error",
+        "internal_error",
+        f"{text}, by the memory limit of this container",
+        hint="raise the memory limit of the validator's container",
+        action="fix_config",
+        **fields,
+    )
+
+
+def broken(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """The child or the worker broke the protocol, or went away: nothing is told."""
+    hint = "run `gpu-validator check --log.level debug`, and report it with the log's tail"
+    return decided(
+        spec,
+        device,
+        "error",
+        "internal_error",
+        text,
+        hint=hint,
+        action="investigate",
+        **fields,
+    )
+
+
+def import_failed(
+    summary: str,
+    *,
+    hint: str = "",
+    action: Action = "fix_image",
+    error: Failure | None = None,
+    **fields: Any,
+) -> Result:
+    """Torch or NumPy cannot be imported: the first promise of the environment is broken."""
+    hint = hint or "confirm with `python -X faulthandler -c 'import torch, numpy'` in this image"
+    return decided(
+        TORCH_VERSION,
+        CPU,
+        "fail",
+        "import_failed",
+        summary,
+        check="imports",
+        hint=hint,
+        action=action,
+        error=error,
+        **fields,
+    )
+
+
+def dependency(spec: ProbeSpec, device: Device) -> Result:
+    """What it needs failed already, and that is told there."""
+    return decided(
+        spec, device, "skip", "dependency", "needs torch and NumPy, which cannot be imported"
+    )
+
+
+def disabled(spec: ProbeSpec, device: Device) -> Result:
+    """Switched off in the settings."""
+    return decided(spec, device, "skip", "disabled", f"probes.{spec.name}.enabled is false")
+
+
+def busy(spec: ProbeSpec, device: Device, why: str) -> Result:
+    """Others use the GPU, and this probe would disturb them or fail for their sake."""
+    return decided(spec, device, "skip", "gpu_busy", why)
+
+
+def no_such_device(spec: ProbeSpec, device: Device, present: str) -> Result:
+    """A device was asked for that is not here."""
+    return decided(
+        spec,
+        device,
+        "error",
+        "no_device",
+        f"there is no device {device.name!r} here; there is {present}",
+        hint="name one of those present, as `cuda:N`, by UUID or by PCI address",
+        action="fix_config",
+    )
