@@ -1,6 +1,5 @@
 """The commands and their options. Parsing gives a closure; it runs when the parser is gone."""
 
-import difflib
 import json
 import os
 import sys
@@ -13,7 +12,7 @@ import typer
 from probes.catalog import BY_NAME, PROFILES
 from validator import __version__
 from validator.cli import SERVE, EarlyWorker, UsageError, say
-from validator.nearest import nearest
+from validator.nearest import closest, nearest
 
 #: What a command is once its arguments are understood; gives the exit code.
 Action = Callable[[EarlyWorker], int]
@@ -52,9 +51,8 @@ def _explain(error: Exception, command: str) -> str:
     unknown = getattr(error, "option_name", None)
     if unknown is not None and context is not None and type(error).__name__ == "NoSuchOption":
         known = [name for option in context.command.params for name in option.opts]
-        names = [name for name in known if name.startswith("--")]
-        close = difflib.get_close_matches(unknown, names, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]}?" if close else f"; see {command} --help"
+        close = closest(unknown.lstrip("-"), [name.lstrip("-") for name in known])
+        hint = f"; did you mean --{close}?" if close else f"; see {command} --help"
         return f"unknown option {unknown}{hint}"
     text = cast("Any", error).format_message().rstrip(".")
     return f"{text[:1].lower()}{text[1:]}; see {command} --help"

@@ -52,10 +52,6 @@ class Runs(Protocol):
     def restarts(self) -> Mapping[str, int]:
         """How often a worker was started again, by reason."""
 
-    @property
-    def held(self) -> frozenset[str]:
-        """Devices on which nothing is started."""
-
     async def run(
         self, plan: Plan, settings: Settings, on_event: Callable[[Event], None] = ...
     ) -> Report:
@@ -113,8 +109,6 @@ class Daemon:
         self._run_started_s: float | None = None
         self._run_limit_s = 0.0
         self._running: tuple[str, ...] = ()
-        self._seen_restarts: dict[str, int] = {}
-        self._seen_held: frozenset[str] = frozenset()
         self._work = asyncio.Event()
         self._limit()
 
@@ -185,7 +179,6 @@ class Daemon:
         finally:
             self._run_started_s, self._running = None, ()
             self._exposition.changed()
-        self._tell_restarts()
         self._log.info(
             "run_finished",
             run_id=report.run_id,
@@ -203,7 +196,11 @@ class Daemon:
             self._refresh()
         elif event.kind == "finished" and event.result is not None:
             self._tell(event.result)
-        self._tell_restarts()
+        elif event.kind == "restarted":
+            self._log.warning("worker_restarted", why=event.text)
+            self._exposition.changed()
+        elif event.kind == "held":
+            self._log.error("device_held", device=event.device, why=event.text)
 
     def _tell(self, result: Result) -> None:
         level = {"fail": "error", "error": "error", "warn": "warning"}.get(result.status, "info")
@@ -216,17 +213,6 @@ class Daemon:
             duration_s=round(result.duration_s, 3),
             summary=result.summary,
         )
-
-    def _tell_restarts(self) -> None:
-        for reason, count in self._runner.restarts.items():
-            if count > self._seen_restarts.get(reason, 0):
-                self._log.warning("worker_restarted", reason=reason, count=count)
-        self._seen_restarts = dict(self._runner.restarts)
-        for device in sorted(self._runner.held - self._seen_held):
-            self._log.error("device_held", device=device)
-        for device in sorted(self._seen_held - self._runner.held):
-            self._log.info("device_released", device=device)
-        self._seen_held = self._runner.held
 
     # -- what the HTTP interface asks ---------------------------------------------------------
 

@@ -32,9 +32,11 @@ ACTIONS: Final[dict[Action, str]] = {
 
 def render(report: Report, console: Console, *, quiet: bool = False) -> str:
     """The report for a person; `quiet` leaves only what is wrong, and the verdict."""
-    parts: list[RenderableType] = (
-        [] if quiet else [*_head(report), "", *_results(report, console), ""]
-    )
+    parts: list[RenderableType] = []
+    if not quiet:
+        parts += [*_head(report), ""]
+    if report.results and not quiet:
+        parts += [*_results(report, console), ""]
     for result in report.results:
         if result.status in _BAD:
             parts += [*_wrong(result, console), ""]

@@ -107,7 +107,8 @@ def summarize(results: Sequence[Result], not_run: Sequence[NotRun] = ()) -> str:
         more = f" (+{len(bad) - 1} more)" if len(bad) > 1 else ""
         line = f"{status}: {first.probe} on {first.device}{more}: {first.summary}"
     elif not_run:
-        line = f"{status}: {len(not_run)} of {len(results) + len(not_run)} probes were not run"
+        why = ", ".join(sorted({one.reason for one in not_run}))
+        line = f"{status}: {len(not_run)} of {len(results) + len(not_run)} not run ({why})"
     elif not counts["pass"]:
         line = f"{status}: nothing could be told: no probe was planned"
         if counts["skip"]:

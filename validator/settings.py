@@ -67,8 +67,8 @@ SecondsOrZero = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf
 
 def _several(value: object) -> object:
     """Read a list that the environment, or a lone value in the file, gives as text."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, (str, int)):
+        return tuple(part.strip() for part in str(value).split(",") if part.strip())
     return value
 
 

@@ -384,13 +384,12 @@ def _left_behind(pid: int) -> bool:
     """Whether a new child came from a worker: it carries its mark, or is dead or dying by now."""
     mark = f"{MARKER}={os.getpid()}".encode()
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        if stat.rpartition(")")[2].split()[0] == "Z":
-            return True
         environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:  # gone, or not ours to look into
+    except PermissionError:  # not ours to look into, so not ours to kill
         return False
-    return not environment or mark in environment.split(b"\0")  # one that is dying has none left
+    except OSError:  # dying: to be looked at again
+        return True
+    return not environment or mark in environment.split(b"\0")  # a dead one has none left
 
 
 async def sweep(spare: frozenset[int]) -> None:

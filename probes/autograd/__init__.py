@@ -1,0 +1,78 @@
+"""Gradients are right, and the engine that computes them keeps its promises.
+
+Why: a wrong gradient raises nothing: training goes on and ends in a model that is worse than it
+     should be. A backward kernel that drops colliding updates, a derivative that is off by a
+     thousandth, a library that switches gradients off at import: none of them shows in a forward.
+Fix: repeat on the CPU of the same image: if it fails there too, reinstall torch and look for what
+     patches it at import; if only this GPU fails, drain the node; if all GPUs fail, change torch.
+Ref: https://docs.pytorch.org/docs/stable/notes/autograd.html
+     https://docs.pytorch.org/docs/stable/notes/gradcheck.html
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from pydantic import JsonValue
+
+from probes.autograd.expected import EXPECTED, REFUSED
+from probes.autograd.seen import CASES, ENGINE, HOOKS, Seen, observe
+from probes.autograd.trial import STOPPED
+from probes.contract import Finding, agree, require, skipped
+
+__all__ = ["Seen", "judge", "observe"]
+
+_HINT: Final = (
+    "run `gpu-validator check --device cpu --probe autograd`: if it fails there too, reinstall "
+    "torch in this image and look for what patches it at import; if not, suspect this GPU"
+)
+
+#: Checks that need float64, which finite differences of lesser types cannot do without.
+_OF_FLOAT64: Final = ("gradcheck", "gradcheck_tight", "gradgradcheck")
+
+
+def judge(seen: Seen) -> Iterator[Finding]:
+    """Every check in the catalogue's order: numbers first, then what the engine promises."""
+    lacking = seen.without.get("float64", "")
+    yield _kept("grad_enabled", seen)
+    for check in ("first_backward", *CASES, "network"):
+        yield _agreed(check, seen)
+    for check in _OF_FLOAT64:
+        if "support" in lacking.lower():
+            yield skipped(f"autograd.{check}", f"this device has no float64: {lacking}")
+        else:
+            yield _agreed(check, seen)
+    for check in ("forward_mode", "batched"):
+        yield _agreed(check, seen)
+    for check in (*ENGINE, *HOOKS):
+        yield _kept(check, seen)
+    for check in ("repeated", "threads"):
+        yield _agreed(check, seen)
+    yield _kept("thread_modes", seen)
+
+
+def _agreed(check: str, seen: Seen) -> Finding:
+    return agree(f"autograd.{check}", seen.families.get(check, ()), hint=_HINT)
+
+
+def _kept(check: str, seen: Seen) -> Finding:
+    """Whether every fact is what it must be; those that are not are named with both values."""
+    expected, facts = EXPECTED[check], seen.facts.get(check, {})
+    wrong = [name for name, value in expected.items() if not _is(facts.get(name, STOPPED), value)]
+    names = ", ".join(wrong)
+    stopped = f" ({facts[STOPPED]})" if STOPPED in facts else ""
+    return require(
+        f"autograd.{check}",
+        not wrong,
+        {name: facts.get(name, STOPPED) for name in wrong} if wrong else list(expected),
+        {name: expected[name] for name in wrong} if wrong else "each as documented",
+        message=f"not as documented: {names}{stopped}",
+        hint=_HINT,
+        action="fix_image",
+    )
+
+
+def _is(observed: JsonValue, expected: JsonValue) -> bool:
+    if isinstance(expected, str) and expected.startswith(REFUSED):
+        return isinstance(observed, str) and expected.removeprefix(REFUSED) in observed
+    # Python's True equals 1 and 1.0, which no fact here may be instead.
+    return observed == expected and type(observed) is type(expected)

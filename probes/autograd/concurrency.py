@@ -6,8 +6,8 @@ while a legal change of order does not.
 
 import contextlib
 from collections.abc import Callable
-from functools import partial
-from typing import Final
+from functools import cache, partial
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ _WORDS: Final[Places] = np.arange(2048) * 31 % 41 % 37
 _TABLE, _MIX = integers((37, 24), 63), integers((24, 16), 64)
 
 
+@cache
 def _expected() -> tuple[Array, Array]:
     upstream = _upstream()
     rows = np.zeros_like(_TABLE)
@@ -65,7 +66,7 @@ def _backward(device: str) -> tuple[torch.Tensor, torch.Tensor]:
 def _compared(operation: str, device: str) -> Comparison:
     def held() -> Comparison:
         parts = [
-            compare("part", host(gradient), reference.astype(np.float32))
+            compare(operation, host(gradient), reference.astype(np.float32))
             for gradient, reference in zip(_backward(device), _expected(), strict=True)
         ]
         return merged(operation, parts)
@@ -76,7 +77,7 @@ def _compared(operation: str, device: str) -> Comparison:
 def _stream(device: str) -> contextlib.AbstractContextManager[object]:
     """A stream of its own on an accelerator whose back-end has streams."""
     kind = torch.device(device).type
-    module = getattr(torch, kind, None)
+    module: Any = getattr(torch, kind, None)
     if kind == "cpu" or not (hasattr(module, "Stream") and hasattr(module, "stream")):
         return contextlib.nullcontext()
     entered: contextlib.AbstractContextManager[object] = module.stream(module.Stream(device))
@@ -134,6 +135,6 @@ def thread_modes(device: str) -> Steps:
 
 
 def bounded(steps: Callable[[str], Steps], device: str) -> Facts:
-    """Facts whose code calls back into Python from the engine's threads, which could wait for ever."""
+    """Facts gathered with a deadline, since a hook may wait for ever."""
     answer = together([lambda: gathered(steps(device))])[0]
     return {STOPPED: answer} if isinstance(answer, str) else answer

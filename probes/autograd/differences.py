@@ -1,4 +1,4 @@
-"""Derivatives against finite differences, and the other ways to ask for them: forward, batched.
+"""Derivatives of torch against torch's own finite differences, first and second.
 
 `gradcheck` holds torch against torch, so it is blind to an operation that is wrong in both
 directions alike; the closed forms and integers of the other families are not.
@@ -6,7 +6,8 @@ directions alike; the closed forms and integers of the other families are not.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,8 +21,8 @@ from probes.tensors import refusal
 
 #: With atol 1e-7 and rtol 1e-6 a derivative that is off by 0.05 % is seen; by default (1e-5, 1e-3)
 #: it is not. Central differences with step 1e-6 of values near 1 are off by some 1e-10.
-_TIGHT: Final = {"eps": 1e-6, "atol": 1e-7, "rtol": 1e-6}
-_DEFAULT: Final = {"eps": 1e-6, "atol": 1e-5, "rtol": 1e-3}
+_TIGHT: Final[dict[str, Any]] = {"eps": 1e-6, "atol": 1e-7, "rtol": 1e-6}
+_DEFAULT: Final[dict[str, Any]] = {"eps": 1e-6, "atol": 1e-5, "rtol": 1e-3}
 #: Sums whose order differs between two runs of one kernel differ by roundings, which is allowed.
 _REORDERED: Final = 1e-10
 
@@ -68,130 +69,50 @@ SMOOTH: Final[tuple[Smooth, ...]] = (
 )
 
 
-def _verdict(name: str, text: str) -> Comparison:
+def _leaves(smooth: Smooth, device: str) -> list[torch.Tensor]:
+    return [leaf(values, device, torch.float64) for values in smooth.operands]
+
+
+def _first(smooth: Smooth, settings: dict[str, Any], device: str) -> Comparison:
+    return _verdict(
+        smooth.name,
+        lambda: gradcheck(
+            smooth.call, _leaves(smooth, device), fast_mode=True, nondet_tol=_REORDERED, **settings
+        ),
+    )
+
+
+def _second(smooth: Smooth, device: str) -> Comparison:
+    leaves = _leaves(smooth, device)
+    shape = tuple(smooth.call(*(each.detach() for each in leaves)).shape)
+    # Given, so that none is drawn from the user's random stream.
+    upstream = leaf(integers(shape, 95) / 8, device, torch.float64)
+    return _verdict(
+        smooth.name,
+        lambda: gradgradcheck(
+            smooth.call, leaves, [upstream], fast_mode=True, nondet_tol=_REORDERED, **_TIGHT
+        ),
+    )
+
+
+def _verdict(name: str, check: Callable[[], bool]) -> Comparison:
+    text = refusal(check)
     return Comparison(operation=name, elements=0 if text else 1, problem=text)
 
 
 def finite_differences(device: str) -> tuple[list[Comparison], list[Comparison]]:
-    """gradcheck with its default settings and with tight ones, of float64.
+    """Gradients of float64 within the default bounds of gradcheck, and within tight ones.
 
     What holds within the tight bounds holds within the wider ones, and is not computed again.
     """
-    default, tight = [], []
-    for smooth in SMOOTH:
-        leaves = [leaf(values, device, torch.float64) for values in smooth.operands]
-
-        def checked(
-            settings: dict[str, float], smooth: Smooth = smooth, leaves: list[torch.Tensor] = leaves
-        ) -> str:  # noqa: E501
-            return refusal(
-                lambda: gradcheck(
-                    smooth.call, leaves, fast_mode=True, nondet_tol=_REORDERED, **settings
-                )
-            )
-
-        text = checked(_TIGHT)
-        tight.append(_verdict(smooth.name, text))
-        default.append(_verdict(smooth.name, checked(_DEFAULT) if text else ""))
+    tight = [_first(smooth, _TIGHT, device) for smooth in SMOOTH]
+    default = [
+        found if found.holds else _first(smooth, _DEFAULT, device)
+        for smooth, found in zip(SMOOTH, tight, strict=True)
+    ]
     return default, tight
 
 
 def second_differences(device: str) -> list[Comparison]:
-    """gradgradcheck, tight, of those operations whose second derivative is asked for."""
-    found = []
-    for smooth in SMOOTH:
-        if not smooth.twice:
-            continue
-        leaves = [leaf(values, device, torch.float64) for values in smooth.operands]
-        shape = smooth.call(*(each.detach() for each in leaves)).shape
-        # Given, so that none is drawn from the user's random stream.
-        upstream = leaf(integers(shape, 95) / 8, device, torch.float64)
-        found.append(
-            _verdict(
-                smooth.name,
-                refusal(
-                    lambda smooth=smooth, leaves=leaves, upstream=upstream: gradgradcheck(
-                        smooth.call,
-                        leaves,
-                        [upstream],
-                        fast_mode=True,
-                        nondet_tol=_REORDERED,
-                        **_TIGHT,
-                    )
-                ),
-            )
-        )
-    return found
-
-
-@dataclass(frozen=True)
-class Forward:
-    """An operation's derivative along a direction: (operands, tangents) -> tangent, by NumPy."""
-
-    name: str
-    call: Callable[..., torch.Tensor]
-    operands: tuple[Array, ...]
-    tangent: Callable[..., Array]
-
-
-_A, _B, _C = integers((3, 4), 96), integers((4, 5), 97), integers((3, 4), 98)
-
-FORWARD: Final[tuple[Forward, ...]] = (
-    Forward("matmul", torch.matmul, (_A, _B), lambda a, b, da, db: da @ b + a @ db),
-    Forward("mul", torch.mul, (_A, _C), lambda a, c, da, dc: da * c + a * dc),
-    Forward("square", torch.square, (_A,), lambda a, da: 2 * a * da),
-    Forward("relu", torch.relu, (_A,), lambda a, da: da * (a > 0)),
-    Forward("sum", lambda a: a.sum(1), (_A,), lambda _a, da: da.sum(1)),
-    Forward("transpose", lambda a: a.t(), (_A,), lambda _a, da: da.T),
-    Forward(
-        "cat",
-        lambda a, c: torch.cat((a, c)),
-        (_A, _C),
-        lambda _a, _c, da, dc: np.concatenate((da, dc)),
-    ),
-    Forward(
-        "index_select",
-        lambda a: a.index_select(0, torch.tensor([2, 0, 2], device=a.device)),
-        (_A,),
-        lambda _a, da: da[[2, 0, 2]],
-    ),
-)
-
-
-def forward_mode(device: str) -> list[Comparison]:
-    """Tangents of integer operands, carried forward beside the values: bits."""
-    return [attempted(case.name, lambda case=case: _pushed(case, device)) for case in FORWARD]
-
-
-def _pushed(case: Forward, device: str) -> Comparison:
-    tangents = [integers(values.shape, 99 + k) for k, values in enumerate(case.operands)]
-    level = forward_ad.enter_dual_level()
-    try:
-        # forward_ad.make_dual would first import a compiler, which these operations do not need.
-        duals = [
-            torch._VF._make_dual(tensor(values, device), tensor(along, device), level=level)
-            for values, along in zip(case.operands, tangents, strict=True)
-        ]
-        tangent = torch._VF._unpack_dual(case.call(*duals), level=level)[1]
-    finally:
-        forward_ad.exit_dual_level(level=level)
-    if tangent is None:
-        return Comparison(operation=case.name, problem="the tangent was lost")
-    expected = case.tangent(*case.operands, *tangents).astype(np.float32)
-    return compare(case.name, host(tangent), np.add(expected, 0.0, dtype=np.float32))
-
-
-def batched(device: str) -> list[Comparison]:
-    """A whole Jacobian from one backward over a batch of upstream gradients: bits."""
-
-    def held() -> Comparison:
-        matrix, at = integers((4, 3), 88), integers((3,), 89)
-        x = leaf(at, device)
-        y = tensor(matrix, device) @ x * x[0]
-        every = torch.eye(4).to(device)
-        (jacobian,) = torch.autograd.grad(y, x, every, is_grads_batched=True)
-        expected = matrix * at[0]
-        expected[:, 0] += matrix @ at
-        return compare("matmul", host(jacobian), expected.astype(np.float32))
-
-    return [attempted("matmul", held)]
+    """Second derivatives within the tight bounds."""
+    return [_second(smooth, device) for smooth in SMOOTH if smooth.twice]

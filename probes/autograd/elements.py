@@ -7,12 +7,12 @@ import torch
 from torch.nn import functional
 
 from probes.autograd.exact import Case
-from probes.autograd.trial import integers
+from probes.autograd.trial import Array, integers
 
 _X, _Y = integers((4, 3), 41), integers((4, 3), 42)
 _DISTINCT = (np.arange(12.0) * 5 % 13 - 5.5).reshape(4, 3)  # no two equal, none 0
 _EVEN = 2 * _Y  # never equal to an odd integer
-_POWERS = 2.0 ** (np.arange(12) % 4 - 1).reshape(4, 3)  # 1/2, 1, 2, 4
+_POWERS: Final[Array] = np.exp2(np.arange(12) % 4 - 1.0).reshape(4, 3)  # 1/2, 1, 2, 4
 _MASK = (np.arange(12) % 3 == 1).reshape(4, 3)
 _COLUMN, _ROW = integers((4, 1), 43), integers((3,), 44)
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from probes.autograd.bounded import product_unit
 from probes.autograd.trial import Array, host, integers, leaf, merged, tensor
 from probes.contract import Comparison
 from probes.references import UNIT_ROUNDOFF, attempted, compare
@@ -82,27 +83,12 @@ def movement(
         source = np.broadcast_to(moved(*places), upstream.shape)
         kept = source >= 0
         total = np.bincount(source[kept], weights=upstream[kept], minlength=int(ends[-1]))
-        return [
-            total[end - value.size : end].reshape(value.shape)
+        parts = [
+            np.asarray(total[end - value.size : end]).reshape(value.shape)
             for end, value in zip(ends, values, strict=True)
         ]
 
     return Case(name, operands, call, gradients, in_halves=in_halves)
-
-
-def product_unit(dtype: torch.dtype, device: str) -> float:
-    """The unit roundoff of a matrix product's factors, by what survives a product with 1.
-
-    TF32 keeps 10 bits of the fraction and bfloat16 7, where a setting lets products use them; that
-    it may is `tensor_ops`' to judge. Rounding may be by truncation: a whole last place.
-    """
-    unit = UNIT_ROUNDOFF[dtype]
-    identity = torch.eye(16, dtype=dtype).to(device)
-    for place, kept in ((2 * unit, unit), (2.0**-10, 2.0**-10), (2.0**-7, 2.0**-7)):
-        scaled = identity * (1 + place)
-        if torch.equal(scaled @ identity, scaled):
-            return kept
-    return unit
 
 
 def _held(
@@ -121,14 +107,18 @@ def _held(
     return compare(name, seen, exact.astype(seen.dtype), case.allowed)
 
 
-def run(case: Case, dtype: torch.dtype, device: str) -> Comparison:
-    """That case's gradients, held against NumPy's."""
+def run(case: Case, dtypes: Sequence[torch.dtype], device: str) -> Comparison:
+    """That case's gradients in those types, held against NumPy's."""
+    return merged(case.name, [_typed(case, dtype, device) for dtype in dtypes])
+
+
+def _typed(case: Case, dtype: torch.dtype, device: str) -> Comparison:
     name = f"{case.name} {str(dtype).removeprefix('torch.')}"
 
     def held() -> Comparison:
         leaves = [leaf(values, device, dtype) for values in case.operands]
         output = case.call(*leaves)
-        upstream = integers(output.shape, salt=len(case.operands))
+        upstream = integers(tuple(output.shape), salt=len(case.operands))
         weights = tensor(upstream, device, dtype)
         for values in case.operands:
             # Freed at once: an allocator hands the poison to a gradient that is never written.
@@ -159,8 +149,8 @@ def first_backward(device: str) -> Comparison:
         return merged(
             "matmul",
             [
-                compare("A.grad", host(a.grad), (ones @ right.T).astype(np.float32)),
-                compare("B.grad", host(b.grad), (left.T @ ones).astype(np.float32)),
+                compare("matmul, of A", host(a.grad), (ones @ right.T).astype(np.float32)),
+                compare("matmul, of B", host(b.grad), (left.T @ ones).astype(np.float32)),
             ],
         )
 

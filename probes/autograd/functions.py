@@ -6,8 +6,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from probes.autograd.engine import Steps, made_by, own
-from probes.autograd.trial import host, integers, leaf, numbers, tensor
-from probes.tensors import refusal
+from probes.autograd.trial import host, integers, leaf, numbers, refused, tensor
 
 
 class _Scaled(torch.autograd.Function):
@@ -28,6 +27,10 @@ class _Scaled(torch.autograd.Function):
             upstream[0] * x * ctx.factor if wants_y else None,
             upstream[0] if wants_factor else None,
         )
+
+
+def _applied(function: Any, *given: object) -> Any:
+    return function.apply(*given)
 
 
 class _WrongShape(torch.autograd.Function):
@@ -55,31 +58,35 @@ class _Split(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> torch.Tensor:
         (positive,) = ctx.saved_tensors
-        return upstream[0] * positive
+        gradient: torch.Tensor = upstream[0] * positive
+        return gradient
 
 
 def custom_function(device: str) -> Steps:
     """A Function's own backward is the one that is used, with what its forward saved."""
     x, y = own(device), tensor([4.0, 5.0, 6.0], device)
-    z = _Scaled.apply(x, y, 2.0)
+    z = _applied(_Scaled, x, y, 2.0)
     yield "value", numbers(z)
     yield "made_by", made_by(z)
     z.sum().backward()
     yield "gradient", [numbers(x.grad), numbers(y.grad)]
     a, b = own(device), leaf([4.0, 5.0, 6.0], device)
-    _Scaled.apply(a, b, 2.0).backward(tensor([1.0, 10.0, 100.0], device))
+    _applied(_Scaled, a, b, 2.0).backward(tensor([1.0, 10.0, 100.0], device))
     yield "both", [numbers(a.grad), numbers(b.grad)]
     c, d = own(device), leaf([4.0, 5.0, 6.0], device)
-    (slope,) = torch.autograd.grad(_Scaled.apply(c, d, 2.0).sum(), c, create_graph=True)
+    (slope,) = torch.autograd.grad(_applied(_Scaled, c, d, 2.0).sum(), c, create_graph=True)
     yield "twice", numbers(torch.autograd.grad(slope.sum(), d)[0])
-    yield "wrong_shape_refused", refusal(lambda: _WrongShape.apply(own(device)).sum().backward())
+    yield (
+        "wrong_shape_refused",
+        refused(lambda: _applied(_WrongShape, own(device)).sum().backward()),
+    )
     part = leaf([-1.0, 2.0, -3.0], device)
-    kept, where = _Split.apply(part)
+    kept, where = _applied(_Split, part)
     yield "not_differentiable", [kept.requires_grad, where.requires_grad]
     (kept * where).sum().backward()
     yield "split_gradient", numbers(part.grad)
     with torch.no_grad():
-        silent = _Scaled.apply(x, y, 2.0)
+        silent = _applied(_Scaled, x, y, 2.0)
     yield "in_no_grad", made_by(silent)
 
 
@@ -108,7 +115,7 @@ def recomputation(device: str) -> Steps:
     """Activations dropped and computed again in the backward give the gradient's own bits."""
     at, weight = integers((4, 5), 61), integers((5, 3), 62)
     x, w = leaf(at, device), leaf(weight, device)
-    _Recomputed.apply(x, w).sum().backward()
+    _applied(_Recomputed, x, w).sum().backward()
     slope = (at @ weight > 0) - 2.0  # of each output: relu's, and that of the rest
     yield "x", x.grad is not None and bool((host(x.grad) == slope @ weight.T).all())
     yield "w", w.grad is not None and bool((host(w.grad) == at.T @ slope).all())

@@ -1,12 +1,17 @@
 """Hooks: in which order they are called, with what, what they change, and that they can go."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from pydantic import JsonValue
 
 from probes.autograd.engine import Steps, Weight, own
 from probes.autograd.trial import numbers, tensor
+
+
+def _first(values: Any) -> JsonValue:
+    return numbers(values[0])
 
 
 def _noting(
@@ -44,8 +49,8 @@ def node_hooks(device: str) -> Steps:
     if node is None:
         yield "called", "no grad_fn"
         return
-    node.register_prehook(lambda upstream: events.append(["before", numbers(upstream[0])]))
-    node.register_hook(lambda to, _: events.append(["after", numbers(to[0])]))
+    node.register_prehook(lambda upstream: events.append(["before", _first(upstream)]))
+    node.register_hook(lambda to_inputs, _: events.append(["after", _first(to_inputs)]))
     (3 * y).sum().backward()
     yield "called", events
     yield "gradient", numbers(x.grad)
@@ -57,13 +62,13 @@ def module_hooks(device: str) -> Steps:
     module = Weight(device)
     handles = [
         module.register_forward_pre_hook(
-            lambda _m, given: events.append(["forward_pre", numbers(given[0])])
+            lambda _m, given: events.append(["forward_pre", _first(given)])
         ),
         module.register_forward_hook(
             lambda _m, _given, made: events.append(["forward", numbers(made)])
         ),
         module.register_full_backward_pre_hook(
-            lambda _m, upstream: events.append(["backward_pre", numbers(upstream[0])])
+            lambda _m, upstream: events.append(["backward_pre", _first(upstream)])
         ),
     ]
 
@@ -72,7 +77,7 @@ def module_hooks(device: str) -> Steps:
         to_inputs: tuple[torch.Tensor, ...] | torch.Tensor,
         from_outputs: tuple[torch.Tensor, ...] | torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        events.append(["backward", numbers(to_inputs[0]), numbers(from_outputs[0])])
+        events.append(["backward", _first(to_inputs), _first(from_outputs)])
         return (to_inputs[0] * 100,)
 
     handles.append(module.register_full_backward_hook(replaced))

@@ -1,10 +1,10 @@
 """Modes that switch the recording of graphs off and on, and whether they end where they should."""
 
 import torch
+from pydantic import JsonValue
 
 from probes.autograd.engine import Steps, made_by, own
-from probes.autograd.trial import numbers
-from probes.tensors import refusal
+from probes.autograd.trial import numbers, refused
 
 
 def as_found(_device: str) -> Steps:
@@ -33,7 +33,7 @@ def no_grad(device: str) -> Steps:
 
     yield "decorated", made_by(doubled(x))
     yield "after_decorated", torch.is_grad_enabled()
-    yield "after_error", [refusal(_fails_without_grad), torch.is_grad_enabled()]
+    yield "after_error", [refused(_fails_without_grad), torch.is_grad_enabled()]
     with torch.no_grad():
         x.add_(1)  # an optimizer's step: a leaf may change where nothing is recorded
     yield "step", numbers(x)
@@ -50,16 +50,16 @@ def inference_mode(device: str) -> Steps:
     """inference_mode makes tensors that no graph may ever save, and ends with its block."""
     x = own(device)
     with torch.inference_mode():
-        inside = [torch.is_inference_mode_enabled(), torch.is_grad_enabled()]
+        inside: list[JsonValue] = [torch.is_inference_mode_enabled(), torch.is_grad_enabled()]
         y = x * 2
     yield "inside", inside
     yield "after", [torch.is_inference_mode_enabled(), torch.is_grad_enabled()]
     yield "result", [y.is_inference(), y.requires_grad, made_by(y)]
     yield "values", numbers(y)
     yield "normal_tensor", x.is_inference()
-    yield "saving_refused", refusal(lambda: x * y)
-    yield "writing_refused", refusal(lambda: y.add_(1))
+    yield "saving_refused", refused(lambda: x * y)
     z = y.clone()
+    yield "writing_refused", refused(lambda: y.add_(1))
     (x * z).sum().backward()
     yield "clone", [z.is_inference(), numbers(x.grad)]
     with torch.inference_mode(mode=False):
@@ -89,6 +89,6 @@ def nested(device: str) -> Steps:
     (recorded * x).sum().backward()
     yield "gradient", numbers(x.grad)
     torch.set_grad_enabled(False)  # as a call: stays until the next
-    called = [torch.is_grad_enabled(), made_by(x * 2)]
+    called: list[JsonValue] = [torch.is_grad_enabled(), made_by(x * 2)]
     torch.set_grad_enabled(True)
     yield "called", [*called, torch.is_grad_enabled(), made_by(x * 2)]

@@ -1,8 +1,9 @@
 """Cases of operations that move, repeat, drop or add up whole elements."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
@@ -21,7 +22,7 @@ _TABLE = integers((5, 3), 55)
 _WORDS = np.array([[1, 4, 1], [0, 1, 4]])  # rows 2 and 3 never, row 1 three times
 
 
-def _on(like: torch.Tensor, index: Places) -> torch.Tensor:
+def _on(like: torch.Tensor, index: npt.NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(index).to(like.device)
 
 
@@ -30,7 +31,7 @@ def _padded(places: Places, width: tuple[tuple[int, int], ...], mode: str) -> Pl
 
 
 def _scattered(places: Places, sources: Places) -> Places:
-    out = places.copy()
+    out: Places = places.copy()
     np.put_along_axis(out, _COLUMNS, sources, 1)
     return out
 
@@ -41,7 +42,7 @@ def _added(into: Array, rows: Places, upstream: Array) -> Array:
 
 
 def _without(places: Places, row: int, by: Places) -> Places:
-    out = places.copy()
+    out: Places = places.copy()
     out[row] = by
     return out
 
@@ -167,7 +168,7 @@ INDEXING: Final[tuple[Case, ...]] = (
         "scatter",
         (_X, integers((4, 2), 56)),
         lambda x, s: x.scatter(1, _on(x, _COLUMNS), s),
-        lambda p, s: _scattered(p, s),
+        _scattered,
     ),
     movement(
         "index_copy",

@@ -1,27 +1,22 @@
-"""A small network's gradients against hand-written NumPy float64, each with a derived bound.
+"""A small network's gradients against hand-written NumPy float64, each within a derived bound.
 
-The bounds are a running error analysis (Higham, Accuracy and Stability of Numerical Algorithms,
-section 3.3): every number is carried with a bound of its error, to first order, from the roundings
-of its own operation and from the errors of its operands. torch may order the same sums otherwise,
-or use another formula of as many roundings, so twice the bound is allowed.
+torch may order the same sums otherwise, or use another formula of as many roundings: twice the
+bound is allowed.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from probes.autograd.exact import product_unit
-from probes.autograd.trial import Array, host, integers, leaf, merged, tensor
+from probes.autograd.bounded import Bounded, Rounding, product_unit
+from probes.autograd.trial import Array, host, integers, leaf, merged
 from probes.contract import Comparison
 from probes.references import UNIT_ROUNDOFF, attempted, compare
 
 _EPSILON: Final = 1e-5  # of the layer norm
 _SLACK: Final = 2.0  # see above
-#: Roundings of one exp, tanh or log: 4 ulp, the worst that device libraries document, are 8 units.
-_FUNCTION: Final = 8.0
 
 # Sixteenths, which every floating type holds: batch 6, 8 inputs, 16 hidden, 5 classes.
 _INPUTS = {
@@ -34,66 +29,6 @@ _INPUTS = {
     "b2": integers((5,), 77) / 16,
 }
 _LABELS = np.array([3, 0, 4, 1, 3, 2])
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """Unit roundoffs: of a single operation, and of the factors of a matrix product."""
-
-    unit: float
-    product: float
-
-
-@dataclass(frozen=True)
-class Bounded:
-    """A value with a bound of its error, in a computation of that rounding."""
-
-    value: Array
-    error: Array
-    rounding: Rounding
-
-    def _made(self, value: Array, carried: Array, roundings: float = 1.0) -> "Bounded":
-        own = roundings * self.rounding.unit * (np.abs(value) + carried)
-        return Bounded(value, carried + own, self.rounding)
-
-    def __add__(self, other: "Bounded") -> "Bounded":
-        return self._made(self.value + other.value, self.error + other.error)
-
-    def __sub__(self, other: "Bounded") -> "Bounded":
-        return self._made(self.value - other.value, self.error + other.error)
-
-    def __mul__(self, other: "Bounded") -> "Bounded":
-        mine, theirs = np.abs(self.value), np.abs(other.value)
-        carried = mine * other.error + theirs * self.error + self.error * other.error
-        return self._made(self.value * other.value, carried)
-
-    def __matmul__(self, other: "Bounded") -> "Bounded":
-        mine, theirs = np.abs(self.value) + self.error, np.abs(other.value) + other.error
-        carried = mine @ other.error + self.error @ theirs
-        # Both factors may first be rounded to a shorter type, then K terms are summed.
-        units = 2 * self.rounding.product + self.value.shape[-1] * self.rounding.unit
-        return Bounded(self.value @ other.value, carried + units * (mine @ theirs), self.rounding)
-
-    def scaled(self, factor: float) -> "Bounded":
-        """Times a constant."""
-        return self._made(self.value * factor, self.error * abs(factor), 2)
-
-    def total(self, axis: int) -> "Bounded":
-        """The sum over an axis, which stays with length 1."""
-        length = self.value.shape[axis]
-        magnitude = (np.abs(self.value) + self.error).sum(axis, keepdims=True)
-        carried = self.error.sum(axis, keepdims=True)
-        own = length * self.rounding.unit * magnitude
-        return Bounded(self.value.sum(axis, keepdims=True), carried + own, self.rounding)
-
-    def mapped(self, value: Array, slope: Array, roundings: float = _FUNCTION) -> "Bounded":
-        """A function's value, with its derivative at this one."""
-        return self._made(value, np.abs(slope) * self.error, roundings)
-
-    @property
-    def T(self) -> "Bounded":  # noqa: N802 - as NumPy spells it
-        """Transposed."""
-        return Bounded(self.value.T, self.error.T, self.rounding)
 
 
 def _layer_norm(h: Bounded) -> tuple[Bounded, Bounded]:
@@ -178,4 +113,4 @@ def _held(name: str, key: str, output: torch.Tensor | None, expected: Bounded) -
         return Comparison(operation=name, problem=f"backward() left no gradient of {key}")
     shape = _INPUTS[key].shape if key in _INPUTS else ()
     bound = _SLACK * expected.error.reshape(shape)
-    return compare(key, host(output), expected.value.reshape(shape), bound)
+    return compare(f"{name}, of {key}", host(output), expected.value.reshape(shape), bound)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -79,7 +79,8 @@ def _padded(wide: Array, padding: int) -> Array:
 
 def _inner(wide: Array, padding: int) -> Array:
     inside = slice(padding, -padding or None)
-    return wide[(slice(None), slice(None), *(inside,) * (wide.ndim - 2))]
+    place = (slice(None), slice(None), *(inside,) * (wide.ndim - 2))
+    return wide[place]
 
 
 def convolution(
@@ -93,7 +94,7 @@ def convolution(
     groups: int = 1,
     allowed: float | None = None,
 ) -> Case:
-    """x (N, C, *S) with w (O, C/groups, *K), in any number of space dimensions."""
+    """An input (N, C, *S) with a kernel (O, C/groups, *K), in any number of space dimensions."""
 
     def gradients(upstream: Array, x: Array, w: Array) -> tuple[Array, Array]:
         of_x, of_w = _padded(np.zeros_like(x), padding), np.zeros_like(w)
@@ -108,10 +109,11 @@ def convolution(
         ):
             outputs = slice(k * narrow.shape[1], (k + 1) * narrow.shape[1])
             for at, window in _windows(w.shape[2:], upstream.shape[2:], stride, dilation):
-                tap = w[(outputs, slice(None), *at)]  # (O/groups, C/groups)
+                place: tuple[Any, ...] = (outputs, slice(None), *at)
+                tap = w[place]  # (O/groups, C/groups)
                 into[window] += np.einsum("no...,oc->nc...", narrow, tap)
                 met = np.einsum("no...,nc...->oc...", narrow, wide[window])
-                of_w[(outputs, slice(None), *at)] = met.reshape(*tap.shape, -1).sum(-1)
+                of_w[place] = met.reshape(*tap.shape, -1).sum(-1)
         return _inner(of_x, padding), of_w
 
     return Case(name, operands, call, gradients, allowed=allowed)
@@ -125,16 +127,17 @@ def transposed(
     stride: int = 1,
     padding: int = 0,
 ) -> Case:
-    """x (N, C, *S) with w (C, O, *K): a convolution's adjoint, so its gradient is one."""
+    """An input (N, C, *S) with a kernel (C, O, *K): the adjoint of a convolution."""
 
     def gradients(upstream: Array, x: Array, w: Array) -> tuple[Array, Array]:
         of_x, of_w = np.zeros_like(x), np.zeros_like(w)
         wide = _padded(upstream, padding)
         for at, window in _windows(w.shape[2:], x.shape[2:], stride, 1):
-            tap = w[(slice(None), slice(None), *at)]  # (C, O)
+            place: tuple[Any, ...] = (slice(None), slice(None), *at)
+            tap = w[place]  # (C, O)
             of_x += np.einsum("no...,co->nc...", wide[window], tap)
             met = np.einsum("nc...,no...->co...", x, wide[window])
-            of_w[(slice(None), slice(None), *at)] = met.reshape(*tap.shape, -1).sum(-1)
+            of_w[place] = met.reshape(*tap.shape, -1).sum(-1)
         return of_x, of_w
 
     return Case(name, operands, call, gradients)

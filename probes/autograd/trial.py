@@ -1,8 +1,10 @@
 """How the parts of this probe ask torch: guarded, bounded in time, with integer operands."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from pydantic import JsonValue
 
 from probes.contract import Comparison
+from probes.tensors import refusal
 
 Array = npt.NDArray[np.float64]
 Facts = dict[str, JsonValue]
@@ -30,20 +33,25 @@ RAISED: Final = (
 #: Name of the fact that stands for all that could not be seen because something raised.
 STOPPED: Final = "raised"
 
+_REFUSAL_CHARACTERS: Final = 120
+
 #: How long a call in a thread of its own may take; here they take milliseconds.
 DEADLINE_S = 10.0
 
 
-def integers(shape: Sequence[int], salt: int = 0) -> Array:
+@cache
+def integers(shape: tuple[int, ...], salt: int = 0) -> Array:
     """Odd integers from -5 to 5 without a short period, so that a swapped pair shows.
 
     Never 0: the sign of a product with 0 is nobody's promise.
     """
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     # Knuth's multiplicative hash; its high bits mix best.
     mixed = (np.arange(count, dtype=np.uint64) + np.uint64(977 * salt)) * np.uint64(2654435761)
     six = (mixed % np.uint64(2**32)) // np.uint64(2**16) % np.uint64(6)
-    return (2.0 * six - 5.0).reshape(tuple(shape))
+    values: Array = (2.0 * six - 5.0).reshape(tuple(shape))
+    values.setflags(write=False)  # shared by all who ask for the same
+    return values
 
 
 def tensor(values: npt.ArrayLike, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -64,7 +72,7 @@ def host(gradient: torch.Tensor) -> npt.NDArray[Any]:
     if on_host.dtype == torch.bfloat16:
         on_host = on_host.float()  # exact
     array: npt.NDArray[Any] = on_host.numpy()
-    return np.add(array, 0.0, dtype=array.dtype)
+    return np.asarray(np.add(array, 0.0, dtype=array.dtype))
 
 
 def numbers(gradient: torch.Tensor | None) -> JsonValue:
@@ -75,11 +83,21 @@ def numbers(gradient: torch.Tensor | None) -> JsonValue:
     return listed
 
 
+def refused(call: Callable[[], object]) -> str:
+    """What was raised, cut where its advice begins; empty when the call went through."""
+    return refusal(call)[:_REFUSAL_CHARACTERS]
+
+
+def lacks(dtype: torch.dtype, device: str) -> str:
+    """Why the device cannot multiply matrices of that type; empty when it can."""
+    return refusal(lambda: tensor(np.eye(2), device, dtype) @ tensor(np.eye(2), device, dtype))
+
+
 def merged(operation: str, parts: Sequence[Comparison]) -> Comparison:
-    """One comparison for several outputs of an operation: the first wrong one, or their sum."""
+    """One comparison for all parts of an operation: the first wrong one itself, or their sum."""
     for part in parts:
         if not part.holds:
-            return part.model_copy(update={"operation": operation})
+            return part
     return Comparison(operation=operation, elements=sum(part.elements for part in parts))
 
 
@@ -88,7 +106,7 @@ def gathered(steps: Iterable[tuple[str, JsonValue]]) -> Facts:
     facts: Facts = {}
     try:
         for name, value in steps:
-            facts[name] = value  # noqa: PERF403 - those before a raise must be kept
+            facts[name] = value
     except torch.cuda.OutOfMemoryError:  # every back-end's; others may hold the memory
         raise
     except RAISED as error:

@@ -12,7 +12,8 @@ Ref: https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to.html
      https://github.com/pytorch/pytorch/issues/127612
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import torch
@@ -20,7 +21,14 @@ import torch
 from probes.catalog import DEVICE_TRANSFER
 from probes.contract import Comparison, Finding, Measurement, Observation, agree, skipped
 from probes.device_transfer import copies, pinned, semantics
-from probes.device_transfer.places import Place, made_by_numpy, made_by_torch, summed
+from probes.device_transfer.places import (
+    Place,
+    digest_by_numpy,
+    held,
+    made_by_numpy,
+    made_by_torch,
+    summed,
+)
 from probes.references import attempted
 
 #: The pattern's size in bytes: the largest copy of the quick profile, and on a host just enough.
@@ -28,6 +36,10 @@ _DEVICE_BYTES: Final = 64 * copies.MIB
 _HOST_BYTES: Final = -(-copies.LEAST_BYTES // 4096) * 4096
 
 _ONE_MEMORY: Final = "the CPU is the host: there is no way between them; device_to_device is judged"
+
+#: Checks that do not need the device's own pattern; without it nothing else can be told.
+_WITHOUT_PATTERN: Final = {"scalars", "device_pattern"}
+_BLIND: Final = "the device's own integers are wrong (device_pattern): nothing to hold copies against"
 
 _HINTS: Final = {
     "host_to_device": "copies into the device arrive wrong: repeat on another GPU; check the PCIe "
@@ -50,89 +62,91 @@ class Seen(Observation):
 
 def observe(device: str) -> Seen:
     """Copy in each direction that exists, the first copies of the process first."""
-    there = torch.device(device)
-    apart = there.type != "cpu"
+    asked = torch.device(device)
+    apart = asked.type != "cpu"
     words = (_DEVICE_BYTES if apart else _HOST_BYTES) // 4
     array = made_by_numpy(words)
     host = Place(torch.device("cpu"), torch.from_numpy(array.copy()), array)
-    sent = host.words[:4096].to(there, copy=True)  # the first copy, before anything else runs there
+    first = host.words[:4096].to(asked, copy=True)  # before anything else runs there
     made = made_by_torch(words, device)
-    there = made.device  # with its index, as arriving tensors have it
-    place = Place(there, made, made if apart else array)
-    seen: dict[str, list[Comparison]] = {"first_copy": _first(host, place, sent)}
-    seen["scalars"] = semantics.scalars(place)
-    seen["device_pattern"] = semantics.reference(host, place)
+    place = Place(made.device, made, made if apart else array)  # its device with its index
+    seen = {
+        "first_copy": _first(host, place, first),
+        "scalars": semantics.scalars(place),
+        "device_pattern": semantics.reference(host, place),
+    }
     ways = {"device_to_device": (place, place)}
     if apart:
-        ways = {"host_to_device": (host, place), "device_to_host": (place, host)} | ways
+        ways |= {"host_to_device": (host, place), "device_to_host": (place, host)}
     for way, (source, target) in ways.items():
         seen[f"{way}_sizes"] = copies.sizes(source, target)
         seen[f"{way}_dtypes"] = copies.dtypes(source, target)
         seen[f"{way}_layouts"] = copies.layouts(source, target)
         seen[f"{way}_converts"] = copies.converts(source, target)
     seen["same_device"] = semantics.to_same_device(place)
-    skips, rates = {}, {}
+    why, rates = _ONE_MEMORY, {}
     if apart:
         seen["to_device_moves"] = semantics.to_moves(host, place)
         seen["to_host_copies"] = semantics.host_copies(host, place)
-        if why := pinned.unavailable():
-            skips = dict.fromkeys(_PINNED, why)
-        else:
-            seen["pinned_shares"] = pinned.shares(host, place)
-            seen["host_to_device_pinned"] = pinned.to_device(host, place)
-            seen["device_to_host_pinned"] = pinned.to_host(host, place)
-            seen["both_at_once"] = pinned.both_at_once(host, place)
-            rates = pinned.bytes_per_second(host, place)
-    else:
-        skips = {name: _ONE_MEMORY for name in DEVICE_TRANSFER.checks if name not in seen}
-        skips.pop("integrity_sum")
+        why = pinned.unavailable()
+    if apart and not why:
+        whole, rates = pinned.fast(host, place)
+        seen["pinned_shares"] = pinned.shares(host, place)
+        seen["host_to_device_pinned"] = [
+            *pinned.to_device(host, place),
+            whole["host_to_device"],
+        ]
+        seen["device_to_host_pinned"] = [*pinned.to_host(host, place), whole["device_to_host"]]
+        seen["both_at_once"] = pinned.both_at_once(host, place)
     seen["integrity_sum"] = _sums(host, place)
     return Seen(
         device=device,
         comparisons={name: tuple(listed) for name, listed in seen.items()},
-        skips=skips,
+        skips={name: why for name in DEVICE_TRANSFER.checks if name not in seen},
         bytes_per_second=rates,
     )
 
 
-_PINNED: Final = (
-    *("pinned_shares", "host_to_device_pinned", "device_to_host_pinned", "both_at_once"),
-)
-
-
 def _first(host: Place, place: Place, sent: torch.Tensor) -> list[Comparison]:
-    """The copy that came before all others, and the first one back or on the spot."""
+    """The copy that came before all others, and the first one out of the device."""
     back = copies.move(place.words[:4096], host.device)
-    ways = f"{host.device.type} to {place.device.type}", f"{place.device.type} to host"
     return [
-        attempted(ways[0], lambda: copies.held(ways[0], sent, place.reference[:4096])),
-        attempted(ways[1], lambda: copies.held(ways[1], back, host.reference[:4096])),
+        attempted("into the device", lambda: held("in", sent, place.reference[:4096])),
+        attempted("out of the device", lambda: held("out", back, host.reference[:4096])),
     ]
 
 
 def _sums(host: Place, place: Place) -> list[Comparison]:
     """Whole buffers by their sums, taken on the side where they arrived, and the sources after."""
-    expected = host.reference
-    there, back = host.words.to(place.device, copy=True), place.words.to("cpu", copy=True)
-    cases = {
-        "host to device": there,
-        "device to device": place.words.clone(),
-        "device to host": back,
-        "device's source afterwards": place.words,
-        "host's source afterwards": host.words,
+    right = digest_by_numpy(host.reference)
+
+    def one(operation: str, make: Callable[[], torch.Tensor]) -> Comparison:
+        return summed(operation, make(), host.reference, right)
+
+    cases: dict[str, Callable[[], torch.Tensor]] = {
+        "device to device": place.words.clone,
+        "device's source afterwards": lambda: place.words,
+        "host's source afterwards": lambda: host.words,
     }
-    return [
-        attempted(name, lambda name=name, x=x: summed(name, x, expected))  # type: ignore[misc]
-        for name, x in cases.items()
-    ]
+    if place.device != host.device:
+        cases |= {
+            "host to device": lambda: host.words.to(place.device),
+            "device to host": place.words.cpu,
+        }
+    return [attempted(name, partial(one, name, make)) for name, make in cases.items()]
 
 
 def judge(seen: Seen) -> Iterator[Finding]:
     """Each family of copies: all bits, or the first that is wrong, and the direction by name."""
+    pattern = seen.comparisons["device_pattern"]
+    blind = seen.device != "cpu" and not all(each.holds for each in pattern)
     for name in DEVICE_TRANSFER.checks:
         check = f"device_transfer.{name}"
         if name in seen.skips:
             yield skipped(check, seen.skips[name])
+            continue
+        if blind and name not in _WITHOUT_PATTERN:
+            yield skipped(check, _BLIND)
             continue
         way = next((way for way in _HINTS if name.startswith(way)), "device_to_device")
         action = "fix_image" if seen.device == "cpu" else "drain"

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -11,7 +11,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.device_transfer.places import Place, held, poison
-from probes.references import attempted, fact
+from probes.references import attempted, attempted_all, fact
 from probes.tensors import synchronize
 
 _WORDS: Final = (1, 1023, 4096, 262145)
@@ -102,51 +102,53 @@ def both_at_once(host: Place, device: Place) -> list[Comparison]:
     """One stream copies in while another copies out; each is read after its own event."""
     words = max(_WORDS)
 
-    def run() -> Sequence[Comparison]:
+    def run() -> list[Comparison]:
         there, source = poison(4 * words, device.device).view(torch.int32), _pinned_poison(words)
         source.numpy()[:] = host.reference[:words]
-        here = _pinned_poison(words)
+        here, out = _pinned_poison(words), device.words[9 : 9 + words]
         synchronize(str(device.device))  # the streams do not wait for what was queued so far
+        queue = _Queue(device.device, side=True)
         ends = [
-            _Queue(device.device, side=True).run(lambda: there.copy_(source, non_blocking=True)),
-            _Queue(device.device, side=True).run(
-                lambda: here.copy_(device.words[9 : 9 + words], non_blocking=True)
-            ),
+            queue.run(lambda: there.copy_(source, non_blocking=True)),
+            queue.run(lambda: here.copy_(out, non_blocking=True)),
         ]
         for end in ends:
             end()
         return [
-            held("host to device, both at once", there, device.reference[:words]),
-            held("device to host, both at once", here, host.reference[9 : 9 + words]),
+            held("device to host", here, host.reference[9 : 9 + words]),
+            held("host to device", there, device.reference[:words]),
         ]
 
-    made: list[Comparison] = []
-
-    def kept() -> Comparison:
-        made.extend(run())
-        return made[0]
-
-    outcome = attempted("both at once", kept)
-    return made or [outcome]
+    return attempted_all("both at once", run)
 
 
-def bytes_per_second(host: Place, device: Place) -> dict[str, float]:
-    """The fastest of some copies of the whole pattern between pinned memory and the device."""
+def fast(host: Place, device: Place) -> tuple[dict[str, Comparison], dict[str, float]]:
+    """The whole pattern between pinned memory and the device: right, and in bytes per second."""
     words = device.words.numel()
-    pinned, there = _pinned_poison(words), torch.empty_like(device.words)
-    pinned.copy_(host.words)
+    rates: dict[str, float] = {}
 
-    def fastest(copy: Callable[[], object]) -> float:
+    def fastest(way: str, into: torch.Tensor, source: torch.Tensor) -> None:
         best = float("inf")
         for _ in range(_TIMED):
             synchronize(str(device.device))
             begin = time.perf_counter()
-            copy()
+            into.copy_(source, non_blocking=True)
             synchronize(str(device.device))
             best = min(best, time.perf_counter() - begin)
-        return 4 * words / best
+        rates[way] = 4 * words / best
+
+    def into_device() -> Comparison:
+        source, there = _pinned_poison(words), poison(4 * words, device.device).view(torch.int32)
+        source.numpy()[:] = host.reference
+        fastest("host_to_device", there, source)
+        return held("whole", there, device.reference)
+
+    def into_host() -> Comparison:
+        here = _pinned_poison(words)
+        fastest("device_to_host", here, device.words)
+        return held("whole", here, host.reference)
 
     return {
-        "host_to_device": fastest(lambda: there.copy_(pinned, non_blocking=True)),
-        "device_to_host": fastest(lambda: pinned.copy_(there, non_blocking=True)),
-    }
+        "host_to_device": attempted("whole", into_device),
+        "device_to_host": attempted("whole", into_host),
+    }, rates

@@ -117,18 +117,18 @@ def _held_there(operation: str, observed: torch.Tensor, expected: torch.Tensor) 
     right = (expected.device, expected.dtype, tuple(expected.shape))
     if there != right:
         return Comparison(operation=operation, problem=f"{there} where {right} is right")
-    wrong = (observed != expected).reshape(-1)
-    count = int(wrong.sum().item()) if wrong.numel() else 0
+    wrong = observed != expected
+    count = int(wrong.sum().item())
     if not count:
         return Comparison(operation=operation, elements=wrong.numel())
-    first = int(wrong.nonzero()[0].item())
-    values = (int(expected.reshape(-1)[first].item()), int(observed.reshape(-1)[first].item()))
+    first = tuple(int(axis.item()) for axis in wrong.nonzero()[0])
+    values = int(expected[first].item()), int(observed[first].item())
     return Comparison(
         operation=operation,
         elements=wrong.numel(),
         mismatches=count,
-        first_index=(first,),
-        worst_index=(first,),
+        first_index=first,
+        worst_index=first,
         expected=values[0],
         observed=values[1],
         xor_mask=hex((values[0] ^ values[1]) & (256 ** observed.element_size() - 1)),

@@ -1,6 +1,5 @@
 """What a copy is: a tensor of its own, where it was asked for, that leaves its source alone."""
 
-from collections.abc import Iterator
 from typing import Final
 
 import torch
@@ -32,7 +31,7 @@ def _apart(operation: str, source: torch.Tensor, made: torch.Tensor) -> list[Com
 def to_same_device(place: Place) -> list[Comparison]:
     """Nothing to do gives the tensor itself; a copy asked for is a copy."""
 
-    def facts() -> Iterator[Comparison]:
+    def facts() -> list[Comparison]:
         x = place.words[:_WORDS].clone()
         there = place.device
         made = {
@@ -57,7 +56,7 @@ def to_same_device(place: Place) -> list[Comparison]:
 def to_moves(host: Place, device: Place) -> list[Comparison]:
     """`to(device)` makes a tensor there and leaves the source where it was, as it was."""
 
-    def facts() -> Iterator[Comparison]:
+    def facts() -> list[Comparison]:
         x = torch.from_numpy(host.reference[_PART].copy())
         made = {
             "to(device)": x.to(device.device),
@@ -81,7 +80,7 @@ def to_moves(host: Place, device: Place) -> list[Comparison]:
 def host_copies(host: Place, device: Place) -> list[Comparison]:
     """What comes to the host is a copy; NumPy is refused a view of the device's memory."""
 
-    def facts() -> Iterator[Comparison]:
+    def facts() -> list[Comparison]:
         x = device.words[:_WORDS] + 0
         made = {
             "cpu()": x.cpu(),
@@ -101,7 +100,7 @@ def host_copies(host: Place, device: Place) -> list[Comparison]:
 def scalars(place: Place) -> list[Comparison]:
     """`item()` and `tolist()` of numbers that the device made for itself."""
 
-    def facts() -> Iterator[Comparison]:
+    def facts() -> list[Comparison]:
         x = torch.arange(8, device=place.device)
         return [
             fact("item()", [int(x[k].item()) for k in range(8)], list(range(8))),
@@ -117,7 +116,7 @@ def scalars(place: Place) -> list[Comparison]:
 def reference(host: Place, device: Place) -> list[Comparison]:
     """The device's own pattern against the host's, and its eye for a single wrong bit."""
 
-    def facts() -> Iterator[Comparison]:
+    def facts() -> list[Comparison]:
         x = device.words[:_WORDS] + 0
         x[1234:1235].bitwise_xor_(1 << 9)
         planted = int((x != device.words[:_WORDS]).sum().item())

@@ -7,7 +7,14 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.numpy_sharing.evidence import address, dtype_name, fact, together, values
+from probes.numpy_sharing.evidence import (
+    address,
+    dtype_name,
+    fact,
+    from_dlpack,
+    together,
+    values,
+)
 from probes.references import compare
 
 #: torch has the wider unsigned integers from 2.3 on.
@@ -49,7 +56,7 @@ def _tensor(name: str) -> torch.Tensor:
 
 def _to_torch(name: str, array_dtype: str, *, by_dlpack: bool) -> Iterator[Comparison]:
     array = np.array(_samples(name), dtype=array_dtype)
-    tensor = torch.from_dlpack(array) if by_dlpack else torch.from_numpy(array)
+    tensor = from_dlpack(array) if by_dlpack else torch.from_numpy(array)
     yield fact("dtype", tensor.dtype, getattr(torch, name))
     yield fact("bytes an element", tensor.element_size(), array.itemsize)
     yield fact("address, bytes off", address(tensor) - address(array), 0)

@@ -59,4 +59,10 @@ def values(buffer: Buffer) -> npt.NDArray[Any]:
     if isinstance(buffer, torch.Tensor):
         plain = np.array(buffer.tolist(), dtype=dtype_name(buffer))
         return plain.reshape(tuple(buffer.shape))
-    return buffer.copy()
+    return np.array(buffer, copy=True)
+
+
+def from_dlpack(array: npt.NDArray[Any]) -> torch.Tensor:
+    """`torch.from_dlpack`, which torch's type hints do not export."""
+    made: torch.Tensor = torch.from_dlpack(array)  # type: ignore[attr-defined]
+    return made

@@ -4,7 +4,7 @@ Which flat elements a layout names comes from plain Python index arithmetic.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -13,16 +13,15 @@ import torch
 
 from probes.contract import Comparison, Frozen
 from probes.numpy_sharing.evidence import Buffer, address, fact, strides, together, values
-from probes.numpy_sharing.sharing import TO_NUMPY, TO_TORCH
+from probes.numpy_sharing.sharing import to_numpy, to_torch
 from probes.references import compare
 
 _ELEMENTS: Final = 48
 _DTYPE: Final = "int32"
 _ITEMSIZE: Final = 4
 
-#: Calls that take a layout as it is (frombuffer wants a flat one).
-_IMPORTS: Final = ("from_numpy", "as_tensor", "dlpack_import")
-_EXPORTS: Final = ("to_numpy", "asarray", "dlpack_export")
+#: Calls that share every layout: frombuffer wants a flat one, asarray copies a 0-d array.
+_IMPORTS: Final = ("torch.from_numpy(a)", "torch.as_tensor(a)", "torch.from_dlpack(a)")
 
 
 class Layout(Frozen):
@@ -85,7 +84,9 @@ def _crossed(layout: Layout, base: Buffer, result: Buffer) -> Iterator[Compariso
     )
 
 
-def _import(layout: Layout, check: str, name: str) -> Iterator[Comparison]:
+def _import(
+    layout: Layout, call: Callable[[npt.NDArray[Any]], torch.Tensor]
+) -> Iterator[Comparison]:
     base = np.arange(_ELEMENTS, dtype=_DTYPE)
     view: npt.NDArray[Any] = np.ndarray(
         layout.shape,
@@ -94,28 +95,30 @@ def _import(layout: Layout, check: str, name: str) -> Iterator[Comparison]:
         offset=layout.offset * _ITEMSIZE,
         strides=[stride * _ITEMSIZE for stride in layout.strides],
     )
-    yield from _crossed(layout, base, TO_TORCH[check][name](view))
+    yield from _crossed(layout, base, call(view))
 
 
-def _export(layout: Layout, check: str, name: str) -> Iterator[Comparison]:
+def _export(
+    layout: Layout, export: Callable[[torch.Tensor], npt.NDArray[Any]]
+) -> Iterator[Comparison]:
     base = torch.arange(_ELEMENTS, dtype=torch.int32, device=torch.device("cpu"))
     view = torch.as_strided(base, layout.shape, layout.strides, layout.offset)
-    yield from _crossed(layout, base, TO_NUMPY[check][name](view))
+    yield from _crossed(layout, base, export(view))
 
 
 def imported() -> tuple[Comparison, ...]:
     """Every layout of NumPy's, by each way to torch."""
-    ways = [(check, name) for check in _IMPORTS for name in TO_TORCH[check]]
+    calls = {name: call for calls in to_torch().values() for name, call in calls.items()}
     return tuple(
-        together(layout.name, [together(name, _import(layout, check, name)) for check, name in ways])
+        together(layout.name, [together(name, _import(layout, calls[name])) for name in _IMPORTS])
         for layout in LAYOUTS
     )
 
 
 def exported() -> tuple[Comparison, ...]:
     """Every layout of torch's, by each way to NumPy."""
-    ways = [(check, name) for check in _EXPORTS for name in TO_NUMPY[check]]
+    exports = [item for calls in to_numpy().values() for item in calls.items()]
     return tuple(
-        together(layout.name, [together(name, _export(layout, check, name)) for check, name in ways])
+        together(layout.name, [together(name, _export(layout, call)) for name, call in exports])
         for layout in LAYOUTS
     )

@@ -11,7 +11,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.numpy_sharing.evidence import Buffer, fact, together, values
-from probes.numpy_sharing.sharing import TO_NUMPY, TO_TORCH
+from probes.numpy_sharing.sharing import to_numpy, to_torch
 from probes.references import compare
 
 _ELEMENTS = 1021  # 4084 bytes: a block that malloc hands out again at once
@@ -77,8 +77,8 @@ def _dropped(call: Callable[[npt.NDArray[Any]], torch.Tensor]) -> Iterator[Compa
 
 def lived() -> tuple[Comparison, ...]:
     """Every call that shares, each with either side going first."""
-    imports = {name: call for calls in TO_TORCH.values() for name, call in calls.items()}
-    exports = {name: call for calls in TO_NUMPY.values() for name, call in calls.items()}
+    imports = {name: call for calls in to_torch().values() for name, call in calls.items()}
+    exports = {name: call for calls in to_numpy().values() for name, call in calls.items()}
     return (
         *(together(f"{name}, array first", _imported(call)) for name, call in imports.items()),
         *(together(f"{name}, tensor first", _dropped(call)) for name, call in imports.items()),

@@ -9,81 +9,89 @@ import torch
 from torch.utils import dlpack
 
 from probes.contract import Comparison
-from probes.numpy_sharing.evidence import Buffer, address, dtype_name, fact, together, values
+from probes.numpy_sharing.evidence import (
+    Buffer,
+    address,
+    dtype_name,
+    fact,
+    from_dlpack,
+    together,
+    values,
+)
 from probes.references import compare
 
 _ELEMENTS: Final = 37  # odd and prime: no vector width divides it
 
-def _array(start: int, dtype: str) -> npt.NDArray[Any]:
-    return np.arange(start, start + _ELEMENTS, dtype=dtype)
+
+def _array(dtype: str) -> npt.NDArray[Any]:
+    return np.arange(1, _ELEMENTS + 1, dtype=dtype)
 
 
-def _tensor(start: int, dtype: str) -> torch.Tensor:
-    return torch.arange(
-        start, start + _ELEMENTS, dtype=getattr(torch, dtype), device=torch.device("cpu")
-    )
+def _tensor(dtype: str) -> torch.Tensor:
+    host = torch.device("cpu")
+    return torch.arange(1, _ELEMENTS + 1, dtype=getattr(torch, dtype), device=host)
 
 
-#: Check -> call -> a tensor over the array's memory.
-TO_TORCH: Final[dict[str, dict[str, Callable[[npt.NDArray[Any]], torch.Tensor]]]] = {
-    "from_numpy": {"torch.from_numpy(a)": lambda a: torch.from_numpy(a)},
-    "as_tensor": {
-        "torch.as_tensor(a)": lambda a: torch.as_tensor(a),
-        "torch.asarray(a)": lambda a: torch.asarray(a),
-    },
-    "frombuffer": {
-        "torch.frombuffer(a)": lambda a: torch.frombuffer(a, dtype=getattr(torch, dtype_name(a)))
-    },
-    "dlpack_import": {
-        "torch.from_dlpack(a)": lambda a: torch.from_dlpack(a),
-        "from_dlpack(a.__dlpack__())": lambda a: dlpack.from_dlpack(a.__dlpack__()),
-    },
-}
-
-#: Check -> call -> an array over the tensor's memory.
-TO_NUMPY: Final[dict[str, dict[str, Callable[[torch.Tensor], npt.NDArray[Any]]]]] = {
-    "to_numpy": {
-        "t.numpy()": lambda t: t.numpy(),
-        "t.numpy(force=True)": lambda t: t.numpy(force=True),
-        "t.detach().numpy()": lambda t: t.detach().numpy(),
-    },
-    "asarray": {
-        "np.asarray(t)": lambda t: np.asarray(t),
-        "t.__array__()": lambda t: t.__array__(),
-    },
-    "dlpack_export": {"np.from_dlpack(t)": lambda t: np.from_dlpack(t)},
-}
-
-#: Call -> what it does with a float32 array of 1..37, and the copy that is right.
-_COPIES_OF_ARRAYS: Final[dict[str, tuple[Callable[[npt.NDArray[Any]], Any], npt.NDArray[Any]]]] = {
-    "torch.tensor(a)": (lambda a: torch.tensor(a), _array(1, "float32")),
-    "torch.asarray(a, copy=True)": (lambda a: torch.asarray(a, copy=True), _array(1, "float32")),
-    "torch.as_tensor(a, dtype)": (
-        lambda a: torch.as_tensor(a, dtype=torch.float64),
-        _array(1, "float64"),
-    ),
-    "torch.from_numpy(a).clone()": (lambda a: torch.from_numpy(a).clone(), _array(1, "float32")),
-}
-
-#: The same of a tensor.
-_COPIES_OF_TENSORS: Final[dict[str, tuple[Callable[[torch.Tensor], Any], npt.NDArray[Any]]]] = {
-    "np.array(t)": (lambda t: np.array(t), _array(1, "float32")),
-    "np.asarray(t, dtype)": (lambda t: np.asarray(t, dtype=np.float64), _array(1, "float64")),
-    "t.double().numpy()": (lambda t: t.double().numpy(), _array(1, "float64")),
-    "negative view.numpy(force=True)": (
-        lambda t: torch._neg_view(t).numpy(force=True),
-        -_array(1, "float32"),
-    ),
-}
+def to_torch() -> dict[str, dict[str, Callable[[npt.NDArray[Any]], torch.Tensor]]]:
+    """Check -> call -> a tensor over the array's memory."""
+    return {
+        "from_numpy": {"torch.from_numpy(a)": torch.from_numpy},
+        "as_tensor": {"torch.as_tensor(a)": torch.as_tensor, "torch.asarray(a)": torch.asarray},
+        "frombuffer": {
+            "torch.frombuffer(a)": lambda a: torch.frombuffer(
+                a, dtype=getattr(torch, dtype_name(a))
+            )
+        },
+        "dlpack_import": {
+            "torch.from_dlpack(a)": from_dlpack,
+            "from_dlpack(a.__dlpack__())": lambda a: dlpack.from_dlpack(a.__dlpack__()),
+        },
+    }
 
 
-def _linked(source: Buffer, result: Buffer, dtype: str) -> Iterator[Comparison]:
+def to_numpy() -> dict[str, dict[str, Callable[[torch.Tensor], npt.NDArray[Any]]]]:
+    """Check -> call -> an array over the tensor's memory."""
+    return {
+        "to_numpy": {
+            "t.numpy()": lambda t: t.numpy(),
+            "t.numpy(force=True)": lambda t: t.numpy(force=True),
+            "t.detach().numpy()": lambda t: t.detach().numpy(),
+        },
+        "asarray": {"np.asarray(t)": np.asarray},
+        "dlpack_export": {"np.from_dlpack(t)": np.from_dlpack},
+    }
+
+
+def _copies_of_arrays() -> dict[str, tuple[Callable[[npt.NDArray[Any]], torch.Tensor], str]]:
+    """Call -> the copy it makes of an array of 1..37, and the dtype that is right."""
+    return {
+        "torch.tensor(a)": (torch.tensor, "float32"),
+        "torch.asarray(a, copy=True)": (lambda a: torch.asarray(a, copy=True), "float32"),
+        "torch.as_tensor(a, dtype)": (lambda a: torch.as_tensor(a, dtype=torch.float64), "float64"),
+        "torch.from_numpy(a).clone()": (lambda a: torch.from_numpy(a).clone(), "float32"),
+    }
+
+
+def _copies_of_tensors() -> dict[str, tuple[Callable[[torch.Tensor], npt.NDArray[Any]], str]]:
+    return {
+        "np.array(t)": (np.array, "float32"),
+        "np.asarray(t, dtype)": (lambda t: np.asarray(t, dtype=np.float64), "float64"),
+        "t.double().numpy()": (lambda t: t.double().numpy(), "float64"),
+        "negative view of -t, numpy(force=True)": (
+            lambda t: torch._neg_view(t.neg_()).numpy(force=True),
+            "float32",
+        ),
+    }
+
+
+def _linked(call: Callable[[Any], Any], source: Buffer, dtype: str) -> Iterator[Comparison]:
     """One buffer under two names: address, then writes of either side seen by the other."""
+    result = call(source)
     yield fact("address, bytes off", address(result) - address(source), 0)
     yield fact("dtype", dtype_name(result), dtype)
-    yield compare("values", values(result), _array(1, dtype))
+    yield compare("values", values(result), _array(dtype))
     source[5:] = 99
-    written = _array(1, dtype)
+    written = _array(dtype)
     written[5:] = 99
     yield compare("a write to the source seen in the result", values(result), written)
     result[:7] = 55
@@ -94,51 +102,50 @@ def _linked(source: Buffer, result: Buffer, dtype: str) -> Iterator[Comparison]:
 
 def shared() -> dict[str, tuple[Comparison, ...]]:
     """Every call that must share memory, by check."""
-    found: dict[str, list[Comparison]] = {}
-    for dtype in ("float32", "int64"):
-        for check, to_torch in TO_TORCH.items():
-            for name, call in to_torch.items():
-                array = _array(1, dtype)
-                parts = _after(call, array, lambda a, t, d=dtype: _linked(a, t, d))
-                found.setdefault(check, []).append(together(f"{name} {dtype}", parts))
-        for check, to_numpy in TO_NUMPY.items():
-            for name, export in to_numpy.items():
-                tensor = _tensor(1, dtype)
-                parts = _after(export, tensor, lambda t, a, d=dtype: _linked(t, a, d))
-                found.setdefault(check, []).append(together(f"{name} {dtype}", parts))
-    return {check: tuple(comparisons) for check, comparisons in found.items()}
+    return {
+        **{
+            check: tuple(
+                together(f"{name} {dtype}", _linked(call, _array(dtype), dtype))
+                for name, call in calls.items()
+                for dtype in ("float32", "int64")
+            )
+            for check, calls in to_torch().items()
+        },
+        **{
+            check: tuple(
+                together(f"{name} {dtype}", _linked(export, _tensor(dtype), dtype))
+                for name, export in exports.items()
+                for dtype in ("float32", "int64")
+            )
+            for check, exports in to_numpy().items()
+        },
+    }
 
 
-def _after(
-    call: Callable[[Any], Any],
-    source: Buffer,
-    look: Callable[[Any, Any], Iterator[Comparison]],
-) -> Iterator[Comparison]:
-    """Call inside the generator, so that what it raises is taken with the rest."""
-    yield from look(source, call(source))
-
-
-def _apart(source: Buffer, result: Buffer, expected: npt.NDArray[Any]) -> Iterator[Comparison]:
+def _apart(call: Callable[[Any], Any], source: Buffer, dtype: str) -> Iterator[Comparison]:
     """Two buffers: no byte in common, and a write to one leaves the other."""
-    begin, size = address(source), source.itemsize * _ELEMENTS
-    other, other_size = address(result), result.itemsize * _ELEMENTS
-    overlap = max(0, min(begin + size, other + other_size) - max(begin, other))
-    yield fact("bytes in common", overlap, 0)
+    result = call(source)
+    expected = _array(dtype)
+    begin, end = address(source), address(source) + source.itemsize * _ELEMENTS
+    other, other_end = address(result), address(result) + result.itemsize * _ELEMENTS
+    yield fact("bytes in common", max(0, min(end, other_end) - max(begin, other)), 0)
     yield compare("values", values(result), expected)
     source[:] = -7
     yield compare("the copy after a write to the source", values(result), expected)
     result[:] = 3
-    kept = np.full_like(values(source), -7)
+    kept = np.full_like(_array("float32"), -7)
     yield compare("the source after a write to the copy", values(source), kept)
 
 
 def copied() -> tuple[Comparison, ...]:
     """Every call that must copy."""
-    found = []
-    for name, (call, expected) in _COPIES_OF_ARRAYS.items():
-        parts = _after(call, _array(1, "float32"), lambda a, t, e=expected: _apart(a, t, e))
-        found.append(together(name, parts))
-    for name, (export, expected) in _COPIES_OF_TENSORS.items():
-        parts = _after(export, _tensor(1, "float32"), lambda t, a, e=expected: _apart(t, a, e))
-        found.append(together(name, parts))
-    return tuple(found)
+    return (
+        *(
+            together(name, _apart(call, _array("float32"), dtype))
+            for name, (call, dtype) in _copies_of_arrays().items()
+        ),
+        *(
+            together(name, _apart(export, _tensor("float32"), dtype))
+            for name, (export, dtype) in _copies_of_tensors().items()
+        ),
+    )

@@ -40,7 +40,7 @@ _UNARY: dict[str, tuple[Callable[[float], float], tuple[float, float], float, fl
     "erf": (math.erf, (-4, 4), 3, 4),
     "erfc": (math.erfc, (-4, 9), 7, 10),
     "lgamma": (math.lgamma, (0.5, 3e4), 7, 9),
-    "sqrt": (math.sqrt, (1e-30, 3e4), 0, 0),
+    "sqrt": (math.sqrt, (1e-30, 3e4), 1, 1),
     "rsqrt": (lambda x: 1 / math.sqrt(x), (1e-30, 3e4), 2, 2),
     "reciprocal": (lambda x: 1 / x, (0.1, 3e4), 1, 1),
     "sigmoid": (lambda x: 1 / (1 + math.exp(-x)), (-80, 80), 4, 5),

@@ -59,6 +59,10 @@ def _general(n: int, kind: Any, salt: int) -> Array:
     return np.asarray((_symmetric(n, kind, salt) @ turn).astype(kind))
 
 
+def _double(a: Array) -> Array:
+    return a.astype(np.complex128 if np.iscomplexobj(a) else np.float64)
+
+
 def _bound(n: int, kind: Any) -> float:
     return float(30 * n * np.finfo(kind).eps / 2 * _NORM)
 
@@ -69,8 +73,7 @@ def _real(kind: Any) -> Any:
 
 def _host(tensor: torch.Tensor) -> Array:
     """The tensor in double precision, where NumPy multiplies it back."""
-    array = tensor.detach().cpu().resolve_conj().numpy()
-    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
+    return _double(tensor.detach().cpu().resolve_conj().numpy())
 
 
 def solving(device: str) -> Iterator[Trial]:
@@ -78,17 +81,17 @@ def solving(device: str) -> Iterator[Trial]:
     for kind in _kinds(device):
         for n in _SIZES:
             a, x = _general(n, kind, 130), whole((2, n, 3), -9, 9, 136).astype(kind)
-            b = (a.astype(np.complex128) @ x).astype(kind)  # rounded: within condition 3 of x
+            b = (_double(a) @ x).astype(kind)  # rounded: within condition 3 of x
             bound = _bound(n, kind) * 9 * _NORM
             yield case("linalg.solve", (a, b), x, bound)
-            inverse = np.linalg.inv(a.astype(np.complex128)).astype(kind)
+            inverse = np.linalg.inv(_double(a)).astype(kind)
             yield case("linalg.inv", (a,), inverse, _bound(n, kind) * _NORM)
-            yield plain("linalg.det", (a,), np.linalg.det(a.astype(np.complex128)).astype(kind),
+            yield plain("linalg.det", (a,), np.linalg.det(_double(a)).astype(kind),
                         _bound(n, kind) * float(np.prod(_spectrum(n))))
             for name, body in (("linalg.lu_factor", _lu), ("linalg.cholesky", _cholesky_solves)):
                 yield Custom(name, lambda device, f=body, a=a, n=n: f(a, n, device))
             upper = np.triu(a) + _NORM * np.eye(n, dtype=kind)
-            right = (upper.astype(np.complex128) @ x).astype(kind)
+            right = (_double(upper) @ x).astype(kind)
             yield case("linalg.solve_triangular", (upper, right), x, bound * n, upper=True)
     square = np.array([[1, 2], [3, 4]], F32)
     yield case("linalg.matrix_power", (square, 5), np.linalg.matrix_power(square, 5))
@@ -127,7 +130,7 @@ def _cholesky_solves(a: Array, n: int, device: str) -> Iterator[Comparison]:
                   _bound(n, a.dtype))
     yield compare("linalg.cholesky", np.triu(lower, 1), np.zeros_like(lower))
     x = whole((2, n, 2), -9, 9, 139).astype(a.dtype)
-    b = (positive.astype(np.complex128) @ x).astype(a.dtype)
+    b = (_double(positive) @ x).astype(a.dtype)
     solved = torch.cholesky_solve(placed(b, device), factor)
     yield compare("cholesky_solve", solved, x, _bound(n, a.dtype) * 9 * _NORM)
 
@@ -154,6 +157,8 @@ def decomposing(device: str) -> Iterator[Trial]:
     # A nilpotent matrix: its exponential ends after the second power.
     shift = np.diag([1, 2], 1).astype(F32)
     yield plain("linalg.matrix_exp", (shift,), np.eye(3, dtype=F32) + shift + shift @ shift / 2, 1e-5)
+    yield plain("cdist", (np.zeros((1, 2), F32), np.array([[3, 4], [-6, 8]], F32)),
+                np.array([[5, 10]], F32), 1e-5)
     yield plain("trace", (known,), np.array(7, F32))
     yield case("linalg.matrix_norm", (known,), np.array(np.sqrt(28), F32), 1e-5)
 

@@ -84,8 +84,6 @@ def _kinds(most: int) -> Iterator[Any]:
                 np.tensordot(batch, other, ([0, 2], [0, 1])))
     yield case("kron", (c, batch[0].copy()), np.kron(c, batch[0]))
     yield case("linalg.cross", (a[:, :3].copy(), a[:, 3:6].copy()), np.cross(a[:, :3], a[:, 3:6]))
-    yield plain("cdist", (np.zeros((1, 2), F32), np.array([[3, 4], [-6, 8]], F32)),
-                np.array([[5, 10]], F32))
 
 
 def convolution(device: str) -> Iterator[Trial]:

@@ -199,8 +199,9 @@ def _copy_converts(device: str) -> Iterator[Comparison]:
 
 def item(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
     """`.item()` and its kin give the Python value of the right type; several elements raise."""
-    for name in ("Tensor.item", "Tensor.tolist", "Tensor.__bool__", "Tensor.__int__"):
-        yield Custom(name, {"Tensor.item": _items, "Tensor.tolist": _lists}.get(name, _scalars))
+    yield Custom("Tensor.item", _items)
+    yield Custom("Tensor.tolist", _lists)
+    yield Custom("Tensor.__bool__", _scalars)
 
 
 def _items(device: str) -> Iterator[Comparison]:

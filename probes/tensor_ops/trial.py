@@ -74,6 +74,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     out: bool = False  # takes out=
     factory: bool = False  # takes device=
+    contiguous: bool = False  # warns about strided operands, so it gets none
     dtype: torch.dtype | None = None  # of the real operands, where it is not the arrays' own
 
     def run(self, device: str) -> Iterator[Comparison]:
@@ -86,7 +87,8 @@ class Case:
         for each in self.expected:  # freed at once: the output is likely to get the same memory
             poisoned(each.shape, self._torch_dtype(each), device)
         yield from self._judge(call(*operands, **self.options, **where), "first call")
-        operands = [_placed(operand, device, self.dtype, strided) for operand in self.operands]
+        place = placed if self.contiguous else strided
+        operands = [_placed(operand, device, self.dtype, place) for operand in self.operands]
         if self.out:
             outs = tuple(
                 poisoned(each.shape, self._torch_dtype(each), device) for each in self.expected
@@ -211,7 +213,7 @@ def run(trials: Iterable[Trial], device: str) -> tuple[tuple[Comparison, ...], b
     for trial in trials:
         try:
             for each in trial.run(device):
-                _keep(found, trial.operation, each)
+                _keep(found, each.operation.partition(" (")[0], each)
         except torch.cuda.OutOfMemoryError:
             raise
         except _RAISED as error:
@@ -231,11 +233,13 @@ def _may_lack(device: str) -> bool:
 
 def _keep(found: dict[str, Comparison], operation: str, each: Comparison) -> None:
     known = found.get(operation)
-    if known is None or known.holds:
-        elements = each.elements + (known.elements if known and each.holds else 0)
-        found[operation] = (
-            Comparison(operation=operation, elements=elements) if each.holds else each
+    if known is None or (known.holds and not each.holds):
+        found[operation] = each if not each.holds else Comparison(
+            operation=operation, elements=each.elements
         )
+    elif known.holds:
+        elements = known.elements + each.elements
+        found[operation] = Comparison(operation=operation, elements=elements)
 
 
 def _placed(

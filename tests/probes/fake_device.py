@@ -65,6 +65,16 @@ class FakeTensor(torch.Tensor):
         made.raw = raw
         return made  # type: ignore[no-any-return]
 
+    def tolist(self) -> Any:  # torch's own reads the memory of a subclass, which has none
+        """Read the numbers by a copy to the host."""
+        return self.cpu().tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:  # same
+        """Refuse, as torch does for every device, or copy first."""
+        if not force:
+            raise TypeError(f"can't convert {NAME}:0 device type tensor to numpy")
+        return self.cpu().numpy()
+
     @classmethod
     def __torch_dispatch__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -187,21 +197,121 @@ class Module:
         MACHINE.drain()
 
 
-def start() -> None:
-    """Register the device with torch, with memory to be had on it, and pinned memory beside it."""
+def start() -> torch.library.Library:
+    """Register the device with torch. Keep what comes back, or torch forgets it."""
     _setup_privateuseone_for_python_backend(NAME, backend_module=Module())  # type: ignore[no-untyped-call]
     library = torch.library.Library("aten", "IMPL")
 
-    def empty(size: Any, **options: Any) -> torch.Tensor:
-        options = {key: options[key] for key in ("dtype",) if key in options}
-        return FakeTensor(torch.empty(size, **options))
 
-    def empty_strided(size: Any, stride: Any, **options: Any) -> torch.Tensor:
-        options = {key: options[key] for key in ("dtype",) if key in options}
-        return FakeTensor(torch.empty_strided(size, stride, **options))
+    def on_host(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def made(*sizes: Any, dtype: Any = None, **_: Any) -> torch.Tensor:
+            return FakeTensor(make(*sizes, dtype=dtype))
 
-    library.impl("empty.memory_format", empty, "PrivateUse1")
-    library.impl("empty_strided", empty_strided, "PrivateUse1")
-    start.library = library  # type: ignore[attr-defined] # kept, or torch forgets it
+        return made
+
+    library.impl("empty.memory_format", on_host(torch.empty), "PrivateUse1")
+    library.impl("empty_strided", on_host(torch.empty_strided), "PrivateUse1")
+    for overload in ("arange", "arange.start", "arange.start_step"):
+        library.impl(overload, on_host(torch.arange), "PrivateUse1")
+    # What this torch cannot do for a device in Python: memory pinned for it, tensors of lists.
     torch.Tensor.pin_memory = lambda self: self.clone()  # type: ignore[method-assign,assignment]
     torch.Tensor.is_pinned = lambda self: True  # type: ignore[method-assign,assignment]
+    of_list = torch.tensor
+    torch.tensor = lambda data, *, dtype, device: of_list(data, dtype=dtype).to(device)  # type: ignore[assignment]
+    return library
+
+
+def spoiled(change: Callable[[torch.Tensor], None]) -> Fault:
+    """A fault that changes the bytes of what arrived."""
+
+    def fault(into: torch.Tensor) -> None:
+        raw = into.contiguous().reshape(-1).view(torch.uint8).clone()
+        change(raw)
+        into.copy_(raw.view(into.dtype).reshape(into.shape))
+
+    return fault
+
+
+def _bit(raw: torch.Tensor) -> None:
+    raw[raw.numel() // 2] ^= 1
+
+
+def _zeros(raw: torch.Tensor) -> None:
+    raw.zero_()
+
+
+def _short(raw: torch.Tensor) -> None:
+    raw[-1] = 0xAB if raw[-1] != 0xAB else 0
+
+
+def _swapped(raw: torch.Tensor) -> None:
+    raw[: raw.numel() // 2 * 2] = raw[: raw.numel() // 2 * 2].reshape(-1, 2).flip(1).reshape(-1)
+
+
+def _shifted(raw: torch.Tensor) -> None:
+    raw.copy_(raw.roll(1))
+
+
+def _first_only(fault: Fault) -> Fault:
+    left = [True]
+
+    def once(into: torch.Tensor) -> None:
+        if left and left.pop():
+            fault(into)
+
+    return once
+
+
+def _large_only(fault: Fault) -> Fault:
+    return lambda into: fault(into) if into.numel() * into.element_size() >= 2**20 else None
+
+
+def _half_only(fault: Fault) -> Fault:
+    return lambda into: fault(into) if into.dtype == torch.float16 else None
+
+
+def _beside(into: torch.Tensor) -> None:
+    """Write one byte past the end, where there is memory."""
+    whole = into.untyped_storage()
+    end = (into.storage_offset() + into.numel()) * into.element_size()
+    if into.is_contiguous() and end < whole.nbytes():
+        torch.empty(0, dtype=torch.uint8).set_(whole)[end] = 7
+
+
+FAULTS: dict[str, Callable[[], Fault]] = {
+    "one bit": lambda: spoiled(_bit),
+    "zeros": lambda: spoiled(_zeros),
+    "last byte": lambda: spoiled(_short),
+    "byte order": lambda: spoiled(_swapped),
+    "shifted by one": lambda: spoiled(_shifted),
+    "first copy only": lambda: _first_only(spoiled(_bit)),
+    "large copies only": lambda: _large_only(spoiled(_bit)),
+    "float16 only": lambda: _half_only(spoiled(_bit)),
+    "a byte beside": lambda: _beside,
+}
+
+WAYS = ("host_to_device", "device_to_host", "device_to_device")
+
+
+def trips() -> list[str]:
+    """The checks that the probe's run on the device trips."""
+    return sorted(tripped(device_transfer.judge(device_transfer.observe(NAME))))
+
+
+def matrix() -> dict[str, list[str]]:
+    """What each fault in each direction trips; "sound" is the device without one."""
+    made = {"sound": trips()}
+    for way in WAYS:
+        for name, fault in FAULTS.items():
+            MACHINE.faults = {way: fault()}
+            made[f"{way}: {name}"] = trips()
+    MACHINE.faults = {}
+    MACHINE.events_wait = False
+    made["events do not wait"] = trips()
+    return made
+
+
+if __name__ == "__main__":
+    library = start()
+    device_transfer._DEVICE_BYTES = device_transfer._HOST_BYTES  # type: ignore[misc] # quick
+    json.dump(matrix(), sys.stdout)

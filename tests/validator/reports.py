@@ -1,164 +1,124 @@
-"""What tests of the daemon share: results and reports made by hand, a runner that runs nothing."""
+"""Reports made by hand, for tests of what is made of them."""
 
-import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from probes.catalog import BY_NAME, CATALOG
-from probes.contract import Reason, Result, Status
-from validator.report import CPU, Device, NotRun, Report, make_report
-from validator.runner import Event, Plan
-from validator.settings import Settings
+from probes.contract import Failure, Finding, Measurement, Result
+from validator.report import CPU, Device, Environment, NotRun, Report, make_report
 
-NOON = datetime(2030, 1, 2, 12, tzinfo=timezone.utc)
+STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
-
-class Clock:
-    """A monotonic clock that moves when told."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        """Seconds, as set."""
-        return self.now_s
+LOST_BITS = (
+    "matmul: 12 of 4096 elements wrong, first at [0, 3], worst at [5, 7]: expected 12.0, "
+    "observed 13.0 (bits differ by 0x00080000)"
+)
 
 
-def gpus(count: int) -> tuple[Device, ...]:
-    """GPUs 0 to count-1, each with its UUID."""
-    return tuple(gpu(index) for index in range(count))
+def result(probe: str, device: str = "cpu", status: str = "pass", **fields: Any) -> Result:
+    """One result; what is not given is that of a probe that passed."""
+    values: dict[str, Any] = {
+        "probe": probe,
+        "device": device,
+        "status": status,
+        "reason": "ok" if status == "pass" else "check_failed",
+        "summary": "12 checks passed",
+        "started_at": STARTED,
+        "duration_s": 0.25,
+    }
+    return Result(**{**values, **fields})
 
 
-def gpu(index: int, uuid: str = "") -> Device:
-    """One GPU, by default with a UUID of its index."""
-    return Device(
-        name=f"cuda:{index}",
-        type="cuda",
-        index=index,
-        uuid=uuid or f"GPU-{index}",
-        pci_bus_id=f"00000000:{index:02X}:00.0",
-        model_name="NVIDIA H100 80GB HBM3",
+def report(results: Sequence[Result], not_run: Sequence[NotRun] = (), **fields: Any) -> Report:
+    """A report of these results."""
+    values: dict[str, Any] = {
+        "run_id": "r1",
+        "trigger": "cli",
+        "profile": "quick",
+        "started_at": STARTED,
+        "finished_at": STARTED,
+        "duration_s": 3.21,
+        "environment": Environment(torch="2.13.0+cpu", numpy="2.4.6", python="3.11.7"),
+        "devices": (CPU,),
+    }
+    return make_report(results=results, not_run=not_run, **{**values, **fields})
+
+
+def sound() -> Report:
+    """What a healthy machine without a GPU gives."""
+    skip = result("cuda_available", status="skip", reason="no_device", summary="no GPU is present")
+    return report([result("torch_version"), skip, result("autograd")])
+
+
+def sick() -> Report:
+    """Everything that can go wrong, on two GPUs."""
+    gpus = tuple(
+        Device(
+            name=f"cuda:{index}",
+            type="cuda",
+            index=index,
+            uuid=f"GPU-7d8c1b0a-1111-2222-3333-00000000000{index}",
+            model_name="NVIDIA H100 80GB HBM3",
+        )
+        for index in range(2)
     )
-
-
-def result(
-    probe: str,
-    device: str = "cpu",
-    status: Status = "pass",
-    reason: Reason = "ok",
-    **fields: Any,
-) -> Result:
-    """A result of one probe on one device, at noon, after half a second."""
-    return Result(
-        **{
-            "probe": probe,
-            "device": device,
-            "status": status,
-            "reason": reason,
-            "summary": f"{status} of {probe}",
-            "started_at": NOON,
-            "duration_s": 0.5,
-            **fields,
-        }
+    wrong = Finding(
+        id="tensor_ops.linear_algebra",
+        status="fail",
+        message=f"1 of 31 operations wrong (matmul): {LOST_BITS}",
+        observed=[LOST_BITS],
+        expected="all 31 operations right in every element",
+        hint="run it again on the CPU, then test the GPU's memory with `dcgmi diag -r 3`",
+        action="drain",
     )
-
-
-def report(
-    results: Iterable[Result],
-    devices: tuple[Device, ...] = (CPU,),
-    not_run: Iterable[NotRun] = (),
-    **fields: Any,
-) -> Report:
-    """A report over some results; every result on a known GPU carries its UUID."""
-    uuid_of = {device.name: device.uuid for device in devices}
-    known = [
-        one if one.gpu_uuid else one.model_copy(update={"gpu_uuid": uuid_of.get(one.device)})
-        for one in results
+    slow = Finding(
+        id="device_transfer.pinned",
+        status="warn",
+        message="expected 6.0, observed NaN",
+        observed=float("nan"),
+        expected=6.0,
+        action="investigate",
+    )
+    results = [
+        result("torch_version"),
+        result(
+            "tensor_ops",
+            "cuda:0",
+            "fail",
+            summary=f"{wrong.message} (persistent: failed again in 2 of 2 retries)",
+            findings=(Finding(id="tensor_ops.creation", status="pass"), wrong),
+        ),
+        result(
+            "device_transfer",
+            "cuda:0",
+            "warn",
+            summary=slow.message,
+            findings=(slow,),
+            measurements=(Measurement(name="x", value=float("nan"), unit="seconds"),),
+        ),
+        result(
+            "train_eval",
+            "cuda:0",
+            "fail",
+            reason="crashed",
+            summary="killed by SIGSEGV",
+            log_tail="--- train_eval\nFatal Python error: \x1b[31mSegmentation fault\x1b[0m\x00\n",
+        ),
+        result(
+            "autograd",
+            "cuda:0",
+            "error",
+            reason="internal_error",
+            summary="KeyError: 'x'",
+            error=Failure(type="KeyError", message="'x'", traceback="Traceback: in observe"),
+        ),
+        result(
+            "autograd",
+            "cuda:1",
+            "skip",
+            reason="gpu_busy",
+            summary="2 other processes hold 70 GiB of its memory",
+        ),
     ]
-    return make_report(
-        **{
-            "run_id": "run-1",
-            "trigger": "schedule",
-            "profile": "quick",
-            "results": known,
-            "not_run": tuple(not_run),
-            "devices": devices,
-            "started_at": NOON,
-            "finished_at": NOON,
-            "duration_s": 1.0,
-            **fields,
-        }
-    )
-
-
-def everything(devices: tuple[Device, ...] = (CPU,), **fields: Any) -> list[Result]:
-    """A result of every probe on each device that it needs."""
-    return [
-        result(spec.name, device, **fields)
-        for spec in CATALOG
-        for device in (["cpu"] if spec.needs == "host" else [one.name for one in devices])
-    ]
-
-
-def plan_all(settings: Settings, trigger: Any, *, only: tuple[str, ...] = ()) -> Plan:
-    """A plan of all probes, or of those named."""
-    specs = tuple(BY_NAME[name] for name in only) or CATALOG
-    return Plan(specs=specs, profile=settings.run.profile, trigger=trigger)
-
-
-class FakeRunner:
-    """Hands out reports; can hang, raise, or refuse to be cancelled, as told."""
-
-    def __init__(self, devices: tuple[Device, ...] = (CPU,)) -> None:
-        self.devices = devices
-        self.restarts: Counter[str] = Counter()
-        self.held: frozenset[str] = frozenset()
-        self.plans: list[tuple[str, ...]] = []
-        self.active = self.most_active = 0
-        self.cancelled = 0
-        self.timeouts: list[float] = []
-        self.hang = self.stubborn = False
-        self.error: Exception | None = None
-        self.status: Status = "pass"
-
-    async def run(
-        self, plan: Plan, settings: Settings, on_event: Callable[[Event], None] = lambda _: None
-    ) -> Report:
-        """One run, as told."""
-        self.timeouts.append(settings.run.timeout)
-        self.plans.append(tuple(spec.name for spec in plan.specs))
-        self.active += 1
-        self.most_active = max(self.most_active, self.active)
-        try:
-            return await self._run(plan, on_event)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        finally:
-            self.active -= 1
-
-    async def _run(self, plan: Plan, on_event: Callable[[Event], None]) -> Report:
-        names = {spec.name for spec in plan.specs}
-        reason: Reason = "ok" if self.status == "pass" else "check_failed"
-        results = [
-            one
-            for one in everything(self.devices, status=self.status, reason=reason)
-            if one.probe in names
-        ]
-        on_event(Event("importing"))
-        planned = tuple((one.probe, one.device) for one in results)
-        on_event(Event("surveyed", devices=self.devices, planned=planned))
-        if self.error is not None:
-            raise self.error
-        if self.hang:
-            await asyncio.Event().wait()
-        while self.stubborn:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
-        await asyncio.sleep(0)
-        for one in results:
-            on_event(Event("finished", one.probe, one.device, result=one))
-        return report(results, self.devices)
+    not_run = [NotRun(probe="train_eval", device="cuda:1", reason="run_timeout")]
+    return report(results, not_run, devices=gpus, duration_s=300.0)

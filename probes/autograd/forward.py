@@ -1,0 +1,87 @@
+"""Other ways to ask for a derivative: carried forward beside the values, or many at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+
+from probes.autograd.trial import Array, host, integers, leaf, tensor
+from probes.contract import Comparison
+from probes.references import attempted, compare
+
+
+@dataclass(frozen=True)
+class Forward:
+    """An operation's derivative along a direction: (operands, tangents) -> tangent, by NumPy."""
+
+    name: str
+    call: Callable[..., torch.Tensor]
+    operands: tuple[Array, ...]
+    tangent: Callable[..., Array]
+
+
+_A, _B, _C = integers((3, 4), 96), integers((4, 5), 97), integers((3, 4), 98)
+
+FORWARD: Final[tuple[Forward, ...]] = (
+    Forward("matmul", torch.matmul, (_A, _B), lambda a, b, da, db: da @ b + a @ db),
+    Forward("mul", torch.mul, (_A, _C), lambda a, c, da, dc: da * c + a * dc),
+    Forward("square", torch.square, (_A,), lambda a, da: 2 * a * da),
+    Forward("relu", torch.relu, (_A,), lambda a, da: da * (a > 0)),
+    Forward("sum", lambda a: a.sum(1), (_A,), lambda _a, da: da.sum(1)),
+    Forward("transpose", lambda a: a.t(), (_A,), lambda _a, da: da.T),
+    Forward(
+        "cat",
+        lambda a, c: torch.cat((a, c)),
+        (_A, _C),
+        lambda _a, _c, da, dc: np.concatenate((da, dc)),
+    ),
+    Forward(
+        "index_select",
+        lambda a: a.index_select(0, torch.tensor([2, 0, 2], device=a.device)),
+        (_A,),
+        lambda _a, da: da[[2, 0, 2]],
+    ),
+)
+
+
+def forward_mode(device: str) -> list[Comparison]:
+    """Tangents of integer operands, carried forward beside the values: bits."""
+    return [attempted(case.name, partial(_pushed, case, device)) for case in FORWARD]
+
+
+def _pushed(case: Forward, device: str) -> Comparison:
+    tangents = [integers(values.shape, 99 + k) for k, values in enumerate(case.operands)]
+    level = forward_ad.enter_dual_level()
+    try:
+        # forward_ad.make_dual would first import a compiler, which these operations do not need.
+        duals = [
+            torch._VF._make_dual(tensor(values, device), tensor(along, device), level=level)
+            for values, along in zip(case.operands, tangents, strict=True)
+        ]
+        tangent = torch._VF._unpack_dual(case.call(*duals), level=level)[1]
+    finally:
+        forward_ad.exit_dual_level(level=level)
+    if tangent is None:
+        return Comparison(operation=case.name, problem="the tangent was lost")
+    expected = case.tangent(*case.operands, *tangents).astype(np.float32)
+    return compare(case.name, host(tangent), np.add(expected, 0.0, dtype=np.float32))
+
+
+def batched(device: str) -> list[Comparison]:
+    """A whole Jacobian from one backward over a batch of upstream gradients: bits."""
+
+    def held() -> Comparison:
+        matrix, at = integers((4, 3), 88), integers((3,), 89)
+        x = leaf(at, device)
+        y = tensor(matrix, device) @ x * x[0]
+        every = torch.eye(4).to(device)
+        (jacobian,) = torch.autograd.grad(y, x, every, is_grads_batched=True)
+        expected = matrix * at[0]
+        expected[:, 0] += matrix @ at
+        return compare("matmul", host(jacobian), expected.astype(np.float32))
+
+    return [attempted("matmul", held)]

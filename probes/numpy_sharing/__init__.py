@@ -1,0 +1,90 @@
+"""A tensor on the host and the NumPy array that it came from are one buffer, until asked to copy.
+
+Why: loaders, tokenizers and loggers hand batches over without copying. A torch and a NumPy that
+     were not built for each other turn that into a crash, a silent copy (writes are lost) or a
+     buffer that is gone while it is still read.
+Fix: install torch and NumPy from one lock file, then rebuild the image; torch before 2.3 needs
+     numpy<2. Nothing in the image may replace parts of either.
+Ref: https://docs.pytorch.org/docs/stable/generated/torch.from_numpy.html
+     https://docs.pytorch.org/docs/stable/generated/torch.Tensor.numpy.html
+     https://numpy.org/doc/stable/user/basics.interoperability.html
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Final
+
+from probes.contract import Comparison, Finding, Observation, agree
+from probes.numpy_sharing import dtypes, layouts, lifetime, protection, refusals, sharing
+
+_HINT: Final = (
+    "confirm with `python -c 'import torch, numpy; print(torch.__version__, numpy.__version__, "
+    "torch.from_numpy(numpy.ones(2)))'`; install torch and NumPy from one lock file (torch before "
+    "2.3 needs numpy<2), then rebuild the image"
+)
+
+
+class Seen(Observation):
+    """For each check, every call of its family held against what is right."""
+
+    from_numpy: tuple[Comparison, ...]
+    as_tensor: tuple[Comparison, ...]
+    frombuffer: tuple[Comparison, ...]
+    dlpack_import: tuple[Comparison, ...]
+    to_numpy: tuple[Comparison, ...]
+    asarray: tuple[Comparison, ...]
+    dlpack_export: tuple[Comparison, ...]
+    copies: tuple[Comparison, ...]
+    dtypes_to_torch: tuple[Comparison, ...]
+    dtypes_to_numpy: tuple[Comparison, ...]
+    scalars: tuple[Comparison, ...]
+    layouts_to_torch: tuple[Comparison, ...]
+    layouts_to_numpy: tuple[Comparison, ...]
+    lifetime: tuple[Comparison, ...]
+    refuses_arrays: tuple[Comparison, ...]
+    refuses_tensors: tuple[Comparison, ...]
+    readonly_warning: tuple[Comparison, ...]
+    readonly_dlpack: tuple[Comparison, ...]
+    resize_refused: tuple[Comparison, ...]
+    copy_false: tuple[Comparison, ...]
+    #: Which of several right ways this pair of versions goes, for the checks that allow several.
+    notes: dict[str, str]
+
+
+def observe(device: str) -> Seen:  # noqa: ARG001 - a matter of the host; nothing touches a device
+    """Pass small buffers to and fro, write on either side, and let go of either side first."""
+    with warnings.catch_warnings():
+        # Versions differ in what they deprecate at this border; the one that counts is recorded.
+        warnings.simplefilter("ignore")
+        readonly_dlpack, readonly_note = protection.read_only_by_dlpack()
+        copy_false, copy_note = protection.copy_false()
+        return Seen(
+            **sharing.shared(),
+            copies=sharing.copied(),
+            dtypes_to_torch=dtypes.to_torch(),
+            dtypes_to_numpy=dtypes.to_numpy(),
+            scalars=dtypes.scalars(),
+            layouts_to_torch=layouts.imported(),
+            layouts_to_numpy=layouts.exported(),
+            lifetime=lifetime.lived(),
+            refuses_arrays=refusals.arrays(),
+            refuses_tensors=refusals.tensors(),
+            readonly_warning=protection.read_only_warning(),
+            readonly_dlpack=(readonly_dlpack,),
+            resize_refused=protection.resizes(),
+            copy_false=(copy_false,),
+            notes={"readonly_dlpack": readonly_note, "copy_false": copy_note},
+        )
+
+
+def judge(seen: Seen) -> Iterator[Finding]:
+    """One finding a family; where versions may differ, a passing one says what this pair does."""
+    for name in Seen.model_fields:
+        if name == "notes":
+            continue
+        finding = agree(
+            f"numpy_sharing.{name}", getattr(seen, name), hint=_HINT, action="fix_image"
+        )
+        if finding.status == "pass" and name in seen.notes:
+            finding = finding.model_copy(update={"message": seen.notes[name]})
+        yield finding

@@ -1,0 +1,111 @@
+"""Shared memory is protected: from writes to what is read-only, and from being resized away."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from probes.contract import Comparison
+from probes.numpy_sharing.evidence import address, fact, from_dlpack, together, values
+from probes.numpy_sharing.refusals import refused
+from probes.references import compare
+from probes.tensors import refusal
+
+_NUMPY_2: Final = int(np.__version__.split(".")[0]) >= 2
+
+
+def _floats() -> torch.Tensor:
+    return torch.arange(8, dtype=torch.float32, device=torch.device("cpu"))
+
+
+def _read_only() -> Any:
+    array = np.arange(8, dtype=np.float32)
+    array.flags.writeable = False
+    return array
+
+
+def _warned(call: Callable[[Any], torch.Tensor]) -> Iterator[Comparison]:
+    """One warning a call, each time; none for an array that can be written."""
+    for array, expected in ((_read_only(), 1), (_read_only(), 1), (np.zeros(8, np.float32), 0)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tensor = call(array)
+        told = [w for w in caught if w.category is UserWarning and "not writ" in str(w.message)]
+        what = f"warnings for a {'read-only' if expected else 'writable'} array"
+        yield fact(what, len(told), expected)
+        yield compare("values", values(tensor), array)
+
+
+def read_only_warning() -> tuple[Comparison, ...]:
+    """Torch warns once a process and call; asked to, it warns every time."""
+    calls: dict[str, Callable[[Any], torch.Tensor]] = {
+        "torch.from_numpy(a)": torch.from_numpy,
+        "torch.as_tensor(a)": torch.as_tensor,
+        "torch.frombuffer(a)": lambda a: torch.frombuffer(a, dtype=torch.float32),
+    }
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        return tuple(together(name, _warned(call)) for name, call in calls.items())
+    finally:
+        torch.set_warn_always(before)
+
+
+def read_only_by_dlpack() -> tuple[Comparison, str]:
+    """A read-only array by DLPack: refused, copied, or shared in silence; wrong in no version."""
+    array = _read_only()
+    taken: list[torch.Tensor] = []
+    raised = refusal(lambda: taken.append(from_dlpack(array)))
+    name = "torch.from_dlpack(read-only a)"
+    if raised:
+        right = raised.partition(":")[0] in {"BufferError", "RuntimeError", "ValueError"}
+        problem = "" if right else f"{raised} where BufferError is right"
+        return Comparison(operation=name, elements=1, problem=problem), f"refused: {raised}"
+    compared = together(name, [compare("values", values(taken[0]), np.arange(8, dtype=np.float32))])
+    shares = address(taken[0]) == address(array)
+    return compared, (
+        "hazard: torch.from_dlpack takes a read-only array without a warning, and can write to it"
+        if shares
+        else "torch.from_dlpack copies a read-only array"
+    )
+
+
+def _resized(tensor: torch.Tensor, array: Any) -> Iterator[Comparison]:
+    place = address(array)
+    right = ("RuntimeError",)
+    # The storage first: a refused t.resize_ can leave the tensor with the shape it was refused.
+    yield refused("storage.resize_", tensor.untyped_storage, lambda s: s.resize_(16384), right)
+    yield refused("t.resize_", lambda: tensor, lambda t: t.resize_(4096), right)
+    yield fact("address of the array, bytes off", address(array) - place, 0)
+    yield compare("the array's values", array, np.arange(8, dtype=np.float32))
+
+
+def resizes() -> tuple[Comparison, ...]:
+    """Memory that an array points at is not moved away; a tensor of its own may grow."""
+    first, second, theirs = _floats(), _floats(), np.arange(8, dtype=np.float32)
+    alone = fact("elements of an unshared tensor", _floats().resize_(64).numel(), 64)
+    return (
+        together("after t.numpy()", _resized(first, first.numpy())),
+        together("after np.asarray(t)", _resized(second, np.asarray(second))),
+        together("after torch.from_numpy(a)", _resized(torch.from_numpy(theirs), theirs)),
+        together("without an array", [alone]),
+    )
+
+
+def copy_false() -> tuple[Comparison, str]:
+    """`np.array(t, copy=False)` shares, or (NumPy 2, which asks more) raises; it never copies."""
+    name = "np.array(t, copy=False)"
+    tensor = _floats()
+    made: list[Any] = []
+    raised = refusal(lambda: made.append(np.array(tensor, copy=False)))
+    if raised:
+        right = _NUMPY_2 and raised.startswith("ValueError")
+        problem = "" if right else f"raised {raised}"
+        return Comparison(operation=name, elements=1, problem=problem), (
+            "np.array(t, copy=False) is refused by NumPy 2: np.asarray(t) shares"
+        )
+    shared = fact("address, bytes off", address(made[0]) - address(tensor), 0)
+    expected = np.arange(8, dtype=np.float32)
+    return together(name, [shared, compare("values", made[0], expected)]), f"{name} shares"

@@ -1,0 +1,266 @@
+"""`python -m tests.benchmarks`: DESIGN's budgets, both sides of each measured in one run.
+
+1. Scrapes: the daemon with a run in progress, and a bare prometheus_client server with as many
+   series, each in a process of its own, in turns; 50 scrapers in a closed loop. The daemon's runs
+   go on during the other side's rounds too, so that both have the same company.
+2. The daemon between runs: memory, processor time, processes, over some idle seconds.
+3. `gpu-validator check --profile quick` over a bare `import torch`, in pairs.
+
+Nothing here listens on, or connects to, anything but 127.0.0.1.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tests.benchmarks import SERIES
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_CLIENTS: Final = 50
+_ALWAYS_S: Final = 0.1  # seconds between runs that keep one in progress all the time
+_RARELY_S: Final = 3600.0
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def server(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A side of a comparison, until the end of the block."""
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=_ROOT)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """Status and body; 0 when nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def until(port: int, path: str, text: str, seconds: float) -> None:
+    """Wait until a page has a text in it."""
+    deadline = time.monotonic() + seconds
+    while text not in get(port, path)[1]:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"http://127.0.0.1:{port}{path} had no {text!r} within {seconds:g} s")
+        time.sleep(0.05)
+
+
+def scrape(port: int, seconds: float) -> dict[str, float]:
+    """One round of a closed loop, in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.scrapers"]
+    command += [str(port), str(seconds), str(_CLIENTS)]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
+    seen: dict[str, float] = json.loads(done.stdout)
+    return seen
+
+
+def runs_done(port: int) -> float:
+    """How many results the daemon has had: it grows while runs go on."""
+    lines = get(port, "/metrics")[1].splitlines()
+    counts = [line for line in lines if line.startswith("gpu_validator_probe_runs_total{")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in counts)
+
+
+def scrapes(rounds: int, seconds: float) -> dict[str, Any]:
+    """Both servers in turns, while the daemon's runs go on."""
+    ours, theirs = free_port(), free_port()
+    sides: dict[str, list[dict[str, float]]] = {"daemon": [], "bare": []}
+    with (
+        server("tests.benchmarks.daemon", str(ours), str(_ALWAYS_S)),
+        server("tests.benchmarks.bare", str(theirs)),
+    ):
+        until(ours, "/metrics", "gpu_validator_run_in_progress 1.0", 60)
+        until(theirs, "/metrics", "bench_probe", 60)
+        before = runs_done(ours)
+        for number in range(rounds):
+            turns = [("daemon", ours), ("bare", theirs)]
+            for side, port in turns if number % 2 == 0 else turns[::-1]:
+                sides[side].append(scrape(port, seconds))
+        results_meanwhile = runs_done(ours) - before
+    summed = {
+        side: {
+            "rate": statistics.median(one["rate"] for one in seen),
+            "p50_ms": statistics.median(one["p50_ms"] for one in seen),
+            "p99_ms": max(one["p99_ms"] for one in seen),
+            "errors": sum(one["errors"] for one in seen),
+            "unanswered": sum(one["unanswered"] for one in seen),
+        }
+        for side, seen in sides.items()
+    }
+    return {
+        **summed,
+        "ratio": summed["daemon"]["rate"] / summed["bare"]["rate"],
+        "results_meanwhile": results_meanwhile,
+        "rounds": sides,
+    }
+
+
+def status_kib(pid: int, name: str) -> int:
+    """A value of /proc/PID/status in KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise LookupError(name)
+
+
+def processor_s(pid: int) -> float:
+    """User and system time of a process so far."""
+    after_name = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / _TICKS
+
+
+def children(pid: int) -> int:
+    """How many child processes a process has."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return sum(len(one.read_text(encoding="ascii").split()) for one in tasks)
+
+
+def idle(seconds: float) -> dict[str, float]:
+    """The daemon after its first run, with a scrape every 15 s as Prometheus would."""
+    port = free_port()
+    with server("tests.benchmarks.daemon", str(port), str(_RARELY_S)) as process:
+        until(port, "/api/v1/report", '"trigger":"merged"', 300)
+        until(port, "/metrics", "gpu_validator_run_in_progress 0.0", 60)
+        get(port, "/openapi.json")
+        before, began = processor_s(process.pid), time.monotonic()
+        next_scrape = began
+        while (now := time.monotonic()) < began + seconds:
+            if now >= next_scrape:
+                get(port, "/metrics")
+                next_scrape += 15
+            time.sleep(min(1.0, began + seconds - now))
+        used, lasted = processor_s(process.pid) - before, time.monotonic() - began
+        return {
+            "rss_mib": status_kib(process.pid, "VmRSS") / 1024,
+            "peak_rss_mib": status_kib(process.pid, "VmHWM") / 1024,
+            "core_percent": 100 * used / lasted,
+            "seconds": lasted,
+            "children": children(process.pid),
+        }
+
+
+def _wall_s(command: list[str]) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - began
+    if done.returncode not in {0, 1}:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}")
+    return took
+
+
+def check(pairs: int) -> dict[str, Any]:
+    """Wall time of a quick check over a bare import of torch; the first pair warms the caches."""
+    quick = [str(Path(sys.executable).with_name("gpu-validator")), "check", "--profile", "quick"]
+    bare = [sys.executable, "-c", "import torch"]
+    took = [(_wall_s(quick), _wall_s(bare)) for _ in range(pairs + 1)][1:]
+    return {
+        "check_s": statistics.median(mine for mine, _ in took),
+        "import_s": statistics.median(other for _, other in took),
+        "ratio": statistics.median(mine / other for mine, other in took),
+        "pairs": took,
+    }
+
+
+def table(measured: dict[str, Any]) -> Iterator[str]:
+    """What was measured, beside its budget."""
+    row = "{:<44} {:>12} {:>14}".format
+    yield row(f"{platform.machine()}, {os.cpu_count()} cores", "measured", "budget")
+    if (one := measured.get("scrapes")) is not None:
+        mine, bare = one["daemon"], one["bare"]
+        yield row(
+            f"scrapes of {SERIES} series, {_CLIENTS} scrapers, a second", f"{mine['rate']:.0f}", ""
+        )
+        yield row("  bare prometheus_client", f"{bare['rate']:.1f}", "")
+        yield row("  ratio of the medians", f"{one['ratio']:.0f}x", ">= 10x")
+        yield row(
+            "  p50, p99 of the worst round",
+            f"{mine['p50_ms']:.1f}, {mine['p99_ms']:.1f} ms",
+            "p99 <= 50 ms",
+        )
+        yield row(
+            "  p50, p99 of the bare server", f"{bare['p50_ms']:.0f}, {bare['p99_ms']:.0f} ms", ""
+        )
+        yield row("  errors; bare", f"{mine['errors']}; {bare['errors']}", "0")
+        yield row(
+            "  open for over 1 s at the end; bare",
+            f"{mine['unanswered']}; {bare['unanswered']}",
+            "0",
+        )
+        yield row("  results of runs meanwhile", f"{one['results_meanwhile']:.0f}", "> 0")
+    if (one := measured.get("idle")) is not None:
+        yield row("daemon between runs: RSS", f"{one['rss_mib']:.1f} MiB", "<= 64 MiB")
+        yield row("  peak RSS, the run included", f"{one['peak_rss_mib']:.1f} MiB", "")
+        yield row(
+            f"  share of a core over {one['seconds']:.0f} s",
+            f"{one['core_percent']:.3f} %",
+            "<= 0.2 %",
+        )
+        yield row("  child processes", f"{one['children']}", "0")
+    if (one := measured.get("check")) is not None:
+        yield row(f"quick check, median of {len(one['pairs'])}", f"{one['check_s']:.2f} s", "")
+        yield row("  bare import of torch", f"{one['import_s']:.2f} s", "")
+        yield row("  median ratio of the pairs", f"{one['ratio']:.2f}x", "<= 1.5x")
+
+
+def main() -> None:
+    """Measure what was asked for; the table on stderr when JSON goes to stdout."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("only", nargs="*", help="scrapes, idle, check; default: all three")
+    parser.add_argument("--rounds", type=int, default=4, help="of scrapes, on each side")
+    parser.add_argument("--seconds", type=float, default=5, help="a round of scrapes takes")
+    parser.add_argument("--idle-seconds", type=float, default=30)
+    parser.add_argument("--pairs", type=int, default=7, help="of check and import")
+    parser.add_argument("--json", action="store_true", help="all numbers, on stdout")
+    asked = parser.parse_args()
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "scrapes": lambda: scrapes(asked.rounds, asked.seconds),
+        "idle": lambda: idle(asked.idle_seconds),
+        "check": lambda: check(asked.pairs),
+    }
+    unknown = set(asked.only) - parts.keys()
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    measured = {
+        name: part() for name, part in parts.items() if not asked.only or name in asked.only
+    }
+    for line in table(measured):
+        print(line, file=sys.stderr if asked.json else sys.stdout)
+    if asked.json:
+        json.dump(measured, sys.stdout, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What `list` and `explain` tell comes from the catalogue and the source, and is whole."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+
+from probes.catalog import AUTOGRAD, CATALOG, ProbeSpec
+from validator import explain
+from validator.console import console_for
+from validator.render_catalog import duration, render_explanation, render_list
+
+SOURCE = '''"""Gradients are right.
+
+Why: a wrong gradient trains a wrong model: and nobody
+     sees it.
+Fix: reinstall torch.
+Ref: https://example.org/a
+     https://example.org/b
+"""
+
+
+class Limits:
+    """Thresholds."""
+
+    #: How far a gradient may lie
+    #: from its reference.
+    error: float = 1e-6
+    steps: int = 3  # of the tiny model, größer is slower
+    size: int
+'''
+
+PLACED = dataclasses.replace(AUTOGRAD, module="probes.made_up")
+
+
+@pytest.fixture(params=["module", "package"])
+def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe's source as one file, or as a package with its limits in another file."""
+    probes = tmp_path / "probes"
+    probes.mkdir()
+    if request.param == "module":
+        (probes / "made_up.py").write_text(SOURCE, encoding="utf-8")
+    else:
+        docstring, limits = SOURCE.split("\n\n\n")
+        (probes / "made_up").mkdir()
+        (probes / "made_up" / "__init__.py").write_text(docstring, encoding="utf-8")
+        (probes / "made_up" / "seen.py").write_text(limits, encoding="utf-8")
+    monkeypatch.setattr(explain, "_ROOT", tmp_path)
+
+
+@pytest.mark.usefixtures("source")
+def test_docstring_and_limits_are_read() -> None:
+    """Each part of the docstring, and each limit with its default and comment."""
+    read = explain.read(PLACED)
+
+    assert read.promise == "Gradients are right."
+    assert read.why == "a wrong gradient trains a wrong model: and nobody sees it."
+    assert read.fix == "reinstall torch."
+    assert read.references == ("https://example.org/a", "https://example.org/b")
+    assert [dataclasses.astuple(limit) for limit in read.limits] == [
+        ("error", "float", "1e-06", "How far a gradient may lie from its reference."),
+        ("steps", "int", "3", "of the tiny model, größer is slower"),
+        ("size", "int", "required", ""),
+    ]
+
+
+@pytest.mark.parametrize("spec", CATALOG, ids=lambda spec: spec.name)
+def test_every_probe_explains_itself(spec: ProbeSpec) -> None:
+    """Promise, reason, remedy, references, and a comment beside each limit."""
+    read = explain.read(spec)
+
+    assert read.promise.endswith(".")
+    assert read.why
+    assert read.fix
+    assert read.references
+    assert all(reference.startswith("https://") for reference in read.references)
+    assert [limit.name for limit in read.limits if not limit.about] == []
+    assert all(spec.checks.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("autogard", "no probe is named 'autogard'; did you mean 'autograd'?"),
+        ("Autograd", "no probe is named 'Autograd'; did you mean 'autograd'?"),
+        ("cuda_available.kernl", "has no check 'kernl'; did you mean 'cuda_available.kernel'?"),
+        ("xyzzy", "no probe is named 'xyzzy'; known: torch_version, cuda_available"),
+        ("cuda_availble.kernel", "did you mean 'cuda_available.kernel'?"),
+    ],
+)
+def test_unknown_names(name: str, nearest: str) -> None:
+    """A typing error is told with the nearest name."""
+    with pytest.raises(explain.UnknownNameError) as caught:
+        explain.find(name)
+
+    assert nearest in str(caught.value)
+
+
+def test_known_names() -> None:
+    """A probe; a check; and the one that all probes have."""
+    assert explain.find("autograd") == (AUTOGRAD, None)
+    assert explain.find("autograd.completes") == (AUTOGRAD, "completes")
+
+
+@pytest.mark.usefixtures("source")
+def test_explanation_of_a_probe() -> None:
+    """Everything about a probe, its limits as the settings spell them."""
+    text = render_explanation(PLACED, None, console_for(io.StringIO(), width=100))
+
+    assert text.startswith("autograd\n  Gradients are right.\n\nWhy\n  a wrong gradient")
+    assert "  probes.autograd.limits.error: float = 1e-06\n      How far a gradient" in text
+    assert "autograd.completes\n      the probe runs to its end" in text
+    assert "on each device, every 5m, at most 1m, at most 128 MiB on a GPU" in text
+
+
+@pytest.mark.usefixtures("source")
+def test_explanation_of_a_check() -> None:
+    """The check's own promise first; no other checks."""
+    text = render_explanation(PLACED, "completes", console_for(io.StringIO()))
+
+    assert text.startswith("autograd.completes\n  the probe runs to its end: nothing raises")
+    assert "Probe\n  autograd: Gradients are right." in text
+    assert "Limits" not in text
+
+
+def test_list_fits_80_columns() -> None:
+    """One line a probe, in the catalogue's order."""
+    lines = render_list(console_for(io.StringIO(), width=80)).splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[2:]] == [spec.name for spec in CATALOG]
+
+
+def test_listed_as_data() -> None:
+    """What a program reads of a probe."""
+    data = explain.listed(CATALOG[0])
+
+    assert data["probe"] == "torch_version"
+    assert data["checks"]["torch_version.completes"]
+    assert data["promise"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.5, "0.5s"), (60, "1m"), (90, "90s"), (300, "5m"), (7200, "2h")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    """As the settings read it."""
+    assert duration(seconds) == text

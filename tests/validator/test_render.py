@@ -1,0 +1,287 @@
+"""One report, three forms: text that fits each terminal, JSON, JUnit XML."""
+
+import io
+import json
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from rich.console import Console
+
+from probes.contract import Finding
+from tests.validator import reports
+from validator import render
+from validator.console import clean, console_for, encodable, plain_console, short
+from validator.report import Device, Environment, Report
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Yes."""
+        return True
+
+
+class Ascii(io.StringIO):
+    """A pipe to a program that reads ASCII."""
+
+    encoding = "ascii"  # type: ignore[assignment]
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wish about colour or width from outside, and a terminal that can do all."""
+    for variable in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "COLORTERM"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def text(made: Report, console: Console | None = None, **options: Any) -> str:
+    """The report as text, by default in a pipe."""
+    return render.document(made, "text", console or console_for(io.StringIO()), **options)
+
+
+def test_sound_report_in_a_pipe() -> None:
+    """The whole text, letter by letter: what the README shows."""
+    assert text(reports.sound()).splitlines()[1:] == [
+        "torch 2.13.0+cpu · NumPy 2.4.6 · Python 3.11.7",
+        "",
+        "device  probe           status      time  summary",
+        "──────────────────────────────────────────────────────────────────────",
+        "cpu     torch_version   ✓ pass    0.25 s  12 checks passed",
+        "        cuda_available  – skip    0.25 s  no_device: no GPU is present",  # noqa: RUF001
+        "        autograd        ✓ pass    0.25 s  12 checks passed",
+        "",
+        "✓ pass: 2 probes, 1 skipped (no GPU here: checked on the CPU) · 3.2 s",
+    ]
+
+
+def test_each_failure_is_told() -> None:
+    """Check, both values, hint, action, what the retries told, the output of what died."""
+    told = text(reports.sick())
+
+    assert (
+        "✗ fail  tensor_ops on cuda:0\n"
+        "  persistent: failed again in 2 of 2 retries\n"
+        "  ✗ tensor_ops.linear_algebra\n"
+        "    1 of 31 operations wrong (matmul)\n"
+        "    expected  all 31 operations right in every element\n"
+        f"    observed  {reports.LOST_BITS}\n"
+        "    hint      run it again on the CPU, then test the GPU's memory with "
+        "`dcgmi diag -r 3`\n"
+        "    action    drain the node\n"
+    ) in told
+    assert "    expected  6.0\n    observed  NaN\n    action    investigate\n" in told
+    assert "    | Fatal Python error: ·[31mSegmentation fault·[0m·\n" in told
+    assert "  internal_error: KeyError: 'x'\n    raised    KeyError: 'x'\n" in told
+    assert "? not run\n    train_eval on cuda:1: run_timeout\n" in told
+    assert "cuda:1  autograd         – skip    0.25 s  gpu_busy: 2 other" in told  # noqa: RUF001
+    assert told.splitlines()[-1].startswith("✗ fail: tensor_ops on cuda:0 (+1 more)")
+
+
+def test_passing_checks_are_not_told() -> None:
+    """People read what is wrong; the JSON holds the rest."""
+    assert "tensor_ops.creation" not in text(reports.sick())
+
+
+def test_quiet_leaves_the_verdict_and_what_is_wrong() -> None:
+    """One line when all is well."""
+    assert text(reports.sound(), quiet=True).count("\n") == 1
+    quiet = text(reports.sick(), quiet=True)
+
+    assert quiet.startswith("✗ fail  tensor_ops on cuda:0")
+    assert "torch_version" not in quiet
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("made", [reports.sound(), reports.sick()])
+def test_terminal_is_wide_enough(made: Report, width: int) -> None:
+    """No line runs over, and no name is cut: the summary gives way."""
+    console = console_for(Terminal(), width=width)
+    console.no_color = True
+    console._color_system = None
+    lines = text(made, console).splitlines()
+
+    assert max(map(len, lines)) <= width
+    assert any("cuda_available" in line or "device_transfer  ! warn" in line for line in lines)
+
+
+def test_hints_hang_below_their_label() -> None:
+    """On a terminal the second line of a hint starts where the first does."""
+    console = console_for(Terminal(), width=60)
+    console._color_system = None
+    lines = text(reports.sick(), console).splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("    hint  "))
+
+    assert lines[first + 1].startswith(" " * 14)
+    assert lines[first + 1][14] != " "
+
+
+def test_lines_are_whole_in_a_pipe() -> None:
+    """`grep hint` finds all of it."""
+    hint = "run it again on the CPU, then test the GPU's memory with `dcgmi diag -r 3`"
+
+    assert f"    hint      {hint}\n" in text(reports.sick(), console_for(io.StringIO(), width=40))
+
+
+def test_colours_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal gets colours; a pipe, a dumb terminal and NO_COLOR do not."""
+    made = reports.sound()
+    red_or_green = "\x1b[32m"
+
+    assert red_or_green in text(made, console_for(Terminal()))
+    assert "\x1b" not in text(made)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert red_or_green not in text(made, console_for(Terminal()))
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in text(made, console_for(Terminal()))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert red_or_green in text(made, console_for(io.StringIO()))
+    assert "\x1b" not in text(made, plain_console())
+
+
+def test_the_word_stands_beside_every_colour() -> None:
+    """Without colours nothing is lost."""
+    told = text(reports.sick())
+
+    assert all(word in told for word in ("✓ pass", "! warn", "✗ fail", "? error", "– skip"))  # noqa: RUF001
+
+
+@pytest.mark.parametrize("made", [reports.sound(), reports.sick()])
+def test_ascii_where_the_reader_takes_no_more(made: Report) -> None:
+    """Symbols and lines have an ASCII form; nothing raises."""
+    told = text(made, console_for(Ascii()))
+
+    assert told.isascii()
+    assert "+ pass" in told
+    assert "-----" in told
+    assert "- skip" in told
+
+
+def test_nothing_from_outside_steers_the_terminal() -> None:
+    """Every text that a library or a dead process wrote comes without control characters."""
+    evil = "\x1b]0;title\x07\x1b[2J\r\x9b31m\u202e"
+    finding = Finding(
+        id="autograd.detach",
+        status="fail",
+        message=evil,
+        observed=[evil, {evil: evil}],
+        expected=evil,
+        hint=evil,
+    )
+    made = reports.report(
+        [
+            reports.result(
+                "autograd", status="fail", summary=evil, findings=(finding,), log_tail=evil
+            ),
+            reports.result("tensor_ops", status="error", reason="crashed", summary=evil),
+        ],
+        environment=Environment(torch=evil),
+        devices=(Device(name="cuda:0", type="cuda", model_name=evil),),
+    )
+    told = text(made)
+
+    assert all(character.isprintable() or character == "\n" for character in told)
+
+
+def test_no_table_without_results() -> None:
+    """A run that was cut off before its first result."""
+    told = text(reports.report([]))
+
+    assert "summary" not in told
+    assert told.endswith("? error: nothing could be told: no probe was planned · 3.2 s\n")
+
+
+def test_long_values_are_cut() -> None:
+    """With how much is missing."""
+    assert short("x" * 500) == "x" * 400 + "… (100 more characters)"
+    assert short([1, "a"]) == "[1, 'a']"
+
+
+def test_clean_and_encodable() -> None:
+    """What is printable stays; what an encoding lacks is spelled out."""
+    assert clean("a\tb\x00c\nd") == "a   b·c\nd"
+    assert encodable("✓ é…", "utf-8") == "✓ é…"
+    assert encodable("✓ é…", "ascii") == "+ \\xe9..."
+    assert encodable("é", "latin-1") == "é"
+    assert encodable("✓", "no-such-encoding") == "+"
+
+
+def test_json_is_the_report() -> None:
+    """One line, one document, equal to the report."""
+    made = reports.sick()
+    told = render.document(made, "json", plain_console())
+
+    assert told.count("\n") == 1
+    assert Report.model_validate_json(told).model_dump_json() == made.model_dump_json()
+    assert json.loads(told)["status"] == "fail"
+
+
+def parse(made: Report) -> ET.Element:
+    """The report's JUnit document, as another program reads it."""
+    return ET.fromstring(render.document(made, "junit", plain_console()).encode())
+
+
+def test_junit_suites_and_sums() -> None:
+    """A suite a device; the sums are those of the cases."""
+    root = parse(reports.sick())
+
+    assert [suite.get("name") for suite in root] == ["cpu", "cuda:0", "cuda:1"]
+    for element, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        assert root.get(element) == str(len(list(root.iter(tag))))
+    assert root.get("tests") == str(len(list(root.iter("testcase")))) == "8"
+    assert (root.get("failures"), root.get("errors"), root.get("skipped")) == ("2", "2", "1")
+
+
+def test_junit_cases() -> None:
+    """A case a check; one more where no check tells what the probe came to."""
+    cases = {
+        (case.get("classname"), case.get("name")): case
+        for case in parse(reports.sick()).iter("testcase")
+    }
+    failure = cases["tensor_ops", "linear_algebra"].find("failure")
+    crash = cases["train_eval", "runs"].find("failure")
+    warning = cases["device_transfer", "pinned"].find("system-out")
+
+    assert failure is not None
+    assert failure.get("message", "").startswith("1 of 31 operations wrong")
+    assert "hint: run it again" in (failure.text or "")
+    assert crash is not None
+    assert crash.get("type") == "crashed"
+    assert "Segmentation fault" in (crash.text or "")
+    assert "Traceback: in observe" in (cases["autograd", "runs"].findtext("error") or "")
+    assert warning is not None
+    assert "observed: NaN" in (warning.text or "")
+    assert len(cases["tensor_ops", "creation"]) == 0
+    assert len(cases["torch_version", "runs"]) == 0
+
+
+def test_junit_tells_skips_and_lost_chances() -> None:
+    """A skip with its reason code; what was not run is an error."""
+    root = parse(reports.sick())
+    skip = root.find("testsuite[@name='cuda:1']/testcase[@classname='autograd']/skipped")
+    lost = root.find("testsuite[@name='cuda:1']/testcase[@classname='train_eval']/error")
+
+    assert skip is not None
+    assert skip.get("type") == "gpu_busy"
+    assert skip.get("message") == "2 other processes hold 70 GiB of its memory"
+    assert lost is not None
+    assert lost.get("type") == "run_timeout"
+
+
+def test_junit_holds_any_text() -> None:
+    """Control characters and half characters, which XML cannot hold, are replaced."""
+    made = reports.report(
+        [
+            reports.result(
+                "autograd", status="fail", summary='a\x00\x1b\ufffe<&"]]>', log_tail="\x08"
+            )
+        ]
+    )
+    failure = parse(made).find(".//failure")
+
+    assert failure is not None
+    assert failure.get("message") == 'a\ufffd\ufffd\ufffd<&"]]>'

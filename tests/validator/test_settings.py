@@ -1,0 +1,242 @@
+"""Settings: precedence, durations, addresses, and errors that name the key and the nearest one."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from validator.settings import Settings, SettingsError, host_port, load, seconds
+
+PREFIX = "GPU_VALIDATOR_"
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of ours from outside."""
+    for variable in list(os.environ):
+        if variable.upper().startswith(PREFIX):
+            monkeypatch.delenv(variable)
+
+
+def write(folder: Path, text: str) -> Path:
+    """A settings file."""
+    file = folder / "settings.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def complaint(file: Path | None = None, flags: dict[str, Any] | None = None) -> str:
+    """What loading is refused with."""
+    with pytest.raises(SettingsError) as caught:
+        load(file, flags)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    """Without any input everything has a value."""
+    settings = load()
+
+    assert settings.run.profile == "quick"
+    assert settings.run.timeout == 300
+    assert settings.expect.gpus == "auto"
+    assert settings.web.listen_address == (":8790",)
+
+
+def test_flags_beat_environment_beats_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each source fills what those before it left open."""
+    file = write(tmp_path, "run: {profile: instant, timeout: 7, threads: 3}")
+    monkeypatch.setenv("GPU_VALIDATOR_RUN__PROFILE", "deep")
+    monkeypatch.setenv("GPU_VALIDATOR_RUN__TIMEOUT", "8")
+    run = load(file, {"run": {"profile": "standard"}}).run
+
+    assert (run.profile, run.timeout, run.threads) == ("standard", 8, 3)
+
+
+#: YAML -> the parts of the complaint.
+WRONG_FILES = {
+    "rnu: {profile: quick}": ["unknown key 'rnu'", "did you mean 'run'?"],
+    "run: {profle: quick}": ["unknown key 'run.profle'", "did you mean 'run.profile'?"],
+    "run: {profile: quik}": ["run.profile: 'quik' is not one of", "did you mean 'quick'?"],
+    "run: {bogus: 1}": ["unknown key 'run.bogus'", "known: profile, timeout"],
+    "run: 3": ["run: must be a mapping"],
+    "run: {timeout: 0}": ["run.timeout", "greater than 0"],
+    "run: {timeout: .inf}": ["run.timeout", "finite"],
+    "run: {timeout: 3 minutes}": ["run.timeout: '3 minutes' is no duration", "1h30m"],
+    "run: {threads: 0}": ["run.threads"],
+    "probes: {autogard: {enabled: no}}": ["probes.autogard", "did you mean 'autograd'?"],
+    "schedule: {autograd: {intervall: 3}}": ["did you mean 'schedule.autograd.interval'?"],
+    "schedule: {autograd: {interval: 3, cron: '* * * * *'}}": ["keep one of them"],
+    "expect: {gpus: -1}": ["expect.gpus: -1 is no number of GPUs"],
+    "expect: {gpus: true}": ["expect.gpus: True is no number of GPUs"],
+    "expect: {gpus: many}": ["expect.gpus: 'many' is no number of GPUs"],
+    "expect: {torch: x y}": ["expect.torch", "PEP 440"],
+    "web: {listen_address: 'host:99999'}": ["web.listen_address", "'host:99999' is no address"],
+    "web: {listen_address: []}": ["web.listen_address"],
+    "log: {level: INFO}": ["log.level: 'INFO' is not one of", "did you mean 'info'?"],
+    "config_file_content: {}": ["unknown key 'config_file_content'"],
+    "- a": ["top level must be a mapping"],
+    "run: {timeout: 5}\nrun: {timeout: 6}": ["key 'run' stands twice, line 1"],
+    "run: {timeout: 5, timeout: 6}": ["key 'timeout' stands twice"],
+    "1: 2": ["key 1 is no text"],
+    "run: [": ["not valid YAML"],
+    "run: !!python/object:os.system {}": ["not valid YAML"],
+    "\0": ["not valid YAML"],
+}
+
+
+@pytest.mark.parametrize("text", WRONG_FILES)
+def test_a_wrong_file_is_refused(text: str, tmp_path: Path) -> None:
+    """The complaint names the file, the key, and what would be right."""
+    file = write(tmp_path, text)
+    told = complaint(file)
+
+    assert told.startswith(f"{file}: ")
+    assert [part for part in WRONG_FILES[text] if part not in told] == []
+
+
+def test_every_wrong_key_is_named(tmp_path: Path) -> None:
+    """One look at the complaint is enough to mend all of it."""
+    told = complaint(write(tmp_path, "run: {timeout: -1, bogus: 3}\nlog: {format: xml}"))
+
+    assert all(key in told for key in ("run.timeout", "run.bogus", "log.format"))
+
+
+def test_an_unreadable_file_is_told(tmp_path: Path) -> None:
+    """A missing file, and bytes that are no text."""
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+
+    assert "cannot be read: No such file" in complaint(tmp_path / "none.yaml")
+    assert "not valid YAML" in complaint(binary)
+
+
+def test_an_empty_section_is_none(tmp_path: Path) -> None:
+    """A section whose lines are all commented out, and a file that is."""
+    assert load(write(tmp_path, "run:\n#  timeout: 3\n")).run.timeout == 300
+    assert load(write(tmp_path, "# nothing\n")).run.timeout == 300
+
+
+def test_yaml_anchors_merge(tmp_path: Path) -> None:
+    """`<<` is no key of its own."""
+    text = "schedule: {autograd: &a {interval: 60}, train_eval: {<<: *a, jitter: 1}}"
+    settings = load(write(tmp_path, text))
+
+    assert settings.schedule["train_eval"].interval == 60
+
+
+#: Variable (without prefix), value -> the parts of the complaint.
+WRONG_VARIABLES = {
+    ("RUN__TIMOUT", "3"): ["unknown key 'run.timout'", "did you mean 'run.timeout'?"],
+    ("RUNN__TIMEOUT", "3"): ["unknown key 'runn'", "did you mean GPU_VALIDATOR_RUN__...?"],
+    ("RUN", "{"): ["run: must be a mapping"],
+    ("EXPECT__GPUS", ""): ["expect.gpus: '' is no number of GPUs"],
+    ("PROBES__AUTOGARD__TIMEOUT", "9"): ["probes.autogard", "did you mean 'autograd'?"],
+    ("WEB__LISTEN_ADDRESS", "8790"): ["'8790' is no address"],
+}
+
+
+@pytest.mark.parametrize("given", WRONG_VARIABLES)
+def test_a_wrong_variable_is_refused(
+    given: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The complaint names the variable, also when there is a file beside it."""
+    monkeypatch.setenv(PREFIX + given[0], given[1])
+    told = complaint(write(tmp_path, "run: {timeout: 3}\nprobes: {autograd: {enabled: true}}"))
+
+    assert told.startswith(f"environment variable {PREFIX}{given[0]}: ")
+    assert [part for part in WRONG_VARIABLES[given] if part not in told] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SERVICE_HOST",
+        "SERVICE_PORT",
+        "SERVICE_PORT_HTTP",
+        "PORT",
+        "PORT_8790_TCP",
+        "PORT_8790_TCP_ADDR",
+        "METRICS_SERVICE_HOST",
+        "METRICS_PORT_8790_TCP_PROTO",
+    ],
+)
+def test_service_links_are_no_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes puts these into each pod beside a service that is named as we are."""
+    monkeypatch.setenv(PREFIX + name, "tcp://10.0.0.1:8790")
+
+    assert load().web.listen_address == (":8790",)
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        (":1", (":1",)),
+        (":1, [::1]:2", (":1", "[::1]:2")),
+        ('["127.0.0.1:1"]', ("127.0.0.1:1",)),
+    ],
+)
+def test_lists_in_the_environment(
+    text: str, addresses: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list is plain text with commas, or JSON."""
+    monkeypatch.setenv("GPU_VALIDATOR_WEB__LISTEN_ADDRESS", text)
+
+    assert load().web.listen_address == addresses
+
+
+def test_flags_are_named_without_a_source() -> None:
+    """What was typed a moment ago needs no file's name before it."""
+    assert complaint(None, {"run": {"timeout": "x"}}).startswith("run.timeout: 'x' is no duration")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("90", 90), ("500ms", 0.5), ("30s", 30), ("10m", 600), ("1h30m", 5400), ("1.5d", 129600)],
+)
+def test_durations(text: str, value: float) -> None:
+    """Seconds as a number, or with units."""
+    assert seconds(text) == value
+    assert load(None, {"run": {"timeout": text}}).run.timeout == value
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "1x", "1m 2", "1e3", "m1"])
+def test_no_durations(text: str) -> None:
+    """Whatever else is refused, with what would be right."""
+    with pytest.raises(ValueError, match="is no duration; write seconds"):
+        seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        (":8790", ("", 8790)),
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("[::1]:8790", ("::1", 8790)),
+        ("gpu-17.example:65535", ("gpu-17.example", 65535)),
+    ],
+)
+def test_addresses(address: str, parts: tuple[str, int]) -> None:
+    """Host and port of each form."""
+    assert host_port(address) == parts
+
+
+@pytest.mark.parametrize("address", ["8790", "::1:8790", "host:", "host:65536", "host:x", ""])
+def test_no_addresses(address: str) -> None:
+    """Without a port, an IPv6 address without brackets, a port that is none."""
+    with pytest.raises(ValueError, match="is no address; write host:port"):
+        host_port(address)
+
+
+def test_settings_are_frozen() -> None:
+    """What a run was planned with cannot change under it."""
+    with pytest.raises(ValidationError):
+        load().run = Settings().run  # type: ignore[misc]
+
+
+def test_expected_gpus_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image promises GPUs by a variable, which is text."""
+    monkeypatch.setenv("GPU_VALIDATOR_EXPECT__GPUS", "8")
+
+    assert load().expect.gpus == 8
