@@ -85,6 +85,8 @@ def compare(
         return Comparison(
             operation=operation, problem=f"dtype {seen.dtype} where {expected.dtype} is right"
         )
+    if seen.dtype == expected.dtype and seen.tobytes() == expected.tobytes():
+        return Comparison(operation=operation, elements=seen.size)  # right by either rule, and fast
     if allowed is None:
         return _compare_bits(operation, seen, expected)
     return _compare_within(operation, seen, expected, allowed)

@@ -32,7 +32,7 @@ SKIP_REASONS: Final = (
 )
 
 #: Why a worker had to be started again; others appear when they happen.
-RESTART_REASONS: Final = ("crashed", "timeout")
+RESTART_REASONS: Final = ("died", "hung")
 
 #: `environment_info`'s labels, fields of the report's environment.
 _ENVIRONMENT: Final = (

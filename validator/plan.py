@@ -1,7 +1,7 @@
 """What a run is asked to do, and what it tells while it goes on."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from probes.catalog import BY_NAME, CATALOG, PROFILES, ProbeSpec
 from probes.contract import Result
@@ -54,3 +54,25 @@ def make_plan(
         and spec.name not in without
     )
     return Plan(specs, settings.run.profile, trigger)
+
+
+def is_enabled(spec: ProbeSpec, settings: Settings) -> bool:
+    """Whether the settings leave a probe switched on."""
+    own = settings.probes.get(spec.name)
+    return own is None or own.enabled
+
+
+def timeout_s(spec: ProbeSpec, settings: Settings) -> float:
+    """A probe's deadline on one device, in seconds."""
+    own = settings.probes.get(spec.name)
+    return own.timeout if own is not None and own.timeout is not None else spec.timeout_s
+
+
+def limits(spec: ProbeSpec, settings: Settings) -> dict[str, Any]:
+    """A probe's limits: what the node promises, then the probe's own settings."""
+    promised: dict[str, dict[str, Any]] = {
+        "cuda_available": {"gpus": settings.expect.gpus},
+        "torch_version": {"torch": settings.expect.torch},
+    }
+    own = settings.probes.get(spec.name)
+    return {**promised.get(spec.name, {}), **(own.limits if own is not None else {})}

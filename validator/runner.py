@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from validator import supervisor
+from validator.job import HeldProcess
 from validator.plan import Event, Plan, make_plan
 from validator.report import Report
-from validator.run import HeldProcess, Run
+from validator.run import Run
 from validator.settings import Settings
 from validator.spawn import WorkerProcess
 

@@ -6,17 +6,15 @@ directions alike; the closed forms and integers of the other families are not.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 
-from probes.autograd.trial import Array, host, integers, leaf, tensor
+from probes.autograd.trial import Array, integers, leaf
 from probes.contract import Comparison
-from probes.references import attempted, compare
 from probes.tensors import refusal
 
 #: With atol 1e-7 and rtol 1e-6 a derivative that is off by 0.05 % is seen; by default (1e-5, 1e-3)

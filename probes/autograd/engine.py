@@ -3,9 +3,7 @@
 Each function yields facts: a name, and plain numbers, booleans or a refusal's text.
 """
 
-import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from pydantic import JsonValue

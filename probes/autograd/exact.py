@@ -75,18 +75,16 @@ def movement(
     """
 
     def gradients(upstream: Array, *values: Array) -> list[Array]:
-        ends = np.cumsum([value.size for value in values])
-        places = [
-            np.arange(end - value.size, end).reshape(value.shape)
-            for end, value in zip(ends, values, strict=True)
-        ]
-        source = np.broadcast_to(moved(*places), upstream.shape)
+        ends = np.cumsum([value.size for value in values])[:-1]
+        total = sum(value.size for value in values)
+        numbered = np.split(np.arange(total), ends)
+        places = [at.reshape(x.shape) for at, x in zip(numbered, values, strict=True)]
+        source = moved(*places)
         kept = source >= 0
-        total = np.bincount(source[kept], weights=upstream[kept], minlength=int(ends[-1]))
-        parts = [
-            np.asarray(total[end - value.size : end]).reshape(value.shape)
-            for end, value in zip(ends, values, strict=True)
-        ]
+        weights = upstream[kept]
+        back = np.bincount(source[kept], weights, total).astype(np.float64, copy=False)
+        shares = np.split(back, ends)
+        return [share.reshape(x.shape) for share, x in zip(shares, values, strict=True)]
 
     return Case(name, operands, call, gradients, in_halves=in_halves)
 

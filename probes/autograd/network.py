@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from probes.autograd.bounded import Bounded, Rounding, product_unit
-from probes.autograd.trial import Array, host, integers, leaf, merged
+from probes.autograd.trial import host, integers, leaf, merged
 from probes.contract import Comparison
 from probes.references import UNIT_ROUNDOFF, attempted, compare
 

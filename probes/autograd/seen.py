@@ -73,6 +73,7 @@ HOOKS: Final[dict[str, Callable[[str], engine.Steps]]] = {
     "accumulation_hooks": hooks.accumulation_hooks,
 }
 
+
 class Seen(Observation):
     """Comparisons and facts by check, and why a floating type is not to be had here."""
 

@@ -1,6 +1,7 @@
 """How the parts of this probe ask torch: guarded, bounded in time, with integer operands."""
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +35,9 @@ RAISED: Final = (
 STOPPED: Final = "raised"
 
 _REFUSAL_CHARACTERS: Final = 120
+
+#: How back-ends say that a type does not exist there. A library's `..._NOT_SUPPORTED` is a failure.
+_NOT_THERE: Final = re.compile(r"\b(supports?|supported|implemented)\b")
 
 #: How long a call in a thread of its own may take; here they take milliseconds.
 DEADLINE_S = 10.0
@@ -89,8 +93,9 @@ def refused(call: Callable[[], object]) -> str:
 
 
 def lacks(dtype: torch.dtype, device: str) -> str:
-    """Why the device cannot multiply matrices of that type; empty when it can."""
-    return refusal(lambda: tensor(np.eye(2), device, dtype) @ tensor(np.eye(2), device, dtype))
+    """Why the back-end has no such type; empty when it has it, even if using it raises."""
+    text = refusal(lambda: tensor(np.eye(2), device, dtype) @ tensor(np.eye(2), device, dtype))
+    return text if _NOT_THERE.search(text) else ""
 
 
 def merged(operation: str, parts: Sequence[Comparison]) -> Comparison:

@@ -1,7 +1,8 @@
 """How evidence is taken: memory is read through each library alone, never through the bridge."""
 
+import ctypes
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,9 @@ import torch
 
 from probes.contract import Comparison
 from probes.tensors import refusal
+
+#: More elements than this are read as raw memory: a list of them would cost milliseconds.
+_PLAIN: Final = 4096
 
 Buffer = torch.Tensor | npt.NDArray[Any]
 
@@ -55,8 +59,12 @@ def dtype_name(buffer: Buffer) -> str:
 
 
 def values(buffer: Buffer) -> npt.NDArray[Any]:
-    """A copy of what the buffer holds now: of a tensor by way of plain Python numbers."""
+    """A copy of what the buffer holds now: of a tensor by plain Python numbers, or raw memory."""
     if isinstance(buffer, torch.Tensor):
+        if buffer.numel() > _PLAIN and buffer.is_contiguous() and buffer.device.type == "cpu":
+            size = buffer.numel() * buffer.element_size()
+            raw = (ctypes.c_char * size).from_address(buffer.data_ptr())
+            return np.frombuffer(bytes(raw), dtype_name(buffer)).reshape(tuple(buffer.shape))
         plain = np.array(buffer.tolist(), dtype=dtype_name(buffer))
         return plain.reshape(tuple(buffer.shape))
     return np.array(buffer, copy=True)

@@ -9,15 +9,11 @@ import torch
 
 from probes.contract import Comparison
 from probes.numpy_sharing.evidence import address, fact, from_dlpack, together, values
-from probes.numpy_sharing.refusals import refused
+from probes.numpy_sharing.refusals import floats, refused
 from probes.references import compare
 from probes.tensors import refusal
 
 _NUMPY_2: Final = int(np.__version__.split(".")[0]) >= 2
-
-
-def _floats() -> torch.Tensor:
-    return torch.arange(8, dtype=torch.float32, device=torch.device("cpu"))
 
 
 def _read_only() -> Any:
@@ -63,41 +59,53 @@ def read_only_by_dlpack() -> tuple[Comparison, str]:
         right = raised.partition(":")[0] in {"BufferError", "RuntimeError", "ValueError"}
         problem = "" if right else f"{raised} where BufferError is right"
         return Comparison(operation=name, elements=1, problem=problem), f"refused: {raised}"
-    compared = together(name, [compare("values", values(taken[0]), np.arange(8, dtype=np.float32))])
+    right_values = np.arange(8, dtype=np.float32)
+    parts = (compare("values", values(tensor), right_values) for tensor in taken)
     shares = address(taken[0]) == address(array)
-    return compared, (
+    return together(name, parts), (
         "hazard: torch.from_dlpack takes a read-only array without a warning, and can write to it"
         if shares
         else "torch.from_dlpack copies a read-only array"
     )
 
 
-def _resized(tensor: torch.Tensor, array: Any) -> Iterator[Comparison]:
-    place = address(array)
+def _resized(array: Any, tensor: torch.Tensor) -> Iterator[Comparison]:
     right = ("RuntimeError",)
     # The storage first: a refused t.resize_ can leave the tensor with the shape it was refused.
     yield refused("storage.resize_", tensor.untyped_storage, lambda s: s.resize_(16384), right)
     yield refused("t.resize_", lambda: tensor, lambda t: t.resize_(4096), right)
-    yield fact("address of the array, bytes off", address(array) - place, 0)
+    yield fact("address of the tensor, bytes off", address(tensor) - address(array), 0)
     yield compare("the array's values", array, np.arange(8, dtype=np.float32))
+
+
+def _exported(export: Callable[[torch.Tensor], Any]) -> Iterator[Comparison]:
+    tensor = floats()
+    yield from _resized(export(tensor), tensor)
+
+
+def _imported() -> Iterator[Comparison]:
+    array = np.arange(8, dtype=np.float32)
+    yield from _resized(array, torch.from_numpy(array))
+
+
+def _alone() -> Iterator[Comparison]:
+    yield fact("elements", floats().resize_(64).numel(), 64)
 
 
 def resizes() -> tuple[Comparison, ...]:
     """Memory that an array points at is not moved away; a tensor of its own may grow."""
-    first, second, theirs = _floats(), _floats(), np.arange(8, dtype=np.float32)
-    alone = fact("elements of an unshared tensor", _floats().resize_(64).numel(), 64)
     return (
-        together("after t.numpy()", _resized(first, first.numpy())),
-        together("after np.asarray(t)", _resized(second, np.asarray(second))),
-        together("after torch.from_numpy(a)", _resized(torch.from_numpy(theirs), theirs)),
-        together("without an array", [alone]),
+        together("after t.numpy()", _exported(lambda t: t.numpy())),
+        together("after np.asarray(t)", _exported(np.asarray)),
+        together("after torch.from_numpy(a)", _imported()),
+        together("of a tensor without an array", _alone()),
     )
 
 
 def copy_false() -> tuple[Comparison, str]:
     """`np.array(t, copy=False)` shares, or (NumPy 2, which asks more) raises; it never copies."""
     name = "np.array(t, copy=False)"
-    tensor = _floats()
+    tensor = floats()
     made: list[Any] = []
     raised = refusal(lambda: made.append(np.array(tensor, copy=False)))
     if raised:

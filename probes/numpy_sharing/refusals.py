@@ -12,7 +12,8 @@ from probes.tensors import refusal
 Case = tuple[Callable[[], Any], tuple[str, ...]]
 
 
-def _floats() -> torch.Tensor:
+def floats() -> torch.Tensor:
+    """Eight numbers on the host, 0 to 7."""
     return torch.arange(8, dtype=torch.float32, device=torch.device("cpu"))
 
 
@@ -37,11 +38,11 @@ _ARRAYS: Final[dict[str, Case]] = {
 }
 
 _TENSORS: Final[dict[str, Case]] = {
-    "bfloat16": (lambda: _floats().bfloat16(), ("TypeError",)),
-    "requires_grad": (lambda: _floats().requires_grad_(), ("RuntimeError",)),
-    "conjugate view": (lambda: _floats().to(torch.complex64).conj(), ("RuntimeError",)),
-    "negative view": (lambda: torch._neg_view(_floats()), ("RuntimeError",)),
-    "sparse": (lambda: _floats().to_sparse(), ("TypeError",)),
+    "bfloat16": (lambda: floats().bfloat16(), ("TypeError",)),
+    "requires_grad": (lambda: floats().requires_grad_(), ("RuntimeError",)),
+    "conjugate view": (lambda: floats().to(torch.complex64).conj(), ("RuntimeError",)),
+    "negative view": (lambda: torch._neg_view(floats()), ("RuntimeError",)),
+    "sparse": (lambda: floats().to_sparse(), ("TypeError",)),
     "without memory (meta)": (lambda: torch.empty(2, device="meta"), ("TypeError",)),
 }
 

@@ -20,16 +20,19 @@ from probes.numpy_sharing.evidence import (
 )
 from probes.references import compare
 
-_ELEMENTS: Final = 37  # odd and prime: no vector width divides it
+#: Prime, so that no vector width divides them; above 32768 torch copies with several threads.
+_FEW: Final = 37
+_MANY: Final = 40009
+_CASES: Final = (("float32", _FEW), ("int64", _FEW), ("float32", _MANY))
 
 
-def _array(dtype: str) -> npt.NDArray[Any]:
-    return np.arange(1, _ELEMENTS + 1, dtype=dtype)
+def _array(dtype: str, elements: int) -> npt.NDArray[Any]:
+    return np.arange(1, elements + 1, dtype=dtype)
 
 
-def _tensor(dtype: str) -> torch.Tensor:
+def _tensor(dtype: str, elements: int) -> torch.Tensor:
     host = torch.device("cpu")
-    return torch.arange(1, _ELEMENTS + 1, dtype=getattr(torch, dtype), device=host)
+    return torch.arange(1, elements + 1, dtype=getattr(torch, dtype), device=host)
 
 
 def to_torch() -> dict[str, dict[str, Callable[[npt.NDArray[Any]], torch.Tensor]]]:
@@ -84,14 +87,15 @@ def _copies_of_tensors() -> dict[str, tuple[Callable[[torch.Tensor], npt.NDArray
     }
 
 
-def _linked(call: Callable[[Any], Any], source: Buffer, dtype: str) -> Iterator[Comparison]:
+def _linked(call: Callable[[Any], Any], source: Buffer) -> Iterator[Comparison]:
     """One buffer under two names: address, then writes of either side seen by the other."""
+    dtype, elements = dtype_name(source), len(source)
     result = call(source)
     yield fact("address, bytes off", address(result) - address(source), 0)
     yield fact("dtype", dtype_name(result), dtype)
-    yield compare("values", values(result), _array(dtype))
+    yield compare("values", values(result), _array(dtype, elements))
     source[5:] = 99
-    written = _array(dtype)
+    written = _array(dtype, elements)
     written[5:] = 99
     yield compare("a write to the source seen in the result", values(result), written)
     result[:7] = 55
@@ -105,17 +109,17 @@ def shared() -> dict[str, tuple[Comparison, ...]]:
     return {
         **{
             check: tuple(
-                together(f"{name} {dtype}", _linked(call, _array(dtype), dtype))
+                together(f"{name} {dtype} [{n}]", _linked(call, _array(dtype, n)))
                 for name, call in calls.items()
-                for dtype in ("float32", "int64")
+                for dtype, n in _CASES
             )
             for check, calls in to_torch().items()
         },
         **{
             check: tuple(
-                together(f"{name} {dtype}", _linked(export, _tensor(dtype), dtype))
+                together(f"{name} {dtype} [{n}]", _linked(export, _tensor(dtype, n)))
                 for name, export in exports.items()
-                for dtype in ("float32", "int64")
+                for dtype, n in _CASES
             )
             for check, exports in to_numpy().items()
         },
@@ -125,15 +129,16 @@ def shared() -> dict[str, tuple[Comparison, ...]]:
 def _apart(call: Callable[[Any], Any], source: Buffer, dtype: str) -> Iterator[Comparison]:
     """Two buffers: no byte in common, and a write to one leaves the other."""
     result = call(source)
-    expected = _array(dtype)
-    begin, end = address(source), address(source) + source.itemsize * _ELEMENTS
-    other, other_end = address(result), address(result) + result.itemsize * _ELEMENTS
+    elements = len(source)
+    expected = _array(dtype, elements)
+    begin, end = address(source), address(source) + source.itemsize * elements
+    other, other_end = address(result), address(result) + result.itemsize * elements
     yield fact("bytes in common", max(0, min(end, other_end) - max(begin, other)), 0)
     yield compare("values", values(result), expected)
     source[:] = -7
     yield compare("the copy after a write to the source", values(result), expected)
     result[:] = 3
-    kept = np.full_like(_array("float32"), -7)
+    kept = np.full(elements, -7, dtype=np.float32)
     yield compare("the source after a write to the copy", values(source), kept)
 
 
@@ -141,11 +146,13 @@ def copied() -> tuple[Comparison, ...]:
     """Every call that must copy."""
     return (
         *(
-            together(name, _apart(call, _array("float32"), dtype))
+            together(f"{name} [{n}]", _apart(call, _array("float32", n), dtype))
+            for n in (_FEW, _MANY)
             for name, (call, dtype) in _copies_of_arrays().items()
         ),
         *(
-            together(name, _apart(export, _tensor("float32"), dtype))
+            together(f"{name} [{n}]", _apart(export, _tensor("float32", n), dtype))
+            for n in (_FEW, _MANY)
             for name, (export, dtype) in _copies_of_tensors().items()
         ),
     )

@@ -30,9 +30,9 @@ _INTEGERS: tuple[tuple[torch.dtype, Any], ...] = (
 
 def arithmetic(device: str) -> Iterator[Trial]:
     """Sums, differences, products and powers of integer values, broadcast and promoted."""
+    table = list(_on_floats())
     for dtype in floats(device):
-        for each in _on_floats():
-            yield in_dtype(each, dtype)
+        yield from (in_dtype(each, dtype) for each in table)
     for _, kind in (*_INTEGERS, (torch.uint8, np.uint8)):
         a, b = whole((5, 13), 0, 11, 1, kind), whole((5, 13), 0, 11, 2, kind)
         yield case("add", (a, b), a + b)

@@ -114,12 +114,12 @@ def _reads(device: str) -> Iterator[Comparison]:
 def _writes(device: str) -> Iterator[Comparison]:
     for place in (placed, strided):
         for how, (at, value) in _WRITES.items():
-            array = whole((5, 6, 7), -99, 99, 36)
+            array = whole((5, 6, 7), -99, 99, 36).copy()
             x = place(array, device)
             x[at] = value
             array[at] = value
             yield compare(f"Tensor.__setitem__ ({how})", x, array)
-        array = whole((5, 6, 7), -99, 99, 37)
+        array = whole((5, 6, 7), -99, 99, 37).copy()
         x, row = place(array, device), whole((7,), -9, 9, 38)
         x[:, 1:3] = place(row, device)  # broadcast
         array[:, 1:3] = row

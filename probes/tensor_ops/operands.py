@@ -1,5 +1,6 @@
 """Operands: reproducible numbers by formula, so that no generator takes part."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,17 @@ def _mixed(count: int, salt: int) -> npt.NDArray[np.uint64]:
     return again ^ (again >> np.uint64(13))
 
 
+@cache
 def whole(
     shape: tuple[int, ...], low: int, high: int, salt: int = 0, dtype: Any = F32
 ) -> npt.NDArray[Any]:
-    """Integers from low to high, both included."""
+    """Integers from low to high, both included. Shared, so read-only: copy to change."""
     count = int(np.prod(shape, dtype=np.int64))
     span = np.uint64(high - low + 1)
     numbers = (_mixed(count, salt) % span).astype(np.int64) + low
-    return numbers.astype(dtype).reshape(shape)
+    made = numbers.astype(dtype).reshape(shape)
+    made.setflags(write=False)
+    return made
 
 
 def fractions(shape: tuple[int, ...], salt: int = 0) -> npt.NDArray[np.float64]:

@@ -63,8 +63,8 @@ class Custom:
 class Case:
     """A call and its right answer. Operands that are arrays go to the device, others as they are.
 
-    Called twice: first on contiguous operands, into memory that was poisoned and freed a moment
-    before; then on strided ones with an offset, into a poisoned `out` where there is one.
+    Called twice: first on contiguous operands, then on strided ones with an offset. The output is
+    poisoned: `out` where there is one, else memory that was freed a moment before the first call.
     """
 
     operation: str  # looked up below `torch` at the call: "add", "linalg.solve", "Tensor.roll"
@@ -84,8 +84,9 @@ class Case:
         call = attrgetter(self.operation)(torch)
         where = {"device": device} if self.factory else {}
         operands = [_placed(operand, device, self.dtype) for operand in self.operands]
-        for each in self.expected:  # freed at once: the output is likely to get the same memory
-            poisoned(each.shape, self._torch_dtype(each), device)
+        if not self.out:
+            for each in self.expected:  # freed at once: the output is likely to get its memory
+                poisoned(each.shape, self._torch_dtype(each), device)
         yield from self._judge(call(*operands, **self.options, **where), "first call")
         place = placed if self.contiguous else strided
         operands = [_placed(operand, device, self.dtype, place) for operand in self.operands]

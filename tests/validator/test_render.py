@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 class Ascii(io.StringIO):
     """A pipe to a program that reads ASCII."""
 
-    encoding = "ascii"  # type: ignore[assignment]
+    encoding = "ascii"
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_each_failure_is_told() -> None:
     assert "    | Fatal Python error: ·[31mSegmentation fault·[0m·\n" in told
     assert "  internal_error: KeyError: 'x'\n    raised    KeyError: 'x'\n" in told
     assert "? not run\n    train_eval on cuda:1: run_timeout\n" in told
-    assert "cuda:1  autograd         – skip    0.25 s  gpu_busy: 2 other" in told  # noqa: RUF001
+    assert "cuda:1  autograd         – skip     0.25 s  gpu_busy: 2 other" in told  # noqa: RUF001
     assert told.splitlines()[-1].startswith("✗ fail: tensor_ops on cuda:0 (+1 more)")
 
 
@@ -222,7 +222,8 @@ def test_json_is_the_report() -> None:
 
 def parse(made: Report) -> ET.Element:
     """The report's JUnit document, as another program reads it."""
-    return ET.fromstring(render.document(made, "junit", plain_console()).encode())
+    document = render.document(made, "junit", plain_console())
+    return ET.fromstring(document.encode())  # noqa: S314 - our own document
 
 
 def test_junit_suites_and_sums() -> None:
@@ -240,7 +241,9 @@ def test_junit_cases() -> None:
     """A case a check; one more where no check tells what the probe came to."""
     cases = {
         (case.get("classname"), case.get("name")): case
-        for case in parse(reports.sick()).iter("testcase")
+        for suite in parse(reports.sick()).iterfind("testsuite")
+        for case in suite
+        if suite.get("name") != "cuda:1"
     }
     failure = cases["tensor_ops", "linear_algebra"].find("failure")
     crash = cases["train_eval", "runs"].find("failure")

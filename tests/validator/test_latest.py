@@ -1,0 +1,309 @@
+"""The newest result of each probe and device counts, as long as it can."""
+
+import pytest
+
+from probes.catalog import CATALOG
+from probes.contract import Reason, Status
+from tests.validator.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
+from validator.latest import Latest, Pair
+from validator.report import Device, NotRun
+
+OLDEST_S = 900.0
+ALL = dict.fromkeys((spec.name for spec in CATALOG), OLDEST_S)
+HOST = [spec.name for spec in CATALOG if spec.needs == "host"]
+OPS = Pair("tensor_ops", "cuda:0")
+
+
+class Known:
+    """A Latest under a clock of its own; by default it knows that all is well."""
+
+    def __init__(self, devices: tuple[Device, ...] = ()) -> None:
+        self.clock = Clock()
+        self.latest = Latest(self.clock)
+        self.latest.limit(ALL)
+        if devices:
+            self.latest.accept(report(everything(devices), devices))
+
+    def status(self, pair: Pair = OPS) -> Status:
+        """What counts of a pair now."""
+        return self.latest.results()[pair].status
+
+    def hear(self, status: Status, reason: Reason = "check_failed", device: str = "cuda:0") -> None:
+        """A run of tensor_ops alone on one device."""
+        devices = gpus(1)
+        self.latest.accept(report([result("tensor_ops", device, status, reason)], devices))
+
+
+def test_before_the_first_run_nothing_is_healthy() -> None:
+    """No result is not ready, has no report, and every probe is planned on what is not known."""
+    known = Known()
+
+    assert known.latest.merged() is None
+    assert not known.latest.readiness().ready
+    assert known.latest.readiness().reason.startswith("not ready: no result yet of torch_version")
+    assert Pair("torch_version", "cpu") in known.latest.planned
+    assert Pair("tensor_ops", "unknown") in known.latest.planned
+
+
+def test_all_passed_is_ready() -> None:
+    """The merged report has one result a pair and says so."""
+    known = Known(gpus(2))
+    merged = known.latest.merged()
+
+    assert merged is not None
+    assert (merged.trigger, merged.status) == ("merged", "pass")
+    assert len(merged.results) == len(known.latest.planned) == len(HOST) + 2 * (7 - len(HOST))
+    assert known.latest.readiness().ready
+    assert known.latest.readiness().reason == merged.summary
+
+
+def test_a_newer_result_replaces_its_own_pair_alone() -> None:
+    """One probe fails on its next run: that pair is bad, all others stay."""
+    known = Known(gpus(1))
+    known.hear("fail")
+    merged = known.latest.merged()
+
+    assert merged is not None
+    assert {one.probe for one in merged.results if one.status != "pass"} == {"tensor_ops"}
+    assert not known.latest.readiness().ready
+    known.hear("pass", "ok")
+    assert known.latest.readiness().ready
+
+
+@pytest.mark.parametrize(
+    ("status", "ready"),
+    [("pass", True), ("warn", True), ("fail", False), ("error", False)],
+)
+def test_the_worst_status_decides(status: Status, ready: bool) -> None:  # noqa: FBT001 - a table
+    """One result of each status among passes."""
+    known = Known(gpus(1))
+    known.hear(status)
+
+    assert known.latest.readiness().ready is ready
+
+
+def test_a_planned_probe_without_result_is_not_ready() -> None:
+    """Six of seven probes passed; the seventh was never heard of."""
+    known = Known()
+    some = [one for one in everything() if one.probe != "autograd"]
+    known.latest.accept(report(some))
+
+    assert not known.latest.readiness().ready
+    assert "autograd" in known.latest.readiness().reason
+
+
+def test_a_known_fail_is_said_before_what_is_missing() -> None:
+    """A node that already failed says so, though other probes have no result yet."""
+    known = Known()
+    known.latest.accept(report([result("torch_version", status="fail", reason="import_failed")]))
+
+    assert known.latest.readiness().reason.startswith("fail: torch_version on cpu")
+
+
+def test_what_got_no_chance_is_missing_or_stays() -> None:
+    """`not_run` of a pair never heard of is not ready; of a known pair its result stays."""
+    missed = NotRun(probe="tensor_ops", device="cuda:0", reason="run_timeout")
+    fresh = Known()
+    others = [one for one in everything(gpus(1)) if one.probe != "tensor_ops"]
+    fresh.latest.accept(report(others, gpus(1), [missed]))
+    known = Known(gpus(1))
+    known.latest.accept(report(others, gpus(1), [missed]))
+    merged = fresh.latest.merged()
+
+    assert merged is not None
+    assert (merged.status, merged.not_run) == ("error", (missed,))
+    assert not fresh.latest.readiness().ready
+    assert known.status() == "pass"
+    assert known.latest.readiness().ready
+
+
+@pytest.mark.parametrize(("age_s", "expected"), [(OLDEST_S, "pass"), (OLDEST_S + 1, "error")])
+def test_an_old_pass_is_an_error(age_s: float, expected: Status) -> None:
+    """At its limit a result still counts; a second later nothing can be told."""
+    known = Known(gpus(1))
+    known.clock.now_s += age_s
+
+    assert known.status() == expected
+    assert known.latest.readiness().ready is (expected == "pass")
+
+
+def test_an_old_fail_stays_a_fail() -> None:
+    """Age never makes a broken device better."""
+    known = Known(gpus(1))
+    known.hear("fail")
+    known.clock.now_s += 10 * OLDEST_S
+
+    assert known.status() == "fail"
+
+
+def test_growing_old_is_noticed_once() -> None:
+    """Time alone changes what is shown: the version grows when it does, and only then."""
+    known = Known(gpus(1))
+    known.latest.grown_old()
+    version = known.latest.version
+    unchanged = known.latest.grown_old()
+    known.clock.now_s += OLDEST_S + 1
+
+    assert not unchanged
+    assert known.latest.version == version
+    assert known.latest.grown_old()
+    assert not known.latest.grown_old()
+    assert known.latest.version == version + 1
+
+
+@pytest.mark.parametrize("reason", ["gpu_busy", "disabled"])
+@pytest.mark.parametrize("verdict", ["pass", "warn", "fail", "error"])
+def test_a_skip_without_chance_keeps_the_last_verdict(verdict: Status, reason: Reason) -> None:
+    """A busy device is as it was last seen, under the name that it has now."""
+    known = Known(gpus(1))
+    known.hear(verdict)
+    known.hear("skip", reason)
+
+    assert known.status() == verdict
+    known.hear("skip", reason)
+    assert known.status() == verdict
+
+
+def test_a_skip_that_says_something_replaces_the_verdict() -> None:
+    """What a probe needs is broken: its old pass is no longer true."""
+    known = Known(gpus(1))
+    known.hear("skip", "dependency")
+
+    assert known.status() == "skip"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason", "expected"),
+    [
+        ("pass", "gpu_busy", "skip"),
+        ("error", "gpu_busy", "skip"),
+        ("fail", "gpu_busy", "fail"),
+        ("fail", "disabled", "skip"),
+    ],
+)
+def test_a_kept_verdict_ends_with_its_age(
+    verdict: Status, reason: Reason, expected: Status
+) -> None:
+    """Busy for too long: a pass is no longer vouched for, a fail is not healed by work on it."""
+    known = Known(gpus(1))
+    known.hear(verdict)
+    known.clock.now_s += OLDEST_S + 1
+    known.hear("skip", reason)
+
+    assert known.status() == expected
+
+
+def test_a_kept_verdict_without_newer_results_is_stale() -> None:
+    """Neither the verdict nor the skip after it is fresh: nothing can be told."""
+    known = Known(gpus(1))
+    known.hear("skip", "gpu_busy")
+    known.clock.now_s += OLDEST_S + 1
+
+    assert known.status() == "error"
+
+
+def test_busy_from_the_start_is_no_pass() -> None:
+    """A device that was never free has no verdict; it is a skip."""
+    known = Known()
+    known.hear("skip", "gpu_busy")
+
+    assert known.status() == "skip"
+
+
+def test_a_removed_gpu_vanishes() -> None:
+    """The next run sees one GPU of two: nothing of the other is left."""
+    known = Known(gpus(2))
+    known.latest.accept(report(everything(gpus(1)), gpus(1)))
+    merged = known.latest.merged()
+
+    assert merged is not None
+    assert {one.device for one in merged.results} == {"cpu", "cuda:0"}
+    assert [one.name for one in merged.devices] == ["cuda:0"]
+    assert {pair.device for pair in known.latest.planned} == {"cpu", "cuda:0"}
+
+
+def test_a_gpu_is_known_by_its_uuid() -> None:
+    """The GPUs change places; a busy one keeps the verdict of its UUID, under its new name."""
+    known = Known(gpus(2))
+    known.latest.accept(
+        report(
+            [
+                result("tensor_ops", "cuda:0"),
+                result("tensor_ops", "cuda:1", "fail", "check_failed"),
+            ],
+            gpus(2),
+        )
+    )
+    swapped = (gpu(0, "GPU-1"), gpu(1, "GPU-0"))
+    busy = [result("tensor_ops", one.name, "skip", "gpu_busy") for one in swapped]
+    known.latest.accept(report(busy, swapped))
+
+    assert known.status(Pair("tensor_ops", "cuda:0")) == "fail"
+    assert known.status(Pair("tensor_ops", "cuda:1")) == "pass"
+
+
+def test_another_gpu_in_the_same_place_is_not_the_old_one() -> None:
+    """A replaced GPU that is busy has no verdict to keep."""
+    known = Known(gpus(1))
+    new = (gpu(0, "GPU-new"),)
+    known.latest.accept(report([result("tensor_ops", "cuda:0", "skip", "gpu_busy")], new))
+
+    assert known.status() == "skip"
+
+
+def test_a_run_that_could_not_tell_the_uuid_still_finds_the_verdict() -> None:
+    """The first run knew the device by name alone."""
+    known = Known()
+    nameless = (Device(name="cuda:0", type="cuda"),)
+    known.latest.accept(report([result("tensor_ops", "cuda:0", "fail", "check_failed")], nameless))
+    known.hear("skip", "gpu_busy")
+
+    assert known.status() == "fail"
+
+
+def test_probes_that_no_longer_count_are_forgotten() -> None:
+    """A reload takes a failing probe out of the plan: its verdict goes with it."""
+    known = Known(gpus(1))
+    known.hear("fail")
+    known.latest.limit({name: age for name, age in ALL.items() if name != "tensor_ops"})
+
+    assert OPS not in known.latest.results()
+    assert known.latest.readiness().ready
+    known.hear("fail")
+    assert OPS not in known.latest.results()
+
+
+def test_results_are_counted() -> None:
+    """Every result by status, every skip by reason as well."""
+    known = Known(gpus(1))
+    known.hear("fail")
+    known.hear("skip", "gpu_busy")
+    known.hear("skip", "gpu_busy")
+
+    assert known.latest.runs["tensor_ops", "pass"] == 1
+    assert known.latest.runs["tensor_ops", "fail"] == 1
+    assert known.latest.runs["tensor_ops", "skip"] == 2
+    assert known.latest.skips["tensor_ops", "gpu_busy"] == 2
+
+
+def test_the_last_success_is_remembered_through_failures() -> None:
+    """Its time stays while the probe fails and is skipped, and moves with the next pass."""
+    known = Known(gpus(1))
+    first = known.latest.entries()[OPS].succeeded_at
+    known.hear("fail")
+    known.hear("skip", "gpu_busy")
+
+    assert first is not None
+    assert first > NOON
+    assert known.latest.entries()[OPS].succeeded_at == first
+
+
+def test_the_reason_is_one_short_line() -> None:
+    """A summary of many lines and characters is cut."""
+    known = Known(gpus(1))
+    long = result("tensor_ops", "cuda:0", "fail", "check_failed", summary="x\n" * 300)
+    known.latest.accept(report([long], gpus(1)))
+    reason = known.latest.readiness().reason
+
+    assert len(reason) <= 80
+    assert "\n" not in reason

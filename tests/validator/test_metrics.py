@@ -1,0 +1,373 @@
+"""Metrics say what DESIGN lists, from the first scrape on, bounded, and as Prometheus reads them."""
+
+import gzip
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse
+from prometheus_client.registry import Collector
+
+from probes.catalog import CATALOG
+from probes.contract import Measurement, Status
+from tests.validator.fake_runner import NOON, Clock, everything, gpus, report, result
+from validator.latest import Latest
+from validator.metrics import Exposition, Form, Shown, families, series_count
+from validator.report import Environment, Tool
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.txt"
+PROBES = [spec.name for spec in CATALOG]
+ALL = dict.fromkeys(PROBES, 900.0)
+SHOWN = Shown(timeout_s=dict.fromkeys(PROBES, 60), interval_s=dict.fromkeys(PROBES, 300))
+TOOL = Tool(version="1.2.3", revision="abc")
+FORMS = [Form(openmetrics, gzipped) for openmetrics in (False, True) for gzipped in (False, True)]
+
+#: DESIGN section 8: every family of ours, and its labels.
+FAMILIES = {
+    "build_info": {"version", "revision"},
+    "environment_info": {
+        *("torch", "torch_cuda", "cudnn", "nccl", "numpy", "python", "driver", "fingerprint")
+    },
+    "gpu_info": {"device", "gpu_uuid", "pci_bus_id", "model_name"},
+    "node_healthy": set(),
+    "probe_success": {"probe", "device"},
+    "probe_status": {"probe", "status"},
+    "probe_last_run_timestamp_seconds": {"probe", "device"},
+    "probe_last_success_timestamp_seconds": {"probe", "device"},
+    "probe_duration_seconds": {"probe"},
+    "probe_timeout_seconds": {"probe"},
+    "probe_interval_seconds": {"probe"},
+    "probe_runs_total": {"probe", "status"},
+    "probe_skips_total": {"probe", "reason"},
+    "worker_restarts_total": {"reason"},
+    "run_in_progress": set(),
+}
+
+
+class NoProcess(Collector):
+    """A process that has one metric, which a test can move."""
+
+    value = 1.0
+
+    def collect(self) -> Iterator[Metric]:
+        """Its one metric."""
+        yield GaugeMetricFamily("process_open_fds", "Open descriptors.", value=self.value)
+
+
+def known(*reports: object) -> Latest:
+    """What is latest after some reports."""
+    latest = Latest(Clock())
+    latest.limit(ALL)
+    for one in reports:
+        latest.accept(one)  # type: ignore[arg-type]
+    return latest
+
+
+def exposed(latest: Latest, shown: Shown = SHOWN) -> str:
+    """The plain exposition, our own families alone."""
+    made = Exposition(lambda: families(latest, shown, TOOL), process=NoProcess())
+    text = made.read(Form()).decode()
+    return text[: text.index("# HELP process_open_fds")]
+
+
+def values(text: str, name: str) -> dict[tuple[str, ...], float]:
+    """Label values -> value of one of our families."""
+    name = f"gpu_validator_{name}"
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in parse(text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def full() -> Latest:
+    """A node of 8 GPUs where much has happened: every kind of series exists."""
+    devices = gpus(8)
+    results = everything(devices)
+    rates = [
+        Measurement(name=f"transfer_bytes_per_second.{way}", value=5e10, unit="bytes_per_second")
+        for way in ("host_to_device", "device_to_host", "device_to_device")
+    ]
+    seconds = Measurement(name="first_kernel_seconds", value=0.25, unit="seconds")
+    measured = {"device_transfer": tuple(rates), "cuda_available": (seconds,)}
+    results = [
+        one.model_copy(update={"measurements": measured.get(one.probe, ())}) for one in results
+    ]
+    broken = result("tensor_ops", "cuda:3", "fail", "check_failed")
+    busy = result("train_eval", "cuda:4", "skip", "gpu_busy")
+    environment = Environment(
+        torch="2.13.0", torch_cuda="12.8", numpy="2.1.0", python="3.11.7", driver="570.1"
+    )
+    latest = known(report(results, devices, environment=environment))
+    others = [one for one in everything(devices) if one.device not in {"cuda:3", "cuda:4"}]
+    again = [one for one in others if one.probe in {"tensor_ops", "train_eval"}]
+    latest.accept(report([*again, broken, busy], devices, environment=environment))
+    return latest
+
+
+@pytest.mark.parametrize("latest", [known(), full()], ids=["before the first run", "8 GPUs"])
+def test_every_family_has_its_labels(latest: Latest) -> None:
+    """Names and labels are DESIGN's, before the first run and after."""
+    text = exposed(latest)
+    seen: dict[str, set[str]] = {}
+    for family in parse(text):
+        for sample in family.samples:
+            seen.setdefault(sample.name, set()).update(sample.labels)
+    missing = set() if latest.devices else {"gpu_validator_gpu_info"}
+
+    for name, labels in FAMILIES.items():
+        full_name = f"gpu_validator_{name}"
+        if full_name not in missing:
+            assert seen[full_name] == labels, name
+
+
+def test_every_series_exists_before_the_first_run() -> None:
+    """Nothing is healthy, and nothing that can be alerted on is absent."""
+    text = exposed(known())
+
+    assert values(text, "node_healthy") == {(): 0}
+    assert {probe for probe, _ in values(text, "probe_success")} == set(PROBES)
+    for name in ("probe_success", "probe_last_run_timestamp_seconds", "probe_status"):
+        assert set(values(text, name).values()) == {0}
+    assert len(values(text, "probe_runs_total")) == 5 * len(PROBES)
+    assert values(text, "probe_skips_total")["tensor_ops", "gpu_busy"] == 0
+    assert set(values(text, "probe_interval_seconds").values()) == {300}
+    assert values(text, "worker_restarts_total") == {("died",): 0, ("hung",): 0}
+    assert values(text, "run_in_progress") == {(): 0}
+
+
+@pytest.mark.parametrize(
+    ("status", "success"), [("pass", 1), ("warn", 1), ("fail", 0), ("error", 0), ("skip", 0)]
+)
+def test_success_and_status_of_one_result(status: Status, success: float) -> None:
+    """Success is a pass or a warning; exactly the seen status is 1."""
+    reason = "dependency" if status == "skip" else "check_failed"
+    text = exposed(known(report([result("autograd", status=status, reason=reason)])))
+    states = {k[1]: v for k, v in values(text, "probe_status").items() if k[0] == "autograd"}
+
+    assert values(text, "probe_success")["autograd", "cpu"] == success
+    assert {name for name, value in states.items() if value == 1} == {status}
+    assert len(states) == 5
+
+
+def test_status_is_the_worst_over_devices() -> None:
+    """One GPU of eight failed: the probe's status is fail, and success is that GPU's alone 0."""
+    text = exposed(full())
+    success = values(text, "probe_success")
+
+    assert values(text, "probe_status")["tensor_ops", "fail"] == 1
+    assert values(text, "probe_status")["tensor_ops", "pass"] == 0
+    assert {key for key, value in success.items() if not value} == {("tensor_ops", "cuda:3")}
+    assert values(text, "node_healthy") == {(): 0}
+    assert values(exposed(known(report(everything()))), "node_healthy") == {(): 1}
+
+
+def test_times_of_runs_and_successes() -> None:
+    """A failing probe's last success stays where it was, its last run moves."""
+    latest = known(report(everything()))
+    later = NOON.replace(hour=13)
+    failed = result("autograd", status="fail", reason="check_failed", started_at=later)
+    latest.accept(report([failed]))
+    text = exposed(latest)
+
+    ran = values(text, "probe_last_run_timestamp_seconds")["autograd", "cpu"]
+    succeeded = values(text, "probe_last_success_timestamp_seconds")["autograd", "cpu"]
+    assert succeeded == NOON.timestamp() + 0.5
+    assert ran == later.timestamp() + 0.5
+
+
+def test_counters_and_busy_skips() -> None:
+    """A busy GPU counts as a skip by reason, and keeps its success."""
+    text = exposed(full())
+
+    assert values(text, "probe_runs_total")["tensor_ops", "fail"] == 1
+    assert values(text, "probe_runs_total")["tensor_ops", "pass"] == 8 + 6
+    assert values(text, "probe_skips_total")["train_eval", "gpu_busy"] == 1
+    assert values(text, "probe_success")["train_eval", "cuda:4"] == 1
+
+
+def test_a_removed_gpu_has_no_series() -> None:
+    """After a run that saw one GPU of eight, no series names another."""
+    latest = full()
+    latest.accept(report(everything(gpus(1)), gpus(1)))
+
+    assert set(re.findall(r'device="([^"]*)"', exposed(latest))) == {"cpu", "cuda:0"}
+
+
+def test_measured_values_have_names_of_their_own() -> None:
+    """A kind becomes a label; a device is one as well."""
+    text = exposed(full())
+    rates = values(text, "transfer_bytes_per_second")
+
+    assert rates["cuda:7", "host_to_device"] == 5e10
+    assert 'transfer_bytes_per_second{device="cuda:0",direction="host_to_device"}' in text
+    assert len(rates) == 8 * 3
+    assert values(text, "first_kernel_seconds")[("cuda:0",)] == 0.25
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("node_healthy",),
+        ("probe_runs_total",),
+        ("Not A Name",),
+        ("speed", "speed"),
+        ("speed.up", "speed"),
+        ("speed.up", "speed.up"),
+    ],
+)
+def test_a_measurement_cannot_break_the_scrape(names: tuple[str, ...]) -> None:
+    """A name that is taken, that is none, or that comes twice leaves no second series."""
+    measured = tuple(Measurement(name=name, value=7, unit="seconds") for name in names)
+    latest = known(report([result("autograd", measurements=measured)]))
+    lines = [line.rsplit(" ", 1)[0] for line in exposed(latest).splitlines() if line[0] != "#"]
+
+    assert len(lines) == len(set(lines))
+    assert values(exposed(latest), "node_healthy") == {(): 0}
+
+
+def test_labels_hold_no_message() -> None:
+    """What a probe says, an index, a host's name: none of it reaches a label."""
+    said = 'quote " backslash \\ newline \n secret'
+    failed = result("autograd", status="fail", reason="check_failed", summary=said)
+
+    assert "secret" not in exposed(known(report([failed])))
+
+
+def test_odd_text_in_a_label_is_escaped() -> None:
+    """A GPU's name with quotes and newlines comes back as it was."""
+    odd = gpus(1)[0].model_copy(update={"model_name": 'a "b"\n\\c'})
+    text = exposed(known(report(everything((odd,)), (odd,))))
+
+    assert next(iter(values(text, "gpu_info")))[3] == 'a "b"\n\\c'
+
+
+def test_eight_gpus_stay_within_a_thousand_series() -> None:
+    """The budget of DESIGN section 12, with the process's own metrics."""
+    latest = full()
+    made = Exposition(lambda: families(latest, SHOWN, TOOL))
+
+    assert 300 < series_count(made.read(Form())) <= 1000
+
+
+def test_help_says_that_values_are_cached() -> None:
+    """Whatever comes from a run says so, in words."""
+    text = exposed(full())
+    for name in ("probe_success", "probe_status", "gpu_info", "probe_duration_seconds"):
+        line = next(
+            one for one in text.splitlines() if one.startswith(f"# HELP gpu_validator_{name}")
+        )
+        assert "Cached from the last scheduled run." in line
+
+
+def test_golden() -> None:
+    """The exposition is as recorded: a renamed metric breaks dashboards, so it breaks this."""
+    text = exposed(full())
+
+    assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.parametrize("latest", [known(), full()], ids=["before the first run", "8 GPUs"])
+def test_promtool_has_nothing_to_say(latest: Latest) -> None:
+    """`promtool check metrics` over all of it, the process's metrics included."""
+    made = Exposition(lambda: families(latest, SHOWN, TOOL))
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=made.read(Form()),
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_would_say_something() -> None:
+    """The check above can fail: a counter without its suffix is found."""
+    text = b"# HELP bad A counter.\n# TYPE bad counter\nbad 1\n"
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, check=False, timeout=30
+    )
+
+    assert done.returncode != 0
+
+
+def test_openmetrics_is_valid_and_says_the_same() -> None:
+    """Parsed by the strict parser, with its end mark, and with the values of the plain text."""
+    latest = full()
+    made = Exposition(lambda: families(latest, SHOWN, TOOL), process=NoProcess())
+    text = made.read(Form(openmetrics=True)).decode()
+    plain = made.read(Form()).decode()
+
+    def flat(parsed: object) -> set[tuple[str, str, float]]:
+        return {
+            (sample.name, str(sorted(sample.labels.items())), sample.value)
+            for family in parsed  # type: ignore[attr-defined]
+            for sample in family.samples
+        }
+
+    assert text.endswith("\n# EOF\n")
+    assert text.count("# EOF") == 1
+    assert flat(parse_openmetrics(text)) == flat(parse(plain))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_four_forms_of_one_text(form: Form) -> None:
+    """gzip is the same bytes packed."""
+    latest = full()
+    made = Exposition(lambda: families(latest, SHOWN, TOOL), process=NoProcess())
+    plain = made.read(Form(openmetrics=form.openmetrics))
+    read = made.read(form)
+
+    assert (gzip.decompress(read) if form.gzipped else read) == plain
+    assert ("openmetrics" in form.content_type) is form.openmetrics
+
+
+class Counted:
+    """Families that count how often they were made."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self) -> Iterator[Metric]:
+        """One counter."""
+        self.made += 1
+        yield CounterMetricFamily("bench", "Made.", value=self.made)
+
+
+def test_rendered_once_a_change() -> None:
+    """A hundred scrapes render once; a change renders once more."""
+    counted, clock = Counted(), Clock()
+    made = Exposition(counted, monotonic=clock, process=NoProcess())
+    first = {made.read(Form()) for _ in range(100)}
+    after_first = counted.made
+    made.changed()
+    second = {made.read(Form()) for _ in range(100)}
+
+    assert (after_first, counted.made, len(first), len(second)) == (1, 2, 1, 1)
+    assert first != second
+
+
+def test_process_metrics_are_at_most_five_seconds_old() -> None:
+    """They are read again after 5 s, without rendering ours again."""
+    counted, clock, process = Counted(), Clock(), NoProcess()
+    made = Exposition(counted, monotonic=clock, process=process)
+    made.read(Form())
+    process.value = 2.0
+    clock.now_s += 4.9
+    early = made.read(Form())
+    clock.now_s += 0.1
+
+    assert b"process_open_fds 1.0" in early
+    assert b"process_open_fds 2.0" in made.read(Form())
+    assert counted.made == 1

@@ -1,0 +1,258 @@
+"""Probes come due at their times, once, together, and whatever the clocks do."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from probes.catalog import CATALOG
+from tests.validator.fake_runner import Clock
+from validator.schedule import Cron, Schedule, Timing, timings
+from validator.settings import SettingsError, load
+
+#: A Wednesday.
+START = datetime(2030, 1, 2, 12, 0, tzinfo=timezone.utc)
+
+
+class Wall:
+    """A wall clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        """The time, as set."""
+        return self.now
+
+
+class Both:
+    """A schedule under clocks that move together, or apart when a test says so."""
+
+    def __init__(self, shift: float = 0.0, /, **table: Timing) -> None:
+        self.clock, self.wall, self.shifts = Clock(), Wall(), [shift]
+        self.schedule = Schedule(
+            table, monotonic=self.clock, now=self.wall, shift=lambda: self.shifts[-1]
+        )
+
+    def pass_s(self, seconds: float) -> None:
+        """Let time go by."""
+        self.clock.now_s += seconds
+        self.wall.now += timedelta(seconds=seconds)
+
+    def run(self) -> tuple[str, ...]:
+        """Start what is due."""
+        names = self.schedule.due()
+        self.schedule.started(names)
+        return names
+
+
+def test_everything_is_due_at_once() -> None:
+    """The first run comes at the start, for cron expressions as well."""
+    both = Both(a=Timing(60), b=Timing(86400, cron="0 3 * * *"))
+
+    assert both.run() == ("a", "b")
+    assert both.run() == ()
+
+
+def test_an_interval_counts_from_the_start_of_a_run() -> None:
+    """Not due one second before its time, due at it."""
+    both = Both(a=Timing(60))
+    both.run()
+    both.pass_s(59)
+    early = both.run()
+    both.pass_s(1)
+
+    assert (early, both.run()) == ((), ("a",))
+
+
+def test_an_overrun_is_caught_up_once() -> None:
+    """Five intervals missed are one run, and the next comes an interval after that."""
+    both = Both(a=Timing(60))
+    both.run()
+    both.pass_s(320)
+    late = both.schedule.late_s()
+    caught_up = both.run()
+
+    assert (late, caught_up, both.run()) == (260, ("a",), ())
+    both.pass_s(59)
+    assert both.run() == ()
+    both.pass_s(1)
+    assert both.run() == ("a",)
+
+
+@pytest.mark.parametrize(("apart_s", "together"), [(10, ("a", "b")), (10.5, ("a",))])
+def test_probes_due_within_ten_seconds_share_a_run(apart_s: float, together: tuple[str]) -> None:
+    """The second is taken along when it is due within 10 s, and not a moment later."""
+    both = Both(a=Timing(60), b=Timing(60 + apart_s))
+    both.run()
+    both.pass_s(60)
+
+    assert both.run() == together
+
+
+def test_jitter_moves_probes_of_one_run_together() -> None:
+    """One draw a run: seven probes of one interval stay one run, whatever is drawn."""
+    names = [f"p{number}" for number in range(7)]
+    both = Both(**{name: Timing(300, jitter_s=30) for name in names})
+    for shift in (1.0, -1.0, 0.25):
+        both.shifts.append(shift)
+        assert both.run() == tuple(names)
+        both.pass_s(300 + 30 * shift - 1)
+        assert both.run() == ()
+        both.pass_s(1)
+
+
+def test_jitter_is_drawn_anew_within_its_bounds() -> None:
+    """The real draw stays within the tenth, and is not the same each time."""
+    clock = Clock()
+    schedule = Schedule({"a": Timing(300, jitter_s=30)}, monotonic=clock)
+    waits = set()
+    for _ in range(50):
+        schedule.started(["a"])
+        waits.add(-schedule.late_s() + schedule._wait_s("a"))
+
+    assert all(270 <= wait <= 330 for wait in waits)
+    assert len(waits) > 40
+
+
+@pytest.mark.parametrize("jump_s", [-86400.0, 86400.0])
+def test_a_clock_that_is_set_moves_no_interval(jump_s: float) -> None:
+    """The wall clock jumps a day; the interval goes on as it was."""
+    both = Both(a=Timing(60))
+    both.run()
+    both.wall.now += timedelta(seconds=jump_s)
+    both.pass_s(59)
+    early = both.run()
+    both.pass_s(1)
+
+    assert (early, both.run()) == ((), ("a",))
+
+
+def test_cron_fires_at_its_time_and_once() -> None:
+    """03:00 UTC comes once a day, also when the clock is looked at hours late."""
+    both = Both(a=Timing(86400, cron="0 3 * * *"))
+    both.run()
+    both.pass_s(15 * 3600 - 1)
+    early = both.run()
+    both.pass_s(1)
+    on_time = both.run()
+    both.pass_s(86400 * 3 + 7200)
+
+    assert (early, on_time, both.run(), both.run()) == ((), ("a",), ("a",), ())
+
+
+def test_cron_survives_a_clock_set_back() -> None:
+    """A clock a month ahead, then put right: the job is not silent for a month."""
+    both = Both(a=Timing(86400, cron="0 3 * * *"))
+    both.wall.now += timedelta(days=31)
+    both.run()
+    both.wall.now = START
+    both.schedule.due()
+    both.pass_s(15 * 3600)
+
+    assert both.run() == ("a",)
+
+
+def test_cron_jitter_is_never_early() -> None:
+    """A draw of -1 delays as much as one of +1."""
+    both = Both(-1.0, a=Timing(86400, jitter_s=600, cron="0 3 * * *"))
+    both.run()
+
+    assert both.schedule.due_at()["a"] == datetime(2030, 1, 3, 3, 10, tzinfo=timezone.utc)
+
+
+def test_due_times_are_on_the_wall_clock() -> None:
+    """What the HTTP interface shows: now plus the wait, never a time that is past."""
+    both = Both(a=Timing(60))
+    both.run()
+    at = both.schedule.due_at()["a"]
+    both.pass_s(100)
+
+    assert at == START + timedelta(seconds=60)
+    assert both.schedule.due_at()["a"] == both.wall.now
+
+
+def test_replaced_timings_keep_what_did_not_change() -> None:
+    """A new interval counts from the last run; an equal timing keeps its due time; new is now."""
+    both = Both(a=Timing(60), b=Timing(600))
+    both.run()
+    both.pass_s(30)
+    both.schedule.replace({"a": Timing(60), "b": Timing(100), "c": Timing(60)})
+
+    due = both.schedule.due_at()
+    assert due == {
+        "a": START + timedelta(seconds=60),
+        "b": START + timedelta(seconds=100),
+        "c": both.wall.now,
+    }
+
+
+@pytest.mark.parametrize(
+    ("expression", "after", "expected"),
+    [
+        ("0 3 * * *", "2030-01-02 12:00", "2030-01-03 03:00"),
+        ("*/15 * * * *", "2030-01-02 12:00", "2030-01-02 12:15"),
+        ("0 0 * * 0", "2030-01-02 12:00", "2030-01-06 00:00"),  # Sunday is 0,
+        ("0 0 * * 7", "2030-01-02 12:00", "2030-01-06 00:00"),  # and 7,
+        ("0 0 * * 1", "2030-01-02 12:00", "2030-01-07 00:00"),  # Monday is 1
+        ("0 0 * * sat,sun", "2030-01-02 12:00", "2030-01-05 00:00"),
+        ("0 0 * * 1-5", "2030-01-04 12:00", "2030-01-07 00:00"),
+        ("0 0 * * 5-7", "2030-01-02 12:00", "2030-01-04 00:00"),
+        ("0 0 * * */3", "2030-01-02 12:00", "2030-01-05 00:00"),  # Sunday, Wednesday, Saturday
+        ("0 0 * * 0-7", "2030-01-02 12:00", "2030-01-03 00:00"),
+        ("0 0 13 * 5", "2030-01-02 12:00", "2030-01-04 00:00"),  # the 13th or a Friday
+        ("0 0 13 * 5", "2030-01-11 12:00", "2030-01-13 00:00"),
+        ("30 2 29 2 *", "2030-01-02 12:00", "2032-02-29 02:30"),
+    ],
+)
+def test_cron_reads_as_cron_does(expression: str, after: str, expected: str) -> None:
+    """Times known from crontab(5), weekdays above all."""
+    moment, wanted = (
+        datetime.fromisoformat(text).replace(tzinfo=timezone.utc) for text in (after, expected)
+    )
+
+    assert Cron(expression).after(moment) == wanted
+
+
+def test_the_interval_of_a_cron_expression_is_its_longest_gap() -> None:
+    """Working days at noon: from Friday to Monday it is 72 h."""
+    assert Cron("0 12 * * 1-5").longest_gap_s(START) == 72 * 3600
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"cron": "0 3 * *"}, "has 4 fields"),
+        ({"cron": "61 * * * *"}, "61"),
+        ({"cron": "* * * * 8"}, "no day of the week"),
+        ({"cron": "* * * * xyz"}, "no day of the week"),
+        ({"cron": "0 0 30 2 *"}, "names no time"),
+        ({"interval": 60, "jitter": 61}, "longer than the interval"),
+    ],
+)
+def test_a_wrong_timetable_is_refused_by_its_key(table: dict[str, object], complaint: str) -> None:
+    """The error names the key, and what is wrong with its value."""
+    settings = load(flags={"schedule": {"autograd": table}})
+
+    with pytest.raises(SettingsError, match=r"schedule\.autograd\.(cron|jitter): ") as refused:
+        timings(settings, CATALOG)
+    assert complaint in str(refused.value)
+
+
+def test_timings_come_from_settings_and_defaults() -> None:
+    """Interval, a tenth of it as jitter, cron without jitter unless asked."""
+    settings = load(
+        flags={
+            "schedule": {
+                "autograd": {"interval": "10m"},
+                "tensor_ops": {"cron": "0 3 * * *"},
+                "train_eval": {"jitter": 5},
+            }
+        }
+    )
+    table = timings(settings, CATALOG)
+
+    assert table["autograd"] == Timing(600, 60)
+    assert table["tensor_ops"] == Timing(86400, 0, "0 3 * * *")
+    assert table["train_eval"] == Timing(300, 5)
+    assert table["numpy_sharing"] == Timing(300, 30)
+    assert table["numpy_sharing"].stale_after_s == 900

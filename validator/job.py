@@ -1,0 +1,234 @@
+"""The probes of one device, run in children of the worker, as many as it takes."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from probes.catalog import ProbeSpec
+from probes.contract import Result
+from validator import cgroup, outcomes
+from validator.plan import Event, limits, timeout_s
+from validator.report import Device
+from validator.settings import Settings
+from validator.supervisor import Child, Ended, Worker, WorkerLostError
+from validator.workers import NoWorkerError, Workers
+
+#: For a child to start a probe, or to end, in seconds.
+START_S: Final = 10.0
+_SHOWN_BYTES: Final = 80  # of a line that is no result
+
+#: One of `outcomes`: what became of a probe on a device, in a text.
+_Outcome = Callable[..., Result]
+
+
+@dataclass(frozen=True)
+class HeldProcess:
+    """A process that SIGKILL does not end, so that nothing is started on its device."""
+
+    pid: int
+    pidfd: int
+
+
+class Surroundings:
+    """What all jobs of a run share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        workers: Workers,
+        held: dict[str, HeldProcess],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        """`held` is the runner's own: a name is added when a process cannot be killed."""
+        self.settings = settings
+        self.workers = workers
+        self.held = held
+        self.on_event = on_event
+        self.results: dict[tuple[str, str], Result] = {}
+        self.cores = cgroup.cores()
+        self.slots = asyncio.Semaphore(self.cores)  # children side by side
+        self.memory_kills = cgroup.memory_kills()
+
+    def record(self, result: Result) -> None:
+        """Keep a result, and tell of it."""
+        self.results[result.probe, result.device] = result
+        self.on_event(Event("finished", probe=result.probe, device=result.device, result=result))
+
+    def abandon(self, worker: Worker, child: Child, device_name: str) -> None:
+        """Remember that a process which cannot be killed holds a device."""
+        self.held[device_name] = HeldProcess(child.pid, worker.abandon(child))
+        text = f"process {child.pid} cannot be killed"
+        self.on_event(Event("held", device=device_name, text=text))
+
+
+class _Attempted:
+    """A probe that a child has started: when, and what it told before its end."""
+
+    def __init__(self, spec: ProbeSpec) -> None:
+        self.spec = spec
+        self.preliminary: Result | None = None
+        self._began = time.monotonic()
+        self._started_at = datetime.now(timezone.utc)
+
+    def clock(self) -> dict[str, Any]:
+        """The fields of a result that say when and how long."""
+        return {"started_at": self._started_at, "duration_s": time.monotonic() - self._began}
+
+
+class Job:
+    """Probes of one device, in order. A sick one costs its child; the rest get a new one."""
+
+    def __init__(
+        self, device: Device, specs: list[ProbeSpec], threads: int, around: Surroundings
+    ) -> None:
+        """Take the probes to run; `threads` is how many each child computes with."""
+        self._device = device
+        self._remaining = list(specs)
+        self._threads = threads
+        self._around = around
+
+    async def drive(self) -> None:
+        """Run them all; every one gets its result, but for those of a device that is held."""
+        workers = self._around.workers
+        while self._remaining and self._device.name not in self._around.held:
+            try:
+                worker = await workers.live()
+            except NoWorkerError as error:
+                for spec in self._remaining:
+                    result = outcomes.broken(
+                        spec, self._device, str(error), log_tail=error.log_tail
+                    )
+                    self._around.record(result)
+                return
+            async with self._around.slots:
+                try:
+                    child = await worker.fork(self._request())
+                    await self._watch(worker, child)
+                except WorkerLostError as lost:
+                    await workers.lose(worker, lost)
+
+    def _request(self) -> dict[str, Any]:
+        settings = self._around.settings
+        return {
+            "probes": [
+                {
+                    "name": spec.name,
+                    "module": spec.module,
+                    "timeout_s": timeout_s(spec, settings),
+                    "limits": limits(spec, settings),
+                }
+                for spec in self._remaining
+            ],
+            "device": self._device.name,
+            "gpu_uuid": self._device.uuid,
+            "shared": bool(self._device.process_count),
+            "threads": self._threads,
+        }
+
+    async def _watch(self, worker: Worker, child: Child) -> None:
+        """Take a child's results until it ends or must be ended."""
+        remaining = self._remaining
+        before = len(remaining)
+        attempted: _Attempted | None = None
+        deadline = time.monotonic() + START_S
+        while isinstance(message := await child.next(deadline), bytes):
+            told = _parsed(message)
+            if attempted is None and remaining and told.get("start") == remaining[0].name:
+                attempted = _Attempted(remaining[0])
+                deadline = time.monotonic() + timeout_s(attempted.spec, self._around.settings)
+                started = Event("started", probe=attempted.spec.name, device=self._device.name)
+                self._around.on_event(started)
+                continue
+            result = self._result(told, attempted)
+            if result is None:
+                break
+            if attempted is not None and "preliminary" in told:
+                attempted.preliminary = result
+                continue
+            self._around.record(_with_log(result, child))
+            del remaining[0]
+            attempted = None
+            deadline = time.monotonic() + START_S
+        progressed = isinstance(message, Ended) and len(remaining) < before
+        if attempted is None and remaining and not progressed:
+            attempted = _Attempted(remaining[0])  # it must be told of something
+        if isinstance(message, Ended):
+            outcome, text = await self._ended(worker, child, message.partial)
+        else:
+            outcome, text = await self._put_down(worker, child, attempted, message)
+        if attempted is not None:
+            tail = child.log_tail(attempted.spec.name)
+            clock = attempted.clock()
+            result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
+            self._around.record(attempted.preliminary or result)
+            del remaining[0]
+        if outcome is outcomes.unkillable:
+            self._around.abandon(worker, child, self._device.name)
+        else:
+            worker.forget(child)
+
+    def _result(self, told: dict[str, Any], attempted: _Attempted | None) -> Result | None:
+        """The result in a message, if it is one of the probe that was started."""
+        text = told.get("result", told.get("preliminary"))
+        if attempted is None or not isinstance(text, str):
+            return None
+        try:
+            result = Result.model_validate_json(text)
+        except ValidationError:
+            return None
+        mine = (attempted.spec.name, self._device.name)
+        return result if (result.probe, result.device) == mine else None
+
+    async def _ended(self, worker: Worker, child: Child, partial: bytes) -> tuple[_Outcome, str]:
+        """What the end of a child means for the probe that it was at."""
+        try:
+            how = await worker.reap(child)
+        except WorkerLostError as lost:
+            await self._around.workers.lose(worker, lost)
+            return outcomes.broken, str(lost)
+        if how.signal == signal.SIGKILL and cgroup.memory_kills() > self._around.memory_kills:
+            return outcomes.out_of_memory, str(how)
+        if how.signal is not None:
+            return outcomes.crashed, str(how)
+        return outcomes.broken, f"{how} and left {'half a' if partial else 'no'} result"
+
+    async def _put_down(
+        self, worker: Worker, child: Child, attempted: _Attempted | None, message: bytes | None
+    ) -> tuple[_Outcome, str]:
+        """Kill a child that is late, or that talks nonsense; what that means for its probe."""
+        killed = await worker.kill(child)
+        if killed:
+            try:
+                await worker.reap(child)
+            except WorkerLostError as lost:
+                await self._around.workers.lose(worker, lost)
+        if message is not None:
+            shown = message[:_SHOWN_BYTES].decode(errors="replace")
+            text = f"wrote what is no result of this probe: {shown}"
+            return (outcomes.broken if killed else outcomes.unkillable), text
+        settings = self._around.settings
+        deadline = START_S if attempted is None else timeout_s(attempted.spec, settings)
+        text = f"no result within {deadline:g} s"
+        return (outcomes.timed_out if killed else outcomes.unkillable), text
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _with_log(result: Result, child: Child) -> Result:
+    """What was printed belongs to a result that is not good."""
+    if result.status not in {"fail", "error"}:
+        return result
+    return result.model_copy(update={"log_tail": child.log_tail(result.probe)})
