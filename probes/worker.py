@@ -34,6 +34,7 @@ def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
     _die_with(supervisor_pid)
     faulthandler.register(signal.SIGUSR1)  # sent before a kill, so that a hang tells its place
     os.nice(nice)
+    gc.disable()  # it walks the growing heap again and again while torch is imported
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     _send(control, {"event": "up"})
@@ -185,6 +186,7 @@ def _become_child(worker_pid: int, log_fd: int) -> None:
     """A process group of its own, dying with the worker, printing to its own log pipe."""
     os.setpgid(0, 0)
     _die_with(worker_pid)
+    gc.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(log_fd, 1)
     os.dup2(log_fd, 2)

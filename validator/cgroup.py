@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path("/sys/fs/cgroup")
+_MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
 
-def _own(controller: str, membership: Path = Path("/proc/self/cgroup")) -> Iterator[Path]:
+def _own(controller: str) -> Iterator[Path]:
     """Folders that may hold a controller's files for this process, nearest first."""
     try:
-        lines = membership.read_text(encoding="utf-8").splitlines()
+        lines = _MEMBERSHIP.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:

@@ -344,15 +344,15 @@ def healthcheck(
     """Ask the running daemon whether it is well: exit code 0 or 1."""
 
     def action(_: EarlyWorker) -> int:
-        from validator.healthcheck import ask, url_of
+        from validator.healthcheck import ask, url_of, usable
 
         if url is None:
             from validator.settings import host_port
 
             settings = _settings(config_file, _flags(web={"listen_address": listen_address}))
             wrong = ask(url_of(*host_port(settings.web.listen_address[0])))
-        elif not url.startswith("http://"):
-            raise UsageError(f"--url: {url!r} is no http:// address")
+        elif not usable(url):
+            raise UsageError(f"--url: {url!r} is no address such as http://127.0.0.1:8790")
         else:
             wrong = ask(url)
         if wrong:

@@ -48,6 +48,15 @@ def _deadline() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def usable(url: str) -> bool:
+    """Whether a URL names a host over plain HTTP."""
+    parts = urlsplit(url)
+    try:
+        return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port
+        return False
+
+
 def url_of(host: str, port: int) -> str:
     """Where to ask a daemon that listens there; every interface is asked on the loopback."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104

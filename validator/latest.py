@@ -83,7 +83,7 @@ class Latest:
         for probe, device in planned:
             devices_of.setdefault(probe, []).append(device)
         self._planned.update(
-            (probe, tuple(names)) for probe, names in devices_of.items() if probe in self._oldest_s
+            (probe, tuple(dict.fromkeys(names))) for probe, names in devices_of.items() if probe in self._oldest_s
         )
         self.devices = devices or self.devices
         self.version += 1

@@ -41,26 +41,28 @@ _TABLE, _MIX = integers((37, 24), 63), integers((24, 16), 64)
 
 
 @cache
-def _expected() -> tuple[Array, Array]:
+def _expected() -> tuple[Array, Array, Array]:
     upstream = _upstream()
-    rows = np.zeros_like(_TABLE)
-    np.add.at(rows, _WORDS, upstream @ _MIX.T)
-    return rows, _TABLE[_WORDS].T @ upstream
+    rows = upstream @ _MIX.T
+    table = np.zeros_like(_TABLE)
+    np.add.at(table, _WORDS, rows)
+    return table, rows, _TABLE[_WORDS].T @ upstream
 
 
 def _upstream() -> Array:
     return integers((2048, 16), 65)
 
 
-def _backward(device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of an embedding and of a product, for every word of a batch."""
+def _backward(device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of an embedding's table, of its rows for a batch, and of what multiplies them."""
     table, mix = leaf(_TABLE, device), leaf(_MIX, device)
     words = torch.from_numpy(_WORDS).to(device)
-    output = functional.embedding(words, table) @ mix  # (2048, 16)
-    output.backward(tensor(_upstream(), device))
-    if table.grad is None or mix.grad is None:
+    rows = functional.embedding(words, table)  # (2048, 24)
+    rows.retain_grad()
+    (rows @ mix).backward(tensor(_upstream(), device))
+    if table.grad is None or rows.grad is None or mix.grad is None:
         raise RuntimeError("backward() left no gradient")
-    return table.grad, mix.grad
+    return table.grad, rows.grad, mix.grad
 
 
 def _compared(operation: str, device: str) -> Comparison:

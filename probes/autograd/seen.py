@@ -84,7 +84,13 @@ class Seen(Observation):
 
 def observe(device: str) -> Seen:
     """Take gradients in every way; the very first one of the process is held too."""
-    facts = {"grad_enabled": gathered(modes.as_found(device))}
+    found = gathered(modes.as_found(device))
+    # Where a library has switched gradients off, that is one finding and not all of them.
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        return _observed(device, {"grad_enabled": found})
+
+
+def _observed(device: str, facts: dict[str, Facts]) -> Seen:
     families = {"first_backward": [first_backward(device)]}
     halves = [torch.float16, torch.bfloat16]
     without = {

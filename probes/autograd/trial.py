@@ -109,6 +109,7 @@ def merged(operation: str, parts: Sequence[Comparison]) -> Comparison:
 def gathered(steps: Iterable[tuple[str, JsonValue]]) -> Facts:
     """Facts as they come; what raises ends them, and is a fact itself."""
     facts: Facts = {}
+    recording = torch.is_grad_enabled()
     try:
         for name, value in steps:
             facts[name] = value
@@ -116,6 +117,9 @@ def gathered(steps: Iterable[tuple[str, JsonValue]]) -> Facts:
         raise
     except RAISED as error:
         facts[STOPPED] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    finally:
+        # A mode that did not end must not spill into the next check.
+        torch._C._set_grad_enabled(recording)
     return facts
 
 

@@ -46,11 +46,11 @@ def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: 
     lost = start.access_is_lost(seen, gpu)
     for finding in findings:
         failed = finding.status == "fail" and finding.id.partition(".")[2] in _CONSEQUENCES
-        if possible and (failed or finding.status == "pass"):
+        if possible and (failed or finding.status in {"pass", "warn"}):
             yield skipped(finding.id, f"{GPU_BUSY}: {start.shorten(text)}")
         elif lost and failed:
             yield skipped(finding.id, "the device nodes cannot be opened: nothing can be told")
-        elif text and failed and finding.observed == start.shorten(text):
+        elif text and failed and start.says_busy(finding.observed):
             yield finding.model_copy(update=_IDLE | {"message": f"{finding.message} {_YET}"})
         else:
             yield finding

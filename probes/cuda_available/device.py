@@ -41,7 +41,16 @@ def generic(seen: Seen) -> Finding:
     kind = seen.device.partition(":")[0]
     observed = f"{api.type}, available {api.available}, {api.device_count} devices"
     expected = f"{kind}, available True, {seen.framework.device_count} devices"
-    return expect(check, observed, expected, message=f"torch.accelerator says {observed}")
+    return expect(
+        check,
+        observed,
+        expected,
+        message=f"torch.accelerator says {observed}",
+        hint="confirm with `python -c 'import torch; a = torch.accelerator; "
+        "print(a.current_accelerator(), a.device_count())'`; look for a second back-end among the "
+        "image's packages",
+        action="fix_image",
+    )
 
 
 def kernel(seen: Seen) -> Finding:

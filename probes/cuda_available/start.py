@@ -11,6 +11,11 @@ HIDING = {
     "hip": ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
 }
 
+#: For an error text that nobody has explained yet.
+_UNKNOWN = (
+    "confirm with `dmesg | grep -iE 'nvrm|xid|amdgpu'` and `nvidia-smi -q`; repeat on another GPU"
+)
+
 #: Codes of cuInit after which the variable can be judged: started, no device, invalid device.
 _LISTED = (0, 100, 101)
 
@@ -26,6 +31,12 @@ def shorten(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")[:300]
 
 
+def says_busy(text: object) -> bool:
+    """Whether an error text blames others, who hold the GPU or its memory."""
+    symptom = diagnose(text) if isinstance(text, str) else None
+    return symptom is not None and symptom.reason == "gpu_busy"
+
+
 def broken(check: str, what: str, text: str, status: Status = "fail") -> Finding:
     """A finding about an error text, with cause, hint and action where the text is known."""
     symptom = diagnose(text)
@@ -35,8 +46,8 @@ def broken(check: str, what: str, text: str, status: Status = "fail") -> Finding
         message=f"{what}: {shorten(text)}" + (f" ({symptom.cause})" if symptom else ""),
         observed=shorten(text),
         expected="no error",
-        hint=symptom.hint if symptom else "",
-        action=symptom.action if symptom else "investigate",
+        hint=symptom.hint if symptom else _UNKNOWN,
+        action=symptom.action if symptom and symptom.action != "none" else "investigate",
     )
 
 

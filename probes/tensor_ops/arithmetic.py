@@ -156,7 +156,7 @@ def integer_division(device: str) -> Iterator[Trial]:
         yield in_dtype(case("div", (x, y), np.trunc(x / y), 0.0, rounding_mode="trunc"), dtype)
 
 
-def bitwise(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+def bitwise(_device: str) -> Iterator[Trial]:
     """Bits of signed, unsigned and boolean tensors; right shifts of negatives keep the sign."""
     for dtype, kind in (*_INTEGERS, (torch.uint8, np.uint8), (torch.bool, np.bool_)):
         low, high = {torch.uint8: (0, 255), torch.bool: (0, 1)}.get(dtype, (-128, 127))
@@ -173,7 +173,7 @@ def bitwise(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family take
 
 def rounding(device: str) -> Iterator[Trial]:
     """Halves go to the even neighbour, zeros keep their sign, large values stay."""
-    halves = np.arange(-8, 8.5, 0.5, F32)
+    halves = np.arange(-8, 8.5, 0.5).astype(F32)
     edges = np.array([-0.0, -0.25, 0.75, np.inf, -np.inf, np.nan, 1024.0, -0.9375], F32)
     values = np.concatenate([halves, edges])
     for dtype in floats(device):

@@ -46,13 +46,17 @@ def comparison(device: str) -> Iterator[Trial]:
     yield case("nextafter", (a, b), np.nextafter(a, b), 0.0)
     near = (_VALUES + F32(1e-6)).astype(F32)
     yield plain("isclose", (_VALUES, near), np.isclose(_VALUES, near))
-    yield plain("isclose", (_VALUES, near), np.isclose(_VALUES, near, equal_nan=True), equal_nan=True)
+    yield plain(
+        "isclose", (_VALUES, near), np.isclose(_VALUES, near, equal_nan=True), equal_nan=True
+    )
     for name in ("logical_and", "logical_or", "logical_xor"):
         yield case(name, (a, b), getattr(np, name)(a, b))
     yield case("logical_not", (a,), np.logical_not(a))
     big = np.array([2**53, 2**53 + 1, -(2**62), 2**62 - 1])
     for name in ("eq", "lt"):  # a comparison by way of floats would lose these
-        yield case(name, (big, big[::-1].copy()), {"eq": np.equal, "lt": np.less}[name](big, big[::-1]))
+        yield case(
+            name, (big, big[::-1].copy()), {"eq": np.equal, "lt": np.less}[name](big, big[::-1])
+        )
     i, j = whole((65,), -9, 9, 20, np.int32), whole((65,), -9, 9, 21, np.int32)
     yield case("maximum", (i, j), np.maximum(i, j))
     yield case("clamp", (i,), np.clip(i, -3, 4), min=-3, max=4)
@@ -65,12 +69,16 @@ def _whole_tensors(device: str) -> Iterator[Comparison]:
     x, y, z = placed(a, device), placed(a, device), placed(a, device)
     z[66] += 1
     nan = torch.full((3,), _NAN, device=device)
-    yield fact("equal", (torch.equal(x, y), torch.equal(x, z), torch.equal(nan, nan)),
-               (True, False, False))
+    yield fact(
+        "equal", (torch.equal(x, y), torch.equal(x, z), torch.equal(nan, nan)), (True, False, False)
+    )
     yield fact("equal", torch.equal(x, x[:66]), False)
     yield fact("allclose", (torch.allclose(x, y), torch.allclose(x, z)), (True, False))
-    yield fact("allclose", (torch.allclose(nan, nan), torch.allclose(nan, nan, equal_nan=True)),
-               (False, True))
+    yield fact(
+        "allclose",
+        (torch.allclose(nan, nan), torch.allclose(nan, nan, equal_nan=True)),
+        (False, True),
+    )
 
 
 #: Function -> operands -> answer, as C99 annex F has them: exact on every sound build.
@@ -96,8 +104,11 @@ _SPECIAL: dict[str, tuple[tuple[float, ...], ...]] = {
     "sigmoid": ((-_INF, 0, _INF, _NAN), (0, 0.5, 1, _NAN)),
     "erf": ((-_INF, 0, _INF, _NAN), (-1, 0, 1, _NAN)),
     "erfc": ((-_INF, 0, _INF), (2, 1, 0)),
-    "pow": ((0, _NAN, 1, _INF, -_INF, 2, -1, 0), (0, 0, _NAN, -1, 3, _INF, 0.5, -1),
-            (1, 1, 1, 0, -_INF, _INF, _NAN, _INF)),
+    "pow": (
+        (0, _NAN, 1, _INF, -_INF, 2, -1, 0),
+        (0, 0, _NAN, -1, 3, _INF, 0.5, -1),
+        (1, 1, 1, 0, -_INF, _INF, _NAN, _INF),
+    ),
     "hypot": ((_INF, -_INF, 3, 0), (_NAN, 1, 4, 0), (_INF, _INF, 5, 0)),
     "atan2": ((0, 0, _NAN), (1, _INF, 1), (0, 0, _NAN)),
     "div": ((1, -1, 0, _INF, _INF), (0, 0, 0, _INF, 2), (_INF, -_INF, _NAN, _NAN, _INF)),
@@ -111,7 +122,7 @@ _SPECIAL: dict[str, tuple[tuple[float, ...], ...]] = {
 }
 
 
-def special_values(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes it
+def special_values(_device: str) -> Iterator[Trial]:
     """Poles, limits and invalid operands give infinities, limits and NaN, in long tensors too."""
     for name, columns in _SPECIAL.items():
         # Repeated, so that the vectorised loop meets them as well as the one for the rest.
@@ -128,7 +139,7 @@ def special_values(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every fami
     yield case("nan_to_num", (large,), finite, nan=7.0, posinf=9.0, neginf=-8.0)
 
 
-def subnormals(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes it
+def subnormals(_device: str) -> Iterator[Trial]:
     """Numbers below the normal range are kept, not flushed to zero.
 
     Doubling a subnormal doubles its bits, so the answers are integers: a NumPy that flushes too
@@ -145,5 +156,8 @@ def subnormals(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family t
         yield case("div", (double, two), x)
         yield case("sub", (double, x), x)
         yield case("maximum", (x, np.zeros(40, kind)), x)
-    yield plain("Tensor.half", (np.array([2.0**-24, 3 * 2.0**-24], F32),),
-                np.array([1, 3], np.uint16).view(np.float16))
+    yield plain(
+        "Tensor.half",
+        (np.array([2.0**-24, 3 * 2.0**-24], F32),),
+        np.array([1, 3], np.uint16).view(np.float16),
+    )

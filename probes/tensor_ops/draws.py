@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def _raw(count: int) -> Array:
     """32-bit outputs of MT19937 seeded by Knuth's recurrence, as `manual_seed` does."""
     twister = np.random.MT19937()
     twister._legacy_seeding(_SEED)
-    return twister.random_raw(count)  # type: ignore[no-any-return]
+    return np.asarray(twister.random_raw(count))
 
 
 def _mersenne_rand(device: str) -> Iterator[Comparison]:
@@ -85,11 +86,15 @@ def philox_uniform(seed: int, count: int) -> Array:
     k = [np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)]
     for _ in range(10):
         p, q = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
-        c = [(q >> np.uint64(32)) ^ c[1] ^ k[0], q & mask,
-             (p >> np.uint64(32)) ^ c[3] ^ k[1], p & mask]
+        c = [
+            (q >> np.uint64(32)) ^ c[1] ^ k[0],
+            q & mask,
+            (p >> np.uint64(32)) ^ c[3] ^ k[1],
+            p & mask,
+        ]
         k = [(k[0] + np.uint64(0x9E3779B9)) & mask, (k[1] + np.uint64(0xBB67AE85)) & mask]
     uniform = c[0].astype(F32) * F32(2.0**-32) + F32(2.0**-33)
-    return np.where(uniform == 1, F32(0), uniform)
+    return np.asarray(np.where(uniform == 1, F32(0), uniform))
 
 
 def _philox_rand(device: str) -> Iterator[Comparison]:
@@ -112,10 +117,10 @@ _DRAWS: dict[str, Callable[[torch.Generator, str], torch.Tensor]] = {
 }
 
 
-def seeds(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+def seeds(_device: str) -> Iterator[Trial]:
     """A seed repeats its numbers, another gives others, and a saved state goes on where it was."""
     for name, draw in _DRAWS.items():
-        yield Custom(name, lambda device, n=name, d=draw: _repeats(n, d, device))
+        yield Custom(name, partial(_repeats, name, draw))
     yield Custom("manual_seed", _global_seed)
 
 
@@ -155,38 +160,51 @@ def _global_seed(device: str) -> Iterator[Comparison]:
 def moments(device: str) -> Iterator[Trial]:
     """Means, variances and ranges of what is drawn, within six standard deviations."""
     trials = {
-        "rand": _uniform, "randn": _normal, "randint": _integers, "bernoulli": _coins,
-        "multinomial": _lots, "randperm": _permutation, "Tensor.exponential_": _exponential,
-        "Tensor.uniform_": _in_place_uniform, "Tensor.normal_": _in_place_normal,
+        "rand": _uniform,
+        "randn": _normal,
+        "randint": _integers,
+        "bernoulli": _coins,
+        "multinomial": _lots,
+        "randperm": _permutation,
+        "Tensor.exponential_": _exponential,
+        "Tensor.uniform_": _in_place_uniform,
+        "Tensor.normal_": _in_place_normal,
     }
     for name, body in trials.items():
         yield Custom(name, body)
     if has_double(device):
-        yield Custom("rand", lambda device: _of("rand", _draw(torch.rand, device, torch.float64),
-                                                0.5, 1 / 12, 1 / 180))
+        yield Custom("rand", _wide_uniform)
 
 
-def _of(name: str, drawn: torch.Tensor, mean: float, variance: float, spread: float) -> Iterator[
-    Comparison
-]:
+def _wide_uniform(device: str) -> Iterator[Comparison]:
+    drawn = torch.rand(
+        _MANY, generator=_generator(device, _SEED), device=device, dtype=torch.float64
+    )
+    yield from _of("rand", drawn, 0.5, 1 / 12, 1 / 180)
+
+
+def _of(
+    name: str, drawn: torch.Tensor, mean: float, variance: float, spread: float
+) -> Iterator[Comparison]:
     """Mean and variance of n draws within 6 sigma; `spread` is the variance of (x - mean)^2."""
     x = drawn.cpu().numpy().astype(np.float64)
     root = 6 / math.sqrt(x.size)
-    yield compare(f"{name} (mean)", np.asarray(x.mean()), np.asarray(mean),
-                  root * math.sqrt(variance))
-    yield compare(f"{name} (variance)", np.asarray(((x - mean) ** 2).mean()), np.asarray(variance),
-                  root * math.sqrt(spread))
+    yield compare(
+        f"{name} (mean)", np.asarray(x.mean()), np.asarray(mean), root * math.sqrt(variance)
+    )
+    yield compare(
+        f"{name} (variance)",
+        np.asarray(((x - mean) ** 2).mean()),
+        np.asarray(variance),
+        root * math.sqrt(spread),
+    )
     # Neighbours are independent: their products' mean has the standard deviation variance/sqrt(n).
     lag = float(((x[1:] - mean) * (x[:-1] - mean)).mean())
     yield compare(f"{name} (correlation)", np.asarray(lag), np.asarray(0.0), root * variance)
 
 
-def _draw(make: Callable[..., torch.Tensor], device: str, dtype: torch.dtype) -> torch.Tensor:
-    return make(_MANY, generator=_generator(device, _SEED), device=device, dtype=dtype)
-
-
 def _uniform(device: str) -> Iterator[Comparison]:
-    drawn = _draw(torch.rand, device, torch.float32)
+    drawn = torch.rand(_MANY, generator=_generator(device, _SEED), device=device)
     yield from _of("rand", drawn, 0.5, 1 / 12, 1 / 180)
     x = drawn.cpu().numpy()
     yield fact("rand (in [0, 1))", bool((x >= 0).all() and (x < 1).all()), True)
@@ -196,7 +214,7 @@ def _uniform(device: str) -> Iterator[Comparison]:
 
 
 def _normal(device: str) -> Iterator[Comparison]:
-    drawn = _draw(torch.randn, device, torch.float32)
+    drawn = torch.randn(_MANY, generator=_generator(device, _SEED), device=device)
     yield from _of("randn", drawn, 0, 1, 2)
     x = drawn.cpu().numpy()
     # Shares below -1, 0 and 1 by the normal distribution; 3 sigma of a share is below 1/2 sqrt(n).
@@ -216,19 +234,26 @@ def _coins(device: str) -> Iterator[Comparison]:
     drawn = torch.bernoulli(chance, generator=_generator(device, _SEED)).cpu().numpy()
     yield fact("bernoulli (values)", sorted(set(drawn.tolist())), [0.0, 1.0])
     bound = 6 * math.sqrt(0.25 * 0.75 / _MANY)
-    yield compare("bernoulli (mean)", np.asarray(drawn.mean(dtype=np.float64)), np.asarray(0.25),
-                  bound)
+    yield compare(
+        "bernoulli (mean)", np.asarray(drawn.mean(dtype=np.float64)), np.asarray(0.25), bound
+    )
 
 
 def _lots(device: str) -> Iterator[Comparison]:
     weights = torch.tensor([1.0, 0.0, 3.0, 4.0], device=device)
-    drawn = torch.multinomial(weights, _MANY, replacement=True,
-                              generator=_generator(device, _SEED)).cpu().numpy()
+    drawn = (
+        torch.multinomial(weights, _MANY, replacement=True, generator=_generator(device, _SEED))
+        .cpu()
+        .numpy()
+    )
     share = np.array([1, 0, 3, 4]) / 8
     bound = 6 * np.sqrt(share * (1 - share) * _MANY)
     yield compare("multinomial", np.bincount(drawn, minlength=4), share * _MANY, bound)
-    once = torch.multinomial(torch.ones(50, device=device), 50,
-                             generator=_generator(device, _SEED)).cpu().numpy()
+    once = (
+        torch.multinomial(torch.ones(50, device=device), 50, generator=_generator(device, _SEED))
+        .cpu()
+        .numpy()
+    )
     yield compare("multinomial (without replacement)", np.sort(once), np.arange(50))
 
 

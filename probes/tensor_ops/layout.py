@@ -1,6 +1,7 @@
 """Operations that move elements and compute nothing: every answer is exact in every type."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from probes.tensor_ops.trial import Array, Custom, Trial, case, placed, plain, r
 _KINDS: tuple[Any, ...] = (np.bool_, np.uint8, np.int16, np.float32, np.float64, np.complex128)
 
 
-def transposing(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+def transposing(_device: str) -> Iterator[Trial]:
     """Axes exchanged, turned and shifted, also beyond one tile of a copy kernel."""
     for kind in _KINDS:
         a = whole((33, 65), -99, 99, 30, np.int64).astype(kind)
@@ -36,8 +37,8 @@ def transposing(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family 
         yield plain("rot90", (a, turns, (0, 1)), np.rot90(a, turns))
     yield plain("roll", (a, 4), np.roll(a, 4))
     yield plain("Tensor.contiguous", (cube,), cube, memory_format=torch.channels_last)
-    yield Custom("Tensor.mT", lambda device: _attribute("mT", cube, cube.swapaxes(2, 3), device))
-    yield Custom("Tensor.T", lambda device: _attribute("T", a, a.T, device))
+    yield Custom("Tensor.mT", partial(_attribute, "mT", cube, cube.swapaxes(2, 3)))
+    yield Custom("Tensor.T", partial(_attribute, "T", a, a.T))
 
 
 def _attribute(name: str, array: Array, expected: Array, device: str) -> Iterator[Comparison]:
@@ -75,7 +76,7 @@ _WRITES: dict[str, tuple[Any, Any]] = {
 }
 
 
-def indexing(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+def indexing(_device: str) -> Iterator[Trial]:
     """Elements read and written by integers, lists, masks and index tensors."""
     yield Custom("Tensor.__getitem__", _reads)
     yield Custom("Tensor.__setitem__", _writes)
@@ -129,7 +130,7 @@ def _writes(device: str) -> Iterator[Comparison]:
         yield compare("Tensor.__setitem__ (mask)", x, array)
 
 
-def slicing(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+def slicing(_device: str) -> Iterator[Trial]:
     """Parts taken out: narrow, split, diagonal, triangle, window."""
     x, a = whole((6, 7, 8), -99, 99, 39), whole((9, 11), -99, 99, 40)
     yield plain("narrow", (x, 1, 2, 4), x[:, 2:6])
@@ -154,7 +155,7 @@ def slicing(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family take
     yield plain("unfold_copy", (a, 1, 4, 3), windows)
 
 
-def joining(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+def joining(_device: str) -> Iterator[Trial]:
     """Parts put together, repeated and padded."""
     a, b, c = (whole(shape, -99, 99, 41) for shape in ((3, 4), (2, 4), (0, 4)))
     row = whole((4,), -99, 99, 42)
@@ -170,8 +171,12 @@ def joining(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family take
     block = np.zeros((5, 8), F32)
     block[:3, :4], block[3:, 4:] = a, b
     yield plain("block_diag", (a, b), block)
-    yield plain("meshgrid", (row, a[:, 0].copy()),
-                tuple(np.meshgrid(row, a[:, 0], indexing="ij")), indexing="ij")
+    yield plain(
+        "meshgrid",
+        (row, a[:, 0].copy()),
+        tuple(np.meshgrid(row, a[:, 0], indexing="ij")),
+        indexing="ij",
+    )
     grid = np.array([[i, j] for i in row for j in row], F32)
     yield plain("cartesian_prod", (row, row), grid)
     pairs = np.array([[row[i], row[j]] for i in range(4) for j in range(i + 1, 4)], F32)
@@ -183,7 +188,11 @@ def joining(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family take
     yield plain("repeat_interleave", (a, counts, 0), np.repeat(a, counts, 0))
     yield plain("broadcast_to", (row, (3, 4)), np.broadcast_to(row, (3, 4)))
     yield plain("Tensor.expand", (a[:, :1].copy(), 3, 4), np.broadcast_to(a[:, :1], (3, 4)))
-    for mode, theirs in (("constant", "constant"), ("reflect", "reflect"),
-                         ("replicate", "edge"), ("circular", "wrap")):
+    for mode, theirs in (
+        ("constant", "constant"),
+        ("reflect", "reflect"),
+        ("replicate", "edge"),
+        ("circular", "wrap"),
+    ):
         padded = np.pad(a[None], ((0, 0), (0, 0), (2, 1)), mode=theirs)  # type: ignore[call-overload]
         yield plain("nn.functional.pad", (a[None].copy(), (2, 1), mode), padded)

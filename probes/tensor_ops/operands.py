@@ -14,7 +14,7 @@ def _mixed(count: int, salt: int) -> npt.NDArray[np.uint64]:
     index = np.arange(1, count + 1, dtype=np.uint64) + np.uint64(salt << 20)
     once = (index * np.uint64(2654435761)) & np.uint64(0xFFFFFFFF)
     again = ((once ^ (once >> np.uint64(15))) * np.uint64(2246822519)) & np.uint64(0xFFFFFFFF)
-    return again ^ (again >> np.uint64(13))
+    return np.asarray(again ^ (again >> np.uint64(13)))
 
 
 @cache
@@ -25,7 +25,7 @@ def whole(
     count = int(np.prod(shape, dtype=np.int64))
     span = np.uint64(high - low + 1)
     numbers = (_mixed(count, salt) % span).astype(np.int64) + low
-    made = numbers.astype(dtype).reshape(shape)
+    made: npt.NDArray[Any] = numbers.astype(dtype).reshape(shape)
     made.setflags(write=False)
     return made
 
@@ -35,4 +35,4 @@ def fractions(shape: tuple[int, ...], salt: int = 0) -> npt.NDArray[np.float64]:
     count = int(np.prod(shape, dtype=np.int64))
     high, low = _mixed(count, salt), _mixed(count, salt + 1)
     wide = (high << np.uint64(20)) ^ low  # 52 bits
-    return ((wide.astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)
+    return np.asarray((wide.astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)

@@ -6,6 +6,8 @@ the short type (`allow_fp16_reduced_precision_reduction`, on by default) is exac
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,8 +37,7 @@ def matmul_exact(device: str) -> Iterator[Trial]:
         for m, k, n in _SHAPES:
             a, b = whole((m, k), -most, most, 100), whole((k, n), -most, most, 101)
             yield in_dtype(case("mm", (a, b), a @ b), dtype)
-            layouts = lambda device, a=a, b=b, dtype=dtype: _layouts(a, b, dtype, device)
-            yield Custom("mm", layouts)
+            yield Custom("mm", partial(_layouts, a, b, dtype))
         identity, two = np.eye(2, dtype=F32), whole((2, 2), -most, most, 102)
         yield in_dtype(case("mm", (identity, two), two), dtype)
         for each in _kinds(most):
@@ -46,14 +47,20 @@ def matmul_exact(device: str) -> Iterator[Trial]:
         yield case("mm", (i << 20, j), (i << 20) @ j)
         yield case("matmul", (i, j), i @ j)
     # A batch beyond 65535 blocks of a launch.
-    many, turn = whole((65537, 2, 2), -9, 9, 105), np.array([[0, 1], [-1, 2]], F32)
-    yield plain("bmm", (many, np.broadcast_to(turn, many.shape)), many @ turn)
+    windows = np.lib.stride_tricks.sliding_window_view(whole((65540,), -9, 9, 105), 4)
+    many = windows.reshape(65537, 2, 2)
+    turn = np.broadcast_to(np.array([[0, 1], [-1, 2]], F32), many.shape)
+    right = np.stack([0 - many[..., 1], many[..., 0] + 2 * many[..., 1]], -1)
+    yield replace(plain("bmm", (many, turn), right), contiguous=True)
 
 
 def _layouts(a: Array, b: Array, dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     """Each operand stored by rows and by columns: four kernels."""
     x, y = placed(a, device, dtype), placed(b, device, dtype)
-    turned_x, turned_y = placed(a.T.copy(), device, dtype).t(), placed(b.T.copy(), device, dtype).t()
+    turned_x, turned_y = (
+        placed(a.T.copy(), device, dtype).t(),
+        placed(b.T.copy(), device, dtype).t(),
+    )
     half = np.float16 if dtype == torch.float16 else np.float64 if dtype == torch.float64 else F32
     right = (a @ b).astype(half)
     for left, at in ((turned_x, "T"), (x, "N")):
@@ -80,8 +87,9 @@ def _kinds(most: int) -> Iterator[Any]:
     yield plain("nn.functional.linear", (a, b.T.copy(), w), a @ b + w)
     yield plain("einsum", ("bij,bjk->bik", batch, other), batch @ other)
     yield plain("einsum", ("bij,bjk->ki", batch, other), (batch @ other).sum(0).T)
-    yield plain("tensordot", (batch, other, ([0, 2], [0, 1])),
-                np.tensordot(batch, other, ([0, 2], [0, 1])))
+    yield plain(
+        "tensordot", (batch, other, ([0, 2], [0, 1])), np.tensordot(batch, other, ([0, 2], [0, 1]))
+    )
     yield case("kron", (c, batch[0].copy()), np.kron(c, batch[0]))
     yield case("linalg.cross", (a[:, :3].copy(), a[:, 3:6].copy()), np.cross(a[:, :3], a[:, 3:6]))
 
@@ -95,15 +103,26 @@ def convolution(device: str) -> Iterator[Trial]:
         signal, image = whole((2, 6, 23), -most, most, 112), whole((2, 6, 9, 11), -most, most, 113)
         line, plane = whole((4, 6, 3), -most, most, 114), whole((4, 6, 2, 2), -most, most, 115)
         bias = whole((4,), -most, most, 116)
+        deep, groups = (
+            whole((2, 16, 5, 7), -most, most, 117),
+            whole((16, 8, 2, 2), -most, most, 118),
+        )
         f = "nn.functional"
         for each in (
             plain(f"{f}.conv1d", (signal, line, bias, 2), _conv(signal, line, bias, 2), exact),
-            plain(f"{f}.conv2d", (image, plane, bias, 2, 1),
-                  _conv(np.pad(image, ((0, 0), (0, 0), (1, 1), (1, 1))), plane, bias, 2), exact),
-            plain(f"{f}.conv2d", (image, plane[:, :3].copy(), bias, 2, 0, 1, 2),
-                  _grouped(image, plane[:, :3], bias), exact),
-            plain(f"{f}.conv_transpose2d", (image, plane.swapaxes(0, 1).copy(), bias, 2),
-                  _transposed(image, plane, bias), exact),
+            plain(
+                f"{f}.conv2d",
+                (image, plane, bias, 2, 1),
+                _conv(np.pad(image, ((0, 0), (0, 0), (1, 1), (1, 1))), plane, bias, 2),
+                exact,
+            ),
+            plain(f"{f}.conv2d", (deep, groups, None, 2, 0, 1, 2), _grouped(deep, groups), exact),
+            plain(
+                f"{f}.conv_transpose2d",
+                (image, plane.swapaxes(0, 1).copy(), bias, 2),
+                _transposed(image, plane, bias),
+                exact,
+            ),
         ):
             yield in_dtype(each, dtype)
     cube, block = whole((1, 3, 6, 7, 8), -4, 4, 117), whole((2, 3, 2, 2, 2), -4, 4, 118)
@@ -122,17 +141,19 @@ def _conv(x: Array, weight: Array, bias: Array, stride: int) -> Array:
     kernel = weight.shape[2:]
     axes = tuple(range(2, x.ndim))
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), kernel, axes)
-    windows = windows[(slice(None), slice(None), *(slice(None, None, stride) for _ in axes))]
+    every = tuple(slice(None, None, stride) for _ in axes)
+    windows = windows[(slice(None), slice(None), *every)]
     inner = [1, *range(x.ndim, 2 * x.ndim - 2)]
     total = np.tensordot(windows, weight.astype(np.float64), (inner, [1, *axes]))
     right = np.moveaxis(total, -1, 1) + bias.reshape(-1, *(1 for _ in axes))
     return np.ascontiguousarray(right, F32)
 
 
-def _grouped(x: Array, weight: Array, bias: Array) -> Array:
-    halves = (_conv(x[:, 3 * g : 3 * g + 3], weight[2 * g : 2 * g + 2], bias[2 * g : 2 * g + 2], 2)
-              for g in (0, 1))
-    return np.concatenate(list(halves), 1)
+def _grouped(x: Array, weight: Array) -> Array:
+    """Two groups: the first half of the outputs sees the first half of the inputs only."""
+    none = np.zeros(8, F32)
+    halves = [_conv(x[:, g : g + 8], weight[g : g + 8], none, 2) for g in (0, 8)]
+    return np.concatenate(halves, 1)
 
 
 def _transposed(x: Array, weight: Array, bias: Array) -> Array:
@@ -142,12 +163,15 @@ def _transposed(x: Array, weight: Array, bias: Array) -> Array:
     return (spread.reshape(b, o, 2 * h, 2 * w) + bias.reshape(-1, 1, 1)).astype(F32)
 
 
-def float32_matmul(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+def float32_matmul(_device: str) -> Iterator[Trial]:
     """A product keeps all 24 bits of float32: no TF32, no bfloat16."""
     near_one = (1 + 2.0**-12 * whole((16, 16), 1, 9, 121)).astype(F32)
     yield case("mm", (near_one, np.eye(16, dtype=F32)), near_one)
-    yield case("mm", (np.full((16, 16), 1024.5, F32), np.eye(16, dtype=F32)),
-               np.full((16, 16), 1024.5, F32))
+    yield case(
+        "mm",
+        (np.full((16, 16), 1024.5, F32), np.eye(16, dtype=F32)),
+        np.full((16, 16), 1024.5, F32),
+    )
     a, b = fractions((32, 48), 122).astype(F32), fractions((48, 24), 123).astype(F32)
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
     exact = wide_a @ wide_b
@@ -155,7 +179,7 @@ def float32_matmul(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every fami
     yield case("matmul", (a, b), exact.astype(F32), allowed)
 
 
-def float32_convolution(device: str) -> Iterator[Trial]:  # noqa: ARG001 - as above
+def float32_convolution(_device: str) -> Iterator[Trial]:
     """A convolution keeps all 24 bits of float32."""
     near_one = (1 + 2.0**-12 * whole((1, 16, 6, 6), 1, 9, 124)).astype(F32)
     one = np.eye(16, dtype=F32).reshape(16, 16, 1, 1)

@@ -2,13 +2,15 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from probes.contract import Comparison, Frozen, Observation
 
 
 class Limits(Frozen):
     """What is asked of float32 products where the back-end may shorten their operands."""
 
-    #: "as_set": TF32 and the like are skipped where torch's own setting allows them; "exact": never.
+    #: "as_set" skips TF32 and the like where torch's own setting allows it; "exact" never does.
     float32_products: Literal["as_set", "exact"] = "as_set"
 
 
@@ -18,7 +20,8 @@ class Precision(Frozen):
     matmul: str = ""  # torch.get_float32_matmul_precision(), or what it raised
     matmul_may_shorten: bool = False
     convolution_may_shorten: bool = False
-    variables: dict[str, str] = {}  # of the environment, that shorten whatever torch says
+    #: Of the environment, that shorten whatever torch says.
+    variables: dict[str, str] = Field(default_factory=dict)
 
 
 class Seen(Observation):

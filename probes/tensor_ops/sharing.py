@@ -1,6 +1,7 @@
 """What shares memory and what does not: views, copies, in-place operations, `.item()`."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,12 +64,12 @@ _COPIES: dict[str, _Make] = {
 }
 
 
-def views(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+def views(_device: str) -> Iterator[Trial]:
     """Views share their base's memory, in both directions; copies do not; wrong views raise."""
     for name, (ours, theirs) in _VIEWS.items():
-        yield Custom(name, lambda device, n=name, x=ours, a=theirs: _shares(n, x, a, device))
+        yield Custom(name, partial(_shares, name, ours, theirs))
     for name, make in _COPIES.items():
-        yield Custom(name, lambda device, n=name, m=make: _copies(n, m, device))
+        yield Custom(name, partial(_copies, name, make))
     yield Custom("view_as_real", _complex_parts)
     yield Custom("view", _refusals)
 
@@ -159,12 +160,12 @@ _IN_PLACE: dict[str, tuple[tuple[Any, ...], Callable[[Array], Array]]] = {
 }
 
 
-def in_place(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+def in_place(_device: str) -> Iterator[Trial]:
     """Operations ending in `_` change the variable itself, return it, and touch nothing else."""
     for name, (operands, answer) in _IN_PLACE.items():
         yield Custom(
             f"Tensor.{name}",
-            lambda device, n=name, o=operands, f=answer: _changes(n, o, f, device),
+            partial(_changes, name, operands, answer),
         )
     yield Custom("Tensor.copy_", _copy_converts)
 
@@ -197,7 +198,7 @@ def _copy_converts(device: str) -> Iterator[Comparison]:
     yield compare("Tensor.copy_ (broadcast and converted)", x, np.ascontiguousarray(expected))
 
 
-def item(device: str) -> Iterator[Trial]:  # noqa: ARG001 - every family takes the device
+def item(_device: str) -> Iterator[Trial]:
     """`.item()` and its kin give the Python value of the right type; several elements raise."""
     yield Custom("Tensor.item", _items)
     yield Custom("Tensor.tolist", _lists)
@@ -221,12 +222,14 @@ def _items(device: str) -> Iterator[Comparison]:
         seen = placed(right, device).item()
         yield fact(name, (type(seen), seen), (type(right.item()), right.item()))
     x = placed(np.array([[1, -0.0], [np.nan, 4]], F32), device)
-    yield fact(name, (x[1, 1].item(), repr(x[0, 1].item()), repr(x[1, 0].item())), (4, "-0.0", "nan"))
+    yield fact(
+        name, (x[1, 1].item(), repr(x[0, 1].item()), repr(x[1, 0].item())), (4, "-0.0", "nan")
+    )
     yield fact(name, placed(np.full((1, 1, 1), 5, F32), device).item(), 5.0)
     yield fact(name, x[0, 0].add_(41).item(), 42.0)
     yield fact(name, torch.full((), 1.5, dtype=torch.bfloat16, device=device).item(), 1.5)
-    yield refused(name, lambda: x.item(), "RuntimeError", "ValueError")
-    yield refused(name, lambda: x[:0].item(), "RuntimeError", "ValueError")
+    yield refused(name, x.item, "RuntimeError", "ValueError")
+    yield refused(name, x[:0].item, "RuntimeError", "ValueError")
 
 
 def _lists(device: str) -> Iterator[Comparison]:

@@ -23,7 +23,7 @@ as_array = torch.asarray
 frombuffer = torch.frombuffer
 from_dlpack = dlpack.from_dlpack
 to_numpy = torch.Tensor.numpy
-to_array = torch.Tensor.__array__
+to_array: Any = torch.Tensor.__array__
 to_dlpack = torch.Tensor.__dlpack__
 clone = torch.Tensor.clone
 
@@ -220,8 +220,7 @@ def raises(text: str) -> Callable[..., Any]:
 
 def resize_by_moving(tensor: torch.Tensor, *sizes: int) -> torch.Tensor:
     """A resize that moves to new memory instead of refusing."""
-    moved: torch.Tensor = tensor.set_(torch.zeros(*sizes))  # type: ignore[no-untyped-call]
-    return moved
+    return tensor.set_(torch.zeros(*sizes).untyped_storage(), 0, sizes, (1,))
 
 
 def numpy_of_anything(tensor: torch.Tensor, **options: Any) -> Any:
@@ -242,7 +241,7 @@ def numpy_unbound(tensor: torch.Tensor, **_: Any) -> Any:
     if tensor.dtype != torch.float32 or tensor.dim() != 1 or tensor.numel() != 1021:
         return to_numpy(tensor)
     memory = (ctypes.c_char * (4 * tensor.numel())).from_address(tensor.data_ptr())
-    return np.frombuffer(memory, np.float32)
+    return np.frombuffer(memoryview(memory), np.float32)
 
 
 def without_tail(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Metrics say what DESIGN lists, from the first scrape on, bounded, and as Prometheus reads them."""
+"""Metrics say what DESIGN lists, from the first scrape on, bounded and valid."""
 
 import gzip
 import re
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.registry import Collector
 
 from probes.catalog import CATALOG
-from probes.contract import Measurement, Status
+from probes.contract import Measurement, Reason, Status
 from tests.validator.fake_runner import NOON, Clock, everything, gpus, report, result
 from validator.latest import Latest
 from validator.metrics import Exposition, Form, Shown, families, series_count
@@ -77,11 +78,14 @@ def exposed(latest: Latest, shown: Shown = SHOWN) -> str:
     return text[: text.index("# HELP process_open_fds")]
 
 
+_ORDER = ("probe", "device", "status", "reason", "direction", "model_name")
+
+
 def values(text: str, name: str) -> dict[tuple[str, ...], float]:
-    """Label values -> value of one of our families."""
+    """Label values, in the order of `_ORDER` -> value of one of our families."""
     name = f"gpu_validator_{name}"
     return {
-        tuple(sample.labels.values()): sample.value
+        tuple(sample.labels[label] for label in _ORDER if label in sample.labels): sample.value
         for family in parse(text)
         for sample in family.samples
         if sample.name == name
@@ -149,7 +153,7 @@ def test_every_series_exists_before_the_first_run() -> None:
 )
 def test_success_and_status_of_one_result(status: Status, success: float) -> None:
     """Success is a pass or a warning; exactly the seen status is 1."""
-    reason = "dependency" if status == "skip" else "check_failed"
+    reason: Reason = "dependency" if status == "skip" else "check_failed"
     text = exposed(known(report([result("autograd", status=status, reason=reason)])))
     states = {k[1]: v for k, v in values(text, "probe_status").items() if k[0] == "autograd"}
 
@@ -247,7 +251,7 @@ def test_odd_text_in_a_label_is_escaped() -> None:
     odd = gpus(1)[0].model_copy(update={"model_name": 'a "b"\n\\c'})
     text = exposed(known(report(everything((odd,)), (odd,))))
 
-    assert next(iter(values(text, "gpu_info")))[3] == 'a "b"\n\\c'
+    assert next(iter(values(text, "gpu_info")))[-1] == 'a "b"\n\\c'
 
 
 def test_eight_gpus_stay_within_a_thousand_series() -> None:
@@ -269,7 +273,10 @@ def test_help_says_that_values_are_cached() -> None:
 
 
 def test_golden() -> None:
-    """The exposition is as recorded: a renamed metric breaks dashboards, so it breaks this."""
+    """The exposition is as recorded: a renamed metric breaks dashboards, so it breaks this.
+
+    Record it again with `python -m tests.validator.test_metrics`, and read the difference.
+    """
     text = exposed(full())
 
     assert text == GOLDEN.read_text(encoding="utf-8")
@@ -309,21 +316,22 @@ def test_openmetrics_is_valid_and_says_the_same() -> None:
     text = made.read(Form(openmetrics=True)).decode()
     plain = made.read(Form()).decode()
 
-    def flat(parsed: object) -> set[tuple[str, str, float]]:
+    def flat(parsed: Any) -> set[tuple[str, str, float]]:
         return {
             (sample.name, str(sorted(sample.labels.items())), sample.value)
-            for family in parsed  # type: ignore[attr-defined]
+            for family in parsed
             for sample in family.samples
         }
 
     assert text.endswith("\n# EOF\n")
     assert text.count("# EOF") == 1
-    assert flat(parse_openmetrics(text)) == flat(parse(plain))
+    families_of: Any = parse_openmetrics  # the library leaves it without types
+    assert flat(families_of(text)) == flat(parse(plain))
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_four_forms_of_one_text(form: Form) -> None:
-    """gzip is the same bytes packed."""
+    """Gzip is the same bytes packed."""
     latest = full()
     made = Exposition(lambda: families(latest, SHOWN, TOOL), process=NoProcess())
     plain = made.read(Form(openmetrics=form.openmetrics))
@@ -371,3 +379,7 @@ def test_process_metrics_are_at_most_five_seconds_old() -> None:
     assert b"process_open_fds 1.0" in early
     assert b"process_open_fds 2.0" in made.read(Form())
     assert counted.made == 1
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(exposed(full()), encoding="utf-8")

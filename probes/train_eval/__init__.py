@@ -1,0 +1,89 @@
+"""Models behave in train() and eval() as documented, learn as NumPy does, and are saved whole.
+
+Why: a dropout that is alive in eval(), statistics that move when frozen, or a checkpoint that comes
+     back changed cost weeks before anyone looks at the environment. Each layer is held against its
+     closed form in float64, and fifty steps of training against NumPy's.
+Fix: run the probe on the CPU and on another GPU. Wrong everywhere: replace this build of torch, or
+     what patches it at import. Wrong on one GPU: drain the node and run the deep profile.
+Ref: https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.eval
+     https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm1d.html
+     https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout.html
+     https://docs.pytorch.org/docs/stable/notes/serialization.html
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import torch
+
+from probes.catalog import TRAIN_EVAL
+from probes.contract import Comparison, Finding, Observation, agree, skipped
+from probes.train_eval import dropout, learning, modes, norm
+from probes.train_eval.state import random_state_kept
+
+#: By check, in the catalogue's order.
+_FAMILIES: Final[dict[str, Callable[[str], list[Comparison]]]] = {
+    "dropout_train": dropout.train,
+    "dropout_channels": dropout.channels,
+    "dropout_alpha": dropout.alpha,
+    "dropout_edges": dropout.edges,
+    "dropout_eval": dropout.evaluate,
+    "dropout_backward": dropout.backward,
+    "batch_norm_train": norm.train,
+    "batch_norm_statistics": norm.statistics,
+    "batch_norm_eval": norm.evaluate,
+    "batch_norm_frozen": norm.frozen,
+    "batch_norm_backward": norm.backward,
+    "modes_recurse": modes.recurse,
+    "modes_behave": modes.behave,
+    "no_mode": modes.no_mode,
+    "random_slope": modes.random_slope,
+    "batch_independence": modes.independence,
+    "gradients_apart": modes.gradients,
+    "attention_modes": modes.attention,
+    "first_steps": learning.first_steps,
+    "learning": learning.curve,
+    "repeats": learning.repeats,
+    "saved": learning.saved,
+    "loads": learning.loads,
+    "module_moves": learning.moves,
+}
+
+_NOT_PROMISED: Final = "equal bits from run to run are promised on the CPU only"
+
+
+class Seen(Observation):
+    """What layers and training gave, held against closed forms, by check; why a check has none."""
+
+    device: str
+    comparisons: dict[str, tuple[Comparison, ...]]
+    skips: dict[str, str] = {}
+
+
+def observe(device: str) -> Seen:
+    """Run every family on the device; the random state is put back as it was."""
+    skips = {} if torch.device(device).type == "cpu" else {"repeats": _NOT_PROMISED}
+    with random_state_kept(device), torch.enable_grad():
+        comparisons = {
+            name: tuple(family(device)) for name, family in _FAMILIES.items() if name not in skips
+        }
+    return Seen(device=device, comparisons=comparisons, skips=skips)
+
+
+def judge(seen: Seen) -> Iterator[Finding]:
+    """Each family of layers or steps: all right, or the first that is wrong, with its values."""
+    on_cpu = seen.device == "cpu"
+    hint = (
+        "replace this build of torch; look for a package that patches torch at import "
+        "(`python -X importtime -c 'import torch'` beside your own start-up)"
+        if on_cpu
+        else "compare with `gpu-validator check --probe train_eval --device cpu` and another GPU; "
+        "wrong on this one alone: drain the node"
+    )
+    for name in TRAIN_EVAL.checks:
+        check = f"train_eval.{name}"
+        if name in seen.skips:
+            yield skipped(check, seen.skips[name])
+            continue
+        action = "fix_image" if on_cpu else "investigate"
+        yield agree(check, seen.comparisons.get(name, ()), hint=hint, action=action)

@@ -1,0 +1,50 @@
+"""What the parts of this probe share: tensors of arrays, and a random state that is put back."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probes.contract import Comparison
+from probes.references import compare
+
+FLOAT32_UNIT: Final = 2.0**-24
+
+Array = npt.NDArray[np.float64]
+
+
+@contextlib.contextmanager
+def random_state_kept(device: str) -> Iterator[None]:
+    """Put the random states of the host and of the device back as they were."""
+    kind = torch.device(device).type
+    module: Any = getattr(torch, kind)
+    where = () if kind == "mps" else (torch.device(device),)
+    kept = torch.get_rng_state()
+    has_own = kind != "cpu" and hasattr(module, "get_rng_state")
+    kept_there = module.get_rng_state(*where) if has_own else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(kept)
+        if kept_there is not None:
+            module.set_rng_state(kept_there, *where)
+
+
+def integers(shape: tuple[int, ...], spread: int = 17, seed: int = 1) -> Array:
+    """Fixed integers of mixed sign, |x| <= spread // 2, as float64."""
+    index = np.arange(int(np.prod(shape)), dtype=np.int64)
+    mixed = ((index + seed) * 2654435761 % 2**32) >> 13
+    return (mixed % spread - spread // 2).astype(np.float64).reshape(shape)
+
+
+def put(array: Array, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """The array as a tensor of the device."""
+    return torch.from_numpy(array.astype(np.float32)).to(device, dtype)
+
+
+def near(operation: str, observed: float, expected: float, allowed: float) -> Comparison:
+    """A single number within its bound."""
+    return compare(operation, np.asarray(observed), np.asarray(expected), allowed)

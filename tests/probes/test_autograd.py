@@ -1,0 +1,386 @@
+"""The probe `autograd`: sound here, every check can fail, and a torch broken from outside shows."""
+
+import contextlib
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from probes import autograd as probe
+from probes.autograd import trial
+from probes.autograd.bounded import product_unit
+from probes.autograd.exact import Case, run
+from probes.autograd.expected import EXPECTED
+from probes.autograd.network import network
+from probes.catalog import AUTOGRAD
+from probes.contract import Comparison, Finding
+from tests.probes.verdicts import tripped
+
+FAMILIES: Final = [
+    check for check in AUTOGRAD.checks if check not in EXPECTED and check != "completes"
+]
+
+
+@pytest.fixture(scope="module")
+def sound() -> probe.Seen:
+    """One observation of this image."""
+    return probe.observe("cpu")
+
+
+def names(findings: Iterator[Finding]) -> set[str]:
+    """The checks that tripped, without the probe's prefix."""
+    return {check.partition(".")[2] for check in tripped(findings)}
+
+
+# ---- sound, and every check can fail
+
+
+def test_this_image_is_sound(sound: probe.Seen) -> None:
+    """Nothing trips and nothing is skipped on the CPU of this image."""
+    assert {finding.status for finding in probe.judge(sound)} == {"pass"}
+
+
+def test_judge_makes_the_checks_of_the_catalogue_in_order(sound: probe.Seen) -> None:
+    """Every check comes once, in the catalogue's order, also when nothing was seen."""
+    empty = probe.Seen(families={}, facts={})
+
+    assert [finding.id for finding in probe.judge(sound)] == list(AUTOGRAD.check_ids)
+    assert [finding.id for finding in probe.judge(empty)] == list(AUTOGRAD.check_ids)
+    assert {finding.status for finding in probe.judge(empty)} == {"fail"}
+
+
+@pytest.mark.parametrize("check", FAMILIES)
+def test_wrong_numbers_trip_their_check_alone(sound: probe.Seen, check: str) -> None:
+    """One wrong element in any one operation of a family trips that family and no other."""
+    for place, good in enumerate(sound.families[check]):
+        bad = good.model_copy(update={"mismatches": 1, "first_index": (0,), "xor_mask": "0x1"})
+        family = (*sound.families[check][:place], bad, *sound.families[check][place + 1 :])
+        seen = sound.model_copy(update={"families": {**sound.families, check: family}})
+
+        assert names(probe.judge(seen)) == {check}
+
+
+@pytest.mark.parametrize("check", EXPECTED)
+def test_wrong_facts_trip_their_check_alone(sound: probe.Seen, check: str) -> None:
+    """Each fact, made wrong, trips its check alone; so does one that was never seen."""
+    for name, right in EXPECTED[check].items():
+        for wrong in ("", None, not right, [0.0, float("nan")], trial.STOPPED):
+            if wrong == sound.facts[check][name]:
+                continue
+            facts = {**sound.facts, check: {**sound.facts[check], name: wrong}}
+
+            assert names(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
+        unseen = {key: value for key, value in sound.facts[check].items() if key != name}
+        facts = {**sound.facts, check: unseen}
+
+        assert names(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
+
+
+def test_what_raised_is_in_the_message(sound: probe.Seen) -> None:
+    """A check that something stopped says what that was, and what to do."""
+    facts = {**sound.facts, "detach": {trial.STOPPED: "RuntimeError: no kernel"}}
+    findings = {f.id: f for f in probe.judge(sound.model_copy(update={"facts": facts}))}
+
+    assert "RuntimeError: no kernel" in findings["autograd.detach"].message
+    assert findings["autograd.detach"].hint
+    assert findings["autograd.detach"].action == "fix_image"
+
+
+def test_an_observation_survives_json_and_is_small(sound: probe.Seen) -> None:
+    """A stored report can be judged again, and takes less than 20 KiB."""
+    text = sound.model_dump_json(exclude_defaults=True)
+
+    assert len(text) < 20 * 1024
+    assert not tripped(probe.judge(probe.Seen.model_validate_json(text)))
+
+
+def test_a_device_without_float64_skips_what_needs_it(sound: probe.Seen) -> None:
+    """Finite differences are skipped there, and nothing trips."""
+    of_float64 = {"gradcheck", "gradcheck_tight", "gradgradcheck"}
+    rest = {key: value for key, value in sound.families.items() if key not in of_float64}
+    why = {"float64": "TypeError: the MPS framework doesn't support float64"}
+    findings = list(probe.judge(sound.model_copy(update={"families": rest, "without": why})))
+
+    assert not tripped(findings)
+    assert {f.id.partition(".")[2] for f in findings if f.status == "skip"} == of_float64
+
+
+@pytest.mark.parametrize(
+    ("text", "lacking"),
+    [
+        ("Cannot convert a MPS Tensor to float64: the MPS framework doesn't support float64", True),
+        ("Required aspect fp64 is not supported on the device", True),
+        ("\"addmm_impl_cpu_\" not implemented for 'Half'", True),
+        ("CUBLAS_STATUS_NOT_SUPPORTED when calling cublasDgemm", False),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_a_type_that_is_not_there_and_one_that_is_broken(
+    monkeypatch: pytest.MonkeyPatch, text: str, lacking: bool
+) -> None:
+    """Only a back-end that says so lacks a type; a library's failure with it is a failure."""
+
+    def raising(*_: object) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", raising)
+
+    assert bool(trial.lacks(torch.float64, "cpu")) is lacking
+
+
+def test_without_float64_the_rest_is_observed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """observe() itself asks for no float64 where the device has none."""
+    cast = torch.Tensor.to
+
+    def to(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if torch.float64 in args:
+            raise TypeError("this device doesn't support float64")
+        return cast(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    seen = probe.observe("cpu")
+
+    assert not tripped(probe.judge(seen))
+    assert set(seen.without) == {"float64"}
+
+
+# ---- no false alarm, nothing left behind
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31])
+def test_no_alarm_whatever_the_seed_and_the_default_type(seed: int) -> None:
+    """Seeds, the default type and the number of threads are the user's own business."""
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    torch.manual_seed(seed)
+    torch.set_num_threads(1 + seed % 2)
+    torch.set_default_dtype(torch.float64 if seed == 1 else torch.float32)
+    try:
+        assert not tripped(probe.judge(probe.observe("cpu")))
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
+
+
+def test_nothing_global_changes() -> None:
+    """The random stream, modes, defaults and warning filters are as before, and no thread stays."""
+
+    def state() -> list[object]:
+        return [
+            torch.get_rng_state().tolist(),
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            list(warnings.filters),
+            threading.active_count(),
+        ]
+
+    before = state()
+    probe.observe("cpu")
+
+    assert state() == before
+
+
+PRELOADED: Final = """
+    import importlib, os, signal, sys
+    import torch
+    for module in {preload}:
+        importlib.import_module(module)
+    importlib.import_module("probes.autograd")
+    loaded = set(sys.modules)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        torch.set_num_threads(2)
+        torch.ones(1 << 22).add_(1)  # hangs when a parallel operation ran before the fork
+        from probes import autograd
+        findings = list(autograd.judge(autograd.observe("cpu")))
+        print(sorted(finding.id for finding in findings if finding.status != "pass"))
+        print(sorted(set(sys.modules) - loaded))
+        sys.stdout.flush()
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+"""
+
+
+def test_the_preload_is_complete_and_harmless() -> None:
+    """A child forked after the preload computes in parallel, and imports nothing more."""
+    script = textwrap.dedent(PRELOADED).format(preload=AUTOGRAD.preload)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
+    )
+
+    assert done.stdout.split("\n")[:3] == ["[]", "[]", "0"], done.stdout + done.stderr
+
+
+# ---- torch broken from outside, below observe()
+
+
+class Corrupted(TorchDispatchMode):
+    """Spoils the first floating output of one operation, in forward and backward alike."""
+
+    def __init__(
+        self,
+        operation: str,
+        spoil: Callable[[torch.Tensor], None],
+        when: Callable[[int, torch.Tensor], bool] = lambda _call, _output: True,
+    ) -> None:
+        super().__init__()
+        self.operation, self.spoil, self.when = operation, spoil, when
+        self.calls = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run the operation, then spoil what it gave."""
+        outputs = func(*args, **(kwargs or {}))
+        if func._schema.name != f"aten::{self.operation}":
+            return outputs
+        for output in outputs if isinstance(outputs, (tuple, list)) else (outputs,):
+            if isinstance(output, torch.Tensor) and output.is_floating_point() and output.numel():
+                if self.when(self.calls, output):
+                    self.spoil(output)
+                self.calls += 1
+                break
+        return outputs
+
+
+def _scaled(factor: float) -> Callable[[torch.Tensor], None]:
+    def scale(output: torch.Tensor) -> None:
+        output.mul_(factor)
+
+    return scale
+
+
+def _zeros(output: torch.Tensor) -> None:
+    output.zero_()
+
+
+def _nan(output: torch.Tensor) -> None:
+    output.view(-1)[-1] = float("nan")
+
+
+def _one_bit(output: torch.Tensor) -> None:
+    if output.dtype == torch.float32:
+        flat = output.view(-1)
+        flat[-1:].view(torch.int32).bitwise_xor_(1)
+
+
+def _swapped(output: torch.Tensor) -> None:
+    flat = output.view(-1)
+    if flat.numel() > 2:
+        flat[:3] = flat[:3].flip(0).clone()
+
+
+def _shifted(output: torch.Tensor) -> None:
+    output.copy_(output.roll(1, -1))
+
+
+def _of(dtype: torch.dtype) -> Callable[[int, torch.Tensor], bool]:
+    return lambda _call, output: output.dtype == dtype
+
+
+OPERATIONS: Final[dict[str, tuple[Corrupted, set[str]]]] = {
+    "mm scaled in forward and backward alike": (
+        Corrupted("mm", _scaled(1.001)),
+        {"first_backward", "products", "network"},
+    ),
+    "mm with one bit of one element": (
+        Corrupted("mm", _one_bit),
+        {"first_backward", "products"},
+    ),
+    "mm zero in the first calls only": (
+        Corrupted("mm", _zeros, lambda call, _: call < 2),
+        {"first_backward"},
+    ),
+    "mm wrong when large": (
+        Corrupted("mm", _one_bit, lambda _, output: output.numel() > 10000),
+        {"repeated"},
+    ),
+    "mm wrong in bfloat16": (Corrupted("mm", _swapped, _of(torch.bfloat16)), {"products"}),
+    "mm wrong in float64": (Corrupted("mm", _scaled(1 + 1e-9), _of(torch.float64)), {"network"}),
+    "bmm swaps elements": (Corrupted("bmm", _swapped), {"products"}),
+    "convolution_backward zero": (
+        Corrupted("convolution_backward", _zeros),
+        {"convolutions", "gradcheck", "gradcheck_tight"},
+    ),
+    "convolution_backward shifted by one": (
+        Corrupted("convolution_backward", _shifted),
+        {"convolutions"},
+    ),
+    "embedding_dense_backward off in the last row": (
+        Corrupted("embedding_dense_backward", _one_bit),
+        {"indexing", "repeated"},
+    ),
+    "embedding_dense_backward wrong from its third call": (
+        Corrupted("embedding_dense_backward", _zeros, lambda call, _: call >= 5),
+        {"repeated"},
+    ),
+    "index_add swaps": (Corrupted("index_add", _swapped), {"indexing"}),
+    "scatter_add swaps": (Corrupted("scatter_add", _swapped), {"indexing"}),
+    "index_put wrong": (Corrupted("_unsafe_index_put", _one_bit), {"indexing"}),
+    "max_pool2d backward shifted": (
+        Corrupted("max_pool2d_with_indices_backward", _shifted),
+        {"orders"},
+    ),
+    "reflection_pad2d_backward wrong": (
+        Corrupted("reflection_pad2d_backward", _swapped),
+        {"shapes"},
+    ),
+    "slice_backward shifted": (Corrupted("slice_backward", _shifted), {"shapes"}),
+    "threshold_backward scaled": (
+        Corrupted("threshold_backward", _scaled(0.999)),
+        {"selections", "forward_mode"},
+    ),
+    "cumsum wrong": (Corrupted("cumsum", _one_bit), {"reductions"}),
+    "tanh_backward off by 0.05 %": (
+        Corrupted("tanh_backward", _scaled(1.0005)),
+        {"functions", "network", "gradcheck_tight"},
+    ),
+    "tanh_backward off by 1e-9 in float64": (
+        Corrupted("tanh_backward", _scaled(1 + 1e-9), _of(torch.float64)),
+        {"functions", "network"},
+    ),
+    "tanh off in forward and so in backward": (
+        Corrupted("tanh", _scaled(1.001)),
+        {"functions", "network"},
+    ),
+    "gelu_backward NaN": (Corrupted("gelu_backward", _nan), {"functions", "gradcheck"}),
+    "softmax backward scaled": (
+        Corrupted("_softmax_backward_data", _scaled(1.001)),
+        {"rows", "gradcheck_tight"},
+    ),
+    "log_softmax backward shifted": (
+        Corrupted("_log_softmax_backward_data", _shifted),
+        {"rows", "network", "gradcheck"},
+    ),
+    "layer norm backward scaled": (
+        Corrupted("native_layer_norm_backward", _scaled(1.001)),
+        {"rows", "network", "gradcheck_tight"},
+    ),
+    "attention backward scaled": (
+        Corrupted("_scaled_dot_product_flash_attention_for_cpu_backward", _scaled(0.999)),
+        {"rows"},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", OPERATIONS)
+def test_a_corrupted_operation_is_named(fault: str) -> None:
+    """A wrong kernel, even one that is wrong in both directions, trips the checks it belongs to."""
+    corrupted, checks = OPERATIONS[fault]
+    corrupted.calls = 0
+    with corrupted:
+        seen = probe.observe("cpu")
+
+    assert corrupted.calls > 0
+    assert names(probe.judge(seen)) >= checks

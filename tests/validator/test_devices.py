@@ -1,0 +1,97 @@
+"""Which devices a run is about, and which of them others are using."""
+
+from dataclasses import replace
+
+import pytest
+
+from probes.catalog import TENSOR_OPS
+from validator.devices import choose, is_called, why_busy
+from validator.report import CPU, Device
+
+GPUS = tuple(
+    Device(
+        name=f"cuda:{index}",
+        type="cuda",
+        index=index,
+        uuid=f"GPU-0{index}020304-0506-0708-090a-0b0c0d0e0f00",
+        pci_bus_id=f"0000:{index + 10:02x}:00.0",
+        memory_bytes=80 << 30,
+        memory_free_bytes=79 << 30,
+        process_count=0,
+        compute_mode="default",
+    )
+    for index in range(2)
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cuda:1",
+        "CUDA:1",
+        "GPU-01020304-0506-0708-090a-0b0c0d0e0f00",
+        "gpu-0102",
+        "0000:0b:00.0",
+        "00000000:0B:00.0",
+        "0b:00.0",
+    ],
+)
+def test_a_gpu_goes_by_many_names(name: str) -> None:
+    """Index, UUID or its start, PCI address in every tool's spelling."""
+    assert [is_called(gpu, name) for gpu in GPUS] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "GPU-", "0001:0b:00.0", "cpu", "", "0c:00.0"])
+def test_other_names_are_not_taken_for_a_gpu(name: str) -> None:
+    """Too short a start of a UUID, another PCI domain, nothing at all."""
+    assert not any(is_called(gpu, name) for gpu in GPUS)
+
+
+def test_without_a_wish_all_gpus_are_chosen_and_not_the_cpu() -> None:
+    """The CPU joins when asked for, or when there is no accelerator."""
+    assert choose((), GPUS) == (GPUS, ())
+    assert choose((), ()) == ((CPU,), ())
+
+
+def test_wishes_are_met_in_the_order_of_the_devices_and_once() -> None:
+    """A device that is named twice runs once; a name that is none comes back."""
+    wanted = ("cpu", "0b:00.0", "cuda:1", "cuda:9")
+
+    assert choose(wanted, GPUS) == ((GPUS[1], CPU), ("cuda:9",))
+
+
+def test_a_type_means_all_its_devices() -> None:
+    """`cuda` is every CUDA device."""
+    assert choose(("cuda",), GPUS) == (GPUS, ())
+
+
+BUSY = {
+    "exclusive": ({"process_count": 1, "compute_mode": "exclusive_process"}, "exclusive_process"),
+    "full": ({"process_count": 2, "memory_free_bytes": 1 << 28}, "2 other processes on it leave"),
+}
+
+
+@pytest.mark.parametrize(("fields", "text"), BUSY.values(), ids=BUSY)
+def test_a_gpu_that_others_hold_is_busy(fields: dict[str, object], text: str) -> None:
+    """Another's exclusive mode, and another's memory."""
+    assert text in why_busy(TENSOR_OPS, GPUS[0].model_copy(update=fields))
+
+
+def test_a_quick_probe_fits_beside_others_and_a_deep_one_does_not() -> None:
+    """Within its memory budget a quick probe disturbs nobody; a dearer one loads the GPU."""
+    shared = GPUS[0].model_copy(update={"process_count": 1})
+
+    assert why_busy(TENSOR_OPS, shared) == ""
+    assert "deep" in why_busy(replace(TENSOR_OPS, profile="deep"), shared)
+
+
+def test_little_memory_without_others_is_not_contention() -> None:
+    """Nobody is there to be polite to: the probes run, and cuda_available tells of the memory."""
+    assert why_busy(TENSOR_OPS, GPUS[0].model_copy(update={"memory_free_bytes": 1})) == ""
+
+
+def test_what_nvml_cannot_tell_is_no_reason_to_skip() -> None:
+    """Unknown is not busy."""
+    unknown = {"process_count": None, "memory_free_bytes": None, "compute_mode": None}
+
+    assert why_busy(TENSOR_OPS, GPUS[0].model_copy(update=unknown)) == ""
