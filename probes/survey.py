@@ -94,7 +94,7 @@ def _other_device(kind: str, index: int) -> dict[str, object]:
 
 def _cudnn() -> str | None:
     try:
-        version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        version: int | None = torch.backends.cudnn.version()
     except RuntimeError:  # an incompatible cuDNN: the torch_version probe tells it
         return None
     return None if version is None else str(version)
@@ -102,7 +102,7 @@ def _cudnn() -> str | None:
 
 def _nccl() -> str | None:
     try:
-        version: Any = torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
+        version: Any = torch.cuda.nccl.version()
     except (AttributeError, RuntimeError):  # built without NCCL
         return None
     return ".".join(map(str, version)) if isinstance(version, tuple) else str(version)

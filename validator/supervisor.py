@@ -239,8 +239,9 @@ class Worker:
         self._how = str(Exit(signal=-code) if code < 0 else Exit(code=code))
         self._lost.set()
 
-    async def _reply(self, *keys: str, seconds: float = _REPLY_S) -> dict[str, Any]:
+    async def _reply(self, *keys: str, seconds: float | None = None) -> dict[str, Any]:
         """The first of some events; whoever waits is told when the worker is lost instead."""
+        seconds = _REPLY_S if seconds is None else seconds
         futures = [self._expected(key) for key in keys]
         lost = asyncio.ensure_future(self._lost.wait())
         awaited: set[asyncio.Future[Any]] = {*futures, lost}

@@ -73,6 +73,7 @@ SHAPES: Final[tuple[Case, ...]] = (
         "stack", (_X, _X + 2), lambda x, y: torch.stack((x, y), 1), lambda p, q: np.stack((p, q), 1)
     ),
     movement("split", (_X,), lambda x: x.split(2, 1)[1], lambda p: p[:, 2:4]),
+    movement("select", (_X,), lambda x: x.select(1, 5), lambda p: p[:, 5]),
     movement("unbind", (_X,), lambda x: torch.unbind(x, 1)[4], lambda p: p[:, 4]),
     movement("slice", (_X,), lambda x: x[1::2, :5:3], lambda p: p[1::2, :5:3]),
     movement("narrow", (_VECTOR,), lambda x: x.narrow(0, 3, 5), lambda p: p[3:8]),

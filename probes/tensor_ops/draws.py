@@ -1,160 +1,16 @@
-"""Random numbers: the documented streams bit for bit, seeds, and the distributions' moments."""
+"""Random numbers: means, variances and shares within six standard deviations."""
 
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.operands import F32
-from probes.tensor_ops.trial import Array, Custom, Trial, fact, has_double
+from probes.tensor_ops.trial import Custom, Trial, fact, has_double
 
-_SEED = 20240229
-_GOLDEN = 4096  # the first wave of threads on every GPU: beyond it the stream differs by model
 _MANY = 1 << 15
-
-
-def _generator(device: str, seed: int) -> torch.Generator:
-    """A generator of the probe's own: the user's stays as it is."""
-    return torch.Generator(device=device).manual_seed(seed)
-
-
-def mersenne(device: str) -> Iterator[Trial]:
-    """On the CPU a seed gives the numbers of MT19937, as NumPy has them."""
-    if torch.device(device).type != "cpu":
-        return
-    yield Custom("rand", _mersenne_rand)
-    yield Custom("randint", _mersenne_integers)
-    yield Custom("randn", _mersenne_normal)
-
-
-def _raw(count: int) -> Array:
-    """32-bit outputs of MT19937 seeded by Knuth's recurrence, as `manual_seed` does."""
-    twister = np.random.MT19937()
-    twister._legacy_seeding(_SEED)
-    return np.asarray(twister.random_raw(count))
-
-
-def _mersenne_rand(device: str) -> Iterator[Comparison]:
-    for count in (5, 1000):
-        raw = _raw(count)
-        expected = ((raw & (2**24 - 1)) * 2.0**-24).astype(F32)
-        drawn = torch.rand(count, generator=_generator(device, _SEED), device=device)
-        yield compare("rand (float32)", drawn, expected)
-        raw = _raw(2 * count)
-        wide = (raw[::2] << np.uint64(32)) | raw[1::2]
-        doubles = (wide & np.uint64(2**53 - 1)).astype(np.float64) * 2.0**-53
-        drawn = torch.rand(count, generator=_generator(device, _SEED), dtype=torch.float64)
-        yield compare("rand (float64)", drawn, doubles)
-
-
-def _mersenne_integers(device: str) -> Iterator[Comparison]:
-    drawn = torch.randint(-5, 995, (1000,), generator=_generator(device, _SEED), device=device)
-    yield compare("randint", drawn, (_raw(1000) % 1000).astype(np.int64) - 5)
-
-
-def _mersenne_normal(device: str) -> Iterator[Comparison]:
-    """Box-Muller on rows of 16: the first eight are radii, the others angles."""
-    drawn = torch.randn(1024, generator=_generator(device, _SEED), device=device)
-    uniform = ((_raw(1024) & (2**24 - 1)) * 2.0**-24).reshape(64, 2, 8)
-    radius = np.sqrt(-2 * np.log(1 - uniform[:, 0]))
-    angle = 2 * math.pi * uniform[:, 1]
-    expected = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(1024)
-    # Radii reach 6 and angles 2 pi in float32: some units of their product.
-    yield compare("randn", drawn, expected.astype(F32), 6 * 2 * math.pi * 4 * 2.0**-24)
-
-
-def philox(device: str) -> Iterator[Trial]:
-    """On CUDA and HIP a seed gives the numbers of Philox4x32-10, the same on every model."""
-    if torch.device(device).type == "cuda":
-        yield Custom("rand", _philox_rand)
-
-
-def philox_uniform(seed: int, count: int) -> Array:
-    """`torch.rand(count)` of a fresh generator on CUDA: key = seed, counter = (0, 0, i, 0).
-
-    Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC'11), and cuRAND's uniform:
-    x 2^-32 + 2^-33 in (0, 1], of which torch turns 1 into 0.
-    """
-    mask = np.uint64(0xFFFFFFFF)
-    zero = np.zeros(count, np.uint64)
-    c = [zero, zero, np.arange(count, dtype=np.uint64), zero]
-    k = [np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)]
-    for _ in range(10):
-        p, q = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
-        c = [
-            (q >> np.uint64(32)) ^ c[1] ^ k[0],
-            q & mask,
-            (p >> np.uint64(32)) ^ c[3] ^ k[1],
-            p & mask,
-        ]
-        k = [(k[0] + np.uint64(0x9E3779B9)) & mask, (k[1] + np.uint64(0xBB67AE85)) & mask]
-    uniform = c[0].astype(F32) * F32(2.0**-32) + F32(2.0**-33)
-    return np.asarray(np.where(uniform == 1, F32(0), uniform))
-
-
-def _philox_rand(device: str) -> Iterator[Comparison]:
-    drawn = torch.rand(_GOLDEN, generator=_generator(device, _SEED), device=device)
-    yield compare("rand (Philox)", drawn, philox_uniform(_SEED, _GOLDEN))
-
-
-_DRAWS: dict[str, Callable[[torch.Generator, str], torch.Tensor]] = {
-    "rand": lambda g, device: torch.rand(64, generator=g, device=device),
-    "randn": lambda g, device: torch.randn(64, generator=g, device=device),
-    "randint": lambda g, device: torch.randint(1 << 20, (64,), generator=g, device=device),
-    "randperm": lambda g, device: torch.randperm(64, generator=g, device=device),
-    "Tensor.uniform_": lambda g, device: torch.zeros(64, device=device).uniform_(generator=g),
-    "bernoulli": lambda g, device: torch.bernoulli(
-        torch.full((64,), 0.5, device=device), generator=g
-    ),
-    "multinomial": lambda g, device: torch.multinomial(
-        torch.ones(50, device=device), 64, replacement=True, generator=g
-    ),
-}
-
-
-def seeds(_device: str) -> Iterator[Trial]:
-    """A seed repeats its numbers, another gives others, and a saved state goes on where it was."""
-    for name, draw in _DRAWS.items():
-        yield Custom(name, partial(_repeats, name, draw))
-    yield Custom("manual_seed", _global_seed)
-
-
-def _repeats(
-    name: str, draw: Callable[[torch.Generator, str], torch.Tensor], device: str
-) -> Iterator[Comparison]:
-    one, other = _generator(device, 1), _generator(device, 2)
-    first = draw(one, device).cpu().numpy()
-    state = one.get_state()
-    second = draw(one, device).cpu().numpy()
-    again = draw(_generator(device, 1), device)
-    yield compare(f"{name} (same seed)", again, first)
-    one.set_state(state)
-    yield compare(f"{name} (restored state)", draw(one, device), second)
-    differ = (np.array_equal(first, second), np.array_equal(first, draw(other, device).cpu()))
-    yield fact(f"{name} (equal: next draw, other seed)", differ, (False, False))
-
-
-def _global_seed(device: str) -> Iterator[Comparison]:
-    kind = torch.device(device).type
-    module: Any = torch if kind == "cpu" else getattr(torch, kind)
-    where = () if kind in {"cpu", "mps"} else (device,)
-    host, state = torch.get_rng_state(), module.get_rng_state(*where)
-    try:
-        torch.manual_seed(7)
-        first = torch.rand(64, device=device).cpu().numpy()
-        torch.manual_seed(7)
-        yield compare("manual_seed (same)", torch.rand(64, device=device), first)
-        torch.manual_seed(8)
-        other = torch.rand(64, device=device).cpu().numpy()
-        yield fact("manual_seed (other)", np.array_equal(first, other), False)
-    finally:
-        torch.set_rng_state(host)
-        module.set_rng_state(state, *where)
 
 
 def moments(device: str) -> Iterator[Trial]:

@@ -86,7 +86,7 @@ def _build() -> Build:
         xpu=bool(getattr(torch._C, "_has_xpu", False)),
         compiled_torch=None if compiled is None else compiled[1].rstrip("."),
         compiled_cuda=None if cuda is None or torch.version.cuda is None else int(cuda()),
-        compiled_for_gpu=bool(torch.backends.cuda.is_built()),  # type: ignore[no-untyped-call]
+        compiled_for_gpu=bool(torch.backends.cuda.is_built()),
         # Unlike torch.cuda.get_arch_list this answers without a GPU.
         arch_flags=() if flags is None else tuple((flags() or "").split()),
     )

@@ -108,7 +108,7 @@ def _family_and_major(name: str) -> tuple[str, str]:
 def cudnn_version() -> tuple[int | None, str]:
     """Ask torch for cuDNN's (on ROCm MIOpen's) version: it holds it against its own build's."""
     try:
-        version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        version: int | None = torch.backends.cudnn.version()
     except (RuntimeError, OSError, ImportError) as error:
         return None, f"{type(error).__name__}: {error}"[:2000]
     return version, ""

@@ -20,14 +20,14 @@ from probes.train_eval.state import FLOAT32_UNIT, Array, integers, near, put
 _SIGMAS: Final = 6
 _ALPHA: Final = 1.7580993408473766  # -lambda * alpha of SELU, Klambauer et al. 2017, section 3
 
-#: Never zero, so that a zero was dropped; magnitudes up to 2^7.
+#: What an identity must keep and a product with 1 would not: signs of zero, NaN, subnormals.
 _SPECIAL: Final = np.array(
     [0.0, -0.0, 1.5, -2.0, np.inf, -np.inf, np.nan, 1e-45, 3e38, -1e-38], dtype=np.float32
 )
 
 
 def _input(shape: tuple[int, ...]) -> Array:
-    """Odd integers of both signs, none zero."""
+    """Odd integers of both signs: none is zero, so that every zero was dropped."""
     return integers(shape, 63) * 2 + 1
 
 
@@ -90,7 +90,8 @@ def channels(device: str) -> list[Comparison]:
         expected = np.where(first.reshape(*shape[:2], *([1] * (len(shape) - 2))), 2 * x, 0.0)
         name = type(module).__name__
         return [
-            compare(f"{name}: values", out, expected.astype(np.float32)),
+            # + 0.0: a dropped value may be -0.0
+            compare(f"{name}: values", out + 0.0, expected.astype(np.float32)),
             _counted(f"{name}: kept", int(first.sum()), shape[0] * shape[1], 0.5),
         ]
 
@@ -141,7 +142,7 @@ def edges(device: str) -> list[Comparison]:
             compare("p=0", whole(apart), x),
             compare("p=1", (nothing(apart) == 0).cpu(), np.ones(1000, dtype=np.bool_)),
             fact("inplace gives its input", made is own, True),
-            compare("inplace: values", own, np.where(_kept(own), 2 * x, np.float32(0))),
+            compare("inplace: values", own + 0.0, np.where(_kept(own), 2 * x, np.float32(0))),
             compare("the input is left alone", apart, x),
             *(
                 fact(f"p={p} is refused", refusal(partial(nn.Dropout, p))[:10], "ValueError")
@@ -166,8 +167,15 @@ def evaluate(device: str) -> list[Comparison]:
         "AlphaDropout": (nn.AlphaDropout(0.5).eval(), flat),
         "FeatureAlphaDropout": (nn.FeatureAlphaDropout(0.5).eval(), deep),
         **{
-            f"functional.{name}": (partial(getattr(functional, name), p=0.5, training=False), deep)
-            for name in ("dropout", "dropout2d", "dropout3d", "alpha_dropout")
+            f"functional.{name}": (partial(getattr(functional, name), p=0.5, training=False), array)
+            for name, array in (
+                ("dropout", flat),
+                ("dropout1d", deep[0, 0]),
+                ("dropout2d", deep[0]),
+                ("dropout3d", deep),
+                ("alpha_dropout", flat),
+                ("feature_alpha_dropout", deep),
+            )
         },
     }
 

@@ -53,7 +53,7 @@ def recurse(device: str) -> list[Comparison]:
     def facts() -> list[Comparison]:
         tree = _Tree().to(device)
         count = sum(1 for _ in tree.modules())
-        found = [fact("modules", count, 15), fact("a new module trains", modes(tree), {True})]
+        found = [fact("modules", count, 17), fact("a new module trains", modes(tree), {True})]
         for name, call, right in (
             ("eval()", tree.eval, False),
             ("train()", tree.train, True),

@@ -384,3 +384,361 @@ def test_a_corrupted_operation_is_named(fault: str) -> None:
 
     assert corrupted.calls > 0
     assert names(probe.judge(seen)) >= checks
+
+
+BREAKS: Final[dict[str, tuple[Callable[[pytest.MonkeyPatch], None], set[str]]]] = {}
+
+
+def breaks(*checks: str) -> Callable[[Callable[[pytest.MonkeyPatch], None]], None]:
+    """Register a way to break torch, with the checks that must see it."""
+
+    def register(broken: Callable[[pytest.MonkeyPatch], None]) -> None:
+        BREAKS[broken.__name__.lstrip("_")] = (broken, set(checks))
+
+    return register
+
+
+@breaks("grad_enabled")
+def _grad_switched_off_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "is_grad_enabled", lambda: False)
+
+
+@breaks("detach")
+def _detach_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    detach = torch.Tensor.detach
+    monkeypatch.setattr(torch.Tensor, "detach", lambda self: detach(self).clone())
+
+
+@breaks("detach")
+def _detach_keeps_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    detach = torch.Tensor.detach
+    monkeypatch.setattr(
+        torch.Tensor, "detach", lambda self: self * 1 if self.requires_grad else detach(self)
+    )
+
+
+class _Nothing(contextlib.ContextDecorator):
+    """A mode that does nothing, as a block and as a decorator."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take what the real one takes."""
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
+
+
+@breaks("no_grad")
+def _no_grad_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "no_grad", _Nothing)
+
+
+@breaks("no_grad")
+def _no_grad_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.no_grad, "__exit__", lambda *_: None)
+
+
+@breaks("inference_mode")
+def _inference_mode_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "inference_mode", _Nothing)
+
+
+@breaks("inference_mode")
+def _inference_mode_is_only_no_grad(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "inference_mode", lambda mode=True: torch.set_grad_enabled(not mode))
+
+
+@breaks("grad_modes")
+def _enable_grad_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "enable_grad", _Nothing)
+
+
+@breaks("grad_modes")
+def _set_grad_enabled_always_enables(monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = torch.set_grad_enabled
+    monkeypatch.setattr(torch, "set_grad_enabled", lambda _: switch(True))
+
+
+@breaks("zero_grad")
+def _zero_grad_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Module, "zero_grad", lambda self, set_to_none=True: None)
+
+
+@breaks("zero_grad")
+def _zero_grad_forgets_its_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    zero = nn.Module.zero_grad
+    monkeypatch.setattr(nn.Module, "zero_grad", lambda self, set_to_none=True: zero(self))
+
+
+@breaks("accumulation", "scalar_backward", "first_backward", "network")
+def _backward_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "backward", lambda self, *_, **__: None)
+
+
+@breaks("accumulation")
+def _backward_replaces_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward = torch.Tensor.backward
+
+    def replacing(self: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        pending, visited = [self.grad_fn], set()
+        while pending:
+            node: Any = pending.pop()
+            if node is None or node in visited:
+                continue
+            visited.add(node)
+            if hasattr(node, "variable") and node.next_functions == ():
+                node.variable.grad = None
+            pending.extend(parent for parent, _ in node.next_functions)
+        backward(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "backward", replacing)
+
+
+@breaks("second_backward")
+def _backward_always_retains(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward = torch.Tensor.backward
+
+    def retaining(self: torch.Tensor, gradient: Any = None, **_: Any) -> None:
+        backward(self, gradient, retain_graph=True)
+
+    monkeypatch.setattr(torch.Tensor, "backward", retaining)
+
+
+@breaks("vector_refused")
+def _backward_sums_a_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward = torch.Tensor.backward
+
+    def summing(self: torch.Tensor, gradient: Any = None, **kwargs: Any) -> None:
+        backward(self.sum() if gradient is None else self, gradient, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "backward", summing)
+
+
+@breaks("vector_jacobian", "threads", "repeated")
+def _backward_ignores_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward = torch.Tensor.backward
+    monkeypatch.setattr(
+        torch.Tensor, "backward", lambda self, gradient=None, **more: backward(self.sum(), **more)
+    )
+
+
+@breaks("threads")
+def _backward_is_wrong_in_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward = torch.Tensor.backward
+
+    def racing(self: torch.Tensor, gradient: Any = None, **more: Any) -> None:
+        if gradient is not None and threading.current_thread() is not threading.main_thread():
+            gradient[-1] = gradient[-2]  # a lost update
+        backward(self, gradient, **more)
+
+    monkeypatch.setattr(torch.Tensor, "backward", racing)
+
+
+@breaks("threads", "thread_modes")
+def _backward_hangs_in_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward = torch.Tensor.backward
+    never = threading.Event()
+
+    def hanging(self: torch.Tensor, *args: Any, **more: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            never.wait(5)  # longer than the deadline, and then the thread is gone
+            return
+        backward(self, *args, **more)
+
+    monkeypatch.setattr(trial, "DEADLINE_S", 0.2)
+    monkeypatch.setattr(torch.Tensor, "backward", hanging)
+
+
+@breaks("thread_modes")
+def _grad_mode_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def sharing(self: threading.Thread) -> None:
+        recording, run = torch.is_grad_enabled(), self.run
+
+        def inheriting() -> None:
+            with torch.set_grad_enabled(recording):
+                run()
+
+        self.run = inheriting  # type: ignore[method-assign]
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", sharing)
+
+
+@breaks("grad_function")
+def _grad_ignores_create_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    grad = torch.autograd.grad
+
+    def forgetting(*args: Any, **kwargs: Any) -> Any:
+        return grad(*args, **{**kwargs, "create_graph": False, "retain_graph": True})
+
+    monkeypatch.setattr(torch.autograd, "grad", forgetting)
+
+
+@breaks("grad_function")
+def _grad_accumulates_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    grad = torch.autograd.grad
+
+    def both(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        gradients = grad(outputs, inputs, *args, **kwargs)
+        if isinstance(inputs, torch.Tensor) and inputs.is_leaf and gradients[0] is not None:
+            inputs.grad = gradients[0].detach()
+        return gradients
+
+    monkeypatch.setattr(torch.autograd, "grad", both)
+
+
+@breaks("grad_function")
+def _grad_allows_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    grad = torch.autograd.grad
+    monkeypatch.setattr(
+        torch.autograd, "grad", lambda *args, **more: grad(*args, **{**more, "allow_unused": True})
+    )
+
+
+@breaks("leaves")
+def _retain_grad_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "retain_grad", lambda self: None)
+
+
+@breaks("in_place")
+def _in_place_add_hides_from_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    add = torch.Tensor.add_
+    monkeypatch.setattr(torch.Tensor, "add_", lambda self, other: add(self.data, other))
+
+
+@breaks("in_place")
+def _in_place_mul_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "mul_", lambda self, other: self * other)
+
+
+@breaks("custom_function", "recomputation")
+def _functions_ignore_their_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch.autograd.Function,
+        "apply",
+        classmethod(lambda cls, *given: cls.forward(_Context(), *given)),
+    )
+
+
+class _Context:
+    """A context that keeps nothing."""
+
+    def save_for_backward(self, *_: object) -> None:
+        """Keep nothing."""
+
+    def mark_non_differentiable(self, *_: object) -> None:
+        """Mark nothing."""
+
+
+@breaks("saved_tensors")
+def _saved_tensors_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.autograd.graph.saved_tensors_hooks, "__enter__", lambda self: None)
+    monkeypatch.setattr(torch.autograd.graph.saved_tensors_hooks, "__exit__", lambda *_: None)
+
+
+class _Handle:
+    """The handle of a hook that was never there."""
+
+    def remove(self) -> None:
+        """Remove nothing."""
+
+
+@breaks("tensor_hooks")
+def _tensor_hooks_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "register_hook", lambda self, hook: _Handle())
+
+
+@breaks("tensor_hooks")
+def _tensor_hooks_cannot_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    register = torch.Tensor.register_hook
+
+    def watching(self: torch.Tensor, hook: Any) -> Any:
+        return register(self, lambda gradient: hook(gradient) and None)
+
+    monkeypatch.setattr(torch.Tensor, "register_hook", watching)
+
+
+@breaks("tensor_hooks", "module_hooks", "accumulation_hooks")
+def _hooks_cannot_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.utils.hooks.RemovableHandle, "remove", lambda self: None)
+
+
+@breaks("tensor_hooks", "node_hooks", "module_hooks", "accumulation_hooks")
+def _hooks_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    _backward_hangs_in_hooks(monkeypatch)
+
+
+def _backward_hangs_in_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(trial, "DEADLINE_S", 0.2)
+    monkeypatch.setattr("probes.autograd.hooks.numbers", lambda _: never.wait(3))
+
+
+@breaks("module_hooks")
+def _module_hooks_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        nn.Module, "register_full_backward_hook", lambda self, hook, prepend=False: _Handle()
+    )
+
+
+@breaks("accumulation_hooks")
+def _accumulation_hooks_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch.Tensor, "register_post_accumulate_grad_hook", lambda self, hook: _Handle()
+    )
+
+
+@breaks("leaves", "grad_fn")
+def _requires_grad_makes_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = torch.Tensor.requires_grad_
+
+    def asking(self: torch.Tensor, requires_grad: bool = True) -> torch.Tensor:
+        return ask(self, requires_grad).view_as(self)
+
+    monkeypatch.setattr(torch.Tensor, "requires_grad_", asking)
+
+
+@breaks("batched")
+def _batched_grad_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    grad = torch.autograd.grad
+
+    def summed(outputs: Any, inputs: Any, given: Any = None, **more: Any) -> Any:
+        if more.pop("is_grads_batched", False):
+            return tuple(g.expand(len(given), -1) for g in grad(outputs, inputs, given.sum(0)))
+        return grad(outputs, inputs, given, **more)
+
+    monkeypatch.setattr(torch.autograd, "grad", summed)
+
+
+@breaks("forward_mode")
+def _tangents_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._VF, "_make_dual", lambda primal, _tangent, level: primal)
+
+
+@breaks("changing_graph")
+def _the_graph_of_the_first_iteration_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    add = torch.Tensor.__add__
+    monkeypatch.setattr(
+        torch.Tensor,
+        "__add__",
+        lambda self, other: (
+            add(self, other.detach())
+            if isinstance(other, torch.Tensor) and other.dim() == 0
+            else add(self, other)
+        ),
+    )
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_broken_torch_is_named(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """A torch that does something else than it says trips the checks it belongs to."""
+    breaking, checks = BREAKS[broken]
+    breaking(monkeypatch)
+    seen = probe.observe("cpu")
+    monkeypatch.undo()
+
+    assert names(probe.judge(seen)) >= checks

@@ -144,7 +144,8 @@ def test_a_result_survives_json_with_nan_and_infinity() -> None:
     assert back.findings[1].observed == ["Infinity", {"low": "-Infinity"}]
     assert math.isnan(back.measurements[0].value)
     assert back.measurements[0].threshold == -INF
-    assert Result.model_validate_json(made.model_dump_json(exclude_defaults=True)) == back
+    short = Result.model_validate_json(made.model_dump_json(exclude_defaults=True))
+    assert short.model_dump_json() == text
 
 
 @pytest.mark.parametrize("field", ["expected", "observed", "worst_error", "allowed_error"])

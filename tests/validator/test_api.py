@@ -320,7 +320,7 @@ def test_the_short_way_answers_as_the_long_one() -> None:
 def test_the_short_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plain scrape does not touch the application; another request does."""
 
-    async def broken(*_: object) -> None:
+    async def broken(_scope: object, _receive: object, _send: object) -> None:
         raise AssertionError("the application was called")
 
     monkeypatch.setattr("validator.daemon.make_app", lambda _node: broken)

@@ -228,9 +228,12 @@ async def run(
             lag_s = max(lag_s, time.monotonic() - begun - 0.01)
 
     ticker = asyncio.ensure_future(tick())
-    report = await runner.run(
-        plan, settings, lambda event: (events.append(event), on_event(event))[0]
-    )
+
+    def take(event: Event) -> None:
+        events.append(event)
+        on_event(event)
+
+    report = await runner.run(plan, settings, take)
     ticker.cancel()
     return Ran(report, lag_s, events, runner)
 
@@ -289,7 +292,10 @@ def test_the_rest_resume_within_half_a_second_of_a_kill(folder: Path) -> None:
     write(folder, "sicken", "    ctypes.PyDLL(None).sleep(600)")
     times: dict[tuple[str, str], float] = {}
 
-    ran(on_event=lambda event: times.setdefault((event.kind, event.probe), time.monotonic()))
+    def note(event: Event) -> None:
+        times[event.kind, event.probe] = time.monotonic()
+
+    ran(on_event=note)
 
     assert times["finished", "sicken"] - times["started", "sicken"] < TIMEOUT_S + 0.5
     assert times["finished", "later"] - times["finished", "sicken"] < 0.5

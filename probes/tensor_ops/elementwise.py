@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from probes.tensor_ops.operands import F32, fractions, whole
-from probes.tensor_ops.trial import Array, Case, Trial, case, in_dtype, plain
+from probes.tensor_ops.trial import Array, Case, Trial, case, in_dtype
 
 _POINTS = {np.float32: 2048, np.float64: 1024}
+
 
 #: Function -> reference, range of operands, ulp allowed in float32 and float64.
 #: The larger of CUDA's (CUDA C++ Programming Guide, "Mathematical Functions": full range) and of
@@ -44,6 +45,7 @@ _UNARY: dict[str, tuple[Callable[[float], float], tuple[float, float], float, fl
     "reciprocal": (lambda x: 1 / x, (0.1, 3e4), 1, 1),
     "sigmoid": (lambda x: 1 / (1 + math.exp(-x)), (-80, 80), 4, 5),
 }
+
 
 #: The same of two operands: both ranges.
 _BINARY: dict[
@@ -111,97 +113,3 @@ def _within(
     if name == "lgamma":  # zero at 1 and 2, where only the absolute error is bounded
         allowed += 8 * np.finfo(kind).eps
     return case(name, operands, rounded, allowed)
-
-
-def complex_numbers(_device: str) -> Iterator[Trial]:
-    """Complex arithmetic on integers is exact; angles and Fourier transforms within their bound."""
-    for kind in (np.complex64, np.complex128):
-        a = (whole((5, 16), -9, 9, 82) + 1j * whole((5, 16), -9, 9, 83)).astype(kind)
-        b = (whole((5, 16), -9, 9, 84) + 1j * whole((5, 16), -9, 9, 85)).astype(kind)
-        unit = float(np.finfo(kind).eps)
-        # Values are compared, not bits: the sign of a zero part depends on the form of the sum.
-        yield case("add", (a, b), a + b, 0.0)
-        yield case("mul", (a, b), a * b, 0.0)
-        yield case("neg", (a,), -a, 0.0)
-        yield plain("conj", (a,), a.conj(), 0.0)
-        yield plain("real", (a,), a.real.copy(), 0.0)
-        yield plain("imag", (a,), a.imag.copy(), 0.0)
-        yield plain("mm", (a, b.T.copy()), a @ b.T, 0.0)
-        yield case("abs", (a,), np.abs(a), 2 * unit * 13)
-        yield case("angle", (a,), np.angle(a), 4 * unit * np.pi)
-        yield case("polar", (np.abs(a), np.angle(a)), a, 16 * unit * 13)
-        yield from _transforms(a, unit)
-
-
-def _transforms(a: Array, unit: float) -> Iterator[Trial]:
-    # Relative to the root mean square: some log2(n) units (Higham, theorem 24.2); n = 16 here.
-    size = float(np.sqrt(np.sum(np.abs(a) ** 2, 1)).max()) * 4
-    bound = 8 * unit * size
-    real = np.ascontiguousarray(a.real)
-    yield case("fft.fft", (a,), np.fft.fft(a).astype(a.dtype), bound)
-    yield case("fft.ifft", (a,), np.fft.ifft(a).astype(a.dtype), bound)
-    yield case("fft.fft2", (a,), np.fft.fft2(a).astype(a.dtype), 4 * bound)
-    yield case("fft.rfft", (real,), np.fft.rfft(real).astype(a.dtype), bound)
-    half = np.fft.rfft(real).astype(a.dtype)
-    yield case("fft.irfft", (half,), real, bound, n=16)
-    prime = a[:, :13].copy()  # another algorithm: no power of 2
-    yield case("fft.fft", (prime,), np.fft.fft(prime).astype(a.dtype), 4 * bound)
-    yield plain("fft.fftshift", (real,), np.fft.fftshift(real))
-
-
-def neural(_device: str) -> Iterator[Trial]:
-    """Activations, normalisation, pooling, embedding and losses by their formulas."""
-    f = "nn.functional"
-    x = (fractions((9, 65), 86) * 12 - 6).astype(F32)
-    wide = x.astype(np.float64)
-    unit = 2.0**-23
-    erf = np.array([[math.erf(v / math.sqrt(2)) for v in row] for row in wide.tolist()])
-    # Errors of the functions inside, 2 to 4 ulp each, on the size of what is multiplied.
-    size = 8 * unit * np.maximum(np.abs(wide), 1)
-    yield plain(f"{f}.gelu", (x,), (wide * (1 + erf) / 2).astype(F32), size)
-    yield plain(f"{f}.silu", (x,), (wide / (1 + np.exp(-wide))).astype(F32), size)
-    yield plain(f"{f}.softplus", (x,), np.log1p(np.exp(wide)).astype(F32), size)
-    yield plain(f"{f}.elu", (x,), np.where(wide > 0, wide, np.expm1(wide)).astype(F32), size)
-    whole_x = whole((9, 65), -9, 9, 87)
-    yield plain(f"{f}.relu", (whole_x,), np.maximum(whole_x, 0), 0.0)
-    yield plain(
-        f"{f}.leaky_relu",
-        (whole_x, 0.5),
-        np.where(whole_x > 0, whole_x, whole_x / 2).astype(F32),
-        0.0,
-    )
-    yield plain(f"{f}.hardtanh", (whole_x,), np.clip(whole_x, -1, 1))
-    shifted = np.exp(wide - wide.max(1, keepdims=True))
-    soft = shifted / shifted.sum(1, keepdims=True)
-    # exp and division, and 65 additions: each at most a unit.
-    yield case("softmax", (x, 1), soft.astype(F32), (65 + 8) * unit * soft)
-    yield case("log_softmax", (x, 1), np.log(soft).astype(F32), (65 + 8) * unit * 16)
-    total = np.log(shifted.sum(1)) + wide.max(1)
-    yield case("logsumexp", (x, 1), total.astype(F32), (65 + 8) * unit * 8)
-    scan = np.logaddexp.accumulate(wide, 1)
-    yield case("logcumsumexp", (x, 1), scan.astype(F32), (65 + 8) * unit * 8)
-    target = whole((9,), 0, 64, 88, np.int64)
-    loss = -np.log(soft[np.arange(9), target]).mean()
-    yield plain(f"{f}.cross_entropy", (x, target), np.asarray(loss, F32), (65 + 8) * unit * 16)
-    centred = wide - wide.mean(1, keepdims=True)
-    normal = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
-    yield plain(f"{f}.layer_norm", (x, (65,)), normal.astype(F32), (65 + 8) * unit * 4)
-    image = whole((2, 3, 8, 6), -9, 9, 89)
-    blocks = image.reshape(2, 3, 4, 2, 3, 2)
-    yield plain(f"{f}.max_pool2d", (image, 2), blocks.max((3, 5)))
-    yield plain(f"{f}.avg_pool2d", (image, 2), blocks.mean((3, 5)))
-    yield plain(f"{f}.interpolate", (image,), image.repeat(2, 2).repeat(2, 3), scale_factor=2)
-    shuffled = whole((1, 8, 3, 4), -9, 9, 90)
-    yield plain(
-        f"{f}.pixel_shuffle",
-        (shuffled, 2),
-        shuffled.reshape(1, 2, 2, 2, 3, 4).transpose(0, 1, 4, 2, 5, 3).reshape(1, 2, 6, 8),
-    )
-    table, tokens = whole((11, 5), -9, 9, 91), whole((4, 7), 0, 10, 92, np.int64)
-    yield plain(f"{f}.embedding", (tokens, table), table[tokens])
-    yield plain(f"{f}.one_hot", (tokens, 11), np.eye(11, dtype=np.int64)[tokens])
-    yield plain(
-        f"{f}.mse_loss",
-        (whole_x[:8, :64], whole_x[1:, 1:]),
-        np.asarray(((whole_x[:8, :64] - whole_x[1:, 1:]) ** 2).mean(), F32),
-    )

@@ -1,0 +1,186 @@
+"""A call on known operands and its right answer, from NumPy or in closed form."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probes.contract import Comparison
+from probes.references import compare
+from probes.tensor_ops.trial import fact
+from probes.tensors import poisoned, refusal
+
+Array = npt.NDArray[Any]
+
+
+_NUMPY_OF = {
+    torch.float64: np.float64,
+    torch.float32: np.float32,
+    torch.float16: np.float16,
+    torch.bfloat16: np.float32,  # NumPy has no bfloat16: references hold what it can represent
+    torch.int64: np.int64,
+    torch.int32: np.int32,
+    torch.int16: np.int16,
+    torch.int8: np.int8,
+    torch.uint8: np.uint8,
+    torch.complex64: np.complex64,
+    torch.complex128: np.complex128,
+}
+
+
+_WIDE = (np.dtype(np.float64), np.dtype(np.complex128))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call and its right answer. Operands that are arrays go to the device, others as they are.
+
+    Called twice: first on contiguous operands, then on strided ones with an offset. The output is
+    poisoned: `out` where there is one, else memory that was freed a moment before the first call.
+    """
+
+    operation: str  # looked up below `torch` at the call: "add", "linalg.solve", "Tensor.roll"
+    operands: tuple[Any, ...]
+    expected: tuple[Array, ...]
+    allowed: Array | float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    out: bool = False  # takes out=
+    factory: bool = False  # takes device=
+    contiguous: bool = False  # warns about strided operands, so it gets none
+    dtype: torch.dtype | None = None  # of the real operands, where it is not the arrays' own
+
+    def run(self, device: str) -> Iterator[Comparison]:
+        """Call it both ways."""
+        if not has_double(device) and self.is_wide():
+            return
+        call = attrgetter(self.operation)(torch)
+        where = {"device": device} if self.factory else {}
+        operands = [_placed(operand, device, self.dtype) for operand in self.operands]
+        if not self.out:
+            for each in self.expected:  # freed at once: the output is likely to get its memory
+                poisoned(each.shape, self._torch_dtype(each), device)
+        yield from self._judge(call(*operands, **self.options, **where), "first call")
+        place = placed if self.contiguous else strided
+        operands = [_placed(operand, device, self.dtype, place) for operand in self.operands]
+        if self.out:
+            outs = tuple(
+                poisoned(each.shape, self._torch_dtype(each), device) for each in self.expected
+            )
+            call(*operands, **self.options, out=outs[0] if len(outs) == 1 else outs)
+            yield from self._judge(outs, "strided, out=")
+        elif not self.factory:
+            yield from self._judge(call(*operands, **self.options), "strided")
+
+    def is_wide(self) -> bool:
+        """Whether float64 or complex128 takes part."""
+        arrays = [*self.operands, *self.expected]
+        arrays += [
+            each for operand in self.operands if isinstance(operand, list) for each in operand
+        ]
+        return any(isinstance(array, np.ndarray) and array.dtype in _WIDE for array in arrays)
+
+    def _torch_dtype(self, expected: Array) -> torch.dtype:
+        if self.dtype == torch.bfloat16 and expected.dtype == np.float32:
+            return torch.bfloat16
+        return torch.from_numpy(np.empty(0, expected.dtype)).dtype
+
+    def _judge(self, observed: Any, how: str) -> Iterator[Comparison]:
+        outputs = observed if isinstance(observed, (tuple, list)) else (observed,)
+        kind = f"{self.dtype}".removeprefix("torch.") if self.dtype else f"{self.expected[0].dtype}"
+        label = f"{self.operation} ({kind}, {how}{_spelled(self.options)})"
+        if len(outputs) != len(self.expected):
+            problem = f"{len(outputs)} outputs where {len(self.expected)} are right"
+            yield Comparison(operation=label, problem=problem)
+            return
+        for output, expected in zip(outputs, self.expected, strict=True):
+            right = self._torch_dtype(expected)
+            if right == torch.bfloat16 or (self.allowed is not None and output.dtype != right):
+                yield fact(label, str(output.dtype), str(right))
+            yield compare(label, output, expected, self.allowed)
+
+
+def case(
+    operation: str,
+    operands: tuple[Any, ...],
+    expected: Array | tuple[Array, ...],
+    allowed: Array | float | None = None,
+    **options: Any,
+) -> Case:
+    """A case whose operation takes `out=`."""
+    return replace(plain(operation, operands, expected, allowed, **options), out=True)
+
+
+def plain(
+    operation: str,
+    operands: tuple[Any, ...],
+    expected: Array | tuple[Array, ...],
+    allowed: Array | float | None = None,
+    **options: Any,
+) -> Case:
+    """A case whose operation has no `out=`."""
+    answers = expected if isinstance(expected, tuple) else (np.asarray(expected),)
+    return Case(operation, operands, answers, allowed, options)
+
+
+def in_dtype(each: Case, dtype: torch.dtype) -> Case:
+    """The same case with its floating arrays, operands and answers, in another type."""
+    kind = _NUMPY_OF[dtype]
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, list):
+            return [cast(item) for item in value]
+        floating = isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
+        return value.astype(kind) if floating else value
+
+    operands = tuple(cast(operand) for operand in each.operands)
+    return replace(each, operands=operands, expected=tuple(map(cast, each.expected)), dtype=dtype)
+
+
+def placed(array: Array, device: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """The array's elements in a tensor of its own on the device."""
+    return torch.from_numpy(array.copy()).to(device, dtype)
+
+
+def strided(array: Array, device: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """The same elements at every second place from the second on, with NaN or junk between."""
+    if array.ndim == 0:
+        return placed(array, device, dtype)
+    wide = np.empty((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+    wide[..., ::2] = np.nan if np.issubdtype(array.dtype, np.inexact) else 1
+    wide[..., 1::2] = array
+    return placed(wide, device, dtype)[..., 1::2]
+
+
+def has_double(device: str) -> bool:
+    """Whether the device computes in float64. CPU, CUDA and HIP do; elsewhere it is tried."""
+    if torch.device(device).type in {"cpu", "cuda"}:
+        return True
+    return not refusal(lambda: torch.zeros(1, dtype=torch.float64, device=device).add_(1.0))
+
+
+def floats(device: str) -> tuple[torch.dtype, ...]:
+    """The floating types that the device has."""
+    wide = (torch.float64,) if has_double(device) else ()
+    return (torch.float32, *wide, torch.float16, torch.bfloat16)
+
+
+def _placed(
+    operand: Any,
+    device: str,
+    dtype: torch.dtype | None,
+    place: Callable[..., torch.Tensor] = placed,
+) -> Any:
+    if isinstance(operand, list) and operand and isinstance(operand[0], np.ndarray):
+        return [_placed(item, device, dtype, place) for item in operand]
+    if not isinstance(operand, np.ndarray):
+        return operand
+    real = dtype is not None and operand.dtype == _NUMPY_OF[dtype]
+    return place(operand, device, dtype if real else None)
+
+
+def _spelled(options: dict[str, Any]) -> str:
+    return "".join(f", {name}={value}" for name, value in options.items())

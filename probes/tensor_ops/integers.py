@@ -1,0 +1,64 @@
+"""Quotients, remainders and bits of integers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import (
+    Trial,
+    case,
+    floats,
+    in_dtype,
+)
+
+_INTEGERS: tuple[tuple[torch.dtype, Any], ...] = (
+    (torch.int64, np.int64),
+    (torch.int32, np.int32),
+    (torch.int16, np.int16),
+    (torch.int8, np.int8),
+)
+
+
+def integer_division(device: str) -> Iterator[Trial]:
+    """Quotients and remainders of negative numbers round and sign as documented."""
+    for _, kind in _INTEGERS:
+        a = np.repeat(np.arange(-13, 14), 6).astype(kind)
+        b = np.tile(np.array([-7, -3, -1, 1, 2, 5]), 27).astype(kind)
+        yield case("floor_divide", (a, b), a // b)
+        yield case("remainder", (a, b), a % b)
+        yield case("fmod", (a, b), np.fmod(a, b))
+        yield case("div", (a, b), a // b, rounding_mode="floor")
+        yield case("div", (a, b), ((a - np.fmod(a, b)) // b).astype(kind), rounding_mode="trunc")
+        yield case("gcd", (a, b), np.gcd(a, b))
+        yield case("lcm", (a, b), np.lcm(a, b))
+    a = np.array([2**62 + 1, -(2**62) - 1, 2**53 + 1, -(2**53) - 1])  # floats would lose these
+    for divisor in (3, -7, 2**31):
+        b = np.full(4, divisor)
+        yield case("floor_divide", (a, b), a // b)
+        yield case("remainder", (a, b), a % b)
+    for dtype in floats(device):
+        x, y = whole((96,), -19, 19, 8) / F32(2), whole((96,), 1, 7, 9) / F32(2)
+        y[::2] *= -1
+        # Both values are exact; only the sign of a zero may differ.
+        yield in_dtype(case("floor_divide", (x, y), np.floor_divide(x, y), 0.0), dtype)
+        yield in_dtype(case("remainder", (x, y), np.remainder(x, y), 0.0), dtype)
+        yield in_dtype(case("fmod", (x, y), np.fmod(x, y), 0.0), dtype)
+        yield in_dtype(case("div", (x, y), np.trunc(x / y), 0.0, rounding_mode="trunc"), dtype)
+
+
+def bitwise(_device: str) -> Iterator[Trial]:
+    """Bits of signed, unsigned and boolean tensors; right shifts of negatives keep the sign."""
+    for dtype, kind in (*_INTEGERS, (torch.uint8, np.uint8), (torch.bool, np.bool_)):
+        low, high = {torch.uint8: (0, 255), torch.bool: (0, 1)}.get(dtype, (-128, 127))
+        a, b = whole((77,), low, high, 10, kind), whole((77,), low, high, 11, kind)
+        yield case("bitwise_and", (a, b), a & b)
+        yield case("bitwise_or", (a, b), a | b)
+        yield case("bitwise_xor", (a, b), a ^ b)
+        yield case("bitwise_not", (a,), ~a)
+        if dtype != torch.bool:
+            by = whole((77,), 0, 6, 12, kind)
+            yield case("bitwise_left_shift", (a, by), np.left_shift(a, by))
+            yield case("bitwise_right_shift", (a, by), np.right_shift(a, by))

@@ -1,0 +1,102 @@
+"""Reductions of integer values, whose answers are exact; the first of equal extremes wins."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import (
+    Array,
+    Trial,
+    case,
+    floats,
+    in_dtype,
+    plain,
+)
+
+_NAN, _INF = np.nan, np.inf
+
+
+def reductions(device: str) -> Iterator[Trial]:
+    """Sums, products, extremes and cumulations over every axis; the first of equal ones wins."""
+    for dtype in floats(device):
+        x = whole((7, 16, 8), -2, 2, 60)  # sums of all: below 2^8, exact in bfloat16
+        for axis in (0, 1, 2):
+            yield in_dtype(case("sum", (x, axis), x.sum(axis)), dtype)
+        # Means divide by multiplying with 1/n on some devices: n is a power of 2.
+        yield in_dtype(case("mean", (x, 1), x.sum(1) / 16), dtype)
+        yield in_dtype(case("amax", (x, (0, 2)), x.max((0, 2))), dtype)
+        yield in_dtype(case("amin", (x, (0, 2)), x.min((0, 2))), dtype)
+        yield in_dtype(case("cumsum", (x, 1), x.cumsum(1, dtype=F32)), dtype)
+    yield from _of_floats()
+    yield from _of_integers()
+    yield from _of_ties()
+
+
+def _of_floats() -> Iterator[Trial]:
+    x = whole((6, 33, 8), -9, 9, 61)
+    yield plain("sum", (x,), x.sum())
+    yield case("sum", (x, (0, 2)), x.sum((0, 2), keepdims=True), keepdim=True)
+    small = whole((5, 9), 1, 3, 62)
+    yield case("prod", (small, 1), small.prod(1))
+    yield case("cumprod", (small, 0), small.cumprod(0))
+    yield plain("aminmax", (x,), (x.min(), x.max()))
+    yield plain("max", (x,), x.max())
+    yield plain("min", (x,), x.min())
+    holes = np.where(x == 3, F32(_NAN), x)
+    yield case("nansum", (holes, 1), np.nansum(holes, 1))
+    yield case("amax", (holes, 1), holes.max(1))
+    yield case("amin", (holes, 1), holes.min(1))
+    yield case("diff", (x,), np.diff(x))
+    yield plain("trapezoid", (x,), (x[..., 1:] + x[..., :-1]).sum(-1) / 2)
+    yield case("cummax", (x, 1), (np.maximum.accumulate(x, 1), _last_best(x, 1)))
+    yield case("cummin", (x, 1), (np.minimum.accumulate(x, 1), _last_best(-x, 1)))
+    squares = np.array([[3, 4, 0], [6, 8, 0], [2, 3, 6]], F32)
+    yield case("linalg.vector_norm", (squares,), np.array([5, 10, 7], F32), dim=1)
+    yield case("linalg.vector_norm", (squares, 1), np.array([7, 14, 11], F32), dim=1)
+    yield case("linalg.vector_norm", (squares, _INF), np.array([4, 8, 6], F32), dim=1)
+    odd = whole((9, 7), -99, 99, 63) + np.arange(63, dtype=F32).reshape(9, 7) * 200
+    yield plain("median", (odd,), np.sort(odd.ravel())[31])
+    yield case("median", (odd, 0), (np.sort(odd, 0)[4], np.argsort(odd, 0)[4]))
+    yield case("quantile", (odd, 0.25, 0), np.sort(odd, 0)[2])
+    # Welford or two passes: at most some n units of the squares' sum (Higham, section 1.9).
+    spread = 4 * 33 * 2.0**-24 * x.var(1, ddof=1)
+    yield case("var", (x, 1), x.astype(np.float64).var(1, ddof=1).astype(F32), spread)
+    deviation = x.astype(np.float64).std(1, ddof=1).astype(F32)
+    yield case("std", (x, 1), deviation, 4 * 33 * 2.0**-24 * deviation)
+
+
+def _of_integers() -> Iterator[Trial]:
+    i = whole((6, 35), -9, 9, 64, np.int64)
+    yield case("sum", (i, 1), i.sum(1))
+    yield case("sum", (i.astype(np.int32), 0), i.sum(0))  # sums of integers are int64
+    yield case("sum", (i > 0, 0), (i > 0).sum(0))
+    yield case("cumsum", (i + 2**40, 1), (i + 2**40).cumsum(1))
+    yield case("cumprod", (i % 3 + 1, 0), (i % 3 + 1).cumprod(0))
+    yield case("any", (i > 8, 1), np.asarray((i > 8).any(1)))
+    yield case("all", (i > -9, 1), np.asarray((i > -9).all(1)))
+    yield plain("count_nonzero", (i, 1), np.count_nonzero(i, 1))
+    counts = np.bincount(i.ravel() + 9, minlength=25)
+    yield plain("bincount", (i.ravel() + 9,), counts, minlength=25)
+    edges = np.histogram(i, 6, (-9, 9))[0].astype(F32)
+    yield case("histc", (i.astype(F32), 6, -9, 9), edges)
+
+
+def _of_ties() -> Iterator[Trial]:
+    x = whole((9, 40), -2, 2, 65)
+    yield case("argmax", (x, 1), x.argmax(1))
+    yield case("argmin", (x, 1), x.argmin(1))
+    yield plain("argmax", (x,), np.asarray(x.argmax()))
+    yield case("max", (x, 0), (x.max(0), x.argmax(0)))
+    yield case("min", (x, 0), (x.min(0), x.argmin(0)))
+    holes = x.copy()
+    holes[3, 7] = holes[3, 9] = holes[5, 0] = _NAN
+    yield case("argmax", (holes, 1), holes.argmax(1))
+    yield case("max", (holes, 1), (holes.max(1), holes.argmax(1)))
+
+
+def _last_best(x: Array, axis: int) -> Array:
+    """The index of the running maximum, the latest of equal ones, as torch has it."""
+    best = np.maximum.accumulate(x, axis)
+    index = np.arange(x.shape[axis])[:, None]
+    return np.maximum.accumulate(np.where(x == best, index, 0), axis)

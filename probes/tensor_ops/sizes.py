@@ -1,0 +1,75 @@
+"""The largest and the smallest tensors: a million elements, and none."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import torch
+
+from probes.contract import Comparison
+from probes.references import compare
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import (
+    Array,
+    Custom,
+    Trial,
+    case,
+    fact,
+    placed,
+    plain,
+    refused,
+)
+
+
+def large(_device: str) -> Iterator[Trial]:
+    """A million elements, beyond what one thread or one launch takes."""
+    windows = np.lib.stride_tricks.sliding_window_view(whole((2050,), -4, 4, 75), 1024)
+    x = np.ascontiguousarray(windows)  # (1027, 1024)
+    yield Custom("sum", partial(_million, x))
+    yield Custom("cumsum", partial(_quarter, np.ascontiguousarray(x[:259])))
+
+
+def _million(x: Array, device: str) -> Iterator[Comparison]:
+    t = placed(x, device)
+    yield compare("add (large)", t + t, x + x)
+    yield compare("sum (large)", t.sum(), np.asarray(x.sum(dtype=np.float64), F32))
+    yield compare("sum (large)", t.sum(0), x.sum(0))
+    yield compare("sum (large)", t.sum(1), x.sum(1))
+
+
+def _quarter(x: Array, device: str) -> Iterator[Comparison]:
+    t = placed(x, device)
+    yield compare("t (large)", t.t().contiguous(), np.ascontiguousarray(x.T))
+    total = x.ravel().cumsum(dtype=np.int64)
+    yield compare("cumsum (large)", t.flatten().cumsum(0, dtype=torch.int64), total)
+    yield fact("argmax (large)", int(t.flatten().argmax()), int(x.argmax()))
+    yield compare("Tensor.__getitem__ (large mask)", t[t > 3], x[x > 3])
+    some, same = t.flatten()[: 1 << 14], x.ravel()[: 1 << 14]
+    yield compare("sort (large)", some.sort().values, np.sort(same))
+
+
+def empty(_device: str) -> Iterator[Trial]:
+    """No elements: neutral answers, right shapes, zeros from empty products, and refusals."""
+    none = np.zeros((0, 3), F32)
+    yield case("sum", (none, 0), np.zeros(3, F32))
+    yield case("prod", (none, 0), np.ones(3, F32))
+    yield plain("mean", (none, 0), np.full(3, _NAN, F32))
+    yield case("cumsum", (none, 0), none)
+    yield case("add", (none, none), none)
+    yield case("cat", ([none, none],), none)
+    yield case("sort", (none,), (none, np.zeros((0, 3), np.int64)), stable=True, dim=0)
+    yield case("any", (none > 0, 0), np.zeros(3, bool))
+    yield case("all", (none > 0, 0), np.ones(3, bool))
+    yield plain("nonzero", (none,), np.zeros((0, 2), np.int64))
+    yield case("index_select", (none, 1, np.array([2, 0])), np.zeros((0, 2), F32))
+    # The inner dimension is empty: nothing is summed, yet all must be written.
+    yield case("mm", (np.zeros((5, 0), F32), np.zeros((0, 4), F32)), np.zeros((5, 4), F32))
+    yield case(
+        "bmm", (np.zeros((2, 5, 0), F32), np.zeros((2, 0, 4), F32)), np.zeros((2, 5, 4), F32)
+    )
+    yield Custom("max", _no_largest)
+
+
+def _no_largest(device: str) -> Iterator[Comparison]:
+    nothing = torch.zeros(0, device=device)
+    yield refused("max (empty)", lambda: torch.max(nothing), "RuntimeError", "IndexError")

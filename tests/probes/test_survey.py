@@ -1,0 +1,223 @@
+"""What a report says of its machine: devices of each kind, versions, and the fingerprint."""
+
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from probes import cuda_driver, hardware, nvml, survey
+from probes.cuda_driver import CudaDriver, DriverDevice
+from probes.hardware import Hardware
+from probes.nvml import Nvml, NvmlGpu
+from tests import fakes
+
+GIB = 1024**3
+Patch = pytest.MonkeyPatch
+
+GPU = NvmlGpu(
+    index=0,
+    uuid="GPU-1",
+    pci_bus_id="0000:0f:00.0",
+    name="NVIDIA H100 80GB HBM3",
+    memory_total_bytes=80 * GIB,
+    memory_free_bytes=60 * GIB,
+    process_count=2,
+    compute_mode="default",
+    capability=(9, 0),
+)
+WHOLE = DriverDevice(
+    index=0,
+    uuid="GPU-1",
+    pci_bus_id="0000:0f:00.0",
+    name="NVIDIA H100 80GB HBM3",
+    capability=(9, 0),
+    memory_total_bytes=79 * GIB,
+)
+
+
+@pytest.fixture
+def cuda(monkeypatch: Patch) -> Callable[..., list[dict[str, Any]]]:
+    """The devices that a survey lists, of a CUDA build with this driver and this NVML."""
+
+    def take(
+        driver: tuple[DriverDevice, ...], gpus: tuple[NvmlGpu, ...], count: int = 1
+    ) -> list[dict[str, Any]]:
+        for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(torch.version, "cuda", "12.4")
+        monkeypatch.setattr(survey, "accelerator_type", lambda: "cuda")
+        monkeypatch.setattr(survey, "device_count", lambda _: count)
+        monkeypatch.setattr(cuda_driver, "read", lambda: CudaDriver(devices=driver))
+        monkeypatch.setattr(nvml, "read", lambda: Nvml(driver_version="550.54.15", gpus=gpus))
+        taken: Any = survey.take()
+        devices: list[dict[str, Any]] = taken["devices"]
+        return devices
+
+    return take
+
+
+def environment() -> dict[str, str | None]:
+    """The versions of a survey."""
+    taken: Any = survey.take()
+    found: dict[str, str | None] = taken["environment"]
+    return found
+
+
+def test_this_machine_has_no_devices() -> None:
+    """On a machine without an accelerator no device is listed, and the versions are its own."""
+    taken: Any = survey.take()
+    found = taken["environment"]
+
+    assert taken["devices"] == []
+    assert taken["hardware"] == list(hardware.detect().evidence)
+    assert (found["torch"], found["numpy"]) == (str(torch.__version__), np.__version__)
+    assert found["python"] == platform.python_version()
+    assert found["os"]
+    assert json.loads(json.dumps(taken)) == taken
+
+
+def test_drivers_are_read_in_a_real_process(tmp_path: Path) -> None:
+    """The driver's version arrives through pynvml; no GPU that torch cannot use is listed."""
+    taken = fakes.ask("survey.take()", fakes.build(tmp_path), FAKE_NVML_COUNT=2)
+
+    assert taken["environment"]["driver"] == "550.54.15"
+    assert taken["devices"] == []
+
+
+def test_a_whole_gpu(cuda: Callable[..., list[dict[str, Any]]]) -> None:
+    """Driver and NVML together tell all of it; the driver's memory is what a process can have."""
+    assert cuda((WHOLE,), (GPU,)) == [
+        {
+            "name": "cuda:0",
+            "type": "cuda",
+            "index": 0,
+            "uuid": "GPU-1",
+            "pci_bus_id": "0000:0f:00.0",
+            "model_name": "NVIDIA H100 80GB HBM3",
+            "capability": "9.0",
+            "memory_bytes": 79 * GIB,
+            "memory_free_bytes": 60 * GIB,
+            "process_count": 2,
+            "compute_mode": "default",
+        }
+    ]
+
+
+def test_an_instance_is_not_its_gpu(cuda: Callable[..., list[dict[str, Any]]]) -> None:
+    """Of a MIG instance NVML's free memory and processes are unknown: they are the whole GPU's."""
+    instance = WHOLE.model_copy(update={"uuid": "MIG-7", "memory_total_bytes": 10 * GIB})
+    sliced = GPU.model_copy(update={"mig_enabled": True, "mig_uuids": ("MIG-7",)})
+    (device,) = cuda((instance,), (sliced,))
+
+    assert (device["uuid"], device["memory_bytes"]) == ("MIG-7", 10 * GIB)
+    assert device["memory_free_bytes"] is device["process_count"] is None
+    assert device["compute_mode"] == "default"
+
+
+def test_a_driver_that_does_not_start(cuda: Callable[..., list[dict[str, Any]]]) -> None:
+    """Devices that torch counts stay listed, with what NVML knows where the order is certain."""
+    other = GPU.model_copy(update={"index": 1, "uuid": "GPU-2"})
+    (first, second) = cuda((), (GPU, other), count=2)
+    (unknown,) = cuda((), (GPU, other), count=1)
+
+    assert (first["uuid"], second["uuid"]) == ("GPU-1", "GPU-2")
+    assert second["name"] == "cuda:1"
+    assert unknown["uuid"] is unknown["capability"] is unknown["process_count"] is None
+
+
+def test_another_vendors_device(monkeypatch: Patch) -> None:
+    """Its own back-end tells what it can; a question that raises leaves blanks, not an error."""
+    told = SimpleNamespace(
+        name="AMD Instinct MI300X",
+        gcnArchName="gfx942:sramecc+:xnack-",
+        total_memory=192 * GIB,
+        pci_domain_id=0,
+        pci_bus_id=0x26,
+        pci_device_id=0,
+    )
+
+    def raising(index: int) -> None:
+        raise RuntimeError("no such device")
+
+    module = SimpleNamespace(get_device_properties=lambda _: told)
+    monkeypatch.setattr(torch, "other", module, raising=False)
+    monkeypatch.setattr(survey, "accelerator_type", lambda: "other")
+    monkeypatch.setattr(survey, "device_count", lambda _: 1)
+    taken: Any = survey.take()
+    (device,) = taken["devices"]
+    module.get_device_properties = raising
+    blank: Any = survey.take()
+
+    assert device["name"] == "other:0"
+    assert (device["capability"], device["pci_bus_id"]) == ("gfx942", "0000:26:00.0")
+    assert (device["model_name"], device["memory_bytes"]) == (told.name, 192 * GIB)
+    assert blank["devices"][0]["model_name"] is blank["devices"][0]["pci_bus_id"] is None
+
+
+def test_libraries_of_a_gpu_build(monkeypatch: Patch) -> None:
+    """Versions of cuDNN and NCCL are told as text; one that refuses is unknown."""
+
+    def refuses() -> None:
+        raise RuntimeError("cuDNN version incompatibility")
+
+    monkeypatch.setattr(torch.version, "cuda", "12.4")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 90100)
+    monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 21, 5))
+    found = environment()
+    monkeypatch.setattr(torch.backends.cudnn, "version", refuses)
+    monkeypatch.setattr(torch.cuda.nccl, "version", refuses)
+    unknown = environment()
+
+    assert (found["cudnn"], found["nccl"], found["torch_cuda"]) == ("90100", "2.21.5", "12.4")
+    assert unknown["cudnn"] is unknown["nccl"] is None
+
+
+@pytest.mark.parametrize("field", survey.DECIDE_NUMERICS)
+def test_a_fingerprint_is_of_what_computes(field: str, monkeypatch: Patch) -> None:
+    """Another version of anything that computes is another environment."""
+    before = environment()["fingerprint"]
+    targets: dict[str, tuple[object, str, Any]] = {
+        "torch": (torch, "__version__", "2.0.0"),
+        "torch_cuda": (torch.version, "cuda", "1.0"),
+        "torch_hip": (torch.version, "hip", "1.0"),
+        "cudnn": (survey, "_cudnn", lambda: "1"),
+        "nccl": (survey, "_nccl", lambda: "1"),
+        "numpy": (np, "__version__", "1.0"),
+        "driver": (hardware, "detect", lambda: Hardware(driver_version="1.0")),
+    }
+    if field in {"cudnn", "nccl"}:  # asked of GPU builds alone
+        monkeypatch.setattr(torch.version, "cuda", "12.4")
+        monkeypatch.setattr(survey, "_cudnn", lambda: "0")
+        monkeypatch.setattr(survey, "_nccl", lambda: "0")
+        before = environment()["fingerprint"]
+    monkeypatch.setattr(*targets[field])
+
+    assert environment()["fingerprint"] != before
+
+
+def test_a_fingerprint_is_of_nothing_else(monkeypatch: Patch) -> None:
+    """Two nodes with the same versions have one fingerprint, whatever their system's name."""
+    before = environment()
+    monkeypatch.setattr(platform, "python_version", lambda: "3.99.0")
+    monkeypatch.setattr(survey, "_os", lambda: "another system")
+    after = environment()
+
+    assert (before["python"], before["os"]) != (after["python"], after["os"])
+    assert before["fingerprint"] == after["fingerprint"]
+
+
+def test_a_system_without_a_release_file(monkeypatch: Patch) -> None:
+    """Where no os-release is, the kernel's name is told."""
+
+    def missing() -> None:
+        raise OSError("no os-release")
+
+    monkeypatch.setattr(platform, "freedesktop_os_release", missing)
+
+    assert environment()["os"] == f"{platform.system()} {platform.release()}"

@@ -1,0 +1,466 @@
+"""The daemon runs what is due, answers meanwhile, obeys signals, and leaves nothing behind."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.validator.fake_runner import Clock, FakeRunner, gpus
+from validator import logs
+from validator.daemon import EXIT_UNUSABLE, Daemon, listen, serve
+from validator.metrics import Form
+from validator.settings import Settings, SettingsError, load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def every(interval_s: float, *names: str, **more: Any) -> Settings:
+    """Settings in which the named probes, alone or all, have one interval without jitter."""
+    table = {"interval": interval_s, "jitter": 0}
+    from probes.catalog import BY_NAME
+
+    return load(flags={"schedule": dict.fromkeys(names or BY_NAME, table), **more})
+
+
+@contextlib.asynccontextmanager
+async def running(daemon: Daemon) -> Any:
+    """A daemon's scheduler, as long as the block."""
+    task = asyncio.ensure_future(daemon.keep_running())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+
+
+async def until(condition: Callable[[], bool], daemon: Daemon | None = None) -> None:
+    """Tick until a condition holds; fail after 10 s."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        if daemon is not None:
+            daemon.tick()
+        await asyncio.sleep(0.001)
+
+
+def test_the_first_run_is_at_once_and_of_everything() -> None:
+    """One run holds all probes of the profile; after it the node is ready."""
+    runner = FakeRunner(gpus(2))
+    daemon = Daemon(Settings(), runner=runner)
+    before = daemon.readiness().ready
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: daemon.readiness().ready, daemon)
+
+    asyncio.run(go())
+
+    assert not before
+    assert len(runner.plans) == 1
+    assert len(runner.plans[0]) == 7
+
+
+def test_never_two_runs_at_a_time() -> None:
+    """Twenty intervals of different length in a row: one run at a time, none lost."""
+    clock = Clock()
+    runner = FakeRunner()
+    table = {"autograd": {"interval": 30, "jitter": 0}, "tensor_ops": {"interval": 50, "jitter": 0}}
+    daemon = Daemon(load(flags={"schedule": table}), runner=runner, monotonic=clock)
+
+    async def go() -> None:
+        async with running(daemon):
+            for _ in range(20):
+                done = len(runner.plans)
+                await until(lambda done=done: len(runner.plans) > done, daemon)  # type: ignore[misc]
+                clock.now_s += 30
+
+    asyncio.run(go())
+
+    assert runner.most_active == 1
+    assert sum("autograd" in names for names in runner.plans) >= 19
+
+
+def test_an_overrun_delays_and_does_not_pile_up() -> None:
+    """A run takes five intervals; exactly one follows at once."""
+    clock = Clock()
+    runner = FakeRunner()
+    runner.hang = True
+    daemon = Daemon(every(60), runner=runner, monotonic=clock)
+    metrics: list[bytes] = []
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: runner.active == 1, daemon)
+            for _ in range(5):
+                clock.now_s += 60
+                daemon.tick()
+                await asyncio.sleep(0)
+                metrics.append(daemon.metrics(Form()))
+            hung, runner.hang = len(runner.plans), False
+            assert hung == 1
+
+    asyncio.run(go())
+
+    assert all(b"gpu_validator_run_in_progress 1.0" in text for text in metrics)
+
+
+def test_liveness_during_and_after_a_run_beyond_its_bound() -> None:
+    """Alive while a run is within its deadline and grace, stuck after, and it says so."""
+    clock = Clock()
+    runner = FakeRunner()
+    runner.hang = True
+    daemon = Daemon(every(60, run={"timeout": 100}), runner=runner, monotonic=clock)
+    alive: list[str] = []
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: runner.active == 1, daemon)
+            for seconds in (0, 130, 1):
+                clock.now_s += seconds
+                alive.append(daemon.alive())
+
+    asyncio.run(go())
+
+    assert alive[:2] == ["", ""]
+    assert alive[2].startswith("stuck: a run has not ended")
+
+
+def test_a_scheduler_that_forgets_a_probe_is_stuck() -> None:
+    """Nothing runs though something has been due for a minute."""
+    clock = Clock()
+    daemon = Daemon(every(60), runner=FakeRunner(), monotonic=clock)
+    at_once = daemon.alive()
+    clock.now_s += 61
+
+    assert at_once == ""
+    assert "overdue" in daemon.alive()
+
+
+def test_an_exception_of_ours_ends_the_scheduler() -> None:
+    """It is not swallowed: whoever holds the daemon sees it."""
+    runner = FakeRunner()
+    runner.error = LookupError("a bug")
+    daemon = Daemon(every(60), runner=runner)
+
+    async def go() -> None:
+        async with running(daemon) as task:
+            await until(task.done, daemon)
+            task.result()
+
+    with pytest.raises(LookupError, match="a bug"):
+        asyncio.run(go())
+    assert b"gpu_validator_run_in_progress 0.0" in daemon.metrics(Form())
+
+
+def test_a_reload_changes_what_comes_next() -> None:
+    """New settings reach the next run, and probes that are out of it are forgotten."""
+    runner = FakeRunner()
+    new = [every(60, run={"timeout": 77, "profile": "quick"})]
+    daemon = Daemon(every(60), runner=runner, reload=lambda: new[-1])
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: daemon.readiness().ready, daemon)
+            daemon.reload()
+            daemon._schedule._due.clear()  # all that was due is forgotten: nothing stays to run
+            daemon._schedule.timings.clear()
+            new.append(every(30, run={"timeout": 77}))
+            daemon.reload()
+            await until(lambda: daemon._schedule.timings["autograd"].interval_s == 30)
+
+    asyncio.run(go())
+
+    assert daemon.probes()[0].interval_s == 30
+
+
+def test_a_reload_that_is_refused_changes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """The error is logged, and the old settings stay."""
+    logs.configure("info", "json")
+
+    def bad() -> Settings:
+        raise SettingsError("run.timeout: wrong")
+
+    daemon = Daemon(every(60), runner=FakeRunner(), reload=bad)
+    daemon.reload()
+    line = json.loads(capfd.readouterr().err)
+
+    assert (line["event"], line["level"], line["error"]) == (
+        "config_refused",
+        "error",
+        "run.timeout: wrong",
+    )
+    assert daemon.probes()[0].interval_s == 60
+
+
+def test_a_reload_with_a_wrong_cron_expression_is_refused() -> None:
+    """What only the schedule can tell is told before anything is taken over."""
+    wrong = load(flags={"schedule": {"autograd": {"cron": "61 * * * *"}}, "run": {"timeout": 5}})
+    daemon = Daemon(every(60), runner=FakeRunner(), reload=lambda: wrong)
+    daemon.reload()
+
+    assert daemon._settings.run.timeout != 5
+    assert daemon.probes()[0].interval_s == 60
+
+
+def test_due_times_are_shown_and_not_while_running() -> None:
+    """The HTTP interface shows when each probe is due; a running one has no such time."""
+    runner = FakeRunner()
+    runner.hang = True
+    daemon = Daemon(every(60), runner=runner)
+    before = daemon.probes()
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: runner.active == 1, daemon)
+            assert {probe.due_at for probe in daemon.probes()} == {None}
+
+    asyncio.run(go())
+
+    assert None not in {probe.due_at for probe in before}
+
+
+def test_several_addresses_and_the_free_port() -> None:
+    """Every address listens, also on every interface, each on a port of its own."""
+    sockets = listen(["127.0.0.1:0", ":0", "localhost:0"])
+    ports = {one.getsockname()[1] for one in sockets}
+    for one in sockets:
+        one.close()
+
+    assert len(sockets) >= 3
+    assert len(ports) == len(sockets)
+
+
+def test_a_port_in_use_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, and the address in the line."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code = serve(load(flags={"web": {"listen_address": [address]}}), None, {})
+
+    assert code == EXIT_UNUSABLE
+    assert f"cannot listen on {address}: Address already in use" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["256.1.1.1:80", "no-such-host.invalid:80", "192.0.2.1:0"])
+def test_an_address_that_cannot_be_had_is_named(address: str) -> None:
+    """No such address, no such host, not an address of this machine."""
+    with pytest.raises(SettingsError, match=f"cannot listen on {address}"):
+        listen([address])
+
+
+# -- as a process: signals, and the real runner --------------------------------------------------
+
+_PROGRAM = """
+import asyncio, sys
+from tests.validator.fake_runner import FakeRunner, gpus
+from validator import logs
+from validator.daemon import Daemon, hold, listen
+from validator.settings import load
+logs.configure("info", "json")
+runner = FakeRunner(gpus(2))
+for word in sys.argv[3:]:
+    setattr(runner, word, True)
+file = __import__("pathlib").Path(sys.argv[2])
+read = lambda: load(file, {"run": {"timeout": 50}})
+sys.exit(asyncio.run(hold(Daemon(read(), runner=runner, reload=read), listen([sys.argv[1]]))))
+"""
+
+
+class Process:
+    """A daemon as a process, with its log as it comes."""
+
+    def __init__(self, command: list[str], log: Path, environment: dict[str, str]) -> None:
+        self.log = log
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stderr=stream, env={**os.environ, **environment}
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log's whole lines so far."""
+        whole = self.log.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+        return [json.loads(line) for line in whole]
+
+    def wait_for(self, event: str, seconds: float = 60, count: int = 1) -> dict[str, Any]:
+        """The n-th line of an event; fail when it does not come."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = [line for line in self.lines() if line["event"] == event]
+            if len(found) >= count:
+                return found[count - 1]
+            assert self.process.poll() is None, self.log.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, self.log.read_text(encoding="utf-8")
+            time.sleep(0.01)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://{self.wait_for('listening')['address']}"
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of one page."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
+        """Send a signal; the exit code and how long it took."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        return code, time.monotonic() - began
+
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start daemons; whatever still runs at the end is killed."""
+    started: list[Process] = []
+
+    def begin(*words: str, real: bool = False, **environment: str) -> Process:
+        config = tmp_path / "config.yaml"
+        if not config.exists():
+            config.write_text("run: {profile: quick}\n", encoding="utf-8")
+        code = _REAL if real else _PROGRAM
+        command = [sys.executable, "-c", code, "127.0.0.1:0", str(config), *words]
+        log = tmp_path / f"log{len(started)}"
+        started.append(Process(command, log, environment))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.process.kill()
+        one.process.wait(10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_in_time(start: Start, number: int) -> None:
+    """Between runs: exit code 0, well within 5 s, also with a connection that stays open."""
+    daemon = start()
+    daemon.wait_for("run_finished")
+    host, port = daemon.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))):
+        code, took = daemon.stop(number)
+
+    assert code == 0
+    assert took < 5
+    assert [line["event"] for line in daemon.lines()][-2:] == ["stopping", "stopped"]
+
+
+def test_a_signal_cancels_a_run_that_hangs(start: Start) -> None:
+    """The metrics answer while it hangs; the stop does not wait for it."""
+    daemon = start("hang")
+    daemon.wait_for("run_started")
+    metrics, health, ready = (daemon.get(f"/{page}") for page in ("metrics", "healthz", "readyz"))
+    code, took = daemon.stop()
+
+    assert metrics[0] == 200
+    assert "gpu_validator_run_in_progress 1.0" in metrics[1]
+    assert (health[0], ready[0]) == (200, 503)
+    assert (code, took < 5) == (0, True)
+
+
+def test_a_run_that_cannot_be_cancelled_is_abandoned(start: Start) -> None:
+    """Still within 5 s; the exit code says that it was no clean end."""
+    daemon = start("stubborn")
+    daemon.wait_for("run_started")
+    code, took = daemon.stop()
+
+    assert (code, took < 5) == (EXIT_UNUSABLE, True)
+    assert daemon.lines()[-1]["event"] == "abandoned"
+
+
+def test_sighup_reads_the_file_again(start: Start, tmp_path: Path) -> None:
+    """A good file is taken over with the flags kept; a bad one is refused and the old one stays."""
+    daemon = start()
+    daemon.wait_for("run_finished")
+    config = tmp_path / "config.yaml"
+    config.write_text("schedule: {autograd: {interval: 10m}}\n", encoding="utf-8")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for("config_reloaded")
+    good = json.loads(daemon.get("/api/v1/probes")[1])
+    config.write_text("schedule: {autograd: {intervall: 1m}}\n", encoding="utf-8")
+    daemon.process.send_signal(signal.SIGHUP)
+    refused = daemon.wait_for("config_refused")
+    after = json.loads(daemon.get("/api/v1/probes")[1])
+
+    def interval(probes: list[dict[str, Any]]) -> float:
+        return float(next(one for one in probes if one["name"] == "autograd")["interval_s"])
+
+    assert interval(good) == interval(after) == 600
+    assert "did you mean 'interval'" in refused["error"]
+    assert daemon.stop()[0] == 0
+
+
+def test_the_daemon_imports_none_of_what_it_must_not() -> None:
+    """No torch, no NumPy, no console libraries, no faster loop: they cost memory, or may hang."""
+    code = "import sys, validator.daemon; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+
+    assert "fastapi" in loaded
+    assert not loaded & {"torch", "numpy", "rich", "typer", "uvloop", "httptools", "pynvml"}
+
+
+_REAL = """
+import sys
+from pathlib import Path
+from validator.daemon import serve
+from validator.settings import load
+flags = {"web": {"listen_address": [sys.argv[1]]}, "log": {"format": "json"}}
+sys.exit(serve(load(Path(sys.argv[2]), flags), Path(sys.argv[2]), flags))
+"""
+
+
+def processes_of(pid: int) -> set[int]:
+    """A process and all below it."""
+    found, todo = set[int](), [pid]
+    while todo:
+        one = todo.pop()
+        found.add(one)
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            for task in Path(f"/proc/{one}/task").glob("*/children"):
+                todo += map(int, task.read_text(encoding="ascii").split())
+    return found
+
+
+def test_end_to_end_with_the_real_runner(start: Start, tmp_path: Path) -> None:
+    """One probe on this machine: a run, its report and metrics; a stop in a second run's middle."""
+    names = ["cuda_available", "device_transfer", "tensor_ops", "train_eval", "autograd"]
+    disabled = "".join(f"  {name}: {{enabled: false}}\n" for name in names)
+    (tmp_path / "config.yaml").write_text(
+        f"probes:\n{disabled}schedule:\n  torch_version: {{interval: 1s, jitter: 0}}\n",
+        encoding="utf-8",
+    )
+    daemon = start(real=True)
+    finished = daemon.wait_for("run_finished")
+    report = json.loads(daemon.get("/api/v1/report")[1])
+    metrics = daemon.get("/metrics")[1]
+    daemon.wait_for("run_started", count=2)
+    below = processes_of(daemon.process.pid)
+    code, took = daemon.stop()
+
+    assert report["trigger"] == "merged"
+    assert report["run_id"]
+    assert finished["status"] == report["status"]
+    assert {one["probe"] for one in report["results"]} >= {"torch_version", "numpy_sharing"}
+    assert 'gpu_validator_probe_runs_total{probe="torch_version",status="pass"}' in metrics
+    assert (code, took < 5) == (0, True)
+    assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]
