@@ -30,8 +30,11 @@ class UsageError(Exception):
 class EarlyWorker:
     """The worker started ahead of its run, until somebody takes it."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self) -> None:
         self._worker: WorkerProcess | None = None
+
+    def start(self, argv: Sequence[str]) -> None:
+        """Start it where the command line is that of a run."""
         if argv[:1] == ["check"] and not _NO_RUN.intersection(argv):
             # One that cannot start is tried again by the run, which reports it.
             with contextlib.suppress(CannotStartError):
@@ -54,8 +57,9 @@ def main() -> int:
     _open_streams()
     checked = os.environ.pop(SERVE, None)
     argv = sys.argv[1:]
-    early = EarlyWorker(argv)
+    early = EarlyWorker()
     try:
+        early.start(argv)
         code = _serve(checked) if checked is not None else _command(argv, early)
         sys.stdout.flush()
     except UsageError as error:
@@ -64,15 +68,19 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains at its end
+        silence(1)
         return 141  # 128 + SIGPIPE
     except Exception as error:  # noqa: BLE001 - the interpreter's own 1 would mean a sick node
         if _debugging(argv):
             traceback.print_exc()
-        say(
-            f"internal error: {type(error).__name__}: {error} "
-            "(a bug of gpu-validator; `--log.level debug` shows where)"
-        )
+        if isinstance(error, OSError):  # a full disk, no descriptor left
+            silence(1)
+            say(f"error: {error}")
+        else:
+            say(
+                f"internal error: {type(error).__name__}: {error} "
+                "(a bug of gpu-validator; `--log.level debug` shows where)"
+            )
         return cannot_tell(argv)
     finally:
         early.close()
@@ -134,7 +142,16 @@ def _open_streams() -> None:
 def say(line: str) -> None:
     """One line of ours on stderr."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in line).split())
-    # Python's stderr escapes what its encoding lacks; a reader that left must not change the code.
-    with contextlib.suppress(BrokenPipeError):
+    # Python's stderr escapes what its encoding lacks.
+    try:
         sys.stderr.write(f"gpu-validator: {flat}\n")
         sys.stderr.flush()
+    except OSError:  # a full disk or a closed pipe must not change the exit code
+        silence(2)
+
+
+def silence(descriptor: int) -> None:
+    """Send a stream that cannot be written to nowhere, or the interpreter's end fails on it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -8,11 +8,11 @@ from probes.catalog import CATALOG, MIB, ProbeSpec
 from validator import explain
 from validator.console import table, text_of
 
-_HEADS = ("probe", "profile", "needs", "timeout", "every", "checks", "promise")
+_HEADS = ("probe", "profile", "needs", "timeout", "every", "checks")
 
 
 def render_list(console: Console) -> str:
-    """A table of the probes."""
+    """A table of the probes, each with its promise below."""
     rows = [
         (
             spec.name,
@@ -21,11 +21,15 @@ def render_list(console: Console) -> str:
             duration(spec.timeout_s),
             duration(spec.interval_s),
             f"{len(spec.promises):>6}",
-            explain.read(spec).promise,
         )
         for spec in CATALOG
     ]
-    return text_of(console, *table(console, _HEADS, rows))
+    head, rule, *lines = table(console, _HEADS, rows)
+    parts: list[RenderableType] = [head, rule]
+    for line, spec in zip(lines, CATALOG, strict=True):
+        promise = Text(explain.read(spec).promise, style="dim")
+        parts += [line, Padding(promise, (0, 0, 0, 2))]
+    return text_of(console, *parts)
 
 
 def render_explanation(spec: ProbeSpec, check: str | None, console: Console) -> str:

@@ -106,12 +106,20 @@ def _wrong(result: Result, console: Console) -> Iterator[RenderableType]:
         yield from _finding(finding, console)
     if result.error is not None and not bad:
         yield _line("raised", f"{result.error.type}: {result.error.message}", console, 4)
-    if result.log_tail.strip():
-        lines = clean(result.log_tail).rstrip().splitlines()
-        dropped = "" if len(lines) <= _LOG_LINES else f" (last {_LOG_LINES} of {len(lines)} lines)"
-        yield Padding(Text(f"its output{dropped}:"), (0, 0, 0, 4))
-        for line in lines[-_LOG_LINES:]:
-            yield Text(f"    | {line}", style="dim")
+    if result.error is not None and result.reason == "internal_error":  # for whoever mends it
+        yield from _tail("traceback", result.error.traceback)
+    yield from _tail("its output", result.log_tail)
+
+
+def _tail(title: str, text: str) -> Iterator[RenderableType]:
+    """The end of a long text."""
+    lines = clean(text).rstrip().splitlines()
+    if not lines:
+        return
+    dropped = f" (last {_LOG_LINES} of {len(lines)} lines)" if len(lines) > _LOG_LINES else ""
+    yield Padding(Text(f"{title}{dropped}:"), (0, 0, 0, 4))
+    for line in lines[-_LOG_LINES:]:
+        yield Text(f"    | {line}", style="dim")
 
 
 def _finding(finding: Finding, console: Console) -> Iterator[RenderableType]:

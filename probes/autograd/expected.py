@@ -160,7 +160,7 @@ EXPECTED: Final[dict[str, dict[str, JsonValue]]] = {
         "split_gradient": [0.0, 1.0, 0.0],
         "in_no_grad": "",
     },
-    "recomputation": {"x": True, "w": True},
+    "recomputation": {"recorded": [False, True], "x": True, "w": True},
     "saved_tensors": {
         "packed": True,
         "unpacked": True,

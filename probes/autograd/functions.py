@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 from torch.autograd.graph import saved_tensors_hooks
 
 from probes.autograd.engine import Steps, made_by, own
@@ -91,23 +92,27 @@ def custom_function(device: str) -> Steps:
 
 
 class _Recomputed(torch.autograd.Function):
-    """A layer that keeps its input alone, and computes itself again in its backward."""
+    """A layer that keeps its inputs alone, and computes itself again in its backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: torch.Tensor, w: torch.Tensor, events: list[JsonValue]
+    ) -> torch.Tensor:
         ctx.save_for_backward(x, w)
-        return _layer(x, w)
+        ctx.events = events
+        return _layer(x, w, events)
 
     @staticmethod
-    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        again = [each.detach().requires_grad_() for each in ctx.saved_tensors]
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, w = (each.detach().requires_grad_() for each in ctx.saved_tensors)
         with torch.enable_grad():
-            output = _layer(*again)
+            output = _layer(x, w, ctx.events)
         # A backward within a backward, as activation checkpointing does it.
-        return torch.autograd.grad(output, again, upstream[0])
+        return (*torch.autograd.grad(output, (x, w), upstream[0]), None)
 
 
-def _layer(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+def _layer(x: torch.Tensor, w: torch.Tensor, events: list[JsonValue]) -> torch.Tensor:
+    events.append(torch.is_grad_enabled())
     return torch.relu(x @ w) - 2 * (x @ w)
 
 
@@ -115,7 +120,9 @@ def recomputation(device: str) -> Steps:
     """Activations dropped and computed again in the backward give the gradient's own bits."""
     at, weight = integers((4, 5), 61), integers((5, 3), 62)
     x, w = leaf(at, device), leaf(weight, device)
-    _applied(_Recomputed, x, w).sum().backward()
+    events: list[JsonValue] = []
+    _applied(_Recomputed, x, w, events).sum().backward()
+    yield "recorded", events
     slope = (at @ weight > 0) - 2.0  # of each output: relu's, and that of the rest
     yield "x", x.grad is not None and bool((host(x.grad) == slope @ weight.T).all())
     yield "w", w.grad is not None and bool((host(w.grad) == at.T @ slope).all())

@@ -1,6 +1,5 @@
 """What a graph is, what belongs to it, and what must be refused for its sake."""
 
-import warnings
 from typing import Any
 
 import torch
@@ -58,10 +57,7 @@ def leaves(device: str) -> Steps:
     z.sum().backward()
     yield "leaf", numbers(x.grad)
     yield "frozen", numbers(frozen.grad)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # asking a result for its .grad warns
-        yet = numbers(y.grad)
-    yield "result", yet
+    yield "result", numbers(y.grad)
     yield "retained", numbers(z.grad)
     yield (
         "like_its_leaf",

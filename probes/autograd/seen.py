@@ -1,5 +1,6 @@
 """What this probe sees: its tables of cases and facts, gone through once on a device."""
 
+import warnings
 from collections.abc import Callable
 from typing import Final
 
@@ -86,7 +87,12 @@ def observe(device: str) -> Seen:
     """Take gradients in every way; the very first one of the process is held too."""
     found = gathered(modes.as_found(device))
     # Where a library has switched gradients off, that is one finding and not all of them.
-    with torch.inference_mode(mode=False), torch.enable_grad():
+    with (
+        warnings.catch_warnings(),
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+    ):
+        warnings.simplefilter("ignore")  # asking a result for its .grad warns, for one
         return _observed(device, {"grad_enabled": found})
 
 

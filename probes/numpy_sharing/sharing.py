@@ -65,6 +65,11 @@ def to_numpy() -> dict[str, dict[str, Callable[[torch.Tensor], npt.NDArray[Any]]
     }
 
 
+def may_be_read_only(call: Callable[[Any], Any]) -> bool:
+    """NumPy takes DLPack as read-only where the capsule cannot tell (seen up to 1.26)."""
+    return call is np.from_dlpack
+
+
 def _copies_of_arrays() -> dict[str, tuple[Callable[[npt.NDArray[Any]], torch.Tensor], str]]:
     """Call -> the copy it makes of an array of 1..37, and the dtype that is right."""
     return {
@@ -98,6 +103,8 @@ def _linked(call: Callable[[Any], Any], source: Buffer) -> Iterator[Comparison]:
     written = _array(dtype, elements)
     written[5:] = 99
     yield compare("a write to the source seen in the result", values(result), written)
+    if may_be_read_only(call) and not result.flags.writeable:
+        return
     result[:7] = 55
     result += 1
     written[:7] = 55

@@ -8,17 +8,16 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.operands import F32, fractions, whole
-from probes.tensor_ops.trial import (
-    Custom,
-    Trial,
+from probes.tensor_ops.case import (
     case,
-    fact,
     floats,
     in_dtype,
     placed,
     plain,
 )
+from probes.tensor_ops.integers import INTEGERS
+from probes.tensor_ops.operands import F32, fractions, whole
+from probes.tensor_ops.trial import Custom, Trial, fact
 
 
 def arithmetic(device: str) -> Iterator[Trial]:
@@ -26,7 +25,7 @@ def arithmetic(device: str) -> Iterator[Trial]:
     table = list(_on_floats())
     for dtype in floats(device):
         yield from (in_dtype(each, dtype) for each in table)
-    for _, kind in (*_INTEGERS, (torch.uint8, np.uint8)):
+    for _, kind in (*INTEGERS, (torch.uint8, np.uint8)):
         a, b = whole((5, 13), 0, 11, 1, kind), whole((5, 13), 0, 11, 2, kind)
         yield case("add", (a, b), a + b)
         yield case("sub", (a, b), a - b)  # uint8 wraps

@@ -16,7 +16,6 @@ from probes.tensors import poisoned, refusal
 
 Array = npt.NDArray[Any]
 
-
 _NUMPY_OF = {
     torch.float64: np.float64,
     torch.float32: np.float32,
@@ -30,7 +29,6 @@ _NUMPY_OF = {
     torch.complex64: np.complex64,
     torch.complex128: np.complex128,
 }
-
 
 _WIDE = (np.dtype(np.float64), np.dtype(np.complex128))
 

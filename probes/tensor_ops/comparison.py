@@ -7,8 +7,15 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.tensor_ops.case import (
+    case,
+    floats,
+    in_dtype,
+    placed,
+    plain,
+)
 from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import Custom, Trial, case, fact, floats, in_dtype, placed, plain
+from probes.tensor_ops.trial import Custom, Trial, fact
 
 _INF, _NAN = np.inf, np.nan
 _VALUES = np.array([-_INF, -2, -1, -0.0, 0, 1, 2, _INF, _NAN], F32)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from probes.tensor_ops.case import Array, floats, in_dtype, plain
 from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import Array, Trial, floats, in_dtype, plain
+from probes.tensor_ops.trial import Trial
 
 
 def convolution(device: str) -> Iterator[Trial]:
@@ -75,7 +76,7 @@ def _transposed(x: Array, weight: Array, bias: Array) -> Array:
     """(B, I, H, W) with (O, I, 2, 2) at stride 2: the windows do not overlap."""
     spread = np.einsum("bihw,oikl->bohkwl", x.astype(np.float64), weight)
     b, o, h, _, w, _ = spread.shape
-    return (spread.reshape(b, o, 2 * h, 2 * w) + bias.reshape(-1, 1, 1)).astype(F32)
+    return np.asarray(spread.reshape(b, o, 2 * h, 2 * w) + bias.reshape(-1, 1, 1), F32)
 
 
 def float32_convolution(_device: str) -> Iterator[Trial]:

@@ -10,23 +10,19 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import (
+from probes.tensor_ops.case import (
     Array,
     Case,
-    Custom,
-    Trial,
     case,
-    fact,
     floats,
     has_double,
     placed,
     plain,
-    refused,
 )
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import Custom, Trial, fact, refused
 
 _SHAPE = (2, 3, 4, 5)
-
 
 _SHAPES = (_SHAPE, (7,), (3, 0, 2), ())
 

@@ -9,16 +9,23 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.operands import F32
-from probes.tensor_ops.trial import (
+from probes.tensor_ops.case import (
     Array,
-    Custom,
-    Trial,
     case,
     placed,
     plain,
-    refused,
 )
+from probes.tensor_ops.matrices import (
+    REFUSALS,
+    bound,
+    general,
+    host,
+    matrices,
+    spectrum,
+    symmetric,
+)
+from probes.tensor_ops.operands import F32
+from probes.tensor_ops.trial import Custom, Trial, refused
 
 
 def _real(kind: Any) -> Any:
@@ -27,20 +34,20 @@ def _real(kind: Any) -> Any:
 
 def decomposing(device: str) -> Iterator[Trial]:
     """Factors multiply back to the matrix, are orthogonal, and show the known spectrum."""
-    for kind, n in _matrices(device):
+    for kind, n in matrices(device):
         for name, body in (
             ("linalg.svd", _svd),
             ("linalg.eigh", _eigh),
             ("linalg.qr", _qr),
         ):
             yield Custom(name, partial(body, n, kind))
-        w = np.broadcast_to(_spectrum(n), (2, n)).astype(_real(kind))
-        yield case("linalg.eigvalsh", (_symmetric(n, kind, 140),), w, _bound(n, kind))
+        w = np.broadcast_to(spectrum(n), (2, n)).astype(_real(kind))
+        yield case("linalg.eigvalsh", (symmetric(n, kind, 140),), w, bound(n, kind))
         yield case(
             "linalg.svdvals",
-            (_general(n, kind, 142),),
+            (general(n, kind, 142),),
             np.ascontiguousarray(w[:, ::-1]),
-            _bound(n, kind),
+            bound(n, kind),
         )
     yield Custom("linalg.cholesky", _indefinite)
     known = np.array([[2, 0, 0], [1, 2, 0], [3, 1, 3]], F32)
@@ -63,40 +70,40 @@ def decomposing(device: str) -> Iterator[Trial]:
 def _indefinite(device: str) -> Iterator[Comparison]:
     matrix = placed(np.array([[1, 2], [2, 1]], F32), device)
     call = "linalg.cholesky (indefinite)"
-    yield refused(call, lambda: torch.linalg.cholesky(matrix), *_REFUSALS)
+    yield refused(call, lambda: torch.linalg.cholesky(matrix), *REFUSALS)
 
 
 def _orthonormal(name: str, q: Array, n: int, kind: Any) -> Comparison:
     identity = np.broadcast_to(np.eye(q.shape[-1]), (2, q.shape[-1], q.shape[-1]))
-    return compare(f"{name} (orthonormal)", q.conj().swapaxes(1, 2) @ q, identity, _bound(n, kind))
+    return compare(f"{name} (orthonormal)", q.conj().swapaxes(1, 2) @ q, identity, bound(n, kind))
 
 
 def _svd(n: int, kind: Any, device: str) -> Iterator[Comparison]:
     for call in range(2):  # a first call once gave zeros
-        a = _general(n, kind, 142 + call)
-        u, s, vh = (_host(each) for each in torch.linalg.svd(placed(a, device)))
-        yield compare("linalg.svd (product)", (u * s[:, None]) @ vh, a, _bound(n, kind))
-        w = np.broadcast_to(_spectrum(n)[::-1], (2, n))
-        yield compare("linalg.svd (values)", s.real, w, _bound(n, kind))
+        a = general(n, kind, 142 + call)
+        u, s, vh = (host(each) for each in torch.linalg.svd(placed(a, device)))
+        yield compare("linalg.svd (product)", (u * s[:, None]) @ vh, a, bound(n, kind))
+        w = np.broadcast_to(spectrum(n)[::-1], (2, n))
+        yield compare("linalg.svd (values)", s.real, w, bound(n, kind))
         yield _orthonormal("linalg.svd", u, n, kind)
         yield _orthonormal("linalg.svd", vh, n, kind)
 
 
 def _eigh(n: int, kind: Any, device: str) -> Iterator[Comparison]:
     for call in range(2):  # a second call once gave vectors that were not orthonormal
-        a = _symmetric(n, kind, 144 + call)
-        w, v = (_host(each) for each in torch.linalg.eigh(placed(a, device)))
+        a = symmetric(n, kind, 144 + call)
+        w, v = (host(each) for each in torch.linalg.eigh(placed(a, device)))
         yield compare(
-            "linalg.eigh (product)", (v * w[:, None]) @ v.conj().swapaxes(1, 2), a, _bound(n, kind)
+            "linalg.eigh (product)", (v * w[:, None]) @ v.conj().swapaxes(1, 2), a, bound(n, kind)
         )
-        spectrum = np.broadcast_to(_spectrum(n), (2, n))
-        yield compare("linalg.eigh (values)", w.real, spectrum, _bound(n, kind))
+        right = np.broadcast_to(spectrum(n), (2, n))
+        yield compare("linalg.eigh (values)", w.real, right, bound(n, kind))
         yield _orthonormal("linalg.eigh", v, n, kind)
 
 
 def _qr(n: int, kind: Any, device: str) -> Iterator[Comparison]:
-    a = np.concatenate([_general(n, kind, 146), _general(n, kind, 148)], 1)  # (2, 2n, n)
-    q, r = (_host(each) for each in torch.linalg.qr(placed(a, device)))
-    yield compare("linalg.qr (product)", q @ r, a, 2 * _bound(n, kind))
+    a = np.concatenate([general(n, kind, 146), general(n, kind, 148)], 1)  # (2, 2n, n)
+    q, r = (host(each) for each in torch.linalg.qr(placed(a, device)))
+    yield compare("linalg.qr (product)", q @ r, a, 2 * bound(n, kind))
     yield compare("linalg.qr (triangular)", np.tril(r, -1), np.zeros_like(r))
     yield _orthonormal("linalg.qr", q, 2 * n, kind)

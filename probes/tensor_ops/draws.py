@@ -8,7 +8,11 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.trial import Custom, Trial, fact, has_double
+from probes.tensor_ops.case import (
+    has_double,
+)
+from probes.tensor_ops.streams import SEED, generator
+from probes.tensor_ops.trial import Custom, Trial, fact
 
 _MANY = 1 << 15
 
@@ -33,9 +37,7 @@ def moments(device: str) -> Iterator[Trial]:
 
 
 def _wide_uniform(device: str) -> Iterator[Comparison]:
-    drawn = torch.rand(
-        _MANY, generator=_generator(device, _SEED), device=device, dtype=torch.float64
-    )
+    drawn = torch.rand(_MANY, generator=generator(device, SEED), device=device, dtype=torch.float64)
     yield from _of("rand", drawn, 0.5, 1 / 12, 1 / 180)
 
 
@@ -60,7 +62,7 @@ def _of(
 
 
 def _uniform(device: str) -> Iterator[Comparison]:
-    drawn = torch.rand(_MANY, generator=_generator(device, _SEED), device=device)
+    drawn = torch.rand(_MANY, generator=generator(device, SEED), device=device)
     yield from _of("rand", drawn, 0.5, 1 / 12, 1 / 180)
     x = drawn.cpu().numpy()
     yield fact("rand (in [0, 1))", bool((x >= 0).all() and (x < 1).all()), True)
@@ -70,7 +72,7 @@ def _uniform(device: str) -> Iterator[Comparison]:
 
 
 def _normal(device: str) -> Iterator[Comparison]:
-    drawn = torch.randn(_MANY, generator=_generator(device, _SEED), device=device)
+    drawn = torch.randn(_MANY, generator=generator(device, SEED), device=device)
     yield from _of("randn", drawn, 0, 1, 2)
     x = drawn.cpu().numpy()
     # Shares below -1, 0 and 1 by the normal distribution; 3 sigma of a share is below 1/2 sqrt(n).
@@ -80,14 +82,14 @@ def _normal(device: str) -> Iterator[Comparison]:
 
 
 def _integers(device: str) -> Iterator[Comparison]:
-    drawn = torch.randint(-3, 5, (_MANY,), generator=_generator(device, _SEED), device=device)
+    drawn = torch.randint(-3, 5, (_MANY,), generator=generator(device, SEED), device=device)
     counts = np.bincount(drawn.cpu().numpy() + 3, minlength=8)
     yield compare("randint", counts, np.full(8, _MANY // 8), 6 * math.sqrt(_MANY / 8))
 
 
 def _coins(device: str) -> Iterator[Comparison]:
     chance = torch.full((_MANY,), 0.25, device=device)
-    drawn = torch.bernoulli(chance, generator=_generator(device, _SEED)).cpu().numpy()
+    drawn = torch.bernoulli(chance, generator=generator(device, SEED)).cpu().numpy()
     yield fact("bernoulli (values)", sorted(set(drawn.tolist())), [0.0, 1.0])
     bound = 6 * math.sqrt(0.25 * 0.75 / _MANY)
     yield compare(
@@ -98,7 +100,7 @@ def _coins(device: str) -> Iterator[Comparison]:
 def _lots(device: str) -> Iterator[Comparison]:
     weights = torch.tensor([1.0, 0.0, 3.0, 4.0], device=device)
     drawn = (
-        torch.multinomial(weights, _MANY, replacement=True, generator=_generator(device, _SEED))
+        torch.multinomial(weights, _MANY, replacement=True, generator=generator(device, SEED))
         .cpu()
         .numpy()
     )
@@ -106,7 +108,7 @@ def _lots(device: str) -> Iterator[Comparison]:
     bound = 6 * np.sqrt(share * (1 - share) * _MANY)
     yield compare("multinomial", np.bincount(drawn, minlength=4), share * _MANY, bound)
     once = (
-        torch.multinomial(torch.ones(50, device=device), 50, generator=_generator(device, _SEED))
+        torch.multinomial(torch.ones(50, device=device), 50, generator=generator(device, SEED))
         .cpu()
         .numpy()
     )
@@ -115,7 +117,7 @@ def _lots(device: str) -> Iterator[Comparison]:
 
 def _permutation(device: str) -> Iterator[Comparison]:
     for count in (1, 9, 3001):
-        drawn = torch.randperm(count, generator=_generator(device, _SEED), device=device)
+        drawn = torch.randperm(count, generator=generator(device, SEED), device=device)
         yield compare("randperm (each once)", np.sort(drawn.cpu().numpy()), np.arange(count))
     # The distance from the identity: n/3 on average, (n/sqrt 45) / sqrt n of standard deviation.
     distance = np.abs(drawn.cpu().numpy() - np.arange(3001)).mean()
@@ -125,17 +127,17 @@ def _permutation(device: str) -> Iterator[Comparison]:
 
 def _exponential(device: str) -> Iterator[Comparison]:
     drawn = torch.full((_MANY,), -1.0, device=device)
-    drawn.exponential_(2.0, generator=_generator(device, _SEED))
+    drawn.exponential_(2.0, generator=generator(device, SEED))
     yield from _of("Tensor.exponential_", drawn, 0.5, 0.25, 8 / 16)  # 4th moment 9/16, less 1/16
 
 
 def _in_place_uniform(device: str) -> Iterator[Comparison]:
     drawn = torch.full((_MANY,), 99.0, device=device)
-    drawn.uniform_(-2, 4, generator=_generator(device, _SEED))
+    drawn.uniform_(-2, 4, generator=generator(device, SEED))
     yield from _of("Tensor.uniform_", drawn, 1, 3, 36 * 36 / 180)
 
 
 def _in_place_normal(device: str) -> Iterator[Comparison]:
     drawn = torch.full((_MANY,), 99.0, device=device)
-    drawn.normal_(3, 2, generator=_generator(device, _SEED))
+    drawn.normal_(3, 2, generator=generator(device, SEED))
     yield from _of("Tensor.normal_", drawn, 3, 4, 2 * 16)

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from probes.tensor_ops.case import (
+    Array,
+    Case,
+    case,
+    in_dtype,
+)
 from probes.tensor_ops.operands import F32, fractions, whole
-from probes.tensor_ops.trial import Array, Case, Trial, case, in_dtype
+from probes.tensor_ops.trial import Trial
 
 _POINTS = {np.float32: 2048, np.float64: 1024}
-
 
 #: Function -> reference, range of operands, ulp allowed in float32 and float64.
 #: The larger of CUDA's (CUDA C++ Programming Guide, "Mathematical Functions": full range) and of
@@ -45,7 +50,6 @@ _UNARY: dict[str, tuple[Callable[[float], float], tuple[float, float], float, fl
     "reciprocal": (lambda x: 1 / x, (0.1, 3e4), 1, 1),
     "sigmoid": (lambda x: 1 / (1 + math.exp(-x)), (-80, 80), 4, 5),
 }
-
 
 #: The same of two operands: both ranges.
 _BINARY: dict[

@@ -9,14 +9,16 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
+from probes.tensor_ops.case import (
+    Array,
+    placed,
+)
 from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import Array, Custom, Trial, fact, placed, refused
+from probes.tensor_ops.trial import Custom, Trial, fact, refused
 
 _A, _B = whole((5, 6), -9, 9, 55), whole((5, 6), 1, 8, 56)
 
-
 _MASK = _A > 0
-
 
 #: In-place operation -> operands after the tensor, and the answer from the tensor's values.
 _IN_PLACE: dict[str, tuple[tuple[Any, ...], Callable[[Array], Array]]] = {

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import (
-    Trial,
+from probes.tensor_ops.case import (
     case,
     floats,
     in_dtype,
 )
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import Trial
 
-_INTEGERS: tuple[tuple[torch.dtype, Any], ...] = (
+INTEGERS: tuple[tuple[torch.dtype, Any], ...] = (
     (torch.int64, np.int64),
     (torch.int32, np.int32),
     (torch.int16, np.int16),
@@ -24,7 +24,7 @@ _INTEGERS: tuple[tuple[torch.dtype, Any], ...] = (
 
 def integer_division(device: str) -> Iterator[Trial]:
     """Quotients and remainders of negative numbers round and sign as documented."""
-    for _, kind in _INTEGERS:
+    for _, kind in INTEGERS:
         a = np.repeat(np.arange(-13, 14), 6).astype(kind)
         b = np.tile(np.array([-7, -3, -1, 1, 2, 5]), 27).astype(kind)
         yield case("floor_divide", (a, b), a // b)
@@ -51,7 +51,7 @@ def integer_division(device: str) -> Iterator[Trial]:
 
 def bitwise(_device: str) -> Iterator[Trial]:
     """Bits of signed, unsigned and boolean tensors; right shifts of negatives keep the sign."""
-    for dtype, kind in (*_INTEGERS, (torch.uint8, np.uint8), (torch.bool, np.bool_)):
+    for dtype, kind in (*INTEGERS, (torch.uint8, np.uint8), (torch.bool, np.bool_)):
         low, high = {torch.uint8: (0, 255), torch.bool: (0, 1)}.get(dtype, (-128, 127))
         a, b = whole((77,), low, high, 10, kind), whole((77,), low, high, 11, kind)
         yield case("bitwise_and", (a, b), a & b)

@@ -9,8 +9,15 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
+from probes.tensor_ops.case import (
+    Array,
+    case,
+    placed,
+    plain,
+    strided,
+)
 from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import Array, Custom, Trial, case, placed, plain, refused, strided
+from probes.tensor_ops.trial import Custom, Trial, refused
 
 #: One type of each element size, and bool.
 _KINDS: tuple[Any, ...] = (np.bool_, np.uint8, np.int16, np.float32, np.float64, np.complex128)
@@ -66,7 +73,6 @@ _READS: dict[str, Callable[[Any, Any], Any]] = {
     "index tensor": lambda x, i: x[i],
     "index tensor of 2 axes": lambda x, i: x[:, i[:, None] % 6],
 }
-
 
 _WRITES: dict[str, tuple[Any, Any]] = {
     "integer": (2, -1.0),

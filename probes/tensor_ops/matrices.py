@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from probes.tensor_ops.operands import fractions
-from probes.tensor_ops.trial import (
+from probes.tensor_ops.case import (
     Array,
     has_double,
 )
+from probes.tensor_ops.operands import fractions
 
 _SIZES: tuple[tuple[Any, tuple[int, ...]], ...] = (
     (np.float32, (2, 3, 17, 32)),
@@ -21,22 +21,20 @@ _SIZES: tuple[tuple[Any, tuple[int, ...]], ...] = (
     (np.complex64, (3, 17)),
 )
 
+#: What torch.linalg.LinAlgError calls itself, by version.
+REFUSALS = ("_LinAlgError", "LinAlgError")
 
-#: What LAPACK's refusals are called, before and since torch 1.13's public name.
-_REFUSALS = ("_LinAlgError", "LinAlgError")
-
-
-_NORM = 3.0  # of every matrix here; the smallest singular value is 1
+NORM = 3.0  # of every matrix here; the smallest singular value is 1
 
 
-def _matrices(device: str) -> Iterator[tuple[Any, int]]:
+def matrices(device: str) -> Iterator[tuple[Any, int]]:
     """The types that the device has, each with its sizes."""
     for kind, sizes in _SIZES:
         if kind is not np.float64 or has_double(device):
             yield from ((kind, n) for n in sizes)
 
 
-def _orthogonal(n: int, kind: Any, salt: int) -> Array:
+def orthogonal(n: int, kind: Any, salt: int) -> Array:
     """The reflection I - 2vv'/v'v: orthogonal (unitary) to the last bits of float64."""
     v = (fractions((n,), salt) + 0.5).astype(np.complex128)
     if np.issubdtype(kind, np.complexfloating):
@@ -45,30 +43,33 @@ def _orthogonal(n: int, kind: Any, salt: int) -> Array:
     return np.asarray(reflection if np.issubdtype(kind, np.complexfloating) else reflection.real)
 
 
-def _spectrum(n: int) -> Array:
-    return np.linspace(1, _NORM, n)  # ascending and well apart
+def spectrum(n: int) -> Array:
+    """The singular values, or eigenvalues, of every matrix: ascending and well apart."""
+    return np.linspace(1, NORM, n)
 
 
-def _symmetric(n: int, kind: Any, salt: int) -> Array:
+def symmetric(n: int, kind: Any, salt: int) -> Array:
     """Q diag(w) Q', two of them."""
-    turns = (_orthogonal(n, kind, salt), _orthogonal(n, kind, salt + 1))
-    return np.stack([(q * _spectrum(n)) @ q.conj().T for q in turns]).astype(kind)
+    turns = (orthogonal(n, kind, salt), orthogonal(n, kind, salt + 1))
+    return np.stack([(q * spectrum(n)) @ q.conj().T for q in turns]).astype(kind)
 
 
-def _general(n: int, kind: Any, salt: int) -> Array:
+def general(n: int, kind: Any, salt: int) -> Array:
     """U diag(w) V', two of them."""
-    turn = _orthogonal(n, kind, salt + 7)
-    return np.asarray((_symmetric(n, kind, salt) @ turn).astype(kind))
+    turn = orthogonal(n, kind, salt + 7)
+    return np.asarray((symmetric(n, kind, salt) @ turn).astype(kind))
 
 
-def _double(a: Array) -> Array:
+def double(a: Array) -> Array:
+    """The array in double precision."""
     return a.astype(np.complex128 if np.iscomplexobj(a) else np.float64)
 
 
-def _bound(n: int, kind: Any) -> float:
-    return float(30 * n * np.finfo(kind).eps / 2 * _NORM)
+def bound(n: int, kind: Any) -> float:
+    """What may be wrong in each element of a product of factors: 30 n u times the norm."""
+    return float(30 * n * np.finfo(kind).eps / 2 * NORM)
 
 
-def _host(tensor: torch.Tensor) -> Array:
+def host(tensor: torch.Tensor) -> Array:
     """The tensor in double precision, where NumPy multiplies it back."""
-    return _double(tensor.detach().cpu().resolve_conj().numpy())
+    return double(tensor.detach().cpu().resolve_conj().numpy())

@@ -5,8 +5,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from probes.tensor_ops.case import (
+    Array,
+    case,
+    plain,
+)
 from probes.tensor_ops.operands import F32, fractions, whole
-from probes.tensor_ops.trial import Array, Trial, case, plain
+from probes.tensor_ops.trial import Trial
 
 
 def complex_numbers(_device: str) -> Iterator[Trial]:

@@ -10,17 +10,16 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import (
+from probes.tensor_ops.case import (
     Array,
-    Custom,
-    Trial,
     case,
     floats,
     in_dtype,
     placed,
     plain,
 )
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import Custom, Trial
 
 _NAN, _INF = np.nan, np.inf
 

@@ -15,13 +15,20 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare, dot_bound
+from probes.tensor_ops.case import (
+    Array,
+    case,
+    floats,
+    in_dtype,
+    placed,
+    plain,
+)
 from probes.tensor_ops.operands import F32, fractions, whole
 from probes.tensor_ops.seen import Precision
-from probes.tensor_ops.trial import Array, Custom, Trial, case, floats, in_dtype, placed, plain
+from probes.tensor_ops.trial import Custom, Trial
 
 #: (M, K, N): the smallest, odd, prime, wide and long ones.
 _SHAPES = ((2, 2, 2), (17, 16, 16), (31, 37, 41), (1, 61, 3), (64, 1, 5), (3, 40, 128))
-
 
 #: Variables that shorten float32 products whatever torch says (cuBLAS, hipBLASLt).
 _VARIABLES = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "HIPBLASLT_ALLOW_TF32")

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import (
+from probes.tensor_ops.case import (
     Array,
-    Trial,
     case,
     floats,
     in_dtype,
     plain,
 )
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import Trial
 
 _NAN, _INF = np.nan, np.inf
 

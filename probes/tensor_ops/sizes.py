@@ -8,17 +8,14 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import (
+from probes.tensor_ops.case import (
     Array,
-    Custom,
-    Trial,
     case,
-    fact,
     placed,
     plain,
-    refused,
 )
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import Custom, Trial, fact, refused
 
 
 def large(_device: str) -> Iterator[Trial]:
@@ -53,7 +50,7 @@ def empty(_device: str) -> Iterator[Trial]:
     none = np.zeros((0, 3), F32)
     yield case("sum", (none, 0), np.zeros(3, F32))
     yield case("prod", (none, 0), np.ones(3, F32))
-    yield plain("mean", (none, 0), np.full(3, _NAN, F32))
+    yield plain("mean", (none, 0), np.full(3, np.nan, F32))
     yield case("cumsum", (none, 0), none)
     yield case("add", (none, none), none)
     yield case("cat", ([none, none],), none)

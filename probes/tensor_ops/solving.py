@@ -8,38 +8,47 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import (
+from probes.tensor_ops.case import (
     Array,
-    Custom,
-    Trial,
     case,
     placed,
     plain,
-    refused,
 )
+from probes.tensor_ops.matrices import (
+    NORM,
+    REFUSALS,
+    bound,
+    double,
+    general,
+    host,
+    matrices,
+    spectrum,
+    symmetric,
+)
+from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.trial import Custom, Trial, refused
 
 
 def solving(device: str) -> Iterator[Trial]:
     """Solutions, inverses and determinants: A x gives b back, A^-1 A the identity."""
-    for kind, n in _matrices(device):
-        a, x = _general(n, kind, 130), whole((2, n, 3), -9, 9, 136).astype(kind)
-        b = (_double(a) @ x).astype(kind)  # rounded: within condition 3 of x
-        bound = _bound(n, kind) * 9 * _NORM
-        yield case("linalg.solve", (a, b), x, bound)
-        inverse = np.linalg.inv(_double(a)).astype(kind)
-        yield case("linalg.inv", (a,), inverse, _bound(n, kind) * _NORM)
+    for kind, n in matrices(device):
+        a, x = general(n, kind, 130), whole((2, n, 3), -9, 9, 136).astype(kind)
+        b = (double(a) @ x).astype(kind)  # rounded: within condition 3 of x
+        most = bound(n, kind) * 9 * NORM  # solutions reach 9
+        yield case("linalg.solve", (a, b), x, most)
+        inverse = np.linalg.inv(double(a)).astype(kind)
+        yield case("linalg.inv", (a,), inverse, bound(n, kind) * NORM)
         yield plain(
             "linalg.det",
             (a,),
-            np.linalg.det(_double(a)).astype(kind),
-            _bound(n, kind) * float(np.prod(_spectrum(n))),
+            np.linalg.det(double(a)).astype(kind),
+            bound(n, kind) * float(np.prod(spectrum(n))),
         )
         for name, body in (("linalg.lu_factor", _lu), ("linalg.cholesky", _cholesky_solves)):
             yield Custom(name, partial(body, a, n))
-        upper = np.triu(a) + _NORM * np.eye(n, dtype=kind)
-        right = (_double(upper) @ x).astype(kind)
-        yield case("linalg.solve_triangular", (upper, right), x, bound * n, upper=True)
+        upper = np.triu(a) + NORM * np.eye(n, dtype=kind)
+        right = (double(upper) @ x).astype(kind)
+        yield case("linalg.solve_triangular", (upper, right), x, most * n, upper=True)
     square = np.array([[1, 2], [3, 4]], F32)
     yield case("linalg.matrix_power", (square, 5), np.linalg.matrix_power(square, 5))
     yield plain("linalg.matrix_rank", (np.outer([1, 2, 3], [1, 1, 2]).astype(F32),), np.array(1))
@@ -48,41 +57,41 @@ def solving(device: str) -> Iterator[Trial]:
     yield plain("linalg.slogdet", (-2 * np.eye(3, dtype=F32),), (sign, logarithm), 1e-6)
     tall = np.concatenate([np.eye(3), np.eye(3)]).astype(F32)
     yield Custom("linalg.lstsq", partial(_least_squares, tall))
-    yield plain("linalg.pinv", (tall,), tall.T / F32(2), _bound(6, F32))
+    yield plain("linalg.pinv", (tall,), tall.T / F32(2), bound(6, F32))
 
 
 def _singular(device: str) -> Iterator[Comparison]:
     matrix = placed(np.array([[1, 2], [2, 4]], F32), device)
-    yield refused("linalg.inv (singular)", lambda: torch.linalg.inv(matrix), *_REFUSALS)
+    yield refused("linalg.inv (singular)", lambda: torch.linalg.inv(matrix), *REFUSALS)
 
 
 def _least_squares(tall: Array, device: str) -> Iterator[Comparison]:
     """Two identities on top of each other: the solution is the mean of the right sides."""
     values = whole((6, 2), -9, 9, 137)
     found = torch.linalg.lstsq(placed(tall, device), placed(values, device)).solution
-    yield compare("linalg.lstsq", found, (values[:3] + values[3:]) / 2, _bound(6, F32) * 9)
+    yield compare("linalg.lstsq", found, (values[:3] + values[3:]) / 2, bound(6, F32) * 9)
 
 
 def _lu(a: Array, n: int, device: str) -> Iterator[Comparison]:
     factors, pivots = torch.linalg.lu_factor(placed(a, device))
-    packed, swaps = _host(factors), pivots.cpu().numpy() - 1
+    packed, swaps = host(factors), pivots.cpu().numpy() - 1
     for one, swap, matrix in zip(packed, swaps, a, strict=True):
         order = np.arange(n)
         for i, j in enumerate(swap):
             order[[i, j]] = order[[j, i]]
         product = (np.tril(one, -1) + np.eye(n)) @ np.triu(one)
-        yield compare("linalg.lu_factor", product, matrix[order], _bound(n, a.dtype))
+        yield compare("linalg.lu_factor", product, matrix[order], bound(n, a.dtype))
 
 
 def _cholesky_solves(a: Array, n: int, device: str) -> Iterator[Comparison]:
-    positive = _symmetric(n, a.dtype, 138)
+    positive = symmetric(n, a.dtype, 138)
     factor = torch.linalg.cholesky(placed(positive, device))
-    lower = _host(factor)
+    lower = host(factor)
     yield compare(
-        "linalg.cholesky", lower @ lower.conj().swapaxes(1, 2), positive, _bound(n, a.dtype)
+        "linalg.cholesky", lower @ lower.conj().swapaxes(1, 2), positive, bound(n, a.dtype)
     )
     yield compare("linalg.cholesky", np.triu(lower, 1), np.zeros_like(lower))
     x = whole((2, n, 2), -9, 9, 139).astype(a.dtype)
-    b = (_double(positive) @ x).astype(a.dtype)
+    b = (double(positive) @ x).astype(a.dtype)
     solved = torch.cholesky_solve(placed(b, device), factor)
-    yield compare("cholesky_solve", solved, x, _bound(n, a.dtype) * 9 * _NORM)
+    yield compare("cholesky_solve", solved, x, bound(n, a.dtype) * 9 * NORM)

@@ -18,7 +18,6 @@ from probes.tensor_ops.trial import Custom, Trial, fact
 
 SEED = 20240229
 
-
 _GOLDEN = 4096  # the first wave of threads on every GPU: beyond it the stream differs by model
 
 

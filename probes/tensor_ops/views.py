@@ -9,11 +9,13 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
+from probes.tensor_ops.case import (
+    placed,
+)
 from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.trial import Custom, Trial, fact, placed, refused
+from probes.tensor_ops.trial import Custom, Trial, fact, refused
 
 _Make = Callable[[Any], Any]
-
 
 #: Views of a (4, 6) tensor, and the same view by NumPy.
 _VIEWS: dict[str, tuple[_Make, _Make]] = {
@@ -49,7 +51,6 @@ _VIEWS: dict[str, tuple[_Make, _Make]] = {
     "detach": (lambda x: x.detach(), lambda a: a),
     "expand": (lambda x: x[1:2].expand(3, 6), lambda a: np.broadcast_to(a[1:2], (3, 6))),
 }
-
 
 #: Not views: an own memory that later writes to the base do not reach.
 _COPIES: dict[str, _Make] = {

@@ -73,7 +73,7 @@ def train(device: str) -> list[Comparison]:
         ]
 
     cases: dict[str, tuple[float, int, Callable[[torch.Tensor], torch.Tensor]]] = {
-        "Dropout(0.5)": (0.5, 2**18, nn.Dropout(0.5)),
+        "Dropout(0.5)": (0.5, 2**17, nn.Dropout(0.5)),
         "Dropout(0.1)": (0.1, 2**14, nn.Dropout(0.1)),
         "functional, 0.75": (0.75, 2**14, partial(nn.functional.dropout, p=0.75, training=True)),
     }

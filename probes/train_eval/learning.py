@@ -13,7 +13,7 @@ from torch import nn
 from probes.contract import Comparison
 from probes.references import attempted_all, compare, fact
 from probes.tensors import refusal
-from probes.train_eval.state import FLOAT32_UNIT, Array, integers, put
+from probes.train_eval.state import Array, integers, put
 
 _ROWS, _IN, _OUT = 16, 4, 4
 _STEPS: Final = 50
@@ -104,7 +104,7 @@ def curve(device: str) -> list[Comparison]:
     """Fifty steps: the loss falls each time, along NumPy's curve, to the known value.
 
     A step contracts the error, so rounding does not pile up: in float64 1e-10 of the loss is far
-    above it. float32 is held to 1e-3 of it, since it may be computed with TF32 by choice.
+    above it. Without float64, 1e-2 of it: what remains after 50 steps is 1/32 of the targets' size.
     """
 
     def one(dtype: torch.dtype, share: float) -> list[Comparison]:
@@ -127,7 +127,7 @@ def repeats(device: str) -> list[Comparison]:
     """The same training again gives the same bits."""
 
     def again() -> list[Comparison]:
-        runs = [_learnt(device, torch.float32, _STEPS) for _ in range(2)]
+        runs = [_learnt(device, torch.float32, _STEPS // 5) for _ in range(2)]
         return [
             compare("losses", np.array(runs[1][0]), np.array(runs[0][0])),
             *(
@@ -164,7 +164,7 @@ def _trained_net(device: str) -> _Net:
     net = _Net().to(device)
     with torch.no_grad():
         for seed, parameter in enumerate(net.parameters()):
-            parameter.copy_(put(integers(tuple(parameter.shape), 9, seed + 1), device))
+            parameter.copy_(put(integers(tuple(parameter.shape), 9, seed + 1) / 8, device))
         net(put(task().x, device))  # moves the statistics
     return net
 
@@ -198,8 +198,8 @@ def saved(device: str) -> list[Comparison]:
         x = task().x
         with torch.no_grad():
             there, here = net.eval()(put(x, device)), fresh.eval()(put(x, "cpu"))
-        # Sums of 6 products of at most 2^7 after one rounding of each; none on one device.
-        allowed = None if torch.device(device).type == "cpu" else 2**12 * FLOAT32_UNIT
+        # Sums of 6 products below 2 each, perhaps in TF32 (unit 2^-11); on the CPU the same bits.
+        allowed = None if torch.device(device).type == "cpu" else 6 * 2 * 2.0**-11
         found.append(compare("answers in eval()", there, here.numpy(), allowed))
         return found
 

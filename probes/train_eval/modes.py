@@ -100,14 +100,15 @@ def behave(device: str) -> list[Comparison]:
 def no_mode(device: str) -> list[Comparison]:
     """Layers without a mode give NumPy's answer in train() and in eval(), with equal bits."""
     x, rows = integers((2, 3, 6, 6), 15), integers((_ROWS, _FEATURES), 15)
-    kernel, weight = integers((4, 3, 3, 3), 7, 2), integers((5, _FEATURES), 7, 3)
-    # (2, 3, 4, 4, 3, 3): every window that the kernel meets
-    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
+    # 2 x 2: for 3 x 3 a library may choose Winograd's algorithm, which rounds integers.
+    kernel, weight = integers((4, 3, 2, 2), 7, 2), integers((5, _FEATURES), 7, 3)
+    # (2, 3, 5, 5, 2, 2): every window that the kernel meets
+    windows = np.lib.stride_tricks.sliding_window_view(x, (2, 2), axis=(2, 3))
     pooled = x.reshape(2, 3, 3, 2, 3, 2)
     exact: dict[str, tuple[nn.Module, Array, Array]] = {
         "Linear": (_with(nn.Linear(_FEATURES, 5, bias=False), weight), rows, rows @ weight.T),
         "Conv2d": (
-            _with(nn.Conv2d(3, 4, 3, bias=False), kernel),
+            _with(nn.Conv2d(3, 4, 2, bias=False), kernel),
             x,
             np.einsum("nchwij,kcij->nkhw", windows, kernel),
         ),
@@ -230,12 +231,14 @@ def gradients(device: str) -> list[Comparison]:
 def attention(device: str) -> list[Comparison]:
     """Attention without dropout: train(), eval() and the fused path of eval() give one answer.
 
-    In float64 where the device has it. Every stage is a sum of at most 16 terms of size at most 8,
-    and LayerNorm divides by deviations of at least 1/8: 2^16 units in all is far above what
-    rounding does, and far below any wrong term.
+    Every stage is a sum of at most 16 terms of size at most 8, and LayerNorm divides by deviations
+    of at least 1/8: 2^12 units in all are far above what rounding does. The CPU is held to it in
+    float64; elsewhere float32 is what the fused path is made for, and its products may be TF32 by
+    choice, whose unit is 2^-11.
     """
-    dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
-    unit = 2.0**-24 if dtype == torch.float32 else 2.0**-53
+    on_cpu = torch.device(device).type == "cpu"
+    dtype = torch.float64 if on_cpu else torch.float32
+    allowed = 2.0**12 * 2.0**-53 if on_cpu else 2.0**4 * 2.0**-11
     batch, length, width, heads = 2, 5, 8, 2
     x = integers((batch, length, width), 9, 4) / 4
 
@@ -271,7 +274,7 @@ def attention(device: str) -> list[Comparison]:
         outs["eval"] = call().detach()
         with torch.no_grad():  # where the fused path is taken
             outs["eval, no_grad"] = call()
-        return [compare(f"{name}, {k}", out, right, 2**16 * unit) for k, out in outs.items()]
+        return [compare(f"{name}, {k}", out, right, allowed) for k, out in outs.items()]
 
     def multihead() -> list[Comparison]:
         module = made(nn.MultiheadAttention(width, heads, batch_first=True))

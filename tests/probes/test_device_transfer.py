@@ -5,20 +5,19 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes import device_transfer as probe
 from probes.catalog import DEVICE_TRANSFER
 from probes.contract import Comparison
 from probes.device_transfer import copies, pinned, places
+from tests.probes.broken import Broken, large, last_byte, of, one_bit, patched, swapped, zeros
 from tests.probes.verdicts import tripped
 
 PREFIX = "device_transfer."
@@ -133,77 +132,6 @@ def test_a_thread_of_its_own_sees_the_same() -> None:
     thread.join(60)
 
     assert not tripped(probe.judge(seen[0]))
-
-
-class Broken(TorchDispatchMode):
-    """Lets an operation of torch run, then spoils its output; or replaces it."""
-
-    def __init__(self, name: str, spoil: Callable[..., Any], *, instead: bool = False) -> None:
-        super().__init__()
-        self._name, self._spoil, self._instead = f"aten::{name}", spoil, instead
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func.overloadpacket._qualified_op_name != self._name:
-            return func(*args, **kwargs)
-        if self._instead:
-            return self._spoil(func, *args, **kwargs)
-        return self._spoil(func(*args, **kwargs), *args)
-
-
-@contextmanager
-def patched(**methods: Callable[..., Any]) -> Iterator[None]:
-    """Replace methods of Tensor."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, method in methods.items():
-            patch.setattr(torch.Tensor, name, method)
-        yield
-
-
-def flat(out: torch.Tensor) -> torch.Tensor:
-    """The output's bytes, where it is dense."""
-    return out.view(-1).view(torch.uint8) if out.is_contiguous() else out.new_empty(0).byte()
-
-
-def one_bit(out: torch.Tensor, *_: Any) -> torch.Tensor:
-    """Flip a bit in the middle."""
-    raw = flat(out)
-    if raw.numel():
-        raw[raw.numel() // 2] ^= 4
-    return out
-
-
-def last_byte(out: torch.Tensor, *_: Any) -> torch.Tensor:
-    """Lose the last byte."""
-    raw = flat(out)
-    if raw.numel():
-        raw[-1] = 0xAB if int(raw[-1]) != 0xAB else 0xAC
-    return out
-
-
-def zeros(out: torch.Tensor, *_: Any) -> torch.Tensor:
-    """Nothing arrives."""
-    return out.zero_()
-
-
-def swapped(out: torch.Tensor, *_: Any) -> torch.Tensor:
-    """Exchange two words far apart."""
-    raw = flat(out)
-    if raw.numel() > 2**20:
-        raw[200000:200004], raw[600000:600004] = raw[600000:600004] + 0, raw[200000:200004] + 0
-    return out
-
-
-def large(spoil: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Spoil outputs of 1 MiB and more only."""
-    return lambda out, *a: spoil(out) if out.numel() * out.element_size() >= 2**20 else out
-
-
-def of(dtype: torch.dtype, spoil: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Spoil outputs of one dtype only."""
-    return lambda out, *a: spoil(out) if out.dtype == dtype else out
 
 
 def truncated(out: torch.Tensor, *args: Any) -> torch.Tensor:

@@ -69,12 +69,12 @@ def environment() -> dict[str, str | None]:
     return found
 
 
-def test_this_machine_has_no_devices() -> None:
-    """On a machine without an accelerator no device is listed, and the versions are its own."""
+def test_this_machine_is_told() -> None:
+    """The versions are those that are imported; where no hardware is, no device is listed."""
     taken: Any = survey.take()
     found = taken["environment"]
 
-    assert taken["devices"] == []
+    assert bool(taken["devices"]) <= bool(taken["hardware"])
     assert taken["hardware"] == list(hardware.detect().evidence)
     assert (found["torch"], found["numpy"]) == (str(torch.__version__), np.__version__)
     assert found["python"] == platform.python_version()
@@ -83,11 +83,11 @@ def test_this_machine_has_no_devices() -> None:
 
 
 def test_drivers_are_read_in_a_real_process(tmp_path: Path) -> None:
-    """The driver's version arrives through pynvml; no GPU that torch cannot use is listed."""
+    """The driver's version arrives through pynvml; GPUs are listed by a build that knows them."""
     taken = fakes.ask("survey.take()", fakes.build(tmp_path), FAKE_NVML_COUNT=2)
 
     assert taken["environment"]["driver"] == "550.54.15"
-    assert taken["devices"] == []
+    assert len(taken["devices"]) == (0 if torch.version.cuda is None else 2)
 
 
 def test_a_whole_gpu(cuda: Callable[..., list[dict[str, Any]]]) -> None:

@@ -3,6 +3,7 @@
 import random
 import shutil
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -495,7 +496,7 @@ def test_maps_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         system / "libcudart.so.12",
     ):
         path.touch()
-    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(sys, "path", [str(site)])
     line = "7f00-7f01 r-xp 00000000 fe:00 42                     "
     maps = "\n".join(
         [
@@ -536,7 +537,9 @@ def _installed(patch: pytest.MonkeyPatch, folder: Path, name: str, version: str)
 
 
 def _gpu_tree(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Show a PCI tree with an H100 in it."""
+    """Show a PCI tree with an H100 in it to a CPU build."""
+    patch.setattr(torch.version, "cuda", None)
+    patch.setattr(torch.version, "hip", None)
     entry = folder / "sys/bus/pci/devices/0000:0f:00.0"
     entry.mkdir(parents=True)
     for name, value in {"vendor": "0x10de", "device": "0x2330", "class": "0x030200"}.items():
@@ -619,13 +622,9 @@ BREAKS: dict[str, tuple[set[str], Break]] = {
         {"metadata", "compiled_version"},
         lambda patch, _: patch.setattr(torch, "__version__", "2.4.1+cpu"),
     ),
-    "version file of a CUDA build": (
+    "version file of another CUDA": (
         {"compiled_version", "local_tag"},
-        lambda patch, _: patch.setattr(torch.version, "cuda", "12.4"),
-    ),
-    "tag of another build": (
-        {"local_tag", "compiled_version"},
-        lambda patch, _: patch.setattr(torch.version, "hip", "6.2.41134"),
+        lambda patch, _: patch.setattr(torch.version, "cuda", "9.9"),
     ),
     "NumPy's files overwritten": (
         {"metadata"},
@@ -643,9 +642,9 @@ BREAKS: dict[str, tuple[set[str], Break]] = {
         {"metadata"},
         lambda patch, folder: _installed(patch, folder, "torch", "1.9.9"),
     ),
-    "an old sympy": (
+    "an old requirement": (
         {"requirements"},
-        lambda patch, folder: _installed(patch, folder, "sympy", "0.7"),
+        lambda patch, folder: _installed(patch, folder, "typing_extensions", "3.7"),
     ),
     "a GPU node under a CPU build": ({"build_kind"}, _gpu_tree),
     "a GPU without code": ({"architectures"}, _older_capability),
@@ -738,7 +737,7 @@ def test_mixed_cudnn_in_a_real_process(libraries: Path, tmp_path: Path) -> None:
         shutil.copy(libraries / "libcuda.so.1", path)
         preload.append(str(path))
 
-    assert in_child(libraries, LD_PRELOAD=" ".join(preload)) == named("cudnn_libraries")
+    assert named("cudnn_libraries") <= in_child(libraries, LD_PRELOAD=" ".join(preload))
 
 
 def test_nccl_is_asked_for_its_version(tmp_path: Path) -> None:
@@ -750,7 +749,10 @@ def test_nccl_is_asked_for_its_version(tmp_path: Path) -> None:
     source.write_text("int ncclGetVersion(int *v) { *v = 22105; return 0; }\n")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", path, source], check=True)
 
-    assert mapped.nccl_loaded((library("nccl", str(path)),)) == (2, 21, 5)
+    mapping = f"torch_version.mapped.Library(family='nccl', path={str(path)!r})"
+    told = fakes.ask(f"torch_version.mapped.nccl_loaded(({mapping},))", tmp_path)
+
+    assert told == [2, 21, 5]
     assert mapped.nccl_loaded(()) is None
 
 

@@ -114,6 +114,8 @@ class FakeRunner:
         self.active = self.most_active = 0
         self.cancelled = 0
         self.hang = self.stubborn = False
+        self.released = asyncio.Event()  # ends a hang
+        self.events: tuple[Event, ...] = ()
         self.error: Exception | None = None
         self.status: Status = "pass"
 
@@ -142,12 +144,14 @@ class FakeRunner:
             if one.probe in names
         ]
         on_event(Event("importing"))
+        for event in self.events:
+            on_event(event)
         planned = tuple((one.probe, one.device) for one in results)
         on_event(Event("surveyed", devices=self.devices, planned=planned))
         if self.error is not None:
             raise self.error
         if self.hang:
-            await asyncio.Event().wait()
+            await self.released.wait()
         while self.stubborn:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()

@@ -506,6 +506,28 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("lst 2>/dev/full", 2),
+        ("list >/dev/full", 2),
+        ("list >/dev/full 2>/dev/full", 2),
+        ("check --bogus --exit-style nagios 2>/dev/full", 3),
+        ("check --bogus --fail-open 2>/dev/full", 0),
+    ],
+)
+def test_a_full_disk_is_no_sick_node(script: str, code: int) -> None:
+    """A log that cannot be written never makes the 1 that drains a node."""
+    line = f"{sys.executable} -m validator {script}"
+    ended = subprocess.run(
+        ["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr
+    assert "bug" not in ended.stderr
+
+
 def test_shell_completion() -> None:
     """The shell is told of probes."""
     words = {"COMP_WORDS": "gpu-validator check --probe auto", "COMP_CWORD": "3"}

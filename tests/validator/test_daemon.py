@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
+from probes.catalog import BY_NAME
 from tests.validator.fake_runner import Clock, FakeRunner, gpus
 from validator import logs
 from validator.daemon import EXIT_UNUSABLE, Daemon, listen, serve
 from validator.metrics import Form
+from validator.runner import Event
 from validator.settings import Settings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,8 +31,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def every(interval_s: float, *names: str, **more: Any) -> Settings:
     """Settings in which the named probes, alone or all, have one interval without jitter."""
     table = {"interval": interval_s, "jitter": 0}
-    from probes.catalog import BY_NAME
-
     return load(flags={"schedule": dict.fromkeys(names or BY_NAME, table), **more})
 
 
@@ -108,8 +108,16 @@ def test_an_overrun_delays_and_does_not_pile_up() -> None:
                 daemon.tick()
                 await asyncio.sleep(0)
                 metrics.append(daemon.metrics(Form()))
-            hung, runner.hang = len(runner.plans), False
-            assert hung == 1
+            assert len(runner.plans) == 1
+            runner.hang = False
+            runner.released.set()
+            await until(lambda: len(runner.plans) == 2 and not runner.active, daemon)
+            for seconds, runs in ((59, 2), (1, 3)):
+                clock.now_s += seconds
+                daemon.tick()
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert len(runner.plans) == runs
 
     asyncio.run(go())
 
@@ -164,25 +172,78 @@ def test_an_exception_of_ours_ends_the_scheduler() -> None:
     assert b"gpu_validator_run_in_progress 0.0" in daemon.metrics(Form())
 
 
-def test_a_reload_changes_what_comes_next() -> None:
-    """New settings reach the next run, and probes that are out of it are forgotten."""
+def test_a_reload_reaches_the_next_run() -> None:
+    """A shorter interval counts from the last run; the new deadline is the next run's."""
+    clock = Clock()
     runner = FakeRunner()
-    new = [every(60, run={"timeout": 77, "profile": "quick"})]
-    daemon = Daemon(every(60), runner=runner, reload=lambda: new[-1])
+    new = every(30, run={"timeout": 77})
+    daemon = Daemon(every(60), runner=runner, monotonic=clock, reload=lambda: new)
 
     async def go() -> None:
         async with running(daemon):
             await until(lambda: daemon.readiness().ready, daemon)
             daemon.reload()
-            daemon._schedule._due.clear()  # all that was due is forgotten: nothing stays to run
-            daemon._schedule.timings.clear()
-            new.append(every(30, run={"timeout": 77}))
-            daemon.reload()
-            await until(lambda: daemon._schedule.timings["autograd"].interval_s == 30)
+            clock.now_s += 30
+            await until(lambda: len(runner.plans) == 2, daemon)
 
     asyncio.run(go())
 
-    assert daemon.probes()[0].interval_s == 30
+    assert runner.timeouts == [300, 77]
+    assert b'gpu_validator_probe_interval_seconds{probe="autograd"} 30.0' in daemon.metrics(Form())
+
+
+def test_one_line_an_event(capfd: pytest.CaptureFixture[str]) -> None:
+    """What a run tells is logged with its severity: results, held devices, restarts."""
+    logs.configure("info", "json")
+    runner = FakeRunner()
+    runner.status = "fail"
+    runner.restarts["hung"] = 1
+    runner.events = (
+        Event("restarted", text="no reply"),
+        Event("held", device="cuda:0", text="pid 7 cannot be killed"),
+    )
+    daemon = Daemon(every(60), runner=runner)
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: daemon.report() is not None, daemon)
+
+    asyncio.run(go())
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    levels = [(line["event"], line["level"]) for line in lines]
+
+    assert levels == [
+        ("run_started", "info"),
+        ("worker_restarted", "warning"),
+        ("device_held", "error"),
+        *[("result", "error")] * 7,
+        ("run_finished", "info"),
+    ]
+    assert lines[2]["why"] == "pid 7 cannot be killed"
+    assert lines[3]["probe"] == "torch_version"
+    assert b'worker_restarts_total{reason="hung"} 1.0' in daemon.metrics(Form())
+
+
+def test_a_result_grows_old_without_a_run() -> None:
+    """The scheduler is stuck: after three intervals the metrics say that nothing can be told."""
+    clock = Clock()
+    runner = FakeRunner()
+    daemon = Daemon(every(60), runner=runner, monotonic=clock)
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: daemon.readiness().ready, daemon)
+
+    asyncio.run(go())
+    daemon.tick()
+    healthy = daemon.metrics(Form())
+    clock.now_s += 181
+    daemon.tick()
+
+    assert b"gpu_validator_node_healthy 1.0" in healthy
+    assert b"gpu_validator_node_healthy 0.0" in daemon.metrics(Form())
+    assert not daemon.readiness().ready
+    assert json.loads(daemon.report() or b"")["status"] == "error"
 
 
 def test_a_reload_that_is_refused_changes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +333,7 @@ runner = FakeRunner(gpus(2))
 for word in sys.argv[3:]:
     setattr(runner, word, True)
 file = __import__("pathlib").Path(sys.argv[2])
-read = lambda: load(file, {"run": {"timeout": 50}})
+read = lambda: load(file, {"log": {"format": "json"}})
 sys.exit(asyncio.run(hold(Daemon(read(), runner=runner, reload=read), listen([sys.argv[1]]))))
 """
 
@@ -311,7 +372,7 @@ class Process:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one page."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:  # noqa: S310 - ours
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -403,7 +464,7 @@ def test_sighup_reads_the_file_again(start: Start, tmp_path: Path) -> None:
         return float(next(one for one in probes if one["name"] == "autograd")["interval_s"])
 
     assert interval(good) == interval(after) == 600
-    assert "did you mean 'interval'" in refused["error"]
+    assert "did you mean 'schedule.autograd.interval'" in refused["error"]
     assert daemon.stop()[0] == 0
 
 
@@ -443,7 +504,7 @@ def processes_of(pid: int) -> set[int]:
 
 def test_end_to_end_with_the_real_runner(start: Start, tmp_path: Path) -> None:
     """One probe on this machine: a run, its report and metrics; a stop in a second run's middle."""
-    names = ["cuda_available", "device_transfer", "tensor_ops", "train_eval", "autograd"]
+    names = BY_NAME.keys() - {"torch_version", "numpy_sharing"}
     disabled = "".join(f"  {name}: {{enabled: false}}\n" for name in names)
     (tmp_path / "config.yaml").write_text(
         f"probes:\n{disabled}schedule:\n  torch_version: {{interval: 1s, jitter: 0}}\n",

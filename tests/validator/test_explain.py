@@ -125,11 +125,14 @@ def test_explanation_of_a_check() -> None:
 
 
 def test_list_fits_80_columns() -> None:
-    """One line a probe, in the catalogue's order."""
+    """A line a probe in the catalogue's order, its promise below."""
     lines = render_list(console_for(io.StringIO(), width=80)).splitlines()
+    rows = [line for line in lines[2:] if not line.startswith(" ")]
 
     assert max(map(len, lines)) <= 80
-    assert [line.split()[0] for line in lines[2:]] == [spec.name for spec in CATALOG]
+    assert [row.split()[0] for row in rows] == [spec.name for spec in CATALOG]
+    assert rows[0].split()[1:5] == ["quick", "host", "1m", "5m"]
+    assert lines[3].strip() in explain.read(CATALOG[0]).promise
 
 
 def test_listed_as_data() -> None:

@@ -74,7 +74,10 @@ def test_each_failure_is_told() -> None:
     ) in told
     assert "    expected  6.0\n    observed  NaN\n    action    investigate\n" in told
     assert "    | Fatal Python error: ·[31mSegmentation fault·[0m·\n" in told
-    assert "  internal_error: KeyError: 'x'\n    raised    KeyError: 'x'\n" in told
+    assert (
+        "  internal_error: KeyError: 'x'\n    raised    KeyError: 'x'\n"
+        "    traceback:\n    | Traceback: in observe\n"
+    ) in told
     assert "? not run\n    train_eval on cuda:1: run_timeout\n" in told
     assert "cuda:1  autograd         – skip     0.25 s  gpu_busy: 2 other" in told  # noqa: RUF001
     assert told.splitlines()[-1].startswith("✗ fail: tensor_ops on cuda:0 (+1 more)")
@@ -288,3 +291,14 @@ def test_junit_holds_any_text() -> None:
 
     assert failure is not None
     assert failure.get("message") == 'a\ufffd\ufffd\ufffd<&"]]>'
+
+
+def test_long_output_is_cut_to_its_end() -> None:
+    """The last lines say what killed it."""
+    tail = "\n".join(f"line {number}" for number in range(40))
+    made = reports.result("autograd", status="fail", reason="crashed", log_tail=tail)
+    told = text(reports.report([made]))
+
+    assert "its output (last 12 of 40 lines):\n    | line 28\n" in told
+    assert "    | line 39\n" in told
+    assert "line 27" not in told

@@ -23,7 +23,7 @@ def test_this_machine_fits() -> None:
     taken = received()
     environment = Environment.model_validate(taken["environment"])
 
-    assert [Device.model_validate(device) for device in taken["devices"]] == []
+    assert all(Device.model_validate(device).name for device in taken["devices"])
     assert environment.torch == str(torch.__version__)
     assert Environment.model_fields.keys() == taken["environment"].keys()
     assert all(isinstance(text, str) for text in taken["hardware"])
