@@ -165,9 +165,7 @@ def _compare_within(
     )
 
 
-def attempted_all(
-    operation: str, call: Callable[[], Iterable[Comparison]]
-) -> list[Comparison]:
+def attempted_all(operation: str, call: Callable[[], Iterable[Comparison]]) -> list[Comparison]:
     """The comparisons that a call makes; what it raises is one more, with that as its problem.
 
     Running out of memory escapes: others may hold it, and only the worker knows.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from validator import render
-from validator.cli import EarlyWorker, UsageError, cannot_tell, say, silence
+from validator.cli import EarlyWorker, UsageError, cannot_tell, say
 from validator.console import console_for, emit, plain_console
 from validator.plan import Event, make_plan
 from validator.report import ExitStyle, Report, exit_code
@@ -115,10 +115,9 @@ def _deliver(report: Report, options: Options) -> bool:
             write_whole(options.output_file, content)
         shown = options.output if options.output_file is None else "text"
         emit(render.document(report, shown, console_for(sys.stdout), quiet=options.quiet))
-    except BrokenPipeError:  # the reader has left; the verdict stands
-        silence(1)
+    except BrokenPipeError:
+        return True  # the reader has left; the verdict stands
     except OSError as error:
-        silence(1)
         say(f"error: the report could not be written: {error}")
         return False
     return True

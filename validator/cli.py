@@ -60,21 +60,18 @@ def main() -> int:
     early = EarlyWorker()
     try:
         early.start(argv)
-        code = _serve(checked) if checked is not None else _command(argv, early)
-        sys.stdout.flush()
+        return _serve(checked) if checked is not None else _command(argv, early)
     except UsageError as error:
         say(f"error: {error}")
         return cannot_tell(argv)
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT
     except BrokenPipeError:
-        silence(1)
         return 141  # 128 + SIGPIPE
     except Exception as error:  # noqa: BLE001 - the interpreter's own 1 would mean a sick node
         if _debugging(argv):
             traceback.print_exc()
         if isinstance(error, OSError):  # a full disk, no descriptor left
-            silence(1)
             say(f"error: {error}")
         else:
             say(
@@ -84,7 +81,6 @@ def main() -> int:
         return cannot_tell(argv)
     finally:
         early.close()
-    return code
 
 
 def cannot_tell(argv: Sequence[str]) -> int:
@@ -142,16 +138,7 @@ def _open_streams() -> None:
 def say(line: str) -> None:
     """One line of ours on stderr."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in line).split())
-    # Python's stderr escapes what its encoding lacks.
-    try:
+    # Python's stderr escapes what its encoding lacks. A full disk must not change the exit code.
+    with contextlib.suppress(OSError):
         sys.stderr.write(f"gpu-validator: {flat}\n")
         sys.stderr.flush()
-    except OSError:  # a full disk or a closed pipe must not change the exit code
-        silence(2)
-
-
-def silence(descriptor: int) -> None:
-    """Send a stream that cannot be written to nowhere, or the interpreter's end fails on it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)

@@ -150,7 +150,7 @@ class Daemon:
 
     def tick(self) -> None:
         """Once a second: wake the scheduler when something is due, notice what grew old."""
-        if self._run_started_s is None and self._schedule.due():
+        if self._schedule.due():
             self._work.set()
         self._latest.grown_old()
         self._refresh()

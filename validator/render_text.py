@@ -37,11 +37,29 @@ def render(report: Report, console: Console, *, quiet: bool = False) -> str:
         parts += [*_head(report), ""]
     if report.results and not quiet:
         parts += [*_results(report, console), ""]
+    end = text_of(console, *_not_run(report), _verdict(report))
+    return text_of(console, *parts) + _all_wrong(report, console) + end
+
+
+def _all_wrong(report: Report, console: Console) -> str:
+    """What is wrong, once: eight GPUs that fail alike are one paragraph."""
+    paragraphs: dict[tuple[str, str], list[Result]] = {}
     for result in report.results:
         if result.status in _BAD:
-            parts += [*_wrong(result, console), ""]
-    parts += _not_run(report)
-    return text_of(console, *parts, _verdict(report))
+            body = text_of(console, *_wrong(result, console))
+            alike = body.replace(f" {result.probe}.", " ")
+            paragraphs.setdefault((result.status, alike), []).append(result)
+    text = ""
+    for (_, alike), results in paragraphs.items():
+        first = results[0]
+        probes = dict.fromkeys(result.probe for result in results)
+        devices = dict.fromkeys(result.device for result in results)
+        where = f"{', '.join(probes)} on {', '.join(devices)}"
+        if len(results) != len(probes) * len(devices):  # not each of them on each
+            where = ", ".join(f"{result.probe} on {result.device}" for result in results)
+        body = text_of(console, *_wrong(first, console)) if len(probes) == 1 else alike
+        text += text_of(console, mark(first.status, f"{first.status}  {where}")) + body + "\n"
+    return text
 
 
 def _head(report: Report) -> Iterator[RenderableType]:
@@ -94,14 +112,16 @@ def _cell(result: Result) -> str:
 
 def _wrong(result: Result, console: Console) -> Iterator[RenderableType]:
     """Everything that is known about one probe that did not pass."""
-    yield mark(result.status, f"{result.status}  {result.probe} on {result.device}")
     bad = [finding for finding in result.findings if finding.status in _BAD]
     told = {finding.message for finding in bad}
     if not bad or result.reason not in {"check_failed", "torch_raised"}:
-        yield _line("", f"{result.reason}: {result.summary}", console, 2)
-    elif "(" in result.summary and not any(result.summary.endswith(text) for text in told):
-        # What the retries told stands only in the summary.
-        yield _line("", result.summary.rpartition(" (")[2].rstrip(")"), console, 2)
+        summary = "" if result.summary in told else f": {result.summary}"
+        yield _line("", f"{result.reason}{summary}", console, 2)
+    elif not any(message in result.summary for message in told):  # the cause of a known text
+        yield _line("", result.summary, console, 2)
+    elif not any(result.summary.endswith(message) for message in told):
+        # What the retries told stands only in the summary, in brackets at its end.
+        yield _line("", result.summary.rpartition(" (")[2].removesuffix(")"), console, 2)
     for finding in bad:
         yield from _finding(finding, console)
     if result.error is not None and not bad:

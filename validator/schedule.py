@@ -64,10 +64,9 @@ class Cron:
         times = [moment]
         while len(times) < 12 and (found := self.after(times[-1])) is not None:
             times.append(found)
-        gaps = [(b - a).total_seconds() for a, b in pairwise(times[1:])]
-        if not gaps:
-            raise ValueError("names no time, or only one")
-        return max(gaps)
+        if len(times) == 1:
+            raise ValueError("names no time that will come")
+        return max((later - one).total_seconds() for one, later in pairwise(times))
 
 
 def _weekdays(field: str) -> str:

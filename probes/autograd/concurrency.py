@@ -76,7 +76,7 @@ def _compared(operation: str, device: str) -> Comparison:
     return attempted(operation, held)
 
 
-def _stream(device: str) -> contextlib.AbstractContextManager[object]:
+def own_stream(device: str) -> contextlib.AbstractContextManager[object]:
     """A stream of its own on an accelerator whose back-end has streams."""
     kind = torch.device(device).type
     module: Any = getattr(torch, kind, None)
@@ -87,7 +87,7 @@ def _stream(device: str) -> contextlib.AbstractContextManager[object]:
 
 
 def _in_stream(operation: str, device: str) -> Comparison:
-    with _stream(device):
+    with own_stream(device):
         return _compared(operation, device)
 
 

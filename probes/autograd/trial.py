@@ -34,7 +34,7 @@ RAISED: Final = (
 #: Name of the fact that stands for all that could not be seen because something raised.
 STOPPED: Final = "raised"
 
-_REFUSAL_CHARACTERS: Final = 120
+_REFUSAL_CHARACTERS: Final = 160
 
 #: How back-ends say that a type does not exist there. A library's `..._NOT_SUPPORTED` is a failure.
 _NOT_THERE: Final = re.compile(r"\b(supports?|supported|implemented)\b")
@@ -130,12 +130,15 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T | str]:
     thread is left behind, since nothing can end it.
     """
     answers: list[T | str] = [f"did not return within {DEADLINE_S} s"] * len(calls)
+    exhausted: list[torch.cuda.OutOfMemoryError] = []
     start = threading.Barrier(len(calls), timeout=DEADLINE_S)
 
     def run(place: int) -> None:
         try:
             start.wait()
             answers[place] = calls[place]()
+        except torch.cuda.OutOfMemoryError as error:
+            exhausted.append(error)
         except RAISED as error:
             answers[place] = f"{type(error).__name__}: {error}"
 
@@ -147,4 +150,6 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T | str]:
     ends = time.monotonic() + DEADLINE_S
     for thread in threads:
         thread.join(max(0.0, ends - time.monotonic()))
+    if exhausted:
+        raise exhausted[0]
     return list(answers)

@@ -17,16 +17,16 @@ from functools import partial
 from typing import Final
 
 import torch
+from pydantic import Field
 
 from probes.catalog import DEVICE_TRANSFER
 from probes.contract import Comparison, Finding, Measurement, Observation, agree, skipped
-from probes.device_transfer import copies, pinned, semantics
+from probes.device_transfer import advice, copies, dtypes, layouts, pinned, semantics
+from probes.device_transfer.pattern import made_by_numpy, made_by_torch
 from probes.device_transfer.places import (
     Place,
     digest_by_numpy,
     held,
-    made_by_numpy,
-    made_by_torch,
     summed,
 )
 from probes.references import attempted
@@ -39,16 +39,7 @@ _ONE_MEMORY: Final = "the CPU is the host: there is no way between them; device_
 
 #: Checks that do not need the device's own pattern; without it nothing else can be told.
 _WITHOUT_PATTERN: Final = {"scalars", "device_pattern"}
-_BLIND: Final = "the device's own integers are wrong (device_pattern): nothing to hold copies against"
-
-_HINTS: Final = {
-    "host_to_device": "copies into the device arrive wrong: repeat on another GPU; check the PCIe "
-    "link (`lspci -vv`, `dmesg | grep -iE 'aer|xid'`), the IOMMU setting, then reseat the GPU",
-    "device_to_host": "copies out of the device arrive wrong: repeat on another GPU; check the PCIe "
-    "link (`lspci -vv`, `dmesg | grep -iE 'aer|xid'`), the IOMMU setting, then reseat the GPU",
-    "device_to_device": "copies within the memory are wrong: on a GPU, read its ECC counters "
-    "(`nvidia-smi -q -d ECC`) and repeat; on the CPU, replace this build of torch",
-}
+_BLIND: Final = "its own integers are wrong (device_pattern): copies cannot be judged"
 
 
 class Seen(Observation):
@@ -56,8 +47,8 @@ class Seen(Observation):
 
     device: str
     comparisons: dict[str, tuple[Comparison, ...]]
-    skips: dict[str, str] = {}
-    bytes_per_second: dict[str, float] = {}
+    skips: dict[str, str] = Field(default_factory=dict)
+    bytes_per_second: dict[str, float] = Field(default_factory=dict)
 
 
 def observe(device: str) -> Seen:
@@ -80,11 +71,11 @@ def observe(device: str) -> Seen:
         ways |= {"host_to_device": (host, place), "device_to_host": (place, host)}
     for way, (source, target) in ways.items():
         seen[f"{way}_sizes"] = copies.sizes(source, target)
-        seen[f"{way}_dtypes"] = copies.dtypes(source, target)
-        seen[f"{way}_layouts"] = copies.layouts(source, target)
-        seen[f"{way}_converts"] = copies.converts(source, target)
+        seen[f"{way}_dtypes"] = dtypes.dtypes(source, target)
+        seen[f"{way}_layouts"] = layouts.layouts(source, target)
+        seen[f"{way}_converts"] = dtypes.converts(source, target)
     seen["same_device"] = semantics.to_same_device(place)
-    why, rates = _ONE_MEMORY, {}
+    why, rates = _ONE_MEMORY, dict[str, float]()
     if apart:
         seen["to_device_moves"] = semantics.to_moves(host, place)
         seen["to_host_copies"] = semantics.host_copies(host, place)
@@ -148,9 +139,11 @@ def judge(seen: Seen) -> Iterator[Finding]:
         if blind and name not in _WITHOUT_PATTERN:
             yield skipped(check, _BLIND)
             continue
-        way = next((way for way in _HINTS if name.startswith(way)), "device_to_device")
-        action = "fix_image" if seen.device == "cpu" else "drain"
-        yield agree(check, seen.comparisons.get(name, ()), hint=_HINTS[way], action=action)
+        comparisons = seen.comparisons.get(name, ())
+        if seen.device == "cpu":
+            yield agree(check, comparisons, hint=advice.ON_CPU, action="fix_image")
+        else:
+            yield agree(check, comparisons, hint=advice.hint(name), action="drain")
 
 
 def measure(seen: Seen) -> Iterator[Measurement]:

@@ -5,71 +5,16 @@ direction that is broken is the one that fails.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from probes.contract import Comparison
+from probes.device_transfer.pattern import CHUNK_WORDS
 from probes.references import compare
 from probes.tensors import POISON_BYTE
-
-#: Words of the ramp at the head of the pattern: 3 groups x 4096 (sign, exponent) x low, high word.
-RAMP_WORDS: Final = 3 * 4096 * 2
-RAMP_BYTES: Final = 4 * RAMP_WORDS
-
-_WEYL: Final = 2654435761  # odd, near 2^32 / golden ratio: every word differs from its neighbours
-_SEED: Final = 0x9E3779B9
-_MASK: Final = 0xFFFFFFFF
-_CHUNK_WORDS: Final = 2**20  # at most 8 MiB a temporary
-
-Ints = TypeVar("Ints", npt.NDArray[np.int64], torch.Tensor)
-
-
-def _ramp(index: Ints) -> Ints:
-    """Every sign and exponent of every format, with the mantissa zero, least and full.
-
-    As pairs (low, high word): +-0, subnormals, +-Inf, NaN payloads of 16, 32 and 64 bits.
-    """
-    odd, exponent, group = index & 1, (index >> 1) & 4095, index >> 13
-    low = (group & 1) + (group >> 1) * _MASK
-    high = exponent * 2**20 + (group >> 1) * 0xFFFFF
-    return odd * high + (1 - odd) * low
-
-
-def _weyl(index: Ints) -> Ints:
-    return (index * _WEYL + _SEED) & _MASK
-
-
-def _signed(word: torch.Tensor, out: torch.Tensor) -> None:
-    """The same 32 bits as a signed number, so that the narrowing to int32 never overflows."""
-    torch.sub((word + 2**31) & _MASK, 2**31, out=out)
-
-
-def made_by_numpy(words: int) -> npt.NDArray[np.int32]:
-    """The pattern on the host, (words,)."""
-    pattern = np.empty(words, dtype=np.uint32)
-    pattern[:RAMP_WORDS] = _ramp(np.arange(RAMP_WORDS, dtype=np.int64))
-    for start in range(RAMP_WORDS, words, _CHUNK_WORDS):
-        stop = min(start + _CHUNK_WORDS, words)
-        pattern[start:stop] = _weyl(np.arange(start, stop, dtype=np.int64))
-    return pattern.view(np.int32)
-
-
-def made_by_torch(words: int, device: str) -> torch.Tensor:
-    """The pattern made on the device, (words,) int32: nothing of it comes from the host.
-
-    Nothing of it is copied either, since copies are what is to be judged by it: the last operation
-    writes into its place.
-    """
-    pattern = torch.empty(words, dtype=torch.int32, device=device)
-    _signed(_ramp(torch.arange(RAMP_WORDS, device=device)), out=pattern[:RAMP_WORDS])
-    for start in range(RAMP_WORDS, words, _CHUNK_WORDS):
-        part = pattern[start : start + _CHUNK_WORDS]
-        index = torch.arange(start, start + part.numel(), device=device)
-        _signed(_weyl(index), out=part)
-    return pattern
 
 
 @dataclass(frozen=True)
@@ -142,8 +87,8 @@ def digest(values: torch.Tensor) -> tuple[int, int]:
     """
     weighted = torch.zeros((), dtype=torch.int64, device=values.device)
     folded = torch.zeros(1, dtype=values.dtype, device=values.device)
-    for start in range(0, values.numel(), _CHUNK_WORDS):
-        part = values[start : start + _CHUNK_WORDS]
+    for start in range(0, values.numel(), CHUNK_WORDS):
+        part = values[start : start + CHUNK_WORDS]
         odd = torch.arange(start, start + part.numel(), device=values.device) * 2 + 1
         weighted = weighted + (part * odd).sum()
         while part.numel() > 1:
@@ -157,8 +102,8 @@ def digest(values: torch.Tensor) -> tuple[int, int]:
 def digest_by_numpy(values: npt.NDArray[Any]) -> tuple[int, int]:
     """The same of an array, by NumPy; int64 wraps round at 2^64."""
     weighted = folded = 0
-    for start in range(0, values.size, _CHUNK_WORDS):
-        part = values[start : start + _CHUNK_WORDS].astype(np.int64)
+    for start in range(0, values.size, CHUNK_WORDS):
+        part = values[start : start + CHUNK_WORDS].astype(np.int64)
         odd = np.arange(start, start + part.size, dtype=np.int64) * 2 + 1
         weighted += int((part * odd).sum())
         folded ^= int(np.bitwise_xor.reduce(part))

@@ -106,7 +106,7 @@ _SCALARS: Final[dict[str, tuple[Callable[[], torch.Tensor], str, Any]]] = {
         [0.5, 2.0],
     ),
     "as_tensor(uint8)": (lambda: torch.as_tensor(np.uint8(200)), "uint8", 200),
-    "zeros(int64)": (lambda: torch.zeros(np.int64(2)), "float32", [0.0, 0.0]),
+    "zeros(int64)": (lambda: torch.zeros(np.int64(2), dtype=torch.float32), "float32", [0.0, 0.0]),
     "add(float32)": (lambda: _halves() + np.float32(2), "float32", [2.5, 3.5, 4.5, 5.5]),
     "add_(int64)": (lambda: _halves().add_(np.int64(1)), "float32", [1.5, 2.5, 3.5, 4.5]),
     "t[int64]": (lambda: _halves()[np.int64(2)], "float32", 2.5),

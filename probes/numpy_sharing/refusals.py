@@ -73,6 +73,12 @@ def arrays() -> tuple[Comparison, ...]:
 
 def tensors() -> tuple[Comparison, ...]:
     """Tensors that no array can describe."""
+    # Without gradients a tensor that requires one is rightly not refused.
+    with torch.inference_mode(False), torch.enable_grad():
+        return _tensors()
+
+
+def _tensors() -> tuple[Comparison, ...]:
     numpy = [
         refused(f"{name}: {label}", make, call, right)
         for name, (make, right) in _TENSORS.items()

@@ -9,6 +9,7 @@ Ref: https://docs.pytorch.org/docs/stable/torch.html
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -99,7 +100,8 @@ def observe(device: str) -> Seen:
     not_implemented: list[str] = []
     with np.errstate(all="ignore"):  # the references are asked for NaN and infinities too
         for name, family in FAMILIES.items():
-            comparisons, lacking = run(family(device), device)
+            with _threads(None if name == "large" else 1):
+                comparisons, lacking = run(family(device), device)
             if comparisons:
                 families[name] = comparisons
             elif lacking:
@@ -110,6 +112,20 @@ def observe(device: str) -> Seen:
         not_implemented=tuple(not_implemented),
         precision=products.precision(device),
     )
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """That many threads on the host: small operations gain nothing from more.
+
+    With more, each waits for the others by spinning: on a busy node that takes seconds.
+    """
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen

@@ -115,6 +115,7 @@ def _operators(device: str) -> Iterator[Comparison]:
         (x < y, a < b),
         (x >= y, a >= b),
         (x == y, a == b),
+        (x == 3, a == 3),
         (x != y, a != b),
         ((x < y) & ~(x == 0), (a < b) & ~(a == 0)),
     ):

@@ -26,10 +26,12 @@ _NUMPY_OF = {
     torch.int16: np.int16,
     torch.int8: np.int8,
     torch.uint8: np.uint8,
+    torch.bool: np.bool_,
     torch.complex64: np.complex64,
     torch.complex128: np.complex128,
 }
 
+_TORCH_OF = {np.dtype(kind): dtype for dtype, kind in _NUMPY_OF.items() if dtype != torch.bfloat16}
 _WIDE = (np.dtype(np.float64), np.dtype(np.complex128))
 
 
@@ -84,7 +86,7 @@ class Case:
     def _torch_dtype(self, expected: Array) -> torch.dtype:
         if self.dtype == torch.bfloat16 and expected.dtype == np.float32:
             return torch.bfloat16
-        return torch.from_numpy(np.empty(0, expected.dtype)).dtype
+        return _TORCH_OF[expected.dtype]
 
     def _judge(self, observed: Any, how: str) -> Iterator[Comparison]:
         outputs = observed if isinstance(observed, (tuple, list)) else (observed,)

@@ -20,10 +20,12 @@ from probes.tensor_ops.case import (
     plain,
 )
 from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.streams import generator
 from probes.tensor_ops.trial import Custom, Trial, fact, refused
 
 _SHAPE = (2, 3, 4, 5)
 
+_DRAWN = {"rand", "randn"}
 _SHAPES = (_SHAPE, (7,), (3, 0, 2), ())
 
 
@@ -99,7 +101,9 @@ def _likes() -> Iterator[Trial]:
 
 
 def _attributes(name: str, device: str) -> Iterator[Comparison]:
-    make = getattr(torch, name)
+    factory = getattr(torch, name)
+    # A generator of its own: the user's default one stays as it is.
+    make = partial(factory, generator=generator(device, 0)) if name in _DRAWN else factory
     for shape in _SHAPES:
         made = make(shape, device=device)
         yield fact(name, tuple(made.shape), shape)

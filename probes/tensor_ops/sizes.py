@@ -23,6 +23,8 @@ def large(_device: str) -> Iterator[Trial]:
     windows = np.lib.stride_tricks.sliding_window_view(whole((2050,), -4, 4, 75), 1024)
     x = np.ascontiguousarray(windows)  # (1027, 1024)
     yield Custom("sum", partial(_million, x))
+    a, b = whole((130, 140), -9, 9, 76), whole((140, 150), -9, 9, 77)
+    yield case("mm", (a, b), (a.astype(np.float64) @ b).astype(F32))
     yield Custom("cumsum", partial(_quarter, np.ascontiguousarray(x[:259])))
 
 

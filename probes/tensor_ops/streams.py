@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,21 @@ def generator(device: str, seed: int) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
+@contextmanager
+def _default_generator(device: str, seed: int) -> Iterator[None]:
+    """The default generators seeded by `torch.manual_seed`, and put back afterwards."""
+    kind = torch.device(device).type
+    module: Any = torch if kind == "cpu" else getattr(torch, kind)
+    where = () if kind in {"cpu", "mps"} else (device,)
+    host, state = torch.get_rng_state(), module.get_rng_state(*where)
+    try:
+        torch.manual_seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(host)
+        module.set_rng_state(state, *where)
+
+
 def mersenne(device: str) -> Iterator[Trial]:
     """On the CPU a seed gives the numbers of MT19937, as NumPy has them."""
     if torch.device(device).type != "cpu":
@@ -33,6 +49,7 @@ def mersenne(device: str) -> Iterator[Trial]:
     yield Custom("rand", _mersenne_rand)
     yield Custom("randint", _mersenne_integers)
     yield Custom("randn", _mersenne_normal)
+    yield Custom("manual_seed", _mersenne_default)
 
 
 def _raw(count: int) -> Array:
@@ -42,33 +59,58 @@ def _raw(count: int) -> Array:
     return np.asarray(twister.random_raw(count))
 
 
+def _uniform(count: int) -> Array:
+    """The float32 numbers in [0, 1): the lower 24 bits."""
+    return ((_raw(count) & (2**24 - 1)) * 2.0**-24).astype(F32)
+
+
 def _mersenne_rand(device: str) -> Iterator[Comparison]:
     for count in (5, 1000):
-        raw = _raw(count)
-        expected = ((raw & (2**24 - 1)) * 2.0**-24).astype(F32)
         drawn = torch.rand(count, generator=generator(device, SEED), device=device)
-        yield compare("rand (float32)", drawn, expected)
+        yield compare("rand (float32)", drawn, _uniform(count))
         raw = _raw(2 * count)
         wide = (raw[::2] << np.uint64(32)) | raw[1::2]
         doubles = (wide & np.uint64(2**53 - 1)).astype(np.float64) * 2.0**-53
         drawn = torch.rand(count, generator=generator(device, SEED), dtype=torch.float64)
         yield compare("rand (float64)", drawn, doubles)
+    filled = torch.zeros(1000, device=device).uniform_(-2, 6, generator=generator(device, SEED))
+    # One rounding of the product, exact by 8, and one of the sum.
+    yield compare("Tensor.uniform_", filled, _uniform(1000) * 8 - 2, 2.0**-22)
 
 
 def _mersenne_integers(device: str) -> Iterator[Comparison]:
     drawn = torch.randint(-5, 995, (1000,), generator=generator(device, SEED), device=device)
     yield compare("randint", drawn, (_raw(1000) % 1000).astype(np.int64) - 5)
+    drawn = torch.randint(1000, (1000,), generator=generator(device, SEED), device=device)
+    yield compare("randint", drawn, (_raw(1000) % 1000).astype(np.int64))
+
+
+def _normal(count: int) -> Array:
+    """Box-Muller on rows of 16: the first eight are radii, the others angles."""
+    uniform = _uniform(count).astype(np.float64).reshape(-1, 2, 8)
+    radius = np.sqrt(-2 * np.log(1 - uniform[:, 0]))
+    angle = 2 * math.pi * uniform[:, 1]
+    both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    return np.asarray(both.reshape(count), F32)
+
+
+#: Radii reach 6 and angles 2 pi in float32: some units of their product.
+_NORMAL_ERROR = 6 * 2 * math.pi * 4 * 2.0**-24
 
 
 def _mersenne_normal(device: str) -> Iterator[Comparison]:
-    """Box-Muller on rows of 16: the first eight are radii, the others angles."""
     drawn = torch.randn(1024, generator=generator(device, SEED), device=device)
-    uniform = ((_raw(1024) & (2**24 - 1)) * 2.0**-24).reshape(64, 2, 8)
-    radius = np.sqrt(-2 * np.log(1 - uniform[:, 0]))
-    angle = 2 * math.pi * uniform[:, 1]
-    expected = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(1024)
-    # Radii reach 6 and angles 2 pi in float32: some units of their product.
-    yield compare("randn", drawn, expected.astype(F32), 6 * 2 * math.pi * 4 * 2.0**-24)
+    yield compare("randn", drawn, _normal(1024), _NORMAL_ERROR)
+    filled = torch.zeros(1024, device=device).normal_(3, 2, generator=generator(device, SEED))
+    yield compare("Tensor.normal_", filled, _normal(1024) * 2 + 3, 3 * _NORMAL_ERROR)
+
+
+def _mersenne_default(device: str) -> Iterator[Comparison]:
+    with _default_generator(device, SEED):
+        yield compare("manual_seed (rand)", torch.rand(1000, device=device), _uniform(1000))
+    with _default_generator(device, SEED):
+        drawn = torch.randn(1024, device=device)
+        yield compare("manual_seed (randn)", drawn, _normal(1024), _NORMAL_ERROR)
 
 
 def philox(device: str) -> Iterator[Trial]:
@@ -103,6 +145,9 @@ def philox_uniform(seed: int, count: int) -> Array:
 def _philox_rand(device: str) -> Iterator[Comparison]:
     drawn = torch.rand(_GOLDEN, generator=generator(device, SEED), device=device)
     yield compare("rand (Philox)", drawn, philox_uniform(SEED, _GOLDEN))
+    with _default_generator(device, SEED):
+        drawn = torch.rand(_GOLDEN, device=device)
+    yield compare("manual_seed (Philox)", drawn, philox_uniform(SEED, _GOLDEN))
 
 
 _DRAWS: dict[str, Callable[[torch.Generator, str], torch.Tensor]] = {
@@ -143,18 +188,9 @@ def _repeats(
 
 
 def _global_seed(device: str) -> Iterator[Comparison]:
-    kind = torch.device(device).type
-    module: Any = torch if kind == "cpu" else getattr(torch, kind)
-    where = () if kind in {"cpu", "mps"} else (device,)
-    host, state = torch.get_rng_state(), module.get_rng_state(*where)
-    try:
-        torch.manual_seed(7)
-        first = torch.rand(64, device=device).cpu().numpy()
-        torch.manual_seed(7)
-        yield compare("manual_seed (same)", torch.rand(64, device=device), first)
-        torch.manual_seed(8)
-        other = torch.rand(64, device=device).cpu().numpy()
-        yield fact("manual_seed (other)", np.array_equal(first, other), False)
-    finally:
-        torch.set_rng_state(host)
-        module.set_rng_state(state, *where)
+    drawn = []
+    for seed in (7, 7, 8):
+        with _default_generator(device, seed):
+            drawn.append(torch.rand(64, device=device).cpu().numpy())
+    yield compare("manual_seed (same)", drawn[1], drawn[0])
+    yield fact("manual_seed (other)", np.array_equal(drawn[0], drawn[2]), False)

@@ -96,7 +96,8 @@ def _may_lack(error: Exception, device: str) -> bool:
     CPU and CUDA have to have them all, but older torch had few for half types on the CPU.
     """
     kind, text = torch.device(device).type, str(error)
-    if not isinstance(error, NotImplementedError) and "not implemented for" not in text:
+    known = ("not implemented for", "not supported for torch.Generator")
+    if not isinstance(error, NotImplementedError) and not any(part in text for part in known):
         return False
     half = "'Half'" in text or "'BFloat16'" in text
     return half if kind == "cpu" else kind != "cuda"

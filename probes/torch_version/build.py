@@ -14,10 +14,10 @@ from probes.torch_version.seen import Limits, Seen
 OLDEST: Final = "2.2"
 
 
-def _cuda(version: str | int | None) -> tuple[int, ...] | None:
-    """Major and minor of `12.4`, `12.4.1` or 12040."""
+def cuda_numbers(version: str | int | None) -> tuple[int, int] | None:
+    """Major and minor of `12.4`, `12.4.1` or 12040; None for 0, which is no version."""
     if isinstance(version, int):
-        return version // 1000, version % 1000 // 10
+        return (version // 1000, version % 1000 // 10) if version else None
     parts = re.match(r"(\d+)\.(\d+)", version or "")
     return None if parts is None else (int(parts[1]), int(parts[2]))
 
@@ -30,7 +30,9 @@ def _mixed(seen: Seen) -> list[str]:
         compiled = parsed(build.compiled_torch)
         if compiled is not None and compiled.release[:3] != _padded(version):
             found.append(f"Python files of {version}, compiled library of {compiled}")
-    if build.compiled_cuda is not None and _cuda(build.compiled_cuda) != _cuda(build.cuda):
+    if build.compiled_cuda is not None and cuda_numbers(build.compiled_cuda) != cuda_numbers(
+        build.cuda
+    ):
         found.append(f"torch.version.cuda is {build.cuda}, compiled with {build.compiled_cuda}")
     if build.compiled_for_gpu != (build.cuda is not None or build.hip is not None):
         told = build.cuda or build.hip
@@ -45,6 +47,8 @@ def _padded(version: Version) -> tuple[int, ...]:
 def compiled_version(seen: Seen) -> Finding:
     """Python files and compiled library are of one build: no half-done upgrade."""
     found = _mixed(seen)
+    if not found and seen.build.compiled_torch is None:
+        return skipped("torch_version.compiled_version", "the compiled library tells no version")
     return require(
         "torch_version.compiled_version",
         not found,
@@ -146,5 +150,5 @@ def local_tag(seen: Seen) -> Finding:
 
 
 def _short(kind: str, version: str | None) -> str:
-    numbers = _cuda(version)
+    numbers = cuda_numbers(version)
     return "CPU" if numbers is None else f"{kind} {numbers[0]}.{numbers[1]}"

@@ -5,6 +5,7 @@ from typing import Final
 
 from probes.contract import Finding, require, skipped
 from probes.symptoms import SYMPTOMS, diagnose
+from probes.torch_version.build import cuda_numbers
 from probes.torch_version.seen import Gpu, Seen
 
 _NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
@@ -14,22 +15,11 @@ _NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
 _FAMILIES: Final = {100: {100, 103}, 101: {101, 110}, 120: {120, 121}}
 
 
-def wheel_cuda(seen: Seen) -> tuple[int, int] | None:
-    """The CUDA version that torch was built for."""
-    parts = re.match(r"(\d+)\.(\d+)", seen.build.cuda or "")
-    return None if parts is None else (int(parts[1]), int(parts[2]))
-
-
-def _driver_cuda(seen: Seen) -> tuple[int, int] | None:
-    """The newest CUDA that the driver knows: 12040 is 12.4."""
-    number = seen.driver.driver_version
-    return None if not number else (number // 1000, number % 1000 // 10)
-
-
 def driver_cuda(seen: Seen) -> Finding:
     """The driver knows the wheel's CUDA; within one major version an older minor will do."""
     check = "torch_version.driver_cuda"
-    wheel, driver = wheel_cuda(seen), _driver_cuda(seen)
+    wheel = cuda_numbers(seen.build.cuda)
+    driver = cuda_numbers(seen.driver.driver_version)
     if wheel is None:
         return skipped(check, "this torch is no CUDA build")
     if driver is None:
@@ -112,7 +102,8 @@ def _without_code(seen: Seen, gpu: Gpu) -> str:
     if gpu.capability is None:
         return ""
     fitting = [flag for flag in flags if runs(flag, gpu.capability)]
-    wheel, driver = wheel_cuda(seen), _driver_cuda(seen)
+    wheel = cuda_numbers(seen.build.cuda)
+    driver = cuda_numbers(seen.driver.driver_version)
     name = "sm_{}{}".format(*gpu.capability)
     if not fitting:
         return f"is {name}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: dtype of NumPy's and torch's name -> format of `struct` (complex: of its parts), and values.
 DTYPES: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
-    "bool": ("?", (True, False, True)),
+    "bool": ("?", (True, True, False)),
     "uint8": ("B", (0, 171, 255)),
     "int8": ("b", (-128, -1, 127)),
     "int16": ("h", (-32768, 258, 32767)),

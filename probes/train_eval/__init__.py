@@ -15,10 +15,21 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import torch
+from pydantic import Field
 
 from probes.catalog import TRAIN_EVAL
-from probes.contract import Comparison, Finding, Observation, agree, skipped
-from probes.train_eval import dropout, learning, modes, norm
+from probes.contract import Action, Comparison, Finding, Observation, agree, skipped
+from probes.train_eval import (
+    attention,
+    dropout,
+    dropout_off,
+    layers,
+    learning,
+    modes,
+    norm,
+    norm_eval,
+    saving,
+)
 from probes.train_eval.state import random_state_kept
 
 #: By check, in the catalogue's order.
@@ -26,27 +37,27 @@ _FAMILIES: Final[dict[str, Callable[[str], list[Comparison]]]] = {
     "dropout_train": dropout.train,
     "dropout_channels": dropout.channels,
     "dropout_alpha": dropout.alpha,
-    "dropout_edges": dropout.edges,
-    "dropout_eval": dropout.evaluate,
-    "dropout_backward": dropout.backward,
+    "dropout_edges": dropout_off.edges,
+    "dropout_eval": dropout_off.evaluate,
+    "dropout_backward": dropout_off.backward,
     "batch_norm_train": norm.train,
     "batch_norm_statistics": norm.statistics,
-    "batch_norm_eval": norm.evaluate,
-    "batch_norm_frozen": norm.frozen,
-    "batch_norm_backward": norm.backward,
+    "batch_norm_eval": norm_eval.evaluate,
+    "batch_norm_frozen": norm_eval.frozen,
+    "batch_norm_backward": norm_eval.backward,
     "modes_recurse": modes.recurse,
     "modes_behave": modes.behave,
-    "no_mode": modes.no_mode,
-    "random_slope": modes.random_slope,
-    "batch_independence": modes.independence,
+    "no_mode": layers.no_mode,
+    "random_slope": layers.random_slope,
+    "batch_independence": layers.independence,
     "gradients_apart": modes.gradients,
-    "attention_modes": modes.attention,
+    "attention_modes": attention.attention,
     "first_steps": learning.first_steps,
     "learning": learning.curve,
     "repeats": learning.repeats,
-    "saved": learning.saved,
-    "loads": learning.loads,
-    "module_moves": learning.moves,
+    "saved": saving.saved,
+    "loads": saving.loads,
+    "module_moves": saving.moves,
 }
 
 _NOT_PROMISED: Final = "equal bits from run to run are promised on the CPU only"
@@ -57,7 +68,7 @@ class Seen(Observation):
 
     device: str
     comparisons: dict[str, tuple[Comparison, ...]]
-    skips: dict[str, str] = {}
+    skips: dict[str, str] = Field(default_factory=dict)
 
 
 def observe(device: str) -> Seen:
@@ -85,5 +96,5 @@ def judge(seen: Seen) -> Iterator[Finding]:
         if name in seen.skips:
             yield skipped(check, seen.skips[name])
             continue
-        action = "fix_image" if on_cpu else "investigate"
+        action: Action = "fix_image" if on_cpu else "investigate"
         yield agree(check, seen.comparisons.get(name, ()), hint=hint, action=action)

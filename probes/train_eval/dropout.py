@@ -13,20 +13,14 @@ import torch
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all, compare, fact
-from probes.tensors import refusal
+from probes.references import attempted_all, compare
 from probes.train_eval.state import FLOAT32_UNIT, Array, integers, near, put
 
 _SIGMAS: Final = 6
 _ALPHA: Final = 1.7580993408473766  # -lambda * alpha of SELU, Klambauer et al. 2017, section 3
 
-#: What an identity must keep and a product with 1 would not: signs of zero, NaN, subnormals.
-_SPECIAL: Final = np.array(
-    [0.0, -0.0, 1.5, -2.0, np.inf, -np.inf, np.nan, 1e-45, 3e38, -1e-38], dtype=np.float32
-)
 
-
-def _input(shape: tuple[int, ...]) -> Array:
+def odd_integers(shape: tuple[int, ...]) -> Array:
     """Odd integers of both signs: none is zero, so that every zero was dropped."""
     return integers(shape, 63) * 2 + 1
 
@@ -37,17 +31,18 @@ def _counted(operation: str, count: int, trials: int, chance: float) -> Comparis
     return near(operation, count, trials * chance, _SIGMAS * sigma)
 
 
-def _kept(out: torch.Tensor, dropped: float = 0.0) -> Any:
-    return out.detach().cpu().numpy() != np.float32(dropped)
+def kept_of(out: torch.Tensor) -> Any:
+    """Where values were kept, as an array of bool of the output's shape."""
+    return out.detach().cpu().numpy() != 0
 
 
 def train(device: str) -> list[Comparison]:
     """Each value is 0 or x / (1 - p), as often as p says, and apart from its neighbours'."""
 
     def one(p: float, count: int, make: Callable[[torch.Tensor], torch.Tensor]) -> list[Comparison]:
-        x = _input((count,))
+        x = odd_integers((count,))
         first, second = (make(put(x, device)) for _ in range(2))
-        kept, again = _kept(first), _kept(second)
+        kept, again = kept_of(first), kept_of(second)
         scaled = np.where(kept, x / (1 - p), 0.0)
         # Two roundings: of the factor and of the product; none where the factor is a power of 2.
         allowed = 0.0 if p in {0.5, 0.75} else 4 * FLOAT32_UNIT * np.abs(scaled)
@@ -84,9 +79,9 @@ def channels(device: str) -> list[Comparison]:
     """Dropout1d, 2d and 3d drop whole channels, as often as p says."""
 
     def one(module: nn.Module, shape: tuple[int, ...]) -> list[Comparison]:
-        x = _input(shape)
+        x = odd_integers(shape)
         out = module(put(x, device))
-        first = _kept(out).reshape(*shape[:2], -1)[:, :, :1]  # (N, C, 1)
+        first = kept_of(out).reshape(*shape[:2], -1)[:, :, :1]  # (N, C, 1)
         expected = np.where(first.reshape(*shape[:2], *([1] * (len(shape) - 2))), 2 * x, 0.0)
         name = type(module).__name__
         return [
@@ -104,13 +99,13 @@ def channels(device: str) -> list[Comparison]:
 
 
 def alpha(device: str) -> list[Comparison]:
-    """AlphaDropout: a x + b where kept, b - a alpha where dropped, which keeps mean and variance."""
+    """AlphaDropout: a x + b where kept, b - a alpha where dropped: mean and variance stay."""
     p = 0.5
     scale = 1 / sqrt((1 - p) * (1 + p * _ALPHA**2))
     shift = scale * p * _ALPHA
 
     def one(module: nn.Module, shape: tuple[int, ...], per: int) -> list[Comparison]:
-        x = np.abs(_input(shape))  # positive: kept values lie above the dropped one
+        x = np.abs(odd_integers(shape))  # positive: kept values lie above the dropped one
         out = module(put(x, device))
         kept = out.detach().cpu().numpy().reshape(-1, per)[:, :1] > 0  # of each group's first
         grouped = np.where(kept, scale * x.reshape(-1, per) + shift, shift - scale * _ALPHA)
@@ -126,81 +121,3 @@ def alpha(device: str) -> list[Comparison]:
         (nn.FeatureAlphaDropout(p), (64, 64, 3), 3),
     )
     return [c for case in cases for c in attempted_all(str(case[0]), partial(one, *case))]
-
-
-def edges(device: str) -> list[Comparison]:
-    """p = 0 keeps all, p = 1 nothing; in place is in place; a p that is no chance is refused."""
-    x = _input((1000,)).astype(np.float32)
-
-    def facts() -> list[Comparison]:
-        whole, nothing = nn.Dropout(0.0), nn.Dropout(1.0)
-        own = put(x.astype(np.float64), device)
-        made = nn.Dropout(0.5, inplace=True)(own)
-        apart = put(x.astype(np.float64), device)
-        nn.Dropout(0.5)(apart)
-        return [
-            compare("p=0", whole(apart), x),
-            compare("p=1", (nothing(apart) == 0).cpu(), np.ones(1000, dtype=np.bool_)),
-            fact("inplace gives its input", made is own, True),
-            compare("inplace: values", own + 0.0, np.where(_kept(own), 2 * x, np.float32(0))),
-            compare("the input is left alone", apart, x),
-            *(
-                fact(f"p={p} is refused", refusal(partial(nn.Dropout, p))[:10], "ValueError")
-                for p in (-0.1, 1.1)
-            ),
-        ]
-
-    return attempted_all("edges", facts)
-
-
-def evaluate(device: str) -> list[Comparison]:
-    """In eval() every kind of dropout is the identity, to the bit."""
-    functional: Any = nn.functional
-    flat, deep = _SPECIAL, np.tile(_SPECIAL, 4).reshape(1, 2, 2, 2, 5)
-    cases: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Any]] = {
-        "Dropout": (nn.Dropout(0.5).eval(), flat),
-        "Dropout(1)": (nn.Dropout(1.0).eval(), flat),
-        "Dropout, in place": (nn.Dropout(0.5, inplace=True).eval(), flat),
-        "Dropout1d": (nn.Dropout1d(0.5).eval(), deep[0, 0]),
-        "Dropout2d": (nn.Dropout2d(0.5).eval(), deep[0]),
-        "Dropout3d": (nn.Dropout3d(0.5).eval(), deep),
-        "AlphaDropout": (nn.AlphaDropout(0.5).eval(), flat),
-        "FeatureAlphaDropout": (nn.FeatureAlphaDropout(0.5).eval(), deep),
-        **{
-            f"functional.{name}": (partial(getattr(functional, name), p=0.5, training=False), array)
-            for name, array in (
-                ("dropout", flat),
-                ("dropout1d", deep[0, 0]),
-                ("dropout2d", deep[0]),
-                ("dropout3d", deep),
-                ("alpha_dropout", flat),
-                ("feature_alpha_dropout", deep),
-            )
-        },
-    }
-
-    def one(name: str, call: Callable[[torch.Tensor], torch.Tensor], x: Any) -> list[Comparison]:
-        return [compare(name, call(torch.from_numpy(x.copy()).to(device)), x)]
-
-    return [c for n, case in cases.items() for c in attempted_all(n, partial(one, n, *case))]
-
-
-def backward(device: str) -> list[Comparison]:
-    """The gradient passes where the value passed, times 1 / (1 - p); in eval() everywhere."""
-
-    def facts() -> list[Comparison]:
-        module = nn.Dropout(0.5)
-        found = []
-        for training in (True, False):
-            x = put(_input((4096,)), device).requires_grad_()
-            out = module.train(training)(x)
-            out.sum().backward()
-            factor = np.where(_kept(out), 2.0 if training else 1.0, 0.0).astype(np.float32)
-            mode = "train" if training else "eval"
-            if x.grad is None:
-                found.append(fact(f"{mode}: gradient", None, "a tensor"))
-            else:
-                found.append(compare(f"{mode}: gradient", x.grad, factor))
-        return found
-
-    return attempted_all("backward", facts)

@@ -20,7 +20,11 @@ class Broken(TorchDispatchMode):
         self._name, self._spoil, self._instead = f"aten::{name}", spoil, instead
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run the operation, and break it when it is the one."""
         kwargs = kwargs or {}

@@ -1,7 +1,7 @@
 """A device on host memory, in Python: torch sees its tensors on `fake:0`, each copy can be broken.
 
-`main` runs the device_transfer probe on `fake:0` once a fault and prints, as JSON, which checks each
-fault tripped. It needs a process of its own, since registering a device is for good.
+`main` runs the device_transfer probe on `fake:0` once a fault and prints, as JSON, which
+checks each fault tripped. It needs a process of its own, since registering a device is for good.
 """
 
 import json
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.utils import backend_registration
 from torch.utils._pytree import tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from probes import device_transfer
 from tests.probes.verdicts import tripped
@@ -52,18 +52,18 @@ class FakeTensor(torch.Tensor):
     raw: torch.Tensor
 
     @staticmethod
-    def __new__(cls, raw: torch.Tensor) -> "FakeTensor":
+    def __new__(cls, raw: torch.Tensor) -> Any:  # noqa: ANN001 - no Self in Python 3.10
         """Wrap host memory."""
-        made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made = torch.Tensor._make_wrapper_subclass(
             cls,
             raw.shape,
             strides=raw.stride(),
             storage_offset=raw.storage_offset(),
             dtype=raw.dtype,
-            device=f"{NAME}:0",
+            device=torch.device(f"{NAME}:0"),
         )
         made.raw = raw
-        return made  # type: ignore[no-any-return]
+        return made
 
     def tolist(self) -> Any:  # torch's own reads the memory of a subclass, which has none
         """Read the numbers by a copy to the host."""
@@ -76,8 +76,8 @@ class FakeTensor(torch.Tensor):
         return self.cpu().numpy()
 
     @classmethod
-    def __torch_dispatch__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    def __torch_dispatch__(  # type: ignore[override] # as torch calls it
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Do on the host what torch wants done on the device."""
         kwargs = kwargs or {}
@@ -192,20 +192,20 @@ class Module:
         """Name the device that there is."""
         return 0
 
-    def synchronize(self, device: object = None) -> None:
+    def synchronize(self, device: object = None) -> None:  # noqa: ARG002 - torch passes it
         """Wait for all that is queued."""
         MACHINE.drain()
 
 
 def start() -> torch.library.Library:
     """Register the device with torch. Keep what comes back, or torch forgets it."""
-    _setup_privateuseone_for_python_backend(NAME, backend_module=Module())  # type: ignore[no-untyped-call]
+    backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=Module())
     library = torch.library.Library("aten", "IMPL")
-
 
     def on_host(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def made(*sizes: Any, dtype: Any = None, **_: Any) -> torch.Tensor:
-            return FakeTensor(make(*sizes, dtype=dtype))
+            wrapped: torch.Tensor = FakeTensor(make(*sizes, dtype=dtype))
+            return wrapped
 
         return made
 
@@ -214,10 +214,16 @@ def start() -> torch.library.Library:
     for overload in ("arange", "arange.start", "arange.start_step"):
         library.impl(overload, on_host(torch.arange), "PrivateUse1")
     # What this torch cannot do for a device in Python: memory pinned for it, tensors of lists.
-    torch.Tensor.pin_memory = lambda self: self.clone()  # type: ignore[method-assign,assignment]
-    torch.Tensor.is_pinned = lambda self: True  # type: ignore[method-assign,assignment]
-    of_list = torch.tensor
-    torch.tensor = lambda data, *, dtype, device: of_list(data, dtype=dtype).to(device)  # type: ignore[assignment]
+    host: Any = torch
+    of_list = host.tensor
+
+    def tensor(data: Any, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        made: torch.Tensor = of_list(data, dtype=dtype)
+        return made.to(device)
+
+    host.tensor = tensor
+    host.Tensor.pin_memory = torch.Tensor.clone
+    host.Tensor.is_pinned = lambda _: True
     return library
 
 

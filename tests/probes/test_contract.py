@@ -65,6 +65,7 @@ def result(**fields: Any) -> Result:
 def test_the_ranking_knows_every_status_once() -> None:
     """No status is left without a rank."""
     assert sorted(RANKING) == sorted(get_args(Status))
+    assert RANKING == ("fail", "error", "warn", "pass", "skip")
 
 
 @pytest.mark.parametrize(("worse", "better"), list(itertools.combinations(RANKING, 2)))

@@ -236,6 +236,8 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
     ("identity", "fail", {"framework.uuid": UUIDS[0].removeprefix("GPU-")}),
     ("identity", "fail", {"nvml.gpus.1.pci_bus_id": "0000:0f:00.0"}),
     ("identity", "fail", {"nvml.gpus.1.name": "NVIDIA L40S"}),
+    ("identity", "fail", {"nvml.gpus.1.uuid": "GPU-of-another-node"}),
+    ("identity", "fail", {"driver.devices": H100_NODE.driver.devices[:1]}),
     ("memory_size", "fail", {"framework.memory_total_bytes": 40 * GIB}),
     ("memory_size", "fail", {"nvml.gpus.1.memory_total_bytes": 96 * GIB}),
     ("memory_free", "warn", {"nvml.gpus.1.memory_free_bytes": GIB // 4}),
@@ -556,6 +558,64 @@ def test_lost_access_is_an_error_of_the_container(problem: str) -> None:
         assert {f.status for f in findings.values()} <= {"error", "skip", "pass"}
 
 
+def test_access_is_lost_by_nvmls_word_where_there_are_no_nodes() -> None:
+    """NVML's Unknown Error says so when no node is there to try; with open nodes it does not."""
+    text, _ = STARTS[999]
+    refused = edited(
+        failed_start(999, text), {"nvml": Nvml(error="Failed to initialize NVML: Unknown Error")}
+    )
+    lost = judged(edited(refused, {"nodes": ()}))
+
+    assert worst(finding.status for finding in lost.values()) == "error"
+    assert lost["nvml_answers"].status == "error"
+    assert lost["device_nodes"].status == "skip"
+    assert judged(refused)["driver_starts"].status == "fail"
+
+
+def test_a_right_kernel_proves_access() -> None:
+    """A device that computes may be used, whatever an attempt on its nodes said."""
+    closed = [Node(path=node.path, problem="EPERM: not permitted") for node in H100_NODE.nodes]
+
+    assert tripped(judged(edited(H100_NODE, {"nodes": tuple(closed)})).values()) == set()
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "hint"),
+    [
+        ("ENOENT: No such file or directory", "fail", "nvidia-modprobe"),
+        ("EPERM: Operation not permitted", "error", "recreate the container"),
+        ("EIO: Input/output error", "fail", "dmesg"),
+    ],
+)
+def test_a_closed_node_leads_to_its_cure(problem: str, status: str, hint: str) -> None:
+    """Missing, forbidden and broken nodes are mended in three ways."""
+    change = {"nodes.1.problem": problem, "kernel": Kernel(error="RuntimeError: CUDA error")}
+    finding = judged(edited(H100_NODE, change))["device_nodes"]
+
+    assert finding.status == status
+    assert hint in finding.hint
+    assert problem in finding.message
+
+
+@pytest.mark.parametrize(("value", "status"), [("0,1", "pass"), ("0", "fail"), ("0,1,2", "fail")])
+def test_rocm_has_a_variable_of_its_own(value: str, status: str) -> None:
+    """What hides AMD's GPUs from a ROCm build is judged there, and no CUDA driver is asked."""
+    rocm = {
+        "variables": {"HIP_VISIBLE_DEVICES": value, "CUDA_VISIBLE_DEVICES": "7"},
+        "hardware": Hardware(vendors=("amd",)),
+        "nodes": (Node(path="/dev/kfd"),),
+        "driver": CPU_MACHINE.driver,
+        "nvml": CPU_MACHINE.nvml,
+        "framework.cuda": None,
+        "framework.hip": "6.2.41134",
+    }
+    findings = judged(edited(H100_NODE, rocm))
+
+    assert findings["visible_devices"].status == status
+    assert findings["driver_starts"].status == findings["identity"].status == "skip"
+    assert tripped(findings.values()) <= named("visible_devices")
+
+
 def test_another_jobs_gpu_is_not_missed() -> None:
     """A scheduler closes other jobs' nodes and hides their GPUs from NVML: nothing is wrong."""
     seen = edited(
@@ -583,7 +643,12 @@ def test_another_jobs_gpu_is_not_missed() -> None:
             "fix_image",
             "--index-url https://download.pytorch.org/whl/cu",
         ),
-        ({"variables": {"CUDA_VISIBLE_DEVICES": ""}}, "fix_config", "CUDA_VISIBLE_DEVICES"),
+        (
+            {"variables": {"CUDA_VISIBLE_DEVICES": "9"}, "framework.error": "RuntimeError: odd"},
+            "fix_config",
+            "`echo $CUDA_VISIBLE_DEVICES` gives '9'",
+        ),
+        ({"framework.error": "", "driver.load_error": ""}, "investigate", "look for lost GPUs"),
     ],
 )
 def test_no_usable_gpu_says_why(change: dict[str, Any], action: str, hint: str) -> None:
@@ -637,6 +702,166 @@ def test_another_vendors_device_is_judged_without_nvidias_libraries() -> None:
 
     assert tripped(findings.values()) == set()
     assert passed >= {"torch_starts", "is_available", "enough_gpus", "kernel", "accelerator_api"}
+
+
+def test_a_gpu_beside_another_vendors_is_not_mixed_up() -> None:
+    """On a node with NVIDIA's GPUs too, another vendor's device is not held against them."""
+    seen = edited(
+        H100_NODE,
+        {
+            "device": "xpu:0",
+            "framework.cuda": None,
+            "framework.accelerator": "xpu",
+            "framework.name": "Intel Data Center GPU Max 1550",
+            "framework.memory_total_bytes": 64 * GIB,
+            "generic.type": "xpu",
+            "nvml.gpus.0.compute_mode": "prohibited",
+        },
+    )
+
+    assert tripped(judged(seen).values()) == set()
+
+
+SOUND_VARIANTS: dict[str, tuple[probe.Seen, dict[str, Any]]] = {
+    "narrowed by the variable alone": (
+        H100_NODE,
+        {
+            "device": "cuda:0",
+            "variables": {"CUDA_VISIBLE_DEVICES": UUIDS[1]},
+            "driver.device_count": 1,
+            "driver.devices": (H100_NODE.driver.devices[1].model_copy(update={"index": 0}),),
+            "framework.device_count": 1,
+            "generic.device_count": 1,
+        },
+    ),
+    "narrowed by MIG alone": (
+        MIG_NODE,
+        {"variables": {}, "nvml.gpus": (MIG_NODE.nvml.gpus[0],)},
+    ),
+    # Some versions of torch give an instance its GPU's UUID.
+    "an instance under its GPU's UUID": (
+        MIG_NODE,
+        {"framework.uuid": UUIDS[0].removeprefix("GPU-")},
+    ),
+    "no UUIDs told": (
+        H100_NODE,
+        {
+            "framework.uuid": None,
+            "driver.devices.1.uuid": None,
+            "nvml.gpus.0.name": "NVIDIA H100",
+            "nvml.gpus.1.name": "NVIDIA H100",
+        },
+    ),
+    "memory that the driver keeps": (
+        H100_NODE,
+        {
+            "framework.memory_total_bytes": 75 * GIB,
+            "driver.devices.1.memory_total_bytes": 75 * GIB,
+            "nvml.gpus.1.memory_reserved_bytes": 5 * GIB,
+        },
+    ),
+    "memory that an old driver does not tell of": (
+        H100_NODE,
+        {
+            "framework.memory_total_bytes": 78 * GIB,
+            "driver.devices.1.memory_total_bytes": 78 * GIB,
+            "nvml.gpus.1.memory_reserved_bytes": None,
+        },
+    ),
+    "back-end without is_available": (H100_NODE, {"framework.available": None}),
+    "torch before its generic interface": (H100_NODE, {"generic": Generic()}),
+    "a warning that means nothing": (H100_NODE, {"framework.warnings": ("numpy is old",)}),
+    "another GPU of the node in use": (
+        H100_NODE,
+        {"nvml.gpus.0.process_count": 4, "nvml.gpus.0.memory_free_bytes": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize(("base", "change"), SOUND_VARIANTS.values(), ids=SOUND_VARIANTS.keys())
+def test_what_differs_rightly_is_no_fault(base: probe.Seen, change: dict[str, Any]) -> None:
+    """Each of these nodes is healthy, if not the usual one."""
+    findings = judged(edited(base, change))
+
+    assert tripped(findings.values()) == set()
+    assert findings["kernel"].status == "pass"
+
+
+def test_a_gpu_that_is_not_told_apart_is_busy_if_any_is() -> None:
+    """Without a UUID every GPU that we may use is asked: one in use is enough to believe it."""
+    unmatched = {
+        "variables": {"CUDA_VISIBLE_DEVICES": "1"},
+        "framework.device_count": 1,
+        "nvml.gpus": (
+            *H100_NODE.nvml.gpus,
+            NvmlGpu(index=2, accessible=False, compute_mode="exclusive_process"),
+        ),
+    }
+    idle = edited(failed_start(46, BUSY), unmatched)
+    used = edited(idle, {"nvml.gpus.0.process_count": 1})
+
+    assert judged(idle)["torch_starts"].status == "fail"
+    assert worst(finding.status for finding in judged(used).values()) == "skip"
+
+
+def test_hidden_hardware_is_still_asked_for() -> None:
+    """Where the container shows no hardware, a CUDA build with devices has its driver judged."""
+    hidden = {"hardware": Hardware(), "driver.init_code": 999, "kernel": Kernel()}
+    unpromised = judged(edited(CPU_MACHINE, {"framework.cuda": "12.4"}), gpus=1)
+
+    assert judged(edited(H100_NODE, hidden))["driver_starts"].status == "fail"
+    assert unpromised["driver_starts"].status == "fail"
+    assert judged(CPU_MACHINE, gpus=1)["driver_starts"].status == "skip"
+
+
+def test_a_build_without_a_back_end_has_nothing_to_start() -> None:
+    """With GPUs promised to a CPU build, their number fails, and not a start that never was."""
+    findings = judged(CPU_MACHINE, gpus=1)
+
+    assert findings["torch_starts"].status == "skip"
+    assert findings["kernel"].message == "no accelerator to ask"
+    assert tripped(findings.values()) == named("enough_gpus")
+    assert findings["enough_gpus"].hint
+
+
+def test_a_start_without_error_passes_though_no_device_is_there() -> None:
+    """torch.cuda.init went through: the start is right, the count is not."""
+    findings = judged(edited(DEAD_NODE, {"framework.error": ""}))
+
+    assert findings["torch_starts"].status == "pass"
+    assert findings["enough_gpus"].status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("vendors", "framework", "wrong"),
+    [
+        (("nvidia",), Framework(version="2.6.0+cpu"), "cu126"),
+        (("amd",), Framework(version="2.6.0+cpu"), "rocm6.4"),
+        (("intel",), Framework(version="2.6.0+cpu"), "xpu"),
+        (("nvidia", "intel"), Framework(version="2.6.0+cu124", cuda="12.4"), ""),
+        (("intel",), Framework(version="2.6.0+xpu", accelerator="xpu"), ""),
+    ],
+)
+def test_the_right_build_is_named(
+    vendors: tuple[str, ...], framework: Framework, wrong: str
+) -> None:
+    """A build that cannot know the node's GPUs is answered with the index of one that can."""
+    change = {"hardware.vendors": vendors, "framework": framework}
+    finding = judged(edited(DEAD_NODE, change))["enough_gpus"]
+
+    assert finding.status == "fail"
+    assert ("--index-url" in finding.hint) == bool(wrong)
+    assert f"whl/{wrong}`" in finding.hint or not wrong
+
+
+def test_leftover_memory_says_whether_its_holder_is_known() -> None:
+    """A leftover that no process holds, and one whose holder NVML cannot tell, read differently."""
+    little = {"nvml.gpus.1.memory_free_bytes": 0}
+    nobody = judged(edited(H100_NODE, little))["memory_free"]
+    unknown = judged(edited(H100_NODE, little | {"nvml.gpus.1.process_count": None}))["memory_free"]
+
+    assert "no process is seen" in nobody.message
+    assert "unknown" in unknown.message
 
 
 def test_measurements_are_in_base_units() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.hardware import Hardware, detect, gfx_name, kernel_module_version
+from probes.hardware import Hardware, detect, gfx_name, kernel_module_version, nvidia_module
 
 H100 = ("0x10de", "0x2330", "0x030200")
 CLOSED = (
@@ -177,9 +177,10 @@ def test_kernel_module_version_from_sysfs(tmp_path: Path) -> None:
     """Where procfs is masked, the module's own version file serves; NVIDIA's goes first."""
     write(tmp_path, "sys/module/amdgpu/version", "6.12.12\n")
     assert detect(tmp_path).driver_version == "6.12.12"
+    assert nvidia_module(tmp_path) is None
 
     write(tmp_path, "sys/module/nvidia/version", "570.86.15\n")
-    assert detect(tmp_path).driver_version == "570.86.15"
+    assert detect(tmp_path).driver_version == nvidia_module(tmp_path) == "570.86.15"
 
 
 def test_unknown_version_text_is_none() -> None:
@@ -200,6 +201,7 @@ def test_amd_topology_tells_discrete_from_integrated(tmp_path: Path) -> None:
     seen = detect(tmp_path)
     assert seen.vendors == ("amd",)
     assert seen.evidence == ("KFD node 3 is gfx942",)
+    assert seen.architectures == ("gfx942",)
 
 
 def test_two_vendors_are_both_named(tmp_path: Path) -> None:

@@ -149,6 +149,23 @@ def test_no_false_alarm_over_seeds_and_threads() -> None:
         torch.set_rng_state(state)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=lambda m: m.__name__)
+def test_no_false_alarm_without_gradients(mode: Callable[[], Any]) -> None:
+    """A process that turned gradients off shares memory all the same."""
+    with mode():
+        assert tripped(probe.judge(probe.observe("cpu"))) == set()
+
+
+def test_no_false_alarm_under_another_default_dtype() -> None:
+    """A process that computes in float64 shares memory all the same."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert tripped(probe.judge(probe.observe("cpu"))) == set()
+    finally:
+        torch.set_default_dtype(before)
+
+
 # ---- torch broken from outside, below `observe`
 
 
@@ -351,6 +368,7 @@ BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
         {"from_numpy", "lifetime", "refuses_arrays", "resize_refused", "layouts_to_torch"},
     ),
     "as_tensor copies": (MODULE, "as_tensor", then(as_tensor, clone), {"as_tensor"}),
+    "as_tensor leaks": (MODULE, "as_tensor", Forever(as_tensor), {"lifetime"}),
     "asarray copies": (MODULE, "asarray", then(as_array, clone), {"as_tensor"}),
     "as_tensor ignores dtype": (
         MODULE,
@@ -436,13 +454,13 @@ BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
     "numpy of many copies": (
         TENSOR,
         "numpy",
-        then(to_numpy, lambda a: a.copy() if a.size > 32768 else a),
+        then(to_numpy, lambda a: a.copy() if a.size > 16384 else a),
         {"to_numpy"},
     ),
     "tensor of many drops the tail": (
         MODULE,
         "tensor",
-        then(new_tensor, lambda t: without_tail(t) if t.numel() > 32768 else t),
+        then(new_tensor, lambda t: without_tail(t) if t.numel() > 16384 else t),
         {"copies"},
     ),
     "int64 cut to 32 bits": (

@@ -291,6 +291,19 @@ def test_every_check_has_a_fault() -> None:
     assert tuple(f.id for f in probe.judge(H100_NODE)) == TORCH_VERSION.check_ids
 
 
+def test_a_library_without_a_version_is_no_pass() -> None:
+    """Where the compiled library tells nothing, nothing was compared."""
+    silent = {"build.compiled_torch": None}
+
+    assert judged(edited(H100_NODE, silent))["compiled_version"].status == "skip"
+    assert (
+        judged(edited(H100_NODE, silent | {"build.compiled_cuda": 11080}))[
+            "compiled_version"
+        ].status
+        == "fail"
+    )
+
+
 def test_no_package_at_all_is_told() -> None:
     """A namespace in torch's place (a folder named torch in the working directory) is no torch."""
     findings = judged(edited(H100_NODE, {"torch.folder": None, "distributions": ()}))
@@ -421,6 +434,51 @@ def test_a_cpu_build_on_a_gpu_node() -> None:
     assert "10de:2330" in finding.message
     assert "https://download.pytorch.org/whl/cu" in finding.hint
     assert tripped(judged(seen, gpus=0).values()) == set()
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "why"),
+    [
+        ("metadata", {"distributions": ()}, "neither"),
+        ("compiled_version", {"build.compiled_torch": None}, "tells no version"),
+        ("requirements", {"needs": ()}, "requires nothing"),
+        ("build_kind", {"hardware.vendors": ()}, "every build fits"),
+        ("local_tag", {"torch.version": "2.6.0"}, "no tag"),
+        ("driver_cuda", {"build.cuda": None}, "no CUDA build"),
+        ("driver_files", {"kernel_module": None, "nvml_driver": None}, "fewer than two"),
+        ("architectures", {"build.arch_flags": ()}, "no architectures"),
+        ("architectures", {"gpus": ()}, "no GPU of this build's kind"),
+        ("libcuda", {"driver.path": None}, "no libcuda.so.1 is loaded"),
+        ("cudnn", {"cudnn_version": None}, "without cuDNN"),
+        ("cudnn_libraries", {"libraries": ()}, "no cuDNN is mapped"),
+        ("nccl", {"nccl_compiled": None}, "has no NCCL"),
+        ("nccl", {"nccl_loaded": None}, "no library of its own"),
+    ],
+)
+def test_what_cannot_be_told_is_skipped(check: str, change: dict[str, Any], why: str) -> None:
+    """A missing answer is neither a pass nor a fault, and the reason is said."""
+    finding = judged(edited(H100_NODE, change))[check]
+
+    assert finding.status == "skip"
+    assert why in finding.message
+
+
+def test_findings_say_what_was_seen() -> None:
+    """A finding that passes is short and names what holds; one that fails names the offender."""
+    sound = {name: finding.observed for name, finding in judged(H100_NODE).items()}
+    stub = {"driver.path": "/usr/local/cuda/lib64/stubs/libcuda.so"}
+    forced = {"gpus.0.gfx": "gfx1031", "variables": {"HSA_OVERRIDE_GFX_VERSION": "9.4.2"}}
+    no_gpu = judged(H100_NODE, gpus=0)["build_kind"]
+
+    assert sound["metadata"] == ["torch 2.6.0", "numpy 2.1.2"]
+    assert sound["requirements"] == "2 requirements met"
+    assert sound["build_kind"] == "nvidia (12.4)"
+    assert sound["cudnn_libraries"] == "2 libraries"
+    assert sound["architectures"] == [gpu.label for gpu in H100_NODE.gpus]
+    assert "toolkit's stub" in judged(edited(H100_NODE, stub))["libcuda"].message
+    message = judged(edited(MI300X_NODE, forced))["architectures"].message
+    assert "HSA_OVERRIDE_GFX_VERSION=9.4.2" in message
+    assert no_gpu.message == "no GPU is expected here"
 
 
 def test_one_vendor_of_two_is_enough() -> None:
@@ -667,6 +725,10 @@ BREAKS: dict[str, tuple[set[str], Break]] = {
     ),
     "from_numpy loses an element": ({"numpy_to_torch"}, _from_numpy(_last_element_lost)),
     "from_numpy flips a bit of doubles": ({"numpy_to_torch"}, _from_numpy(_bit_flipped)),
+    "from_numpy reverses booleans": (
+        {"numpy_to_torch"},
+        _from_numpy(lambda a: a[::-1].copy() if a.dtype == np.bool_ else a),
+    ),
     "from_numpy ignores strides": (
         {"numpy_to_torch"},
         _from_numpy(lambda a: np.asarray(a.base if a.ndim == 2 else a).reshape(-1)[: a.size]),

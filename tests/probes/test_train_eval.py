@@ -1,7 +1,6 @@
 """The train_eval probe: sound here, and each way to break a layer trips the check that says so."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from fractions import Fraction
 from typing import Any
@@ -24,6 +23,15 @@ RIGHT = Comparison(operation="x", elements=4)
 WRONG = Comparison(operation="x", elements=4, mismatches=1, first_index=(2,), xor_mask="0x1")
 
 functional: Any = nn.functional
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for a busy core's other threads make tiny operations slow."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def recorded(**changed: Comparison) -> probe.Seen:
@@ -72,16 +80,15 @@ def test_a_passing_observation_is_small() -> None:
 
 
 def test_no_false_alarm() -> None:
-    """Fifty runs over thread counts and random states: nothing trips."""
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    """Thirty runs over random states, a few of them on two threads: nothing trips."""
+    state = torch.get_rng_state()
     try:
-        for turn in range(50):
+        for turn in range(30):
             torch.manual_seed(turn)
-            torch.set_num_threads(1 + turn % 2)
+            torch.set_num_threads(2 if turn % 10 == 9 else 1)
 
             assert not tripped(probe.judge(probe.observe("cpu"))), turn
     finally:
-        torch.set_num_threads(threads)
         torch.set_rng_state(state)
 
 
@@ -95,9 +102,14 @@ def test_global_state_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_default_dtype() == torch.float32
 
-    with pytest.raises(KeyError), random_state_kept("cpu"):
-        torch.rand(1)
-        raise KeyError
+    def draw() -> None:
+        with random_state_kept("cpu"):
+            torch.rand(1)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        draw()
+
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -110,7 +122,10 @@ def test_the_known_loss_is_exact_arithmetic() -> None:
 
     def errors() -> list[list[Fraction]]:
         return [
-            [sum(map(math.prod, zip(w, row, strict=True)), -target[k]) for k, w in enumerate(weight)]
+            [
+                sum((a * b for a, b in zip(w, row, strict=True)), -target[k])
+                for k, w in enumerate(weight)
+            ]
             for row, target in zip(x, y, strict=True)
         ]
 
@@ -141,7 +156,10 @@ def dropout(
     """A dropout of another kind, in train() or always."""
 
     def broken(
-        x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False  # noqa: FBT001, FBT002
+        x: torch.Tensor,
+        p: float = 0.5,
+        training: bool = True,  # noqa: FBT001, FBT002 - torch's own signature
+        inplace: bool = False,  # noqa: FBT001, FBT002 - same
     ) -> torch.Tensor:
         if not (training or always) or p in {0.0, 1.0}:
             return DROPOUT(x, p, training, inplace)  # type: ignore[no-any-return]
@@ -174,7 +192,7 @@ def batch_norm(**changed: Any) -> Callable[..., torch.Tensor]:
         names = ("weight", "bias", "training", "momentum", "eps")
         options = dict(zip(names, rest, strict=False)) | named
         for name, value in changed.items():
-            options[name] = value(options[name]) if callable(value) else value
+            options[name] = value(options.get(name, 0.1)) if callable(value) else value
         return BATCH_NORM(x, mean, var, **options)  # type: ignore[no-any-return]
 
     return broken
@@ -198,6 +216,11 @@ def moving(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tenso
     if mean is not None and not training:
         mean.mul_(1 + 2**-23)
     return out  # type: ignore[no-any-return]
+
+
+def silent_eval(module: nn.Module) -> None:
+    """eval() that does not give its module."""
+    TRAIN(module, False)
 
 
 def own_only(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
@@ -277,7 +300,9 @@ BREAKS: dict[str, tuple[Callable[[], Any], set[str]]] = {
         {"dropout_edges"},
     ),
     "dropout always in place": (
-        lambda: patched(functional, dropout=lambda x, p, training, _: DROPOUT(x, p, training, True)),
+        lambda: patched(
+            functional, dropout=lambda x, p, training, _: DROPOUT(x, p, training, True)
+        ),
         {"dropout_edges"},
     ),
     "channel dropout by element": (
@@ -289,7 +314,9 @@ BREAKS: dict[str, tuple[Callable[[], Any], set[str]]] = {
         {"dropout_eval"},
     ),
     "alpha dropout as plain": (
-        lambda: patched(functional, alpha_dropout=lambda x, p, training, *_: DROPOUT(x, p, training)),
+        lambda: patched(
+            functional, alpha_dropout=lambda x, p, training, *_: DROPOUT(x, p, training)
+        ),
         {"dropout_alpha"},
     ),
     "batch norm off by 1e-3": (
@@ -341,7 +368,7 @@ BREAKS: dict[str, tuple[Callable[[], Any], set[str]]] = {
         {"modes_recurse", "batch_norm_frozen"},
     ),
     "eval() gives None": (
-        lambda: patched(nn.Module, eval=lambda m: None if TRAIN(m, False) else None),
+        lambda: patched(nn.Module, eval=silent_eval),
         {"modes_recurse"},
     ),
     "eval() freezes parameters": (
@@ -372,7 +399,7 @@ BREAKS: dict[str, tuple[Callable[[], Any], set[str]]] = {
     ),
     "products with a wrong bit": (
         lambda: Broken("addmm", one_bit),
-        {"first_steps", "learning"},
+        {"first_steps"},
     ),
     "products with a random last bit": (
         lambda: Broken("addmm", noisy),
@@ -398,9 +425,7 @@ BREAKS: dict[str, tuple[Callable[[], Any], set[str]]] = {
         {"saved"},
     ),
     "loaded without a buffer": (
-        lambda: patched(
-            torch, load=lambda *a, **k: dict(list(TORCH_LOAD(*a, **k).items())[1:])
-        ),
+        lambda: patched(torch, load=lambda *a, **k: dict(list(TORCH_LOAD(*a, **k).items())[1:])),
         {"saved"},
     ),
     "loading without strictness": (

@@ -242,7 +242,9 @@ def test_answers_conform_to_the_schema(case: schemathesis.Case[Any]) -> None:
 # -- over a socket: the protocol with its short way ---------------------------------------------
 
 
-def over_socket(node: FakeNode, chunks: list[bytes], answers: int) -> list[tuple[int, Any, bytes]]:
+def over_socket(
+    node: FakeNode, chunks: list[bytes], answers: int, keep_alive_s: int = 75
+) -> list[tuple[int, Any, bytes]]:
     """Send chunks on one connection, each in a segment of its own; parse what comes with h11."""
 
     async def exchange(port: int) -> list[tuple[int, Any, bytes]]:
@@ -267,6 +269,7 @@ def over_socket(node: FakeNode, chunks: list[bytes], answers: int) -> list[tuple
     async def talk() -> list[tuple[int, Any, bytes]]:
         [listening] = listen(["127.0.0.1:0"])
         server = _server(node, lambda: None)
+        server.config.timeout_keep_alive = keep_alive_s
         serving = asyncio.ensure_future(server.serve([listening]))
         try:
             return await exchange(listening.getsockname()[1])
@@ -382,6 +385,50 @@ def test_odd_requests_get_what_the_long_way_says(request_: bytes, status: int) -
     [answer] = over_socket(FakeNode(), [request_], 1)
 
     assert answer[0] == status
+
+
+def test_a_body_that_comes_later_is_not_a_request() -> None:
+    """A scrape announces a body; what follows is that body, though it looks like a scrape."""
+    head = b"GET /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(PLAIN)
+    node = FakeNode()
+    answers = over_socket(node, [head, PLAIN, HEALTH], 2)
+
+    assert [one[2] for one in answers] == [b"metrics openmetrics=False\n", b"ok\n"]
+    assert len(node.scrapes) == 1
+
+
+def test_connection_close_closes() -> None:
+    """The server ends the connection after its answer: a second one never comes."""
+    request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+    assert len(over_socket(FakeNode(), [request], 2)) == 1
+
+
+def test_an_idle_connection_is_closed() -> None:
+    """After a scrape on the short way, too, a silent client is let go."""
+    assert len(over_socket(FakeNode(), [SCRAPE], 2, keep_alive_s=0)) == 1
+
+
+def test_head_sends_no_body_to_any_server() -> None:
+    """The application itself leaves it out: not every server would."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": "http", "method": "HEAD", "path": "/healthz", "headers": []}
+    scope |= {"query_string": b"", "http_version": "1.1", "root_path": "", "scheme": "http"}
+
+    async def call() -> None:
+        await make_app(FakeNode())(scope, receive, send)
+
+    asyncio.run(call())
+
+    assert sent[0]["status"] == 200
+    assert b"".join(message.get("body", b"") for message in sent) == b""
 
 
 def test_headers_without_end_are_refused() -> None:

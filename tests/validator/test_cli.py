@@ -506,6 +506,49 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
+def faked(answer: str, form: str, stdout: int) -> tuple[int, bytes]:
+    """Exit code and stderr of a `check` in a process of its own, with a fake runner."""
+    program = (
+        "import sys\n"
+        "from tests.validator import test_cli as fakes\n"
+        "from validator import check, cli\n"
+        "check.Runner, cli.start_worker = fakes.Runner, fakes.Worker\n"
+        f"fakes.Runner.answer = fakes.{answer}\n"
+        f"sys.argv = ['gpu-validator', 'check', '--output', '{form}']\n"
+        "sys.exit(cli.main())\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    os.close(stdout)
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize(("answer", "code"), [("SOUND", 0), ("SICK", 1)])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_verdict_stands_when_the_reader_leaves(form: str, answer: str, code: int) -> None:
+    """`check | head`: the exit code is still the verdict, and nothing is complained of."""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    assert faked(answer, form, writer) == (code, b"")
+
+
+@pytest.mark.parametrize(("answer", "code"), [("SOUND", 2), ("SICK", 1)])
+def test_a_report_that_is_lost_is_no_pass(answer: str, code: int) -> None:
+    """Stdout on a full disk: one line, and a fail is still a fail."""
+    ended, err = faked(answer, "text", os.open("/dev/full", os.O_WRONLY))
+
+    assert ended == code
+    assert err.startswith(b"gpu-validator: error: the report could not be written")
+    assert err.count(b"\n") == 1
+
+
 @pytest.mark.parametrize(
     ("script", "code"),
     [
@@ -593,7 +636,7 @@ def test_a_real_check() -> None:
 
 def test_a_real_check_without_streams() -> None:
     """A caller that closed stdin, stdout and stderr gets the verdict all the same."""
-    script = f"{sys.executable} -m validator check --probe torch_version --fail-open <&- >&- 2>&-"
+    script = f"{sys.executable} -m validator check --probe torch_version <&- >&- 2>&-"
     ended = subprocess.run(["sh", "-c", script], timeout=60, check=False)
 
     assert ended.returncode == command("check", "--probe", "torch_version").returncode

@@ -192,6 +192,25 @@ def test_a_reload_reaches_the_next_run() -> None:
     assert b'gpu_validator_probe_interval_seconds{probe="autograd"} 30.0' in daemon.metrics(Form())
 
 
+def test_a_reload_changes_the_logs(capfd: pytest.CaptureFixture[str]) -> None:
+    """The new level holds at once: the reload itself is no longer told."""
+    logs.configure("info", "text")
+    daemon = Daemon(
+        every(60), runner=FakeRunner(), reload=lambda: every(60, log={"level": "error"})
+    )
+    daemon.reload()
+
+    assert capfd.readouterr().err == ""
+
+
+def test_a_moved_address_needs_a_restart(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is said, not ignored in silence."""
+    moved = every(60, web={"listen_address": ["127.0.0.1:1"]})
+    Daemon(every(60), runner=FakeRunner(), reload=lambda: moved).reload()
+
+    assert "event=restart_needed key=web.listen_address" in capfd.readouterr().err
+
+
 def test_one_line_an_event(capfd: pytest.CaptureFixture[str]) -> None:
     """What a run tells is logged with its severity: results, held devices, restarts."""
     logs.configure("info", "json")
@@ -331,7 +350,7 @@ from validator.settings import load
 logs.configure("info", "json")
 runner = FakeRunner(gpus(2))
 for word in sys.argv[3:]:
-    setattr(runner, word, True)
+    setattr(runner, word, LookupError("a bug") if word == "error" else True)
 file = __import__("pathlib").Path(sys.argv[2])
 read = lambda: load(file, {"log": {"format": "json"}})
 sys.exit(asyncio.run(hold(Daemon(read(), runner=runner, reload=read), listen([sys.argv[1]]))))
@@ -444,6 +463,15 @@ def test_a_run_that_cannot_be_cancelled_is_abandoned(start: Start) -> None:
 
     assert (code, took < 5) == (EXIT_UNUSABLE, True)
     assert daemon.lines()[-1]["event"] == "abandoned"
+
+
+def test_a_bug_ends_the_process(start: Start) -> None:
+    """An exception of ours is not served over: the process ends with it, for a restart."""
+    daemon = start("error")
+    code = daemon.process.wait(20)
+
+    assert code != 0
+    assert "LookupError: a bug" in daemon.log.read_text(encoding="utf-8")
 
 
 def test_sighup_reads_the_file_again(start: Start, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class Limits:
     #: How far a gradient may lie
     #: from its reference.
     error: float = 1e-6
-    steps: int = 3  # of the tiny model, größer is slower
+    label: str = "größere Maße"  # of the tiny model
     size: int
 '''
 
@@ -60,7 +60,7 @@ def test_docstring_and_limits_are_read() -> None:
     assert read.references == ("https://example.org/a", "https://example.org/b")
     assert [dataclasses.astuple(limit) for limit in read.limits] == [
         ("error", "float", "1e-06", "How far a gradient may lie from its reference."),
-        ("steps", "int", "3", "of the tiny model, größer is slower"),
+        ("label", "str", "'größere Maße'", "of the tiny model"),
         ("size", "int", "required", ""),
     ]
 

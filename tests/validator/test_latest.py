@@ -240,6 +240,7 @@ def test_a_gpu_is_known_by_its_uuid() -> None:
 
     assert known.status(Pair("tensor_ops", "cuda:0")) == "fail"
     assert known.status(Pair("tensor_ops", "cuda:1")) == "pass"
+    assert all(one.device == pair.device for pair, one in known.latest.results().items())
 
 
 def test_another_gpu_in_the_same_place_is_not_the_old_one() -> None:

@@ -167,6 +167,8 @@ def test_status_is_the_worst_over_devices() -> None:
     text = exposed(full())
     success = values(text, "probe_success")
 
+    warned = [result("tensor_ops", "cuda:0"), result("tensor_ops", "cuda:1", "warn")]
+    assert values(exposed(known(report(warned))), "probe_status")["tensor_ops", "warn"] == 1
     assert values(text, "probe_status")["tensor_ops", "fail"] == 1
     assert values(text, "probe_status")["tensor_ops", "pass"] == 0
     assert {key for key, value in success.items() if not value} == {("tensor_ops", "cuda:3")}

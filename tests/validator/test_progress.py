@@ -56,6 +56,21 @@ def test_each_device_has_a_line() -> None:
     assert unknown == finished
 
 
+def test_what_ran_before_the_survey_counts() -> None:
+    """Host probes run while the devices are still being looked for."""
+    planned = (("torch_version", "cpu"), ("autograd", "cpu"))
+    with live(console_for(Terminal(), width=80)) as listener:
+        listener(Event("started", "torch_version", "cpu"))
+        done = reports.result("torch_version")
+        listener(Event("finished", "torch_version", "cpu", result=done))
+        listener(Event("started", "autograd", "cpu"))
+        listener(Event("surveyed", planned=planned))
+        drawn = listener._progress.get_renderable()  # type: ignore[attr-defined]
+        line = text_of(console_for(io.StringIO(), width=80), drawn)
+
+    assert line.rstrip().endswith("1/2 autograd")
+
+
 def test_nothing_of_it_stays() -> None:
     """The last thing that is done is to erase the line."""
     stream = Terminal()

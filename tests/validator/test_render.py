@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from probes.contract import Finding
+from probes.contract import Finding, Result
 from tests.validator import reports
 from validator import render
 from validator.console import clean, console_for, encodable, plain_console, short
@@ -83,6 +83,29 @@ def test_each_failure_is_told() -> None:
     assert told.splitlines()[-1].startswith("✗ fail: tensor_ops on cuda:0 (+1 more)")
 
 
+def test_the_cause_of_a_known_error_is_told() -> None:
+    """What torch said and what it means are two things; people need both."""
+    said = "RuntimeError: CUDA error: an illegal memory access was encountered"
+    finding = Finding(
+        id="autograd.completes", status="fail", message=said, observed=said, expected="no exception"
+    )
+    made = reports.result(
+        "autograd",
+        status="fail",
+        reason="torch_raised",
+        summary="a kernel read outside its memory",
+        findings=(finding,),
+    )
+
+    assert text(reports.report([made]), quiet=True).startswith(
+        "✗ fail  autograd on cpu\n"
+        "  a kernel read outside its memory\n"
+        "  ✗ autograd.completes\n"
+        "    expected  no exception\n"
+        f"    observed  {said}\n"
+    )
+
+
 def test_passing_checks_are_not_told() -> None:
     """People read what is wrong; the JSON holds the rest."""
     assert "tensor_ops.creation" not in text(reports.sick())
@@ -106,7 +129,10 @@ def test_terminal_is_wide_enough(made: Report, width: int) -> None:
     console._color_system = None
     lines = text(made, console).splitlines()
 
+    table = lines[next(n for n, line in enumerate(lines) if line.startswith("───")) + 1 :]
+
     assert max(map(len, lines)) <= width
+    assert table.index("") == len(made.results)
     assert any("cuda_available" in line or "device_transfer  ! warn" in line for line in lines)
 
 
@@ -291,6 +317,32 @@ def test_junit_holds_any_text() -> None:
 
     assert failure is not None
     assert failure.get("message") == 'a\ufffd\ufffd\ufffd<&"]]>'
+
+
+def test_what_is_alike_is_told_once() -> None:
+    """Eight GPUs that fail in one way are one paragraph; another way is another."""
+
+    def wrong(probe: str, device: str, hint: str = "drain it") -> Result:
+        finding = Finding(id=f"{probe}.completes", status="fail", message="lost", hint=hint)
+        return reports.result(probe, device, "fail", summary="lost", findings=(finding,))
+
+    everywhere = [wrong("autograd", f"cuda:{index}") for index in range(8)]
+    both = [wrong(probe, "cuda:0") for probe in ("autograd", "tensor_ops")]
+    apart = [wrong("autograd", "cuda:0"), wrong("tensor_ops", "cuda:1")]
+    differing = [wrong("autograd", "cuda:0"), wrong("autograd", "cuda:1", "another")]
+    told = text(reports.report(everywhere), quiet=True)
+
+    assert told.startswith(
+        "✗ fail  autograd on cuda:0, cuda:1, cuda:2, cuda:3, cuda:4, cuda:5, cuda:6, cuda:7\n"
+        "  ✗ autograd.completes\n    lost\n"
+    )
+    assert told.count("drain it") == 1
+    assert "lost" not in told.replace("    lost\n", "", 1).partition("✗ fail:")[0]
+    told = text(reports.report(both), quiet=True)
+    assert told.startswith("✗ fail  autograd, tensor_ops on cuda:0\n  ✗ completes\n    lost\n")
+    told = text(reports.report(apart), quiet=True)
+    assert told.startswith("✗ fail  autograd on cuda:0, tensor_ops on cuda:1\n  ✗ completes\n")
+    assert text(reports.report(differing), quiet=True).count("✗ fail  autograd on cuda:") == 2
 
 
 def test_long_output_is_cut_to_its_end() -> None:

@@ -1,0 +1,135 @@
+"""Copies of every dtype, and copies that convert from one to another."""
+
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probes.contract import Comparison
+from probes.device_transfer.copies import move, together
+from probes.device_transfer.pattern import RAMP_BYTES
+from probes.device_transfer.places import (
+    Place,
+    held,
+    poison,
+    summed,
+)
+from probes.references import attempted, compare, fact
+
+_TYPED_BYTES: Final = RAMP_BYTES + 32768
+
+
+_NAMES: Final = (
+    *("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"),
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
+    *("float8_e4m3fn", "float8_e5m2"),
+)
+
+
+#: What Apple's GPUs have not, or torch not on them.
+_NOT_ON_MPS: Final = {
+    *("uint16", "uint32", "uint64", "float64", "complex128", "float8_e4m3fn", "float8_e5m2"),
+}
+
+
+#: (from, to, first value, step): 256 values, exact in the first dtype, some of them ties in the
+#: second.
+_CONVERSIONS: Final = (
+    ("float64", "float32", 1.0, 2.0**-30),
+    ("float32", "float16", 1.0, 2.0**-14),
+    ("float32", "bfloat16", 1.0, 2.0**-10),
+    ("float32", "int32", -32.0, 0.25),
+    ("float32", "int64", -32.0, 0.25),
+    ("int64", "float32", 2**24, 1),
+    ("int64", "int32", -100, 1),
+    ("int32", "float64", -100, 1),
+    ("int32", "int8", -128, 1),
+    ("uint8", "float32", 0, 1),
+    ("uint8", "int16", 0, 1),
+    ("int32", "bool", -128, 1),
+    ("float32", "complex64", -32.0, 0.25),
+    ("float16", "float32", -128.0, 1.0),
+    ("bfloat16", "float32", -128.0, 1.0),
+)
+
+
+def dtypes_of(place: Place) -> list[str]:
+    """Names of the dtypes that this torch has and the device can hold."""
+    absent = _NOT_ON_MPS if place.device.type == "mps" else frozenset[str]()
+    return [name for name in _NAMES if hasattr(torch, name) and name not in absent]
+
+
+def dtypes(source: Place, target: Place) -> list[Comparison]:
+    """Every bit of every dtype: both into poisoned memory and into a new tensor."""
+
+    def one(name: str) -> Comparison:
+        dtype = getattr(torch, name)
+        raw, expected = source.raw[:_TYPED_BYTES], target.raw_reference[:_TYPED_BYTES]
+        if dtype == torch.bool:  # its only bytes are 0 and 1
+            raw, expected = raw & 1, expected & 1
+        typed = raw.view(dtype)
+        into = poison(_TYPED_BYTES, target.device)
+        into.view(dtype).copy_(typed)
+        made = move(typed, target.device)
+        return together(
+            name,
+            [
+                held(name, into, expected),
+                fact(f"{name}, dtype", made.dtype, dtype),
+                held(f"{name}, new", made.view(torch.uint8), expected),
+            ],
+        )
+
+    names = [name for name in dtypes_of(source) if name in dtypes_of(target)]
+    return [attempted(name, partial(one, name)) for name in names]
+
+
+def rounded_to_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """Bits of the nearest bfloat16, ties to even (IEEE 754), of finite values."""
+    word = values.view(np.uint32)
+    return ((word + 0x7FFF + ((word >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def _converted(to: str, exact: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+    """The values in the target dtype by NumPy, as bytes. Every step before the last is exact."""
+    if to == "bfloat16":
+        return rounded_to_bfloat16(exact.astype(np.float32)).view(np.uint8)
+    return exact.astype(np.dtype(to)).view(np.uint8)
+
+
+def converts(source: Place, target: Place) -> list[Comparison]:
+    """`to(device, dtype)` and `copy_` across dtypes: rounding to nearest even, truncation."""
+
+    def one(name: str, dtypes: tuple[str, str], start: float, step: float) -> Comparison:
+        from_dtype, to_dtype = (getattr(torch, dtype) for dtype in dtypes)
+        stop = start + 256 * step
+        typed = torch.arange(start, stop, step, dtype=from_dtype, device=source.device)
+        expected = _converted(dtypes[1], np.arange(256, dtype=np.float64) * step + start)
+        made = typed.to(target.device, to_dtype)
+        into = poison(256 * made.element_size(), target.device)
+        into.view(to_dtype).copy_(typed)
+        arrived = fact(f"{name}, place", (made.device, made.dtype), (target.device, to_dtype))
+        return together(
+            name,
+            [
+                arrived,
+                _same_there(name, made.view(torch.uint8), expected),
+                _same_there(f"{name}, into", into, expected),
+            ],
+        )
+
+    known = [name for name in dtypes_of(source) if name in dtypes_of(target)]
+    return [
+        attempted(f"{a} to {b}", partial(one, f"{a} to {b}", (a, b), start, step))
+        for a, b, start, step in _CONVERSIONS
+        if a in known and b in known
+    ]
+
+
+def _same_there(operation: str, observed: torch.Tensor, expected: npt.NDArray[Any]) -> Comparison:
+    """Hold bytes against the host's: whole on the host, by digests on a device."""
+    if observed.device.type == "cpu":
+        return compare(operation, observed, expected)
+    return summed(operation, observed, expected)

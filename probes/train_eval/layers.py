@@ -1,0 +1,123 @@
+"""Layers that have no mode, one that has, and rows that must not know of each other."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from probes.contract import Comparison
+from probes.references import attempted_all, compare, fact
+from probes.train_eval.modes import FEATURES, ROWS
+from probes.train_eval.state import FLOAT32_UNIT, Array, integers, put
+
+
+def no_mode(device: str) -> list[Comparison]:
+    """Layers without a mode give NumPy's answer in train() and in eval(), with equal bits."""
+    x, rows = integers((2, 3, 6, 6), 15), integers((ROWS, FEATURES), 15)
+    # 2 x 2: for 3 x 3 a library may choose Winograd's algorithm, which rounds integers.
+    kernel, weight = integers((4, 3, 2, 2), 7, 2), integers((5, FEATURES), 7, 3)
+    # (2, 3, 5, 5, 2, 2): every window that the kernel meets
+    windows = np.lib.stride_tricks.sliding_window_view(x, (2, 2), axis=(2, 3))
+    pooled = x.reshape(2, 3, 3, 2, 3, 2)
+    exact: dict[str, tuple[nn.Module, Array, Array]] = {
+        "Linear": (_with(nn.Linear(FEATURES, 5, bias=False), weight), rows, rows @ weight.T),
+        "Conv2d": (
+            _with(nn.Conv2d(3, 4, 2, bias=False), kernel),
+            x,
+            np.einsum("nchwij,kcij->nkhw", windows, kernel),
+        ),
+        "MaxPool2d": (nn.MaxPool2d(2), x, pooled.max(axis=(3, 5))),
+        "AvgPool2d": (nn.AvgPool2d(2), x, pooled.mean(axis=(3, 5))),
+        "ReLU": (nn.ReLU(), x, np.maximum(x, 0.0) + 0.0),
+    }
+    norms: dict[str, tuple[nn.Module, Array, tuple[int, ...]]] = {
+        "LayerNorm": (nn.LayerNorm(FEATURES), x, (3,)),
+        "GroupNorm": (nn.GroupNorm(1, 3), x, (1, 2, 3)),
+        "InstanceNorm2d": (nn.InstanceNorm2d(3), x, (2, 3)),
+    }
+
+    def both(name: str, module: nn.Module, array: Array, right: Array, allowed: Any) -> list[Any]:
+        module.to(device)
+        tensor = put(array, device)
+        outs = [module.train(mode)(tensor).detach() for mode in (True, False)]
+        expected = right if allowed is not None else right.astype(np.float32)
+        return [
+            *(
+                compare(f"{name}, {mode}", out + 0.0, expected, allowed)
+                for mode, out in zip(("train", "eval"), outs, strict=True)
+            ),
+            compare(f"{name}, both modes", outs[1], outs[0].cpu().numpy()),
+        ]
+
+    found = []
+    for name, (module, array, right) in exact.items():
+        case = partial(both, name, module, array, right, None)
+        found += attempted_all(name, case)
+    for name, (module, array, axes) in norms.items():
+        mean, var = array.mean(axis=axes, keepdims=True), array.var(axis=axes, keepdims=True)
+        right = (array - mean) / np.sqrt(var + 1e-5)
+        count = array.size // mean.size
+        # As in norm_form.py: sums of `count` values, then x a - mean a, of the size of both.
+        kappa = float(np.sqrt(1 + mean**2 / var).max())
+        size = (np.abs(array) + np.abs(mean)) / np.sqrt(var)
+        allowed = (count + 16) * FLOAT32_UNIT * kappa * size
+        found += attempted_all(name, partial(both, name, module, array, right, allowed))
+    return found
+
+
+def _with(module: Any, weight: Array) -> nn.Module:
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(weight.astype(np.float32)))
+    return module  # type: ignore[no-any-return]
+
+
+def random_slope(device: str) -> list[Comparison]:
+    """RReLU draws its negative slope in train(), and uses the middle one in eval()."""
+
+    def facts() -> list[Comparison]:
+        module = nn.RReLU(0.25, 0.75)
+        x = integers((4096,), 31) * 2 + 1
+        drawn = module(put(x, device)).cpu().numpy()
+        slopes = (drawn / x)[x < 0]
+        middle = np.where(x < 0, x / 2, x).astype(np.float32)
+        inside = bool(((slopes >= 0.25) & (slopes <= 0.75)).all())
+        return [
+            fact("train: slopes within their range", inside, True),
+            fact("train: slopes differ", bool(np.ptp(slopes) > 0.4), True),
+            compare("train: positive values", drawn[x > 0], middle[x > 0]),
+            compare("eval", module.eval()(put(x, device)), middle),
+        ]
+
+    return attempted_all("RReLU", facts)
+
+
+def independence(device: str) -> list[Comparison]:
+    """In eval() a row's answer does not depend on the rows beside it."""
+
+    def facts() -> list[Comparison]:
+        weight = integers((5, FEATURES), 7, 3)
+        linear = _with(nn.Linear(FEATURES, 5, bias=False), weight)
+        norm = nn.BatchNorm1d(5)
+        with torch.no_grad():
+            norm.running_mean.fill_(2.0)  # type: ignore[union-attr]
+            norm.running_var.fill_(3.0)  # type: ignore[union-attr]
+        model = nn.Sequential(linear, norm, nn.Dropout(0.5), nn.ReLU()).to(device).eval()
+        rows = integers((ROWS, FEATURES), 15)
+        rows[1::2] *= 64  # neighbours of another size would show in shared statistics
+        right = np.maximum((rows @ weight.T - 2) / np.sqrt(3 + 1e-5), 0)
+        allowed = 16 * FLOAT32_UNIT * (np.abs(rows @ weight.T) + 2)
+        whole = model(put(rows, device)).detach()
+        found = [compare("whole batch", whole, right, allowed)]
+        for row in range(ROWS):
+            alone = model(put(rows[row : row + 1], device)).detach()
+            part = slice(row, row + 1)
+            found.append(compare(f"row {row} alone", alone, right[part], allowed[part]))
+            if torch.device(device).type == "cpu":  # a GPU may choose another kernel by the size
+                found.append(compare(f"row {row}, bits", alone, whole[part].numpy()))
+        turned = model(put(rows[::-1], device)).detach()
+        found.append(compare("reversed batch", turned, right[::-1], allowed[::-1]))
+        return found
+
+    return attempted_all("independence", facts)

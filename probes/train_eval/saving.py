@@ -1,0 +1,148 @@
+"""State that is saved, loaded and moved: every name and bit of it."""
+
+import io
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from probes.contract import Comparison
+from probes.references import attempted_all, compare, fact
+from probes.tensors import refusal
+from probes.train_eval.learning import INPUTS, OUTPUTS, task
+from probes.train_eval.state import integers, put
+
+
+class _Net(nn.Module):
+    """Parameters, statistics, a counter, and a buffer that is not saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(INPUTS, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.ReLU()
+        )
+        self.head = nn.Linear(6, OUTPUTS)
+        self.register_buffer("scale", torch.tensor([0.5, -0.0, float("inf"), 1e-45]))
+        self.register_buffer("scratch", torch.zeros(2), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x))  # type: ignore[no-any-return]
+
+
+_KEYS: Final = (
+    *("scale", "body.0.weight", "body.0.bias", "body.1.weight", "body.1.bias"),
+    *("body.1.running_mean", "body.1.running_var", "body.1.num_batches_tracked"),
+    *("head.weight", "head.bias"),
+)
+
+
+def _trained_net(device: str) -> _Net:
+    net = _Net().to(device)
+    with torch.no_grad():
+        for seed, parameter in enumerate(net.parameters()):
+            parameter.copy_(put(integers(tuple(parameter.shape), 9, seed + 1) / 8, device))
+        net(put(task().x, device))  # moves the statistics
+    return net
+
+
+def _host_copy(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+
+
+def saved(device: str) -> list[Comparison]:
+    """A state dict saved from the device and loaded on the host: names, bits and answers."""
+
+    def facts() -> list[Comparison]:
+        net = _trained_net(device)
+        before = _host_copy(net.state_dict())
+        file = io.BytesIO()
+        torch.save(net.state_dict(), file)
+        file.seek(0)
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+        fresh = _Net()
+        told = fresh.load_state_dict(loaded)
+        found = [
+            fact("names", tuple(loaded), _KEYS),
+            fact("arrives on the host", {v.device.type for v in loaded.values()}, {"cpu"}),
+            fact("all keys match", [*told.missing_keys, *told.unexpected_keys], []),
+            *(compare(f"file: {name}", value, before[name]) for name, value in loaded.items()),
+            *(
+                compare(f"loaded: {name}", value, before[name])
+                for name, value in fresh.state_dict().items()
+            ),
+        ]
+        x = task().x
+        with torch.no_grad():
+            there, here = net.eval()(put(x, device)), fresh.eval()(put(x, "cpu"))
+        # Sums of 6 products below 2 each, perhaps in TF32 (unit 2^-11); on the CPU the same bits.
+        allowed = None if torch.device(device).type == "cpu" else 6 * 2 * 2.0**-11
+        found.append(compare("answers in eval()", there, here.numpy(), allowed))
+        return found
+
+    return attempted_all("save", facts)
+
+
+def loads(device: str) -> list[Comparison]:
+    """Loading copies into the module's own tensors, and refuses what does not fit."""
+
+    def facts() -> list[Comparison]:
+        net = _trained_net(device)
+        state = {name: value.clone() for name, value in net.state_dict().items()}
+        before = _host_copy(state)
+        other = _Net().to(device)
+        kept = other.head.weight
+        other.load_state_dict(state)
+        for value in state.values():
+            value.zero_()
+        fewer = {name: value for name, value in state.items() if name != "head.bias"}
+        more = state | {"new": torch.zeros(1)}
+        wide = state | {"head.bias": torch.zeros(9)}
+        lax = other.load_state_dict(net.state_dict() | {"new": torch.zeros(1)}, strict=False)
+        return [
+            *(
+                compare(f"a copy: {name}", value, before[name])
+                for name, value in other.state_dict().items()
+            ),
+            fact("the parameter stays itself", other.head.weight is kept, True),
+            *(
+                fact(
+                    f"{name} is refused", refusal(partial(_Net().load_state_dict, bad))[:12], right
+                )
+                for name, bad, right in (
+                    ("a missing key", fewer, "RuntimeError"),
+                    ("an unknown key", more, "RuntimeError"),
+                    ("another shape", wide, "RuntimeError"),
+                )
+            ),
+            fact("strict=False tells the rest", list(lax.unexpected_keys), ["new"]),
+        ]
+
+    return attempted_all("load", facts)
+
+
+def moves(device: str) -> list[Comparison]:
+    """`module.to(device)` moves the module itself: every parameter and buffer, to the bit."""
+
+    def facts() -> list[Comparison]:
+        net = _Net()
+        before = _host_copy(net.state_dict())
+        moved = net.to(device)
+        tensors = [*net.parameters(), *net.buffers()]
+        found = [
+            fact("to() gives the module", moved is net, True),
+            fact(
+                "all of it is there", {t.device.type for t in tensors}, {torch.device(device).type}
+            ),
+            fact("parameters stay leaves", {p.is_leaf for p in net.parameters()}, {True}),
+            *(compare(f"to: {n}", value, before[n]) for n, value in net.state_dict().items()),
+        ]
+        net.to(torch.float16)
+        kinds = {name: value.dtype for name, value in net.state_dict().items()}
+        found += [
+            fact("to(float16) converts", kinds["head.weight"], torch.float16),
+            fact("and not a counter", kinds["body.1.num_batches_tracked"], torch.int64),
+        ]
+        return found
+
+    return attempted_all("move", facts)

@@ -1,0 +1,78 @@
+"""A fake accelerator for torch: `device.cpp` says what can be wrong with it.
+
+`install` gives a folder for PYTHONPATH: every process that imports torch with it has the devices
+`fake:0`, `fake:1`, ..., without being told, as the plug-in of a real accelerator would.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+_HERE = Path(__file__).parent
+_CACHE = _HERE.parents[1] / "build"
+
+_PROGRAM = """
+import sys, torch
+from torch.utils.cpp_extension import include_paths
+print(torch.__version__)
+print(*include_paths(), sep="\\n")
+"""
+
+
+def install() -> Path:
+    """The folder for PYTHONPATH, built once for each source, torch and Python.
+
+    Skips where there is no C++ compiler.
+    """
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler for the fake accelerator")
+    asked = subprocess.run(
+        [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=True
+    )
+    torch_version, *includes = asked.stdout.split("\n")[:-1]
+    sources = sorted(path for path in _HERE.iterdir() if path.suffix in {".cpp", ".py"})
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    key = f"{text}{torch_version}{sys.version}{compiler}"
+    folder = _CACHE / f"emulator-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if not folder.exists():
+        _build(folder, compiler, includes, Path(includes[0]).parent / "lib")
+    return folder
+
+
+def _build(folder: Path, compiler: str, includes: list[str], libraries: Path) -> None:
+    """Compile into a folder of its own, then give it its name: another test may be building too."""
+    draft = folder.with_name(f"{folder.name}.{os.getpid()}")
+    metadata = draft / "emulator_backend-1.dist-info"
+    metadata.mkdir(parents=True)
+    python = sysconfig.get_path("include")
+    try:
+        subprocess.run(
+            [
+                *(compiler, "-shared", "-fPIC", "-O1", "-std=c++20", "-w"),
+                "-DTORCH_EXTENSION_NAME=emulator_device",
+                *(f"-I{path}" for path in (*includes, python)),
+                *("-o", str(draft / "emulator_device.so"), str(_HERE / "device.cpp")),
+                *(f"-L{libraries}", "-lc10", "-ltorch", "-ltorch_cpu", "-ltorch_python"),
+            ],
+            check=True,
+            timeout=600,
+        )
+        shutil.copy(_HERE / "emulator_backend.py", draft)
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: emulator-backend\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text(
+            "[torch.backends]\nemulator = emulator_backend:load\n"
+        )
+        try:
+            draft.rename(folder)
+        except OSError:  # somebody else was first
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,244 @@
+"""The tensor_ops probe: this image is sound, each fault trips its check, and what is allowed is."""
+
+import threading
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from probes import tensor_ops as probe
+from probes.catalog import TENSOR_OPS
+from probes.contract import Comparison
+from probes.tensor_ops.streams import philox_uniform
+from probes.tensor_ops.trial import Custom, run
+from tests.probes.verdicts import ids, tripped
+
+PREFIX = "tensor_ops."
+
+#: Checks that do not apply to the CPU.
+ELSEWHERE = {"random_philox"}
+
+
+@cache
+def sound() -> probe.Seen:
+    """What this machine's CPU gives, seen once."""
+    return probe.observe("cpu")
+
+
+def with_families(seen: probe.Seen, **families: tuple[Comparison, ...]) -> probe.Seen:
+    """The same observation with other comparisons in some families."""
+    return seen.model_copy(update={"families": seen.families | families})
+
+
+def spoiled(check: str) -> probe.Seen:
+    """A sound observation in which one element of the family's last operation is wrong."""
+    known = sound().families.get(check, (Comparison(operation="rand", elements=4096),))
+    wrong = known[-1].model_copy(update={"mismatches": 1, "first_index": (3,), "worst_index": (3,)})
+    return with_families(sound(), **{check: (*known[:-1], wrong)})
+
+
+def on(device: str, seen: probe.Seen | None = None, **fields: Any) -> probe.Seen:
+    """The observation as if it came from another device."""
+    return (seen or sound()).model_copy(update={"device": device, **fields})
+
+
+def test_this_image_is_sound() -> None:
+    """Nothing trips on the CPU, and only what does not apply is skipped."""
+    findings = list(probe.judge(sound()))
+
+    assert tripped(findings) == set()
+    assert {f.id for f in findings if f.status == "skip"} == {PREFIX + name for name in ELSEWHERE}
+
+
+def test_every_check_in_order() -> None:
+    """The catalogue's checks, each once, in its order, on every path."""
+    seen = [on("cpu"), on("cuda:0"), on("mps"), on("cpu", families={})]
+
+    for each in seen:
+        assert tuple(f.id for f in probe.judge(each)) == TENSOR_OPS.check_ids
+    assert ids(probe.judge(sound())) == set(TENSOR_OPS.check_ids)
+
+
+@pytest.mark.parametrize("check", [name for name in TENSOR_OPS.checks if name not in ELSEWHERE])
+def test_fault_trips_its_check_alone(check: str) -> None:
+    """One wrong element in a family trips its check, names the operation, and no other check."""
+    findings = list(probe.judge(spoiled(check)))
+
+    assert tripped(findings) == {PREFIX + check}
+    (wrong,) = [f for f in findings if f.status == "fail"]
+    assert spoiled(check).families[check][-1].operation in wrong.message
+    assert wrong.hint
+    assert wrong.action == "investigate"
+
+
+def test_philox_is_judged_on_cuda() -> None:
+    """The GPU's stream is a check of its own there, and MT19937 is none."""
+    good = (Comparison(operation="rand", elements=4096),)
+    seen = on("cuda:0", with_families(sound(), random_philox=good))
+    bad = on("cuda:0", spoiled("random_philox"))
+
+    assert tripped(probe.judge(seen)) == set()
+    assert tripped(probe.judge(bad)) == {"tensor_ops.random_philox"}
+    statuses = {f.id: f.status for f in probe.judge(seen)}
+    assert statuses["tensor_ops.random_mersenne"] == "skip"
+    assert statuses["tensor_ops.random_philox"] == "pass"
+
+
+def test_absence_is_no_health() -> None:
+    """A family of which nothing was compared fails, unless the back-end lacks it and says so."""
+    families = {name: seen for name, seen in sound().families.items() if name != "sorting"}
+    missing = sound().model_copy(update={"families": families})
+    lacking = missing.model_copy(update={"device": "xpu:0", "not_implemented": ("sorting",)})
+
+    assert tripped(probe.judge(missing)) == {"tensor_ops.sorting"}
+    assert tripped(probe.judge(lacking)) == set()
+
+
+def test_metal_flushes_subnormals() -> None:
+    """Subnormals are skipped on mps, and nowhere else."""
+    assert tripped(probe.judge(on("mps", spoiled("subnormals")))) == set()
+    assert tripped(probe.judge(on("xpu:0", spoiled("subnormals")))) == {"tensor_ops.subnormals"}
+
+
+@pytest.mark.parametrize(
+    ("check", "allowed"),
+    [("float32_matmul", "matmul_may_shorten"), ("float32_convolution", "convolution_may_shorten")],
+)
+def test_tf32_is_skipped_only_where_it_is_allowed(check: str, allowed: str) -> None:
+    """A setting of torch excuses a short product; a variable behind its back does not."""
+    seen = on("cuda:0", with_families(spoiled(check), random_philox=sound().families["creation"]))
+    setting = seen.precision.model_copy(update={allowed: True})
+    forced = setting.model_copy(update={"variables": {"NVIDIA_TF32_OVERRIDE": "1"}})
+    strict = probe.Limits(float32_products="exact")
+    permitted = seen.model_copy(update={"precision": setting})
+
+    assert tripped(probe.judge(seen)) == {PREFIX + check}
+    assert tripped(probe.judge(permitted)) == set()
+    assert tripped(probe.judge(permitted, strict)) == {PREFIX + check}
+    assert tripped(probe.judge(seen.model_copy(update={"precision": forced}))) == {PREFIX + check}
+
+
+def test_right_products_pass_whatever_the_setting() -> None:
+    """TF32 allowed and not used is a pass, not a skip."""
+    setting = sound().precision.model_copy(update={"matmul_may_shorten": True})
+    findings = probe.judge(sound().model_copy(update={"precision": setting}))
+
+    assert {f.status for f in findings if f.id == "tensor_ops.float32_matmul"} == {"pass"}
+
+
+def test_precision_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings and variables that shorten float32 products are in the observation."""
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    monkeypatch.setattr(probe, "FAMILIES", {})
+
+    seen = probe.observe("cpu").precision
+
+    assert seen.variables == {"NVIDIA_TF32_OVERRIDE": "1"}
+    assert (seen.matmul, seen.matmul_may_shorten, seen.convolution_may_shorten) == (
+        "high",
+        True,
+        True,
+    )
+    assert not sound().precision.matmul_may_shorten
+
+
+def test_number_of_operations() -> None:
+    """At least 120 different operations are compared, whatever their types and layouts."""
+    assert len(probe.operations(sound())) >= 120
+
+
+def test_observation_is_small_and_survives_json() -> None:
+    """At most 20 KiB, and the same verdicts after a round trip."""
+    text = sound().model_dump_json(exclude_defaults=True)
+    again = probe.Seen.model_validate_json(text)
+
+    assert len(text) <= 20 * 1024
+    assert list(probe.judge(again)) == list(probe.judge(sound()))
+
+
+def test_nothing_global_changes() -> None:
+    """Generators, default type, grad mode and the number of threads stay as they were."""
+
+    def state() -> tuple[Any, ...]:
+        return (
+            torch.get_rng_state().tolist(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.get_num_threads(),
+            np.geterr(),
+        )
+
+    before = state()
+    probe.observe("cpu")
+
+    assert state() == before
+
+
+def test_the_same_in_every_thread_and_seed() -> None:
+    """Other seeds, threads and modes change nothing in what is seen."""
+    seen: list[probe.Seen] = []
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    try:
+        torch.manual_seed(12345)
+        torch.set_num_threads(threads + 1)
+        with torch.no_grad():
+            worker = threading.Thread(target=lambda: seen.append(probe.observe("cpu")))
+            worker.start()
+            worker.join(60)
+    finally:
+        torch.set_rng_state(state)
+        torch.set_num_threads(threads)
+
+    assert seen == [sound()]
+
+
+def test_philox_by_its_published_vector() -> None:
+    """Philox4x32-10 of counter 0 and key 0 begins with 6627e8d5 (Random123, kat_vectors)."""
+    expected = np.float32(0x6627E8D5) * np.float32(2**-32) + np.float32(2**-33)
+
+    assert philox_uniform(0, 1)[0] == expected
+
+
+def test_out_of_memory_is_not_an_answer() -> None:
+    """It ends the probe under its own name; another error is the operation's own."""
+
+    def full(_device: str) -> Iterator[Comparison]:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    def refuses(_device: str) -> Iterator[Comparison]:
+        raise RuntimeError("no kernel image\nis available")
+
+    (comparison,), lacking = run([Custom("mm", refuses)], "cpu")
+
+    assert comparison.problem == "raised RuntimeError: no kernel image"
+    assert not lacking
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run([Custom("mm", full)], "cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "text", "lacks"),
+    [
+        ("cpu", "\"mm\" not implemented for 'Half'", True),
+        ("cpu", "\"mm\" not implemented for 'Float'", False),
+        ("cuda:0", "\"mm\" not implemented for 'Half'", False),
+        ("mps", "'aten::svd' is not currently implemented for the MPS device", True),
+    ],
+)
+def test_what_a_back_end_may_lack(
+    device: str, text: str, *, lacks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPU and CUDA have every operation; older torch had few for half types on the CPU."""
+    monkeypatch.setattr("probes.tensor_ops.trial.synchronize", lambda _device: None)
+
+    def absent(_device: str) -> Iterator[Comparison]:
+        raise NotImplementedError(text)
+
+    found, lacking = run([Custom("mm", absent)], device)
+
+    assert lacking is lacks
+    assert [each.holds for each in found] == ([] if lacks else [False])
