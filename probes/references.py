@@ -175,7 +175,15 @@ def attempted_all(operation: str, call: Callable[[], Iterable[Comparison]]) -> l
         made.extend(call())
     except torch.cuda.OutOfMemoryError:  # the name, before torch 2.5, of every back-end's
         raise
-    except (RuntimeError, TypeError, ValueError, BufferError, IndexError, AssertionError) as error:
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        BufferError,
+        IndexError,
+        AssertionError,
+        ArithmeticError,
+    ) as error:
         text = str(error).splitlines()[0] if str(error) else ""
         problem = f"raised {type(error).__name__}: {text}"
         made.append(Comparison(operation=operation, problem=problem))

@@ -34,7 +34,7 @@ _RUN_GRACE_S: Final = 30.0
 _LATE_S: Final = 60.0
 
 #: What a run gets to end its processes when the daemon stops; the whole stop takes 5 s at most.
-_CANCEL_S: Final = 4.0
+_CANCEL_S: Final = 3.5
 
 _TICK_S: Final = 1.0
 

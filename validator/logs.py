@@ -36,8 +36,9 @@ class _Stderr:
     """Writes a line whole, in one call. A reader that has gone away must not end the daemon."""
 
     def msg(self, line: str) -> None:
+        one = line.replace("\n", "\\n")  # which structlog before 25 leaves in a text line
         with contextlib.suppress(OSError):
-            os.write(STDERR, line.encode(errors="backslashreplace") + b"\n")
+            os.write(STDERR, one.encode(errors="backslashreplace") + b"\n")
 
     debug = info = warning = error = critical = msg
 

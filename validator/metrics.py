@@ -50,9 +50,10 @@ _NONE: Final = "none"  # a label's value where there is nothing: an empty one wo
 _CACHED: Final = "Cached from the last scheduled run."
 _PROCESS_MAX_AGE_S: Final = 5.0
 
-#: A measurement is named `family` or `family.kind`; kinds become the label given here.
-_KIND_LABEL: Final = {"transfer_bytes_per_second": "direction"}
-_MEASURED_NAME: Final = re.compile(r"([a-z][a-z0-9_]*)(?:\.([a-z0-9_]+))?")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+#: Measurements of transfers: the direction in their name becomes a label.
+_TRANSFER: Final = re.compile(r"([a-z0-9]+_to_[a-z0-9]+)_(bytes_per_second)")
 
 
 @dataclass(frozen=True)
@@ -182,27 +183,29 @@ def _of_probes(latest: Latest, shown: Shown) -> Iterator[Metric]:
 
 
 def _measured(latest: Latest) -> Iterator[Metric]:
-    """Measured values under their own names.
+    """Measured values under their own names, which no name of ours can be.
 
     A second value of one series is dropped: Prometheus would refuse the whole scrape for it.
     """
-    values: dict[tuple[str, str], dict[tuple[str, ...], float]] = {}
+    values: dict[str, dict[tuple[str, ...], float]] = {}
     for pair, result in latest.results().items():
         for one in result.measurements:
-            matched = _MEASURED_NAME.fullmatch(one.name)
-            if matched is None or matched[1] in _OWN_NAMES:
+            transfer = _TRANSFER.fullmatch(one.name)
+            name = f"transfer_{transfer[2]}" if transfer else one.name
+            if not _NAME.fullmatch(name) or name in _OWN_NAMES:
                 continue
-            family, kind = matched.groups()
-            label = _KIND_LABEL.get(family, "kind") if kind else ""
-            series: tuple[str, ...] = (pair.device, kind) if kind else (pair.device,)
-            if any(name == family and other != label for name, other in values):
-                continue
-            values.setdefault((family, label), {}).setdefault(series, one.value)
-    for (family, label), series_values in sorted(values.items()):
-        text = f"Measured by a probe: {family.replace('_', ' ')}. {_CACHED}"
-        metric = _gauge(family, text, ("device", label) if label else ("device",))
+            series: tuple[str, ...] = (pair.device, transfer[1]) if transfer else (pair.device,)
+            values.setdefault(name, {}).setdefault(series, one.value)
+    for name, series_values in sorted(values.items()):
+        directed = name == "transfer_bytes_per_second"
+        metric = _gauge(
+            name,
+            f"Measured by a probe: {name.replace('_', ' ')}. {_CACHED}",
+            ("device", "direction") if directed else ("device",),
+        )
         for series, value in series_values.items():
-            metric.add_metric(series, value)
+            if len(series) == 1 + directed:
+                metric.add_metric(series, value)
         yield metric
 
 

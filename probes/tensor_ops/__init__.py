@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from probes.contract import Comparison, Finding, agree, skipped
+from probes.contract import Comparison, Finding
 from probes.tensor_ops import (
     arithmetic,
     comparison,
@@ -33,12 +33,14 @@ from probes.tensor_ops import (
     parts,
     products,
     reductions,
+    seeding,
     sizes,
     solving,
     streams,
     views,
 )
-from probes.tensor_ops.seen import Limits, Seen
+from probes.tensor_ops.judging import verdict
+from probes.tensor_ops.seen import Limits, Precision, Seen
 from probes.tensor_ops.trial import Trial, run
 
 __all__ = ["FAMILIES", "Limits", "Seen", "judge", "observe", "operations"]
@@ -77,20 +79,8 @@ FAMILIES: Final[dict[str, Callable[[str], Iterable[Trial]]]] = {
     "linalg_decompose": decomposing.decomposing,
     "random_mersenne": streams.mersenne,
     "random_philox": streams.philox,
-    "random_seeds": streams.seeds,
+    "random_seeds": seeding.seeds,
     "random_moments": draws.moments,
-}
-
-_HINT = (
-    "run the probe on another device and on the CPU: wrong on one device only, drain it and reset "
-    "the GPU; wrong everywhere, reinstall torch as it was pinned"
-)
-_HINTS: Final[dict[str, str]] = {
-    "subnormals": "a library built with -ffast-math, or torch.set_flush_denormal(True), turned "
-    "subnormals off: find the import after which `torch.tensor([1e-40]) * 1` is zero",
-    "float32_matmul": "see `env | grep TF32` and torch.get_float32_matmul_precision(); unset the "
-    "variable, or call torch.set_float32_matmul_precision('highest')",
-    "float32_convolution": "see `env | grep TF32`; set torch.backends.cudnn.allow_tf32 = False",
 }
 
 
@@ -98,19 +88,17 @@ def observe(device: str) -> Seen:
     """Try every operation of every family on the device."""
     families: dict[str, tuple[Comparison, ...]] = {}
     not_implemented: list[str] = []
+    setting = products.precision(device)
     with np.errstate(all="ignore"):  # the references are asked for NaN and infinities too
         for name, family in FAMILIES.items():
-            with _threads(None if name == "large" else 1):
+            with _threads(None if name == "large" else 1), _full_precision(name, setting):
                 comparisons, lacking = run(family(device), device)
             if comparisons:
                 families[name] = comparisons
             elif lacking:
                 not_implemented.append(name)
     return Seen(
-        device=device,
-        families=families,
-        not_implemented=tuple(not_implemented),
-        precision=products.precision(device),
+        device=device, families=families, not_implemented=tuple(not_implemented), precision=setting
     )
 
 
@@ -128,18 +116,23 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _full_precision(name: str, setting: Precision) -> Iterator[None]:
+    """Linear algebra in true float32, where products may be shorter: its bounds need that."""
+    if not (name.startswith("linalg") and setting.matmul_may_shorten):
+        yield
+        return
+    try:
+        torch.set_float32_matmul_precision("highest")
+        yield
+    finally:
+        torch.set_float32_matmul_precision(setting.matmul)
+
+
 def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
     """Hold every family against its references."""
     for name in FAMILIES:
-        check = f"tensor_ops.{name}"
-        comparisons = seen.families.get(name, ())
-        why = _does_not_apply(name, seen)
-        if not why and any(not each.holds for each in comparisons):
-            why = _is_allowed(name, seen, limits)
-        if why:
-            yield skipped(check, why)
-        else:
-            yield agree(check, comparisons, hint=_HINTS.get(name, _HINT))
+        yield verdict(name, seen, limits)
 
 
 def operations(seen: Seen) -> frozenset[str]:
@@ -147,27 +140,3 @@ def operations(seen: Seen) -> frozenset[str]:
     return frozenset(
         each.operation.partition(" (")[0] for family in seen.families.values() for each in family
     )
-
-
-def _does_not_apply(name: str, seen: Seen) -> str:
-    kind = torch.device(seen.device).type
-    if name in seen.not_implemented:
-        return f"the {kind} back-end implements none of these operations"
-    if name == "random_mersenne" and kind != "cpu":
-        return "MT19937 is the CPU's generator"
-    if name == "random_philox" and kind != "cuda":
-        return "Philox4x32-10 is the generator of CUDA and HIP"
-    if name == "subnormals" and kind == "mps":
-        return "Metal flushes subnormals by design"
-    return ""
-
-
-def _is_allowed(name: str, seen: Seen, limits: Limits) -> str:
-    """Why a shortened float32 product is what was asked for; empty when it is a fault."""
-    if limits.float32_products == "exact" or seen.precision.variables:
-        return ""
-    if name == "float32_matmul" and seen.precision.matmul_may_shorten:
-        return f"shortened, as torch's float32 matmul precision {seen.precision.matmul!r} allows"
-    if name == "float32_convolution" and seen.precision.convolution_may_shorten:
-        return "shortened to TF32 or less, as this back-end's setting allows"
-    return ""

@@ -7,13 +7,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.tensor_ops.case import (
-    case,
-    floats,
-    in_dtype,
-    placed,
-    plain,
-)
+from probes.tensor_ops.case import case, floats, in_dtype, placed, plain
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Custom, Trial, fact
 

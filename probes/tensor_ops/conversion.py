@@ -6,9 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from probes.tensor_ops.case import (
-    plain,
-)
+from probes.tensor_ops.case import plain
 from probes.tensor_ops.operands import F32
 from probes.tensor_ops.trial import Trial
 

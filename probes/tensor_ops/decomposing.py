@@ -9,21 +9,8 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.case import (
-    Array,
-    case,
-    placed,
-    plain,
-)
-from probes.tensor_ops.matrices import (
-    REFUSALS,
-    bound,
-    general,
-    host,
-    matrices,
-    spectrum,
-    symmetric,
-)
+from probes.tensor_ops.case import Array, case, placed, plain
+from probes.tensor_ops.matrices import REFUSALS, bound, general, host, matrices, spectrum, symmetric
 from probes.tensor_ops.operands import F32
 from probes.tensor_ops.trial import Custom, Trial, refused
 
@@ -35,11 +22,7 @@ def _real(kind: Any) -> Any:
 def decomposing(device: str) -> Iterator[Trial]:
     """Factors multiply back to the matrix, are orthogonal, and show the known spectrum."""
     for kind, n in matrices(device):
-        for name, body in (
-            ("linalg.svd", _svd),
-            ("linalg.eigh", _eigh),
-            ("linalg.qr", _qr),
-        ):
+        for name, body in (("linalg.svd", _svd), ("linalg.eigh", _eigh), ("linalg.qr", _qr)):
             yield Custom(name, partial(body, n, kind))
         w = np.broadcast_to(spectrum(n), (2, n)).astype(_real(kind))
         yield case("linalg.eigvalsh", (symmetric(n, kind, 140),), w, bound(n, kind))

@@ -8,9 +8,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.case import (
-    has_double,
-)
+from probes.tensor_ops.case import has_double
 from probes.tensor_ops.streams import SEED, generator
 from probes.tensor_ops.trial import Custom, Trial, fact
 

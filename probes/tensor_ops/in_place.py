@@ -9,10 +9,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.case import (
-    Array,
-    placed,
-)
+from probes.tensor_ops.case import Array, placed
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Custom, Trial, fact, refused
 
@@ -63,10 +60,7 @@ _IN_PLACE: dict[str, tuple[tuple[Any, ...], Callable[[Array], Array]]] = {
 def in_place(_device: str) -> Iterator[Trial]:
     """Operations ending in `_` change the variable itself, return it, and touch nothing else."""
     for name, (operands, answer) in _IN_PLACE.items():
-        yield Custom(
-            f"Tensor.{name}",
-            partial(_changes, name, operands, answer),
-        )
+        yield Custom(f"Tensor.{name}", partial(_changes, name, operands, answer))
     yield Custom("Tensor.copy_", _copy_converts)
 
 

@@ -6,11 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from probes.tensor_ops.case import (
-    case,
-    floats,
-    in_dtype,
-)
+from probes.tensor_ops.case import case, floats, in_dtype
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Trial
 

@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from probes.tensor_ops.case import (
-    Array,
-    has_double,
-)
+from probes.tensor_ops.case import Array, has_double
 from probes.tensor_ops.operands import fractions
 
 _SIZES: tuple[tuple[Any, tuple[int, ...]], ...] = (

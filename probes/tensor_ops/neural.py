@@ -5,11 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from probes.tensor_ops.case import (
-    Array,
-    case,
-    plain,
-)
+from probes.tensor_ops.case import Array, case, plain
 from probes.tensor_ops.operands import F32, fractions, whole
 from probes.tensor_ops.trial import Trial
 

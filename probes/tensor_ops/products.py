@@ -15,14 +15,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare, dot_bound
-from probes.tensor_ops.case import (
-    Array,
-    case,
-    floats,
-    in_dtype,
-    placed,
-    plain,
-)
+from probes.tensor_ops.case import Array, case, floats, in_dtype, placed, plain
 from probes.tensor_ops.operands import F32, fractions, whole
 from probes.tensor_ops.seen import Precision
 from probes.tensor_ops.trial import Custom, Trial

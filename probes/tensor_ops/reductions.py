@@ -4,13 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from probes.tensor_ops.case import (
-    Array,
-    case,
-    floats,
-    in_dtype,
-    plain,
-)
+from probes.tensor_ops.case import Array, case, floats, in_dtype, plain
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Trial
 
@@ -50,8 +44,9 @@ def _of_floats() -> Iterator[Trial]:
     yield case("amin", (holes, 1), holes.min(1))
     yield case("diff", (x,), np.diff(x))
     yield plain("trapezoid", (x,), (x[..., 1:] + x[..., :-1]).sum(-1) / 2)
-    yield case("cummax", (x, 1), (np.maximum.accumulate(x, 1), _last_best(x, 1)))
-    yield case("cummin", (x, 1), (np.minimum.accumulate(x, 1), _last_best(-x, 1)))
+    apart = (whole((6, 33), -9, 9, 58) * 64 + np.arange(33)).astype(F32)  # which tie is not said
+    yield case("cummax", (apart, 1), _running(apart, np.maximum))
+    yield case("cummin", (apart, 1), _running(apart, np.minimum))
     squares = np.array([[3, 4, 0], [6, 8, 0], [2, 3, 6]], F32)
     yield case("linalg.vector_norm", (squares,), np.array([5, 10, 7], F32), dim=1)
     yield case("linalg.vector_norm", (squares, 1), np.array([7, 14, 11], F32), dim=1)
@@ -96,8 +91,8 @@ def _of_ties() -> Iterator[Trial]:
     yield case("max", (holes, 1), (holes.max(1), holes.argmax(1)))
 
 
-def _last_best(x: Array, axis: int) -> Array:
-    """The index of the running maximum, the latest of equal ones, as torch has it."""
-    best = np.maximum.accumulate(x, axis)
-    index = np.arange(x.shape[axis])[:, None]
-    return np.maximum.accumulate(np.where(x == best, index, 0), axis)
+def _running(x: Array, extreme: np.ufunc) -> tuple[Array, Array]:
+    """The running extreme along axis 1, and where it is, of values that all differ."""
+    best = extreme.accumulate(x, 1)
+    places = np.where(x == best, np.arange(x.shape[1]), 0)
+    return best, np.maximum.accumulate(places, 1)

@@ -1,9 +1,8 @@
-"""Random streams: the documented ones bit for bit, and what a seed promises."""
+"""Random streams: the documented ones, bit for bit."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,9 @@ import torch
 
 from probes.contract import Comparison
 from probes.references import compare
-from probes.tensor_ops.case import (
-    Array,
-)
+from probes.tensor_ops.case import Array
 from probes.tensor_ops.operands import F32
-from probes.tensor_ops.trial import Custom, Trial, fact
+from probes.tensor_ops.trial import Custom, Trial
 
 SEED = 20240229
 
@@ -28,7 +25,7 @@ def generator(device: str, seed: int) -> torch.Generator:
 
 
 @contextmanager
-def _default_generator(device: str, seed: int) -> Iterator[None]:
+def default_generator(device: str, seed: int) -> Iterator[None]:
     """The default generators seeded by `torch.manual_seed`, and put back afterwards."""
     kind = torch.device(device).type
     module: Any = torch if kind == "cpu" else getattr(torch, kind)
@@ -106,9 +103,9 @@ def _mersenne_normal(device: str) -> Iterator[Comparison]:
 
 
 def _mersenne_default(device: str) -> Iterator[Comparison]:
-    with _default_generator(device, SEED):
+    with default_generator(device, SEED):
         yield compare("manual_seed (rand)", torch.rand(1000, device=device), _uniform(1000))
-    with _default_generator(device, SEED):
+    with default_generator(device, SEED):
         drawn = torch.randn(1024, device=device)
         yield compare("manual_seed (randn)", drawn, _normal(1024), _NORMAL_ERROR)
 
@@ -145,52 +142,6 @@ def philox_uniform(seed: int, count: int) -> Array:
 def _philox_rand(device: str) -> Iterator[Comparison]:
     drawn = torch.rand(_GOLDEN, generator=generator(device, SEED), device=device)
     yield compare("rand (Philox)", drawn, philox_uniform(SEED, _GOLDEN))
-    with _default_generator(device, SEED):
+    with default_generator(device, SEED):
         drawn = torch.rand(_GOLDEN, device=device)
     yield compare("manual_seed (Philox)", drawn, philox_uniform(SEED, _GOLDEN))
-
-
-_DRAWS: dict[str, Callable[[torch.Generator, str], torch.Tensor]] = {
-    "rand": lambda g, device: torch.rand(64, generator=g, device=device),
-    "randn": lambda g, device: torch.randn(64, generator=g, device=device),
-    "randint": lambda g, device: torch.randint(1 << 20, (64,), generator=g, device=device),
-    "randperm": lambda g, device: torch.randperm(64, generator=g, device=device),
-    "Tensor.uniform_": lambda g, device: torch.zeros(64, device=device).uniform_(generator=g),
-    "bernoulli": lambda g, device: torch.bernoulli(
-        torch.full((64,), 0.5, device=device), generator=g
-    ),
-    "multinomial": lambda g, device: torch.multinomial(
-        torch.ones(50, device=device), 64, replacement=True, generator=g
-    ),
-}
-
-
-def seeds(_device: str) -> Iterator[Trial]:
-    """A seed repeats its numbers, another gives others, and a saved state goes on where it was."""
-    for name, draw in _DRAWS.items():
-        yield Custom(name, partial(_repeats, name, draw))
-    yield Custom("manual_seed", _global_seed)
-
-
-def _repeats(
-    name: str, draw: Callable[[torch.Generator, str], torch.Tensor], device: str
-) -> Iterator[Comparison]:
-    one, other = generator(device, 1), generator(device, 2)
-    first = draw(one, device).cpu().numpy()
-    state = one.get_state()
-    second = draw(one, device).cpu().numpy()
-    again = draw(generator(device, 1), device)
-    yield compare(f"{name} (same seed)", again, first)
-    one.set_state(state)
-    yield compare(f"{name} (restored state)", draw(one, device), second)
-    differ = (np.array_equal(first, second), np.array_equal(first, draw(other, device).cpu()))
-    yield fact(f"{name} (equal: next draw, other seed)", differ, (False, False))
-
-
-def _global_seed(device: str) -> Iterator[Comparison]:
-    drawn = []
-    for seed in (7, 7, 8):
-        with _default_generator(device, seed):
-            drawn.append(torch.rand(64, device=device).cpu().numpy())
-    yield compare("manual_seed (same)", drawn[1], drawn[0])
-    yield fact("manual_seed (other)", np.array_equal(drawn[0], drawn[2]), False)

@@ -1,6 +1,7 @@
 """State that is saved, loaded and moved: every name and bit of it."""
 
 import io
+import pickle
 from functools import partial
 from typing import Any, Final
 
@@ -50,16 +51,25 @@ def _host_copy(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
 
 
+def _through_file(state: dict[str, Any]) -> dict[str, Any]:
+    """The state saved and loaded on the host."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    try:
+        loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, LookupError) as error:
+        raise RuntimeError(f"what torch.save wrote torch.load cannot read: {error}") from error
+    return loaded
+
+
 def saved(device: str) -> list[Comparison]:
     """A state dict saved from the device and loaded on the host: names, bits and answers."""
 
     def facts() -> list[Comparison]:
         net = _trained_net(device)
         before = _host_copy(net.state_dict())
-        file = io.BytesIO()
-        torch.save(net.state_dict(), file)
-        file.seek(0)
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
+        loaded = _through_file(net.state_dict())
         fresh = _Net()
         told = fresh.load_state_dict(loaded)
         found = [

@@ -413,6 +413,35 @@ void fallback(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
     }
 }
 
+// torch sends a convolution of a device that it does not know here, where nothing falls back.
+
+at::Tensor convolution(const at::Tensor &input, const at::Tensor &weight,
+                       const std::optional<at::Tensor> &bias, c10::SymIntArrayRef stride,
+                       c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, bool transposed,
+                       c10::SymIntArrayRef output_padding, c10::SymInt groups) {
+  const Fault *fault = strike(input.device().index(), "aten::convolution");
+  auto added = bias && bias->defined() ? std::optional<at::Tensor>(on_host(*bias)) : std::nullopt;
+  auto out = at::convolution_symint(on_host(input), on_host(weight), added, stride, padding,
+                                    dilation, transposed, output_padding, groups);
+  if (fault) spoil(*fault, out);
+  return out.to(input.device());
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
+    const at::Tensor &grad, const at::Tensor &input, const at::Tensor &weight,
+    c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+    bool transposed, c10::SymIntArrayRef output_padding, c10::SymInt groups,
+    std::array<bool, 3> wanted) {
+  const Fault *fault = strike(input.device().index(), "aten::convolution_backward");
+  auto bias_sizes = c10::SymIntArrayRef(grad.sym_sizes().begin() + 1, 1);
+  auto [of_input, of_weight, of_bias] = at::convolution_backward_symint(
+      on_host(grad), on_host(input), on_host(weight), bias_sizes, stride, padding, dilation,
+      transposed, output_padding, groups, wanted);
+  if (fault) spoil(*fault, wanted[0] ? of_input : of_weight);
+  auto back = [&](const at::Tensor &one) { return one.defined() ? one.to(input.device()) : one; };
+  return {back(of_input), back(of_weight), back(of_bias)};
+}
+
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
   m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>());
 }
@@ -431,6 +460,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("set_.source_Storage_storage_offset", &set_storage);
   m.impl("set_.source_Tensor", &set_tensor);
   m.impl("_local_scalar_dense", &local_scalar_dense);
+  m.impl("convolution_overrideable", &convolution);
+  m.impl("convolution_backward_overrideable", &convolution_backward);
   m.impl("_copy_from", &copy_from);
   m.impl("_copy_from_and_resize", &copy_from_and_resize);
 }

@@ -1,23 +1,18 @@
 """The device_transfer probe: sound here, and each break of a copy trips the check that says so."""
 
-import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils import backend_registration
 
 from probes import device_transfer as probe
 from probes.catalog import DEVICE_TRANSFER
 from probes.contract import Comparison
 from probes.device_transfer import dtypes, pattern, pinned, places
+from tests.probes import fake_device
 from tests.probes.broken import Broken, large, last_byte, of, one_bit, patched, swapped, zeros
 from tests.probes.verdicts import tripped
 
@@ -356,21 +351,7 @@ def test_pinning_is_skipped_only_where_there_is_none(error: Exception, skipped: 
 @pytest.fixture(scope="module")
 def on_device() -> dict[str, set[str]]:
     """Checks tripped on the fake device, by fault: a process of its own, once."""
-    if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
-        pytest.skip("this torch cannot have a device in Python")
-    root = Path(__file__).parents[2]
-    program = "from tests.probes.fake_device import main; main()"
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-4000:]
-    return {fault: set(found) for fault, found in json.loads(run.stdout).items()}
+    return fake_device.run("device_transfer")
 
 
 def test_a_sound_device_trips_nothing(on_device: dict[str, set[str]]) -> None:

@@ -97,10 +97,14 @@ def test_absence_is_no_health() -> None:
     assert tripped(probe.judge(lacking)) == set()
 
 
-def test_metal_flushes_subnormals() -> None:
-    """Subnormals are skipped on mps, and nowhere else."""
-    assert tripped(probe.judge(on("mps", spoiled("subnormals")))) == set()
-    assert tripped(probe.judge(on("xpu:0", spoiled("subnormals")))) == {"tensor_ops.subnormals"}
+@pytest.mark.parametrize(
+    ("device", "status"), [("cpu", "fail"), ("cuda:0", "fail"), ("xpu:0", "warn"), ("mps", "skip")]
+)
+def test_who_must_keep_subnormals(device: str, status: str) -> None:
+    """CPU and CUDA must, Metal never does, of the others it is not known."""
+    findings = probe.judge(on(device, spoiled("subnormals")))
+
+    assert [f.status for f in findings if f.id == "tensor_ops.subnormals"] == [status]
 
 
 @pytest.mark.parametrize(
@@ -108,17 +112,21 @@ def test_metal_flushes_subnormals() -> None:
     [("float32_matmul", "matmul_may_shorten"), ("float32_convolution", "convolution_may_shorten")],
 )
 def test_tf32_is_skipped_only_where_it_is_allowed(check: str, allowed: str) -> None:
-    """A setting of torch excuses a short product; a variable behind its back does not."""
+    """A setting of torch excuses a short product; a variable behind its back is named."""
     seen = on("cuda:0", with_families(spoiled(check), random_philox=sound().families["creation"]))
     setting = seen.precision.model_copy(update={allowed: True})
-    forced = setting.model_copy(update={"variables": {"NVIDIA_TF32_OVERRIDE": "1"}})
+    forced = seen.precision.model_copy(update={"variables": {"NVIDIA_TF32_OVERRIDE": "1"}})
     strict = probe.Limits(float32_products="exact")
     permitted = seen.model_copy(update={"precision": setting})
 
     assert tripped(probe.judge(seen)) == {PREFIX + check}
     assert tripped(probe.judge(permitted)) == set()
     assert tripped(probe.judge(permitted, strict)) == {PREFIX + check}
-    assert tripped(probe.judge(seen.model_copy(update={"precision": forced}))) == {PREFIX + check}
+    (wrong,) = (
+        f for f in probe.judge(seen.model_copy(update={"precision": forced})) if f.status == "fail"
+    )
+    assert wrong.id == PREFIX + check
+    assert wrong.hint.endswith("set here: NVIDIA_TF32_OVERRIDE=1")
 
 
 def test_right_products_pass_whatever_the_setting() -> None:
@@ -144,6 +152,27 @@ def test_precision_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         True,
     )
     assert not sound().precision.matmul_may_shorten
+
+
+def test_linear_algebra_is_judged_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where products may be shorter, linear algebra is not, and the setting is put back."""
+    settings: list[str] = []
+
+    def body(_device: str) -> Iterator[Comparison]:
+        settings.append(torch.get_float32_matmul_precision())
+        yield Comparison(operation="mm", elements=1)
+
+    family = {name: lambda _device: [Custom("mm", body)] for name in ("large", "linalg_solve")}
+    monkeypatch.setattr(probe, "FAMILIES", family)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        probe.observe("cpu")
+        after = torch.get_float32_matmul_precision()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+    assert settings == ["medium", "highest"]
+    assert after == "medium"
 
 
 def test_number_of_operations() -> None:

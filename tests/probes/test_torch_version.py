@@ -786,7 +786,8 @@ def test_stub_and_old_module_in_a_real_process(libraries: Path, tmp_path: Path) 
     stubs.joinpath("libcuda.so.1").rename(stubs / "libcuda.so.535.54.03")
     stubs.joinpath("libcuda.so.1").symlink_to("libcuda.so.535.54.03")
 
-    assert in_child(stubs) == named("libcuda", "driver_files")
+    # New enough for any build: that is not what is broken here.
+    assert in_child(stubs, FAKE_CUDA_VERSION=99000) == named("libcuda", "driver_files")
     assert named("loaded_once") <= in_child(stubs, LD_PRELOAD=str(libraries / "libcuda.so.1"))
 
 

@@ -15,6 +15,7 @@ from probes.catalog import TRAIN_EVAL
 from probes.contract import Comparison
 from probes.train_eval import learning
 from probes.train_eval.state import random_state_kept
+from tests.probes import fake_device
 from tests.probes.broken import Broken, one_bit, patched, scaled
 from tests.probes.verdicts import tripped
 
@@ -47,6 +48,11 @@ def test_this_image_is_sound() -> None:
     findings = list(probe.judge(probe.observe("cpu")))
 
     assert [(f.id, f.message) for f in findings if f.status != "pass"] == []
+
+
+def test_a_device_apart_from_the_host_is_sound() -> None:
+    """The same checks hold on a device whose memory is not the host's."""
+    assert fake_device.run("train_eval") == {"sound": set()}
 
 
 @pytest.mark.parametrize("check", TRAIN_EVAL.checks)
@@ -418,6 +424,14 @@ BREAKS: dict[str, tuple[Callable[[], Any], set[str]]] = {
         {"first_steps", "learning"},
     ),
     "saved in half precision": (lambda: patched(torch, save=halved), {"saved"}),
+    "saved short": (
+        lambda: patched(torch, save=lambda state, file: file.write(b"PK")),
+        {"saved"},
+    ),
+    "saved garbled": (
+        lambda: patched(torch, save=lambda state, file: TORCH_SAVE({"a": Fraction}, file)),
+        {"saved"},
+    ),
     "loaded as zeros": (
         lambda: patched(
             torch, load=lambda *a, **k: {n: v * 0 for n, v in TORCH_LOAD(*a, **k).items()}

@@ -688,6 +688,28 @@ def test_serve_becomes_the_daemon(
     assert served == [2, "deep", file, flags]
 
 
+def test_the_daemon_s_process_is_light() -> None:
+    """Its process has seen nothing of what parses and draws, nor what it is to judge."""
+    program = (
+        "import sys, types\n"
+        "daemon = types.ModuleType('validator.daemon')\n"
+        "daemon.serve = lambda *_: print(*{'typer', 'rich', 'torch', 'numpy'} & set(sys.modules))\n"
+        "sys.modules['validator.daemon'] = daemon\n"
+        "from validator.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, cli.SERVE: json.dumps({"config_file": None, "flags": {}})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout) == (0, "\n"), ended.stderr
+
+
 def test_serve_with_a_file_gone_bad(
     call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
