@@ -63,6 +63,14 @@ def _spelled_out(value: JsonValue) -> JsonValue:
     return value
 
 
+def _holds_nan(value: JsonValue) -> bool:
+    """Python calls two lists equal that hold the same NaN."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_holds_nan(part) for part in parts)
+
+
 class Finding(Frozen):
     """One check applied to an observation. `id` is `probe.check`, listed in `probes.catalog`."""
 
@@ -168,10 +176,10 @@ def expect(
     action: Action = "investigate",
     otherwise: Status = "fail",
 ) -> Finding:
-    """A finding that passes when `observed == expected` (so NaN never passes)."""
+    """A finding that passes when `observed == expected`; NaN never passes, in a list neither."""
     return require(
         check,
-        observed == expected,
+        observed == expected and not _holds_nan(observed),
         observed,
         expected,
         message=message,
@@ -232,7 +240,9 @@ def agree(
             expected="bits equal, or error within its bound",
         )
     if not comparisons:
-        return require(check, False, [], "at least one operation compared", action=action)
+        return require(
+            check, False, [], "at least one operation compared", hint=hint, action=action
+        )
     named = ", ".join(comparison.operation for comparison in wrong[:8])
     return Finding(
         id=check,

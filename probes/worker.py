@@ -62,8 +62,14 @@ def _import_torch(control: socket.socket) -> bool:
     try:
         module = "torch"
         torch = importlib.import_module("torch")
+        environment = {
+            "torch": str(torch.__version__),
+            "torch_cuda": torch.version.cuda,
+            "torch_hip": getattr(torch.version, "hip", None),
+            "python": sys.version.split()[0],
+        }
         module = "numpy"
-        numpy = importlib.import_module("numpy")
+        environment["numpy"] = str(importlib.import_module("numpy").__version__)
     except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
         symptoms = importlib.import_module("probes.symptoms")
         symptom = symptoms.diagnose(f"{type(error).__name__}: {error}")
@@ -84,13 +90,7 @@ def _import_torch(control: socket.socket) -> bool:
         {
             "event": "imported",
             "seconds": time.monotonic() - started,
-            "environment": {
-                "torch": str(torch.__version__),
-                "torch_cuda": torch.version.cuda,
-                "torch_hip": getattr(torch.version, "hip", None),
-                "numpy": str(numpy.__version__),
-                "python": sys.version.split()[0],
-            },
+            "environment": environment,
         },
     )
     return True

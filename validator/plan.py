@@ -72,7 +72,7 @@ def limits(spec: ProbeSpec, settings: Settings) -> dict[str, Any]:
     """A probe's limits: what the node promises, then the probe's own settings."""
     promised: dict[str, dict[str, Any]] = {
         "cuda_available": {"gpus": settings.expect.gpus},
-        "torch_version": {"torch": settings.expect.torch},
+        "torch_version": {"torch": settings.expect.torch, "gpus": settings.expect.gpus},
     }
     own = settings.probes.get(spec.name)
     return {**promised.get(spec.name, {}), **(own.limits if own is not None else {})}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from validator import supervisor
+from validator import orphans
 from validator.job import HeldProcess
 from validator.plan import Event, Plan, make_plan
 from validator.report import Report
@@ -31,7 +31,7 @@ class Runner:
         self._early = worker
         self._nice = nice
         self._held: dict[str, HeldProcess] = {}
-        supervisor.adopt_orphans()
+        orphans.adopt()
 
     @property
     def held(self) -> frozenset[str]:
@@ -47,7 +47,7 @@ class Runner:
         are lost. The run's own deadline is `settings.run.timeout`; what it cuts off is `not_run`.
         """
         self._release()
-        before = supervisor.children()
+        before = orphans.children()
         early, self._early = self._early, None
         run = Run(plan, settings, on_event, self._held, early=early, nice=self._nice)
         going = asyncio.ensure_future(run.go())
@@ -60,7 +60,7 @@ class Runner:
             await run.close()
             self.restarts += run.restarts
             unkillable = frozenset(process.pid for process in self._held.values())
-            await supervisor.sweep(spare=before | unkillable)
+            await orphans.sweep(spare=before | unkillable)
         if in_time:
             going.result()  # a bug of ours is raised, never swallowed
         return run.report()

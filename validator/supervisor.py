@@ -7,7 +7,6 @@ where SIGKILL does nothing; after a bounded wait it is left alone, and the calle
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -16,10 +15,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from validator.spawn import MARKER, WorkerProcess
+from validator.spawn import WorkerProcess
 
 TAIL_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 65536
@@ -28,9 +26,6 @@ _DRAIN_BYTES: Final = 1 << 20
 _REPLY_S: Final = 10.0
 _TRACEBACK_S: Final = 0.1  # for faulthandler to print before the kill
 _KILL_S: Final = 2.0  # from SIGKILL to the end of a process
-_SWEEPS: Final = 20
-_SWEEP_S: Final = 0.05
-_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 class WorkerLostError(Exception):
@@ -362,49 +357,3 @@ class Worker:
         self._control.close()
         self._log.close()
         os.close(self._process.pidfd)
-
-
-# ---- what outlives its worker
-
-
-def adopt_orphans() -> None:
-    """Become the parent of whatever a worker leaves behind, in place of PID 1."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def children() -> frozenset[int]:
-    """Process ids of all our direct children, adopted ones too."""
-    found: set[int] = set()
-    for listed in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread that ended meanwhile
-            found.update(map(int, listed.read_text(encoding="utf-8").split()))
-    return frozenset(found)
-
-
-def _left_behind(pid: int) -> bool:
-    """Whether a new child came from a worker: it carries its mark, or is dead or dying by now."""
-    mark = f"{MARKER}={os.getpid()}".encode()
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except PermissionError:  # not ours to look into, so not ours to kill
-        return False
-    except OSError:  # dying: to be looked at again
-        return True
-    return not environment or mark in environment.split(b"\0")  # a dead one has none left
-
-
-async def sweep(spare: frozenset[int]) -> None:
-    """Kill and reap what workers left behind, also what hid in a session of its own.
-
-    Args:
-        spare: process ids to leave alone: what was there before, and what cannot be killed.
-    """
-    for _ in range(_SWEEPS):
-        left = [pid for pid in children() - spare if _left_behind(pid)]
-        if not left:
-            return
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - never blocks
-        await asyncio.sleep(_SWEEP_S)

@@ -12,7 +12,7 @@ from probes.contract import Comparison
 from probes.references import compare
 from probes.tensor_ops.case import Array, Case, case, floats, has_double, placed, plain
 from probes.tensor_ops.operands import F32, whole
-from probes.tensor_ops.streams import generator
+from probes.tensor_ops.streams import default_generator
 from probes.tensor_ops.trial import Custom, Trial, fact, refused
 
 _SHAPE = (2, 3, 4, 5)
@@ -26,7 +26,7 @@ def creation(device: str) -> Iterator[Trial]:
     yield from _factories()
     yield from _likes()
     for name in ("zeros", "ones", "rand", "randn", "empty"):
-        yield Custom(name, partial(_attributes, name))
+        yield Custom(name, partial(_draws_apart if name in _DRAWN else _attributes, name))
     yield Custom("tensor", _from_values)
     yield Custom("as_tensor", _from_values_shared)
     yield Custom("empty_strided", _strides)
@@ -92,10 +92,14 @@ def _likes() -> Iterator[Trial]:
     yield case("complex", (a, a + 1), (a + 1j * (a + 1)).astype(np.complex64))
 
 
+def _draws_apart(name: str, device: str) -> Iterator[Comparison]:
+    """The same, with the default generator put back afterwards."""
+    with default_generator(device, 0):
+        yield from list(_attributes(name, device))
+
+
 def _attributes(name: str, device: str) -> Iterator[Comparison]:
-    factory = getattr(torch, name)
-    # A generator of its own: the user's default one stays as it is.
-    make = partial(factory, generator=generator(device, 0)) if name in _DRAWN else factory
+    make = getattr(torch, name)
     for shape in _SHAPES:
         made = make(shape, device=device)
         yield fact(name, tuple(made.shape), shape)

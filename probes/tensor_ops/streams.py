@@ -26,17 +26,22 @@ def generator(device: str, seed: int) -> torch.Generator:
 
 @contextmanager
 def default_generator(device: str, seed: int) -> Iterator[None]:
-    """The default generators seeded by `torch.manual_seed`, and put back afterwards."""
+    """The default generators seeded by `torch.manual_seed`, and put back afterwards.
+
+    A back-end without `get_rng_state` has no state to put back: it draws on the host.
+    """
     kind = torch.device(device).type
     module: Any = torch if kind == "cpu" else getattr(torch, kind)
     where = () if kind in {"cpu", "mps"} else (device,)
-    host, state = torch.get_rng_state(), module.get_rng_state(*where)
+    host = torch.get_rng_state()
+    state = module.get_rng_state(*where) if hasattr(module, "get_rng_state") else None
     try:
         torch.manual_seed(seed)
         yield
     finally:
         torch.set_rng_state(host)
-        module.set_rng_state(state, *where)
+        if state is not None:
+            module.set_rng_state(state, *where)
 
 
 def mersenne(device: str) -> Iterator[Trial]:

@@ -16,6 +16,10 @@ _RAISED = (
 )
 
 
+#: A back-end that draws on the host takes no generator of its own.
+_NO_GENERATOR = ("device type for generator but found", "generator device but found")
+
+
 class Trial(Protocol):
     """One operation, and how to try it on a device."""
 
@@ -96,7 +100,7 @@ def _may_lack(error: Exception, device: str) -> bool:
     CPU and CUDA have to have them all, but older torch had few for half types on the CPU.
     """
     kind, text = torch.device(device).type, str(error)
-    known = ("not implemented for", "not supported for torch.Generator")
+    known = ("not implemented for", "not supported for torch.Generator", *_NO_GENERATOR)
     if not isinstance(error, NotImplementedError) and not any(part in text for part in known):
         return False
     half = "'Half'" in text or "'BFloat16'" in text

@@ -231,6 +231,8 @@ def start() -> torch.library.Library:
         made: torch.Tensor = of_list(data, **options)
         return made.to(device)
 
+    # `raw` hangs on the Python object, so a parameter cannot take the data of another in place.
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
     host.tensor = tensor
     host.Tensor.pin_memory = torch.Tensor.clone
     host.Tensor.is_pinned = lambda _: True

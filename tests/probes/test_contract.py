@@ -196,6 +196,13 @@ def test_expect_is_equality_and_nan_never_passes(
     assert expect("p.c", observed, expected).status == status
 
 
+def test_the_same_nan_in_two_lists_does_not_pass() -> None:
+    """Python calls such lists equal, since it looks at the objects first."""
+    assert expect("a.b", [1.0, NAN], [1.0, NAN]).status == "fail"
+    assert expect("a.b", {"x": [NAN]}, {"x": [NAN]}).status == "fail"
+    assert expect("a.b", [1.0, "NaN"], [1.0, "NaN"]).status == "pass"
+
+
 def test_a_failing_fact_says_everything() -> None:
     """Both values, hint and action; a message of its own goes first."""
     plain = expect("p.c", 41, 42, hint="reseat it", action="drain")

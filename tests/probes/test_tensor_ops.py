@@ -255,6 +255,8 @@ def test_out_of_memory_is_not_an_answer() -> None:
         ("cpu", "\"mm\" not implemented for 'Half'", True),
         ("cpu", "\"mm\" not implemented for 'Float'", False),
         ("cuda:0", "\"mm\" not implemented for 'Half'", False),
+        ("xpu:0", "Expected a 'cpu' device type for generator but found 'fake'", True),
+        ("cuda:0", "Expected a 'cpu' device type for generator but found 'cuda'", False),
         ("mps", "'aten::svd' is not currently implemented for the MPS device", True),
     ],
 )
@@ -265,7 +267,7 @@ def test_what_a_back_end_may_lack(
     monkeypatch.setattr("probes.tensor_ops.trial.synchronize", lambda _device: None)
 
     def absent(_device: str) -> Iterator[Comparison]:
-        raise NotImplementedError(text)
+        raise RuntimeError(text) if "generator" in text else NotImplementedError(text)
 
     found, lacking = run([Custom("mm", absent)], device)
 

@@ -14,8 +14,8 @@ import pytest
 
 from probes.catalog import TORCH_VERSION, ProbeSpec
 from probes.contract import Result
+from validator import orphans, supervisor
 from validator import settings as settings_module
-from validator import supervisor
 from validator.plan import Event, Plan
 from validator.report import Report
 from validator.runner import Runner
@@ -265,7 +265,7 @@ def marked() -> list[str]:
 
 def zombies() -> list[int]:
     """Our own dead children that nobody reaped."""
-    stats = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in supervisor.children()}
+    stats = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in orphans.children()}
     return [pid for pid, stat in stats.items() if stat.rpartition(")")[2].split()[0] == "Z"]
 
 
@@ -353,6 +353,11 @@ IMPORTS = {
     "is missing": (
         "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')",
         "importing torch raised ModuleNotFoundError: No module named 'torch'",
+        "",
+    ),
+    "is a file of another kind": (
+        "",
+        "importing torch raised AttributeError: module 'torch' has no attribute '__version__'",
         "",
     ),
     "dies": (
