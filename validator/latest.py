@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from probes.catalog import CATALOG
-from probes.contract import Result, Status
+from probes.contract import Finding, Result, Status
 from validator.report import Device, NotRun, Report, clip, make_report, without_chance
 
 _ORDER: Final = {spec.name: place for place, spec in enumerate(CATALOG)}
@@ -94,7 +94,7 @@ class Latest:
         """Take in a finished run: its word on a probe replaces all that was known of that probe.
 
         So what ran on a GPU that is gone vanishes. What got no chance keeps its last entry, and a
-        busy or disabled one its last verdict.
+        busy or disabled one its last verdict. What passed is kept without its raw observation.
         """
         now = self._monotonic()
         uuid_of = {device.name: device.uuid for device in report.devices}
@@ -104,6 +104,7 @@ class Latest:
         spoken_of = {pair.probe for pair in pairs if pair.probe in self._oldest_s}
         known, self._entries = self._entries, {**self._entries, **{one: {} for one in spoken_of}}
         self._missed = {k: v for k, v in self._missed.items() if k.probe not in spoken_of}
+        findings: dict[str, Finding] = {}
         for result in report.results:
             self.runs[result.probe, result.status] += 1
             if result.status == "skip":
@@ -111,7 +112,7 @@ class Latest:
             if result.probe in self._oldest_s:
                 key = result.gpu_uuid or uuid_of.get(result.device) or result.device
                 before = _find(known.get(result.probe, {}), key, result.device)
-                self._entries[result.probe][key] = _renewed(before, result, now)
+                self._entries[result.probe][key] = _renewed(before, _slim(result, findings), now)
         for missed in report.not_run:
             if missed.probe in self._oldest_s:
                 key = uuid_of.get(missed.device) or missed.device
@@ -120,7 +121,7 @@ class Latest:
                     self._missed[Pair(missed.probe, missed.device)] = missed
                 else:
                     self._entries[missed.probe][key] = before
-        self._report = report
+        self._report = report.model_copy(update={"results": (), "not_run": ()})
         self.version += 1
 
     @property
@@ -137,7 +138,7 @@ class Latest:
 
     @property
     def newest(self) -> Report | None:
-        """The newest report taken in, as it was."""
+        """The newest report taken in, without its results."""
         return self._report
 
     def entries(self) -> dict[Pair, Entry]:
@@ -199,6 +200,19 @@ class Latest:
         if report is None:
             return Readiness(False, "not ready: nothing is planned")
         return Readiness(report.status in _GOOD, report.summary)
+
+
+def _slim(result: Result, known: dict[str, Finding]) -> Result:
+    """A result as it is kept between runs: eight GPUs' worth of them must stay small.
+
+    Findings that are equal on several devices are one object. The observation of a pass is
+    dropped: it is for finding out what went wrong, and half of the report's size.
+    """
+    shared = (known.setdefault(one.model_dump_json(), one) for one in result.findings)
+    changes: dict[str, object] = {"findings": tuple(shared)}
+    if result.status == "pass":
+        changes["observation"] = None
+    return result.model_copy(update=changes)
 
 
 def _find(entries: Mapping[str, Entry], key: str, device: str) -> Entry | None:

@@ -138,5 +138,7 @@ def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: 
 def operations(seen: Seen) -> frozenset[str]:
     """The distinct operations that were compared, whatever their family, type and layout."""
     return frozenset(
-        each.operation.partition(" (")[0] for family in seen.families.values() for each in family
+        each.operation.partition(" (")[0].removeprefix("Tensor.")
+        for family in seen.families.values()
+        for each in family
     )

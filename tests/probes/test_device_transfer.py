@@ -409,3 +409,10 @@ def test_an_event_that_does_not_wait_is_seen(on_device: dict[str, set[str]]) -> 
         PREFIX + "device_to_host_pinned",
         PREFIX + "both_at_once",
     }
+
+
+def test_every_check_is_tripped_by_a_broken_torch(on_device: dict[str, set[str]]) -> None:
+    """No check that only a made-up observation can trip."""
+    named = {PREFIX + check for _, check in BREAKS.values()}
+
+    assert named.union(*on_device.values()) == set(DEVICE_TRANSFER.check_ids)

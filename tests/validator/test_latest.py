@@ -3,7 +3,7 @@
 import pytest
 
 from probes.catalog import CATALOG
-from probes.contract import Reason, Status
+from probes.contract import Finding, Reason, Status
 from tests.validator.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
 from validator.latest import Latest, Pair
 from validator.report import Device, NotRun
@@ -272,6 +272,37 @@ def test_probes_that_no_longer_count_are_forgotten() -> None:
     assert known.latest.readiness().ready
     known.hear("fail")
     assert OPS not in known.latest.results()
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"),
+    [("pass", None), ("warn", {"a": 1}), ("fail", {"a": 1}), ("error", {"a": 1})],
+)
+def test_what_passed_is_kept_without_its_observation(
+    status: Status, kept: dict[str, int] | None
+) -> None:
+    """What is wrong keeps all that was seen; findings stay in any case."""
+    found = Finding(id="tensor_ops.matmul", status="pass", observed=["a", "b"])
+    seen = result("tensor_ops", "cuda:0", status, observation={"a": 1}, findings=(found,))
+    known = Known()
+    known.latest.accept(report([seen], gpus(1)))
+
+    assert known.latest.results()[OPS].observation == kept
+    assert known.latest.results()[OPS].findings == (found,)
+
+
+def test_equal_findings_are_kept_once() -> None:
+    """Two devices that passed alike share what they say; one that differs has its own."""
+    found = [Finding(id="tensor_ops.matmul", status="pass", observed=[n]) for n in (1, 1, 2)]
+    results = [
+        result("tensor_ops", f"cuda:{index}", findings=(one,)) for index, one in enumerate(found)
+    ]
+    known = Known()
+    known.latest.accept(report(results, gpus(3)))
+    first, second, third = (one.findings[0] for one in known.latest.results().values())
+
+    assert first is second
+    assert (first, third) == (found[0], found[2])
 
 
 def test_results_are_counted() -> None:
