@@ -40,12 +40,10 @@ def judge(seen):
 
 @dataclass
 class Ran:
-    """A report, how late the event loop was at worst, and the events."""
+    """A report, and how late the event loop was at worst meanwhile."""
 
     report: Report
     lag_s: float
-    events: list[Event] = field(default_factory=list)
-    runner: Runner | None = None
 
     def of(self, probe: str) -> Result:
         """The result of one probe."""
@@ -79,7 +77,6 @@ async def run(
 ) -> Ran:
     """Run a plan while a ticker measures how long the event loop was held up."""
     lag_s = 0.0
-    events: list[Event] = []
 
     async def tick() -> None:
         nonlocal lag_s
@@ -90,13 +87,9 @@ async def run(
 
     ticker = asyncio.ensure_future(tick())
 
-    def take(event: Event) -> None:
-        events.append(event)
-        on_event(event)
-
-    report = await runner.run(plan, settings, take)
+    report = await runner.run(plan, settings, on_event)
     ticker.cancel()
-    return Ran(report, lag_s, events, runner)
+    return Ran(report, lag_s)
 
 
 def ran(
