@@ -35,6 +35,7 @@ class Attempt:
         self._device: str = request["device"]
         self._gpu_uuid: str | None = request["gpu_uuid"]
         self._shared: bool = request["shared"]
+        self._keep_observation: bool = request["observations"]
         self._started = time.monotonic()
         self._started_at = datetime.now(timezone.utc)
         #: An exception escaped, or the device no longer synchronizes.
@@ -55,10 +56,11 @@ class Attempt:
         try:
             findings = _judge(module, seen, limits)
             measurements = tuple(module.measure(seen)) if hasattr(module, "measure") else ()
-            observation = json.loads(seen.model_dump_json(exclude_defaults=True))
+            status = worst(finding.status for finding in findings)
+            keep = self._keep_observation or status not in {"pass", "skip"}
+            observation = json.loads(seen.model_dump_json(exclude_defaults=True)) if keep else None
         except Exception as error:  # noqa: BLE001 - a bug of ours must not look like a sick device
             return self._raised(error, "internal_error")
-        status = worst(finding.status for finding in findings)
         return self._result(
             status=status,
             reason=_reason(status, findings, self._name, self._device),

@@ -223,6 +223,23 @@ def skipped(check: str, why: str) -> Finding:
     return Finding(id=check, status="skip", message=why)
 
 
+#: Characters of the operations that a passing finding lists; the observation has them all.
+_LISTED_CHARACTERS: Final = 120
+
+
+def _listed(operations: Sequence[str]) -> list[JsonValue]:
+    """The first operations, and how many more there are."""
+    shown: list[JsonValue] = []
+    left = _LISTED_CHARACTERS
+    for operation in operations:
+        left -= len(operation)
+        if left < 0 and shown:
+            break
+        shown.append(operation)
+    more = len(operations) - len(shown)
+    return [*shown, f"and {more} more"] if more else shown
+
+
 def agree(
     check: str,
     comparisons: Sequence[Comparison],
@@ -236,7 +253,7 @@ def agree(
         return Finding(
             id=check,
             status="pass",
-            observed=[comparison.operation for comparison in comparisons],
+            observed=_listed([comparison.operation for comparison in comparisons]),
             expected="bits equal, or error within its bound",
         )
     if not comparisons:

@@ -97,8 +97,8 @@ def negotiate(accept: str, accept_encoding: str) -> Form:
     return Form("openmetrics" in choose_encoder(accept)[1], gzipped)
 
 
-def make_app(node: Node) -> _App:
-    """The application as ASGI, with HEAD and the headers of every answer."""
+def application(node: Node) -> FastAPI:
+    """The paths and what they answer."""
     app = FastAPI(
         title="gpu-validator",
         version=__version__,
@@ -161,7 +161,12 @@ def make_app(node: Node) -> _App:
     async def probes() -> list[ProbeState]:
         return node.probes()
 
-    return _front(app)
+    return app
+
+
+def make_app(node: Node) -> _App:
+    """The application as ASGI, with HEAD and the headers of every answer."""
+    return _front(application(node))
 
 
 def _front(app: _App) -> _App:

@@ -22,7 +22,7 @@ from validator import logs
 from validator.api import Node, ProbeOnDevice, ProbeState, make_app, protocol_for
 from validator.latest import Latest, Pair, Readiness, ended
 from validator.metrics import Exposition, Form, Shown, families
-from validator.report import Report, Tool, revision
+from validator.report import Report, Tool, revision, to_json
 from validator.runner import Event, Plan, Runner, make_plan
 from validator.schedule import Schedule, Timing, timings
 from validator.settings import Settings, SettingsError, host_port, load
@@ -234,7 +234,7 @@ class Daemon:
         """The merged report, made once a change."""
         if self._merged[0] != self._latest.version:
             report = self._latest.merged()
-            content = None if report is None else report.model_dump_json().encode()
+            content = None if report is None else to_json(report).encode()
             self._merged = (self._latest.version, content)
         return self._merged[1]
 

@@ -130,6 +130,7 @@ class Job:
             "gpu_uuid": self._device.uuid,
             "shared": bool(self._device.process_count),
             "threads": self._threads,
+            "observations": settings.run.observations,
         }
 
     async def _watch(self, worker: Worker, child: Child) -> None:

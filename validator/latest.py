@@ -94,7 +94,7 @@ class Latest:
         """Take in a finished run: its word on a probe replaces all that was known of that probe.
 
         So what ran on a GPU that is gone vanishes. What got no chance keeps its last entry, and a
-        busy or disabled one its last verdict. What passed is kept without its raw observation.
+        busy or disabled one its last verdict.
         """
         now = self._monotonic()
         uuid_of = {device.name: device.uuid for device in report.devices}
@@ -203,16 +203,9 @@ class Latest:
 
 
 def _slim(result: Result, known: dict[str, Finding]) -> Result:
-    """A result as it is kept between runs: eight GPUs' worth of them must stay small.
-
-    Findings that are equal on several devices are one object. The observation of a pass is
-    dropped: it is for finding out what went wrong, and half of the report's size.
-    """
+    """A result as it is kept between runs: findings equal on several devices are one object."""
     shared = (known.setdefault(one.model_dump_json(), one) for one in result.findings)
-    changes: dict[str, object] = {"findings": tuple(shared)}
-    if result.status == "pass":
-        changes["observation"] = None
-    return result.model_copy(update=changes)
+    return result.model_copy(update={"findings": tuple(shared)})
 
 
 def _find(entries: Mapping[str, Entry], key: str, device: str) -> Entry | None:

@@ -5,7 +5,7 @@ from typing import Literal
 from rich.console import Console
 
 from validator import render_junit, render_text
-from validator.report import Report
+from validator.report import Report, to_json
 
 Output = Literal["text", "json", "junit"]
 
@@ -13,7 +13,7 @@ Output = Literal["text", "json", "junit"]
 def document(report: Report, output: Output, console: Console, *, quiet: bool = False) -> str:
     """The report in one of the forms; `console` and `quiet` shape the text alone."""
     if output == "json":
-        return report.model_dump_json() + "\n"
+        return to_json(report) + "\n"
     if output == "junit":
         return render_junit.render(report)
     return render_text.render(report, console, quiet=quiet)

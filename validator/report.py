@@ -1,5 +1,6 @@
 """The report: one document that feeds exit code, terminal, JSON, HTTP, metrics and files."""
 
+import json
 import os
 import platform
 from collections import Counter
@@ -205,6 +206,17 @@ class _WithNaN(GenerateJsonSchema):
     def float_schema(self, schema: FloatSchema) -> JsonSchemaValue:
         """Either a number, or one of the three that JSON cannot hold."""
         return {"anyOf": [super().float_schema(schema), {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+
+
+def to_json(report: Report) -> str:
+    """The report as JSON in one line; of a finding only the fields that say something."""
+    content = json.loads(report.model_dump_json())
+    for result in content["results"]:
+        result["findings"] = [
+            {key: value for key, value in finding.items() if value not in (None, "", "none")}
+            for finding in result["findings"]
+        ]
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def json_schema() -> dict[str, Any]:

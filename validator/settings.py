@@ -153,6 +153,11 @@ class Run(_Section):
     devices: Listed = Field(
         default=(), description="devices to check: `cuda:N`, a UUID, a PCI id, `cpu`; default: all"
     )
+    observations: bool = Field(
+        default=False,
+        description="keep the raw observation of a pass too (some 80 KiB a device), not only of "
+        "what failed",
+    )
 
 
 class Ready(_Section):

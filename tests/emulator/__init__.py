@@ -37,7 +37,7 @@ def install() -> Path:
         [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=True
     )
     torch_version, *includes = asked.stdout.split("\n")[:-1]
-    sources = sorted(path for path in _HERE.iterdir() if path.suffix in {".cpp", ".py"})
+    sources = sorted(path for path in _HERE.iterdir() if path.suffix in {".cpp", ".h", ".py"})
     text = "".join(path.read_text(encoding="utf-8") for path in sources)
     key = f"{text}{torch_version}{sys.version}{compiler}"
     folder = _CACHE / f"emulator-{hashlib.sha256(key.encode()).hexdigest()[:16]}"

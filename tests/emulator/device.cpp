@@ -1,317 +1,69 @@
 // A fake accelerator for torch: PrivateUse1 devices on host memory, every operation on the CPU.
 //
-// EMULATOR_DEVICES   how many devices there are (default 2)
-// EMULATOR_MEMORY    bytes of each (default 1 GiB)
-// EMULATOR_FAULTS    what is wrong, as `device:where:what[:operand]`, separated by `;`
-//   where  h2d d2h d2d            a direction of copies
-//          aten::mm, ...          an operation by its name; `*` is every one
-//          alloc, synchronize     the allocator; waiting for the device
-//   what   flip zero nan scale swap stale short     spoils what arrives or comes out
-//          raise sticky hang abort segv             ends it; after `sticky` every later call raises
-//          operand of scale: the factor; of raise and sticky: the text
+// memory.h and faults.h say what the environment sets. An operation runs as the CPU's own kernel on
+// tensors that are the same memory, so that whatever it writes into is written on the device; its
+// new results become memory of the device without a copy.
 //
 // torch's own interface decides the names below; sources: c10/core/impl/DeviceGuardImplInterface.h,
-// ATen/detail/PrivateUse1HooksInterface.h, ATen/native/CPUFallback.h.
-#include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
+// ATen/detail/PrivateUse1HooksInterface.h, ATen/native/CPUFallback.cpp.
+#include "memory.h"
+
 #include <ATen/EmptyTensor.h>
-#include <ATen/detail/PrivateUse1HooksInterface.h>
-#include <ATen/native/CPUFallback.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/native/Resize.h>
-#include <ATen/ops/as_strided_cpu_dispatch.h>
 #include <ATen/ops/_reshape_alias_native.h>
+#include <ATen/ops/as_strided_cpu_dispatch.h>
 #include <ATen/ops/set_cpu_dispatch.h>
-#include <ATen/ops/unfold_native.h>
-#include <ATen/ops/view_as_complex_native.h>
-#include <ATen/ops/view_as_real_native.h>
 #include <ATen/ops/view_native.h>
-#include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/alloc_cpu.h>
-#include <torch/extension.h>
 #include <torch/library.h>
 
-#include <atomic>
-#include <chrono>
-#include <cstdlib>
-#include <cstring>
-#include <map>
-#include <mutex>
-#include <set>
-#include <string>
-#include <thread>
-#include <vector>
+using namespace emulator;
 
 namespace {
 
-constexpr auto kFake = c10::DeviceType::PrivateUse1;
-
-size_t number(const char *name, size_t otherwise) {
-  const char *text = std::getenv(name);
-  return text && *text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
-c10::DeviceIndex device_count() {
-  static const auto count = static_cast<c10::DeviceIndex>(number("EMULATOR_DEVICES", 2));
-  return count;
-}
-
-// ---- faults
-
-struct Fault {
-  int device;
-  std::string where, what, operand;
-};
-
-std::vector<std::string> split(const std::string &text, char separator, size_t most = SIZE_MAX) {
-  std::vector<std::string> parts;
-  size_t begin = 0, end;
-  while (parts.size() + 1 < most && (end = text.find(separator, begin)) != std::string::npos) {
-    parts.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  parts.push_back(text.substr(begin));
-  return parts;
-}
-
-const std::vector<Fault> &faults() {
-  static const std::vector<Fault> all = [] {
-    std::vector<Fault> found;
-    const char *text = std::getenv("EMULATOR_FAULTS");
-    if (!text || !*text) return found;
-    for (std::string one : split(text, ';')) {
-      // An operation's name has colons of its own: aten::mm
-      for (size_t at; (at = one.find("::")) != std::string::npos;) one.replace(at, 2, "\x1f");
-      auto parts = split(one, ':', 4);
-      TORCH_CHECK(parts.size() >= 3, "EMULATOR_FAULTS: '", one, "' is not device:where:what");
-      std::string where = parts[1];
-      if (size_t at = where.find('\x1f'); at != std::string::npos) where.replace(at, 1, "::");
-      found.push_back({std::atoi(parts[0].c_str()), where, parts[2], parts.size() > 3 ? parts[3] : ""});
-    }
-    return found;
-  }();
-  return all;
-}
-
-std::atomic<bool> poisoned[64];
-std::string poison_text[64];
-
-// Ends a call, or returns the fault that spoils its result.
-const Fault *strike(int device, const std::string &where) {
-  if (device >= 0 && poisoned[device]) TORCH_CHECK(false, poison_text[device]);
-  for (const Fault &fault : faults()) {
-    bool here = fault.where == where || (fault.where == "*" && where.rfind("aten::", 0) == 0);
-    if (fault.device != device || !here) continue;
-    if (fault.what == "hang") std::this_thread::sleep_for(std::chrono::hours(1));
-    if (fault.what == "abort") std::abort();
-    if (fault.what == "segv") *static_cast<volatile int *>(nullptr) = 0;
-    if (fault.what == "sticky") {
-      poison_text[device] = fault.operand;
-      poisoned[device] = true;
-    }
-    if (fault.what == "sticky" || fault.what == "raise") TORCH_CHECK(false, fault.operand);
-    return &fault;
-  }
-  return nullptr;
-}
-
-// Spoils contiguous bytes of elements of one type. `before` is what was there, for `stale`.
-void spoil(const Fault &fault, char *bytes, size_t count, size_t itemsize, bool floating,
-           c10::ScalarType type) {
-  size_t size = count * itemsize;
-  if (size == 0) return;
-  if (fault.what == "flip") {
-    bytes[(count / 2) * itemsize] ^= 0x08;
-  } else if (fault.what == "zero") {
-    std::memset(bytes, 0, size);
-  } else if (fault.what == "short") {
-    std::memset(bytes + size - itemsize, 0xAB, itemsize);
-  } else if (fault.what == "swap" && count > 1) {
-    std::vector<char> kept(bytes, bytes + itemsize);
-    std::memcpy(bytes, bytes + size - itemsize, itemsize);
-    std::memcpy(bytes + size - itemsize, kept.data(), itemsize);
-  } else if ((fault.what == "nan" || fault.what == "scale") && floating) {
-    auto view = at::from_blob(bytes, {static_cast<int64_t>(count)}, at::TensorOptions().dtype(type));
-    if (fault.what == "nan") view[static_cast<int64_t>(count / 2)] = NAN;
-    else view.mul_(std::atof(fault.operand.c_str()));
-  }
-}
-
-void spoil(const Fault &fault, const at::Tensor &host) {
-  if (!host.defined() || host.numel() == 0) return;
-  auto packed = host.contiguous();
-  spoil(fault, static_cast<char *>(packed.data_ptr()), packed.numel(), packed.element_size(),
-        packed.is_floating_point(), packed.scalar_type());
-  if (!packed.is_same(host)) host.copy_(packed);
-}
-
-// ---- memory and devices
-
-thread_local c10::DeviceIndex current = 0;
-std::atomic<size_t> taken[64];
-std::mutex pinned_lock;
-std::map<const char *, size_t> pinned;
-
-struct Block {
-  void *data;
-  size_t size;
-  c10::DeviceIndex device;
-};
-
-void free_block(void *context) {
-  auto *block = static_cast<Block *>(context);
-  taken[block->device] -= block->size;
-  c10::free_cpu(block->data);
-  delete block;
-}
-
-struct FakeAllocator final : c10::Allocator {
-  c10::DataPtr allocate(size_t size) override {
-    static const size_t most = number("EMULATOR_MEMORY", size_t(1) << 30);
-    strike(current, "alloc");
-    TORCH_CHECK_WITH(OutOfMemoryError, taken[current] + size <= most,
-                     "emulator out of memory. Tried to allocate ", size, " bytes");
-    taken[current] += size;
-    void *data = size ? c10::alloc_cpu(size) : nullptr;
-    auto *block = new Block{data, size, current};
-    return {data, block, &free_block, c10::Device(kFake, current)};
-  }
-  c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
-  void copy_data(void *into, const void *from, size_t count) const override {
-    std::memcpy(into, from, count);
-  }
-};
-FakeAllocator allocator;
 REGISTER_ALLOCATOR(kFake, &allocator);
-
-void free_pinned(void *data) {
-  std::lock_guard<std::mutex> guard(pinned_lock);
-  pinned.erase(static_cast<const char *>(data));
-  c10::free_cpu(data);
-}
-
-struct PinnedAllocator final : c10::Allocator {
-  c10::DataPtr allocate(size_t size) override {
-    void *data = size ? c10::alloc_cpu(size) : nullptr;
-    if (data) {
-      std::lock_guard<std::mutex> guard(pinned_lock);
-      pinned[static_cast<const char *>(data)] = size;
-    }
-    return {data, data, &free_pinned, c10::Device(c10::DeviceType::CPU)};
-  }
-  c10::DeleterFnPtr raw_deleter() const override { return &free_pinned; }
-  void copy_data(void *into, const void *from, size_t count) const override {
-    std::memcpy(into, from, count);
-  }
-};
-PinnedAllocator pinned_allocator;
-
-struct FakeGuard final : c10::impl::DeviceGuardImplInterface {
-  c10::DeviceType type() const override { return kFake; }
-  c10::Device exchangeDevice(c10::Device device) const override {
-    auto old = current;
-    current = device.index() < 0 ? current : device.index();
-    return {kFake, old};
-  }
-  c10::Device getDevice() const override { return {kFake, current}; }
-  void setDevice(c10::Device device) const override { uncheckedSetDevice(device); }
-  void uncheckedSetDevice(c10::Device device) const noexcept override {
-    if (device.index() >= 0) current = device.index();
-  }
-  c10::Stream getStream(c10::Device device) const override {
-    auto index = device.index() < 0 ? current : device.index();
-    return c10::Stream(c10::Stream::DEFAULT, c10::Device(kFake, index));
-  }
-  c10::Stream getDefaultStream(c10::Device device) const override { return getStream(device); }
-  c10::Stream getNewStream(c10::Device device, int) const override { return getStream(device); }
-  c10::Stream exchangeStream(c10::Stream stream) const override { return stream; }
-  c10::DeviceIndex deviceCount() const noexcept override { return device_count(); }
-  // Everything is done when a call returns: streams and events have nothing to wait for.
-  bool queryStream(const c10::Stream &) const override { return true; }
-  void synchronizeStream(const c10::Stream &stream) const override {
-    strike(stream.device_index(), "synchronize");
-  }
-  void synchronizeDevice(const c10::DeviceIndex index) const override {
-    strike(index, "synchronize");
-  }
-  void record(void **event, const c10::Stream &, const c10::DeviceIndex,
-              const c10::EventFlag) const override {
-    static int any;
-    *event = &any;
-  }
-  void block(void *, const c10::Stream &) const override {}
-  bool queryEvent(void *) const override { return true; }
-  void synchronizeEvent(void *) const override {}
-  void destroyEvent(void *, const c10::DeviceIndex) const noexcept override {}
-};
 C10_REGISTER_GUARD_IMPL(PrivateUse1, FakeGuard);
 
-struct FakeGenerator final : at::CPUGeneratorImpl {
-  explicit FakeGenerator(c10::DeviceIndex index) : at::CPUGeneratorImpl() {
-    device_ = c10::Device(kFake, index);
-    key_set_ = c10::DispatchKeySet(c10::DispatchKey::PrivateUse1);
-  }
-  static c10::DeviceType device_type() { return kFake; }
-};
-
-struct FakeHooks final : at::PrivateUse1HooksInterface {
-  bool isBuilt() const override { return true; }
-  bool isAvailable() const override { return device_count() > 0; }
-  bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
-  c10::DeviceIndex deviceCount() const override { return device_count(); }
-  c10::DeviceIndex getCurrentDevice() const override { return current; }
-  void setCurrentDevice(c10::DeviceIndex index) const override { current = index; }
-  c10::DeviceIndex exchangeDevice(c10::DeviceIndex index) const override {
-    std::swap(index, current);
-    return index;
-  }
-  c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex index) const override {
-    return exchangeDevice(index);
-  }
-  const at::Generator &getDefaultGenerator(c10::DeviceIndex index) const override {
-    static std::vector<at::Generator> all = [] {
-      std::vector<at::Generator> made;
-      for (c10::DeviceIndex i = 0; i < device_count(); i++)
-        made.push_back(at::make_generator<FakeGenerator>(i));
-      return made;
-    }();
-    return all.at(index < 0 ? current : index);
-  }
-  at::Generator getNewGenerator(c10::DeviceIndex index) const override {
-    return at::make_generator<FakeGenerator>(index < 0 ? current : index);
-  }
-  bool isPinnedPtr(const void *data) const override {
-    std::lock_guard<std::mutex> guard(pinned_lock);
-    auto after = pinned.upper_bound(static_cast<const char *>(data));
-    if (after == pinned.begin()) return false;
-    auto [begin, size] = *std::prev(after);
-    return static_cast<const char *>(data) < begin + size;
-  }
-  c10::Allocator *getPinnedMemoryAllocator() const override { return &pinned_allocator; }
-  c10::Device getDeviceFromPtr(void *) const override { return {kFake, current}; }
-  void resizePrivateUse1Bytes(const c10::Storage &storage, size_t size) const override {
-    auto fresh = storage.allocator()->allocate(size);
-    std::memcpy(fresh.get(), storage.data(), std::min(size, storage.nbytes()));
-    storage.set_data_ptr(std::move(fresh));
-    storage.set_nbytes(size);
-  }
-};
-
-// ---- operations that only arrange memory
-
-// The same memory as a tensor on the host.
-at::Tensor on_host(const at::Tensor &tensor) {
-  if (tensor.device().type() != kFake) return tensor;
-  auto storage = c10::Storage(c10::Storage::use_byte_size_t(), tensor.storage().nbytes(),
-                              c10::DataPtr(tensor.storage().mutable_data(), c10::kCPU),
-                              c10::GetAllocator(c10::kCPU), false);
-  auto host = at::detail::make_tensor<c10::TensorImpl>(
-      std::move(storage), c10::DispatchKeySet(c10::DispatchKey::CPU), tensor.dtype());
-  host.unsafeGetTensorImpl()->set_sizes_and_strides(tensor.sizes(), tensor.strides(),
-                                                    tensor.storage_offset());
-  if (tensor.is_conj()) host._set_conj(true);
-  if (tensor.is_neg()) host._set_neg(true);
-  return host;
+bool is_fake(const at::Tensor &tensor) {
+  return tensor.defined() && tensor.device().type() == kFake;
 }
+
+// ---- the two sides of one memory
+
+at::Tensor same_shape(c10::Storage storage, c10::DispatchKey key, const at::Tensor &like) {
+  auto tensor = at::detail::make_tensor<c10::TensorImpl>(std::move(storage),
+                                                         c10::DispatchKeySet(key), like.dtype());
+  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(like.sizes(), like.strides(),
+                                                      like.storage_offset());
+  if (like.is_conj()) tensor._set_conj(true);
+  if (like.is_neg()) tensor._set_neg(true);
+  return tensor;
+}
+
+// Memory of a device as storage of the host. A kernel that outgrows it leaves it for memory of its own.
+c10::Storage on_host(const c10::Storage &storage) {
+  return c10::Storage(c10::Storage::use_byte_size_t(), storage.nbytes(),
+                      c10::DataPtr(storage.mutable_data(), c10::kCPU),
+                      c10::GetAllocator(c10::kCPU), true);
+}
+
+at::Tensor on_host(const at::Tensor &tensor) {
+  if (!is_fake(tensor)) return tensor;
+  return same_shape(on_host(tensor.storage()), c10::DispatchKey::CPU, tensor);
+}
+
+// Memory of the host as memory of a device.
+c10::Storage on_device(const c10::Storage &host, c10::DeviceIndex device) {
+  take(device, host.nbytes());
+  auto *kept = new c10::Storage(host);
+  auto held = c10::DataPtr(host.mutable_data(), kept,
+                           [](void *one) { delete static_cast<c10::Storage *>(one); }, c10::kCPU);
+  return c10::Storage(c10::Storage::use_byte_size_t(), host.nbytes(),
+                      block(std::move(held), host.nbytes(), device), &allocator, true);
+}
+
+// ---- memory and how it is arranged
 
 at::Tensor empty(c10::SymIntArrayRef size, std::optional<at::ScalarType> dtype,
                  std::optional<at::Layout>, std::optional<at::Device> device, std::optional<bool>,
@@ -352,31 +104,46 @@ const at::Tensor &resize_(const at::Tensor &self, c10::SymIntArrayRef size,
   return at::native::resize_(self, C10_AS_INTARRAYREF_SLOW(size), format);
 }
 
-at::Tensor &set_storage(at::Tensor &self, at::Storage source, c10::SymInt offset,
-                        c10::SymIntArrayRef size, c10::SymIntArrayRef stride) {
+at::Tensor &set_part(at::Tensor &self, at::Storage source, c10::SymInt offset,
+                     c10::SymIntArrayRef size, c10::SymIntArrayRef stride) {
   return at::cpu::set__symint(self, source, offset, size, stride);
+}
+
+at::Tensor &set_storage(at::Tensor &self, at::Storage source) {
+  auto count = static_cast<int64_t>(source.nbytes() / self.element_size());
+  return at::cpu::set_(self, source, 0, {count}, {});
 }
 
 at::Tensor &set_tensor(at::Tensor &self, const at::Tensor &source) {
   return at::cpu::set_(self, source);
 }
 
-at::Scalar local_scalar_dense(const at::Tensor &self) {
-  auto host = on_host(self).clone();
-  if (const Fault *fault = strike(self.device().index(), "d2h")) spoil(*fault, host);
-  return at::_local_scalar_dense(host);
+at::Tensor &set_nothing(at::Tensor &self) {
+  c10::DeviceGuard guard(self.device());
+  c10::Storage none(c10::Storage::use_byte_size_t(), 0, &allocator, true);
+  return at::cpu::set_(self, none, 0, {0}, {});
 }
 
 // ---- copies
 
+at::Scalar local_scalar_dense(const at::Tensor &self) {
+  auto host = on_host(self);
+  if (Fault *fault = strike(self.device().index(), "d2h", 1, c10::toString(self.scalar_type()))) {
+    host = host.clone();
+    spoil(*fault, host);
+  }
+  return at::_local_scalar_dense(host);
+}
+
 at::Tensor copy_from(const at::Tensor &from, const at::Tensor &into, bool) {
-  bool off = from.device().type() == kFake, on = into.device().type() == kFake;
+  bool off = is_fake(from), on = is_fake(into);
   auto index = on ? into.device().index() : from.device().index();
-  const Fault *fault = strike(index, off && on ? "d2d" : on ? "h2d" : "d2h");
-  if (fault && fault->what == "stale") return into;
-  auto arrived = on_host(from).to(into.dtype()).expand(into.sizes()).clone();
-  if (fault) spoil(*fault, arrived);
-  on_host(into).copy_(arrived);
+  Fault *fault = strike(index, off && on ? "d2d" : on ? "h2d" : "d2h", into.numel(),
+                        c10::toString(into.scalar_type()));
+  if (fault && fault->what == "stale") return into; // nothing arrives
+  auto there = on_host(into);
+  there.copy_(on_host(from));
+  if (fault) spoil(*fault, there);
   return into;
 }
 
@@ -387,44 +154,219 @@ at::Tensor copy_from_and_resize(const at::Tensor &from, const at::Tensor &into) 
 
 // ---- everything else
 
-int device_of(const c10::IValue &value) {
-  if (value.isTensor() && value.toTensor().defined() && value.toTensor().device().type() == kFake)
-    return value.toTensor().device().index();
-  if (value.isTensorList())
-    for (const at::Tensor &one : value.toTensorVector())
-      if (one.defined() && one.device().type() == kFake) return one.device().index();
-  if (value.isDevice() && value.toDevice().type() == kFake)
-    return value.toDevice().index() < 0 ? current : value.toDevice().index();
-  return -1;
+// One call of an operation: its device, and both sides of each tensor that it was given.
+class Call {
+public:
+  explicit Call(const c10::OperatorHandle &op) : name(op.schema().name()) {}
+
+  void find_device(const c10::IValue &value) {
+    auto look = [&](const at::Tensor &one) {
+      if (!one.defined()) return;
+      if (!is_fake(one)) {
+        foreign |= one.dim() > 0;
+        return;
+      }
+      if (tensors_on >= 0 && tensors_on != one.device().index())
+        TORCH_CHECK(false, "Expected all tensors to be on the same device, but found at least two "
+                           "devices, fake:", int(tensors_on), " and ", one.device(), "! (", name, ")");
+      device = tensors_on = one.device().index();
+      elements = std::max<size_t>(elements, one.numel());
+      dtype = c10::toString(one.scalar_type());
+    };
+    if (value.isTensor()) look(value.toTensor());
+    else if (value.isTensorList())
+      for (const at::Tensor &one : value.toTensorVector()) look(one);
+    else if (value.isOptionalTensorList()) { // indices may be on the host
+      for (const std::optional<at::Tensor> &one : value.toOptionalTensorVector())
+        if (one && is_fake(*one)) look(*one);
+    } else if (value.isDevice() && value.toDevice().type() == kFake && device < 0)
+      device = value.toDevice().index() < 0 ? current : value.toDevice().index();
+    else if (value.isGenerator() && value.toGenerator().device().type() == kFake && device < 0)
+      device = value.toGenerator().device().index();
+  }
+
+  void refuse_foreign() const {
+    // These take lengths from the host.
+    static const char *takers[] = {"aten::_pack_padded_sequence", "aten::_ctc_loss",
+                                   "aten::_ctc_loss_backward", "aten::segment_reduce"};
+    for (const char *one : takers)
+      if (name == one) return;
+    TORCH_CHECK(!(foreign && tensors_on >= 0),
+                "Expected all tensors to be on the same device, but found at least two devices, "
+                "fake:", int(tensors_on), " and cpu! (", name, ")");
+  }
+
+  at::Tensor host(const at::Tensor &tensor) {
+    if (!is_fake(tensor)) return tensor;
+    for (auto &[there, here] : tensors)
+      if (there.is_same(tensor)) return here;
+    auto here = same_shape(host(tensor.storage()), c10::DispatchKey::CPU, tensor);
+    tensors.emplace_back(tensor, here);
+    return here;
+  }
+
+  c10::Storage host(const c10::Storage &storage) {
+    if (storage.device().type() != kFake) return storage;
+    for (auto &[there, here] : storages)
+      if (there.is_alias_of(storage)) return here;
+    storages.emplace_back(storage, on_host(storage));
+    return storages.back().second;
+  }
+
+  at::Generator host(const at::Generator &generator) {
+    if (!generator.defined() || generator.device().type() != kFake) return generator;
+    return static_cast<FakeGenerator *>(generator.unsafeGetGeneratorImpl())->host;
+  }
+
+  c10::IValue host(const c10::IValue &value) {
+    if (value.isTensor()) return host(value.toTensor());
+    if (value.isTensorList()) {
+      c10::List<at::Tensor> all;
+      for (const at::Tensor &one : value.toTensorVector()) all.push_back(host(one));
+      return all;
+    }
+    if (value.isOptionalTensorList()) {
+      c10::List<std::optional<at::Tensor>> all;
+      for (const std::optional<at::Tensor> &one : value.toOptionalTensorVector())
+        all.push_back(one ? std::optional<at::Tensor>(host(*one)) : std::nullopt);
+      return all;
+    }
+    if (value.isStorage()) return host(value.toStorage());
+    if (value.isGenerator()) return host(value.toGenerator());
+    if (value.isDevice() && value.toDevice().type() == kFake) return c10::Device(c10::kCPU);
+    return value;
+  }
+
+  // What a kernel did to tensors that it was given, beyond their elements: other sizes, more memory.
+  void reshape_given() {
+    for (auto &[there, here] : storages) {
+      if (here.nbytes() > there.nbytes()) hooks.resizePrivateUse1Bytes(there, here.nbytes());
+      if (here.data() != there.data() && here.nbytes())
+        std::memcpy(there.mutable_data(), here.data(), here.nbytes());
+    }
+    for (auto &[there, here] : tensors) {
+      if (here.sizes() == there.sizes() && here.strides() == there.strides()) continue;
+      there.unsafeGetTensorImpl()->set_sizes_and_strides(here.sizes(), here.strides(),
+                                                         here.storage_offset());
+    }
+  }
+
+  at::Tensor back(const at::Tensor &result) {
+    if (!result.defined() || result.device().type() != c10::DeviceType::CPU) return result;
+    for (auto &[there, here] : tensors)
+      if (here.is_same(result)) return there;
+    for (auto &[there, here] : storages)
+      if (here.is_alias_of(result.storage()))
+        return same_shape(there, c10::DispatchKey::PrivateUse1, result);
+    storages.emplace_back(on_device(result.storage(), device), result.storage());
+    return same_shape(storages.back().first, c10::DispatchKey::PrivateUse1, result);
+  }
+
+  c10::IValue back(const c10::IValue &value) {
+    if (value.isTensor()) return back(value.toTensor());
+    if (!value.isTensorList()) return value;
+    c10::List<at::Tensor> all;
+    for (const at::Tensor &one : value.toTensorVector()) all.push_back(back(one));
+    return all;
+  }
+
+  std::string name;
+  c10::DeviceIndex device = -1, tensors_on = -1;
+  bool foreign = false;
+  size_t elements = 0;
+  const char *dtype = "";
+
+private:
+  std::vector<std::pair<at::Tensor, at::Tensor>> tensors;     // on the device, on the host
+  std::vector<std::pair<c10::Storage, c10::Storage>> storages; // same
+};
+
+std::recursive_mutex random_lock;
+
+// A random kernel that takes no generator draws from the CPU's own: lends it the device's state.
+void draw(const c10::OperatorHandle &op, torch::jit::Stack *stack, const at::Generator &generator) {
+  auto lent = at::globalContext().defaultGenerator(c10::kCPU);
+  std::lock_guard<std::recursive_mutex> guard(random_lock);
+  auto kept = lent.get_state();
+  lent.set_state(generator.get_state());
+  auto give_back = [&] {
+    const_cast<at::Generator &>(generator).set_state(lent.get_state());
+    lent.set_state(kept);
+  };
+  try {
+    op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
+  } catch (...) {
+    give_back();
+    throw;
+  }
+  give_back();
 }
 
 void fallback(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
   const auto &schema = op.schema();
-  auto arguments = torch::jit::last(*stack, schema.arguments().size());
-  int device = -1;
-  for (size_t i = 0; i < arguments.size() && device < 0; i++) device = device_of(arguments[i]);
-  const Fault *fault = strike(device, schema.name());
-  at::native::cpu_fallback(op, stack);
-  if (!fault || fault->what == "stale") return;
-  for (const auto &value : torch::jit::last(*stack, schema.returns().size()))
-    if (value.isTensor() && value.toTensor().defined()) {
-      spoil(*fault, on_host(value.toTensor()));
-      return;
+  const size_t count = schema.arguments().size();
+  const size_t begin = stack->size() - count;
+  Call call(op);
+  for (size_t i = 0; i < count; i++) call.find_device((*stack)[begin + i]);
+  call.refuse_foreign();
+  Fault *fault = strike(call.device, call.name, call.elements, call.dtype);
+  c10::OptionalDeviceGuard guard;
+  if (call.device >= 0) guard.reset_device(c10::Device(kFake, call.device));
+
+  bool given_generator = false;
+  for (size_t i = 0; i < count; i++) {
+    auto &value = (*stack)[begin + i];
+    const auto &type = schema.arguments()[i].type();
+    bool takes = type->isSubtypeOf(*c10::OptionalType::create(c10::GeneratorType::get()));
+    given_generator |= takes;
+    if (takes && value.isNone() && call.device >= 0)
+      value = c10::IValue(hooks.getDefaultGenerator(call.device));
+    value = call.host(value);
+  }
+  if (call.device >= 0 && !given_generator && op.hasTag(at::Tag::nondeterministic_seeded))
+    draw(op, stack, hooks.getDefaultGenerator(call.device));
+  else
+    op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
+
+  const size_t returned = stack->size() - begin;
+  if (fault)
+    for (size_t i = 0; i < returned; i++) {
+      const auto &value = (*stack)[begin + i];
+      if (!value.isTensor() || !value.toTensor().defined()) continue;
+      spoil(*fault, value.toTensor());
+      break;
     }
+  if (call.device < 0) return;
+  call.reshape_given();
+  for (size_t i = 0; i < returned; i++) (*stack)[begin + i] = call.back((*stack)[begin + i]);
 }
 
 // torch sends a convolution of a device that it does not know here, where nothing falls back.
+
+at::Tensor to_device(const at::Tensor &host, c10::DeviceIndex device) {
+  if (!host.defined()) return host;
+  return same_shape(on_device(host.storage(), device), c10::DispatchKey::PrivateUse1, host);
+}
+
+void same_device(const at::Tensor &one, const at::Tensor &other) {
+  TORCH_CHECK(one.device() == other.device(),
+              "Expected all tensors to be on the same device, but found at least two devices, ",
+              one.device(), " and ", other.device(), "!");
+}
 
 at::Tensor convolution(const at::Tensor &input, const at::Tensor &weight,
                        const std::optional<at::Tensor> &bias, c10::SymIntArrayRef stride,
                        c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, bool transposed,
                        c10::SymIntArrayRef output_padding, c10::SymInt groups) {
-  const Fault *fault = strike(input.device().index(), "aten::convolution");
+  same_device(input, weight);
+  auto device = input.device().index();
+  Fault *fault = strike(device, "aten::convolution", input.numel(),
+                        c10::toString(input.scalar_type()));
   auto added = bias && bias->defined() ? std::optional<at::Tensor>(on_host(*bias)) : std::nullopt;
   auto out = at::convolution_symint(on_host(input), on_host(weight), added, stride, padding,
                                     dilation, transposed, output_padding, groups);
   if (fault) spoil(*fault, out);
-  return out.to(input.device());
+  return to_device(out, device);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
@@ -432,14 +374,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
     bool transposed, c10::SymIntArrayRef output_padding, c10::SymInt groups,
     std::array<bool, 3> wanted) {
-  const Fault *fault = strike(input.device().index(), "aten::convolution_backward");
+  same_device(input, weight);
+  auto device = input.device().index();
+  Fault *fault = strike(device, "aten::convolution_backward", input.numel(),
+                        c10::toString(input.scalar_type()));
   auto bias_sizes = c10::SymIntArrayRef(grad.sym_sizes().begin() + 1, 1);
   auto [of_input, of_weight, of_bias] = at::convolution_backward_symint(
       on_host(grad), on_host(input), on_host(weight), bias_sizes, stride, padding, dilation,
       transposed, output_padding, groups, wanted);
   if (fault) spoil(*fault, wanted[0] ? of_input : of_weight);
-  auto back = [&](const at::Tensor &one) { return one.defined() ? one.to(input.device()) : one; };
-  return {back(of_input), back(of_weight), back(of_bias)};
+  return {to_device(of_input, device), to_device(of_weight, device), to_device(of_bias, device)};
 }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
@@ -452,18 +396,28 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("as_strided", &as_strided);
   m.impl("_reshape_alias", &reshape_alias);
   m.impl("view", &view);
-  m.impl("view.dtype", &at::native::view_dtype);
-  m.impl("view_as_real", &at::native::view_as_real);
-  m.impl("view_as_complex", &at::native::view_as_complex);
-  m.impl("unfold", &at::native::unfold);
   m.impl("resize_", &resize_);
-  m.impl("set_.source_Storage_storage_offset", &set_storage);
+  m.impl("set_", &set_nothing);
+  m.impl("set_.source_Storage", &set_storage);
+  m.impl("set_.source_Storage_storage_offset", &set_part);
   m.impl("set_.source_Tensor", &set_tensor);
   m.impl("_local_scalar_dense", &local_scalar_dense);
   m.impl("convolution_overrideable", &convolution);
   m.impl("convolution_backward_overrideable", &convolution_backward);
   m.impl("_copy_from", &copy_from);
   m.impl("_copy_from_and_resize", &copy_from_and_resize);
+  // For these torch has kernels of its own for any device, made of the variant with `out`: a
+  // reduced loss would be told there that its output has the wrong size.
+  const auto alias = c10::DispatchKey::CompositeExplicitAutogradNonFunctional;
+  auto &dispatcher = c10::Dispatcher::singleton();
+  for (const auto &name : dispatcher.getAllOpNames()) {
+    auto op = dispatcher.findOp(name);
+    if (!op || !op->hasKernelForDispatchKey(alias)) continue;
+    if (!op->hasKernelForDispatchKey(c10::DispatchKey::CPU) || name.name.rfind("aten::", 0) != 0)
+      continue;
+    auto full = name.name.substr(6) + (name.overload_name.empty() ? "" : "." + name.overload_name);
+    m.impl(full.c_str(), torch::CppFunction::makeFromBoxedFunction<&fallback>());
+  }
 }
 
 // A copy sees both bits itself; resolving them first would be a copy again, without an end.
@@ -474,11 +428,20 @@ TORCH_LIBRARY_IMPL(aten, Negative, m) {
   m.impl("_copy_from", torch::CppFunction::makeFallthrough());
 }
 
-FakeHooks hooks;
+// What autocast lowers, and what it lifts to float32: enough to see that it is on.
+TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, m) { m.fallback(torch::CppFunction::makeFallthrough()); }
+TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
+  using namespace at::autocast;
+  KERNEL_PRIVATEUSEONE(mm, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(matmul, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(linear, lower_precision_fp)
+  KERNEL_PRIVATEUSEONE(mse_loss, fp32)
+}
 
 } // namespace
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  faults(); // a wrong EMULATOR_FAULTS is told at once
   at::RegisterPrivateUse1HooksInterface(&hooks);
   m.def("device_count", &device_count);
   m.def("current_device", [] { return current; });
@@ -486,8 +449,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("synchronize", [](int index) { strike(index < 0 ? current : index, "synchronize"); },
         py::call_guard<py::gil_scoped_release>());
   m.def("memory", [](int index) {
-    size_t most = number("EMULATOR_MEMORY", size_t(1) << 30);
-    return std::make_pair(most - taken[index], most);
+    size_t most = memory_of(index);
+    return std::make_pair(most - std::min<size_t>(most, taken[index]), most);
   });
   m.def("default_generator", [](int index) { return hooks.getDefaultGenerator(index); });
 }

@@ -1,6 +1,7 @@
 """What torch loads when it finds the fake accelerator: names the device and gives it a module."""
 
 import types
+from typing import Any
 
 import emulator_device
 import torch
@@ -8,55 +9,75 @@ import torch
 NAME = "fake"
 
 
-def _index(device: object = None) -> int:
+def _index(device: Any = None) -> int:
     """A device, its index or None (the current one) as an index."""
     if device is None:
         return int(emulator_device.current_device())
-    if isinstance(device, int):
-        return device
-    index = torch.device(device).index  # type: ignore[arg-type, call-overload]
+    index = device if isinstance(device, int) else torch.device(device).index
     return int(emulator_device.current_device()) if index is None else int(index)
 
 
-class _Properties(types.SimpleNamespace):
-    """What `get_device_properties` answers."""
-
-
-def get_device_properties(device: object = None) -> _Properties:
+def get_device_properties(device: Any = None) -> types.SimpleNamespace:
     """Name, UUID and memory of a device."""
     index = _index(device)
-    return _Properties(
+    return types.SimpleNamespace(
         name="Emulated accelerator",
         uuid=f"{index:08x}-0000-0000-0000-00000000fa4e",
         total_memory=emulator_device.memory(index)[1],
     )
 
 
+def _generator(device: Any = None) -> torch.Generator:
+    generator: torch.Generator = emulator_device.default_generator(_index(device))
+    return generator
+
+
+def manual_seed(seed: int) -> None:
+    """Seed the current device."""
+    _generator().manual_seed(seed)
+
+
+def manual_seed_all(seed: int) -> None:
+    """Seed every device; `torch.manual_seed` calls it."""
+    for index in range(emulator_device.device_count()):
+        _generator(index).manual_seed(seed)
+
+
+def get_rng_state(device: Any = None) -> torch.Tensor:
+    """The state of a device's generator, on the host."""
+    return _generator(device).get_state()
+
+
+def set_rng_state(state: torch.Tensor, device: Any = None) -> None:
+    """Give a device's generator a state."""
+    _generator(device).set_state(state)
+
+
 def _module() -> types.ModuleType:
     module = types.ModuleType(f"torch.{NAME}")
-    module.device_count = emulator_device.device_count  # type: ignore[attr-defined]
-    module.is_available = lambda: emulator_device.device_count() > 0  # type: ignore[attr-defined]
-    module.is_initialized = lambda: True  # type: ignore[attr-defined]
-    module._is_in_bad_fork = lambda: False  # type: ignore[attr-defined]
-    module.current_device = emulator_device.current_device  # type: ignore[attr-defined]
-    module.set_device = lambda device: emulator_device.set_device(  # type: ignore[attr-defined]
-        _index(device)
+    vars(module).update(
+        device_count=emulator_device.device_count,
+        is_available=lambda: emulator_device.device_count() > 0,
+        is_initialized=lambda: True,
+        _is_in_bad_fork=lambda: False,
+        current_device=emulator_device.current_device,
+        set_device=lambda device: emulator_device.set_device(_index(device)),
+        synchronize=lambda device=None: emulator_device.synchronize(_index(device)),
+        mem_get_info=lambda device=None: emulator_device.memory(_index(device)),
+        get_device_properties=get_device_properties,
+        get_device_name=lambda device=None: get_device_properties(device).name,
+        manual_seed=manual_seed,
+        manual_seed_all=manual_seed_all,
+        get_rng_state=get_rng_state,
+        set_rng_state=set_rng_state,
+        initial_seed=lambda: _generator().initial_seed(),
+        get_amp_supported_dtype=lambda: [torch.float16, torch.bfloat16],
+        Stream=torch.Stream,
+        Event=torch.Event,
+        stream=lambda stream: stream,  # a stream is its own context
+        current_stream=lambda device=None: torch.accelerator.current_stream(_index(device)),
     )
-    module.synchronize = lambda device=None: emulator_device.synchronize(  # type: ignore[attr-defined]
-        _index(device)
-    )
-    module.mem_get_info = lambda device=None: emulator_device.memory(  # type: ignore[attr-defined]
-        _index(device)
-    )
-    module.get_device_properties = get_device_properties  # type: ignore[attr-defined]
-    module.manual_seed_all = _manual_seed_all  # type: ignore[attr-defined]
-    module.get_amp_supported_dtype = lambda: [torch.float16, torch.bfloat16]  # type: ignore[attr-defined]
     return module
-
-
-def _manual_seed_all(seed: int) -> None:
-    for index in range(emulator_device.device_count()):
-        emulator_device.default_generator(index).manual_seed(seed)
 
 
 def load() -> None:

@@ -274,23 +274,6 @@ def test_probes_that_no_longer_count_are_forgotten() -> None:
     assert OPS not in known.latest.results()
 
 
-@pytest.mark.parametrize(
-    ("status", "kept"),
-    [("pass", None), ("warn", {"a": 1}), ("fail", {"a": 1}), ("error", {"a": 1})],
-)
-def test_what_passed_is_kept_without_its_observation(
-    status: Status, kept: dict[str, int] | None
-) -> None:
-    """What is wrong keeps all that was seen; findings stay in any case."""
-    found = Finding(id="tensor_ops.matmul", status="pass", observed=["a", "b"])
-    seen = result("tensor_ops", "cuda:0", status, observation={"a": 1}, findings=(found,))
-    known = Known()
-    known.latest.accept(report([seen], gpus(1)))
-
-    assert known.latest.results()[OPS].observation == kept
-    assert known.latest.results()[OPS].findings == (found,)
-
-
 def test_equal_findings_are_kept_once() -> None:
     """Two devices that passed alike share what they say; one that differs has its own."""
     found = [Finding(id="tensor_ops.matmul", status="pass", observed=[n]) for n in (1, 1, 2)]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.validator.runs import Ran, ran, spec, zombies
+from tests.validator.runs import Ran, ran, spec, write, zombies
 from validator import run as run_module
 from validator import settings as settings_module
 from validator import supervisor
 from validator.plan import Plan, limits, make_plan, timeout_s
+from validator.report import to_json
 from validator.runner import Runner
 
 PLAN = Plan((spec("later"), spec("host", "host")), "quick", "cli")
@@ -127,6 +128,30 @@ def test_a_survey_that_cannot_be_killed_is_the_drivers_fault(
         os.kill(int(pid_file.read_text()), signal.SIGKILL)
         os.waitpid(int(pid_file.read_text()), 0)
     assert zombies() == []
+
+
+def test_the_quick_profile_is_sound_here_and_fits_its_budget_on_eight_gpus() -> None:
+    """The real probes, on the CPU; their part of a report, eight times over, is 256 KiB at most."""
+    settings = settings_module.load(flags={"run": {"devices": ("cpu",)}})
+
+    report = ran(make_plan(settings, "cli"), settings).report
+
+    assert {r.status for r in report.results} <= {"pass", "skip"}, report.summary
+    assert len(report.results) == 7
+    assert all(r.observation is None for r in report.results)
+    on_devices = [r for r in report.results if r.probe not in {"torch_version", "numpy_sharing"}]
+    eight = report.model_copy(update={"results": report.results + tuple(7 * on_devices)})
+    assert len(to_json(eight).encode()) <= 256 * 1024
+
+
+def test_observations_of_what_passed_are_kept_on_request(folder: Path) -> None:
+    """What is needed to judge a stored report again; by default only what failed has it."""
+    write(folder, "later", "    return Seen(total=999)")
+    settings = settings_module.load(flags={"run": {"observations": True}})
+
+    assert ran(PLAN).of("host").observation is None
+    assert ran(PLAN).of("later").observation == {"total": 999.0}
+    assert ran(PLAN, settings).of("host").observation == {"total": 1000.0}
 
 
 def test_a_plan_takes_the_probes_of_the_profile_or_those_named() -> None:
