@@ -36,6 +36,7 @@ class Attempt:
         self._gpu_uuid: str | None = request["gpu_uuid"]
         self._shared: bool = request["shared"]
         self._keep_observation: bool = request["observations"]
+        self._fault: str | None = request.get("fault")
         self._started = time.monotonic()
         self._started_at = datetime.now(timezone.utc)
         #: An exception escaped, or the device no longer synchronizes.
@@ -50,7 +51,6 @@ class Attempt:
             return self._raised(error, "internal_error")
         try:
             seen = module.observe(self._device)
-            synchronize(self._device)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
             return self._raised(error, _blame(error, module))
         try:
@@ -61,7 +61,7 @@ class Attempt:
             observation = json.loads(seen.model_dump_json(exclude_defaults=True)) if keep else None
         except Exception as error:  # noqa: BLE001 - a bug of ours must not look like a sick device
             return self._raised(error, "internal_error")
-        return self._result(
+        judged = self._result(
             status=status,
             reason=_reason(status, findings, self._name, self._device),
             summary=_summary(status, findings),
@@ -69,10 +69,15 @@ class Attempt:
             observation=observation,
             measurements=measurements,
         )
+        try:
+            synchronize(self._device)
+        except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
+            return _both(judged, self._raised(error, _blame(error, module)))
+        return judged
 
     def classify(self, failed: Result) -> Result:
         """Say whether a failure comes again, and on the CPU too. It never becomes a pass."""
-        if time.monotonic() - self._started > _RETRY_SHARE * self._timeout_s:
+        if self.poisoned or time.monotonic() - self._started > _RETRY_SHARE * self._timeout_s:
             return failed
         again = [self._fails_again(self._device) for _ in range(_RETRIES)]
         kind = "persistent" if all(again) else "intermittent"
@@ -135,12 +140,27 @@ class Attempt:
             gpu_uuid=self._gpu_uuid,
             started_at=self._started_at,
             duration_s=time.monotonic() - self._started,
+            fault=self._fault,
             **fields,
         )
 
 
 def _judge(module: ModuleType, seen: object, limits: object) -> tuple[Finding, ...]:
     return tuple(module.judge(seen) if limits is None else module.judge(seen, limits))
+
+
+def _both(judged: Result, raised: Result) -> Result:
+    """What the judge says, and what the device raised when it was waited for afterwards.
+
+    A judge that has seen the trouble names its cause better than this consequence does.
+    """
+    if judged.status == "error" or judged.reason == "gpu_busy":
+        return judged
+    if judged.status != "fail":
+        return raised
+    told = {finding.hint for finding in judged.findings if finding.status == "fail"}
+    new = tuple(finding for finding in raised.findings if finding.hint not in told)
+    return judged.model_copy(update={"findings": (*judged.findings, *new)})
 
 
 def _blame(error: Exception, module: ModuleType) -> Reason:

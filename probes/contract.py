@@ -121,6 +121,7 @@ class Result(Frozen):
     measurements: tuple[Measurement, ...] = ()
     error: Failure | None = None
     log_tail: str = ""
+    fault: str | None = None  # injected on purpose: then it says nothing about the machine
 
 
 class Comparison(Frozen):

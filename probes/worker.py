@@ -203,12 +203,15 @@ def _run_job(request: dict[str, Any], result_fd: int) -> None:
         _write(result_fd, {"survey": survey.take()})
         return
     attempt = importlib.import_module("probes.attempt")
+    fault = request.get("fault")
+    if fault is not None:  # alive until this child ends, and nowhere else
+        importlib.import_module("probes.faults.inject").apply(fault, request["device"])
     for probe in request["probes"]:
         os.write(2, f"--- {probe['name']}\n".encode())  # so that a log's tail tells whose it is
         _write(result_fd, {"start": probe["name"]})
         tried = attempt.Attempt(probe, request)
         result = tried.first()
-        if result.status == "fail" and result.reason == "check_failed":
+        if fault is None and result.status == "fail" and result.reason == "check_failed":
             _write(result_fd, {"preliminary": result.model_dump_json(exclude_defaults=True)})
             result = tried.classify(result)
         _write(result_fd, {"result": result.model_dump_json(exclude_defaults=True)})

@@ -7,13 +7,15 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from validator import render
+from validator import fresh, render
+from validator.ask import NoAnswerError
 from validator.cli import EarlyWorker, UsageError, cannot_tell, say
 from validator.console import console_for, emit, plain_console
-from validator.plan import Event, make_plan
+from validator.plan import Event, Plan, make_plan
 from validator.report import ExitStyle, Report, exit_code
 from validator.runner import Runner
 from validator.settings import Settings
@@ -33,6 +35,8 @@ class Options:
     strict: bool = False
     fail_open: bool = False
     quiet: bool = False
+    max_age_s: float | None = None  # None: a daemon is not asked
+    server: str | None = None  # None: where the settings say that it listens
 
 
 def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
@@ -44,9 +48,7 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
         )
     if options.output_file is not None:
         _refuse_unwritable(options.output_file)
-    runner = Runner(early.take())
-    with _listener(settings, options) as listener:
-        ended = asyncio.run(_until_signal(runner.run(plan, settings, listener)))
+    ended = _answered(plan, settings, options) or _run(plan, settings, options, early)
     if isinstance(ended, signal.Signals):
         say(f"stopped by {ended.name}: nothing was decided")
         return 128 + ended
@@ -56,6 +58,39 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     if not _deliver(ended, options) and ended.status in {"pass", "warn"}:
         return cannot_tell(sys.argv[1:])
     return code
+
+
+def _answered(plan: Plan, settings: Settings, options: Options) -> Report | None:
+    """The daemon's report, where one is wanted and answers the plan."""
+    if options.max_age_s is None:
+        return None
+    server = options.server or fresh.server_of(settings)
+    try:
+        report = fresh.fetch(server)
+        now = datetime.now(timezone.utc)
+        part = fresh.select(
+            report,
+            plan,
+            settings,
+            max_age_s=options.max_age_s,
+            now=now,
+            environment=os.environ,
+            torch_here=fresh.installed_torch(),
+        )
+    except NoAnswerError as error:
+        say(f"{error}: running the probes here")
+        return None
+    say(f"from the daemon at {server}, oldest result {fresh.oldest_s(part, now):.0f} s old")
+    return part
+
+
+def _run(
+    plan: Plan, settings: Settings, options: Options, early: EarlyWorker
+) -> Report | signal.Signals:
+    """A run of our own, or the signal that ended it."""
+    runner = Runner(early.take())
+    with _listener(settings, options) as listener:
+        return asyncio.run(_until_signal(runner.run(plan, settings, listener)))
 
 
 async def _until_signal(work: Coroutine[Any, Any, Report]) -> Report | signal.Signals:
@@ -112,7 +147,7 @@ def _deliver(report: Report, options: Options) -> bool:
     try:
         if options.output_file is not None:
             content = render.document(report, options.output, plain_console())
-            write_whole(options.output_file, content)
+            write_whole(options.output_file, content, render.FILE_MODES.get(options.output))
         shown = options.output if options.output_file is None else "text"
         emit(render.document(report, shown, console_for(sys.stdout), quiet=options.quiet))
     except BrokenPipeError:
@@ -138,8 +173,11 @@ def _plain(path: Path) -> bool:
     return path.is_file() or not path.exists()
 
 
-def write_whole(path: Path, content: str) -> None:
-    """Write a file so that a reader sees all of it or nothing; a pipe or device is written to."""
+def write_whole(path: Path, content: str, mode: int | None = None) -> None:
+    """Write a file so that a reader sees all of it or nothing; a pipe or device is written to.
+
+    `mode` stands in for what the umask would leave.
+    """
     # /dev/stdout may be a plain file of somebody else's, which must stay what it is.
     if path.is_relative_to("/dev") or path.is_relative_to("/proc") or not _plain(path):
         with path.open("a", encoding="utf-8") as stream:
@@ -149,6 +187,8 @@ def write_whole(path: Path, content: str) -> None:
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         draft.write_text(content, encoding="utf-8")
+        if mode is not None:
+            draft.chmod(mode)
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)

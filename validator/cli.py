@@ -19,8 +19,8 @@ from validator.spawn import CannotStartError, WorkerProcess, start_worker
 #: Holds the checked arguments of `serve` over the exec that sheds the command line's libraries.
 SERVE: Final = "_GPU_VALIDATOR_SERVE"
 
-#: Options after which no run follows.
-_NO_RUN: Final = frozenset({"--help", "-h", "--config.check"})
+#: Options after which no run follows, or only where the daemon does not answer.
+_NO_RUN: Final = frozenset({"--help", "-h", "--config.check", "--max-age"})
 
 
 class UsageError(Exception):
@@ -35,7 +35,8 @@ class EarlyWorker:
 
     def start(self, argv: Sequence[str]) -> None:
         """Start it where the command line is that of a run."""
-        if argv[:1] == ["check"] and not _NO_RUN.intersection(argv):
+        given = {item.partition("=")[0] for item in argv}
+        if argv[:1] == ["check"] and not _NO_RUN.intersection(given):
             # One that cannot start is tried again by the run, which reports it.
             with contextlib.suppress(CannotStartError):
                 self._worker = start_worker()

@@ -19,6 +19,9 @@ Action = Callable[[EarlyWorker], int]
 
 COMMANDS: Final = ("check", "serve", "list", "explain", "schema", "healthcheck")
 
+#: Forms of a report; written out, since the module that makes them imports half of rich.
+_FORMS: Final = ("text", "json", "junit", "prom")
+
 #: The parser's own class of usage errors; typer brings its own parser in some versions.
 _UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 
@@ -166,9 +169,9 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
         str,
         typer.Option(
             metavar="FORM",
-            help="Form of the report: text, json or junit.",
-            callback=_choice("--output", ("text", "json", "junit")),
-            autocompletion=_starting(("text", "json", "junit")),
+            help="Form of the report: text, json, junit or prom.",
+            callback=_choice("--output", _FORMS),
+            autocompletion=_starting(_FORMS),
         ),
     ] = "text",
     output_file: Annotated[
@@ -199,6 +202,21 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No progress; text only of what is wrong, and verdict.")
     ] = False,
+    max_age: Annotated[
+        str | None,
+        typer.Option(
+            "--max-age",
+            metavar="TIME",
+            help="Answer from the daemon's report where no result is older: 10m. Else run.",
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The daemon for --max-age: http://host:port or unix:/path. Default: from settings.",
+        ),
+    ] = None,
     config_file: ConfigFile = None,
     config_check: ConfigCheck = False,
     log_level: LogLevel = None,
@@ -209,11 +227,14 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
         run={"profile": profile, "timeout": timeout, "devices": device},
         log={"level": log_level, "format": log_format},
     )
+    if server is not None and max_age is None:
+        raise UsageError("--server is for --max-age: without it no daemon is asked")
+    _check_server("--server", server)
 
     def action(early: EarlyWorker) -> int:
         settings = _settings(config_file, flags)
         if config_check:
-            return _config_is_valid()
+            return _check_config(settings)
         from validator import check as checking
 
         options = checking.Options(
@@ -225,6 +246,8 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
             strict=strict,
             fail_open=fail_open,
             quiet=quiet,
+            max_age_s=_age(max_age),
+            server=server,
         )
         return checking.run(settings, options, early)
 
@@ -248,12 +271,34 @@ def serve(
     )
 
     def action(_: EarlyWorker) -> int:
-        _settings(config_file, flags)
+        settings = _settings(config_file, flags)
         if config_check:
-            return _config_is_valid()
+            return _check_config(settings)
         return _become_daemon(config_file, flags)
 
     return action
+
+
+def _check_server(option: str, server: str | None) -> None:
+    from validator.ask import usable
+
+    if server is not None and not usable(server):
+        raise UsageError(
+            f"{option}: {server!r} is no address such as http://127.0.0.1:8790 or unix:/path"
+        )
+
+
+def _age(text: str | None) -> float | None:
+    """An age from the command line, in seconds."""
+    from validator.settings import seconds
+
+    try:
+        age_s = seconds(text)
+    except ValueError as error:
+        raise UsageError(f"--max-age: {error}") from error
+    if age_s is not None and not cast("float", age_s) > 0:
+        raise UsageError(f"--max-age: {text!r} is no age above 0")
+    return cast("float | None", age_s)
 
 
 def _become_daemon(config_file: Path | None, flags: dict[str, Any]) -> NoReturn:
@@ -336,7 +381,10 @@ def schema() -> Action:
 def healthcheck(
     url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="The daemon, http://host:port. Default: from settings."),
+        typer.Option(
+            metavar="URL",
+            help="The daemon, http://host:port or unix:/path. Default: from settings.",
+        ),
     ] = None,
     listen_address: ListenAddress = None,
     config_file: ConfigFile = None,
@@ -344,15 +392,15 @@ def healthcheck(
     """Ask the running daemon whether it is well: exit code 0 or 1."""
 
     def action(_: EarlyWorker) -> int:
-        from validator.healthcheck import ask, url_of, usable
+        from validator.healthcheck import ask
 
+        _check_server("--url", url)
         if url is None:
+            from validator.ask import url_of
             from validator.settings import host_port
 
             settings = _settings(config_file, _flags(web={"listen_address": listen_address}))
             wrong = ask(url_of(*host_port(settings.web.listen_address[0])))
-        elif not usable(url):
-            raise UsageError(f"--url: {url!r} is no address such as http://127.0.0.1:8790")
         else:
             wrong = ask(url)
         if wrong:
@@ -380,8 +428,15 @@ def _settings(config_file: Path | None, flags: dict[str, Any]) -> Any:
         raise UsageError(str(error)) from error
 
 
-def _config_is_valid() -> int:
+def _check_config(settings: Any) -> int:
+    """Say that the configuration is valid; what only a schedule can tell is looked at too."""
     from validator.console import emit
+    from validator.schedule import timings
+    from validator.settings import SettingsError
 
+    try:
+        timings(settings, BY_NAME.values())
+    except SettingsError as error:
+        raise UsageError(str(error)) from error
     emit("the configuration is valid\n")
     return 0

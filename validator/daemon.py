@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -21,11 +21,13 @@ from probes.contract import Result
 from validator import logs
 from validator.api import Node, ProbeOnDevice, ProbeState, make_app, protocol_for
 from validator.latest import Latest, Pair, Readiness, ended
+from validator.listen import address_of, listening
 from validator.metrics import Exposition, Form, Shown, families
 from validator.report import Report, Tool, revision, to_json
 from validator.runner import Event, Plan, Runner, make_plan
 from validator.schedule import Schedule, Timing, timings
-from validator.settings import Settings, SettingsError, host_port, load
+from validator.settings import Settings, SettingsError, load
+from validator.statusfiles import StatusFiles, Verdict
 
 #: What a run may take beyond its own deadline before the daemon is called stuck.
 _RUN_GRACE_S: Final = 30.0
@@ -106,6 +108,7 @@ class Daemon:
         self._exposition = Exposition(self._families, monotonic=monotonic)
         self._merged: tuple[int, bytes | None] = (-1, None)
         self._version = -1
+        self._files = StatusFiles(settings.files)
         self._run_started_s: float | None = None
         self._run_limit_s = 0.0
         self._running: tuple[str, ...] = ()
@@ -138,13 +141,17 @@ class Daemon:
             self._log.error("config_refused", error=str(error))
             return
         logs.configure(settings.log.level, settings.log.format)
-        moved = settings.web.listen_address != self._settings.web.listen_address
+        moved = [
+            key
+            for key in type(settings.web).model_fields
+            if getattr(settings.web, key) != getattr(self._settings.web, key)
+        ]
         self._settings = settings
         self._schedule.replace(table)
         self._limit()
         self._log.info("config_reloaded")
-        if moved:
-            self._log.warning("restart_needed", key="web.listen_address")
+        for key in moved:
+            self._log.warning("restart_needed", key=f"web.{key}")
 
     # -- runs -------------------------------------------------------------------------------
 
@@ -290,6 +297,27 @@ class Daemon:
         if self._version != self._latest.version:
             self._version = self._latest.version
             self._exposition.changed()
+            self._show_files()
+
+    def _show_files(self) -> None:
+        if not self._files.wanted:
+            return
+        report, readiness = self._latest.merged(), self._latest.readiness()
+        at = datetime.now(timezone.utc) if report is None else report.finished_at
+        status = None if report is None else report.status
+        self._complain(
+            self._files.show(
+                Verdict(readiness.ready, readiness.reason, status, at, self._oldest_s)
+            )
+        )
+
+    def _complain(self, problems: Iterable[str]) -> None:
+        for problem in problems:
+            self._log.error("status_file", error=problem)
+
+    def withdraw(self) -> None:
+        """Leave no file that vouches for this node."""
+        self._complain(self._files.remove())
 
 
 def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:
@@ -306,57 +334,20 @@ def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:
     )
 
 
-def listen(addresses: Sequence[str]) -> list[socket.socket]:
-    """Sockets for all addresses; an empty host is every interface, IPv4 and IPv6.
-
-    Raises:
-        SettingsError: naming the address that cannot be had, and why.
-    """
-    sockets: list[socket.socket] = []
-    for address in addresses:
-        host, port = host_port(address)
-        try:
-            if not host:
-                both = socket.has_dualstack_ipv6()
-                family = socket.AF_INET6 if both else socket.AF_INET
-                made = [socket.create_server(("", port), family=family, dualstack_ipv6=both)]
-            else:
-                found = socket.getaddrinfo(
-                    host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-                )
-                targets = dict.fromkeys((family, target) for family, _, _, _, target in found)
-                made = [socket.create_server(to, family=family) for family, to in targets]
-        except (OSError, UnicodeError) as error:
-            for one in sockets:
-                one.close()
-            text = getattr(error, "strerror", None) or str(error)
-            raise SettingsError(
-                f"web.listen_address: cannot listen on {address}: {text}"
-            ) from error
-        sockets += made
-    return sockets
-
-
 def serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]) -> int:
     """Run the daemon until SIGTERM or SIGINT; 0 then, 2 when it could not start."""
     logs.configure(settings.log.level, settings.log.format)
+
+    async def until_stopped(sockets: list[socket.socket]) -> int:
+        daemon = Daemon(settings, reload=lambda: load(config_file, flags))
+        return await hold(daemon, sockets)
+
     try:
-        sockets = listen(settings.web.listen_address)
+        with listening(settings.web) as sockets:
+            return asyncio.run(until_stopped(sockets))
     except SettingsError as error:
         logs.log().error("cannot_start", error=str(error))
         return EXIT_UNUSABLE
-
-    async def until_stopped() -> int:
-        try:
-            daemon = Daemon(settings, reload=lambda: load(config_file, flags))
-        except SettingsError as error:
-            logs.log().error("cannot_start", error=str(error))
-            for one in sockets:
-                one.close()
-            return EXIT_UNUSABLE
-        return await hold(daemon, sockets)
-
-    return asyncio.run(until_stopped())
 
 
 async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
@@ -378,8 +369,7 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
         loop.add_signal_handler(number, stopping, number)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     for one in sockets:
-        host, port = one.getsockname()[:2]
-        log.info("listening", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        log.info("listening", address=address_of(one))
     gc.collect()
     gc.freeze()  # what start-up made stays; no later collection walks it
     serving = asyncio.ensure_future(server.serve(sockets))

@@ -45,12 +45,18 @@ class Surroundings:
         workers: Workers,
         held: dict[str, HeldProcess],
         on_event: Callable[[Event], None],
+        *,
+        fault: str | None = None,
     ) -> None:
-        """`held` is the runner's own: a name is added when a process cannot be killed."""
+        """`held` is the runner's own: a name is added when a process cannot be killed.
+
+        Under a fault every child injects it into itself, and every result carries its name.
+        """
         self.settings = settings
         self.workers = workers
         self.held = held
         self.on_event = on_event
+        self.fault = fault
         self.results: dict[tuple[str, str], Result] = {}
         self.cores = cgroup.cores()
         self.slots = asyncio.Semaphore(self.cores)  # children side by side
@@ -58,6 +64,8 @@ class Surroundings:
 
     def record(self, result: Result) -> None:
         """Keep a result, and tell of it."""
+        if self.fault is not None:
+            result = result.model_copy(update={"fault": self.fault})
         self.results[result.probe, result.device] = result
         self.on_event(Event("finished", probe=result.probe, device=result.device, result=result))
 
@@ -131,6 +139,7 @@ class Job:
             "shared": bool(self._device.process_count),
             "threads": self._threads,
             "observations": settings.run.observations,
+            "fault": self._around.fault,
         }
 
     async def _watch(self, worker: Worker, child: Child) -> None:

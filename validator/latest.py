@@ -9,7 +9,15 @@ from typing import Final, NamedTuple
 
 from probes.catalog import CATALOG
 from probes.contract import Finding, Result, Status
-from validator.report import Device, NotRun, Report, clip, make_report, without_chance
+from validator.report import (
+    Device,
+    NotRun,
+    Report,
+    clip,
+    make_report,
+    refuse_faults,
+    without_chance,
+)
 
 _ORDER: Final = {spec.name: place for place, spec in enumerate(CATALOG)}
 _GOOD: Final = ("pass", "warn")
@@ -94,8 +102,9 @@ class Latest:
         """Take in a finished run: its word on a probe replaces all that was known of that probe.
 
         So what ran on a GPU that is gone vanishes. What got no chance keeps its last entry, and a
-        busy or disabled one its last verdict.
+        busy or disabled one its last verdict. A fault's result raises `ValueError`.
         """
+        refuse_faults(report.results)
         now = self._monotonic()
         uuid_of = {device.name: device.uuid for device in report.devices}
         pairs = [Pair(one.probe, one.device) for one in report.results]

@@ -1,13 +1,16 @@
-"""A report as one document: text for people, JSON, or JUnit XML."""
+"""A report as one document: text for people, JSON, JUnit XML, or Prometheus text."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from rich.console import Console
 
 from validator import render_junit, render_text
 from validator.report import Report, to_json
 
-Output = Literal["text", "json", "junit"]
+Output = Literal["text", "json", "junit", "prom"]
+
+#: Permissions whatever the umask is: node_exporter reads the file as a user of its own.
+FILE_MODES: Final[dict[Output, int]] = {"prom": 0o644}
 
 
 def document(report: Report, output: Output, console: Console, *, quiet: bool = False) -> str:
@@ -16,4 +19,8 @@ def document(report: Report, output: Output, console: Console, *, quiet: bool = 
         return to_json(report) + "\n"
     if output == "junit":
         return render_junit.render(report)
+    if output == "prom":
+        from validator import render_prom  # noqa: PLC0415 - prometheus_client: 25 ms for this form alone
+
+        return render_prom.render(report)
     return render_text.render(report, console, quiet=quiet)

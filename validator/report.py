@@ -185,7 +185,12 @@ def make_report(
     not_run: Sequence[NotRun] = (),
     **fields: Any,
 ) -> Report:
-    """A report whose status and summary follow from its results."""
+    """A report whose status and summary follow from its results.
+
+    Raises:
+        ValueError: a result was made under a fault, so that it says nothing about the node.
+    """
+    refuse_faults(results)
     return Report(
         tool=Tool(revision=revision()),
         run_id=run_id,
@@ -198,6 +203,17 @@ def make_report(
         not_run=tuple(not_run),
         **fields,
     )
+
+
+def refuse_faults(results: Iterable[Result]) -> None:
+    """Keep what was made under a fault out of everything that speaks for the node.
+
+    Raises:
+        ValueError: with the fault's name.
+    """
+    for result in results:
+        if result.fault is not None:
+            raise ValueError(f"{result.probe} ran under the fault {result.fault}: no verdict")
 
 
 class _WithNaN(GenerateJsonSchema):

@@ -51,6 +51,11 @@ class Run:
         self._planned = [(spec, CPU) for spec in plan.specs]  # until the devices are known
 
     @property
+    def workers(self) -> Workers:
+        """The run's worker, for whoever goes on with it before `close`."""
+        return self._workers
+
+    @property
     def restarts(self) -> Counter[str]:
         """How often the worker was started again, by reason."""
         return self._workers.restarts

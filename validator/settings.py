@@ -177,12 +177,60 @@ class Web(_Section):
         min_length=1,
         description="host:port to listen on; `[::1]:8790` for IPv6",
     )
+    unix_socket: str | None = Field(
+        default=None,
+        description="path of a unix socket to listen on as well, for `check --max-age`",
+    )
+    unix_socket_mode: int = Field(
+        default=0o660,
+        description="who may connect to it: permissions in octal, `0660`",
+    )
+
+    @field_validator("unix_socket")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        # The kernel takes 107 bytes (unix(7), sun_path); the socket is made as `path.pid`.
+        if value is not None and not (value.startswith("/") and len(os.fsencode(value)) <= 96):
+            raise ValueError(f"{value!r} is no absolute path of at most 96 bytes")
+        return value
+
+    @field_validator("unix_socket_mode", mode="before")
+    @classmethod
+    def _octal(cls, value: object) -> object:
+        """Text is octal; YAML reads 0660 as octal itself, and 660 as what is no mode."""
+        if isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]{1,4}", value):
+            value = int(value, 8)
+        if type(value) is not int or not 0 <= value <= 0o777:
+            raise ValueError(f"{value!r} is no mode; write it in octal and quoted, '0660'")
+        return value
 
     @field_validator("listen_address")
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for address in value:
             host_port(address)
+        return value
+
+
+class Files(_Section):
+    """The verdict as files on the node, for whoever reads no HTTP; each in a folder that exists."""
+
+    ready: Path | None = Field(
+        default=None,
+        description="a file that is there exactly while the node is ready; it holds the time of "
+        "the newest run",
+    )
+    nfd: Path | None = Field(
+        default=None,
+        description="a feature file of Node Feature Discovery, which labels the node; it expires "
+        "when nothing more is heard",
+    )
+
+    @field_validator("ready", "nfd")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
+            raise ValueError(f"{str(value)!r} is no absolute path")
         return value
 
 
@@ -236,6 +284,7 @@ class Settings(BaseSettings):
     run: Run = Run()
     ready: Ready = Ready()
     web: Web = Web()
+    files: Files = Files()
     log: Log = Log()
 
     @classmethod

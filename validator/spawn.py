@@ -55,13 +55,14 @@ class WorkerProcess:
         return bool(dead)
 
 
-def start_worker(nice: int = 0) -> WorkerProcess:
+def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
     """Start a worker in a session of its own, on the interpreter that runs this.
 
     Call it from the main thread: the kernel ends the worker with the thread that started it.
 
     Args:
         nice: added to the niceness, so that a daemon's probes yield to the node's work.
+        before: a folder to find modules in before all others, for a broken installation.
 
     Raises:
         CannotStartError: no interpreter, no memory, no process or descriptor left.
@@ -74,6 +75,9 @@ def start_worker(nice: int = 0) -> WorkerProcess:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     log_read, log_write = os.pipe()
     environment = {**os.environ, MARKER: str(os.getpid())}
+    if before is not None:
+        known = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = f"{before}{os.pathsep}{known}" if known else str(before)
     command = [sys.executable, "-X", "faulthandler", "-c", _BOOT]
     command += [str(_ROOT), str(theirs.fileno()), str(os.getpid()), str(nice)]
     try:

@@ -18,6 +18,8 @@
 #include <c10/core/impl/alloc_cpu.h>
 #include <torch/library.h>
 
+#include <malloc.h>
+
 using namespace emulator;
 
 namespace {
@@ -441,7 +443,10 @@ TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
 } // namespace
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
-  faults(); // a wrong EMULATOR_FAULTS is told at once
+  // Memory that is freed stays with the process, as the caching allocators of real back-ends keep
+  // it: fresh pages are dear, and what was there before is still in a block that is taken again.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
   at::RegisterPrivateUse1HooksInterface(&hooks);
   m.def("device_count", &device_count);
   m.def("current_device", [] { return current; });

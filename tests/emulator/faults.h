@@ -12,7 +12,6 @@
 #pragma once
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include <atomic>
@@ -36,33 +35,34 @@ inline size_t number(const char *name, size_t otherwise) {
 
 struct Fault {
   int device;
-  std::string where, what, operand, when;
-  size_t limit = 0;
+  std::string where, what, operand;
+  std::string when, bound; // `every` and `7`
+  size_t limit = 0;        // the bound as a number
   std::atomic<size_t> calls{0};
   std::mutex lock;
   std::vector<char> last; // what the call before gave, for `stale`
 
   bool due(size_t elements, const char *dtype) {
     if (when == "large") return elements >= limit;
-    if (when == "dtype") return operand_of_when == dtype;
+    if (when == "dtype") return bound == dtype;
     size_t call = ++calls;
     if (when == "first") return call == 1;
     if (when == "every") return call % limit == 0;
     if (when == "after") return call > limit;
     return true;
   }
-  std::string operand_of_when;
 };
 
-inline Fault &add(std::deque<Fault> &all, std::string text) {
+// Reads one fault.
+inline void add(std::deque<Fault> &all, std::string text) {
   Fault &fault = all.emplace_back();
   if (size_t at = text.rfind('@'); at != std::string::npos) {
     std::string when = text.substr(at + 1);
     text.resize(at);
     size_t equals = when.find('=');
     fault.when = when.substr(0, equals);
-    if (equals != std::string::npos) fault.operand_of_when = when.substr(equals + 1);
-    fault.limit = std::strtoull(fault.operand_of_when.c_str(), nullptr, 10);
+    if (equals != std::string::npos) fault.bound = when.substr(equals + 1);
+    fault.limit = std::strtoull(fault.bound.c_str(), nullptr, 10);
     bool counted = fault.when == "every" || fault.when == "after" || fault.when == "large";
     TORCH_CHECK(fault.when == "first" || fault.when == "dtype" || (counted && fault.limit > 0),
                 "EMULATOR_FAULTS: '@", when, "' is no time");
@@ -81,10 +81,11 @@ inline Fault &add(std::deque<Fault> &all, std::string text) {
   static const char *known[] = {"flip", "zero", "nan",  "scale",    "swap",  "stale", "short", "raise",
                                 "sticky", "full", "hang", "hang_gil", "abort", "segv",  "exit"};
   for (const char *one : known)
-    if (fault.what == one) return fault;
+    if (fault.what == one) return;
   TORCH_CHECK(false, "EMULATOR_FAULTS: '", fault.what, "' is no fault");
 }
 
+// Read at the first call that may have one: a child can have faults that its parent had not.
 inline std::deque<Fault> &faults() {
   static std::deque<Fault> all = [] {
     std::deque<Fault> found;

@@ -5,15 +5,19 @@
  * FAKE_CUDA_VERSION  what cuDriverGetVersion tells (default 12040)
  * FAKE_CUDA_MIG      1: the devices are MIG instances
  * FAKE_CUDA_REFUSES  name of a function that returns 999
+ * FAKE_CUDA_HANG     1: cuInit never returns
+ * FAKE_CUDA_SIGNAL   number of a signal that cuInit dies by
  *
  * cuGetProcAddress hands every function it lacks a stand-in that returns cuInit's code, which is
  * enough for torch's own start-up to reach its own error messages.
  */
 #define _GNU_SOURCE /* dladdr */
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SUCCESS 0
 #define NO_DEVICE 100
@@ -39,6 +43,8 @@ static int refuses(const char *function) {
 
 int cuInit(unsigned flags) {
     (void)flags;
+    while (number("FAKE_CUDA_HANG", 0)) pause();
+    if (number("FAKE_CUDA_SIGNAL", 0)) raise(number("FAKE_CUDA_SIGNAL", 0));
     return refuses(__func__) ? UNKNOWN : number("FAKE_CUDA_INIT", 0);
 }
 

@@ -283,6 +283,17 @@ def test_config_check(
     assert workers == []
 
 
+def test_config_check_looks_at_the_schedule_too(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cron expression that names no time is refused before a daemon starts with it."""
+    file = tmp_path / "settings.yaml"
+    file.write_text('schedule: {autograd: {cron: "99 * * * *"}}', encoding="utf-8")
+
+    assert call("serve", "--config.check", "--config.file", str(file)) == 2
+    assert "schedule.autograd.cron" in capsys.readouterr().err
+
+
 def test_the_early_worker_is_handed_over(call: Call, workers: list[Worker]) -> None:
     """The run gets the worker that was started first, and nobody else ends it."""
     call("check")

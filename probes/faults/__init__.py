@@ -1,0 +1,10 @@
+"""The ways to break the environment on purpose, and the checks that each must trip.
+
+Data alone: importable without torch. What does the breaking is `probes.faults.inject`, which the
+worker loads in a forked child, only when a fork request names a fault; it ends with that child.
+"""
+
+from probes.faults.fault import Fault, Injection, find
+from probes.faults.table import BY_NAME, CONTROLS, FAULTS
+
+__all__ = ["BY_NAME", "CONTROLS", "FAULTS", "Fault", "Injection", "find"]

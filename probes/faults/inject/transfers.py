@@ -1,0 +1,211 @@
+"""Copies that arrive wrong: of one direction, told by the devices of source and destination."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+
+from probes.faults.inject.operations import TALLY, When, everywhere
+
+_COPIES: Final = ("copy_", "_to_copy", "clone")
+
+#: Changes the bytes that arrived, a flat copy of them on the host.
+Change = Callable[[torch.Tensor], None]
+
+
+def _bit(raw: torch.Tensor) -> None:
+    raw[raw.numel() // 2] ^= 1
+
+
+def _zeros(raw: torch.Tensor) -> None:
+    raw.zero_()
+
+
+def _short(raw: torch.Tensor) -> None:
+    raw[-1] = 0xAB if int(raw[-1]) != 0xAB else 0
+
+
+def _byte_order(raw: torch.Tensor) -> None:
+    even = raw[: raw.numel() // 2 * 2]
+    even.copy_(even.reshape(-1, 2).flip(1).reshape(-1))
+
+
+def _shifted(raw: torch.Tensor) -> None:
+    raw.copy_(raw.roll(1))
+
+
+def _swapped(raw: torch.Tensor) -> None:
+    """Two words far apart exchanged, in large buffers: sums stay as they were."""
+    if raw.numel() > 2**20:
+        first, second = raw[200000:200004].clone(), raw[600000:600004].clone()
+        raw[200000:200004], raw[600000:600004] = second, first
+
+
+_CHANGES: Final[dict[str, Change]] = {
+    "one_bit": _bit,
+    "zeros": _zeros,
+    "short": _short,
+    "byte_order": _byte_order,
+    "shifted": _shifted,
+    "swapped": _swapped,
+}
+
+
+def _way(source: torch.Tensor, arrived: torch.Tensor, device: str) -> str:
+    """The direction of a copy; on the CPU every copy is one within the device."""
+    kinds = (source.device.type, arrived.device.type)
+    if kinds == ("cpu", "cpu"):
+        return "device_to_device" if torch.device(device).type == "cpu" else "within_host"
+    if kinds[0] == "cpu":
+        return "host_to_device"
+    return "device_to_host" if kinds[1] == "cpu" else "device_to_device"
+
+
+def _spoil(arrived: torch.Tensor, change: Change) -> None:
+    raw = arrived.detach().cpu().contiguous().reshape(-1).view(torch.uint8).clone()
+    change(raw)
+    arrived.copy_(raw.view(arrived.dtype).reshape(arrived.shape))
+
+
+def _beside(arrived: torch.Tensor, _: Change) -> None:
+    """Write one byte past the end, where there is memory."""
+    whole = torch.empty(0, dtype=torch.uint8, device=arrived.device)
+    whole.set_(arrived.untyped_storage())
+    end = (arrived.storage_offset() + arrived.numel()) * arrived.element_size()
+    if arrived.is_contiguous() and end < whole.numel():
+        whole[end] = 7
+
+
+def arrives_wrong(
+    way: str,
+    change: str,
+    device: str,
+    operators: tuple[str, ...] = _COPIES,
+    **when: Any,
+) -> None:
+    """Spoil what a copy of one direction wrote; `beside` spoils the byte after it."""
+    condition = When(**when)
+    spoil = _beside if change == "beside" else _spoil
+    altering = _CHANGES.get(change, _zeros)
+
+    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
+        source = args[1] if func._schema.name == "aten::copy_" else args[0]
+        if not isinstance(source, torch.Tensor) or not out.numel():
+            return out
+        if _way(source, out, device) != way:
+            return out
+        call, TALLY.calls = TALLY.calls, TALLY.calls + 1
+        if condition.due(call, out):
+            TALLY.struck += 1
+            spoil(out, altering)
+        return out
+
+    everywhere(operators, behave)
+
+
+def does_not_arrive(way: str, device: str, *, non_blocking: bool = False) -> None:
+    """Leave a destination as it was: a copy that was lost, or is read before it is there."""
+
+    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        into, source = args[0], args[1]
+        waits = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
+        if (
+            not isinstance(source, torch.Tensor)
+            or _way(source, into, device) != way
+            or (non_blocking and not waits)
+        ):
+            return func(*args, **kwargs)
+        TALLY.struck += 1
+        return into
+
+    everywhere(("copy_",), behave)
+
+
+def not_into_strided() -> None:
+    """Leave a destination with gaps or in another order as it was."""
+
+    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return func(*args, **kwargs) if args[0].is_contiguous() else args[0]
+
+    everywhere(("copy_",), behave)
+
+
+def in_memory_order() -> None:
+    """Copy a transposed matrix as it lies in memory."""
+
+    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        into, source = args[0], args[1]
+        lies = isinstance(source, torch.Tensor) and source.dim() == 2 and source.stride(0) == 1
+        if lies and source.numel() == into.numel() > 1:
+            return func(into, source.t().reshape(into.shape))
+        return func(*args, **kwargs)
+
+    everywhere(("copy_",), behave)
+
+
+def bfloat16_cut_off() -> None:
+    """Round float32 to bfloat16 by cutting bits off."""
+
+    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
+        source = args[1] if func._schema.name == "aten::copy_" else args[0]
+        if out.dtype == torch.bfloat16 and source.dtype == torch.float32:
+            words = source.detach().contiguous().view(torch.int32)
+            out.view(torch.int16).copy_(words.bitwise_right_shift(16).to(torch.int16))
+        return out
+
+    everywhere(("copy_", "_to_copy"), behave)
+
+
+def copies_unasked(*, always: bool) -> None:
+    """Have `to` copy always, or only where it must."""
+    to: Any = torch.Tensor.to
+
+    def wrong(tensor: torch.Tensor, *args: Any, copy: bool = False, **named: Any) -> Any:  # noqa: ARG001
+        return to(tensor, *args, copy=always, **named)
+
+    torch.Tensor.to = wrong  # type: ignore[method-assign]
+
+
+def clone_is_an_alias() -> None:
+    """Have `clone` give another view of the same memory."""
+    torch.Tensor.clone = lambda tensor, **_: tensor.view(tensor.shape)  # type: ignore[method-assign]
+
+
+def contiguous_copies() -> None:
+    """Have `contiguous` copy what is contiguous already."""
+    contiguous: Any = torch.Tensor.contiguous
+    clone: Any = torch.Tensor.clone
+    copying: Any = lambda tensor, **named: clone(contiguous(tensor, **named))  # noqa: E731
+    torch.Tensor.contiguous = copying  # type: ignore[method-assign]
+
+
+def moves_the_source(device: str) -> None:
+    """Have a copy to the device spoil what it was copied from."""
+
+    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
+        source = args[0]
+        if _way(source, out, device) == "host_to_device" and source.numel():
+            TALLY.struck += 1
+            _spoil(source, _bit)
+        return out
+
+    everywhere(("_to_copy",), behave)
+
+
+def items_off_by_one() -> None:
+    """Have `item()` read another number."""
+
+    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return func(*args, **kwargs) + 1
+
+    everywhere(("_local_scalar_dense",), behave)
+
+
+def lists_reversed() -> None:
+    """Have `tolist()` give the last number first."""
+    to_list: Any = torch.Tensor.tolist
+    reading: Any = lambda tensor: to_list(tensor.flip(0)) if tensor.dim() == 1 else to_list(tensor)  # noqa: E731
+    torch.Tensor.tolist = reading  # type: ignore[method-assign]

@@ -1,0 +1,71 @@
+"""The fake accelerator is sound where it should be, and each of its faults is alive.
+
+All in forked children, as probes run, and some in the thread that runs a backward pass.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import emulator as package
+from tests.emulator.sick import SICK
+from tests.emulator.trials import HEALTHY
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def told(emulator: Path) -> dict[str, dict[str, Any]]:
+    """What the trials told, all of them run once."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.emulator.trials"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(emulator), "OMP_NUM_THREADS": "1"},
+    )
+
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy(told: dict[str, dict[str, Any]], name: str) -> None:
+    """Without a fault it does what an accelerator does."""
+    assert told["healthy"][name] is None
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_sick(told: dict[str, dict[str, Any]], name: str) -> None:
+    """With a fault it does what the fault says, and no more."""
+    assert told["sick"][name] == SICK[name].outcome
+
+
+def test_built_once(emulator: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time nothing is compiled."""
+    monkeypatch.setattr(package, "_build", lambda *_: pytest.fail("compiled again"))
+
+    assert package.install() == emulator
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("_compiler", lambda: None, "no C\\+\\+ compiler"),
+        ("_OLDEST_TORCH", "99", "the fake accelerator needs 99"),
+    ],
+)
+def test_skips_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: object, why: str) -> None:
+    """Where it cannot be built, tests are skipped with the reason."""
+    monkeypatch.setattr(package, name, value)
+
+    with pytest.raises(pytest.skip.Exception, match=why):
+        package.install()

@@ -1,0 +1,96 @@
+"""Runs `healthy` and `sick`, each trial in a forked child of one process that imported torch.
+
+Prints a JSON object: for each name what its function returned, or how its child ended.
+"""
+
+import contextlib
+import inspect
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.emulator import healthy
+from tests.emulator.sick import SICK
+
+HEALTHY: dict[str, Callable[[], None]] = {
+    name: function
+    for name, function in inspect.getmembers(healthy, inspect.isfunction)
+    if function.__module__ == healthy.__name__
+}
+
+_TICK_S = 0.02
+#: Silence after which a child holds the GIL, and how long its ticks are listened to otherwise.
+_SILENT_S, _TICKING_S = 1.0, 1.5
+
+
+def main() -> None:
+    """Run all trials, one after another."""
+    told: dict[str, dict[str, Any]] = {"healthy": {}, "sick": {}}
+    for name, function in HEALTHY.items():
+        told["healthy"][name] = _in_child(function, "")
+    for name, sick in SICK.items():
+        told["sick"][name] = _in_child(sick.action, sick.faults)
+    json.dump(told, sys.stdout)
+
+
+def _in_child(action: Callable[[], Any], faults: str) -> Any:
+    """What the action returned, the first line that it raised, or how the child ended."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        os.environ["EMULATOR_FAULTS"] = faults
+        _child(action, writer)
+    os.close(writer)
+    said = _listen(pid, reader)
+    os.close(reader)
+    _, status = os.waitpid(pid, 0)
+    if said is not None:
+        return said
+    if os.WIFSIGNALED(status):
+        return signal.Signals(os.WTERMSIG(status)).name
+    return f"exit {os.WEXITSTATUS(status)}"
+
+
+def _child(action: Callable[[], Any], writer: int) -> None:
+    """Tick from a thread beside the action, and leave without cleaning up."""
+
+    def tick() -> None:
+        while True:
+            os.write(writer, b"\n")
+            time.sleep(_TICK_S)
+
+    threading.Thread(target=tick, daemon=True).start()
+    try:
+        value = action()
+    except (RuntimeError, AssertionError) as error:
+        value = f"{type(error).__name__}: {(str(error) or 'no text').splitlines()[0]}"
+    os.write(writer, json.dumps(value).encode() + b"\n")
+    os._exit(0)
+
+
+def _listen(pid: int, reader: int) -> Any:
+    """What the child wrote, None if it ended without a word; a hang is ended and told."""
+    text, began = b"", time.monotonic()
+    while select.select([reader], [], [], _SILENT_S)[0]:
+        piece = os.read(reader, 65536)
+        text += piece
+        if not piece:
+            words = text.strip()
+            return json.loads(words) if words else None
+        if time.monotonic() - began > _TICKING_S and not text.strip():
+            os.kill(pid, signal.SIGKILL)
+            return "hangs, other threads go on"
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return "hangs, no thread goes on"
+
+
+if __name__ == "__main__":
+    main()

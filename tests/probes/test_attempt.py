@@ -1,0 +1,133 @@
+"""One probe on one device: whose word counts when the device breaks while it is looked at."""
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from probes import attempt
+from probes.contract import GPU_BUSY, Finding, Observation, Status, skipped
+from probes.symptoms import diagnose
+
+ECC = "CUDA error: uncorrectable ECC error encountered"
+BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"
+
+SOUND = Finding(id="sick.sum", status="pass")
+WRONG = Finding(id="sick.sum", status="fail", message="the sum is 7", hint="repeat it")
+NAMED = WRONG.model_copy(update={"hint": getattr(diagnose(ECC), "hint", "")})
+LOST = Finding(id="sick.sum", status="error", message="no access", action="recreate_container")
+TAKEN = skipped("sick.sum", f"{GPU_BUSY}: another process holds it")
+
+
+class Seen(Observation):
+    """Nothing."""
+
+
+class Sick:
+    """A probe whose judge says what it is told to, and a device that raises what it is told to."""
+
+    def __init__(self) -> None:
+        self.finding = SOUND
+        self.error = ""
+        self.observed: list[str] = []
+
+    def observe(self, device: str) -> Seen:
+        """Note the device."""
+        self.observed.append(device)
+        return Seen()
+
+    def judge(self, _seen: Seen) -> Iterator[Finding]:
+        """Give the one finding."""
+        yield self.finding
+
+    def synchronize(self, _device: str) -> None:
+        """Raise as a device does whose context is lost."""
+        if self.error:
+            raise RuntimeError(self.error)
+
+
+@pytest.fixture
+def sick(monkeypatch: pytest.MonkeyPatch) -> Sick:
+    """The probe, importable as `sick`, and its device."""
+    sick = Sick()
+    module: Any = ModuleType("sick")
+    module.__file__ = "/nowhere/sick.py"
+    module.observe, module.judge = sick.observe, sick.judge
+    monkeypatch.setitem(sys.modules, "sick", module)
+    monkeypatch.setattr(attempt, "synchronize", sick.synchronize)
+    return sick
+
+
+def tried() -> attempt.Attempt:
+    """An attempt at it on the second GPU."""
+    request = {"device": "cuda:1", "gpu_uuid": None, "shared": False, "observations": True}
+    probe = {"name": "sick", "module": "sick", "limits": {}, "timeout_s": 60.0}
+    return attempt.Attempt(probe, request)
+
+
+def test_a_device_that_fails_afterwards_fails_a_probe_that_saw_nothing(sick: Sick) -> None:
+    """Work that was queued and failed shows only when the device is waited for."""
+    sick.error = ECC
+    trying = tried()
+    result = trying.first()
+
+    assert (result.status, result.reason) == ("fail", "torch_raised")
+    assert [finding.id for finding in result.findings] == ["sick.completes"]
+    assert result.findings[0].action == "drain"
+    assert trying.poisoned
+
+
+@pytest.mark.parametrize(
+    ("finding", "error", "told"),
+    [
+        (NAMED, ECC, ("fail", "check_failed")),
+        (LOST, ECC, ("error", "lost_access")),
+        (TAKEN, BUSY, ("skip", "gpu_busy")),
+    ],
+    ids=["fail", "error", "busy"],
+)
+def test_a_judge_that_has_seen_the_cause_has_the_word(
+    sick: Sick, finding: Finding, error: str, told: tuple[Status, str]
+) -> None:
+    """The findings stay; nothing more is started on the device, not even a retry."""
+    sick.finding, sick.error = finding, error
+    trying = tried()
+    result = trying.first()
+
+    assert (result.status, result.reason) == told
+    assert result.findings == (finding,)
+    assert trying.poisoned
+    assert trying.classify(result) is result
+    assert sick.observed == ["cuda:1"]
+
+
+def test_an_error_that_the_judge_did_not_see_is_told_beside_its_findings(sick: Sick) -> None:
+    """A wrong value and a device that then breaks are two findings of one result."""
+    sick.finding, sick.error = WRONG, ECC
+    result = tried().first()
+
+    assert (result.status, result.reason) == ("fail", "check_failed")
+    assert [finding.id for finding in result.findings] == ["sick.sum", "sick.completes"]
+    assert result.summary == "sum: the sum is 7"
+
+
+def test_a_failure_on_a_device_that_works_is_tried_again(sick: Sick) -> None:
+    """Twice more on the device, and once on the CPU, which tells device from environment."""
+    sick.finding = WRONG
+    trying = tried()
+    result = trying.classify(trying.first())
+
+    assert sick.observed == ["cuda:1", "cuda:1", "cuda:1", "cpu"]
+    assert "persistent: failed again in 2 of 2 retries; fails on the CPU too" in result.summary
+    assert not trying.poisoned
+
+
+def test_a_sound_probe_on_a_sound_device_passes(sick: Sick) -> None:
+    """The control."""
+    trying = tried()
+    result = trying.first()
+
+    assert (result.status, result.reason, trying.poisoned) == ("pass", "ok", False)
+    assert result.findings == (SOUND,)

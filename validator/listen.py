@@ -1,0 +1,105 @@
+"""The sockets that the daemon listens on: TCP addresses, and a unix socket beside them."""
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from validator.settings import SettingsError, Web, host_port
+
+
+@contextlib.contextmanager
+def listening(web: Web) -> Iterator[list[socket.socket]]:
+    """All sockets of the settings; when the block ends they are closed, and the path is gone.
+
+    Raises:
+        SettingsError: naming what cannot be had, and why.
+    """
+    with contextlib.ExitStack() as stack:
+        sockets = _listen_tcp(web.listen_address)
+        for one in sockets:
+            stack.callback(one.close)
+        sockets += stack.enter_context(_listen_unix(web.unix_socket, web.unix_socket_mode))
+        yield sockets
+
+
+def address_of(one: socket.socket) -> str:
+    """Where a socket listens, as its setting is written."""
+    name = one.getsockname()
+    if one.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _listen_tcp(addresses: Sequence[str]) -> list[socket.socket]:
+    """Sockets for all addresses; an empty host is every interface, IPv4 and IPv6."""
+    sockets: list[socket.socket] = []
+    for address in addresses:
+        host, port = host_port(address)
+        try:
+            if not host:
+                both = socket.has_dualstack_ipv6()
+                family = socket.AF_INET6 if both else socket.AF_INET
+                made = [socket.create_server(("", port), family=family, dualstack_ipv6=both)]
+            else:
+                found = socket.getaddrinfo(
+                    host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )
+                targets = dict.fromkeys((family, target) for family, _, _, _, target in found)
+                made = [socket.create_server(to, family=family) for family, to in targets]
+        except (OSError, UnicodeError) as error:
+            for one in sockets:
+                one.close()
+            text = getattr(error, "strerror", None) or str(error)
+            raise SettingsError(
+                f"web.listen_address: cannot listen on {address}: {text}"
+            ) from error
+        sockets += made
+    return sockets
+
+
+@contextlib.contextmanager
+def _listen_unix(path: str | None, mode: int) -> Iterator[list[socket.socket]]:
+    """A socket at a path, if one is given; gone when the block ends. A dead daemon's is replaced."""
+    if path is None:
+        yield []
+        return
+    # Made under another name, so that it is never there with other permissions, or deaf.
+    place, draft = Path(path), f"{path}.{os.getpid()}"
+    with contextlib.ExitStack() as stack:
+        try:
+            _refuse_taken(place)
+            made = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            made.bind(draft)
+            stack.callback(Path(draft).unlink, missing_ok=True)
+            Path(draft).chmod(mode)
+            made.listen()
+            Path(draft).rename(place)
+            mine = place.stat().st_ino
+        except OSError as error:
+            text = error.strerror or str(error)
+            raise SettingsError(f"web.unix_socket: cannot listen on {path}: {text}") from error
+        try:
+            yield [made]
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                if place.stat().st_ino == mine:  # and not of a daemon that took our place
+                    place.unlink()
+
+
+def _refuse_taken(place: Path) -> None:
+    """Raise OSError where something stands at the path that is not a dead daemon's socket."""
+    if not os.path.lexists(place):
+        return
+    if not place.is_socket():
+        raise FileExistsError(errno.EEXIST, "it exists and is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(place))
+        except ConnectionRefusedError:  # nobody listens
+            return
+    raise OSError(errno.EADDRINUSE, "another process listens on it")
