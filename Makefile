@@ -6,6 +6,8 @@ VENV ?= .venv
 IMAGE ?= gpu-env-validator:local
 ENGINE ?= docker
 ARGS ?=
+CUDA_VENV ?= build/venv-cuda
+CUDA_TORCH ?= torch==2.14.1
 export VENV
 
 BIN := $(VENV)/bin
@@ -15,7 +17,7 @@ REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 BUILD_ARGS = $(foreach name,PYTHON_VERSION BASE_IMAGE INIT_IMAGE BASE_PYTHON TORCH TORCH_INDEX,\
 	$(if $(filter undefined,$(origin $(name))),,--build-arg '$(name)=$($(name))'))
 
-.PHONY: help validate test lint bench image test-container clean
+.PHONY: help validate test lint bench image test-container test-cuda-wheel clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -48,6 +50,13 @@ image: ## Build the container image; BASE_IMAGE=yours TORCH= judges your image's
 test-container: ## Test the image that `make image` built
 	@tools/environment.sh dev
 	@VALIDATOR_TEST_IMAGE=$(IMAGE) $(BIN)/python -m pytest -m container $(ARGS)
+
+test-cuda-wheel: ## Test torch's real CUDA build on fake drivers, without a GPU; takes 6 GB of disk
+	@tools/environment.sh dev
+	@VENV=$(CUDA_VENV) TORCH= tools/environment.sh run
+	@$(CUDA_VENV)/bin/python -c 'import numpy, torch' 2>/dev/null || \
+		$(CUDA_VENV)/bin/python -m pip install --quiet '$(CUDA_TORCH)' 'numpy>=1.23'
+	@VALIDATOR_CUDA_PYTHON=$(abspath $(CUDA_VENV))/bin/python $(BIN)/python -m pytest -m cuda_wheel $(ARGS)
 
 clean: ## Remove the environment and all caches
 	@# An environment that was there before us is not ours to remove.

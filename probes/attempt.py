@@ -188,7 +188,10 @@ def _reason(status: Status, findings: tuple[Finding, ...], probe: str, device: s
 def _summary(status: Status, findings: tuple[Finding, ...]) -> str:
     if status in {"pass", "skip"}:
         applied = [finding for finding in findings if finding.status != "skip"]
-        return f"{len(applied)} checks passed" if applied else findings[0].message
+        if applied:
+            return f"{len(applied)} checks passed"
+        reasons = [finding.message for finding in findings]
+        return next((why for why in reasons if why.startswith(GPU_BUSY)), reasons[0])
     bad = [finding for finding in findings if finding.status == status]
     check = bad[0].id.partition(".")[2]
     return f"{check}: {bad[0].message}"

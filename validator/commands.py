@@ -214,7 +214,7 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
         str | None,
         typer.Option(
             metavar="URL",
-            help="The daemon for --max-age: http://host:port or unix:/path. Default: from settings.",
+            help="Daemon of --max-age, http://host:port or unix:/path. Default: from settings.",
         ),
     ] = None,
     config_file: ConfigFile = None,

@@ -10,7 +10,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -26,7 +27,7 @@ from validator.metrics import Exposition, Form, Shown, families
 from validator.report import Report, Tool, revision, to_json
 from validator.runner import Event, Plan, Runner, make_plan
 from validator.schedule import Schedule, Timing, timings
-from validator.settings import Settings, SettingsError, load
+from validator.settings import Files, Settings, SettingsError, load
 from validator.statusfiles import StatusFiles, Verdict
 
 #: What a run may take beyond its own deadline before the daemon is called stuck.
@@ -122,12 +123,12 @@ class Daemon:
 
     def _limit(self) -> None:
         oldest = self._settings.ready.max_age
-        self._latest.limit(
-            {
-                name: timing.stale_after_s if oldest is None else oldest
-                for name, timing in self._schedule.timings.items()
-            }
-        )
+        limits = {
+            name: timing.stale_after_s if oldest is None else oldest
+            for name, timing in self._schedule.timings.items()
+        }
+        self._lasts_s = min(limits.values(), default=0.0)
+        self._latest.limit(limits)
         self._refresh()
 
     def reload(self) -> None:
@@ -146,6 +147,8 @@ class Daemon:
             for key in type(settings.web).model_fields
             if getattr(settings.web, key) != getattr(self._settings.web, key)
         ]
+        if settings.files != self._settings.files:
+            self.withdraw(settings.files)
         self._settings = settings
         self._schedule.replace(table)
         self._limit()
@@ -306,18 +309,17 @@ class Daemon:
         at = datetime.now(timezone.utc) if report is None else report.finished_at
         status = None if report is None else report.status
         self._complain(
-            self._files.show(
-                Verdict(readiness.ready, readiness.reason, status, at, self._oldest_s)
-            )
+            self._files.show(Verdict(readiness.ready, readiness.reason, status, at, self._lasts_s))
         )
 
     def _complain(self, problems: Iterable[str]) -> None:
         for problem in problems:
             self._log.error("status_file", error=problem)
 
-    def withdraw(self) -> None:
-        """Leave no file that vouches for this node."""
+    def withdraw(self, files: Files | None = None) -> None:
+        """Leave no file that vouches for this node; from now on keep these, by default none."""
         self._complain(self._files.remove())
+        self._files = StatusFiles(Files() if files is None else files)
 
 
 def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:
@@ -379,6 +381,7 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
         await asyncio.wait({serving, running, stopped}, return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in (serving, running) if task.done()]
         server.stopping.set()
+        daemon.withdraw()
         running.cancel()
         stopped.cancel()
         _, pending = await asyncio.wait({serving, running}, timeout=_CANCEL_S)

@@ -18,7 +18,7 @@ def listening(web: Web) -> Iterator[list[socket.socket]]:
         SettingsError: naming what cannot be had, and why.
     """
     with contextlib.ExitStack() as stack:
-        sockets = _listen_tcp(web.listen_address)
+        sockets = listen(web.listen_address)
         for one in sockets:
             stack.callback(one.close)
         sockets += stack.enter_context(_listen_unix(web.unix_socket, web.unix_socket_mode))
@@ -34,7 +34,7 @@ def address_of(one: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _listen_tcp(addresses: Sequence[str]) -> list[socket.socket]:
+def listen(addresses: Sequence[str]) -> list[socket.socket]:
     """Sockets for all addresses; an empty host is every interface, IPv4 and IPv6."""
     sockets: list[socket.socket] = []
     for address in addresses:
@@ -63,21 +63,20 @@ def _listen_tcp(addresses: Sequence[str]) -> list[socket.socket]:
 
 @contextlib.contextmanager
 def _listen_unix(path: str | None, mode: int) -> Iterator[list[socket.socket]]:
-    """A socket at a path, if one is given; gone when the block ends. A dead daemon's is replaced."""
+    """A socket at a path, if one is given; gone when the block ends."""
     if path is None:
         yield []
         return
-    # Made under another name, so that it is never there with other permissions, or deaf.
-    place, draft = Path(path), f"{path}.{os.getpid()}"
-    with contextlib.ExitStack() as stack:
+    place = Path(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
         try:
-            _refuse_taken(place)
-            made = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            made.bind(draft)
-            stack.callback(Path(draft).unlink, missing_ok=True)
-            Path(draft).chmod(mode)
+            _clear(place)
+            umask = os.umask(0o777 & ~mode)  # never there with other permissions, not for a moment
+            try:
+                made.bind(path)
+            finally:
+                os.umask(umask)
             made.listen()
-            Path(draft).rename(place)
             mine = place.stat().st_ino
         except OSError as error:
             text = error.strerror or str(error)
@@ -90,16 +89,17 @@ def _listen_unix(path: str | None, mode: int) -> Iterator[list[socket.socket]]:
                     place.unlink()
 
 
-def _refuse_taken(place: Path) -> None:
-    """Raise OSError where something stands at the path that is not a dead daemon's socket."""
+def _clear(place: Path) -> None:
+    """Remove a dead daemon's socket; raise OSError where something else stands there."""
     if not os.path.lexists(place):
         return
     if not place.is_socket():
         raise FileExistsError(errno.EEXIST, "it exists and is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.settimeout(1.0)
         try:
-            probe.connect(str(place))
+            caller.connect(str(place))
         except ConnectionRefusedError:  # nobody listens
+            place.unlink(missing_ok=True)
             return
     raise OSError(errno.EADDRINUSE, "another process listens on it")

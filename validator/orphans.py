@@ -13,6 +13,7 @@ from validator.spawn import MARKER
 _SWEEPS: Final = 20
 _SWEEP_S: Final = 0.05
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_PF_EXITING: Final = 0x4  # of /proc/PID/stat's flags; linux/sched.h
 
 
 def adopt() -> None:
@@ -33,12 +34,21 @@ def _left_behind(pid: int) -> bool:
     """Whether a new child came from a worker: it carries its mark, or is dead or dying by now."""
     mark = f"{MARKER}={os.getpid()}".encode()
     try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except PermissionError:  # not ours to look into, so not ours to kill
-        return False
+        return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") or _is_ending(pid)
+    except PermissionError:  # of one that is ending, or of one that is not ours to kill
+        return _is_ending(pid)
     except OSError:  # dying: to be looked at again
         return True
-    return not environment or mark in environment.split(b"\0")  # a dead one has none left
+
+
+def _is_ending(pid: int) -> bool:
+    """Whether a process is a zombie or about to be: then its environment is gone, or root's."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # reaped meanwhile
+        return False
+    state, *numbers = stat.rpartition(")")[2].split()
+    return state == "Z" or bool(int(numbers[5]) & _PF_EXITING)
 
 
 async def sweep(spare: frozenset[int]) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from probes.catalog import COMPLETES, TORCH_VERSION, ProbeSpec
+from probes.catalog import COMPLETES, CUDA_AVAILABLE, TORCH_VERSION, ProbeSpec
 from probes.contract import Action, Failure, Finding, Reason, Result, Status
 from validator.report import CPU, Device
 
@@ -51,15 +51,21 @@ def decided(
     )
 
 
-def _blame(device: Device) -> Action:
-    """What a hang or crash on this device asks for: a GPU is taken out, an image looked into."""
-    return "investigate" if device.type == "cpu" else "drain"
+def _blame(spec: ProbeSpec, device: Device) -> Action:
+    """What a hang or crash on this device asks for: a GPU is taken out, an image looked into.
+
+    `cuda_available` stands in the CPU's place where no GPU could be listed.
+    """
+    return "investigate" if device.type == "cpu" and spec is not CUDA_AVAILABLE else "drain"
 
 
 def timed_out(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """The deadline passed, and the process was killed."""
     hint = "the log's tail shows where it hung"
-    action = _blame(device)
+    if spec is CUDA_AVAILABLE:
+        hint += "; confirm with `timeout 20 nvidia-smi` and `dmesg | grep -iE 'nvrm|xid'`; drain "
+        hint += "the node and reset the GPU, or reboot when that hangs too"
+    action = _blame(spec, device)
     return decided(spec, device, "fail", "timeout", text, hint=hint, action=action, **fields)
 
 
@@ -80,7 +86,7 @@ def unkillable(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Res
 def crashed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """A fatal signal ended it; the text's last word is its name."""
     hint = _SIGNAL_HINTS.get(text.rpartition(" ")[2], "the log's tail may say why")
-    action = _blame(device)
+    action = _blame(spec, device)
     return decided(spec, device, "fail", "crashed", text, hint=hint, action=action, **fields)
 
 

@@ -32,7 +32,7 @@ _LAST_SUCCESS: Final = f"{PREFIX}probe_last_success_timestamp_seconds"
 def render(report: Report) -> str:
     """The metrics of one report, in the text format that every collector reads."""
     latest = Latest()
-    planned = {one.probe for one in (*report.results, *report.not_run)}
+    planned = [one.probe for one in report.results] + [one.probe for one in report.not_run]
     latest.limit(dict.fromkeys(planned, float("inf")))
     latest.accept(report)
     # An empty registry in place of this process's metrics, which end with it.

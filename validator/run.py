@@ -224,18 +224,19 @@ class Run:
             worker = await self._workers.live()
             child = await worker.fork({"survey": True, "threads": 1})
             message = await child.next(time.monotonic() + _SURVEY_S)
+            over = isinstance(message, Ended)
             if isinstance(message, bytes):
                 answer = json.loads(message)["survey"]
-            await self._end(worker, child)
+                over = isinstance(await child.next(time.monotonic() + START_S), Ended)
+            await self._end(worker, child, over=over)
         except WorkerLostError as lost:
             await self._workers.lose(worker, lost)
         except NoWorkerError:
             return {}  # told by those who want to run
         return answer
 
-    async def _end(self, worker: Worker, child: Child) -> None:
-        """Wait for the survey's child, which has said all; kill it if it lingers."""
-        over = isinstance(await child.next(time.monotonic() + START_S), Ended)
+    async def _end(self, worker: Worker, child: Child, *, over: bool) -> None:
+        """Reap the survey's child; kill it before if it lingers or hangs."""
         if over or await worker.kill(child):
             await worker.reap(child)
             worker.forget(child)

@@ -189,9 +189,9 @@ class Web(_Section):
     @field_validator("unix_socket")
     @classmethod
     def _path(cls, value: str | None) -> str | None:
-        # The kernel takes 107 bytes (unix(7), sun_path); the socket is made as `path.pid`.
-        if value is not None and not (value.startswith("/") and len(os.fsencode(value)) <= 96):
-            raise ValueError(f"{value!r} is no absolute path of at most 96 bytes")
+        # unix(7): sun_path has room for 107 bytes and a zero.
+        if value is not None and not (value.startswith("/") and len(os.fsencode(value)) <= 107):
+            raise ValueError(f"{value!r} is no absolute path of at most 107 bytes")
         return value
 
     @field_validator("unix_socket_mode", mode="before")

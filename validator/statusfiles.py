@@ -3,7 +3,6 @@
 Both are there only while a daemon that knows vouches for them: absence is never health.
 """
 
-import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -82,7 +81,7 @@ def _put(path: Path | None, text: str | None) -> list[str]:
             return []
         draft.write_text(text, encoding="utf-8")
         draft.chmod(0o644)  # whatever the umask: others are to read it
-        os.replace(draft, path)  # noqa: PTH105 - as the comment says: one step
+        draft.replace(path)
     except OSError as error:
         return [f"{path}: {error.strerror}"]
     return []

@@ -48,6 +48,8 @@ class Fault:
     reason: Reason | Literal[""] = ""
     #: A probe's deadline under this fault, in seconds; 0 leaves the catalogue's.
     timeout_s: float = 0.0
+    #: How many GPUs the node is said to have; None leaves what is found.
+    promised_gpus: int | None = None
     #: Whether others are said to hold the device's memory.
     shared: bool = False
     #: Files to put before all others on the path of a worker of its own: name -> content.

@@ -11,7 +11,8 @@ from probes.catalog import CATALOG
 from tests.benchmarks import SERIES
 from tests.benchmarks.padding import padding
 from validator import logs
-from validator.daemon import Daemon, hold, listen
+from validator.daemon import Daemon, hold
+from validator.listen import listen
 from validator.metrics import Exposition, Form, series_count
 from validator.settings import load
 

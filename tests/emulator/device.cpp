@@ -239,6 +239,15 @@ public:
     return value;
   }
 
+  // What a fault spoils: the first tensor returned or, where none is, the first one that was given.
+  at::Tensor first_result(c10::ArrayRef<c10::IValue> results) const {
+    for (const auto &value : results) {
+      if (value.isTensor() && value.toTensor().defined()) return value.toTensor();
+      if (value.isTensorList() && !value.toTensorVector().empty()) return value.toTensorVector()[0];
+    }
+    return results.empty() && !tensors.empty() ? tensors[0].second : at::Tensor();
+  }
+
   // What a kernel did to tensors that it was given, beyond their elements: other sizes, more memory.
   void reshape_given() {
     for (auto &[there, here] : storages) {
@@ -331,13 +340,7 @@ void fallback(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
 
   const size_t returned = stack->size() - begin;
-  if (fault)
-    for (size_t i = 0; i < returned; i++) {
-      const auto &value = (*stack)[begin + i];
-      if (!value.isTensor() || !value.toTensor().defined()) continue;
-      spoil(*fault, value.toTensor());
-      break;
-    }
+  if (fault) spoil(*fault, call.first_result(torch::jit::last(*stack, returned)));
   if (call.device < 0) return;
   call.reshape_given();
   for (size_t i = 0; i < returned; i++) (*stack)[begin + i] = call.back((*stack)[begin + i]);

@@ -3,8 +3,9 @@
 import types
 from typing import Any
 
-import emulator_device
+import emulator_device  # type: ignore[import-not-found]  # compiled beside this file
 import torch
+from torch.utils import backend_registration
 
 NAME = "fake"
 
@@ -62,6 +63,7 @@ def _module() -> types.ModuleType:
         _is_in_bad_fork=lambda: False,
         current_device=emulator_device.current_device,
         set_device=lambda device: emulator_device.set_device(_index(device)),
+        device=lambda device: torch.accelerator.device_index(_index(device)),
         synchronize=lambda device=None: emulator_device.synchronize(_index(device)),
         mem_get_info=lambda device=None: emulator_device.memory(_index(device)),
         get_device_properties=get_device_properties,
@@ -82,6 +84,6 @@ def _module() -> types.ModuleType:
 
 def load() -> None:
     """Called by torch at the end of its import, by the entry point `torch.backends`."""
-    torch.utils.rename_privateuse1_backend(NAME)
+    backend_registration.rename_privateuse1_backend(NAME)
     torch._register_device_module(NAME, _module())
-    torch.utils.generate_methods_for_privateuse1_backend(for_storage=True)
+    backend_registration.generate_methods_for_privateuse1_backend(for_storage=True)

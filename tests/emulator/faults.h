@@ -2,7 +2,8 @@
 //
 // EMULATOR_FAULTS   `device:where:what[:operand][@when]`, several separated by `;`
 //   where  h2d d2h d2d            a direction of copies
-//          aten::mm, ...          an operation by its name, forward or backward; `*` is every one
+//          aten::mm, ...          an operation by its name, forward or backward; `*` is every one.
+//                                 One that torch makes of others (aten::linear) never gets here
 //          alloc, synchronize     the allocator; waiting for the device
 //   what   flip zero nan scale swap stale short     spoils what arrives or comes out
 //          raise sticky full hang hang_gil abort segv exit    ends it; after `sticky` all calls raise
@@ -12,6 +13,7 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include <atomic>
@@ -53,6 +55,17 @@ struct Fault {
   }
 };
 
+// Whether a device runs an operation of that name itself: a fault of any other would never be due.
+inline bool runs(const std::string &operation) {
+  if (operation == "aten::convolution" || operation == "aten::convolution_backward") return true;
+  auto &dispatcher = c10::Dispatcher::singleton();
+  for (const auto &name : dispatcher.getAllOpNames())
+    if (name.name == operation)
+      if (auto op = dispatcher.findOp(name); op && op->hasKernelForDispatchKey(c10::DispatchKey::CPU))
+        return true;
+  return false;
+}
+
 // Reads one fault.
 inline void add(std::deque<Fault> &all, std::string text) {
   Fault &fault = all.emplace_back();
@@ -75,6 +88,8 @@ inline void add(std::deque<Fault> &all, std::string text) {
   size_t second = text.find(':', from);
   TORCH_CHECK(second != std::string::npos, "EMULATOR_FAULTS: '", text, "' is not device:where:what");
   fault.where = text.substr(first + 1, second - first - 1);
+  TORCH_CHECK(fault.where.rfind("aten::", 0) != 0 || runs(fault.where), "EMULATOR_FAULTS: no device runs '",
+              fault.where, "' by that name");
   size_t third = text.find(':', second + 1);
   fault.what = text.substr(second + 1, third == std::string::npos ? third : third - second - 1);
   if (third != std::string::npos) fault.operand = text.substr(third + 1);

@@ -97,7 +97,7 @@ def saving() -> None:
 
 
 def copies() -> None:
-    """deepcopy and pickle keep device and values, and share no memory."""
+    """Deep copies and pickles keep device and values, and share no memory."""
     x = torch.arange(4, device=OTHER)
     made = [copy.deepcopy(x), pickle.loads(pickle.dumps(x))]  # noqa: S301 - made here
     x.zero_()

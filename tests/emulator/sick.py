@@ -1,4 +1,4 @@
-"""What each fault does, seen without any probe: the environment, what to do, what must come of it."""
+"""What each fault does, seen without any probe: what is set, what is done, what must come of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+
+from probes.tensors import refusal
 
 A = ((1.0, 2.0), (3.0, 4.0))
 #: A @ A
@@ -97,15 +99,21 @@ def afterwards() -> list[str]:
         lambda: torch.accelerator.synchronize(torch.device("fake:1")),
         lambda: product("fake:0"),
     ]
-    said = []
-    for call in calls:
-        try:
-            call()
-        except RuntimeError as error:
-            said.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
-        else:
-            said.append("")
-    return said
+    return [refusal(call) for call in calls]
+
+
+def unscaled() -> list[list[float]]:
+    """Two gradients halved in place, by one operation that returns nothing."""
+    made = [torch.full((2,), 2.0, device="fake:1") for _ in range(2)]
+    found, half = (torch.tensor([value], device="fake:1") for value in (0.0, 0.5))
+    torch._amp_foreach_non_finite_check_and_unscale_(made, found, half)
+    return [one.tolist() for one in made]
+
+
+def edges() -> list[list[float]]:
+    """The edges of two bins, by an operation that returns a list of tensors."""
+    x = torch.tensor([[0.0], [4.0]], device="fake:1")
+    return [one.tolist() for one in torch._histogramdd_bin_edges(x, [2])]
 
 
 def synchronize() -> None:
@@ -115,16 +123,12 @@ def synchronize() -> None:
 
 def allocate() -> list[str]:
     """A block that fits and one that does not, on both devices."""
-    said = []
-    for device in ("fake:0", "fake:1"):
-        for count in (100, 2000):
-            try:
-                torch.empty(count, dtype=torch.uint8, device=device)
-            except torch.OutOfMemoryError:
-                said.append("OutOfMemoryError")
-            else:
-                said.append("")
-    return said
+
+    def said(device: str, count: int) -> str:
+        text = refusal(lambda: torch.empty(count, dtype=torch.uint8, device=device))
+        return text.partition(":")[0]
+
+    return [said(device, count) for device in ("fake:0", "fake:1") for count in (100, 2000)]
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,10 @@ SICK = {
     "dies in backward": Sick("1:aten::mm:abort@after=1", gradients, "SIGABRT"),
     "hangs in backward": Sick("1:aten::mm:hang@after=1", gradients, "hangs, other threads go on"),
     "convolution": Sick("1:aten::convolution_backward:zero", convolution, [0, 0]),
+    "nothing returned": Sick(
+        "1:aten::_amp_foreach_non_finite_check_and_unscale_:zero", unscaled, [[0, 0], [1, 1]]
+    ),
+    "a list returned": Sick("1:aten::_histogramdd_bin_edges:zero", edges, [[0, 0, 0]]),
     "dropout": Sick("1:aten::native_dropout:scale:1.5", dropout, [0, 3]),
     "raise": Sick(
         "1:aten::mm:raise:out of luck", afterwards, ["", "RuntimeError: out of luck", "", "", ""]
@@ -186,6 +194,11 @@ SICK = {
     ),
     "no time's name": Sick(
         "1:aten::mm:flip@never", product, "RuntimeError: EMULATOR_FAULTS: '@never' is no time"
+    ),
+    "no operation's name": Sick(
+        "1:aten::linear:flip",
+        product,
+        "RuntimeError: EMULATOR_FAULTS: no device runs 'aten::linear' by that name",
     ),
     "no fault at all": Sick(
         "1:aten::mm",

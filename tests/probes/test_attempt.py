@@ -29,7 +29,7 @@ class Sick:
     """A probe whose judge says what it is told to, and a device that raises what it is told to."""
 
     def __init__(self) -> None:
-        self.finding = SOUND
+        self.findings: tuple[Finding, ...] = (SOUND,)
         self.error = ""
         self.observed: list[str] = []
 
@@ -39,8 +39,8 @@ class Sick:
         return Seen()
 
     def judge(self, _seen: Seen) -> Iterator[Finding]:
-        """Give the one finding."""
-        yield self.finding
+        """Give the findings."""
+        yield from self.findings
 
     def synchronize(self, _device: str) -> None:
         """Raise as a device does whose context is lost."""
@@ -92,7 +92,7 @@ def test_a_judge_that_has_seen_the_cause_has_the_word(
     sick: Sick, finding: Finding, error: str, told: tuple[Status, str]
 ) -> None:
     """The findings stay; nothing more is started on the device, not even a retry."""
-    sick.finding, sick.error = finding, error
+    sick.findings, sick.error = (finding,), error
     trying = tried()
     result = trying.first()
 
@@ -103,9 +103,17 @@ def test_a_judge_that_has_seen_the_cause_has_the_word(
     assert sick.observed == ["cuda:1"]
 
 
+def test_a_busy_gpu_is_the_reason_whatever_else_does_not_apply(sick: Sick) -> None:
+    """The summary of a probe that was skipped for contention says so."""
+    sick.findings = (skipped("sick.nodes", "no GPU device nodes in /dev"), TAKEN)
+    result = tried().first()
+
+    assert (result.status, result.reason, result.summary) == ("skip", "gpu_busy", TAKEN.message)
+
+
 def test_an_error_that_the_judge_did_not_see_is_told_beside_its_findings(sick: Sick) -> None:
     """A wrong value and a device that then breaks are two findings of one result."""
-    sick.finding, sick.error = WRONG, ECC
+    sick.findings, sick.error = (WRONG,), ECC
     result = tried().first()
 
     assert (result.status, result.reason) == ("fail", "check_failed")
@@ -115,7 +123,7 @@ def test_an_error_that_the_judge_did_not_see_is_told_beside_its_findings(sick: S
 
 def test_a_failure_on_a_device_that_works_is_tried_again(sick: Sick) -> None:
     """Twice more on the device, and once on the CPU, which tells device from environment."""
-    sick.finding = WRONG
+    sick.findings = (WRONG,)
     trying = tried()
     result = trying.classify(trying.first())
 

@@ -1,11 +1,15 @@
 """Reports made by hand, for tests of what is made of them."""
 
+import json
+import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from probes.catalog import CATALOG
 from probes.contract import Failure, Finding, Measurement, Result
-from validator.report import CPU, Device, Environment, NotRun, Report, make_report
+from validator import fresh
+from validator.report import CPU, Device, Environment, NotRun, Report, make_report, to_json
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
@@ -122,3 +126,36 @@ def sick() -> Report:
     ]
     not_run = [NotRun(probe="train_eval", device="cuda:1", reason="run_timeout")]
     return report(results, not_run, devices=gpus, duration_s=300.0)
+
+
+#: Four GPUs of a node, as its daemon knows them.
+GPUS = tuple(
+    Device(
+        name=f"cuda:{index}",
+        type="cuda",
+        index=index,
+        uuid=f"GPU-7d8c1b0a-1111-2222-3333-{index:012d}",
+        pci_bus_id=f"0000:0{index}:00.0",
+    )
+    for index in range(4)
+)
+
+
+def node(changed: dict[str, dict[str, Any]] | None = None) -> Report:
+    """A daemon's report of four GPUs; `changed` names results as `probe on device`."""
+    results = []
+    for spec in CATALOG:
+        for device in (CPU,) if spec.needs == "host" else GPUS:
+            fields: dict[str, Any] = {"gpu_uuid": device.uuid}
+            fields |= (changed or {}).get(f"{spec.name} on {device.name}", {})
+            results.append(result(spec.name, device.name, **fields))
+    return report(results, devices=GPUS, trigger="merged")
+
+
+def recent(made: Report) -> bytes:
+    """The report as if it were ten seconds old, of the torch that is installed here."""
+    document = json.loads(to_json(made))
+    for one in document["results"]:
+        one["started_at"] = time.time() - 10
+    document["environment"]["torch"] = fresh.installed_torch()
+    return json.dumps(document).encode()

@@ -22,8 +22,9 @@ from schemathesis.specs.openapi.checks import (
 from tests.validator.fake_runner import everything, report
 from validator import __version__
 from validator.api import ProbeOnDevice, ProbeState, make_app, negotiate
-from validator.daemon import _server, listen
+from validator.daemon import _server
 from validator.latest import Readiness
+from validator.listen import listen
 from validator.metrics import Form
 from validator.report import Report
 

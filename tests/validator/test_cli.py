@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.validator import reports
-from validator import __version__, check, cli, healthcheck
+from validator import __version__, ask, check, cli, healthcheck
 from validator.plan import Event, Plan
 from validator.report import Report
 from validator.settings import Settings
@@ -833,4 +833,4 @@ def test_healthcheck_is_bounded(
 )
 def test_where_a_daemon_is_asked(host: str, url: str) -> None:
     """Every form of a listening address."""
-    assert healthcheck.url_of(host, 1) == url
+    assert ask.url_of(host, 1) == url

@@ -63,6 +63,11 @@ class Behaving(TorchDispatchMode):
         self._operators = operators
         self._behave = behave
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled; the import that would keep it so takes half a second."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -96,7 +101,8 @@ def _tensors(outputs: Any) -> Iterable[torch.Tensor]:
 
 
 def wrong(operators: tuple[str, ...], spoil: str, by: float = 1.0, **when: Any) -> None:
-    """Spoil the first output that the pattern applies to."""
+    """Spoil the first output that the pattern applies to; all, where nothing was written."""
+    whole = spoil in {"zeros", "garbage", "stale"}
     spoiling: Pattern = pattern(spoil, by)
     condition = When(**when)
 
@@ -106,7 +112,8 @@ def wrong(operators: tuple[str, ...], spoil: str, by: float = 1.0, **when: Any) 
         for out in _tensors(outputs):
             if condition.due(call, out) and spoiling(out):
                 TALLY.struck += 1
-                break
+                if not whole:
+                    break
         return outputs
 
     everywhere(operators, behave)

@@ -106,8 +106,9 @@ def flushed(out: torch.Tensor) -> bool:
     """Subnormal numbers become zero."""
     if not out.is_floating_point():
         return False
-    out.masked_fill_(out.abs() < torch.finfo(out.dtype).tiny, 0.0)
-    return True
+    tiny = (out.abs() < torch.finfo(out.dtype).tiny) & (out != 0)
+    out.copy_(torch.where(tiny, torch.zeros_like(out).copysign(out), out))
+    return bool(tiny.any())
 
 
 def flipped(out: torch.Tensor) -> bool:

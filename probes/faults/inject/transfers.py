@@ -207,5 +207,8 @@ def items_off_by_one() -> None:
 def lists_reversed() -> None:
     """Have `tolist()` give the last number first."""
     to_list: Any = torch.Tensor.tolist
-    reading: Any = lambda tensor: to_list(tensor.flip(0)) if tensor.dim() == 1 else to_list(tensor)  # noqa: E731
+
+    def reading(tensor: torch.Tensor) -> Any:
+        return to_list(tensor)[::-1] if tensor.dim() else to_list(tensor)
+
     torch.Tensor.tolist = reading  # type: ignore[method-assign]

@@ -194,7 +194,7 @@ _PRODUCTS: Final = (
     _wrong("_linalg_solve_ex", "scaled", "linalg_solve", by=_MORE),
     _wrong("linalg_inv_ex", "zeros", "linalg_solve", event=_STALE),
     _wrong("_linalg_svd", "scaled", "linalg_decompose", by=_LESS),
-    _wrong("_linalg_svd", "zeros", "linalg_decompose", first=1, event=_FIRST),
+    _wrong("_linalg_svd", "zeros", "linalg_solve", first=1, event=_FIRST),
     _wrong("_linalg_eigh", "scaled", "linalg_decompose", by=_MORE),
     _wrong("_linalg_eigh", "zeros", "linalg_decompose", after=5, event=_LATER),
     _wrong("linalg_qr", "nan", "linalg_decompose"),

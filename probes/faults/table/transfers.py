@@ -190,7 +190,6 @@ _PATTERN: Final = tuple(
             Injection("operations.wrong", {"operators": (operator,), "spoil": change, **when}),
         ),
         trips=_ids("device_pattern"),
-        spares=_ids("device_to_device_sizes", "integrity_sum"),
     )
     for operator, change, when in (
         ("arange", "shifted", {}),

@@ -1,0 +1,135 @@
+"""Calls of torch that mean something else: a view that copies, a seed that is ignored."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+
+from probes.faults.inject.replaced import replace
+
+
+def _off_by_one(kept: Any) -> Any:
+    return lambda x, axis, start, length: kept(x, axis, max(0, start - 1), length)
+
+
+def _last_of_ties(kept: Any) -> Any:
+    def last(x: torch.Tensor, axis: int | None = None, **options: Any) -> Any:
+        if axis is None or options:
+            return kept(x, axis, **options)
+        return x.shape[axis] - 1 - kept(x.flip(axis), axis)
+
+    return last
+
+
+def _unstable(kept: Any) -> Any:
+    def sort(x: torch.Tensor, *, stable: bool, dim: int, **options: Any) -> Any:
+        if options:
+            return kept(x, stable=stable, dim=dim, **options)
+        values, index = kept(x.flip(dim), stable=stable, dim=dim)
+        return values, x.shape[dim] - 1 - index
+
+    return sort
+
+
+def _one_of_duplicates(_: Any) -> Any:
+    def add(x: torch.Tensor, _axis: int, index: torch.Tensor, source: torch.Tensor, **_o: Any) -> Any:
+        done = x.clone()
+        for place, row in zip(index.tolist(), source, strict=True):
+            done[place] = x[place] + row
+        return done
+
+    return add
+
+
+def _unseeded(kept: Any) -> Any:
+    return lambda *shape, generator=None, **options: kept(*shape, **options)  # noqa: ARG005
+
+
+def _after(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], Any]:
+    """The call, its answer changed, unless it is written to memory that was given."""
+
+    def make(kept: Any) -> Any:
+        def call(*given: Any, **options: Any) -> Any:
+            answer = kept(*given, **options)
+            return answer if "out" in options else change(answer)
+
+        return call
+
+    return make
+
+
+def _without_gradient(kept: Any) -> Any:
+    return lambda *sizes, **options: kept(*sizes, **{**options, "requires_grad": False})
+
+
+def _half_precise(kept: Any) -> Any:
+    return lambda x, **options: kept(x.half().to(x.dtype), **options)
+
+
+def _truncating(_: Any) -> Any:
+    return lambda a, b, **options: torch.div(a, b, rounding_mode="trunc", **options)
+
+
+def _half_up(_: Any) -> Any:
+    return lambda x, **options: torch.floor(x + 0.5, **options)
+
+
+def _real_alone(kept: Any) -> Any:
+    return lambda x: float(kept(x).real)
+
+
+def _rolled(kept: Any) -> Any:
+    return lambda x, at: kept(x.roll(1, 0), at)
+
+
+#: Name -> (where below torch, function, what is put in its place).
+CALLS: Final[dict[str, tuple[str, str, Callable[[Any], Any]]]] = {
+    "view_copies": ("Tensor", "view", _after(lambda x: x.clone())),
+    "t_copies": ("Tensor", "t", _after(lambda x: x.clone())),
+    "clone_shares": ("Tensor", "clone", lambda _: lambda x, **_o: x[...]),
+    "tensor_narrow_off_by_one": ("Tensor", "narrow", _off_by_one),
+    "add_copies": ("Tensor", "add_", lambda _: lambda x, other: x + other),
+    "copy_does_nothing": ("Tensor", "copy_", lambda _: lambda x, _other: x),
+    "t_in_place_copies": ("Tensor", "t_", lambda _: lambda x: x.t()),
+    "mul_gives_another": ("Tensor", "mul_", _after(lambda x: x.clone())),
+    "item_is_real": ("Tensor", "item", _real_alone),
+    "tolist_is_flat": ("Tensor", "tolist", lambda kept: lambda x: kept(x.contiguous().flatten())),
+    "bool_is_true": ("Tensor", "__bool__", lambda _: lambda _x: True),
+    "index_off_by_one": ("Tensor", "__getitem__", _rolled),
+    "long_rounds": ("Tensor", "long", lambda _: lambda x: x.round().to(torch.int64)),
+    "ones_without_gradient": ("", "ones", _without_gradient),
+    "zeros_uninitialised": ("", "zeros", lambda _: torch.empty),
+    "narrow_off_by_one": ("", "narrow", _off_by_one),
+    "remainder_of_c": ("", "remainder", lambda _: torch.fmod),
+    "floor_divide_truncates": ("", "floor_divide", _truncating),
+    "round_half_up": ("", "round", _half_up),
+    "argmax_last_of_ties": ("", "argmax", _last_of_ties),
+    "sort_unstable": ("", "sort", _unstable),
+    "index_add_loses_duplicates": ("", "index_add", _one_of_duplicates),
+    "minimum_ignores_nan": ("", "minimum", lambda _: torch.fmin),
+    "equal_is_true": ("", "equal", lambda _: lambda _a, _b: True),
+    "allclose_is_true": ("", "allclose", lambda _: lambda _a, _b, **_o: True),
+    "exp_in_half": ("", "exp", _half_precise),
+    "conj_forgotten": ("", "conj", lambda _: lambda x: x),
+    "rand_unseeded": ("", "rand", _unseeded),
+    "rand_constant": ("", "rand", _after(lambda x: x * 0 + 0.5)),
+    "randn_too_wide": ("", "randn", _after(lambda x: x * 1.1)),
+    "randint_even": ("", "randint", _after(lambda x: x // 2 * 2)),
+    "manual_seed_ignored": ("", "manual_seed", lambda _: lambda _seed: None),
+}
+
+
+def means_something_else(name: str) -> None:
+    """Put one of `CALLS` in place."""
+    owner, function, make = CALLS[name]
+    replace(getattr(torch, owner) if owner else torch, function, make)
+
+
+def default_dtype(dtype: str) -> None:
+    """Change the default type, as a library may at its import."""
+    torch.set_default_dtype(getattr(torch, dtype))
+
+
+def gradients_off() -> None:
+    """Switch gradients off, as a library may at its import."""
+    torch.set_grad_enabled(False)

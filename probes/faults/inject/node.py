@@ -1,0 +1,236 @@
+"""A GPU node that is not there: what hardware, driver, NVML and torch say of two H100.
+
+Everything that the probes ask is answered from one table, so that each answer can be made wrong
+alone. No GPU is touched: the first kernel runs on the CPU.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+from types import SimpleNamespace
+from typing import Any, Final
+
+import torch
+
+from probes import attempt, cuda_driver, hardware, nvml
+from probes.cuda_available import seen as started
+from probes.torch_version import look, mapped
+
+_GIB: Final = 1024**3
+_NAME: Final = "NVIDIA H100 80GB HBM3"
+_UUIDS: Final = tuple(f"GPU-6f2d1c3b-90aa-4be1-8c35-5d1f0e7a2b{index:02d}" for index in range(2))
+_DRIVER: Final = "550.54.15"
+_LIBRARIES: Final = "/opt/venv/lib/python3/site-packages/nvidia"
+
+#: What a sound node says, by who says it.
+NODE: Final[dict[str, Any]] = {
+    "hardware": {
+        "vendors": ["nvidia"],
+        "evidence": ["PCI 0000:0f:00.0 is 10de:2330 of class 0302", "/dev/nvidia0 exists"],
+        "pci_addresses": ["0000:0f:00.0", "0000:1f:00.0"],
+        "driver_version": _DRIVER,
+    },
+    "kernel_module": _DRIVER,
+    "nodes": {f"/dev/{name}": "" for name in ("nvidiactl", "nvidia-uvm", "nvidia0", "nvidia1")},
+    "driver": {
+        "loaded": True,
+        "path": f"/usr/lib/x86_64-linux-gnu/libcuda.so.{_DRIVER}",
+        "init_code": 0,
+        "init_name": "CUDA_SUCCESS",
+        "driver_version": 12040,
+        "device_count": 2,
+        "devices": [
+            {
+                "index": index,
+                "uuid": _UUIDS[index],
+                "pci_bus_id": f"0000:{index}f:00.0",
+                "name": _NAME,
+                "capability": (9, 0),
+                "memory_total_bytes": 79 * _GIB,
+            }
+            for index in range(2)
+        ],
+    },
+    "nvml": {
+        "driver_version": _DRIVER,
+        "gpus": [
+            {
+                "index": index,
+                "uuid": _UUIDS[index],
+                "pci_bus_id": f"0000:{index}f:00.0",
+                "name": _NAME,
+                "memory_total_bytes": 80 * _GIB,
+                "memory_free_bytes": 79 * _GIB,
+                "memory_reserved_bytes": _GIB // 2,
+                "process_count": 0,
+                "compute_mode": "default",
+                "capability": (9, 0),
+                "mig_enabled": False,
+                "minor": index,
+            }
+            for index in range(2)
+        ],
+    },
+    "torch": {
+        "version": "",  # the imported one's, with the tag of a build for CUDA
+        "cuda": "12.4",
+        "compiled_cuda": 12040,
+        "built": True,
+        "arch_flags": "sm_80 sm_86 sm_90",
+        "error": "",
+        "warning": "",
+        "available": True,
+        "device_count": 2,
+        "name": _NAME,
+        "uuid": _UUIDS[1].removeprefix("GPU-"),
+        "major": 9,
+        "total_memory": 79 * _GIB,
+        "cudnn_error": "",
+        "nccl_loaded": (2, 21, 5),
+        "first_kernel_s": 0.6,
+    },
+    "accelerator": {"type": "cuda", "available": True, "device_count": 2, "error": ""},
+    "variables": {},
+    "libraries": [
+        {"family": "cuda", "path": f"/usr/lib/x86_64-linux-gnu/libcuda.so.{_DRIVER}"},
+        {"family": "cudnn", "path": f"{_LIBRARIES}/cudnn/lib/libcudnn.so.9", "version": "9"},
+        {"family": "nccl", "path": f"{_LIBRARIES}/nccl/lib/libnccl.so.2", "version": "2"},
+    ],
+    "ahead": [],
+}
+
+
+def edited(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The node with other values at some paths, as in `nvml.gpus.0.uuid`; a list may grow by one.
+
+    Raises:
+        KeyError: there is nothing at a path, so that the fault would miss.
+    """
+    node = copy.deepcopy(NODE)
+    for path, value in changes.items():
+        *folders, last = path.split(".")
+        place: Any = node
+        for folder in folders:
+            place = place[int(folder)] if isinstance(place, list) else place[folder]
+        if isinstance(place, list):
+            place[int(last) : int(last) + 1] = [value]
+        elif last in place or folders[:1] in (["variables"], ["nodes"]) or _optional(folders):
+            place[last] = value
+        else:
+            raise KeyError(path)
+    return node
+
+
+def _optional(folders: list[str]) -> bool:
+    """Whether a model of the driver's or NVML's has more fields than the sound node tells."""
+    return folders[0] in {"driver", "nvml"}
+
+
+def pretends(changes: Mapping[str, Any]) -> None:
+    """Have everything that the probes ask answer as the node does, but for some changes."""
+    node = edited(changes)
+    _machine(node)
+    _torch(node["torch"])
+    _accelerator(node["accelerator"])
+    _installation(node)
+
+
+def _machine(node: dict[str, Any]) -> None:
+    present = hardware.Hardware.model_validate(node["hardware"])
+    driver = cuda_driver.CudaDriver.model_validate(node["driver"])
+    management = nvml.Nvml.model_validate(node["nvml"])
+    nodes = tuple(started.Node(path=path, problem=text) for path, text in node["nodes"].items())
+    hardware.detect = lambda *_: present  # type: ignore[assignment]
+    hardware.nvidia_module = lambda *_: node["kernel_module"]  # type: ignore[assignment]
+    cuda_driver.read = lambda: driver
+    nvml.read = lambda: management
+    started.open_nodes = lambda *_: nodes  # type: ignore[assignment]
+    for name in started.VARIABLES:
+        started.os.environ.pop(name, None)
+    started.os.environ.update(node["variables"])
+
+
+def _torch(said: dict[str, Any]) -> None:
+    """What torch says of its build and its devices."""
+    properties = SimpleNamespace(
+        name=said["name"],
+        uuid=said["uuid"],
+        major=said["major"],
+        minor=0,
+        total_memory=said["total_memory"],
+    )
+
+    def init() -> None:
+        if said["error"]:
+            raise RuntimeError(said["error"])
+        if said["warning"]:
+            warnings.warn(said["warning"], stacklevel=2)
+
+    def cudnn_version() -> int:
+        if said["cudnn_error"]:
+            raise RuntimeError(said["cudnn_error"])
+        return 90100
+
+    base = str(torch.__version__).partition("+")[0]
+    tag = f"+cu{said['cuda'].replace('.', '')}" if said["cuda"] else "+cpu"
+    torch.__version__ = said["version"] or base + tag  # type: ignore[assignment]
+    torch.version.cuda = said["cuda"]
+    torch.version.hip = None
+    answers: dict[Any, dict[str, Any]] = {
+        torch.cuda: {
+            "init": init,
+            "is_available": lambda: said["available"],
+            "device_count": lambda: said["device_count"],
+            "get_device_properties": lambda *_: properties,
+            "mem_get_info": lambda *_: (said["total_memory"] - _GIB, said["total_memory"]),
+            "synchronize": lambda *_: None,
+        },
+        torch._C: {
+            "_cuda_getCompiledVersion": lambda: said["compiled_cuda"],
+            "_cuda_getArchFlags": lambda: said["arch_flags"],
+            "_nccl_version": lambda: 2 << 32 | 21 << 16 | 5,
+        },
+        torch.backends.cuda: {"is_built": lambda: said["built"]},
+        torch.backends.cudnn: {"version": cudnn_version},
+    }
+    for owner, functions in answers.items():
+        for name, function in functions.items():
+            setattr(owner, name, function)
+    _first_kernel(said["first_kernel_s"])
+
+
+def _first_kernel(seconds: float) -> None:
+    """Run the first kernel on the CPU, and say how long it took."""
+    exercise = started.exercise
+    synchronize = attempt.synchronize
+    kernel: Any = lambda _: exercise("cpu").model_copy(update={"first_s": seconds})  # noqa: E731
+    started.exercise = kernel
+    attempt.synchronize = lambda _: synchronize("cpu")
+
+
+def _accelerator(said: dict[str, Any]) -> None:
+    def synchronize(*_: object) -> None:
+        if said["error"]:
+            raise RuntimeError(said["error"])
+
+    api = SimpleNamespace(
+        current_accelerator=lambda: torch.device(said["type"]) if said["type"] else None,
+        is_available=lambda: said["available"],
+        device_count=lambda: said["device_count"],
+        synchronize=synchronize,
+    )
+    torch.accelerator = api  # type: ignore[assignment]
+
+
+def _installation(node: dict[str, Any]) -> None:
+    """What is installed and mapped. Metadata drop the local part of a version, as PyPI's do."""
+    version = look._version
+
+    def without_tag(distribution: metadata.Distribution) -> str:
+        return version(distribution).partition("+")[0]
+
+    libraries = tuple(mapped.Library.model_validate(each) for each in node["libraries"])
+    look._version = without_tag
+    mapped.libraries = lambda *_: (libraries, tuple(node["ahead"]))  # type: ignore[assignment]
+    mapped.nccl_loaded = lambda _: node["torch"]["nccl_loaded"]

@@ -1,0 +1,196 @@
+"""Nodes whose metrics over time are those that the product really emits, as input of promtool.
+
+Each node holds the daemon's own `Latest`; a script feeds it reports, minute by minute, and what the
+exposition says then becomes the samples of that minute. A renamed metric renames these too.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from probes.contract import Reason, Status
+from tests.validator.fake_runner import Clock, gpus, report, result
+from validator.latest import Latest
+from validator.metrics import Exposition, Form, Shown, families
+from validator.render_prom import render
+from validator.report import CPU, Environment, Report, Tool
+
+INTERVAL_S = 300.0
+TIMEOUT_S = 60.0
+_PROBES = ("torch_version", "tensor_ops", "train_eval")
+_TOOL = Tool(version="1.2.3", revision="abc")
+
+#: One series: its name with labels, as text.
+Series = str
+
+
+class _Process(Collector):
+    """Stands in for the daemon's process, which started when the node did."""
+
+    def __init__(self, started_s: float) -> None:
+        self._started_s = started_s
+
+    def collect(self) -> Iterator[Metric]:
+        """The one metric of a process that a rule asks for."""
+        yield GaugeMetricFamily("process_start_time_seconds", "Start.", value=self._started_s)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """What a probe says on one device instead of a pass."""
+
+    probe: str
+    status: Status
+    reason: Reason = "check_failed"
+    device: str | None = None  # None: on every one
+    duration_s: float = 0.5
+
+
+@dataclass
+class Node:
+    """One daemon. A new object under an old name is a daemon that was started again."""
+
+    name: str
+    started_s: float = 0.0
+    fingerprint: str = "aaaaaaaaaaaa"
+    gpu_count: int = 2
+    restarts: dict[str, int] = field(default_factory=dict)
+    up: bool = True
+
+    def __post_init__(self) -> None:
+        """Know nothing yet."""
+        self._clock = Clock()
+        self._latest = Latest(self._clock)
+        self._latest.limit(dict.fromkeys(_PROBES, 3 * INTERVAL_S))
+        self._shown: tuple[object, dict[Series, float]] = (None, {})
+
+    def run(self, at_s: float, *wrong: Wrong) -> None:
+        """A run that ended at this second; every probe passed but those named."""
+        self._clock.now_s = at_s
+        self._latest.accept(self.report(at_s, *wrong))
+
+    def report(self, at_s: float, *wrong: Wrong) -> Report:
+        """The report of such a run."""
+        devices = gpus(self.gpu_count) or (CPU,)
+        results = []
+        for probe in _PROBES:
+            for device in [CPU.name] if probe == "torch_version" else [one.name for one in devices]:
+                said = [w for w in wrong if w.probe == probe and w.device in {None, device}]
+                fields: dict[str, Any] = {"started_at": datetime.fromtimestamp(at_s, timezone.utc)}
+                if said:
+                    fields |= {"status": said[0].status, "reason": said[0].reason}
+                    fields["duration_s"] = said[0].duration_s
+                results.append(result(probe, device, **fields))
+        environment = Environment(
+            torch="2.13.0",
+            torch_cuda="12.8",
+            numpy="2.1.0",
+            python="3.11.7",
+            driver="570.1",
+            fingerprint=self.fingerprint,
+        )
+        return report(results, devices, environment=environment)
+
+    def samples(self, at_s: float) -> dict[Series, float]:
+        """All series of this second, with the labels that Prometheus adds."""
+        labels = {"job": "gpu-env-validator", "instance": self.name}
+        self._clock.now_s = at_s
+        self._latest.grown_old()
+        state = (self._latest.version, dict(self.restarts))
+        if self._shown[0] != state:
+            self._shown = (state, _parsed(self._exposition(), labels))
+        own = {series("up", labels): float(self.up)}
+        return own | (self._shown[1] if self.up else {})
+
+    def _exposition(self) -> str:
+        shown = Shown(
+            timeout_s=dict.fromkeys(_PROBES, TIMEOUT_S),
+            interval_s=dict.fromkeys(_PROBES, INTERVAL_S),
+            restarts=self.restarts,
+        )
+        made = Exposition(
+            lambda: families(self._latest, shown, _TOOL), process=_Process(self.started_s)
+        )
+        return made.read(Form()).decode()
+
+
+@dataclass
+class TextfileNode(Node):
+    """A node without a daemon: a timer writes a file, which node_exporter hands out."""
+
+    written_s: float = 0.0
+    file: str = "/var/lib/node_exporter/gpu-validator.prom"
+
+    def run(self, at_s: float, *wrong: Wrong) -> None:
+        """Write the file anew."""
+        labels = {"job": "node", "instance": self.name}
+        self.written_s = at_s
+        self._shown = (None, _parsed(render(self.report(at_s, *wrong)), labels))
+
+    def samples(self, at_s: float) -> dict[Series, float]:  # noqa: ARG002 - a file does not age
+        """The file's series, its age as node_exporter tells it, and node_exporter's own start."""
+        labels = {"job": "node", "instance": self.name}
+        return {
+            series("up", labels): 1.0,
+            series("process_start_time_seconds", labels): 0.0,
+            series("node_textfile_mtime_seconds", {**labels, "file": self.file}): self.written_s,
+        } | self._shown[1]
+
+
+def series(name: str, labels: Mapping[str, str]) -> Series:
+    """A series as PromQL writes it."""
+    inner = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+    return f"{name}{{{inner}}}"
+
+
+def _parsed(text: str, target: Mapping[str, str]) -> dict[Series, float]:
+    return {
+        series(sample.name, {**sample.labels, **target}): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def record(
+    script: Callable[[float], Iterable[Node]], minutes: int, step: int, wanted: Iterable[str]
+) -> list[dict[str, str]]:
+    """Promtool's `input_series`: what the nodes say every `step` minutes, of the wanted metrics."""
+    names = tuple(f"{name}{{" for name in wanted)
+    steps: list[dict[Series, float]] = []
+    for minute in range(0, minutes + 1, step):
+        now: dict[Series, float] = {}
+        for node in script(minute * 60.0):
+            now |= node.samples(minute * 60.0)
+        steps.append({one: value for one, value in now.items() if one.startswith(names)})
+    known = dict.fromkeys(one for now in steps for one in now)
+    return [{"series": one, "values": _notation([now.get(one) for now in steps])} for one in known]
+
+
+def _notation(values: list[float | None]) -> str:
+    """Values in promtool's notation, where `1+2x3` is 1 3 5 7 and a series that ends is `stale`."""
+    parts: list[str] = []
+    at = 0
+    while at < len(values):
+        first = values[at]
+        end = at + 1
+        if first is None:
+            while end < len(values) and values[end] is None:
+                end += 1
+            gone = ["stale"] if at else []
+            blanks = end - at - len(gone)
+            parts += gone + ([f"_x{blanks}"] if blanks else [])
+        else:
+            following = values[end] if end < len(values) else None
+            delta = 0.0 if following is None else following - first
+            while end < len(values) and values[end] == first + delta * (end - at):
+                end += 1
+            if end - at < 3 and delta:  # two values are no row
+                end, delta = at + 1, 0.0
+            parts.append(f"{first:.12g}{delta:+.12g}x{end - at - 1}")
+        at = end
+    return " ".join(parts)

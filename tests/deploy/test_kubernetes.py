@@ -1,0 +1,623 @@
+"""Every rendered object is valid, hardened and in its role; both renderers make the same."""
+
+import copy
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.deploy.cluster import (
+    CHART,
+    KUBERNETES,
+    MODES,
+    ROOT,
+    VERSIONS,
+    Object,
+    breaches,
+    environment,
+    find,
+    helm,
+    invalid,
+    kustomize,
+    misfits,
+    mode,
+    ours,
+    container_of,
+    tool,
+    unfit,
+)
+from validator.settings import Settings, Web, host_port
+
+#: What a mode gives up of the policy, and nothing else.
+GIVEN_UP: Final = {
+    "feature-file": {"root", "host-folder"},
+    "status-file": {"root", "host-folder"},
+    "privileged": {"root", "privileged"},
+    "everything": {"root", "host-folder"},
+}
+
+EXAMPLE: Final = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: train, labels: {gpu-validator/gate: "true"}}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      initContainers: [{name: fetch, image: a/fetch:1}]
+      containers: [{name: train, image: a/train:1}]
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: no-gate}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      initContainers: [{name: fetch, image: a/fetch:1}]
+      containers: [{name: train, image: a/train:1}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: serve, labels: {gpu-validator/gate: "true"}}
+spec:
+  selector: {matchLabels: {app: serve}}
+  template:
+    metadata: {labels: {app: serve}}
+    spec:
+      containers: [{name: serve, image: a/serve:1}]
+"""
+
+
+def pod_of(objects: list[Object], kind: str = "DaemonSet") -> Object:
+    """The pod template of the one workload of a kind."""
+    template: Object = find(objects, kind)["spec"]["template"]
+    return template
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    """What the base renders to."""
+    return mode("default", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    """What the one-shot acceptance renders to."""
+    return kustomize(tmp_path_factory.mktemp("job"), resources=(KUBERNETES / "job",))
+
+
+def gated(folder: Path) -> list[Object]:
+    """Two workloads with the gate's label and one without, rendered with the gate."""
+    (folder / "workload.yaml").write_text(EXAMPLE)
+    return kustomize(folder, KUBERNETES / "gate", resources=("workload.yaml",))
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_every_object_of_a_mode_is_valid(name: str, tmp_path: Path) -> None:
+    """By the schemas of the oldest and the newest supported release, without unknown fields."""
+    objects = mode(name, tmp_path)
+
+    assert len(objects) >= 7
+    for version in VERSIONS:
+        assert [text for one in objects if (text := invalid(one, version))] == []
+
+
+def test_job_and_gate_are_valid(job: list[Object], tmp_path: Path) -> None:
+    """The same, of what does not build on the base."""
+    objects = [*job, *gated(tmp_path)]
+
+    for version in VERSIONS:
+        assert [text for one in objects if (text := invalid(one, version))] == []
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_the_chart_makes_what_kustomize_makes(name: str, tmp_path: Path) -> None:
+    """Object by object, but for the namespace, which helm makes itself, and helm's own labels."""
+    by_kustomize = [one for one in mode(name, tmp_path) if one["kind"] != "Namespace"]
+    by_helm = helm(*MODES[name][1])
+
+    assert {_key(one): plain(one) for one in by_helm} == {
+        _key(one): plain(one) for one in by_kustomize
+    }
+
+
+def _key(one: Object) -> str:
+    return f"{one['kind']}/{plain(one)['metadata']['name']}"
+
+
+def plain(one: Object) -> Object:
+    """An object without what differs by the renderer: names with a hash, helm's labels, order."""
+    text = re.sub(r"\bgpu-validator-[a-z0-9]{10}\b", "gpu-validator", yaml.safe_dump(one))
+    flat: Object = yaml.safe_load(text)
+    for label in ("app.kubernetes.io/managed-by", "helm.sh/chart"):
+        flat["metadata"]["labels"].pop(label, None)
+    if flat["kind"] == "ConfigMap":
+        flat["data"] = {name: yaml.safe_load(content) for name, content in flat["data"].items()}
+    if flat["kind"] == "DaemonSet":
+        template = flat["spec"]["template"]
+        annotations = template["metadata"].get("annotations", {})
+        annotations.pop("checksum/config", None)
+        if not annotations:
+            template["metadata"].pop("annotations", None)
+        template["spec"]["containers"].sort(key=_name)
+        template["spec"]["volumes"].sort(key=_name)
+        for container in template["spec"]["containers"]:
+            container["env"].sort(key=_name)
+            container["volumeMounts"].sort(key=_name)
+    return flat
+
+
+def _name(one: Object) -> str:
+    return str(one["name"])
+
+
+def test_a_difference_between_the_two_would_be_seen(base: list[Object]) -> None:
+    """What the comparison sets aside is not what matters."""
+    other = copy.deepcopy(find(base, "DaemonSet"))
+    other["spec"]["template"]["spec"]["containers"][0]["env"][1]["value"] = "none"
+
+    assert plain(other) != plain(find(base, "DaemonSet"))
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_a_mode_gives_up_no_more_than_it_must(name: str, tmp_path: Path) -> None:
+    """The default is hardened whole; each other mode says what it gives up."""
+    pod = pod_of(mode(name, tmp_path))
+
+    assert set(breaches(pod)) == GIVEN_UP.get(name, set())
+    assert [*misfits(pod), *unfit(pod)] == []
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_the_namespace_admits_the_mode(name: str, tmp_path: Path) -> None:
+    """Restricted as long as nothing that this level forbids is asked for, else privileged."""
+    objects = mode(name, tmp_path)
+    label = "pod-security.kubernetes.io/enforce"
+    level = find(objects, "Namespace")["metadata"]["labels"][label]
+
+    assert level == ("privileged" if GIVEN_UP.get(name) else "restricted")
+
+
+def test_the_job_is_hardened_and_on_the_whole_node(job: list[Object]) -> None:
+    """As the daemon's pod, but for probes."""
+    pod = pod_of(job, "Job")
+
+    assert [*breaches(pod), *misfits(pod)] == []
+
+
+def test_the_gate_is_hardened(tmp_path: Path) -> None:
+    """Of our own container in the user's pod; the rest of that pod is the user's."""
+    pod = copy.deepcopy(pod_of(gated(tmp_path), "Deployment"))
+    pod["spec"]["containers"] = []
+    pod["spec"] |= {"automountServiceAccountToken": False, "enableServiceLinks": False}
+
+    assert list(breaches(pod)) == []
+
+
+def _set(path: str, value: Any) -> Callable[[Object], None]:
+    """An edit: a path such as `spec/containers/0/image`, and its new value; None removes."""
+
+    def edit(pod: Object) -> None:
+        *parents, last = (part.replace("~1", "/") for part in path.split("/"))
+        place: Any = pod
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        if value is None:
+            del place[int(last) if isinstance(place, list) else last]
+        elif isinstance(place, list):
+            place.insert(int(last), value)
+        else:
+            place[last] = value
+
+    return edit
+
+
+_OURS = "spec/containers/0"
+_HOST = {"name": "host", "hostPath": {"path": "/etc"}}
+_TOKEN = {"name": "config", "projected": {"sources": []}}
+MUTATIONS: Final = [
+    ("host-namespace", _set("spec/hostPID", True)),
+    ("host-namespace", _set("spec/hostNetwork", True)),
+    ("token", _set("spec/automountServiceAccountToken", None)),
+    ("token", _set("spec/volumes/0", _TOKEN)),
+    ("service-links", _set("spec/enableServiceLinks", None)),
+    ("host-folder", _set("spec/volumes/0", _HOST)),
+    ("root", _set("spec/securityContext/runAsNonRoot", None)),
+    ("root", _set(f"{_OURS}/securityContext/runAsUser", 0)),
+    ("seccomp", _set("spec/securityContext/seccompProfile", {"type": "Unconfined"})),
+    ("privileged", _set(f"{_OURS}/securityContext/privileged", True)),
+    ("escalation", _set(f"{_OURS}/securityContext/allowPrivilegeEscalation", None)),
+    ("writable-root", _set(f"{_OURS}/securityContext/readOnlyRootFilesystem", False)),
+    ("capabilities", _set(f"{_OURS}/securityContext/capabilities/drop", [])),
+    ("capabilities", _set(f"{_OURS}/securityContext/capabilities/add", ["SYS_ADMIN"])),
+    ("no-requests", _set(f"{_OURS}/resources/requests/memory", None)),
+    ("no-limit", _set(f"{_OURS}/resources/limits", {})),
+    ("no-tmp", _set(f"{_OURS}/volumeMounts", [])),
+    ("reserves-gpus", _set(f"{_OURS}/resources/limits/nvidia.com~1gpu", 1)),
+    ("no-node-name", _set(f"{_OURS}/env/0", None)),
+    ("promises-no-gpu", _set(f"{_OURS}/env/3/value", "0")),
+    ("promises-no-gpu", _set(f"{_OURS}/env/3/value", "auto")),
+    ("sees-no-gpu", _set(f"{_OURS}/env/1/value", "void")),
+    ("sees-no-gpu", _set("spec/runtimeClassName", None)),
+    ("not-on-tainted-nodes", _set("spec/tolerations", [])),
+    ("not-on-gpu-nodes", _set("spec/nodeSelector", None)),
+    ("probe-paths", _set(f"{_OURS}/livenessProbe/httpGet/path", "/readyz")),
+    ("probe-paths", _set(f"{_OURS}/readinessProbe/httpGet/path", "/healthz")),
+    ("probe-ports", _set(f"{_OURS}/livenessProbe/httpGet/port", "htpp")),
+    ("may-be-preempted", _set("spec/priorityClassName", None)),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "edit"), MUTATIONS, ids=[f"{place}-{one[0]}" for place, one in enumerate(MUTATIONS)]
+)
+def test_the_policy_sees_each_breach_alone(
+    rule: str, edit: Callable[[Object], None], base: list[Object]
+) -> None:
+    """One edit of the sound pod, one rule broken."""
+    pod = copy.deepcopy(pod_of(base))
+    edit(pod)
+
+    assert {*breaches(pod), *misfits(pod), *unfit(pod)} == {rule}
+
+
+INVALID: Final = [
+    ("DaemonSet", _set("spec/template/spec/containers/0/imagePullPolcy", "Always")),
+    ("DaemonSet", _set("spec/template/spec/containers/0/ports/0/containerPort", "8790x")),
+    ("Service", _set("spec/internalTrafficPolicy", 1)),
+    ("NetworkPolicy", _set("spec/policyTypes", "Ingress")),
+    ("PodDisruptionBudget", _set("spec/unhealthyPodEvictionPolicies", "AlwaysAllow")),
+    ("PodMonitor", _set("spec/podMetricsEndpoints/0/intervall", "30s")),
+    ("NodeReadinessRule", _set("spec/enforcementMode", "forever")),
+    ("NodeReadinessRule", _set("spec/taint/key", "example.com/not-ready")),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit"), INVALID, ids=[f"{place}-{one[0]}" for place, one in enumerate(INVALID)]
+)
+def test_the_schemas_see_a_wrong_object(
+    kind: str, edit: Callable[[Object], None], tmp_path: Path
+) -> None:
+    """A misspelt key, a wrong type, something missing: each is told, in both releases."""
+    one = copy.deepcopy(find(mode("everything", tmp_path), kind))
+    sound = [invalid(one, version) for version in VERSIONS]
+    edit(one)
+
+    assert sound == ["", ""]
+    assert all(invalid(one, version) for version in VERSIONS)
+
+
+def test_everything_selects_the_daemons_pods_alone(tmp_path: Path, job: list[Object]) -> None:
+    """DaemonSet, Service, budget, network policy and monitor, by labels and by port."""
+    objects = mode("everything", tmp_path)
+    labels, other = (
+        pod["metadata"]["labels"].items() for pod in (pod_of(objects), pod_of(job, "Job"))
+    )
+    selectors = [
+        find(objects, "Service")["spec"]["selector"],
+        find(objects, "DaemonSet")["spec"]["selector"]["matchLabels"],
+        find(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        find(objects, "PodMonitor")["spec"]["selector"]["matchLabels"],
+    ]
+    wide = find(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
+
+    for selector in selectors:
+        assert selector.items() <= labels
+        assert not selector.items() <= other
+    assert wide.items() <= labels
+    assert wide.items() <= other  # the one-shot pod needs no network either
+
+
+def test_the_port_is_the_daemons(base: list[Object], tmp_path: Path) -> None:
+    """Container, service, monitor, policy and reporter name the port that the daemon listens on."""
+    port = host_port(Web().listen_address[0])[1]
+    objects = mode("everything", tmp_path)
+    names = {one["name"]: one["containerPort"] for one in ours(pod_of(base))["ports"]}
+    reporter = container_of(pod_of(objects), "readiness-reporter")
+
+    assert names == {"http": port}
+    assert find(base, "Service")["spec"]["ports"][0]["port"] == port
+    assert find(base, "Service")["spec"]["ports"][0]["targetPort"] == "http"
+    assert find(objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"] == "http"
+    assert find(base, "NetworkPolicy")["spec"]["ingress"][0]["ports"] == [{"port": "http"}]
+    assert environment(reporter)["CHECK_ENDPOINT"] == f"http://localhost:{port}/readyz"
+
+
+def test_a_sick_node_can_be_asked_from_its_own_node(base: list[Object]) -> None:
+    """Its pod is not ready, and must stay reachable; no other node's pod may answer for it."""
+    spec = find(base, "Service")["spec"]
+
+    assert spec["internalTrafficPolicy"] == "Local"
+    assert spec["publishNotReadyAddresses"] is True
+
+
+def test_a_sick_node_can_be_drained(base: list[Object]) -> None:
+    """The budget never says no, and a share or maxUnavailable cannot be had for a DaemonSet."""
+    spec = find(base, "PodDisruptionBudget")["spec"]
+
+    assert spec["minAvailable"] == 0
+    assert spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    assert "maxUnavailable" not in spec
+
+
+def test_nothing_goes_out_but_what_the_reporter_asks(base: list[Object], tmp_path: Path) -> None:
+    """The daemon needs no network; with the reporter, the API server's ports."""
+    with_reporter = find(mode("node-readiness", tmp_path), "NetworkPolicy")["spec"]
+
+    assert find(base, "NetworkPolicy")["spec"]["egress"] == []
+    assert with_reporter["egress"] == [{"ports": [{"port": 443}, {"port": 6443}]}]
+
+
+def test_the_chart_without_a_namespace_lets_nobody_in() -> None:
+    """An empty `from` would let everybody in."""
+    spec = find(helm("networkPolicy.fromNamespaces=null"), "NetworkPolicy")["spec"]
+
+    assert spec["ingress"] == []
+    assert "Ingress" in spec["policyTypes"]
+
+
+def test_the_reporter_has_what_it_does_and_no_more(tmp_path: Path) -> None:
+    """Read a node, write its status; the rule waits for the condition that it reports."""
+    objects = mode("node-readiness", tmp_path)
+    rule = find(objects, "NodeReadinessRule")["spec"]
+    reporter = container_of(pod_of(objects), "readiness-reporter")
+    subject = find(objects, "ClusterRoleBinding")["subjects"][0]
+
+    assert find(objects, "ClusterRole")["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["update"]},
+    ]
+    assert subject["name"] == pod_of(objects)["spec"]["serviceAccountName"]
+    assert rule["conditions"][0]["type"] == environment(reporter)["CONDITION_TYPE"]
+    assert rule["taint"]["effect"] != "NoExecute"
+    assert {"key": rule["taint"]["key"], "operator": "Exists"} in pod_of(objects)["spec"][
+        "tolerations"
+    ]
+
+
+def test_another_namespace_reaches_everything(tmp_path: Path) -> None:
+    """One line in the user's kustomization, or helm's flag, moves every object and subject."""
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    kustomize(folder, *(KUBERNETES / "components" / one for one in MODES["everything"][0]))
+    content = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({**content, "namespace": "checks"}))
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    by_kustomize = kustomize(outer, resources=(folder,))
+    by_helm = helm(*MODES["everything"][1], namespace="checks")
+
+    for one in [*by_kustomize, *by_helm]:
+        cluster_wide = one["kind"] in {
+            "Namespace",
+            "ClusterRole",
+            "ClusterRoleBinding",
+            "NodeReadinessRule",
+        }
+        assert one["metadata"].get("namespace") == (None if cluster_wide else "checks")
+    for objects in (by_kustomize, by_helm):
+        assert find(objects, "ClusterRoleBinding")["subjects"][0]["namespace"] == "checks"
+    assert find(by_kustomize, "Namespace")["metadata"]["name"] == "checks"
+
+
+# -- the gate ---------------------------------------------------------------------------------
+
+
+def test_the_gate_stands_before_the_labelled_workloads(tmp_path: Path) -> None:
+    """First among the init containers, and nowhere else."""
+    objects = {one["metadata"]["name"]: one["spec"]["template"] for one in gated(tmp_path)}
+    gates = {
+        name: [one["name"] for one in pod["spec"].get("initContainers", [])]
+        for name, pod in objects.items()
+    }
+
+    assert gates == {
+        "train": ["gpu-validator", "fetch"],
+        "serve": ["gpu-validator"],
+        "no-gate": ["fetch"],
+    }
+
+
+def test_the_gate_asks_for_the_gpus_that_it_promises(tmp_path: Path) -> None:
+    """The device plugin gives it the workload's GPUs, and it expects as many."""
+    container = ours(pod_of(gated(tmp_path), "Deployment"))
+    expected = environment(container)["GPU_VALIDATOR_EXPECT__GPUS"]
+
+    assert str(container["resources"]["limits"]["nvidia.com/gpu"]) == expected
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+def test_a_verdict_is_final_and_a_doubt_is_tried_again(job: list[Object]) -> None:
+    """The job's rule knows `check`'s exit codes: 1 ends it, 2 does not."""
+    spec = find(job, "Job")["spec"]
+    rule = spec["podFailurePolicy"]["rules"][0]
+
+    assert rule["action"] == "FailJob"
+    assert rule["onExitCodes"]["values"] == [1]
+    assert rule["onExitCodes"]["containerName"] == ours(spec["template"])["name"]
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+
+
+# -- what runs in the containers --------------------------------------------------------------
+
+
+def accepts(container: Object, folder: Path, config: str | None = None) -> str:
+    """Run a container's arguments through the real command, checking its configuration alone.
+
+    Gives what it complains of; the folder stands for /etc/gpu-validator.
+    """
+    arguments = [str(one) for one in container["args"]]
+    if config is not None:
+        (folder / "config.yaml").write_text(config)
+        arguments = [one.replace("/etc/gpu-validator", str(folder)) for one in arguments]
+    done = subprocess.run(
+        [sys.executable, "-m", "validator", *arguments, "--config.check"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment(container)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return "" if done.returncode == 0 else done.stderr
+
+
+def test_the_daemon_starts_with_what_the_manifests_say(tmp_path: Path) -> None:
+    """Arguments, variables and settings file of the mode with all variables, for both renderers."""
+    for objects in (mode("everything", tmp_path), helm(*MODES["everything"][1])):
+        config = find(objects, "ConfigMap")["data"]["config.yaml"]
+        container = ours(pod_of(objects))
+
+        assert {"GPU_VALIDATOR_FILES__READY", "GPU_VALIDATOR_FILES__NFD"} <= environment(
+            container
+        ).keys()
+        assert accepts(container, tmp_path, config) == ""
+        assert "runn" in accepts(container, tmp_path, config + "\nrunn: {}\n")
+
+
+def test_job_and_gate_start_with_what_the_manifests_say(job: list[Object], tmp_path: Path) -> None:
+    """The one-shot command lines are accepted, and a wrong one would not be."""
+    for container in (ours(pod_of(job, "Job")), ours(pod_of(gated(tmp_path), "Deployment"))):
+        wrong = {**container, "args": [*container["args"], "--profil", "quick"]}
+
+        assert accepts(container, tmp_path) == ""
+        assert "--profil" in accepts(wrong, tmp_path)
+
+
+def test_the_settings_file_is_where_the_arguments_say(base: list[Object]) -> None:
+    """The ConfigMap's key, its mount and the flag meet."""
+    pod = pod_of(base)
+    mount = next(one for one in ours(pod)["volumeMounts"] if one["name"] == "config")
+    volume = next(one for one in pod["spec"]["volumes"] if one["name"] == "config")
+    configmap = find(base, "ConfigMap")
+
+    assert volume["configMap"]["name"] == configmap["metadata"]["name"]
+    for key in configmap["data"]:
+        assert f"{mount['mountPath']}/{key}" in ours(pod)["args"]
+
+
+@pytest.mark.parametrize(("name", "setting"), [("feature-file", "nfd"), ("status-file", "ready")])
+def test_the_files_land_in_the_hosts_folder(
+    name: str, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable is a setting that we read, and its path lies below the mount of the host's."""
+    pod = pod_of(mode(name, tmp_path))
+    for variable, value in environment(ours(pod)).items():
+        if variable.startswith("GPU_VALIDATOR_"):
+            monkeypatch.setenv(variable, value)
+    volume = next(one for one in pod["spec"]["volumes"] if "hostPath" in one)
+    mount = next(one for one in ours(pod)["volumeMounts"] if one["name"] == volume["name"])
+    path = getattr(Settings().files, setting)
+
+    assert path is not None
+    assert str(path.parent) == mount["mountPath"]
+    assert "readOnly" not in mount
+
+
+def test_the_tags_are_this_versions() -> None:
+    """Chart, base, job and gate name the image of the package's own version."""
+    version = re.findall(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[
+        0
+    ]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    tags = [
+        yaml.safe_load((KUBERNETES / name / "kustomization.yaml").read_text())["images"][0][
+            "newTag"
+        ]
+        for name in ("base", "job", "gate")
+    ]
+
+    assert {chart["version"], chart["appVersion"], *tags} == {version}
+
+
+# -- the chart's values -----------------------------------------------------------------------
+
+
+def test_the_chart_is_clean() -> None:
+    """Helm lint, warnings included."""
+    done = subprocess.run(
+        [tool("helm"), "lint", "--strict", "--quiet", str(CHART)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("expectGpus=0", "expectGpus"),
+        ("expectGPUs=8", "expectGPUs"),
+        ("gpuAccess=none", "gpuAccess"),
+        (r"resources.limits.nvidia\.com/gpu=1", "nvidia.com/gpu"),
+        ("image.repository=", "repository"),
+        ("podMonitor.enable=true", "enable"),
+    ],
+)
+def test_the_chart_refuses_a_wrong_value(value: str, complaint: str) -> None:
+    """Unknown keys, no GPU promised, a GPU reserved: the schema names each."""
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        helm(value)
+
+
+def test_the_charts_values_reach_the_pod() -> None:
+    """Those that no mode sets."""
+    pod = pod_of(
+        helm(
+            "expectGpus=8",
+            "image.repository=registry.example/train",
+            "image.tag=v42",
+            "image.pullSecrets[0]=key",
+            "runtimeClassName=",
+            "maxUnavailable=3",
+        )
+    )
+
+    assert environment(ours(pod))["GPU_VALIDATOR_EXPECT__GPUS"] == "8"
+    assert ours(pod)["image"] == "registry.example/train:v42"
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "key"}]
+    assert "runtimeClassName" not in pod["spec"]
+
+
+def test_a_new_setting_restarts_the_pods(tmp_path: Path) -> None:
+    """The pod template changes with the configuration, in both renderers."""
+    first, second = (pod_of(helm(f"config.log.level={level}")) for level in ("info", "debug"))
+    before = pod_of(mode("default", tmp_path))
+    volume = next(one for one in before["spec"]["volumes"] if one["name"] == "config")
+
+    assert first["metadata"]["annotations"] != second["metadata"]["annotations"]
+    assert re.fullmatch(r"gpu-validator-[a-z0-9]{10}", volume["configMap"]["name"])
+
+
+# -- the document -----------------------------------------------------------------------------
+
+
+def test_every_part_is_in_the_document() -> None:
+    """Components, folders and the chart's values can be found by whoever deploys."""
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    parts = [path.name for path in (KUBERNETES / "components").iterdir() if path.is_dir()]
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    assert [
+        name for name in (*parts, "base", "job", "gate", *values) if f"`{name}`" not in text
+    ] == []
+
+
+def test_every_file_that_the_document_names_is_there() -> None:
+    """Paths in the document's text and commands lead somewhere."""
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    named = set(re.findall(r"(?:deploy|docs|tools)/[\w./-]*\w", text))
+
+    assert len(named) > 5
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []

@@ -1,0 +1,452 @@
+"""`check --max-age`: the daemon's report answers where it can, and nowhere else."""
+
+import http.client
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import UnixStreamServer
+from typing import Any
+
+import pytest
+
+from probes.catalog import CATALOG
+from tests.validator import reports
+from tests.validator.reports import GPUS, node, recent
+from validator import ask, check, cli, fresh
+from validator.ask import NoAnswerError
+from validator.plan import make_plan
+from validator.report import Report, to_json
+from validator.settings import Settings, load
+
+NOW = reports.STARTED + timedelta(seconds=60)
+UUIDS = [str(device.uuid) for device in GPUS]
+
+
+def answered(report: Report, settings: Settings | None = None, **fields: Any) -> Report:
+    """The answer to a check with these settings."""
+    settings = settings or Settings()
+    only = fields.pop("only", ())
+    values: dict[str, Any] = {
+        "max_age_s": 600.0,
+        "now": NOW,
+        "environment": {},
+        "torch_here": None,
+    }
+    return fresh.select(
+        report, make_plan(settings, "cli", only=only), settings, **{**values, **fields}
+    )
+
+
+def wanting(*devices: str, **more: Any) -> Settings:
+    """Settings that ask for these devices."""
+    return load(flags={"run": {"devices": list(devices)}, **more})
+
+
+def names(report: Report) -> set[str]:
+    """The devices of an answer's device probes."""
+    return {result.device for result in report.results} - {"cpu"}
+
+
+def test_a_whole_node_is_the_answer_unchanged() -> None:
+    """Results, status, summary and devices are the daemon's."""
+    assert answered(node()) == node()
+
+
+def test_a_sick_device_is_a_fail() -> None:
+    """The verdict is the daemon's."""
+    sick = {"status": "fail", "reason": "check_failed", "summary": "wrong"}
+    answer = answered(node({"autograd on cuda:2": sick}))
+
+    assert answer.status == "fail"
+    assert answer.summary == "fail: autograd on cuda:2: wrong"
+
+
+@pytest.mark.parametrize(("device", "status"), [("cuda:2", "fail"), ("cuda:1", "pass")])
+def test_only_the_asked_devices_count(device: str, status: str) -> None:
+    """A sick GPU is not the affair of a job on another; the summary is of the asked one."""
+    sick = {"status": "fail", "reason": "check_failed", "summary": "wrong"}
+    answer = answered(node({"autograd on cuda:2": sick}), wanting(device))
+
+    assert names(answer) == {device}
+    assert answer.status == status
+    assert answer.summary.startswith(status)
+    assert [one.name for one in answer.devices] == [device]
+
+
+@pytest.mark.parametrize(
+    "name", [UUIDS[3], UUIDS[3][:30] + UUIDS[3][30:], "0000:03:00.0", "03:00.0"]
+)
+def test_devices_by_uuid_and_pci_address(name: str) -> None:
+    """What means the same everywhere."""
+    assert names(answered(node(), wanting(name))) == {"cuda:3"}
+
+
+@pytest.mark.parametrize(
+    ("visible", "asked", "found"),
+    [
+        (f"{UUIDS[2]}", (), {"cuda:2"}),
+        (f"{UUIDS[2]}, {UUIDS[0]}", (), {"cuda:0", "cuda:2"}),
+        (f"{UUIDS[2]},{UUIDS[0]}", ("cuda:0",), {"cuda:2"}),
+        (f"{UUIDS[2]},{UUIDS[0]}", ("cuda",), {"cuda:0", "cuda:2"}),
+        ("0", (UUIDS[3],), {"cuda:3"}),
+    ],
+)
+def test_a_jobs_gpus_by_its_variable(visible: str, asked: tuple[str, ...], found: set[str]) -> None:
+    """A job's cuda:0 is not the daemon's: UUIDs translate it."""
+    answer = answered(node(), wanting(*asked), environment={"CUDA_VISIBLE_DEVICES": visible})
+
+    assert names(answer) == found
+
+
+REFUSED: dict[str, tuple[Callable[[], Report], str]] = {
+    "old": (lambda: answered(node(), max_age_s=59), "torch_version on cpu is 60 s old"),
+    "one old": (
+        lambda: answered(
+            node({"autograd on cuda:1": {"started_at": reports.STARTED - timedelta(hours=1)}})
+        ),
+        "autograd on cuda:1 is 3660 s old",
+    ),
+    "ahead": (
+        lambda: answered(node(), now=reports.STARTED - timedelta(minutes=1)),
+        "60 s ahead of this clock",
+    ),
+    "no result": (
+        lambda: answered(reports.report([reports.result("torch_version")])),
+        "no result of cuda_available on cpu",
+    ),
+    "cpu of a GPU node": (
+        lambda: answered(node(), wanting("cpu")),
+        "no result of cuda_available on cpu",
+    ),
+    "disabled there": (
+        lambda: answered(node({"autograd on cuda:0": {"status": "skip", "reason": "disabled"}})),
+        "the probe is disabled there",
+    ),
+    "unknown device": (lambda: answered(node(), wanting("cuda:4")), "no device 'cuda:4'"),
+    "unknown uuid": (lambda: answered(node(), wanting("GPU-ffffffff")), "no device 'GPU-ffffffff'"),
+    "numbers": (
+        lambda: answered(node(), environment={"CUDA_VISIBLE_DEVICES": "0,1"}),
+        "CUDA_VISIBLE_DEVICES=0,1 does not name GPUs by UUID",
+    ),
+    "a number asked for": (
+        lambda: answered(node(), wanting("cuda:0"), environment={"ROCR_VISIBLE_DEVICES": "1"}),
+        "ROCR_VISIBLE_DEVICES=1 does not name",
+    ),
+    "no GPU visible": (
+        lambda: answered(node(), environment={"CUDA_VISIBLE_DEVICES": ""}),
+        "does not name GPUs by UUID",
+    ),
+    "beyond the visible": (
+        lambda: answered(node(), wanting("cuda:1"), environment={"CUDA_VISIBLE_DEVICES": UUIDS[0]}),
+        "leaves no device 'cuda:1'",
+    ),
+    "fewer than promised": (
+        lambda: answered(node(), load(flags={"expect": {"gpus": 8}})),
+        "expect.gpus is 8, the daemon tells of 4",
+    ),
+    "fewer visible than promised": (
+        lambda: answered(
+            node(),
+            load(flags={"expect": {"gpus": 2}}),
+            environment={"CUDA_VISIBLE_DEVICES": UUIDS[0]},
+        ),
+        "the daemon tells of 1",
+    ),
+    "another torch than promised": (
+        lambda: answered(node(), load(flags={"expect": {"torch": "<2.13"}})),
+        "expect.torch is <2.13",
+    ),
+    "another torch here": (
+        lambda: answered(node(), torch_here="2.12.0"),
+        "judged torch 2.13.0\\+cpu, and here is 2.12.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_answer(case: str) -> None:
+    """Absence, age, another device, another torch: then the probes run."""
+    attempt, why = REFUSED[case]
+    with pytest.raises(NoAnswerError, match=why):
+        attempt()
+
+
+def test_promises_that_hold() -> None:
+    """The same promises, kept."""
+    promises = load(flags={"expect": {"gpus": 4, "torch": ">=2.13"}})
+
+    assert answered(node(), promises, torch_here="2.13.0").status == "pass"
+
+
+def test_the_age_is_that_of_the_end() -> None:
+    """A result counts from when it was there; a quarter of a second is its duration."""
+    assert answered(node(), max_age_s=59.8).status == "pass"
+    assert fresh.oldest_s(node(), NOW) == 59.75
+
+
+def test_named_probes_alone_must_be_there() -> None:
+    """What was not asked for may be missing or old."""
+    report = reports.report([reports.result("torch_version")])
+
+    assert [one.probe for one in answered(report, only=("torch_version",)).results] == [
+        "torch_version"
+    ]
+
+
+def test_a_probe_switched_off_here_is_skipped_as_in_a_run() -> None:
+    """Our own settings decide what is left out."""
+    off = load(flags={"probes": {"autograd": {"enabled": False}}})
+    answer = answered(node(), off)
+
+    assert {one.reason for one in answer.results if one.probe == "autograd"} == {"disabled"}
+
+
+# -- the socket, the command -----------------------------------------------------------------
+
+
+class Daemon(BaseHTTPRequestHandler):
+    """Answers what the test told it to."""
+
+    status = 200
+    body = b""
+    delay = threading.Event()  # waited for before an answer, where it is set to slow
+    slow = False
+
+    def do_GET(self) -> None:
+        """The report, whatever is asked for but the health."""
+        if self.slow:
+            self.delay.wait(10)
+        body = b"ok\n" if self.path == "/healthz" else self.body
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+    def address_string(self) -> str:
+        """A unix socket's peer has no address."""
+        return "unix"
+
+
+@contextmanager
+def listening_at(path: Path, **told: Any) -> Iterator[str]:
+    """A daemon on a unix socket; the `--server` that names it."""
+
+    class Server(UnixStreamServer):
+        """Knows nothing of what it is given: a client that left is no error here."""
+
+        def handle_error(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = Server(str(path), type("Told", (Daemon,), told))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"unix:{path}"
+    finally:
+        Daemon.delay.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class Runner:
+    """Stands for the runner; remembers that it ran."""
+
+    ran = 0
+
+    def __init__(self, worker: Any = None) -> None:
+        assert worker is None
+
+    async def run(self, *_: Any) -> Report:
+        """A run that passed."""
+        type(self).ran += 1
+        return reports.sound()
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run `check` in this process; a worker started early would fail the test."""
+    for variable in list(os.environ):
+        if variable.startswith("GPU_VALIDATOR_") or variable in fresh._VISIBLE:
+            monkeypatch.delenv(variable)
+    monkeypatch.setattr(check, "Runner", Runner)
+    monkeypatch.setattr(Runner, "ran", 0)
+
+    def started(*_: Any) -> None:
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr(cli, "start_worker", started)
+
+    def run(*argv: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["gpu-validator", "check", *argv])
+        return cli.main()
+
+    return run
+
+
+@pytest.mark.parametrize(("report", "code"), [(node(), 0), (reports.sick(), 1)])
+def test_the_daemons_word_is_the_exit_code_and_the_json(
+    report: Report,
+    code: int,
+    call: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As from a run: JSON alone on stdout; which of the two it was, on stderr."""
+    asked = ["--probe", "tensor_ops", "--device", "cuda:0"]
+    with listening_at(tmp_path / "s", body=recent(report)) as server:
+        given = call("--max-age", "10m", "--server", server, "--output", "json", *asked)
+    told = capsys.readouterr()
+
+    assert given == code
+    assert Runner.ran == 0
+    assert Report.model_validate_json(told.out).status == report.status
+    assert told.err == f"gpu-validator: from the daemon at {server}, oldest result 10 s old\n"
+
+
+NO_ANSWER: dict[str, tuple[dict[str, Any], str]] = {
+    "no run yet": ({"status": 503, "body": b"{}"}, "has ended no run yet"),
+    "another page": ({"status": 404, "body": b"{}"}, "answered 404 and no report of version 1"),
+    "no report": ({"body": b"<html>"}, "answered 200 and no report of version 1"),
+    "a later version": (
+        {"body": to_json(node().model_copy(update={"schema_version": 2})).encode()},
+        "no report of version 1",
+    ),
+    "old": ({"body": to_json(node()).encode()}, "s old"),
+    "flood": ({"body": b" " * (ask._MOST_BYTES + 1)}, "answered with more than"),
+    "hung": ({"slow": True}, "gave no answer in 0.3 s"),
+}
+
+
+@pytest.mark.parametrize("case", NO_ANSWER)
+def test_without_an_answer_the_probes_run(
+    case: str,
+    call: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever is wrong with the daemon: a run decides, and why is said."""
+    told, why = NO_ANSWER[case]
+    monkeypatch.setattr(fresh, "_DEADLINE_S", 0.3)
+    monkeypatch.setattr(fresh, "installed_torch", lambda: None)
+    Daemon.delay.clear()
+    with listening_at(tmp_path / "s", **told) as server:
+        code = call("--max-age=10m", "--server", server)
+
+    assert code == 0
+    assert Runner.ran == 1
+    assert why in (line := capsys.readouterr().err)
+    assert line.endswith(": running the probes here\n")
+
+
+def test_nobody_listens(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """No daemon at all is the usual reason to run."""
+    assert call("--max-age", "1m", "--server", "unix:/no/such/socket") == 0
+    assert Runner.ran == 1
+    assert "unix:/no/such/socket cannot be asked: " in capsys.readouterr().err
+
+
+def test_the_settings_know_the_server(
+    call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --server: the unix socket of the settings, else the first address, by loopback."""
+    monkeypatch.setenv("GPU_VALIDATOR_WEB__UNIX_SOCKET", str(tmp_path / "s"))
+    with listening_at(tmp_path / "s", body=recent(node())):
+        assert call("--max-age", "10m") == 0
+
+    assert Runner.ran == 0
+    assert fresh.server_of(Settings()) == f"unix:{tmp_path}/s"
+    monkeypatch.delenv("GPU_VALIDATOR_WEB__UNIX_SOCKET")
+    assert fresh.server_of(Settings()) == "http://127.0.0.1:8790"
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (("--server", "unix:/x"), "--server is for --max-age"),
+        (("--max-age", "1m", "--server", "unix:x"), "--server: 'unix:x' is no address such as"),
+        (("--max-age", "soon"), "--max-age: 'soon' is no duration"),
+        (("--max-age", "0"), "--max-age: '0' is no age above 0"),
+    ],
+)
+def test_wrong_usage(
+    argv: tuple[str, ...],
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 2, and the option."""
+    monkeypatch.setattr(cli, "start_worker", type("W", (), {"kill": lambda _: True}))
+    monkeypatch.setattr(sys, "argv", ["gpu-validator", "check", *argv])
+
+    assert cli.main() == 2
+    assert line in capsys.readouterr().err
+
+
+def test_healthcheck_over_the_unix_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container without a port of its own can be asked too."""
+    with listening_at(tmp_path / "s") as server:
+        monkeypatch.setattr(sys, "argv", ["gpu-validator", "healthcheck", "--url", server])
+        well = cli.main()
+    ill = cli.main()
+
+    assert (well, ill) == (0, 1)
+    assert f"{server} cannot be asked" in capsys.readouterr().err
+
+
+def test_a_real_daemon_over_its_socket(tmp_path: Path) -> None:
+    """Processes all: the daemon's first run answers a check; its end takes the socket away."""
+    path = tmp_path / "s"
+    environment = {
+        **{k: v for k, v in os.environ.items() if k not in fresh._VISIBLE},
+        "GPU_VALIDATOR_WEB__UNIX_SOCKET": str(path),
+        "GPU_VALIDATOR_WEB__LISTEN_ADDRESS": "127.0.0.1:0",
+        "GPU_VALIDATOR_RUN__PROFILE": "quick",
+    }
+    command = [sys.executable, "-m", "validator"]
+    daemon = subprocess.Popen([*command, "serve"], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 90
+        while not _reported(path):
+            assert time.monotonic() < deadline, "the daemon's first run never ended"
+            assert daemon.poll() is None
+            time.sleep(0.1)
+        done = subprocess.run(
+            [*command, "check", "--max-age", "10m", "--output", "json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        daemon.terminate()
+        daemon.wait(10)
+    report = Report.model_validate_json(done.stdout)
+
+    assert f"from the daemon at unix:{path}" in done.stderr
+    assert report.trigger == "merged"
+    assert {one.probe for one in report.results} == {spec.name for spec in CATALOG}
+    assert done.returncode == {"pass": 0, "warn": 0, "fail": 1}.get(report.status, 2)
+    assert not path.exists()
+
+
+def _reported(path: Path) -> bool:
+    """Whether the daemon has ended a run."""
+    try:
+        return ask.get(f"unix:{path}", "/api/v1/report", 5).status == http.client.OK
+    except NoAnswerError:
+        return False
