@@ -58,7 +58,7 @@ WORKDIR /
 RUN ["/bin/sh", "/opt/gpu-validator/build/container.sh", "verify", "/opt/gpu-validator"]
 
 EXPOSE 8790
-HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=60s --timeout=10s --start-period=60s --retries=3 \
     CMD ["/opt/gpu-validator/bin/gpu-validator", "healthcheck"]
 # -s: reaps as well where the pod's pause container, not this init, is process 1.
 ENTRYPOINT ["/opt/gpu-validator/bin/tini", "-s", "--", "/opt/gpu-validator/bin/gpu-validator"]

@@ -19,6 +19,8 @@ import pytest
 
 from probes.catalog import BY_NAME
 
+pytestmark = pytest.mark.timeout(300)  # the first of them compiles
+
 ROOT = Path(__file__).parents[1]
 HEALTHY, SICK = "fake:0", "fake:1"
 

@@ -1,8 +1,10 @@
 """What the tests of manifests share: rendering by the real tools, validation, a policy."""
 
+import functools
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +19,7 @@ KUBERNETES: Final = ROOT / "deploy/kubernetes"
 CHART: Final = ROOT / "deploy/helm/gpu-env-validator"
 
 #: The oldest and the newest release that the manifests must be valid for.
-VERSIONS: Final = ("1.27", "1.37")
+VERSIONS: Final = ("1.29", "1.37")
 
 Object = dict[str, Any]
 
@@ -145,8 +147,13 @@ def _objects(text: str) -> list[Object]:
 def kustomize(
     folder: Path, *components: Path, resources: tuple[Path | str, ...] = (KUBERNETES / "base",)
 ) -> list[Object]:
-    """Resources with some components, rendered in an empty folder by the real kustomize."""
+    """Resources with some components, rendered in a folder by the real kustomize."""
+    return _objects(_kustomize(folder, components, resources))
 
+
+def _kustomize(
+    folder: Path, components: tuple[Path, ...], resources: tuple[Path | str, ...]
+) -> str:
     def near(one: Path | str) -> str:
         return one if isinstance(one, str) else os.path.relpath(one, folder.resolve())
 
@@ -155,15 +162,28 @@ def kustomize(
         "components": [near(one) for one in components],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    return _run("kubectl", "kustomize", str(folder))
+
+
+def _run(name: str, *arguments: str) -> str:
     done = subprocess.run(
-        [tool("kubectl"), "kustomize", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        [tool(name), *arguments], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return _objects(done.stdout)
+    if done.returncode:
+        raise ValueError(done.stderr)
+    return done.stdout
+
+
+def mode(name: str) -> list[Object]:
+    """What kustomize makes of a mode."""
+    return _objects(_mode(name))
+
+
+@functools.cache
+def _mode(name: str) -> str:
+    components = tuple(KUBERNETES / "components" / one for one in MODES[name][0])
+    with tempfile.TemporaryDirectory() as folder:
+        return _kustomize(Path(folder), components, (KUBERNETES / "base",))
 
 
 def helm(*values: str, namespace: str = "gpu-validator") -> list[Object]:
@@ -172,22 +192,13 @@ def helm(*values: str, namespace: str = "gpu-validator") -> list[Object]:
     Raises:
         ValueError: with helm's complaint.
     """
+    return _objects(_helm(values, namespace))
+
+
+@functools.cache
+def _helm(values: tuple[str, ...], namespace: str) -> str:
     flags = [part for value in values for part in ("--set", value)]
-    done = subprocess.run(
-        [tool("helm"), "template", "release", str(CHART), "--namespace", namespace, *flags],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if done.returncode:
-        raise ValueError(done.stderr)
-    return _objects(done.stdout)
-
-
-def mode(name: str, folder: Path) -> list[Object]:
-    """What kustomize makes of a mode."""
-    return kustomize(folder, *(KUBERNETES / "components" / one for one in MODES[name][0]))
+    return _run("helm", "template", "release", str(CHART), "--namespace", namespace, *flags)
 
 
 def invalid(one: Object, version: str) -> str:

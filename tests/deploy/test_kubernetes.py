@@ -20,6 +20,7 @@ from tests.deploy.cluster import (
     VERSIONS,
     Object,
     breaches,
+    container_of,
     environment,
     find,
     helm,
@@ -28,7 +29,6 @@ from tests.deploy.cluster import (
     misfits,
     mode,
     ours,
-    container_of,
     tool,
     unfit,
 )
@@ -142,10 +142,7 @@ def plain(one: Object) -> Object:
         flat["data"] = {name: yaml.safe_load(content) for name, content in flat["data"].items()}
     if flat["kind"] == "DaemonSet":
         template = flat["spec"]["template"]
-        annotations = template["metadata"].get("annotations", {})
-        annotations.pop("checksum/config", None)
-        if not annotations:
-            template["metadata"].pop("annotations", None)
+        template["metadata"]["annotations"].pop("checksum/config", None)
         template["spec"]["containers"].sort(key=_name)
         template["spec"]["volumes"].sort(key=_name)
         for container in template["spec"]["containers"]:

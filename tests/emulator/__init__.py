@@ -72,7 +72,7 @@ def _build(folder: Path, compiler: str, includes: list[str], libraries: Path) ->
                 *(f"-L{libraries}", "-lc10", "-ltorch", "-ltorch_cpu", "-ltorch_python"),
             ],
             check=True,
-            timeout=100,  # 20 s on a free core; a test has 120 s
+            timeout=240,  # 20 s on a free core
         )
         shutil.copy(_HERE / "emulator_backend.py", draft)
         (metadata / "METADATA").write_text(

@@ -1,0 +1,340 @@
+"""Rules and scrape configurations, held by promtool and by real Prometheus and Alertmanager."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.deploy.components import (
+    alertmanager,
+    free_port,
+    get,
+    process,
+    prometheus,
+    served,
+    tool,
+    wait_for,
+)
+from tests.deploy.promtool_cases import CASES, promtool_case, text
+from tests.deploy.rules import PROMETHEUS, RULES, alerts, asked, recorded, recorded_names
+from tests.deploy.scenarios import CASES_BY_NAME
+from tests.validator.test_metrics import SHOWN, TOOL, full
+from validator.metrics import Exposition, Form, families
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNBOOK = ROOT / "docs" / "runbook.md"
+RUNBOOK_URL = "https://github.com/gpu-env-validator/gpu-env-validator/blob/main/docs/runbook.md"
+CONFIGURATIONS = sorted(PROMETHEUS.glob("*.yml"))
+
+#: Series that others make: Prometheus itself, and node_exporter of a file of ours.
+FOREIGN = {"up", "node_textfile_mtime_seconds"}
+
+
+def _promtool(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [tool("promtool"), *argv], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("name", CASES_BY_NAME)
+def test_case_is_what_the_product_emits(name: str) -> None:
+    """The files in deploy/ are up to date; a renamed metric or label makes them differ.
+
+    Write them again with `python -m tests.deploy.promtool_cases`, and read the difference.
+    """
+    recorded_case = (CASES / f"{name}.yml").read_text(encoding="utf-8")
+
+    assert yaml.safe_load(recorded_case) == promtool_case(name)
+
+
+def test_there_is_no_other_case() -> None:
+    """What lies in the folder is what the scenarios made."""
+    assert {path.stem for path in CASES.iterdir()} == CASES_BY_NAME.keys()
+
+
+def test_promtool_runs_all_cases() -> None:
+    """At every moment of every case exactly the alerts fire that it names, with their texts."""
+    done = _promtool("test", "rules", *map(str, CASES.glob("*.yml")))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("SUCCESS") == len(CASES_BY_NAME)
+
+
+def _firing_in(alert: str) -> list[str]:
+    return [
+        name
+        for name, case in CASES_BY_NAME.items()
+        if any(one.alert == alert for expected in case.firing.values() for one in expected)
+    ]
+
+
+def _mutated(folder: Path, alert: str, mutation: str) -> Path:
+    """The rules with one alert spoilt."""
+    shutil.copytree(RULES, folder / "rules")
+    content = yaml.safe_load((RULES / "alerts.yml").read_text(encoding="utf-8"))
+    (rule,) = (one for one in content["groups"][0]["rules"] if one["alert"] == alert)
+    if mutation == "never fires":
+        rule["expr"] = "vector(0) > 1"
+    elif mutation == "always fires":
+        rule["expr"] = "vector(1)"
+    else:
+        del rule[mutation]
+    (folder / "rules" / "alerts.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return folder
+
+
+MUTATIONS = [
+    (alert, mutation)
+    for alert, rule in alerts().items()
+    for mutation in ("never fires", "always fires", "for", "keep_firing_for")
+    if " " in mutation or mutation in rule
+]
+
+
+@pytest.mark.parametrize(("alert", "mutation"), MUTATIONS)
+def test_a_spoilt_rule_is_found(tmp_path: Path, alert: str, mutation: str) -> None:
+    """The cases can fail: each rule that never fires, always fires, or does not wait, trips one."""
+    folder = _mutated(tmp_path, alert, mutation)
+    (folder / "tests").mkdir()
+    # The longest cases take a second each: a rule is held by the shortest in which it fires.
+    name = min(_firing_in(alert), key=lambda one: max(CASES_BY_NAME[one].firing))
+    if mutation == "keep_firing_for":
+        name = "one-gpu-fails-and-recovers"
+    (folder / "tests" / "case.yml").write_text(text(name), encoding="utf-8")
+    done = _promtool("test", "rules", str(folder / "tests" / "case.yml"))
+
+    assert done.returncode == 1
+    assert alert in done.stdout + done.stderr
+
+
+def test_rules_ask_for_what_is_emitted() -> None:
+    """Every metric of every rule is one of ours, of our process, or of Prometheus itself."""
+    latest = full()
+    exposition = Exposition(lambda: families(latest, SHOWN, TOOL)).read(Form()).decode()
+    emitted = {s.name for f in text_string_to_metric_families(exposition) for s in f.samples}
+    everything = [*recorded().values(), *(rule["expr"] for rule in alerts().values())]
+
+    assert asked() - FOREIGN <= emitted
+    assert {
+        "gpu_validator_probe_status",
+        "gpu_validator_node_healthy",
+        "process_start_time_seconds",
+    } <= asked()
+    assert set().union(*map(recorded_names, everything)) <= recorded().keys()
+
+
+def test_promtool_lints_the_rules() -> None:
+    """No error and no duplicate rule."""
+    done = _promtool("check", "rules", "--lint-fatal", *map(str, sorted(RULES.glob("*.yml"))))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
+def test_configuration_is_valid(path: Path) -> None:
+    """Promtool takes the file and finds both rule files from it."""
+    done = _promtool("check", "config", str(path))
+    if "kubernetes_sd_configs not found" in done.stderr:
+        pytest.skip("this promtool was built without Kubernetes service discovery")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 rule files found" in done.stdout
+
+
+def test_a_wrong_configuration_is_found(tmp_path: Path) -> None:
+    """The test above can fail."""
+    wrong = tmp_path / "prometheus.yml"
+    content = (PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8")
+    wrong.write_text(content.replace("static_configs", "static_config"), encoding="utf-8")
+
+    assert _promtool("check", "config", str(wrong)).returncode != 0
+
+
+def _jobs() -> Iterator[str]:
+    """The job label of every way to scrape the daemon that deploy/ has."""
+    for path in CONFIGURATIONS:
+        for job in yaml.safe_load(path.read_text(encoding="utf-8"))["scrape_configs"]:
+            if job["job_name"] != "node":
+                yield job["job_name"]
+    # The operator's default: namespace and name of the object.
+    for path in (ROOT / "deploy" / "kubernetes").rglob("*.yaml"):
+        for one in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            if one and one.get("kind") == "PodMonitor":
+                yield f"{one['metadata'].get('namespace', 'any')}/{one['metadata']['name']}"
+
+
+def test_a_validator_that_is_down_is_seen_in_every_job() -> None:
+    """GpuValidatorDown asks for the job by a pattern: all jobs of deploy/ match, no other does."""
+    expression = alerts()["GpuValidatorDown"]["expr"]
+    (pattern,) = re.findall(r'job=~"([^"]*)"', expression)
+    jobs = list(_jobs())
+
+    assert len(jobs) >= 3
+    assert [job for job in jobs if not re.fullmatch(pattern, job)] == []
+    assert not re.fullmatch(pattern, "node")
+
+
+def test_every_alert_leads_to_its_section() -> None:
+    """The runbook has a section an alert and none besides; severities are three."""
+    sections = re.findall(
+        r"^## (GpuValidator\w+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE
+    )
+
+    assert sorted(sections) == sorted(alerts())
+    for name, rule in alerts().items():
+        assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+        assert rule["annotations"]["runbook_url"] == f"{RUNBOOK_URL}#{name.lower()}"
+        assert rule["labels"].keys() == {"severity"}
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+
+
+def _write(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+POD = {
+    "__meta_kubernetes_pod_label_app_kubernetes_io_name": "gpu-env-validator",
+    "__meta_kubernetes_pod_label_app_kubernetes_io_component": "daemon",
+    "__meta_kubernetes_pod_container_port_name": "http",
+    "__meta_kubernetes_pod_phase": "Running",
+    "__meta_kubernetes_pod_node_name": "gpu-node-1",
+}
+OTHERS = {
+    "of another application": {"__meta_kubernetes_pod_label_app_kubernetes_io_name": "web"},
+    "of the acceptance job": {
+        "__meta_kubernetes_pod_label_app_kubernetes_io_component": "acceptance"
+    },
+    "another port": {"__meta_kubernetes_pod_container_port_name": "debug"},
+    "ended": {"__meta_kubernetes_pod_phase": "Succeeded"},
+}
+
+
+def test_kubernetes_discovery_keeps_our_pods_alone(tmp_path: Path) -> None:
+    """Real relabelling, over labels as Kubernetes' discovery gives them: a target is its node."""
+    content = yaml.safe_load((PROMETHEUS / "scrape-kubernetes.yml").read_text(encoding="utf-8"))
+    (job,) = content["scrape_configs"]
+    assert job.pop("kubernetes_sd_configs")[0]["role"] == "pod"
+    pods = [POD, *({**POD, **other} for other in OTHERS.values())]
+    job["static_configs"] = [
+        {"targets": [f"127.0.0.1:{9 + number}"], "labels": pod} for number, pod in enumerate(pods)
+    ]
+    with prometheus(_write(tmp_path / "prometheus.yml", {"scrape_configs": [job]})) as running:
+        targets = wait_for("a target", lambda: running.targets() or None, 20)
+
+    assert [target["labels"] for target in targets] == [
+        {"job": "gpu-env-validator", "instance": "gpu-node-1", "node": "gpu-node-1"}
+    ]
+
+
+def test_pods_are_labelled_as_the_discovery_asks() -> None:
+    """Labels and port name of the DaemonSet are those that the relabelling keeps."""
+    path = ROOT / "deploy" / "kubernetes" / "base" / "daemonset.yaml"
+    template = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    ports = template["spec"]["containers"][0]["ports"]
+
+    assert labels["app.kubernetes.io/name"] == "gpu-env-validator"
+    assert labels["app.kubernetes.io/component"] == "daemon"
+    assert "http" in {port["name"] for port in ports}
+
+
+@contextmanager
+def _daemon(folder: Path, port: int, environment: dict[str, str]) -> Iterator[str]:
+    """A daemon with one probe, on a node of two fake devices."""
+    from probes.catalog import BY_NAME
+
+    configuration = _write(
+        folder / "config.yml",
+        {"probes": {name: {"enabled": name == "device_transfer"} for name in BY_NAME}},
+    )
+    address = f"127.0.0.1:{port}"
+    command = [sys.executable, "-m", "validator", "serve", "--config.file", str(configuration)]
+    command += ["--web.listen-address", address]
+    with process(command, folder / "daemon.log", environment):
+        wait_for("/healthz", lambda: get(f"http://{address}/healthz"), 30)
+        yield address
+
+
+@pytest.mark.lab
+def test_alert_fires_and_resolves(emulator: Path, tmp_path: Path) -> None:
+    """A sick device, seen by a daemon, Prometheus and Alertmanager, and then its recovery."""
+    tool("prometheus"), tool("prometheus-alertmanager")
+    heard: list[dict[str, Any]] = []
+
+    def hear(_: str, body: bytes) -> bytes:
+        heard.extend(json.loads(body)["alerts"])
+        return b""
+
+    def told(status: str) -> dict[str, Any] | None:
+        ours = (one for one in heard if one["labels"]["alertname"] == "GpuValidatorCheckFailed")
+        return next((one for one in ours if one["status"] == status), None)
+
+    rules = yaml.safe_load((RULES / "alerts.yml").read_text(encoding="utf-8"))
+    for rule in rules["groups"][0]["rules"]:
+        if "keep_firing_for" in rule:
+            rule["keep_firing_for"] = "20s"  # enough for the daemon to start again
+    _write(tmp_path / "alerts.yml", rules)
+    port = free_port()
+    environment = {"PYTHONPATH": f"{emulator}:{ROOT}", "GPU_VALIDATOR_EXPECT__GPUS": "2"}
+    with served(hear) as receiver:
+        manager_file = _write(
+            tmp_path / "alertmanager.yml",
+            {
+                "route": {
+                    "receiver": "test",
+                    "group_wait": "0s",
+                    "group_interval": "1s",
+                    "group_by": ["alertname"],
+                },
+                "receivers": [
+                    {"name": "test", "webhook_configs": [{"url": f"http://{receiver}/"}]}
+                ],
+            },
+        )
+        with alertmanager(manager_file) as manager:
+            configuration = _write(
+                tmp_path / "prometheus.yml",
+                {
+                    "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                    "rule_files": [f"{RULES}/recording.yml", "alerts.yml"],
+                    "alerting": {"alertmanagers": [{"static_configs": [{"targets": [manager]}]}]},
+                    "scrape_configs": [
+                        {
+                            "job_name": "gpu-env-validator",
+                            "static_configs": [{"targets": [f"127.0.0.1:{port}"]}],
+                        }
+                    ],
+                },
+            )
+            with prometheus(configuration) as running:
+                with _daemon(tmp_path, port, environment | {"EMULATOR_FAULTS": "1:h2d:flip"}):
+                    fired = wait_for("the alert", lambda: told("firing"), 60)
+                    healthy = running.ask("device:gpu_validator_healthy:bool")
+                with _daemon(tmp_path, port, environment | {"EMULATOR_FAULTS": ""}) as address:
+                    resolved = wait_for("its end", lambda: told("resolved"), 60)
+                    ready = get(f"http://{address}/readyz")
+
+    assert fired["labels"] == {
+        "alertname": "GpuValidatorCheckFailed",
+        "instance": f"127.0.0.1:{port}",
+        "job": "gpu-env-validator",
+        "probe": "device_transfer",
+        "severity": "critical",
+    }
+    assert "Without success there: fake:1" in fired["annotations"]["description"]
+    assert {one["metric"]["device"]: one["value"][1] for one in healthy} == {
+        "fake:0": "1",
+        "fake:1": "0",
+    }
+    assert resolved["labels"] == fired["labels"]
+    assert ready is not None, "resolved by a healthy node, not by a lost one"
