@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from validator import fresh, render
 from validator.ask import NoAnswerError
@@ -19,6 +19,9 @@ from validator.plan import Event, Plan, make_plan
 from validator.report import ExitStyle, Report, exit_code
 from validator.runner import Runner
 from validator.settings import Settings
+
+#: What a run ends with.
+Ended = TypeVar("Ended")
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -37,6 +40,7 @@ class Options:
     quiet: bool = False
     max_age_s: float | None = None  # None: a daemon is not asked
     server: str | None = None  # None: where the settings say that it listens
+    no_run: bool = False
 
 
 def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
@@ -47,8 +51,11 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
             "no probe is left to run: see --probe, --no-probe and `gpu-validator list`"
         )
     if options.output_file is not None:
-        _refuse_unwritable(options.output_file)
-    ended = _answered(plan, settings, options) or _run(plan, settings, options, early)
+        refuse_unwritable(options.output_file)
+    ended: Report | signal.Signals | None = _answered(plan, settings, options)
+    if ended is None and options.no_run:
+        return cannot_tell(sys.argv[1:])
+    ended = ended or _run(plan, settings, options, early)
     if isinstance(ended, signal.Signals):
         say(f"stopped by {ended.name}: nothing was decided")
         return 128 + ended
@@ -78,7 +85,7 @@ def _answered(plan: Plan, settings: Settings, options: Options) -> Report | None
             torch_here=fresh.installed_torch(),
         )
     except NoAnswerError as error:
-        say(f"{error}: running the probes here")
+        say(f"{error}: {'could not tell' if options.no_run else 'running the probes here'}")
         return None
     say(f"from the daemon at {server}, oldest result {fresh.oldest_s(part, now):.0f} s old")
     return part
@@ -90,11 +97,11 @@ def _run(
     """A run of our own, or the signal that ended it."""
     runner = Runner(early.take())
     with _listener(settings, options) as listener:
-        return asyncio.run(_until_signal(runner.run(plan, settings, listener)))
+        return asyncio.run(until_signal(runner.run(plan, settings, listener)))
 
 
-async def _until_signal(work: Coroutine[Any, Any, Report]) -> Report | signal.Signals:
-    """The report, or the first signal that ended the run; the runner leaves no process behind."""
+async def until_signal(work: Coroutine[Any, Any, Ended]) -> Ended | signal.Signals:
+    """What the work gives, or the first signal that ended it; it leaves no process behind."""
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
     caught: list[signal.Signals] = []
@@ -158,7 +165,7 @@ def _deliver(report: Report, options: Options) -> bool:
     return True
 
 
-def _refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(path: Path) -> None:
     """Tell a wrong path before the run, not after it."""
     folder = path.parent
     if path.is_dir():

@@ -20,7 +20,7 @@ from validator.spawn import CannotStartError, WorkerProcess, start_worker
 SERVE: Final = "_GPU_VALIDATOR_SERVE"
 
 #: Options after which no run follows, or only where the daemon does not answer.
-_NO_RUN: Final = frozenset({"--help", "-h", "--config.check", "--max-age"})
+_NO_RUN: Final = frozenset({"--help", "-h", "--config.check", "--max-age", "--list"})
 
 
 class UsageError(Exception):
@@ -36,7 +36,7 @@ class EarlyWorker:
     def start(self, argv: Sequence[str]) -> None:
         """Start it where the command line is that of a run."""
         given = {item.partition("=")[0] for item in argv}
-        if argv[:1] == ["check"] and not _NO_RUN.intersection(given):
+        if argv[:1] in (["check"], ["selftest"]) and not _NO_RUN.intersection(given):
             # One that cannot start is tried again by the run, which reports it.
             with contextlib.suppress(CannotStartError):
                 self._worker = start_worker()

@@ -17,7 +17,7 @@ from validator.nearest import closest, nearest
 #: What a command is once its arguments are understood; gives the exit code.
 Action = Callable[[EarlyWorker], int]
 
-COMMANDS: Final = ("check", "serve", "list", "explain", "schema", "healthcheck")
+COMMANDS: Final = ("check", "serve", "list", "explain", "selftest", "schema", "healthcheck")
 
 #: Forms of a report; written out, since the module that makes them imports half of rich.
 _FORMS: Final = ("text", "json", "junit", "prom")
@@ -217,6 +217,9 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
             help="Daemon of --max-age, http://host:port or unix:/path. Default: from settings.",
         ),
     ] = None,
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Without an answer of --max-age: could not tell.")
+    ] = False,
     config_file: ConfigFile = None,
     config_check: ConfigCheck = False,
     log_level: LogLevel = None,
@@ -227,8 +230,9 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
         run={"profile": profile, "timeout": timeout, "devices": device},
         log={"level": log_level, "format": log_format},
     )
-    if server is not None and max_age is None:
-        raise UsageError("--server is for --max-age: without it no daemon is asked")
+    if max_age is None and (server is not None or no_run):
+        option = "--no-run" if server is None else "--server"
+        raise UsageError(f"{option} is for --max-age: without it no daemon is asked")
     _check_server("--server", server)
 
     def action(early: EarlyWorker) -> int:
@@ -248,6 +252,7 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
             quiet=quiet,
             max_age_s=_age(max_age),
             server=server,
+            no_run=no_run,
         )
         return checking.run(settings, options, early)
 
@@ -359,6 +364,89 @@ def explain_(
             raise UsageError(str(error)) from error
         emit(render_explanation(spec, check, console_for(sys.stdout)))
         return 0
+
+    return action
+
+
+def _fault_names() -> list[str]:
+    from probes.faults import FAULTS
+
+    return [fault.name for fault in FAULTS]
+
+
+def _complete_fault(incomplete: str) -> list[str]:
+    """Completions in a shell; the table is read only for them."""
+    return [name for name in _fault_names() if name.startswith(incomplete)]
+
+
+def _faults(names: list[str]) -> list[str]:
+    """A check that names the nearest fault."""
+    known = _fault_names() if names else []
+    for name in names:
+        if name not in known:
+            close = closest(name, known)
+            hint = f"; did you mean {close!r}?" if close else "; see gpu-validator selftest --list"
+            raise UsageError(f"--fault: unknown fault {name!r}{hint}")
+    return names
+
+
+@app.command()
+def selftest(
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROBE",
+            help="Inject the faults that this probe must catch. Repeatable.",
+            callback=lambda names: _probes("--probe")(names or []),
+            autocompletion=_starting(BY_NAME),
+        ),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FAULT",
+            help="Inject this fault alone. Repeatable.",
+            callback=lambda names: _faults(names or []),
+            autocompletion=_complete_fault,
+        ),
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DEVICE", help="Device to inject on: cuda:N, a UUID, a PCI id, cpu. Repeatable."
+        ),
+    ] = None,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="List the faults; inject nothing.")
+    ] = False,
+    output: Annotated[
+        str,
+        typer.Option(
+            metavar="FORM",
+            help="Form of the matrix: text, json or junit.",
+            callback=_choice("--output", ("text", "json", "junit")),
+            autocompletion=_starting(("text", "json", "junit")),
+        ),
+    ] = "text",
+    output_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the matrix there, whole; stdout then shows it as text."
+        ),
+    ] = None,
+) -> Action:
+    """Break torch on purpose, and show that each check sees it: 0 all caught, 1 one survived."""
+
+    def action(early: EarlyWorker) -> int:
+        from validator import selftest as command
+        from validator.trials import Options
+
+        options = Options(probes=tuple(probe or ()), faults=tuple(fault or ()))
+        form = cast("Any", output)
+        if list_only:
+            return command.show_list(options, form)
+        settings = _settings(None, _flags(run={"devices": device}))
+        return command.run(settings, options, form, output_file, early)
 
     return action
 

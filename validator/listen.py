@@ -21,7 +21,7 @@ def listening(web: Web) -> Iterator[list[socket.socket]]:
         sockets = listen(web.listen_address)
         for one in sockets:
             stack.callback(one.close)
-        sockets += stack.enter_context(_listen_unix(web.unix_socket, web.unix_socket_mode))
+        sockets += stack.enter_context(_listen_unix(web.unix_socket, int(web.unix_socket_mode, 8)))
         yield sockets
 
 

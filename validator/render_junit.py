@@ -25,7 +25,7 @@ def render(report: Report) -> str:
     devices += [one.device for one in report.not_run]
     for device in dict.fromkeys(devices):
         root.append(_suite(report, device))
-    _count(root)
+    count(root)
     root.set("time", f"{report.duration_s:.3f}")
     ET.indent(root)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
@@ -35,8 +35,8 @@ def _suite(report: Report, device: str) -> ET.Element:
     results = [result for result in report.results if result.device == device]
     suite = ET.Element(
         "testsuite",
-        name=_text(device),
-        hostname=_text(report.host),
+        name=xml_text(device),
+        hostname=xml_text(report.host),
         timestamp=report.started_at.isoformat(timespec="seconds"),
         time=f"{sum(result.duration_s for result in results):.3f}",
     )
@@ -47,7 +47,7 @@ def _suite(report: Report, device: str) -> ET.Element:
             case = _case(one.probe, "runs")
             ET.SubElement(case, "error", type=one.reason, message=f"not run: {one.reason}")
             suite.append(case)
-    _count(suite)
+    count(suite)
     return suite
 
 
@@ -79,7 +79,7 @@ def _check(result: Result, finding: Finding) -> ET.Element:
 
 
 def _case(probe: str, name: str) -> ET.Element:
-    return ET.Element("testcase", classname=_text(probe), name=_text(name))
+    return ET.Element("testcase", classname=xml_text(probe), name=xml_text(name))
 
 
 def _tell(case: ET.Element, status: Status, reason: str, message: str, text: str) -> None:
@@ -87,15 +87,15 @@ def _tell(case: ET.Element, status: Status, reason: str, message: str, text: str
         return
     element = ET.SubElement(case, _ELEMENTS[status])
     if status == "warn":
-        element.text = _text(f"warn: {message}\n{text}")
+        element.text = xml_text(f"warn: {message}\n{text}")
         return
     element.set("type", reason)
-    element.set("message", _text(message or reason))
+    element.set("message", xml_text(message or reason))
     if status != "skip":
-        element.text = _text(text)
+        element.text = xml_text(text)
 
 
-def _count(parent: ET.Element) -> None:
+def count(parent: ET.Element) -> None:
     """The sums that every reader of this format shows first."""
     cases = list(parent.iter("testcase"))
     parent.set("tests", str(len(cases)))
@@ -103,5 +103,6 @@ def _count(parent: ET.Element) -> None:
         parent.set(name, str(sum(case.find(element) is not None for case in cases)))
 
 
-def _text(text: str) -> str:
+def xml_text(text: str) -> str:
+    """The text without what XML cannot hold."""
     return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)

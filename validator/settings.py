@@ -181,9 +181,8 @@ class Web(_Section):
         default=None,
         description="path of a unix socket to listen on as well, for `check --max-age`",
     )
-    unix_socket_mode: int = Field(
-        default=0o660,
-        description="who may connect to it: permissions in octal, `0660`",
+    unix_socket_mode: str = Field(
+        default="0660", description="who may connect to it: permissions in octal"
     )
 
     @field_validator("unix_socket")
@@ -196,13 +195,14 @@ class Web(_Section):
 
     @field_validator("unix_socket_mode", mode="before")
     @classmethod
-    def _octal(cls, value: object) -> object:
+    def _octal(cls, value: object) -> str:
         """Text is octal; YAML reads 0660 as octal itself, and 660 as what is no mode."""
+        mode = value
         if isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]{1,4}", value):
-            value = int(value, 8)
-        if type(value) is not int or not 0 <= value <= 0o777:
+            mode = int(value, 8)
+        if type(mode) is not int or not 0 <= mode <= 0o777:
             raise ValueError(f"{value!r} is no mode; write it in octal and quoted, '0660'")
-        return value
+        return f"{mode:04o}"
 
     @field_validator("listen_address")
     @classmethod

@@ -32,6 +32,7 @@ judge() { # max-age budget [option...]
     budget=$2
     shift 2
     if [ -n "$age" ]; then set -- --max-age "$age" --server "$SERVER" "$@"; fi
+    if [ -n "$age" ] && [ "$RUN" = no ]; then set -- --no-run "$@"; fi
     # A daemon that hangs costs 2 s, starting and ending 2 s more; then the run still tells how far
     # it came. timeout(1) is for one that does not end itself.
     limit=$((budget > 6 ? budget - 5 : 1))

@@ -1,5 +1,6 @@
 """What the tests of manifests share: rendering by the real tools, validation, a policy."""
 
+import copy
 import functools
 import os
 import shutil
@@ -148,12 +149,7 @@ def kustomize(
     folder: Path, *components: Path, resources: tuple[Path | str, ...] = (KUBERNETES / "base",)
 ) -> list[Object]:
     """Resources with some components, rendered in a folder by the real kustomize."""
-    return _objects(_kustomize(folder, components, resources))
 
-
-def _kustomize(
-    folder: Path, components: tuple[Path, ...], resources: tuple[Path | str, ...]
-) -> str:
     def near(one: Path | str) -> str:
         return one if isinstance(one, str) else os.path.relpath(one, folder.resolve())
 
@@ -162,7 +158,12 @@ def _kustomize(
         "components": [near(one) for one in components],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
-    return _run("kubectl", "kustomize", str(folder))
+    return rendered(folder)
+
+
+def rendered(folder: Path) -> list[Object]:
+    """What a folder with a kustomization renders to."""
+    return _objects(_run("kubectl", "kustomize", str(folder)))
 
 
 def _run(name: str, *arguments: str) -> str:
@@ -176,14 +177,13 @@ def _run(name: str, *arguments: str) -> str:
 
 def mode(name: str) -> list[Object]:
     """What kustomize makes of a mode."""
-    return _objects(_mode(name))
+    return copy.deepcopy(_mode(name))
 
 
 @functools.cache
-def _mode(name: str) -> str:
-    components = tuple(KUBERNETES / "components" / one for one in MODES[name][0])
+def _mode(name: str) -> list[Object]:
     with tempfile.TemporaryDirectory() as folder:
-        return _kustomize(Path(folder), components, (KUBERNETES / "base",))
+        return kustomize(Path(folder), *(KUBERNETES / "components" / one for one in MODES[name][0]))
 
 
 def helm(*values: str, namespace: str = "gpu-validator") -> list[Object]:
@@ -192,13 +192,15 @@ def helm(*values: str, namespace: str = "gpu-validator") -> list[Object]:
     Raises:
         ValueError: with helm's complaint.
     """
-    return _objects(_helm(values, namespace))
+    return copy.deepcopy(_helm(values, namespace))
 
 
 @functools.cache
-def _helm(values: tuple[str, ...], namespace: str) -> str:
+def _helm(values: tuple[str, ...], namespace: str) -> list[Object]:
     flags = [part for value in values for part in ("--set", value)]
-    return _run("helm", "template", "release", str(CHART), "--namespace", namespace, *flags)
+    return _objects(
+        _run("helm", "template", "release", str(CHART), "--namespace", namespace, *flags)
+    )
 
 
 def invalid(one: Object, version: str) -> str:

@@ -18,7 +18,7 @@ from tests.validator.fake_runner import Clock, gpus, report, result
 from validator.latest import Latest
 from validator.metrics import Exposition, Form, Shown, families
 from validator.render_prom import render
-from validator.report import CPU, Environment, Report, Tool
+from validator.report import CPU, Environment, NotRun, Report, Tool
 
 INTERVAL_S = 300.0
 TIMEOUT_S = 60.0
@@ -59,6 +59,8 @@ class Node:
     started_s: float = 0.0
     fingerprint: str = "aaaaaaaaaaaa"
     gpu_count: int = 2
+    interval_s: float = INTERVAL_S
+    held: str | None = None  # a device that the driver does not give back: nothing runs on it
     restarts: dict[str, int] = field(default_factory=dict)
     up: bool = True
 
@@ -66,7 +68,7 @@ class Node:
         """Know nothing yet."""
         self._clock = Clock()
         self._latest = Latest(self._clock)
-        self._latest.limit(dict.fromkeys(_PROBES, 3 * INTERVAL_S))
+        self._latest.limit(dict.fromkeys(_PROBES, 3 * self.interval_s))
         self._shown: tuple[object, dict[Series, float]] = (None, {})
 
     def run(self, at_s: float, *wrong: Wrong) -> None:
@@ -77,9 +79,12 @@ class Node:
     def report(self, at_s: float, *wrong: Wrong) -> Report:
         """The report of such a run."""
         devices = gpus(self.gpu_count) or (CPU,)
-        results = []
+        results, lost = [], []
         for probe in _PROBES:
             for device in [CPU.name] if probe == "torch_version" else [one.name for one in devices]:
+                if device == self.held:
+                    lost.append(NotRun(probe=probe, device=device, reason="device_held"))
+                    continue
                 said = [w for w in wrong if w.probe == probe and w.device in {None, device}]
                 fields: dict[str, Any] = {"started_at": datetime.fromtimestamp(at_s, timezone.utc)}
                 if said:
@@ -94,7 +99,7 @@ class Node:
             driver="570.1",
             fingerprint=self.fingerprint,
         )
-        return report(results, devices, environment=environment)
+        return report(results, devices, lost, environment=environment)
 
     def samples(self, at_s: float) -> dict[Series, float]:
         """All series of this second, with the labels that Prometheus adds."""
@@ -110,7 +115,7 @@ class Node:
     def _exposition(self) -> str:
         shown = Shown(
             timeout_s=dict.fromkeys(_PROBES, TIMEOUT_S),
-            interval_s=dict.fromkeys(_PROBES, INTERVAL_S),
+            interval_s=dict.fromkeys(_PROBES, self.interval_s),
             restarts=self.restarts,
         )
         made = Exposition(

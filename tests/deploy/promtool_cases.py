@@ -56,7 +56,7 @@ def promtool_case(name: str) -> dict[str, Any]:
     ]
     return {
         "rule_files": ["../rules/*.yml"],
-        "evaluation_interval": "1m",
+        "evaluation_interval": f"{case.step}m",
         # Without it promtool takes the groups in any order.
         "group_eval_order": ["gpu-env-validator.recording", "gpu-env-validator.alerts"],
         "tests": [

@@ -5,7 +5,7 @@ other alerts stay silent. `promtool_cases` makes promtool's files of them.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.deploy.fleet import INTERVAL_S, TIMEOUT_S, Node, TextfileNode, Wrong
 
@@ -40,6 +40,12 @@ class Case:
     values: dict[str, dict[str, float]] = field(
         default_factory=dict
     )  # expression -> series, last minute
+
+
+_BUSY_PROBES = tuple(Wrong(probe, "skip", "gpu_busy") for probe in ("tensor_ops", "train_eval"))
+_NOT_APPLICABLE = tuple(
+    Wrong(probe, "skip", "not_applicable") for probe in ("tensor_ops", "train_eval")
+)
 
 
 def _due(at_s: float, every_s: float = INTERVAL_S) -> bool:
@@ -163,17 +169,71 @@ def _loses_gpu(left: int) -> Callable[[], Script]:
 def _drift(fingerprint: str) -> Callable[[], Script]:
     def make() -> Script:
         one, two = Node("node-1"), Node("node-2", fingerprint=fingerprint)
-        fresh = Node("node-3")  # before its first run it has no environment: no drift
 
         def script(at_s: float) -> Iterable[Node]:
             if _due(at_s):
                 one.run(at_s)
                 two.run(at_s)
-            return (one, two, fresh) if at_s < 1200 else (one, two)
+            return one, two
 
         return script
 
     return make
+
+
+def _beside_a_node_that_never_ran() -> Script:
+    """Before its first run a node has no environment: that is no drift."""
+    one, fresh = Node("node-1"), Node("node-2")
+
+    def script(at_s: float) -> Iterable[Node]:
+        if _due(at_s):
+            one.run(at_s)
+        return one, fresh
+
+    return script
+
+
+def _held_device() -> Script:
+    """From ten minutes on nothing runs on one of two devices."""
+    node = Node("node-1")
+
+    def script(at_s: float) -> Iterable[Node]:
+        node.held = "cuda:1" if at_s > 600 else None
+        if _due(at_s):
+            node.run(at_s)
+        return (node,)
+
+    return script
+
+
+def _all_day(*wrong: Wrong, restarted_s: float = 0) -> Callable[[], Script]:
+    """What is wrong is so at every run; the daemon starts again once."""
+
+    def make() -> Script:
+        nodes = [Node("node-1")]
+
+        def script(at_s: float) -> Iterable[Node]:
+            if at_s and at_s == restarted_s:
+                nodes.append(Node("node-1", started_s=at_s))
+            if _due(at_s, 240):
+                nodes[-1].run(at_s, *wrong)
+            return (nodes[-1],)
+
+        return script
+
+    return make
+
+
+def _busy_twice_a_day() -> Script:
+    """Probes that are due every twelve hours: well at first, then busy."""
+    node = Node("node-1", interval_s=12 * 3600)
+
+    def script(at_s: float) -> Iterable[Node]:
+        if _due(at_s, node.interval_s):
+            node.run(at_s, *(_BUSY_PROBES if at_s else ()))
+        return (node,)
+
+    return script
 
 
 def _busy(idle_s: float | None = None) -> Callable[[], Script]:
@@ -181,11 +241,10 @@ def _busy(idle_s: float | None = None) -> Callable[[], Script]:
 
     def make() -> Script:
         node = Node("node-1")
-        busy = [Wrong(probe, "skip", "gpu_busy") for probe in ("tensor_ops", "train_eval")]
 
         def script(at_s: float) -> Iterable[Node]:
             if _due(at_s, 240):
-                node.run(at_s, *([] if at_s == idle_s else busy))
+                node.run(at_s, *(() if at_s == idle_s else _BUSY_PROBES))
             return (node,)
 
         return script
@@ -335,6 +394,21 @@ CASES_BY_NAME: dict[str, Case] = {
                 )
                 for probe in ("torch_version", "tensor_ops", "train_eval")
             ),
+            # By now they are errors too, and told once.
+            50: tuple(
+                Firing("GpuValidatorStale", labels={"probe": probe})
+                for probe in ("torch_version", "tensor_ops", "train_eval")
+            ),
+        },
+    ),
+    "a-device-is-held": Case(
+        _held_device,
+        {
+            29: (),
+            31: tuple(
+                Firing("GpuValidatorStale", labels={"probe": probe})
+                for probe in ("tensor_ops", "train_eval")
+            ),
         },
     ),
     "down": Case(
@@ -440,13 +514,37 @@ CASES_BY_NAME: dict[str, Case] = {
             ),
         },
     ),
-    "busy-all-day": Case(_busy(), {23 * 60: (), 25 * 60: _BUSY}, step=4),
+    "a-node-that-never-ran-is-no-drift": Case(
+        _beside_a_node_that_never_ran,
+        {361: (Firing("GpuValidatorNotReady", instance="node-2"),)},
+    ),
+    "busy-all-day": Case(_busy(), {24 * 60 + 8: (), 25 * 60: _BUSY}, step=4),
     "busy-but-for-a-moment": Case(_busy(12 * 3600.0), {25 * 60: ()}, step=4),
+    "busy-since-a-restart": Case(
+        _all_day(*_BUSY_PROBES, restarted_s=23 * 3600), {25 * 60: ()}, step=4
+    ),
+    "busy-but-failing-elsewhere": Case(
+        _all_day(
+            Wrong("tensor_ops", "skip", "gpu_busy", device="cuda:0"),
+            Wrong("tensor_ops", "fail", device="cuda:1"),
+        ),
+        {25 * 60: (_FAILED_EVERYWHERE,)},
+        step=4,
+    ),
+    "rarely-due-and-busy": Case(
+        _busy_twice_a_day,
+        {
+            30 * 60: (),
+            38 * 60: tuple(replace(one, summary=None, description=None) for one in _BUSY),
+        },
+        step=4,
+    ),
+    "not-applicable-all-day": Case(_all_day(*_NOT_APPLICABLE), {25 * 60: ()}, step=4),
     "textfile": Case(
         _textfile(timer_s=7200),
         {
             1 * 60: (),
-            49 * 60: (),
+            50 * 60 + 8: (),
             51 * 60: (
                 Firing(
                     "GpuValidatorTextfileStale",

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -200,8 +201,14 @@ class Cluster:
         """End everything that was started, jobs too."""
         for process in reversed(self._processes):
             process.terminate()
-        until(lambda: all(one.poll() is not None for one in self._processes), "all end", 20)
         self.daemon.over.set()
+        deadline = time.monotonic() + 20  # slurmd waits for its scripts
+        while any(one.poll() is None for one in self._processes) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for process in self._processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(10)
         self.daemon.shutdown()
         self.daemon.server_close()
 

@@ -29,6 +29,7 @@ from tests.deploy.cluster import (
     misfits,
     mode,
     ours,
+    rendered,
     tool,
     unfit,
 )
@@ -82,9 +83,9 @@ def pod_of(objects: list[Object], kind: str = "DaemonSet") -> Object:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+def base() -> list[Object]:
     """What the base renders to."""
-    return mode("default", tmp_path_factory.mktemp("base"))
+    return mode("default")
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +101,9 @@ def gated(folder: Path) -> list[Object]:
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_every_object_of_a_mode_is_valid(name: str, tmp_path: Path) -> None:
+def test_every_object_of_a_mode_is_valid(name: str) -> None:
     """By the schemas of the oldest and the newest supported release, without unknown fields."""
-    objects = mode(name, tmp_path)
+    objects = mode(name)
 
     assert len(objects) >= 7
     for version in VERSIONS:
@@ -118,9 +119,9 @@ def test_job_and_gate_are_valid(job: list[Object], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_the_chart_makes_what_kustomize_makes(name: str, tmp_path: Path) -> None:
+def test_the_chart_makes_what_kustomize_makes(name: str) -> None:
     """Object by object, but for the namespace, which helm makes itself, and helm's own labels."""
-    by_kustomize = [one for one in mode(name, tmp_path) if one["kind"] != "Namespace"]
+    by_kustomize = [one for one in mode(name) if one["kind"] != "Namespace"]
     by_helm = helm(*MODES[name][1])
 
     assert {_key(one): plain(one) for one in by_helm} == {
@@ -164,18 +165,18 @@ def test_a_difference_between_the_two_would_be_seen(base: list[Object]) -> None:
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_a_mode_gives_up_no_more_than_it_must(name: str, tmp_path: Path) -> None:
+def test_a_mode_gives_up_no_more_than_it_must(name: str) -> None:
     """The default is hardened whole; each other mode says what it gives up."""
-    pod = pod_of(mode(name, tmp_path))
+    pod = pod_of(mode(name))
 
     assert set(breaches(pod)) == GIVEN_UP.get(name, set())
     assert [*misfits(pod), *unfit(pod)] == []
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_the_namespace_admits_the_mode(name: str, tmp_path: Path) -> None:
+def test_the_namespace_admits_the_mode(name: str) -> None:
     """Restricted as long as nothing that this level forbids is asked for, else privileged."""
-    objects = mode(name, tmp_path)
+    objects = mode(name)
     label = "pod-security.kubernetes.io/enforce"
     level = find(objects, "Namespace")["metadata"]["labels"][label]
 
@@ -280,11 +281,9 @@ INVALID: Final = [
 @pytest.mark.parametrize(
     ("kind", "edit"), INVALID, ids=[f"{place}-{one[0]}" for place, one in enumerate(INVALID)]
 )
-def test_the_schemas_see_a_wrong_object(
-    kind: str, edit: Callable[[Object], None], tmp_path: Path
-) -> None:
+def test_the_schemas_see_a_wrong_object(kind: str, edit: Callable[[Object], None]) -> None:
     """A misspelt key, a wrong type, something missing: each is told, in both releases."""
-    one = copy.deepcopy(find(mode("everything", tmp_path), kind))
+    one = copy.deepcopy(find(mode("everything"), kind))
     sound = [invalid(one, version) for version in VERSIONS]
     edit(one)
 
@@ -292,9 +291,9 @@ def test_the_schemas_see_a_wrong_object(
     assert all(invalid(one, version) for version in VERSIONS)
 
 
-def test_everything_selects_the_daemons_pods_alone(tmp_path: Path, job: list[Object]) -> None:
+def test_everything_selects_the_daemons_pods_alone(job: list[Object]) -> None:
     """DaemonSet, Service, budget, network policy and monitor, by labels and by port."""
-    objects = mode("everything", tmp_path)
+    objects = mode("everything")
     labels, other = (
         pod["metadata"]["labels"].items() for pod in (pod_of(objects), pod_of(job, "Job"))
     )
@@ -313,10 +312,10 @@ def test_everything_selects_the_daemons_pods_alone(tmp_path: Path, job: list[Obj
     assert wide.items() <= other  # the one-shot pod needs no network either
 
 
-def test_the_port_is_the_daemons(base: list[Object], tmp_path: Path) -> None:
+def test_the_port_is_the_daemons(base: list[Object]) -> None:
     """Container, service, monitor, policy and reporter name the port that the daemon listens on."""
     port = host_port(Web().listen_address[0])[1]
-    objects = mode("everything", tmp_path)
+    objects = mode("everything")
     names = {one["name"]: one["containerPort"] for one in ours(pod_of(base))["ports"]}
     reporter = container_of(pod_of(objects), "readiness-reporter")
 
@@ -345,9 +344,9 @@ def test_a_sick_node_can_be_drained(base: list[Object]) -> None:
     assert "maxUnavailable" not in spec
 
 
-def test_nothing_goes_out_but_what_the_reporter_asks(base: list[Object], tmp_path: Path) -> None:
+def test_nothing_goes_out_but_what_the_reporter_asks(base: list[Object]) -> None:
     """The daemon needs no network; with the reporter, the API server's ports."""
-    with_reporter = find(mode("node-readiness", tmp_path), "NetworkPolicy")["spec"]
+    with_reporter = find(mode("node-readiness"), "NetworkPolicy")["spec"]
 
     assert find(base, "NetworkPolicy")["spec"]["egress"] == []
     assert with_reporter["egress"] == [{"ports": [{"port": 443}, {"port": 6443}]}]
@@ -361,9 +360,9 @@ def test_the_chart_without_a_namespace_lets_nobody_in() -> None:
     assert "Ingress" in spec["policyTypes"]
 
 
-def test_the_reporter_has_what_it_does_and_no_more(tmp_path: Path) -> None:
+def test_the_reporter_has_what_it_does_and_no_more() -> None:
     """Read a node, write its status; the rule waits for the condition that it reports."""
-    objects = mode("node-readiness", tmp_path)
+    objects = mode("node-readiness")
     rule = find(objects, "NodeReadinessRule")["spec"]
     reporter = container_of(pod_of(objects), "readiness-reporter")
     subject = find(objects, "ClusterRoleBinding")["subjects"][0]
@@ -382,24 +381,17 @@ def test_the_reporter_has_what_it_does_and_no_more(tmp_path: Path) -> None:
 
 def test_another_namespace_reaches_everything(tmp_path: Path) -> None:
     """One line in the user's kustomization, or helm's flag, moves every object and subject."""
-    folder = tmp_path / "inner"
-    folder.mkdir()
-    kustomize(folder, *(KUBERNETES / "components" / one for one in MODES["everything"][0]))
-    content = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump({**content, "namespace": "checks"}))
-    outer = tmp_path / "outer"
-    outer.mkdir()
-    by_kustomize = kustomize(outer, resources=(folder,))
+    kustomize(tmp_path, *(KUBERNETES / "components" / one for one in MODES["everything"][0]))
+    file = tmp_path / "kustomization.yaml"
+    file.write_text(f"{file.read_text()}\nnamespace: checks\n")
+    by_kustomize = rendered(tmp_path)
     by_helm = helm(*MODES["everything"][1], namespace="checks")
 
     for one in [*by_kustomize, *by_helm]:
-        cluster_wide = one["kind"] in {
-            "Namespace",
-            "ClusterRole",
-            "ClusterRoleBinding",
-            "NodeReadinessRule",
-        }
-        assert one["metadata"].get("namespace") == (None if cluster_wide else "checks")
+        if one["kind"] in {"Namespace", "ClusterRole", "ClusterRoleBinding"}:
+            assert "namespace" not in one["metadata"]
+        elif one["kind"] != "NodeReadinessRule":  # kustomize does not know that it has none
+            assert one["metadata"]["namespace"] == "checks"
     for objects in (by_kustomize, by_helm):
         assert find(objects, "ClusterRoleBinding")["subjects"][0]["namespace"] == "checks"
     assert find(by_kustomize, "Namespace")["metadata"]["name"] == "checks"
@@ -469,7 +461,7 @@ def accepts(container: Object, folder: Path, config: str | None = None) -> str:
 
 def test_the_daemon_starts_with_what_the_manifests_say(tmp_path: Path) -> None:
     """Arguments, variables and settings file of the mode with all variables, for both renderers."""
-    for objects in (mode("everything", tmp_path), helm(*MODES["everything"][1])):
+    for objects in (mode("everything"), helm(*MODES["everything"][1])):
         config = find(objects, "ConfigMap")["data"]["config.yaml"]
         container = ours(pod_of(objects))
 
@@ -503,10 +495,10 @@ def test_the_settings_file_is_where_the_arguments_say(base: list[Object]) -> Non
 
 @pytest.mark.parametrize(("name", "setting"), [("feature-file", "nfd"), ("status-file", "ready")])
 def test_the_files_land_in_the_hosts_folder(
-    name: str, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The variable is a setting that we read, and its path lies below the mount of the host's."""
-    pod = pod_of(mode(name, tmp_path))
+    pod = pod_of(mode(name))
     for variable, value in environment(ours(pod)).items():
         if variable.startswith("GPU_VALIDATOR_"):
             monkeypatch.setenv(variable, value)
@@ -587,10 +579,10 @@ def test_the_charts_values_reach_the_pod() -> None:
     assert "runtimeClassName" not in pod["spec"]
 
 
-def test_a_new_setting_restarts_the_pods(tmp_path: Path) -> None:
+def test_a_new_setting_restarts_the_pods() -> None:
     """The pod template changes with the configuration, in both renderers."""
     first, second = (pod_of(helm(f"config.log.level={level}")) for level in ("info", "debug"))
-    before = pod_of(mode("default", tmp_path))
+    before = pod_of(mode("default"))
     volume = next(one for one in before["spec"]["volumes"] if one["name"] == "config")
 
     assert first["metadata"]["annotations"] != second["metadata"]["annotations"]
@@ -609,6 +601,25 @@ def test_every_part_is_in_the_document() -> None:
     assert [
         name for name in (*parts, "base", "job", "gate", *values) if f"`{name}`" not in text
     ] == []
+
+
+def test_the_documents_example_renders(tmp_path: Path) -> None:
+    """Its kustomization, with the folders of this tree in place of their addresses."""
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    address = "https://github.com/gpu-env-validator/gpu-env-validator//"
+    for key in ("resources", "components"):
+        assert all(one.startswith(address) for one in example[key])
+        paths = [ROOT / one.removeprefix(address).partition("?")[0] for one in example[key]]
+        example[key] = [os.path.relpath(path, tmp_path.resolve()) for path in paths]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(example))
+    objects = rendered(tmp_path)
+
+    pod = pod_of(objects)
+    assert ours(pod)["image"] == "registry.example/gpu-env-validator:0.1.0"
+    assert environment(ours(pod))["GPU_VALIDATOR_EXPECT__GPUS"] == "8"
+    assert find(objects, "PodMonitor")
+    assert [*breaches(pod), *misfits(pod), *unfit(pod)] == []
 
 
 def test_every_file_that_the_document_names_is_there() -> None:

@@ -130,7 +130,11 @@ def test_a_silent_server_is_left_in_time() -> None:
 def test_an_empty_answer_is_no_verdict() -> None:
     """The connection is closed at once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=lambda: server.accept()[0].close())
+
+        def close_at_once() -> None:
+            server.accept()[0].close()
+
+        thread = threading.Thread(target=close_at_once)
         thread.start()
         code, line = plugin("127.0.0.1", str(server.getsockname()[1]))
         thread.join()

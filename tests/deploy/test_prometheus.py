@@ -25,7 +25,16 @@ from tests.deploy.components import (
     wait_for,
 )
 from tests.deploy.promtool_cases import CASES, promtool_case, text
-from tests.deploy.rules import PROMETHEUS, RULES, alerts, asked, recorded, recorded_names
+from tests.deploy.rules import (
+    OBJECT,
+    PROMETHEUS,
+    RULES,
+    alerts,
+    asked,
+    operator_object,
+    recorded,
+    recorded_names,
+)
 from tests.deploy.scenarios import CASES_BY_NAME
 from tests.validator.test_metrics import SHOWN, TOOL, full
 from validator.metrics import Exposition, Form, families
@@ -37,6 +46,11 @@ CONFIGURATIONS = sorted(PROMETHEUS.glob("*.yml"))
 
 #: Series that others make: Prometheus itself, and node_exporter of a file of ours.
 FOREIGN = {"up", "node_textfile_mtime_seconds"}
+
+
+def test_the_operator_gets_the_same_rules() -> None:
+    """Written again with `python -m tests.deploy.rules`."""
+    assert yaml.safe_load(OBJECT.read_text(encoding="utf-8")) == operator_object()
 
 
 def _promtool(*argv: str) -> subprocess.CompletedProcess[str]:

@@ -210,6 +210,15 @@ def test_a_mishap_of_ours_drains_nothing(cluster: Cluster, broken: str) -> None:
     assert "DRAIN" not in cluster.state()
 
 
+def test_without_a_daemon_nothing_runs_where_the_site_says_so(cluster: Cluster) -> None:
+    """The command on the host may have no torch: that must not drain the node."""
+    cluster.set(SERVER="unix:/no/such/daemon", RUN="no")
+    runs(cluster)
+
+    assert "unix:/no/such/daemon cannot be asked: " in cluster.log()
+    assert "could not tell" in cluster.log()
+
+
 def test_a_hung_daemon_and_a_hung_torch_are_bounded(cluster: Cluster) -> None:
     """The daemon gives no answer and `import torch` none either: the job starts all the same."""
     torch = cluster.folder / "hung/torch"

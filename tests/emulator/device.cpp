@@ -15,7 +15,6 @@
 #include <ATen/ops/as_strided_cpu_dispatch.h>
 #include <ATen/ops/set_cpu_dispatch.h>
 #include <ATen/ops/view_native.h>
-#include <c10/core/impl/alloc_cpu.h>
 #include <torch/library.h>
 
 #include <malloc.h>
@@ -43,7 +42,7 @@ at::Tensor same_shape(c10::Storage storage, c10::DispatchKey key, const at::Tens
   return tensor;
 }
 
-// Memory of a device as storage of the host. A kernel that outgrows it leaves it for memory of its own.
+// Memory of a device as storage of the host. A kernel that outgrows it leaves it for its own.
 c10::Storage on_host(const c10::Storage &storage) {
   return c10::Storage(c10::Storage::use_byte_size_t(), storage.nbytes(),
                       c10::DataPtr(storage.mutable_data(), c10::kCPU),
@@ -170,7 +169,8 @@ public:
       }
       if (tensors_on >= 0 && tensors_on != one.device().index())
         TORCH_CHECK(false, "Expected all tensors to be on the same device, but found at least two "
-                           "devices, fake:", int(tensors_on), " and ", one.device(), "! (", name, ")");
+                           "devices, fake:", int(tensors_on), " and ", one.device(), "! (", name,
+                    ")");
       device = tensors_on = one.device().index();
       elements = std::max<size_t>(elements, one.numel());
       dtype = c10::toString(one.scalar_type());
@@ -248,7 +248,7 @@ public:
     return results.empty() && !tensors.empty() ? tensors[0].second : at::Tensor();
   }
 
-  // What a kernel did to tensors that it was given, beyond their elements: other sizes, more memory.
+  // What a kernel did to tensors given to it beyond their elements: other sizes, more memory.
   void reshape_given() {
     for (auto &[there, here] : storages) {
       if (here.nbytes() > there.nbytes()) hooks.resizePrivateUse1Bytes(there, here.nbytes());
@@ -288,7 +288,7 @@ public:
   const char *dtype = "";
 
 private:
-  std::vector<std::pair<at::Tensor, at::Tensor>> tensors;     // on the device, on the host
+  std::vector<std::pair<at::Tensor, at::Tensor>> tensors;      // on the device, on the host
   std::vector<std::pair<c10::Storage, c10::Storage>> storages; // same
 };
 

@@ -6,10 +6,11 @@
 //                                 One that torch makes of others (aten::linear) never gets here
 //          alloc, synchronize     the allocator; waiting for the device
 //   what   flip zero nan scale swap stale short     spoils what arrives or comes out
-//          raise sticky full hang hang_gil abort segv exit    ends it; after `sticky` all calls raise
-//          operand of scale: the factor; of raise and sticky: the text; of full: the bytes there are
-//   when   first, every=N, after=N (calls of this process), large=N (elements), dtype=Float (torch's
-//          C++ name of the type); by default always
+//          raise sticky full hang hang_gil abort segv exit    ends it; after `sticky` all raise
+//          operand of scale: the factor; of raise and sticky: the text; of full (alloc alone): the
+//          bytes that there are
+//   when   first, every=N, after=N (calls of this process), large=N (elements), dtype=Float
+//          (torch's C++ name of the type); by default always
 #pragma once
 
 #include <ATen/ATen.h>
@@ -22,6 +23,7 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -61,13 +63,19 @@ inline bool runs(const std::string &operation) {
   auto &dispatcher = c10::Dispatcher::singleton();
   for (const auto &name : dispatcher.getAllOpNames())
     if (name.name == operation)
-      if (auto op = dispatcher.findOp(name); op && op->hasKernelForDispatchKey(c10::DispatchKey::CPU))
+      if (auto op = dispatcher.findOp(name);
+          op && op->hasKernelForDispatchKey(c10::DispatchKey::CPU))
         return true;
   return false;
 }
 
 // Reads one fault.
 inline void add(std::deque<Fault> &all, std::string text) {
+  static const std::set<std::string> places = {"h2d", "d2h", "d2d", "alloc", "synchronize", "*"};
+  static const std::set<std::string> kinds = {
+      "flip",   "zero", "nan",  "scale",    "swap",  "stale", "short", "raise",
+      "sticky", "full", "hang", "hang_gil", "abort", "segv",  "exit"};
+  const std::string whole = text;
   Fault &fault = all.emplace_back();
   if (size_t at = text.rfind('@'); at != std::string::npos) {
     std::string when = text.substr(at + 1);
@@ -81,23 +89,19 @@ inline void add(std::deque<Fault> &all, std::string text) {
                 "EMULATOR_FAULTS: '@", when, "' is no time");
   }
   size_t first = text.find(':');
-  TORCH_CHECK(first != std::string::npos, "EMULATOR_FAULTS: '", text, "' is not device:where:what");
   fault.device = std::atoi(text.c_str());
   // An operation's name has colons of its own: aten::mm
   size_t from = text.compare(first + 1, 6, "aten::") == 0 ? first + 7 : first + 1;
   size_t second = text.find(':', from);
-  TORCH_CHECK(second != std::string::npos, "EMULATOR_FAULTS: '", text, "' is not device:where:what");
+  TORCH_CHECK(first != std::string::npos && second != std::string::npos, "EMULATOR_FAULTS: '",
+              whole, "' is not device:where:what");
   fault.where = text.substr(first + 1, second - first - 1);
-  TORCH_CHECK(fault.where.rfind("aten::", 0) != 0 || runs(fault.where), "EMULATOR_FAULTS: no device runs '",
+  TORCH_CHECK(places.count(fault.where) || runs(fault.where), "EMULATOR_FAULTS: no device runs '",
               fault.where, "' by that name");
   size_t third = text.find(':', second + 1);
   fault.what = text.substr(second + 1, third == std::string::npos ? third : third - second - 1);
   if (third != std::string::npos) fault.operand = text.substr(third + 1);
-  static const char *known[] = {"flip", "zero", "nan",  "scale",    "swap",  "stale", "short", "raise",
-                                "sticky", "full", "hang", "hang_gil", "abort", "segv",  "exit"};
-  for (const char *one : known)
-    if (fault.what == one) return;
-  TORCH_CHECK(false, "EMULATOR_FAULTS: '", fault.what, "' is no fault");
+  TORCH_CHECK(kinds.count(fault.what), "EMULATOR_FAULTS: '", fault.what, "' is no fault");
 }
 
 // Read at the first call that may have one: a child can have faults that its parent had not.

@@ -11,7 +11,6 @@
 #include <c10/core/impl/alloc_cpu.h>
 
 #include <map>
-#include <unordered_map>
 
 #include "faults.h"
 
@@ -123,7 +122,9 @@ struct FakeGuard final : c10::impl::DeviceGuardImplInterface {
   }
   c10::Device getDevice() const override { return {kFake, current}; }
   void setDevice(c10::Device device) const override { uncheckedSetDevice(device); }
-  void uncheckedSetDevice(c10::Device device) const noexcept override { current = index_of(device); }
+  void uncheckedSetDevice(c10::Device device) const noexcept override {
+    current = index_of(device);
+  }
   c10::Stream getStream(c10::Device device) const override {
     return stream(streams[index_of(device)], index_of(device));
   }

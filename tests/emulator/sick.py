@@ -195,6 +195,9 @@ SICK = {
     "no time's name": Sick(
         "1:aten::mm:flip@never", product, "RuntimeError: EMULATOR_FAULTS: '@never' is no time"
     ),
+    "no place's name": Sick(
+        "1:mm:flip", product, "RuntimeError: EMULATOR_FAULTS: no device runs 'mm' by that name"
+    ),
     "no operation's name": Sick(
         "1:aten::linear:flip",
         product,

@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+#: Fused attention on the CPU; before torch 2.3 it shared its name with the GPU's.
+ATTENTION: Final = "_scaled_dot_product_flash_attention" + (
+    "_for_cpu" if hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu") else ""
+)
 
 
 class Broken(TorchDispatchMode):

@@ -22,6 +22,7 @@ from probes.autograd.bounded import product_unit
 from probes.autograd.expected import EXPECTED
 from probes.catalog import AUTOGRAD
 from probes.contract import Finding
+from tests.probes.broken import ATTENTION
 from tests.probes.verdicts import tripped
 
 FAMILIES: Final = [check for check in AUTOGRAD.checks if check not in EXPECTED]
@@ -329,11 +330,6 @@ def _shifted(output: torch.Tensor) -> None:
 def _of(dtype: torch.dtype) -> Callable[[int, torch.Tensor], bool]:
     return lambda _call, output: output.dtype == dtype
 
-
-#: Fused attention on the CPU; before torch 2.3 it shared its name with the GPU's.
-ATTENTION: Final = "_scaled_dot_product_flash_attention" + (
-    "_for_cpu" if hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu") else ""
-)
 
 OPERATIONS: Final[dict[str, tuple[Corrupted, set[str]]]] = {
     "mm scaled in forward and backward alike": (

@@ -16,7 +16,7 @@ from probes.contract import Comparison
 from probes.train_eval import learning
 from probes.train_eval.state import random_state_kept
 from tests.probes import fake_device
-from tests.probes.broken import Broken, one_bit, patched, scaled
+from tests.probes.broken import ATTENTION, Broken, one_bit, patched, scaled
 from tests.probes.verdicts import tripped
 
 PREFIX = "train_eval."
@@ -400,7 +400,7 @@ BREAKS: dict[str, tuple[Callable[[], Any], set[str]]] = {
         {"attention_modes"},
     ),
     "attention off by 1e-3": (
-        lambda: Broken("_scaled_dot_product_flash_attention_for_cpu", scaled(1.001)),
+        lambda: Broken(ATTENTION, scaled(1.001)),
         {"attention_modes"},
     ),
     "products with a wrong bit": (

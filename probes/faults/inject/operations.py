@@ -15,7 +15,9 @@ from typing import Any, Final
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from probes import attempt
 from probes.faults.inject.patterns import Pattern, pattern
+from probes.faults.inject.replaced import replace
 
 _LARGE: Final = 2**18  # elements: more than the blocks of one launch, and than a small buffer
 
@@ -83,16 +85,19 @@ def everywhere(operators: Iterable[str], behave: Behaviour) -> None:
 
     def enter() -> None:
         torch.autograd.set_multithreading_enabled(False)
-        Behaving(named, behave).__enter__()
+        mode: Any = Behaving(named, behave)
+        mode.__enter__()
 
     enter()
-    run = threading.Thread.run
 
-    def running(thread: threading.Thread) -> None:
-        enter()
-        run(thread)
+    def also_here(run: Any) -> Any:
+        def running(thread: threading.Thread) -> None:
+            enter()
+            run(thread)
 
-    threading.Thread.run = running  # type: ignore[method-assign]
+        return running
+
+    replace(threading.Thread, "run", also_here)
 
 
 def _tensors(outputs: Any) -> Iterable[torch.Tensor]:
@@ -153,7 +158,7 @@ def raises(
 ) -> None:
     """Raise torch's own kind of error; `sticky` from then on in every operation."""
     kind: type[Exception] = torch.cuda.OutOfMemoryError if memory else RuntimeError
-    broken = []
+    broken: list[bool] = []
 
     def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if broken or func._schema.name.removeprefix("aten::") in operators:
@@ -169,16 +174,16 @@ def raises(
 
 def _poison_the_device(broken: list[bool], text: str) -> None:
     """A device in which one kernel failed gives the same error when it is waited for."""
-    from probes import attempt  # noqa: PLC0415 - it imports the worker, which imports this
 
-    wait = attempt.synchronize
+    def failing(wait: Any) -> Any:
+        def synchronize(device: str) -> None:
+            if broken:
+                raise RuntimeError(text)
+            wait(device)
 
-    def synchronize(device: str) -> None:
-        if broken:
-            raise RuntimeError(text)
-        wait(device)
+        return synchronize
 
-    attempt.synchronize = synchronize
+    replace(attempt, "synchronize", failing)
 
 
 def hangs(*, holding_the_lock: bool) -> None:
@@ -193,7 +198,7 @@ def hangs(*, holding_the_lock: bool) -> None:
     everywhere((), behave)
 
 
-def does(operators: tuple[str, ...], act: Callable[[], None]) -> None:
+def does(operators: tuple[str, ...], act: Callable[[], object]) -> None:
     """Act before an operation, or before every one."""
 
     def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

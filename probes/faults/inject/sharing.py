@@ -99,9 +99,7 @@ def _takes_anything(kept: Any) -> Any:
 
 
 def _resizes_by_moving(_: Any) -> Any:
-    return lambda tensor, *sizes: tensor.set_(
-        torch.zeros(*sizes).untyped_storage(), 0, sizes, (1,)
-    )
+    return lambda tensor, *sizes: tensor.set_(torch.zeros(*sizes).untyped_storage(), 0, sizes, (1,))
 
 
 def _array_that_copies(kept: Any) -> Any:
@@ -120,7 +118,6 @@ def _foreign_bytes(array: Any) -> Any:
 
 
 def _warning(kept: Any) -> Any:
-
 
     def call(*given: Any, **named: Any) -> Any:
         warnings.warn("Failed to initialize NumPy: _ARRAY_API not found", stacklevel=2)

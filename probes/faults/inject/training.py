@@ -139,8 +139,16 @@ def _keeps_its_dtype(module: nn.Module, *given: Any, **named: Any) -> nn.Module:
 LAYERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "dropout_alive_in_eval": (_functional, "dropout", _dropping(_sure, always=True)),
     "dropout_never_drops": (_functional, "dropout", _dropping(lambda x, _: x + 0)),
-    "dropout_does_not_scale": (_functional, "dropout", _dropping(lambda x, p: x * (_drawn(x) >= p))),
-    "dropout_scales_too_much": (_functional, "dropout", _dropping(lambda x, p: _sure(x, p) * (1 + 1e-6))),
+    "dropout_does_not_scale": (
+        _functional,
+        "dropout",
+        _dropping(lambda x, p: x * (_drawn(x) >= p)),
+    ),
+    "dropout_scales_too_much": (
+        _functional,
+        "dropout",
+        _dropping(lambda x, p: _sure(x, p) * (1 + 1e-6)),
+    ),
     "dropout_too_often": (_functional, "dropout", _by_mask(lambda x, p: _drawn(x) >= p * 1.04)),
     "dropout_in_pairs": (_functional, "dropout", _by_mask(_in_pairs)),
     "dropout_with_one_mask": (_functional, "dropout", _by_mask(_same_mask)),
@@ -183,7 +191,11 @@ LAYERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "saved_in_half": (torch, "save", lambda _: _halved),
     "saved_short": (torch, "save", lambda _: lambda _state, file: file.write(b"PK")),
     "loaded_as_zeros": (torch, "load", _loaded(lambda state: {k: v * 0 for k, v in state.items()})),
-    "loaded_without_a_buffer": (torch, "load", _loaded(lambda state: dict(list(state.items())[1:]))),
+    "loaded_without_a_buffer": (
+        torch,
+        "load",
+        _loaded(lambda state: dict(list(state.items())[1:])),
+    ),
     "loading_is_not_strict": (
         nn.Module,
         "load_state_dict",

@@ -6,6 +6,7 @@ from typing import Any, Final
 import torch
 
 from probes.faults.inject.operations import TALLY, When, everywhere
+from probes.faults.inject.replaced import replace, then
 
 _COPIES: Final = ("copy_", "_to_copy", "clone")
 
@@ -160,25 +161,24 @@ def bfloat16_cut_off() -> None:
 
 def copies_unasked(*, always: bool) -> None:
     """Have `to` copy always, or only where it must."""
-    to: Any = torch.Tensor.to
 
-    def wrong(tensor: torch.Tensor, *args: Any, copy: bool = False, **named: Any) -> Any:  # noqa: ARG001
-        return to(tensor, *args, copy=always, **named)
+    def wrong(to: Any) -> Any:
+        def copying(tensor: torch.Tensor, *args: Any, copy: bool = False, **named: Any) -> Any:  # noqa: ARG001
+            return to(tensor, *args, copy=always, **named)
 
-    torch.Tensor.to = wrong  # type: ignore[method-assign]
+        return copying
+
+    replace(torch.Tensor, "to", wrong)
 
 
 def clone_is_an_alias() -> None:
     """Have `clone` give another view of the same memory."""
-    torch.Tensor.clone = lambda tensor, **_: tensor.view(tensor.shape)  # type: ignore[method-assign]
+    replace(torch.Tensor, "clone", lambda _: lambda tensor, **_named: tensor.view(tensor.shape))
 
 
 def contiguous_copies() -> None:
     """Have `contiguous` copy what is contiguous already."""
-    contiguous: Any = torch.Tensor.contiguous
-    clone: Any = torch.Tensor.clone
-    copying: Any = lambda tensor, **named: clone(contiguous(tensor, **named))  # noqa: E731
-    torch.Tensor.contiguous = copying  # type: ignore[method-assign]
+    replace(torch.Tensor, "contiguous", then(torch.Tensor.clone))
 
 
 def moves_the_source(device: str) -> None:
@@ -206,9 +206,11 @@ def items_off_by_one() -> None:
 
 def lists_reversed() -> None:
     """Have `tolist()` give the last number first."""
-    to_list: Any = torch.Tensor.tolist
 
-    def reading(tensor: torch.Tensor) -> Any:
-        return to_list(tensor)[::-1] if tensor.dim() else to_list(tensor)
+    def reading(to_list: Any) -> Any:
+        def reversed_list(tensor: torch.Tensor) -> Any:
+            return to_list(tensor)[::-1] if tensor.dim() else to_list(tensor)
 
-    torch.Tensor.tolist = reading  # type: ignore[method-assign]
+        return reversed_list
+
+    replace(torch.Tensor, "tolist", reading)

@@ -54,7 +54,11 @@ def _wrong(
     operators: str | tuple[str, ...], spoil: str, checks: str, event: Event, **when: Any
 ) -> Fault:
     names = (operators,) if isinstance(operators, str) else operators
-    parts = ["backward", names[0].strip("_"), spoil + (f"_{when['by']:.9g}" if "by" in when else "")]
+    parts = [
+        "backward",
+        names[0].strip("_"),
+        spoil + (f"_{when['by']:.9g}" if "by" in when else ""),
+    ]
     parts += [
         value if isinstance(value, str) else key for key, value in when.items() if key != "by"
     ]

@@ -36,6 +36,11 @@ _BEFORE: Final = (
     "NumCudaDevices() that might have already set an error? Error "
 )
 
+_UNKNOWN_TEXT: Final = (
+    "CUDA unknown error - this may be due to an incorrectly set up environment, e.g. changing env "
+    "variable CUDA_VISIBLE_DEVICES after program start. Setting the available devices to be zero."
+)
+
 #: cuInit's code -> its name, what torch then raises, and where that was seen.
 _STARTS: Final[dict[int, tuple[str, str, Event]]] = {
     3: (
@@ -76,9 +81,7 @@ _STARTS: Final[dict[int, tuple[str, str, Event]]] = {
     ),
     999: (
         "CUDA_ERROR_UNKNOWN",
-        "CUDA unknown error - this may be due to an incorrectly set up environment, e.g. changing "
-        "env variable CUDA_VISIBLE_DEVICES after program start. Setting the available devices to "
-        "be zero.",
+        _UNKNOWN_TEXT,
         _event("nvidia-uvm is missing, or the machine was suspended", "49327"),
     ),
 }

@@ -95,15 +95,15 @@ def _wrong(
     """`operators` as torch's dispatcher names them, alternatives of one operation together."""
     names = tuple(operators.split())
     parts = [names[0].strip("_"), spoil + (f"_{when['by']:g}" if "by" in when else "")]
-    parts += [str(value if isinstance(value, str) else key) for key, value in when.items() if key != "by"]
+    parts += [
+        str(value if isinstance(value, str) else key) for key, value in when.items() if key != "by"
+    ]
     return Fault(
         name=".".join(parts),
         kind="operation",
         where="any",
         event=event or _EVENTS.get(spoil, _KERNEL),
-        inject=(
-            Injection("operations.wrong", {"operators": names, "spoil": spoil, **when}),
-        ),
+        inject=(Injection("operations.wrong", {"operators": names, "spoil": spoil, **when}),),
         trips=_ids(families),
         spares=_ids(spares),
     )
@@ -207,7 +207,9 @@ _PRODUCTS: Final = (
 )
 
 
-def _other(name: str, function: str, families: str, event: Event, *, spares: str = "", **arguments: Any) -> Fault:
+def _other(
+    name: str, function: str, families: str, event: Event, *, spares: str = "", **arguments: Any
+) -> Fault:
     return Fault(
         name=name,
         kind="operation",

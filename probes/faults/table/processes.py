@@ -129,7 +129,9 @@ PROCESSES: Final = (
 )
 
 
-def _control(name: str, where: Any, text: str, *inject: Injection, probes: tuple[str, ...]) -> Fault:
+def _control(
+    name: str, where: Any, text: str, *inject: Injection, probes: tuple[str, ...]
+) -> Fault:
     return Fault(
         name=f"control.{name}",
         kind="control",

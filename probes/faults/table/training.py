@@ -57,7 +57,9 @@ _ATTENTIONS: Final = (
 )
 
 
-def _fault(kind: Any, fault: str, function: str, checks: str, event: Event, **arguments: Any) -> Fault:
+def _fault(
+    kind: Any, fault: str, function: str, checks: str, event: Event, **arguments: Any
+) -> Fault:
     return Fault(
         name=fault,
         kind=kind,
@@ -76,7 +78,13 @@ def _layer(name: str, checks: str, event: Event) -> Fault:
 
 def _wrong(name: str, operators: tuple[str, ...], checks: str, event: Event, **how: Any) -> Fault:
     return _fault(
-        "operation", f"training.{name}", "operations.wrong", checks, event, operators=operators, **how
+        "operation",
+        f"training.{name}",
+        "operations.wrong",
+        checks,
+        event,
+        operators=operators,
+        **how,
     )
 
 
@@ -94,30 +102,94 @@ TRAINING: Final = (
     _layer("dropout2d_by_element", "dropout_channels", _DROPOUT),
     _layer("dropout3d_alive_in_eval", "dropout_eval", _MODE),
     _layer("alpha_dropout_as_plain", "dropout_alpha", _DROPOUT),
-    _wrong("batch_norm_scaled", _NORMS, "batch_norm_train batch_norm_eval", _NORM, spoil="scaled", by=1.001),
-    _wrong("batch_norm_scaled_little", _NORMS, "batch_norm_train batch_norm_eval", _NORM, spoil="scaled", by=1.00002),
+    _wrong(
+        "batch_norm_scaled",
+        _NORMS,
+        "batch_norm_train batch_norm_eval",
+        _NORM,
+        spoil="scaled",
+        by=1.001,
+    ),
+    _wrong(
+        "batch_norm_scaled_little",
+        _NORMS,
+        "batch_norm_train batch_norm_eval",
+        _NORM,
+        spoil="scaled",
+        by=1.00002,
+    ),
     _layer("batch_norm_frozen_in_train", "batch_norm_statistics", _NORM),
-    _layer("batch_norm_by_batch_in_eval", "batch_norm_eval batch_norm_frozen batch_independence batch_norm_backward", _NORM),
+    _layer(
+        "batch_norm_by_batch_in_eval",
+        "batch_norm_eval batch_norm_frozen batch_independence batch_norm_backward",
+        _NORM,
+    ),
     _layer("batch_norm_frozen_mean_moves", "batch_norm_frozen", _NORM),
     _layer("batch_norm_other_momentum", "batch_norm_statistics", _NORM),
     _layer("batch_norm_without_eps", "batch_norm_train batch_norm_eval", _NORM),
     _layer("batch_norm_biased", "batch_norm_statistics", _NORM),
-    _wrong("batch_norm_backward_scaled", _NORMS_BACKWARD, "batch_norm_backward", _NORM, spoil="scaled", by=1.001),
+    _wrong(
+        "batch_norm_backward_scaled",
+        _NORMS_BACKWARD,
+        "batch_norm_backward",
+        _NORM,
+        spoil="scaled",
+        by=1.001,
+    ),
     _layer("eval_stays_at_the_top", "modes_recurse modes_behave", _MODE),
     _layer("eval_stops_at_the_children", "modes_recurse modes_behave", _MODE),
     _layer("eval_does_nothing", "modes_recurse batch_norm_frozen", _MODE),
     _layer("eval_gives_none", "modes_recurse", _MODE),
     _layer("eval_freezes_parameters", "gradients_apart", _MODE),
-    _wrong("layer_norm_scaled", ("native_layer_norm",), "no_mode attention_modes", _SILENT, spoil="scaled", by=1.0001),
-    _wrong("group_norm_scaled", ("native_group_norm",), "no_mode", _SILENT, spoil="scaled", by=1.0001),
+    _wrong(
+        "layer_norm_scaled",
+        ("native_layer_norm",),
+        "no_mode attention_modes",
+        _SILENT,
+        spoil="scaled",
+        by=1.0001,
+    ),
+    _wrong(
+        "group_norm_scaled", ("native_group_norm",), "no_mode", _SILENT, spoil="scaled", by=1.0001
+    ),
     _wrong("convolution_one_bit", ("convolution",), "no_mode", _SILENT, spoil="one_bit"),
     _layer("random_slope_in_eval", "random_slope", _MODE),
-    _wrong("encoder_scaled", ("_transformer_encoder_layer_fwd",), "attention_modes", _ATTENTION, spoil="scaled", by=1.001),
-    _wrong("fused_attention_scaled", ("_native_multi_head_attention",), "attention_modes", _ATTENTION, spoil="scaled", by=1 + 1e-9),
-    _wrong("attention_scaled", _ATTENTIONS, "attention_modes", _ATTENTION, spoil="scaled", by=1.001),
+    _wrong(
+        "encoder_scaled",
+        ("_transformer_encoder_layer_fwd",),
+        "attention_modes",
+        _ATTENTION,
+        spoil="scaled",
+        by=1.001,
+    ),
+    _wrong(
+        "fused_attention_scaled",
+        ("_native_multi_head_attention",),
+        "attention_modes",
+        _ATTENTION,
+        spoil="scaled",
+        by=1 + 1e-9,
+    ),
+    _wrong(
+        "attention_scaled", _ATTENTIONS, "attention_modes", _ATTENTION, spoil="scaled", by=1.001
+    ),
     _wrong("products_one_bit", ("addmm",), "first_steps", _SILENT, spoil="one_bit"),
-    _fault("operation", "training.products_noisy", "operations.noisy", "first_steps repeats", _NOISE, operators=("addmm",)),
-    _wrong("gradient_products_scaled", ("mm",), "first_steps learning", _SILENT, spoil="scaled", by=1.001),
+    _fault(
+        "operation",
+        "training.products_noisy",
+        "operations.noisy",
+        "first_steps repeats",
+        _NOISE,
+        operators=("addmm",),
+    ),
+    _wrong(
+        "gradient_products_scaled",
+        ("mm",),
+        "first_steps learning",
+        _SILENT,
+        spoil="scaled",
+        by=1.001,
+    ),
     _layer("loss_not_averaged", "first_steps learning", _LOOP),
     _layer("gradients_never_zeroed", "first_steps learning", _LOOP),
     _layer("saved_in_half", "saved", _SAVED),

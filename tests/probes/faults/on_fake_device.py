@@ -1,0 +1,49 @@
+"""A program: which checks each transfer fault trips on a device apart from the host, as JSON.
+
+The device is one in Python on host memory (`tests.probes.fake_device`), registered in a process of
+its own; each fault is injected in a forked child, as the worker does.
+"""
+
+import json
+import os
+import sys
+
+import torch
+
+from probes import device_transfer
+from probes.faults import FAULTS
+from probes.faults.inject import apply
+from tests.probes import fake_device
+from tests.probes.verdicts import tripped
+
+
+def _in_child(name: str) -> list[str]:
+    """Apply a fault in a forked child and observe there."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        if name:
+            apply(name, fake_device.NAME)
+        found = tripped(device_transfer.judge(device_transfer.observe(fake_device.NAME)))
+        os.write(write, json.dumps(sorted(found)).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        text = pipe.read()
+    os.waitpid(pid, 0)
+    return json.loads(text) if text else ["nothing was told"]  # type: ignore[no-any-return]
+
+
+def main() -> None:
+    """Print the checks that tripped, by fault; `sound` without one."""
+    torch.set_num_threads(1)
+    library = fake_device.start()
+    chosen = [fault.name for fault in FAULTS if fault.where == "accelerator"]
+    chosen += ["item.off_by_one", "tolist.reversed", "to.never_copies", "clone.is_an_alias"]
+    found = {name or "sound": _in_child(name) for name in ("", *chosen)}
+    json.dump(found, sys.stdout)
+    del library  # kept until here, or torch forgets the device
+
+
+if __name__ == "__main__":
+    main()
