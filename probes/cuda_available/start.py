@@ -54,8 +54,11 @@ def broken(check: str, what: str, text: str, status: Status = "fail") -> Finding
 def nvidia_expected(seen: Seen, limits: Limits) -> bool:
     """Whether NVIDIA's libraries have to be here: hardware, or a promise to a CUDA build."""
     promised = isinstance(limits.gpus, int) and limits.gpus > 0
+    other = seen.framework.accelerator not in {None, "cuda"}  # as an out-of-tree back-end is
     return "nvidia" in seen.hardware.vendors or (
-        seen.framework.cuda is not None and (promised or seen.framework.device_count > 0)
+        seen.framework.cuda is not None
+        and not other
+        and (promised or seen.framework.device_count > 0)
     )
 
 

@@ -1173,3 +1173,22 @@ def test_an_observation_is_small_and_survives_json() -> None:
 
         assert probe.Seen.model_validate_json(text) == seen
         assert len(text) < 8 * 1024
+
+
+def test_an_accelerator_of_another_kind_needs_no_nvidia_library() -> None:
+    """A CUDA build with an out-of-tree back-end: libcuda and NVML do not apply there."""
+    other = edited(
+        CPU_MACHINE,
+        {
+            "device": "fake:0",
+            "framework.cuda": "13.0",
+            "framework.accelerator": "fake",
+            "framework.device_count": 2,
+            "kernel": Kernel(comparisons=RIGHT, first_s=0.1),
+        },
+    )
+    found = judged(other)
+
+    assert found["driver_starts"].status == "skip"
+    assert found["nvml_answers"].status == "skip"
+    assert found["kernel"].status == "pass"
