@@ -1,5 +1,6 @@
 """What probes need of torch whatever its version or back-end: devices, bits, poison, refusals."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,12 +17,14 @@ _SIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: t
 def accelerator_type() -> str | None:
     """The device type of this build's accelerator (`cuda`, `xpu`, ...), or None.
 
-    `torch.accelerator` exists from torch 2.6; before it, each back-end is asked whether this build
-    has it, in the same order: a registered PrivateUse1, then CUDA (and ROCm), XPU, MPS.
+    `torch.accelerator` exists from torch 2.6, where it raises when no device is there. Before that
+    each back-end is asked whether this build has it, in the same order: a registered PrivateUse1,
+    then CUDA (and ROCm), XPU, MPS.
     """
     if hasattr(torch, "accelerator"):
-        current = torch.accelerator.current_accelerator()
-        return current.type if current is not None else None
+        with contextlib.suppress(RuntimeError):
+            current = torch.accelerator.current_accelerator()
+            return current.type if current is not None else None
     private = torch._C._get_privateuse1_backend_name()
     if hasattr(torch, private):
         return str(private)

@@ -102,6 +102,20 @@ def _failing_and_restarted() -> Script:
     return script
 
 
+def _failed_once_and_restarted() -> Script:
+    """One failure of ten minutes; the daemon starts again every hour."""
+    nodes = [Node("node-1")]
+
+    def script(at_s: float) -> Iterable[Node]:
+        if at_s % 3600 == 0:
+            nodes.append(Node("node-1", started_s=at_s))
+        elif _due(at_s - 60):
+            nodes[-1].run(at_s, *([Wrong("tensor_ops", "fail")] if 600 < at_s < 1200 else []))
+        return (nodes[-1],)
+
+    return script
+
+
 def _stopped_scheduler() -> Script:
     node = Node("node-1")
 
@@ -369,6 +383,7 @@ CASES_BY_NAME: dict[str, Case] = {
     "failing-and-restarted": Case(
         _failing_and_restarted, dict.fromkeys((20, 110, 290), (_FAILED_EVERYWHERE,))
     ),
+    "failed-once-and-restarted": Case(_failed_once_and_restarted, {90: (), 200: ()}),
     "could-not-tell": Case(
         _always(Wrong("tensor_ops", "error", "internal_error"), first_s=600),
         {

@@ -155,7 +155,7 @@ class Cluster:
         )
         health = (
             f"HealthCheckProgram={self.folder}/scripts/healthcheck\n"
-            f"HealthCheckInterval={health_s}\nHealthCheckNodeState=ANY"
+            f"HealthCheckInterval={health_s}\nHealthCheckNodeState=ANY,CYCLE"
         )
         (self.folder / "slurm.conf").write_text(
             _SLURM_CONF.format(

@@ -211,6 +211,16 @@ def test_every_alert_leads_to_its_section() -> None:
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}
 
 
+@pytest.mark.parametrize("name", ["monitoring.md", "runbook.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    """What the pages point at is in the repository."""
+    page = ROOT / "docs" / name
+    targets = re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8"))
+
+    assert targets
+    assert [one for one in targets if not (page.parent / one).exists()] == []
+
+
 def _write(path: Path, content: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path

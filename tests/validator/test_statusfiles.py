@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from probes.catalog import BY_NAME
 from tests.validator.fake_runner import NOON, Clock, FakeRunner
 from validator import logs
 from validator.daemon import Daemon
@@ -79,6 +81,11 @@ def test_before_the_first_result_there_is_no_label(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_what_is_not_there_need_not_be_removed(tmp_path: Path) -> None:
+    """Each start and each sick verdict removes files that mostly are not there."""
+    assert StatusFiles(files(tmp_path)).remove() == []
+
+
 def test_others_may_read_whatever_the_umask(tmp_path: Path) -> None:
     """NFD's worker is another user."""
     before = os.umask(0o077)
@@ -124,6 +131,7 @@ def test_no_file_is_the_default(tmp_path: Path) -> None:
     kept = StatusFiles(Settings().files)
 
     assert not kept.wanted
+    assert kept.remove() == []
     assert kept.show(GOOD) == []
 
 
@@ -244,28 +252,37 @@ def test_a_folder_that_is_missing_is_told(
 
 
 def test_a_stopped_process_leaves_no_file(tmp_path: Path) -> None:
-    """A real daemon, ended by SIGTERM before its first result: the left-over is gone."""
-    ready = tmp_path / "gpu-validator-ready"
+    """A real daemon: the left-over goes, its own file comes, and SIGTERM takes it away."""
+    folder = tmp_path / "node"
+    folder.mkdir()
+    ready = folder / "gpu-validator-ready"
     ready.write_text("an earlier daemon's")
-    environment = {
-        **os.environ,
-        "GPU_VALIDATOR_FILES__READY": str(ready),
-        "GPU_VALIDATOR_WEB__LISTEN_ADDRESS": "127.0.0.1:0",
+    others = [name for name in BY_NAME if name != "torch_version"]
+    config = {
+        "probes": {name: {"enabled": False} for name in others},
+        "web": {"listen_address": "127.0.0.1:0"},
+        "files": {"ready": str(ready), "nfd": str(folder / "gpu-validator")},
     }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     with subprocess.Popen(
-        [sys.executable, "-m", "validator", "serve"],
+        [sys.executable, "-m", "validator", "serve", "--config.file", tmp_path / "config.yaml"],
         cwd=ROOT,
-        env=environment,
         stderr=subprocess.PIPE,
         text=True,
     ) as daemon:
         assert daemon.stderr is not None
         said = iter(daemon.stderr.readline, "")
         assert any("event=listening" in line for line in said)
-        gone = not ready.exists()
+        at_start = names(folder)
+        assert any("event=run_finished" in line for line in said)
+        deadline = time.monotonic() + 10  # the files follow the event
+        while not ready.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        while_ready = names(folder)
         daemon.send_signal(signal.SIGTERM)
         daemon.communicate(timeout=20)
 
-    assert gone
-    assert not ready.exists()
+    assert at_start == []
+    assert while_ready == ["gpu-validator", "gpu-validator-ready"]
+    assert names(folder) == []
     assert daemon.returncode == 0

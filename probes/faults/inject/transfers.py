@@ -1,5 +1,6 @@
 """Copies that arrive wrong: of one direction, told by the devices of source and destination."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ import torch
 
 from probes.faults.inject.operations import TALLY, When, everywhere
 from probes.faults.inject.replaced import replace, then
+from probes.tensors import synchronize
 
 _COPIES: Final = ("copy_", "_to_copy", "clone")
 
@@ -70,11 +72,12 @@ def _spoil(arrived: torch.Tensor, change: Change) -> None:
 
 def _beside(arrived: torch.Tensor, _: Change) -> None:
     """Write one byte past the end, where there is memory."""
-    whole = torch.empty(0, dtype=torch.uint8, device=arrived.device)
-    whole.set_(arrived.untyped_storage())
+    if not arrived.is_contiguous():
+        return
     end = (arrived.storage_offset() + arrived.numel()) * arrived.element_size()
-    if arrived.is_contiguous() and end < whole.numel():
-        whole[end] = 7
+    flat = arrived.detach().reshape(-1).view(torch.uint8)
+    with contextlib.suppress(RuntimeError):  # the memory ends there
+        flat.as_strided((1,), (1,), end).fill_(7)
 
 
 def arrives_wrong(
@@ -99,6 +102,7 @@ def arrives_wrong(
         call, TALLY.calls = TALLY.calls, TALLY.calls + 1
         if condition.due(call, out):
             TALLY.struck += 1
+            synchronize(device)  # what is still on its way would arrive over it
             spoil(out, altering)
         return out
 
