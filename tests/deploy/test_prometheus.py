@@ -24,7 +24,7 @@ from tests.deploy.components import (
     tool,
     wait_for,
 )
-from tests.deploy.promtool_cases import CASES, promtool_case, text
+from tests.deploy.promtool_cases import CASES, promtool_case
 from tests.deploy.rules import (
     OBJECT,
     PROMETHEUS,
@@ -123,8 +123,8 @@ def test_a_spoilt_rule_is_found(tmp_path: Path, alert: str, mutation: str) -> No
     name = min(_firing_in(alert), key=lambda one: max(CASES_BY_NAME[one].firing))
     if mutation == "keep_firing_for":
         name = "one-gpu-fails-and-recovers"
-    (folder / "tests" / "case.yml").write_text(text(name), encoding="utf-8")
-    done = _promtool("test", "rules", str(folder / "tests" / "case.yml"))
+    case = shutil.copy(CASES / f"{name}.yml", folder / "tests")
+    done = _promtool("test", "rules", str(case))
 
     assert done.returncode == 1
     assert alert in done.stdout + done.stderr

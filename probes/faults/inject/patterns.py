@@ -97,7 +97,10 @@ def short(out: torch.Tensor) -> bool:
     """The last element was never written."""
 
     def change(flat: torch.Tensor) -> None:
-        flat[-1:].view(torch.uint8).fill_(0xCD if flat.dtype != torch.bool else 0)
+        if flat.dtype == torch.bool:  # of which no byte but 0 and 1 is a value
+            flat[-1:].logical_not_()
+        else:
+            flat[-1:].view(torch.uint8).fill_(0xCD)
 
     return _rewritten(out, change)
 

@@ -1,0 +1,45 @@
+"""An injected operation is alive wherever a probe computes, at the right calls, and only there."""
+
+from typing import Any
+
+import pytest
+
+from tests.probes.faults.programs import told_by
+
+RIGHT, WRONG = -1.0, 0.0  # of neg(1)
+
+#: Case -> what it gives; what torch gives without a fault stands beside where that is not plain.
+EXPECTED: dict[str, Any] = {
+    "main thread": 0.0,  # 8
+    "other thread": 0.0,  # 8
+    "backward": 0.0,  # 3
+    "backward in a thread": 0.0,  # 3
+    "always": [WRONG] * 6,
+    "first 2": [WRONG] * 2 + [RIGHT] * 4,
+    "after 4": [RIGHT] * 4 + [WRONG] * 2,
+    "every 3": [WRONG, RIGHT, RIGHT] * 2,
+    "one type": [True, False],
+    "large": [True, False],
+    "sticky": [
+        "",
+        "RuntimeError: device-side assert triggered",
+        "RuntimeError: device-side assert triggered",
+    ],
+    "once": ["RuntimeError: no kernel image", ""],
+    "tf32": 1.0,  # 1 + 2^-12
+    "lost copy": [0.0, 0.0],
+    "idle": [[6.0, 10.0, 14.0], [6.0, 10.0, 14.0]],
+    "no fault": [RIGHT],
+}
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, Any]:
+    """Every case, in forked children of one process."""
+    return told_by("alive")
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_it_is_alive_there(told: dict[str, Any], case: str) -> None:
+    """Main thread, other threads, backward, the first calls, later ones, one type, large ones."""
+    assert told[case] == EXPECTED[case]
