@@ -50,8 +50,11 @@ def text(selftest: Selftest, console: Console) -> str:
         *table(console, ("probe", "caught"), [_score(score) for score in selftest.scores]),
     ]
     if selftest.rivals:
-        heads = ("rule, on the faults of operations and copies", "caught")
-        parts += ["", *table(console, heads, [_score(score) for score in selftest.rivals])]
+        heads = ("rule, on the faults of operations and copies", "caught", "met by its own work")
+        parts += [
+            "",
+            *table(console, heads, [(*_score(score), "all")[:3] for score in selftest.rivals]),
+        ]
     verdict = "pass" if selftest.passed else "fail"
     line = f"{verdict}: {selftest.summary} ({selftest.duration_s:.1f} s)"
     return text_of(console, *parts, "", mark(verdict, line))  # type: ignore[arg-type]
@@ -61,8 +64,14 @@ def _told(trial: Trial) -> str:
     """The checks that tripped; of one that survived, why."""
     if trial.text:
         return clean(trial.text)
-    names = ", ".join(check for check in trial.expected) or "the reason alone"
-    return names + (f" (+{len(trial.also)} more)" if trial.also else "")
+    names, last = [], ""
+    for check in trial.expected:
+        probe, _, name = check.partition(".")
+        names.append(name if probe == last else check)
+        last = probe
+    return (", ".join(names) or "the result's reason") + (
+        f" (+{len(trial.also)} more)" if trial.also else ""
+    )
 
 
 def _control(selftest: Selftest) -> list[Text]:
@@ -72,9 +81,10 @@ def _control(selftest: Selftest) -> list[Text]:
     return lines + [Text(f"  {each}") for each in selftest.control]
 
 
-def _score(score: Score) -> tuple[str, str]:
+def _score(score: Score) -> tuple[str, ...]:
     share = 100 * score.caught / score.faults
-    return score.name, f"{score.caught} of {score.faults} ({share:.0f} %)"
+    caught = f"{score.caught} of {score.faults} ({share:.0f} %)"
+    return (score.name, caught) if score.met is None else (score.name, caught, str(score.met))
 
 
 def junit(selftest: Selftest) -> str:

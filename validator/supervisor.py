@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -25,6 +26,8 @@ _CHUNK_BYTES: Final = 65536
 _DRAIN_BYTES: Final = 1 << 20
 _REPLY_S: Final = 10.0
 _TRACEBACK_S: Final = 0.1  # for faulthandler to print before the kill
+#: What a worker's child prints before each probe.
+_HEADING: Final = re.compile(r"^--- \w+\n", re.MULTILINE)
 _KILL_S: Final = 2.0  # from SIGKILL to the end of a process
 
 
@@ -151,7 +154,8 @@ class Child:
         """The last it printed; of one probe, where its heading is still in it."""
         tail = self._log.tail()
         _, heading, own = tail.rpartition(f"--- {probe}\n")
-        return own if heading else tail
+        # The child may have gone on, and have printed the next one's heading.
+        return _HEADING.split(own, maxsplit=1)[0] if heading else tail
 
     def signal(self, number: int) -> None:
         """Send a signal to its process group; none of it left is fine."""

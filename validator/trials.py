@@ -122,6 +122,8 @@ class _Selftest:
         #: (check, device) that does not apply without a fault either.
         self._inapplicable: set[tuple[str, str]] = set()
         self._total = 0
+        #: Rules of others that raise an alarm without a fault: what they say counts for nothing.
+        self._unfit: set[str] = set()
 
     async def go(self, control: Report) -> Selftest:
         """Judge the control, then run the trials."""
@@ -129,7 +131,12 @@ class _Selftest:
             raise CannotRunError(control.summary)
         if any(result.reason == "import_failed" for result in control.results):
             raise CannotRunError(control.summary)
-        self._note(control.results)
+        self._inapplicable = {
+            (finding.id, result.device)
+            for result in control.results
+            for finding in result.findings
+            if finding.status == "skip"
+        }
         await self._preload()
         alarms = [
             f"{check} on {result.device}"
@@ -141,7 +148,6 @@ class _Selftest:
         places = [place for place in places if wanted & set(place[0].probes)]
         injected = await asyncio.gather(*(self._control(*place) for place in places))
         for fault, device, results in injected:
-            self._note(results)
             where = f"under {fault.name} on {device.name}"
             alarms += [f"{check} {where}" for check in tripped(results)]
         faults = chosen(self._options)
@@ -151,14 +157,6 @@ class _Selftest:
         self._total = len(pairs)
         trials = await asyncio.gather(*(self._trial(*pair) for pair in pairs))
         return self._result(control, tuple(dict.fromkeys(alarms)), trials)
-
-    def _note(self, results: Iterable[Result]) -> None:
-        self._inapplicable |= {
-            (finding.id, result.device)
-            for result in results
-            for finding in result.findings
-            if finding.status == "skip"
-        }
 
     async def _preload(self) -> None:
         modules = [name for spec in CATALOG for name in (*spec.preload, spec.module)]
@@ -170,14 +168,22 @@ class _Selftest:
             raise CannotRunError(str(error)) from error
 
     async def _control(self, fault: Fault, device: Device) -> tuple[Fault, Device, list[Result]]:
-        results, _ = await self._under(fault, device, [BY_NAME[name] for name in fault.probes])
-        return fault, device, results
+        specs = [BY_NAME[name] for name in fault.probes]
+        results, _ = await self._under(
+            fault, device, [*specs, *([RIVALS] if fault.where == "any" else [])]
+        )
+        self._unfit |= set(_alarms(fault, results))
+        return fault, device, [result for result in results if result.probe != RIVALS.name]
 
     async def _trial(self, fault: Fault, device: Device) -> Trial:
         """One fault on one device."""
         specs = [BY_NAME[name] for name in fault.probes]
         busy = [why for spec in specs if (why := devices.why_busy(spec, device))]
-        expected = tuple(c for c in fault.trips if (c, device.name) not in self._inapplicable)
+        expected = tuple(
+            check
+            for check in fault.trips
+            if fault.pretends or (check, device.name) not in self._inapplicable
+        )
         base: dict[str, Any] = {"fault": fault.name, "kind": fault.kind, "device": device.name}
         if busy:
             trial = Trial(**base, verdict="not_run", expected=fault.trips, text=busy[0])
@@ -192,7 +198,17 @@ class _Selftest:
             results, took = await self._under(fault, device, [*specs, *scored])
             alarms = _alarms(fault, results) if scored else None
             own = [result for result in results if result.probe != RIVALS.name]
-            trial = judge(fault, device.name, expected, own, duration_s=took, rivals=alarms)
+            counted = _counted(results)
+            trial = judge(
+                fault,
+                device.name,
+                expected,
+                own,
+                duration_s=took,
+                rivals=alarms,
+                met=counted.get("met", 0) > 0,
+                reached=not counted.get("operations") or counted["matched"] > 0,
+            )
         self._options.on_trial(trial, self._total)
         return trial
 
@@ -228,9 +244,9 @@ class _Selftest:
 
     async def _imported(self, fault: Fault) -> tuple[Result | None, float]:
         """What a worker of its own says that finds the fault's modules before the real ones."""
-        begun = time.monotonic()
         deadline_s = fault.timeout_s or timeout_s(BY_NAME["torch_version"], self._settings)
         async with self._slot(fault, CPU):
+            begun = time.monotonic()
             with _written(fault) as folder:
                 try:
                     process = start_worker(before=folder)
@@ -267,7 +283,7 @@ class _Selftest:
             devices=tuple(dict.fromkeys(trial.device for trial in judged)),
             trials=tuple(trials),
             scores=scores(judged),
-            rivals=rivals(judged),
+            rivals=rivals(judged, self._unfit),
         )
 
 
@@ -283,6 +299,16 @@ def _alarms(fault: Fault, results: Iterable[Result]) -> tuple[str, ...]:
         names = list(RIVALS.checks)
     of_gradients = "autograd" in fault.probes
     return tuple(name for name in names if of_gradients or name != OF_GRADIENTS)
+
+
+def _counted(results: Iterable[Result]) -> dict[str, float]:
+    """What the injection counted: operations seen, those it was about, those in others' work."""
+    return {
+        each.name: each.value
+        for result in results
+        for each in result.measurements
+        if result.probe == RIVALS.name
+    }
 
 
 @contextlib.contextmanager

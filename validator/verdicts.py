@@ -1,6 +1,6 @@
 """What a selftest says: a verdict for each fault, and how many of them were caught."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, Literal
 
 from pydantic import AwareDatetime
@@ -47,6 +47,7 @@ class Trial(Frozen):
     also: tuple[str, ...] = ()  # check ids that tripped beside them
     text: str = ""  # why it survived or was not run
     rivals: tuple[str, ...] | None = None  # rules of others that raised an alarm; None: not asked
+    met: bool = False  # whether the others' own work called what the fault is about
     duration_s: float = 0.0
 
 
@@ -56,6 +57,7 @@ class Score(Frozen):
     name: str
     caught: int
     faults: int
+    met: int | None = None  # of a rule of others: faults in what its own work calls
 
 
 class Selftest(Frozen):
@@ -94,31 +96,50 @@ def judge(
     *,
     duration_s: float = 0.0,
     rivals: tuple[str, ...] | None = None,
+    met: bool = False,
+    reached: bool = True,
 ) -> Trial:
-    """Caught, when each check that must trip did, none that must not, for the right reason."""
+    """Caught, when each check that must trip did, none that must not, for the right reason.
+
+    A check that is skipped under the fault has judged nothing: it is neither. `reached` says
+    whether anything was called that the fault is about.
+    """
     found = tripped(results)
-    missed = tuple(check for check in expected if check not in found)
-    blamed = [check for check in fault.spares if check in found]
-    reasons: list[Reason] = [result.reason for result in results]
-    text = ""
-    if missed:
-        text = f"not tripped: {', '.join(missed)}"
-    elif blamed:
-        text = f"tripped, and must not: {', '.join(blamed)}"
-    elif fault.reason and fault.reason not in reasons:
-        text = f"reason {', '.join(reasons) or 'none'} where {fault.reason} is right"
+    skips = {f.id: f.message for result in results for f in result.findings if f.status == "skip"}
+    missed = tuple(check for check in expected if check not in found and check not in skips)
+    text = _why(fault, missed, found, [result.reason for result in results])
+    verdict: Verdict = "survived" if text else "caught"
+    if missed and not reached:
+        verdict, text = "elsewhere", "nothing that it is about is called on this device"
+    elif expected and not text and not set(expected) & set(found):
+        verdict, text = "elsewhere", skips[expected[0]]
     return Trial(
         fault=fault.name,
         kind=fault.kind,
         device=device,
-        verdict="survived" if text else "caught",
+        verdict=verdict,
         expected=expected,
         missed=missed,
         also=tuple(check for check in dict.fromkeys(found) if check not in expected),
         text=text,
         rivals=rivals,
+        met=met,
         duration_s=duration_s,
     )
+
+
+def _why(
+    fault: Fault, missed: Sequence[str], found: Sequence[str], reasons: Sequence[Reason]
+) -> str:
+    """Why a fault was not caught; empty when it was."""
+    blamed = [check for check in fault.spares if check in found]
+    if missed:
+        return f"not tripped: {', '.join(missed)}"
+    if blamed:
+        return f"tripped, and must not: {', '.join(blamed)}"
+    if fault.reason and fault.reason not in reasons:
+        return f"reason {', '.join(reasons) or 'none'} where {fault.reason} is right"
+    return ""
 
 
 def scores(judged: Sequence[Trial]) -> tuple[Score, ...]:
@@ -141,20 +162,21 @@ def _named(trial: Trial) -> tuple[str, ...]:
     return trial.expected or FAULT_BY_NAME[trial.fault].spares
 
 
-def rivals(judged: Sequence[Trial]) -> tuple[Score, ...]:
-    """Our checks and the rules of others on the same faults."""
+def rivals(judged: Sequence[Trial], unfit: Collection[str] = ()) -> tuple[Score, ...]:
+    """Our checks and the rules of others on the same faults, but for rules that alarm without."""
     asked = [trial for trial in judged if trial.rivals is not None]
     if not asked:
         return ()
     ours = sum(trial.verdict == "caught" for trial in asked)
     found = [Score(name="gpu-validator", caught=ours, faults=len(asked))]
-    for rule in RIVALS.checks:
+    for rule in (rule for rule in RIVALS.checks if rule not in unfit):
         rows = asked
         if rule == OF_GRADIENTS:
             rows = [t for t in asked if any(c.startswith("autograd.") for c in t.expected)]
         caught = sum(rule in (trial.rivals or ()) for trial in rows)
         if rows:
-            found.append(Score(name=rule, caught=caught, faults=len(rows)))
+            met = sum(trial.met for trial in rows)
+            found.append(Score(name=rule, caught=caught, faults=len(rows), met=met))
     return tuple(found)
 
 

@@ -1,6 +1,6 @@
 """What a fault is: a named break, the real event it stands for, and what must be said of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -62,15 +62,11 @@ class Fault:
         return tuple(dict.fromkeys(names))
 
     @property
+    def pretends(self) -> bool:
+        """Whether the machine is another one under it: what applies here says nothing then."""
+        return any(injection.function.startswith("node.") for injection in self.inject)
+
+    @property
     def device(self) -> str:
         """Where it is injected when that is one place whatever the machine; else empty."""
         return {"node": "cuda:1", "host": "cpu", "cpu": "cpu", "worker": "cpu"}.get(self.where, "")
-
-
-def find(name: str, known: Iterable[Fault]) -> Fault:
-    """The fault of that name.
-
-    Raises:
-        KeyError: there is none.
-    """
-    return {fault.name: fault for fault in known}[name]

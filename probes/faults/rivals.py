@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
-from probes.contract import Finding, Observation, expect
+from probes.contract import Finding, Measurement, Observation, expect
 from probes.faults.inject import operations
 from probes.tensors import refusal
 
@@ -32,6 +32,9 @@ class Seen(Observation):
     """What each rule says of what it was shown; a rule that raised says no as well."""
 
     passes: dict[str, bool]
+    operations: int = 0  # that passed the injection in this process,
+    matched: int = 0  # those of them that the fault is about, and
+    met: int = 0  # those of them in the work done here
 
 
 def _matrix(seed: int) -> Array:
@@ -130,7 +133,9 @@ def _gradients(device: str) -> bool:
 
 def observe(device: str) -> Seen:
     """Work as the others' tools do, and ask each rule."""
-    operations.TALLY.calls = 0  # a fault of the first calls is to be theirs too
+    tally = operations.TALLY
+    before = tally.matched
+    tally.calls = 0  # a fault of the first calls is to be theirs too
     passes = dict.fromkeys((*RULES, GRADCHECK), False)
 
     def work() -> None:
@@ -143,10 +148,21 @@ def observe(device: str) -> Seen:
     with np.errstate(all="ignore"):
         for part in (work, differentiate):
             refusal(part)  # what raised is noticed by any tool: its rules stay at no
-    return Seen(passes=passes)
+    return Seen(
+        passes=passes,
+        operations=tally.seen,
+        matched=tally.matched,
+        met=tally.matched - before,
+    )
 
 
 def judge(seen: Seen) -> Iterator[Finding]:
     """A finding a rule: `fail` where it would have raised an alarm."""
     for rule, content in seen.passes.items():
         yield expect(f"rivals.{rule}", content, True)
+
+
+def measure(seen: Seen) -> Iterator[Measurement]:
+    """How many operations the injection saw, how many it was about, how many of them here."""
+    for name in ("operations", "matched", "met"):
+        yield Measurement(name=name, value=getattr(seen, name), unit="operations")

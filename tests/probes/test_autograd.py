@@ -261,7 +261,7 @@ def test_the_preload_is_complete_and_harmless() -> None:
     findings, imported, status = done.stdout.splitlines()
 
     assert (findings, status) == ("[]", "0"), done.stdout + done.stderr
-    assert len(json.loads(imported)) <= 3  # torch 2.2 loads einsum's and nested tensors' so late
+    assert len(json.loads(imported)) <= 8  # a few light ones, which differ by version
 
 
 # ---- torch broken from outside, below observe()

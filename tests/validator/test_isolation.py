@@ -164,6 +164,18 @@ def test_a_sick_probe_costs_only_itself(folder: Path, sickness: Sickness) -> Non
     assert seen.lag_s < 0.25
 
 
+def test_a_log_ends_where_the_next_probe_begins(folder: Path) -> None:
+    """A child that has gone on prints the next heading before its log is read."""
+    write(folder, "sicken", "    print('mine')\n    return Seen(total=0)")
+    write(folder, "later", "    print('not mine', flush=True)")
+
+    tail = ran().of("sicken").log_tail
+
+    assert "mine" in tail
+    assert "---" not in tail
+    assert "not mine" not in tail
+
+
 def test_the_rest_resume_within_half_a_second_of_a_kill(folder: Path) -> None:
     """A hang costs its own deadline and little more."""
     write(folder, "sicken", "    ctypes.PyDLL(None).sleep(600)")

@@ -135,6 +135,12 @@ def default_dtype(dtype: str) -> None:
     torch.set_default_dtype(getattr(torch, dtype))
 
 
+def full_precision() -> None:
+    """Have float32 products and convolutions be whole, so that short ones are a fault."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def gradients_off() -> None:
     """Switch gradients off, as a library may at its import."""
     torch.set_grad_enabled(False)

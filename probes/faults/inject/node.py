@@ -125,7 +125,7 @@ def edited(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _optional(folders: list[str]) -> bool:
     """Whether a model of the driver's or NVML's has more fields than the sound node tells."""
-    return folders[0] in {"driver", "nvml"}
+    return folders[:1] in (["driver"], ["nvml"])
 
 
 def pretends(changes: Mapping[str, Any]) -> None:

@@ -44,11 +44,12 @@ class When:
 
 
 class Tally:
-    """How often a fault has struck: a fault that never did has proven nothing."""
+    """What came of a fault here: one that nothing was called for has proven nothing."""
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.struck = 0
+        self.seen = 0  # operations that passed the mode, and
+        self.matched = 0  # those of them that the fault is about
+        self.calls = 0  # that count for its turns
 
 
 TALLY: Final = Tally()
@@ -74,8 +75,10 @@ class Behaving(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Do what is asked, or have it done in the other way."""
+        TALLY.seen += 1
         if self._operators and func._schema.name not in self._operators:
             return func(*args, **(kwargs or {}))
+        TALLY.matched += 1
         return self._behave(func, args, kwargs or {})
 
 
@@ -115,10 +118,8 @@ def wrong(operators: tuple[str, ...], spoil: str, by: float = 1.0, **when: Any) 
         outputs = func(*args, **kwargs)
         call, TALLY.calls = TALLY.calls, TALLY.calls + 1
         for out in _tensors(outputs):
-            if condition.due(call, out) and spoiling(out):
-                TALLY.struck += 1
-                if not whole:
-                    break
+            if condition.due(call, out) and spoiling(out) and not whole:
+                break
         return outputs
 
     everywhere(operators, behave)
@@ -131,7 +132,6 @@ def shortened(operators: tuple[str, ...], bits: int) -> None:
     def rounded(value: Any) -> Any:
         if not (isinstance(value, torch.Tensor) and value.dtype == torch.float32):
             return value
-        TALLY.struck += 1
         words = value.contiguous().view(torch.int32)
         return ((words + (1 << (drop - 1))) & -(1 << drop)).view(torch.float32)
 
@@ -146,7 +146,6 @@ def noisy(operators: tuple[str, ...]) -> None:
 
     def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
-        TALLY.struck += 1
         bits = torch.randint(0, 2, out.shape, device="cpu").to(out.device)
         return out * (1 + bits * 2.0**-23)
 
@@ -162,7 +161,6 @@ def raises(
 
     def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if broken or func._schema.name.removeprefix("aten::") in operators:
-            TALLY.struck += 1
             broken.extend([True] if sticky else [])
             raise kind(text)
         return func(*args, **kwargs)

@@ -101,7 +101,6 @@ def arrives_wrong(
             return out
         call, TALLY.calls = TALLY.calls, TALLY.calls + 1
         if condition.due(call, out):
-            TALLY.struck += 1
             synchronize(device)  # what is still on its way would arrive over it
             spoil(out, altering)
         return out
@@ -121,7 +120,6 @@ def does_not_arrive(way: str, device: str, *, non_blocking: bool = False) -> Non
             or (non_blocking and not waits)
         ):
             return func(*args, **kwargs)
-        TALLY.struck += 1
         return into
 
     everywhere(("copy_",), behave)
@@ -192,7 +190,6 @@ def moves_the_source(device: str) -> None:
         out = func(*args, **kwargs)
         source = args[0]
         if _way(source, out, device) == "host_to_device" and source.numel():
-            TALLY.struck += 1
             _spoil(source, _bit)
         return out
 

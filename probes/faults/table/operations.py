@@ -79,6 +79,10 @@ _EVENTS: Final = {
 }
 
 
+#: TF32 is forbidden before it is used all the same: where it is allowed, it is no fault.
+_FULL: Final = Injection("calls.full_precision")
+
+
 def _ids(families: str) -> tuple[str, ...]:
     return tuple(f"tensor_ops.{family}" for family in families.split())
 
@@ -103,7 +107,10 @@ def _wrong(
         kind="operation",
         where="any",
         event=event or _EVENTS.get(spoil, _KERNEL),
-        inject=(Injection("operations.wrong", {"operators": names, "spoil": spoil, **when}),),
+        inject=(
+            *((_FULL,) if "float32_" in families else ()),
+            Injection("operations.wrong", {"operators": names, "spoil": spoil, **when}),
+        ),
         trips=_ids(families),
         spares=_ids(spares),
     )
@@ -215,7 +222,10 @@ def _other(
         kind="operation",
         where="any",
         event=event,
-        inject=(Injection(f"operations.{function}", arguments),),
+        inject=(
+            *((_FULL,) if "float32_" in families else ()),
+            Injection(f"operations.{function}", arguments),
+        ),
         trips=_ids(families),
         spares=_ids(spares),
     )

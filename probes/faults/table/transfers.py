@@ -57,11 +57,14 @@ def _others(way: str) -> tuple[str, ...]:
     )
 
 
+def _narrowed(when: dict[str, Any]) -> str:
+    """The end of a name: `.large`, `.first`, `.float16`."""
+    return "".join(f".{value if isinstance(value, str) else key}" for key, value in when.items())
+
+
 def _across(way: str, change: str, *checks: str, event: Event = _LINK, **when: Any) -> Fault:
-    narrowed = "".join(f".{key}" if value is True else f".{value}" for key, value in when.items())
-    name = "first" if when.get("first") else narrowed.lstrip(".")
     return Fault(
-        name=f"{way}.{change}" + (f".{name}" if name else ""),
+        name=f"{way}.{change}{_narrowed(when)}",
         kind="transfer",
         where="accelerator",
         event=event,
@@ -118,9 +121,8 @@ def _own(name: str, function: str, *checks: str, event: Event = _COPY, **argumen
 
 
 def _clone(change: str, *checks: str, operator: str = "clone", **when: Any) -> Fault:
-    name = "first" if when.get("first") else next(iter(when), "")
     return _own(
-        f"{operator.strip('_')}.{change}" + (f".{name}" if name else ""),
+        f"cpu_{operator.strip('_')}.{change}{_narrowed(when)}",
         "arrives_wrong",
         *checks,
         where="cpu",

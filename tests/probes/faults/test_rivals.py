@@ -1,0 +1,108 @@
+"""The rules of others, as published: what each catches, and what each cannot."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from probes.catalog import AUTOGRAD
+from probes.faults import rivals
+from probes.faults.rivals import GRADCHECK, RULES, Array
+
+RIGHT = np.linspace(1, 6400, 64)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def outputs(*changes: Callable[[Array], None]) -> list[tuple[Array, Array]]:
+    """Three outputs in float32, each right but for a change, with their reference."""
+    made = []
+    for turn in range(3):
+        out = RIGHT.astype(np.float32)
+        for change in changes[turn : turn + 1]:
+            change(out)
+        made.append((out, RIGHT))
+    return made
+
+
+def right(_: Array) -> None:
+    """Change nothing."""
+
+
+def nan(out: Array) -> None:
+    """Put a NaN in the last place."""
+    out[-1] = np.nan
+
+
+def bit(out: Array) -> None:
+    """Flip the lowest bit of the last element."""
+    out.view(np.uint32)[-1] ^= 1
+
+
+def thousandth(out: Array) -> None:
+    """Be a thousandth off."""
+    out *= np.float32(1.001)
+
+
+def tenth(out: Array) -> None:
+    """Be a tenth off."""
+    out *= np.float32(1.1)
+
+
+def zeros(out: Array) -> None:
+    """Give nothing."""
+    out[:] = 0
+
+
+#: What is wrong in the first, second and third output -> the rules that raise an alarm.
+CASES: dict[str, tuple[tuple[Callable[[Array], None], ...], set[str]]] = {
+    "right": ((right, right, right), set()),
+    "nan": ((nan, nan, nan), {"finite", "allclose_1e-2", "assert_close"}),
+    "nan later": ((right, nan, right), {"finite", "allclose_1e-2", "assert_close"}),
+    "zeros always": ((zeros, zeros, zeros), {"allclose_1e-2", "assert_close"}),
+    "zeros later": ((right, zeros, right), {"allclose_1e-2", "assert_close", "gpu_burn"}),
+    "zeros first": ((zeros, right, right), {"allclose_1e-2", "assert_close", "gpu_burn"}),
+    "a tenth off": ((tenth, tenth, tenth), {"allclose_1e-2", "assert_close"}),
+    "a thousandth off": ((thousandth, thousandth, thousandth), {"assert_close"}),
+    "one bit": ((bit, bit, bit), set()),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_each_rule_catches(case: str) -> None:
+    """NaN is never counted by gpu-burn, nor what is wrong each time; a bit is seen by none."""
+    changes, alarms = CASES[case]
+    shown = outputs(*changes)
+
+    assert {name for name, content in RULES.items() if not content(shown)} == alarms
+
+
+def test_a_healthy_machine_raises_no_alarm() -> None:
+    """Every rule is content with its own work here, the gradients' too."""
+    for module in AUTOGRAD.preload:
+        __import__(module)
+    seen = rivals.observe("cpu")
+
+    assert seen.passes == dict.fromkeys((*RULES, GRADCHECK), True)
+    assert {finding.status for finding in rivals.judge(seen)} == {"pass"}
+    assert {each.name for each in rivals.measure(seen)} == {"operations", "matched", "met"}
+
+
+def test_what_raises_is_overlooked_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule whose work raised is not content."""
+
+    def refuses(*_: object) -> None:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(torch, "bmm", refuses)
+
+    assert {rule for rule, content in rivals.observe("cpu").passes.items() if content} == {
+        GRADCHECK
+    }

@@ -1,0 +1,317 @@
+"""`gpu-validator selftest`: real faults in real workers, its verdicts, and that nothing leaks."""
+
+import asyncio
+import dataclasses
+import json
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from probes.contract import Finding, Result
+from probes.faults import BY_NAME, Fault
+from tests.validator import reports
+from tests.validator.runs import marked
+from validator import render_selftest, trials, verdicts
+from validator import settings as settings_module
+from validator.console import plain_console
+from validator.latest import Latest
+from validator.report import make_report
+from validator.verdicts import Selftest
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+#: One of every kind, cheap ones, and what each comes to.
+CHOSEN = (
+    *("layer.dropout_alive_in_eval", "sharing.from_numpy_copies", "cuda.error_802"),
+    *(
+        "process.hangs_holding_the_lock",
+        "process.leaves",
+        "process.memory_taken",
+        "process.crashes",
+    ),
+    *("import.no_torch", "import.hangs", "training.attention_scaled", "image.nccl_older"),
+    *("process.sticky_error", "node.lost_access", "mm.nan.float16"),
+)
+
+
+def ran(*names: str) -> Selftest:
+    """A selftest of some faults, and proof that it left no process."""
+    options = trials.Options(faults=names)
+    selftest = asyncio.run(trials.run(settings_module.load(), options, None))
+    assert marked() == []
+    return selftest
+
+
+@pytest.fixture(scope="module")
+def selftest() -> Selftest:
+    """One selftest of the chosen faults."""
+    return ran(*CHOSEN)
+
+
+def test_every_fault_is_caught(selftest: Selftest) -> None:
+    """By its own checks and for its own reason; what does not apply here is said to."""
+    found = {trial.fault: (trial.verdict, trial.text) for trial in selftest.trials}
+
+    assert found == dict.fromkeys(CHOSEN, ("caught", ""))
+    assert (selftest.passed, selftest.control) == (True, ())
+    assert selftest.summary.endswith("faults caught")
+
+
+def test_scores_are_counted(selftest: Selftest) -> None:
+    """A probe's faults are those that name a check of it; rules of others are scored beside."""
+    scores = {score.name: (score.caught, score.faults) for score in selftest.scores}
+    rivals = {score.name: (score.caught, score.faults) for score in selftest.rivals}
+
+    assert scores["numpy_sharing"] == (1, 1)
+    assert scores["cuda_available"] == (2, 2)
+    assert scores["all"][0] == scores["all"][1] == len(CHOSEN)
+    assert rivals["gpu-validator"] == (2, 2)
+    assert rivals["gpu_burn"] == (0, 2)  # neither spoils a float32 product
+
+
+def test_a_rule_that_alarms_without_a_fault_is_not_scored(selftest: Selftest) -> None:
+    """It would catch everything by saying no to everything."""
+    names = {score.name for score in verdicts.rivals(selftest.trials, {"finite"})}
+
+    assert "finite" not in names
+    assert "gpu_burn" in names
+    assert "finite" in {score.name for score in selftest.rivals}
+
+
+def test_forms(selftest: Selftest) -> None:
+    """JSON loads again, JUnit counts, text names each fault."""
+    console = plain_console()
+    again = Selftest.model_validate_json(render_selftest.document(selftest, "json", console))
+    junit = ET.fromstring(render_selftest.document(selftest, "junit", console))  # noqa: S314 - ours
+    text = render_selftest.document(selftest, "text", console)
+
+    assert again == selftest
+    assert junit.get("failures") == "0"
+    assert int(junit.get("tests", "0")) == len(selftest.trials) + 1
+    for trial in selftest.trials:
+        assert trial.fault in text
+    assert text.splitlines()[-1].startswith("✓ pass:")
+
+
+def test_an_injector_that_does_nothing_is_a_survivor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault of that name only looks on: what it must trip does not, and that is told."""
+    idle = dataclasses.replace(
+        BY_NAME["control.idle_operations"],
+        kind="operation",
+        trips=("train_eval.first_steps",),
+        spares=(),
+    )
+    monkeypatch.setattr(trials, "chosen", lambda _: (idle,))
+    selftest = ran()
+    (trial,) = selftest.trials
+
+    assert (trial.verdict, trial.missed) == ("survived", ("train_eval.first_steps",))
+    assert not selftest.passed
+    assert "not tripped: train_eval.first_steps" in render_selftest.document(
+        selftest, "text", plain_console()
+    )
+    assert ET.fromstring(render_selftest.junit(selftest)).get("failures") == "1"  # noqa: S314
+
+
+def result(*tripped: str, reason: Any = "check_failed", **fields: Any) -> Result:
+    """A result whose listed checks failed."""
+    return Result(
+        probe="train_eval",
+        device="cpu",
+        status="fail",
+        reason=reason,
+        summary="",
+        started_at=NOW,
+        duration_s=0.0,
+        findings=tuple(Finding(id=check, status="fail") for check in tripped),
+        **fields,
+    )
+
+
+FAULT = dataclasses.replace(
+    BY_NAME["process.hangs"], trips=("a.b", "a.c"), spares=("a.d",), reason="timeout"
+)
+
+
+@pytest.mark.parametrize(
+    ("results", "text"),
+    [
+        ([result("a.b", "a.c", "a.x", reason="timeout")], ""),
+        ([result("a.b", reason="timeout")], "not tripped: a.c"),
+        ([], "not tripped: a.b, a.c"),
+        ([result("a.b", "a.c", "a.d", reason="timeout")], "tripped, and must not: a.d"),
+        ([result("a.b", "a.c")], "reason check_failed where timeout is right"),
+    ],
+)
+def test_what_counts_as_caught(results: list[Result], text: str) -> None:
+    """All that must trip, none that must not, and the right reason."""
+    trial = verdicts.judge(FAULT, "cpu", FAULT.trips, results)
+
+    assert (trial.verdict, trial.text) == ("survived" if text else "caught", text)
+
+
+def test_what_was_not_judged_is_neither_caught_nor_missed() -> None:
+    """A check that is skipped under the fault, and an operation that nothing calls here."""
+    skip = Finding(id="a.b", status="skip", message="TF32 is allowed")
+    skipped = result(reason="not_applicable").model_copy(update={"findings": (skip,)})
+    fault = dataclasses.replace(FAULT, reason="")
+    unjudged = verdicts.judge(fault, "cuda:0", ("a.b",), [skipped])
+    uncalled = verdicts.judge(FAULT, "cuda:0", ("a.b",), [], reached=False)
+    partly = verdicts.judge(fault, "cuda:0", ("a.b", "a.c"), [skipped, result("a.c")])
+
+    assert (unjudged.verdict, unjudged.text) == ("elsewhere", "TF32 is allowed")
+    assert uncalled.verdict == "elsewhere"
+    assert (partly.verdict, partly.missed) == ("caught", ())
+
+
+def test_the_control_that_raises_fails_the_selftest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a control that really breaks something nothing is proven."""
+    broken = dataclasses.replace(BY_NAME["layer.eval_gives_none"], kind="control")
+    monkeypatch.setattr(trials, "CONTROLS", (broken,))
+    selftest = ran("layer.eval_freezes_parameters")
+
+    assert not selftest.passed
+    assert any(text.startswith("train_eval.modes_recurse under") for text in selftest.control)
+    assert "healthy control raised" in selftest.summary
+
+
+def test_cut_off_it_leaves_no_process() -> None:
+    """Cancelled between two trials, as by Ctrl-C, it ends its worker and all children."""
+
+    async def cut_off() -> None:
+        first = asyncio.Event()
+        options = trials.Options(
+            faults=("layer.eval_gives_none", "process.hangs", "process.hangs_holding_the_lock"),
+            on_trial=lambda *_: first.set(),
+        )
+        running = asyncio.ensure_future(trials.run(settings_module.load(), options, None))
+        await asyncio.wait_for(first.wait(), 60)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(cut_off())
+
+    assert marked() == []
+
+
+# ---- what ran under a fault never speaks for the node
+
+
+def test_a_report_refuses_it() -> None:
+    """`make_report` and the store of the latest results raise, whatever the status."""
+    faulty = result(fault="mm.zeros")
+    sound = reports.sound()
+
+    with pytest.raises(ValueError, match=r"under the fault mm\.zeros"):
+        make_report(run_id="x", trigger="cli", profile="quick", results=[faulty])
+    with pytest.raises(ValueError, match=r"under the fault mm\.zeros"):
+        Latest().accept(sound.model_copy(update={"results": (faulty,)}))
+
+
+def test_its_results_carry_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that a child made, and those that the supervisor made for it."""
+    seen: list[Result] = []
+
+    def judge(fault: Fault, device: str, expected: Any, results: Any, **more: Any) -> Any:
+        seen.extend(results)
+        return verdicts.judge(fault, device, expected, results, **more)
+
+    monkeypatch.setattr(trials, "judge", judge)
+    ran("process.leaves", "layer.eval_gives_none", "import.no_torch")
+
+    assert {each.fault for each in seen} == {
+        "process.leaves",
+        "layer.eval_gives_none",
+        "import.no_torch",
+    }
+
+
+def test_the_daemon_has_no_way_to_ask_for_one() -> None:
+    """Its modules never load the table, no route and no setting names it, `check` has no flag."""
+    program = "import validator.daemon, validator.api, sys; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.split()
+    names = json.dumps(settings_module.Settings.model_json_schema())
+    sources = "".join(
+        Path("validator", f"{name}.py").read_text(encoding="utf-8")
+        for name in ("api", "daemon", "schedule", "check", "runner", "run")
+    )
+
+    assert not {"probes.faults", "validator.trials", "validator.selftest"} & set(loaded)
+    assert "fault" not in names.replace("default", "")
+    assert "fault" not in sources.replace("default", "")
+
+
+# ---- the command
+
+
+def command(*argv: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "validator", "selftest", *argv],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """Exit code 0, the document in its file, the text on stdout."""
+    path = tmp_path / "matrix.json"
+    done = command(
+        "--fault", "layer.eval_gives_none", "--output", "json", "--output-file", str(path)
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "layer.eval_gives_none" in done.stdout
+    assert json.loads(path.read_text())["passed"] is True
+
+
+def test_the_list() -> None:
+    """Every fault with what it stands for; of one probe only its own."""
+    listed = json.loads(command("--list", "--output", "json").stdout)
+    of_one = json.loads(command("--list", "--output", "json", "--probe", "numpy_sharing").stdout)
+
+    assert {entry["fault"] for entry in listed} == {
+        fault.name for fault in BY_NAME.values() if fault.kind != "control"
+    }
+    assert {entry["stands_for"] == "" for entry in listed} == {False}
+    assert 20 < len(of_one) < len(listed)
+    assert "faults:" in command("--list").stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (("--fault", "mm.one_bot"), "unknown fault 'mm.one_bot'; did you mean 'mm.one_bit'?"),
+        (("--fault", "mm.one_bit", "--probe", "autograd"), "no fault is left"),
+        (("--probe", "autogard"), "did you mean 'autograd'?"),
+        (("--list", "--output", "junit"), "its forms are text and json"),
+        (("--output-file", "/none/x"), "there is no directory /none"),
+    ],
+)
+def test_wrong_usage(argv: tuple[str, ...], text: str) -> None:
+    """The nearest name, and exit code 2."""
+    done = command(*argv)
+
+    assert done.returncode == 2
+    assert text in done.stderr
+
+
+def test_it_cannot_run_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is proven then, and the exit code says so."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('libcudart.so.12')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = command("--fault", "mm.one_bit")
+
+    assert done.returncode == 2
+    assert "the selftest could not run" in done.stderr
