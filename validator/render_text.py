@@ -150,8 +150,8 @@ def _finding(finding: Finding, console: Console) -> Iterator[RenderableType]:
     if message == f"expected {finding.expected}, observed {finding.observed}":
         message = ""
     for value in observed:  # what is listed below is not told twice
-        if isinstance(value, str) and len(value) > 20:
-            message = message.replace(value, "").rstrip(": ")
+        if isinstance(value, str) and len(value) > 20 and message.endswith(value):
+            message = message.removesuffix(value).rstrip(": ")
     if message:
         yield _line("", message, console, 4)
     if finding.expected is not None or finding.observed is not None:

@@ -54,6 +54,9 @@ class Tally:
 
 TALLY: Final = Tally()
 
+#: Older torch keeps no reference of its own, and crashes where it prints a tensor.
+_ENTERED: Final[list[object]] = []
+
 #: Calls an operation in its own way: (operation, arguments, named arguments) -> output.
 Behaviour = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -90,6 +93,7 @@ def everywhere(operators: Iterable[str], behave: Behaviour) -> None:
         torch.autograd.set_multithreading_enabled(False)
         mode: Any = Behaving(named, behave)
         mode.__enter__()
+        _ENTERED.append(mode)
 
     enter()
 
