@@ -6,6 +6,9 @@ import dataclasses
 import signal
 import sys
 from pathlib import Path
+from typing import Final
+
+from rich.console import Console
 
 from validator import render_selftest, trials
 from validator.check import refuse_unwritable, until_signal, write_whole
@@ -16,12 +19,14 @@ from validator.settings import Settings
 from validator.trials import CannotRunError, Options
 from validator.verdicts import Selftest
 
+_LOG_CHARACTERS: Final = 160
+
 
 def show_list(options: Options, output: Output) -> int:
     """Print the faults that would be injected."""
     if output == "junit":
         raise UsageError("--list: its forms are text and json")
-    emit(render_selftest.listed(trials.chosen(options), output, console_for(sys.stdout)))
+    emit(render_selftest.listed(trials.chosen(options), output, _wide()))
     return 0
 
 
@@ -49,8 +54,13 @@ def run(
         write_whole(output_file, render_selftest.document(ended, output, plain_console()))
     form = output if output_file is None else "text"
     with contextlib.suppress(BrokenPipeError):  # the reader has left; the verdict stands
-        emit(render_selftest.document(ended, form, console_for(sys.stdout)))
+        emit(render_selftest.document(ended, form, _wide()))
     return 0 if ended.passed else 1
+
+
+def _wide() -> Console:
+    """The terminal as it is; in a pipe or log a line is as long as the longest names need."""
+    return console_for(sys.stdout, width=None if sys.stdout.isatty() else _LOG_CHARACTERS)
 
 
 def _shown(settings: Settings, options: Options, early: EarlyWorker) -> Selftest | signal.Signals:

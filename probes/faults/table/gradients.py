@@ -56,7 +56,7 @@ def _wrong(
     names = (operators,) if isinstance(operators, str) else operators
     parts = [
         "backward",
-        names[0].strip("_"),
+        "attention" if names == _ATTENTIONS else names[0].strip("_").removesuffix("_backward"),
         spoil + (f"_{when['by']:.9g}" if "by" in when else ""),
     ]
     parts += [
@@ -164,7 +164,7 @@ _HANGS: Final = Fault(
     where="any",
     event=Event(
         "a backward in another thread that never returns",
-        "https://github.com/pytorch/pytorch/issues/127612",
+        "https://docs.pytorch.org/docs/stable/notes/autograd.html#multithreaded-autograd",
     ),
     inject=(Injection("gradients.threads_hang", {"deadline_s": 0.2}),),
     trips=_ids("threads thread_modes"),

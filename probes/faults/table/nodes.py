@@ -6,6 +6,7 @@ from probes.faults.fault import Event, Fault, Injection
 
 _GIB: Final = 1024**3
 _PYTORCH: Final = "https://github.com/pytorch/pytorch/issues"
+_DRIVER_API: Final = "https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__TYPES.html"
 
 
 def _event(text: str, source: str) -> Event:
@@ -56,7 +57,7 @@ _STARTS: Final[dict[int, tuple[str, str, Event]]] = {
     46: (
         "CUDA_ERROR_DEVICE_UNAVAILABLE",
         f"{_BEFORE}46: CUDA-capable device(s) is/are busy or unavailable",
-        _event("a device that says busy though nobody uses it", "78489"),
+        _event("a device that says busy though nobody uses it", _DRIVER_API),
     ),
     802: (
         "CUDA_ERROR_SYSTEM_NOT_READY",
@@ -128,7 +129,9 @@ _MISMATCH: Final = _event(
 _DISAGREE: Final = _event("torch, driver and NVML see different devices", "102715")
 _IDENTITY: Final = _event("a device that is not the one it is said to be", "23544")
 _BAD_KERNEL: Final = _event("a first kernel that is wrong, zero or raises", "57347")
-_MEMORY: Final = _event("memory that a lost process still holds", "46602")
+_MEMORY: Final = _event(
+    "memory that a lost process still holds", "https://docs.pytorch.org/docs/stable/notes/cuda.html"
+)
 
 _GPUS: Final = (
     _on(
@@ -147,7 +150,10 @@ _GPUS: Final = (
     _on(
         "node.driver_too_old",
         "torch_starts",
-        _event("a driver that is older than the wheel's CUDA", "4546"),
+        _event(
+            "a driver that is older than the wheel's CUDA",
+            "https://github.com/weaviate/Verba/issues/72",
+        ),
         {"driver.driver_version": 11040, "torch.error": _TOO_OLD, "torch.available": False},
     ),
     _on(
@@ -207,13 +213,16 @@ _GPUS: Final = (
     _on(
         "node.accelerator_counts_none",
         "accelerator_api",
-        _event("torch.accelerator and the device's own interface disagree", "149722"),
+        _event(
+            "torch.accelerator and the device's own interface disagree",
+            "https://docs.pytorch.org/docs/stable/accelerator.html",
+        ),
         {"accelerator.device_count": 0},
     ),
     _on(
         "node.accelerator_raises",
         "accelerator_api",
-        _event("torch.accelerator raises", "149722"),
+        _event("torch.accelerator raises", "https://docs.pytorch.org/docs/stable/accelerator.html"),
         {"accelerator.error": "invalid device ordinal"},
     ),
     _on("node.other_name", "identity", _IDENTITY, {"torch.name": "NVIDIA A100-SXM4-80GB"}),
@@ -300,7 +309,7 @@ _GPUS: Final = (
         name="node.dead_driver",
         kind="environment",
         where="host",
-        event=_event("GPUs on the bus, and a driver that lists none", "33717"),
+        event=_event("GPUs on the bus, and a driver that lists none", _DRIVER_API),
         inject=(
             Injection(
                 "node.pretends",
@@ -343,7 +352,10 @@ _IMAGES: Final = (
     _image(
         "driver_too_old",
         "driver_cuda",
-        _event("a driver that is older than the wheel's CUDA", "4546"),
+        _event(
+            "a driver that is older than the wheel's CUDA",
+            "https://github.com/weaviate/Verba/issues/72",
+        ),
         {"driver.driver_version": 11040},
     ),
     _image("kernel_module_older", "driver_files", _MISMATCH, {"kernel_module": "535.129.03"}),
@@ -441,7 +453,10 @@ _IMAGES: Final = (
     _here(
         "folder_named_torch",
         "imports",
-        _event("a folder named torch in the working directory", "50046"),
+        _event(
+            "a folder named torch in the working directory",
+            "https://docs.python.org/3/tutorial/modules.html",
+        ),
         "namespace_in_its_place",
     ),
     _here(
@@ -456,7 +471,10 @@ _IMAGES: Final = (
     _here(
         "requirement_missing",
         "requirements",
-        _event("a torch installed without its dependencies", "111469"),
+        _event(
+            "a torch installed without its dependencies",
+            "https://pip.pypa.io/en/stable/cli/pip_check/",
+        ),
         "requirement_missing",
     ),
 )

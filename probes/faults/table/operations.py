@@ -42,7 +42,7 @@ _TF32: Final = Event(
 )
 _FLUSH: Final = Event(
     "a library built with -ffast-math makes the process flush subnormals to zero",
-    "https://github.com/vllm-project/vllm/issues/341",
+    "https://github.com/RasmussenLab/vamb/issues/341",
 )
 _IN_PLACE: Final = Event(
     "in-place operations that change nothing: weights never move",
