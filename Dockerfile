@@ -12,6 +12,8 @@ ARG INIT_IMAGE=debian:bookworm-slim
 
 # A static init, so that it runs on a base of any distribution.
 FROM ${INIT_IMAGE} AS init
+# The distribution's release decides the version.
+# hadolint ignore=DL3008
 RUN if [ ! -x /usr/bin/tini-static ]; then \
         apt-get update \
         && apt-get install --yes --no-install-recommends tini \
@@ -19,6 +21,8 @@ RUN if [ ! -x /usr/bin/tini-static ]; then \
     fi
 
 FROM ${BASE_IMAGE} AS base
+# For the build alone: the last stage sets its user.
+# hadolint ignore=DL3002
 USER 0
 COPY tools/container.sh /opt/gpu-validator/build/
 ARG BASE_PYTHON=

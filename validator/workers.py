@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from probes.contract import Failure, Result
-from validator import outcomes
+from validator import cgroup, outcomes
 from validator.plan import Event
 from validator.report import Environment
 from validator.spawn import CannotStartError, WorkerProcess, start_worker
@@ -47,6 +47,7 @@ class Workers:
         self._worker: Worker | None = None
         self._changing = asyncio.Lock()
         self._given_up: NoWorkerError | None = None
+        self._memory_kills = cgroup.memory_kills()
 
     async def live(self) -> Worker:
         """The worker, started and with torch imported.
@@ -104,6 +105,9 @@ class Workers:
         try:
             answer = await worker.imported(self._import_s)
         except WorkerLostError as lost:
+            if cgroup.memory_kills() > self._memory_kills:  # that says nothing about torch
+                text = f"importing torch: {lost}, by the memory limit of this container"
+                raise NoWorkerError(text, lost.log_tail) from lost
             raise _import_lost(lost, self._import_s, time.monotonic() - begun) from lost
         if answer["event"] == "import_failed":
             raise _import_raised(answer, worker.log_tail(), time.monotonic() - begun)

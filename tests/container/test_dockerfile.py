@@ -132,6 +132,20 @@ def test_a_hardened_check_passes() -> None:
     )
 
 
+@pytest.mark.parametrize("option", ["--user=0:0", "--user=54321:54321", "--shm-size=1m"])
+def test_the_check_passes_as_anybody_and_with_little_shared_memory(option: str) -> None:
+    """As root and as a uid without a name; the last of two equal options counts."""
+    assert engine("run", "--rm", *HARDENED, option, IMAGE, "check").returncode == 0
+
+
+def test_a_container_too_small_for_torch_is_an_error_and_no_sick_node() -> None:
+    """The kernel kills the worker for our own limit: exit code 2, and the limit is named."""
+    result = engine("run", "--rm", *HARDENED, "--memory=128m", IMAGE, "check")
+
+    assert result.returncode == 2, result.stdout
+    assert "memory limit of this container" in result.stdout
+
+
 def test_without_even_a_temporary_folder_the_check_passes() -> None:
     """Nothing is written anywhere."""
     bare = [option for option in HARDENED if option != "--tmpfs=/tmp"]

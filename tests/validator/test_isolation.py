@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -221,13 +222,28 @@ def test_a_kill_for_memory_is_our_containers_fault(
 ) -> None:
     """SIGKILL while the control group counted a kill for memory says nothing of the machine."""
     write(folder, "sicken", "    os.kill(os.getpid(), signal.SIGKILL)")
-    counts = iter([0, 1])
+    counts = count()
     monkeypatch.setattr("validator.cgroup.memory_kills", lambda: next(counts))
 
     seen = ran()
 
     assert (seen.of("sicken").status, seen.of("sicken").reason) == ("error", "internal_error")
     assert "memory limit" in seen.of("sicken").summary
+
+
+def test_a_kill_for_memory_during_the_import_is_our_containers_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that is too small for torch is an error to mend there, never a sick node."""
+    (folder / "torch.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    counts = count()
+    monkeypatch.setattr("validator.cgroup.memory_kills", lambda: next(counts))
+
+    seen = ran()
+
+    assert {(r.status, r.reason) for r in seen.report.results} == {("error", "internal_error")}
+    assert "memory limit" in seen.of("later").summary
+    assert seen.report.status == "error"
 
 
 # ---- the import
