@@ -10,6 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes import tensor_ops as probe
+from probes.faults.inject.calls import last_of_ties, off_by_one, unstable
 from tests.probes.verdicts import tripped
 
 Fault = Callable[[torch.Tensor], object]  # spoils an output, in place
@@ -255,29 +256,6 @@ def _tf32_convolution(kept: Any) -> Any:
     return lambda x, weight, *rest: kept(_tf32(x), _tf32(weight), *rest)
 
 
-def _off_by_one(kept: Any) -> Any:
-    return lambda x, axis, start, length: kept(x, axis, max(0, start - 1), length)
-
-
-def _last_of_ties(kept: Any) -> Any:
-    def last(x: torch.Tensor, axis: int | None = None, **options: Any) -> Any:
-        if axis is None or options:
-            return kept(x, axis, **options)
-        return x.shape[axis] - 1 - kept(x.flip(axis), axis)
-
-    return last
-
-
-def _unstable(kept: Any) -> Any:
-    def sort(x: torch.Tensor, *, stable: bool, dim: int, **options: Any) -> Any:
-        if options:
-            return kept(x, stable=stable, dim=dim, **options)
-        values, index = kept(x.flip(dim), stable=stable, dim=dim)
-        return values, x.shape[dim] - 1 - index
-
-    return sort
-
-
 def _once(kept: Any) -> Any:
     """Of duplicates only the last counts."""
 
@@ -302,7 +280,7 @@ _CALLS: list[tuple[str, str, Callable[[Any], Any], str]] = [
     ("Tensor", "view", lambda kept: lambda x, *shape: kept(x, *shape).clone(), "views"),
     ("Tensor", "t", lambda kept: lambda x: kept(x).clone(), "views"),
     ("Tensor", "clone", lambda _: lambda x: x[...], "views"),
-    ("Tensor", "narrow", _off_by_one, "views"),
+    ("Tensor", "narrow", off_by_one, "views"),
     ("Tensor", "add_", lambda _: lambda x, other: x + other, "in_place"),
     ("Tensor", "copy_", lambda _: lambda x, other: x, "in_place"),
     ("Tensor", "t_", lambda _: lambda x: x.t(), "in_place"),
@@ -319,7 +297,7 @@ _CALLS: list[tuple[str, str, Callable[[Any], Any], str]] = [
         "creation",
     ),
     ("", "zeros", lambda _: torch.empty, "creation"),
-    ("", "narrow", _off_by_one, "slicing"),
+    ("", "narrow", off_by_one, "slicing"),
     ("", "remainder", lambda _: torch.fmod, "integer_division"),
     (
         "",
@@ -328,8 +306,8 @@ _CALLS: list[tuple[str, str, Callable[[Any], Any], str]] = [
         "integer_division",
     ),
     ("", "round", lambda _: lambda x, **o: torch.floor(x + 0.5, **o), "rounding"),
-    ("", "argmax", _last_of_ties, "reductions"),
-    ("", "sort", _unstable, "sorting"),
+    ("", "argmax", last_of_ties, "reductions"),
+    ("", "sort", unstable, "sorting"),
     ("", "index_add", _once, "scatter"),
     ("", "minimum", lambda _: torch.fmin, "comparison"),
     ("", "equal", lambda _: lambda a, b: True, "comparison"),

@@ -13,6 +13,15 @@ from torch import nn
 from probes import train_eval as probe
 from probes.catalog import TRAIN_EVAL
 from probes.contract import Comparison
+from probes.faults.inject.training import (
+    biased,
+    children_only,
+    freezing,
+    halved,
+    moving,
+    own_only,
+    silent_eval,
+)
 from probes.train_eval import learning
 from probes.train_eval.state import random_state_kept
 from tests.probes import fake_device
@@ -204,57 +213,6 @@ def batch_norm(**changed: Any) -> Callable[..., torch.Tensor]:
     return broken
 
 
-def biased(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tensor:
-    """BatchNorm that keeps the biased variance."""
-    before = None if var is None else var.clone()
-    out = BATCH_NORM(x, mean, var, *rest, **named)
-    if before is not None and not torch.equal(before, var):
-        axes = (0, *range(2, x.dim()))
-        change = 0.1 * (x.var(axes, unbiased=False) - x.var(axes, unbiased=True))
-        var.add_(change.detach())
-    return out  # type: ignore[no-any-return]
-
-
-def moving(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tensor:
-    """BatchNorm whose frozen statistics move by a bit."""
-    out = BATCH_NORM(x, mean, var, *rest, **named)
-    training = rest[2] if len(rest) > 2 else named.get("training", False)
-    if mean is not None and not training:
-        mean.mul_(1 + 2**-23)
-    return out  # type: ignore[no-any-return]
-
-
-def silent_eval(module: nn.Module) -> None:
-    """eval() that does not give its module."""
-    TRAIN(module, False)
-
-
-def own_only(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
-    """train() that reaches its module alone."""
-    module.training = mode
-    return module
-
-
-def children_only(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
-    """train() that stops at the children."""
-    for each in (module, *module.children()):
-        each.training = mode
-    return module
-
-
-def no_gradients(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
-    """eval() that freezes the parameters too."""
-    for parameter in module.parameters():
-        parameter.requires_grad_(mode)
-    return TRAIN(module, mode)
-
-
-def halved(state: Any, file: Any, **options: Any) -> None:
-    """A save in half precision, with the dtype put back."""
-    short = {k: v.half().float() if v.is_floating_point() else v for k, v in state.items()}
-    TORCH_SAVE(short, file, **options)
-
-
 def noisy(out: torch.Tensor, *_: Any) -> torch.Tensor:
     """The last bit at random."""
     return out * (1 + torch.randint(0, 2, out.shape) * 2.0**-23)
@@ -378,7 +336,7 @@ BREAKS: dict[str, tuple[Callable[[], Any], set[str]]] = {
         {"modes_recurse"},
     ),
     "eval() freezes parameters": (
-        lambda: patched(nn.Module, train=no_gradients),
+        lambda: patched(nn.Module, train=freezing),
         {"gradients_apart"},
     ),
     "layer norm off by 1e-4": (

@@ -8,11 +8,14 @@ import torch
 from probes.faults.inject.replaced import replace
 
 
-def _off_by_one(kept: Any) -> Any:
+def off_by_one(kept: Any) -> Any:
+    """`narrow` that starts one element early."""
     return lambda x, axis, start, length: kept(x, axis, max(0, start - 1), length)
 
 
-def _last_of_ties(kept: Any) -> Any:
+def last_of_ties(kept: Any) -> Any:
+    """`argmax` that takes the last of equal elements."""
+
     def last(x: torch.Tensor, axis: int | None = None, **options: Any) -> Any:
         if axis is None or options:
             return kept(x, axis, **options)
@@ -21,7 +24,9 @@ def _last_of_ties(kept: Any) -> Any:
     return last
 
 
-def _unstable(kept: Any) -> Any:
+def unstable(kept: Any) -> Any:
+    """A stable sort that is none."""
+
     def sort(x: torch.Tensor, *, stable: bool, dim: int, **options: Any) -> Any:
         if options:
             return kept(x, stable=stable, dim=dim, **options)
@@ -92,7 +97,7 @@ CALLS: Final[dict[str, tuple[str, str, Callable[[Any], Any]]]] = {
     "view_copies": ("Tensor", "view", _after(lambda x: x.clone())),
     "t_copies": ("Tensor", "t", _after(lambda x: x.clone())),
     "clone_shares": ("Tensor", "clone", lambda _: lambda x, **_o: x[...]),
-    "tensor_narrow_off_by_one": ("Tensor", "narrow", _off_by_one),
+    "tensor_narrow_off_by_one": ("Tensor", "narrow", off_by_one),
     "add_copies": ("Tensor", "add_", lambda _: lambda x, other: x + other),
     "copy_does_nothing": ("Tensor", "copy_", lambda _: lambda x, _other: x),
     "t_in_place_copies": ("Tensor", "t_", lambda _: lambda x: x.t()),
@@ -104,12 +109,12 @@ CALLS: Final[dict[str, tuple[str, str, Callable[[Any], Any]]]] = {
     "long_rounds": ("Tensor", "long", lambda _: lambda x: x.round().to(torch.int64)),
     "ones_without_gradient": ("", "ones", _without_gradient),
     "zeros_uninitialised": ("", "zeros", lambda _: torch.empty),
-    "narrow_off_by_one": ("", "narrow", _off_by_one),
+    "narrow_off_by_one": ("", "narrow", off_by_one),
     "remainder_of_c": ("", "remainder", lambda _: torch.fmod),
     "floor_divide_truncates": ("", "floor_divide", _truncating),
     "round_half_up": ("", "round", _half_up),
-    "argmax_last_of_ties": ("", "argmax", _last_of_ties),
-    "sort_unstable": ("", "sort", _unstable),
+    "argmax_last_of_ties": ("", "argmax", last_of_ties),
+    "sort_unstable": ("", "sort", unstable),
     "index_add_loses_duplicates": ("", "index_add", _one_of_duplicates),
     "minimum_ignores_nan": ("", "minimum", lambda _: torch.fmin),
     "equal_is_true": ("", "equal", lambda _: lambda _a, _b: True),

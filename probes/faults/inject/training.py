@@ -70,7 +70,8 @@ def _norm(**changed: Any) -> Callable[[Any], Any]:
     return lambda _: broken
 
 
-def _biased(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tensor:
+def biased(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tensor:
+    """BatchNorm that keeps the biased variance."""
     before = None if var is None else var.clone()
     out = _batch_norm(x, mean, var, *rest, **named)
     if before is not None and not torch.equal(before, var):
@@ -80,7 +81,8 @@ def _biased(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tens
     return out  # type: ignore[no-any-return]
 
 
-def _moving(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tensor:
+def moving(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tensor:
+    """BatchNorm whose frozen statistics move by a bit."""
     out = _batch_norm(x, mean, var, *rest, **named)
     training = rest[2] if len(rest) > 2 else named.get("training", False)
     if mean is not None and not training:
@@ -88,28 +90,33 @@ def _moving(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tens
     return out  # type: ignore[no-any-return]
 
 
-def _silent_eval(module: nn.Module) -> None:
+def silent_eval(module: nn.Module) -> None:
+    """eval() that does not give its module."""
     _train(module, False)
 
 
-def _own_only(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
+def own_only(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
+    """train() that reaches its module alone."""
     module.training = mode
     return module
 
 
-def _children_only(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
+def children_only(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
+    """train() that stops at the children."""
     for each in (module, *module.children()):
         each.training = mode
     return module
 
 
-def _freezing(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
+def freezing(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
+    """train() and eval() that switch gradients as well."""
     for parameter in module.parameters():
         parameter.requires_grad_(mode)
     return _train(module, mode)
 
 
-def _halved(state: Any, file: Any, **options: Any) -> None:
+def halved(state: Any, file: Any, **options: Any) -> None:
+    """A save in half precision, with the dtype put back."""
     short = {k: v.half().float() if v.is_floating_point() else v for k, v in state.items()}
     _torch_save(short, file, **options)
 
@@ -168,15 +175,15 @@ LAYERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     ),
     "batch_norm_frozen_in_train": (_functional, "batch_norm", _norm(training=False)),
     "batch_norm_by_batch_in_eval": (_functional, "batch_norm", _norm(training=True)),
-    "batch_norm_frozen_mean_moves": (_functional, "batch_norm", lambda _: _moving),
+    "batch_norm_frozen_mean_moves": (_functional, "batch_norm", lambda _: moving),
     "batch_norm_other_momentum": (_functional, "batch_norm", _norm(momentum=lambda m: m * 0.99)),
     "batch_norm_without_eps": (_functional, "batch_norm", _norm(eps=1e-12)),
-    "batch_norm_biased": (_functional, "batch_norm", lambda _: _biased),
-    "eval_stays_at_the_top": (nn.Module, "train", lambda _: _own_only),
-    "eval_stops_at_the_children": (nn.Module, "train", lambda _: _children_only),
+    "batch_norm_biased": (_functional, "batch_norm", lambda _: biased),
+    "eval_stays_at_the_top": (nn.Module, "train", lambda _: own_only),
+    "eval_stops_at_the_children": (nn.Module, "train", lambda _: children_only),
     "eval_does_nothing": (nn.Module, "eval", lambda _: lambda module: module),
-    "eval_gives_none": (nn.Module, "eval", lambda _: _silent_eval),
-    "eval_freezes_parameters": (nn.Module, "train", lambda _: _freezing),
+    "eval_gives_none": (nn.Module, "eval", lambda _: silent_eval),
+    "eval_freezes_parameters": (nn.Module, "train", lambda _: freezing),
     "random_slope_in_eval": (
         _functional,
         "rrelu",
@@ -188,7 +195,7 @@ LAYERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
         lambda _: lambda x, y: _mse(x, y, reduction="sum") / 63,
     ),
     "gradients_never_zeroed": (nn.Module, "zero_grad", lambda _: lambda *_g, **_o: None),
-    "saved_in_half": (torch, "save", lambda _: _halved),
+    "saved_in_half": (torch, "save", lambda _: halved),
     "saved_short": (torch, "save", lambda _: lambda _state, file: file.write(b"PK")),
     "loaded_as_zeros": (torch, "load", _loaded(lambda state: {k: v * 0 for k, v in state.items()})),
     "loaded_without_a_buffer": (
