@@ -155,7 +155,7 @@ class Run(_Section):
     )
     observations: bool = Field(
         default=False,
-        description="keep the raw observation of a pass too (some 80 KiB a device), not only of "
+        description="keep the raw observation of a pass too (some 60 KiB a device), not only of "
         "what failed",
     )
 

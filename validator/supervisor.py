@@ -300,7 +300,7 @@ class Worker:
                 self._ask({"do": "fork", "job": job, **request}, (ends[1], ends[3]))
                 answer = await self._reply(f"forked:{job}")
             child = Child(job, answer["pid"], answer["fds"][0], ends[0], ends[2])
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else would close these
             for descriptor in ends[::2]:
                 os.close(descriptor)
             raise

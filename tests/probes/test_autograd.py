@@ -22,6 +22,7 @@ from probes.autograd.bounded import product_unit
 from probes.autograd.expected import EXPECTED
 from probes.catalog import AUTOGRAD
 from probes.contract import Finding
+from probes.faults.inject.gradients import replace_the_gradient
 from tests.probes.broken import ATTENTION
 from tests.probes.verdicts import tripped
 
@@ -563,21 +564,7 @@ def _backward_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @breaks("accumulation")
 def _backward_replaces_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    backward: Any = torch.Tensor.backward
-
-    def replacing(self: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-        pending, visited = [self.grad_fn], set()
-        while pending:
-            node: Any = pending.pop()
-            if node is None or node in visited:
-                continue
-            visited.add(node)
-            if hasattr(node, "variable") and node.next_functions == ():
-                node.variable.grad = None
-            pending.extend(parent for parent, _ in node.next_functions)
-        backward(self, *args, **kwargs)
-
-    monkeypatch.setattr(torch.Tensor, "backward", replacing)
+    monkeypatch.setattr(torch.Tensor, "backward", replace_the_gradient)
 
 
 @breaks("second_backward")

@@ -49,7 +49,8 @@ def _hooking(_: Any) -> Any:
     return lambda _self, _hook, **_options: _Handle()
 
 
-def _replaces_the_gradient(tensor: torch.Tensor, *args: Any, **named: Any) -> None:
+def replace_the_gradient(tensor: torch.Tensor, *args: Any, **named: Any) -> None:
+    """`backward` that forgets what a leaf has gathered before."""
     pending, visited = [tensor.grad_fn], set()
     while pending:
         node: Any = pending.pop()
@@ -192,7 +193,7 @@ ENGINE: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
         lambda kept: lambda module, set_to_none=True: kept(module),  # noqa: ARG005
     ),
     "backward_does_nothing": (torch.Tensor, "backward", lambda _: lambda *_g, **_n: None),
-    "backward_replaces": (torch.Tensor, "backward", lambda _: _replaces_the_gradient),
+    "backward_replaces": (torch.Tensor, "backward", lambda _: replace_the_gradient),
     "backward_always_retains": (
         torch.Tensor,
         "backward",
