@@ -165,16 +165,21 @@ def test_a_sick_probe_costs_only_itself(folder: Path, sickness: Sickness) -> Non
     assert seen.lag_s < 0.25
 
 
-def test_a_log_ends_where_the_next_probe_begins(folder: Path) -> None:
+def test_a_log_ends_where_the_next_probe_begins() -> None:
     """A child that has gone on prints the next heading before its log is read."""
-    write(folder, "sicken", "    print('mine')\n    return Seen(total=0)")
-    write(folder, "later", "    print('not mine', flush=True)")
 
-    tail = ran().of("sicken").log_tail
+    async def tails() -> list[str]:
+        result_fd, result_end = os.pipe()
+        log_fd, log_end = os.pipe()
+        os.write(log_end, b"--- sicken\nmine\n--- later\nnot mine\n")
+        child = supervisor.Child(1, 0, os.pidfd_open(os.getpid()), result_fd, log_fd)
+        told = [child.log_tail("sicken"), child.log_tail("later")]
+        child.close()
+        os.close(result_end)
+        os.close(log_end)
+        return told
 
-    assert "mine" in tail
-    assert "---" not in tail
-    assert "not mine" not in tail
+    assert asyncio.run(tails()) == ["mine\n", "not mine\n"]
 
 
 def test_the_rest_resume_within_half_a_second_of_a_kill(folder: Path) -> None:
