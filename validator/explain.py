@@ -126,15 +126,14 @@ def find(name: str) -> tuple[ProbeSpec, str | None]:
     return spec, check
 
 
-def proven_on(check_id: str) -> tuple[str, ...]:
-    """The hardware that a check has passed on in a recording, and where each change is tested."""
+def recorded_on(check_id: str) -> tuple[str, ...]:
+    """The hardware that a check has passed on in a recording, each with its type of back-end."""
     table = json.loads(_PROVEN.read_text(encoding="utf-8"))
-    recorded = [
+    return tuple(
         f"{kind}: {', '.join(checks[check_id]['on'])}"
         for kind, checks in table.items()
         if check_id in checks
-    ]
-    return (*recorded, "cpu-x86_64: by the tests of every change, where it applies there")
+    )
 
 
 def listed(spec: ProbeSpec) -> dict[str, Any]:

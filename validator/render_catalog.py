@@ -11,6 +11,10 @@ from validator.console import table, text_of
 _HEADS = ("probe", "profile", "needs", "timeout", "every", "checks")
 
 
+#: What needs no recording.
+_BY_TESTS = "cpu-x86_64: by the tests of every change, where it applies to a CPU"
+
+
 def render_list(console: Console) -> str:
     """A table of the probes, each with its promise below."""
     rows = [
@@ -45,7 +49,8 @@ def render_explanation(spec: ProbeSpec, check: str | None, console: Console) -> 
     parts += _section("References", read.references)
     parts += _section("Runs", [_runs(spec)])
     if check is not None:
-        parts += _section("Proven on", explain.proven_on(f"{spec.name}.{check}"))
+        recorded = explain.recorded_on(f"{spec.name}.{check}")
+        parts += _section("Proven on", [*recorded, _BY_TESTS])
     if check is None:
         limits = [
             f"probes.{spec.name}.limits.{limit.name}: {limit.type} = {limit.default}\n{limit.about}"
