@@ -40,7 +40,12 @@ def table(*heads: str) -> Iterator[str]:
 
 def probes() -> Iterator[str]:
     """The index: a row a probe, and links to the other pages."""
-    yield from ("# Reference", "", "What the code says of itself; a test holds these pages to it.", "")
+    yield from (
+        "# Reference",
+        "",
+        "What the code says of itself; a test holds these pages to it.",
+        "",
+    )
     yield from table("probe", "profile", "runs", "deadline", "every", "checks", "promise")
     for spec in CATALOG:
         yield row(
