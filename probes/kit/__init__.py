@@ -1,0 +1,1 @@
+"""What probes share: what a device has and lacks, what may shorten products, pinned defaults."""
