@@ -15,6 +15,7 @@ from typing import Any
 from probes import hardware, proven
 from probes.catalog import COMPLETES
 from probes.contract import GPU_BUSY, Failure, Finding, Reason, Result, Status, Wrong, worst
+from probes.kit import defaults
 from probes.kit.backend import cpu_type, node_type
 from probes.symptoms import diagnose
 from probes.tensors import synchronize
@@ -56,7 +57,8 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - a broken probe or limit must not cost the rest
             return self._raised(error, "internal_error")
         try:
-            seen = module.observe(self._device)
+            with defaults.pinned():
+                seen = module.observe(self._device)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
             return self._raised(error, _blame(error, module))
         try:
@@ -114,7 +116,9 @@ class Attempt:
         module = importlib.import_module(self._module)
         limits = module.Limits.model_validate(self._limits) if self._limits else None
         try:
-            findings = _judge(module, module.observe(device), limits)
+            with defaults.pinned():
+                seen = module.observe(device)
+            findings = _judge(module, seen, limits)
         except Exception:  # noqa: BLE001 - raising now is failing again; the first try is reported
             self.poisoned = True
             return True
