@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from probes.contract import Comparison
+from probes.kit import breadcrumb
 
 UNIT_ROUNDOFF = {
     torch.float64: 2.0**-53,
@@ -171,6 +172,7 @@ def attempted_all(operation: str, call: Callable[[], Iterable[Comparison]]) -> l
     Running out of memory escapes: others may hold it, and only the worker knows.
     """
     made: list[Comparison] = []
+    breadcrumb.operation(operation)
     try:
         made.extend(call())
     except torch.cuda.OutOfMemoryError:  # the name, before torch 2.5, of every back-end's

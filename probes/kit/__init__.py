@@ -1,0 +1,1 @@
+"""What probes share: what a device has and lacks, and what a probe is about to do."""
