@@ -44,11 +44,6 @@ def begin(left_out: frozenset[str] = frozenset()) -> None:
     _LAST.tell("")
 
 
-def left_out() -> frozenset[str]:
-    """Names of the checks of this probe that are not to be begun."""
-    return _LAST.left_out
-
-
 def families(table: Mapping[str, T]) -> Iterator[tuple[str, T]]:
     """Go through a table by check, telling each check before it is handed out.
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,23 +226,14 @@ def test_a_backward_that_dies_in_native_code_is_named(folder: Path) -> None:
     assert list(statuses(result).values()).count("pass") == 3
 
 
-@pytest.fixture
-def started(folder: Path) -> Iterator[list[str]]:
-    """What the events of a run said, in order."""
-    del folder
-    told: list[str] = []
-    yield told
-
-
 def test_one_result_is_told_for_a_probe_that_took_several_processes(
-    folder: Path, started: list[str]
+    folder: Path,
 ) -> None:
     """Whoever counts results counts one."""
+    told: list[str] = []
     write(folder, beta=CRASH)
     plan = Plan((fragile(),), "quick", "cli")
 
-    asyncio.run(
-        run(plan, settings_module.load(), Runner(), lambda event: started.append(event.kind))
-    )
+    asyncio.run(run(plan, settings_module.load(), Runner(), lambda event: told.append(event.kind)))
 
-    assert started.count("finished") == 1
+    assert told.count("finished") == 1
