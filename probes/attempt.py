@@ -14,7 +14,7 @@ from typing import Any
 
 from probes.catalog import COMPLETES
 from probes.contract import GPU_BUSY, Failure, Finding, Reason, Result, Status, worst
-from probes.kit import breadcrumb
+from probes.kit import breadcrumb, defaults
 from probes.symptoms import diagnose
 from probes.tensors import synchronize
 from probes.worker import describe
@@ -108,7 +108,8 @@ class Attempt:
     def _observe(self, module: ModuleType, device: str) -> Any:
         """What the probe sees, without the checks that are left out."""
         breadcrumb.begin(self._left_out)
-        return module.observe(device)
+        with defaults.pinned():
+            return module.observe(device)
 
     def _judge(self, module: ModuleType, seen: object, limits: object) -> tuple[Finding, ...]:
         """All findings but those of checks that were left out: nothing was seen for them."""

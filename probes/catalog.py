@@ -74,6 +74,7 @@ TORCH_VERSION = ProbeSpec(
         "nccl": "the NCCL that is loaded is not older than the one torch was built with",
         "loaded_once": "no GPU library, and no C++ library, is mapped twice",
         "foreign_libraries": "no system library stands in for one that torch's wheels brought",
+        "defaults": "torch's defaults (dtype, device, algorithms, no autocast) are its own",
         "numpy_to_torch": "torch reads NumPy arrays of every dtype right, without a warning",
         "torch_to_numpy": "NumPy reads tensors of every dtype right, without a warning",
         "numpy_scalars": "torch takes NumPy scalars for numbers: as data, index and size",

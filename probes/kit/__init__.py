@@ -1,1 +1,1 @@
-"""What probes share: what a device has and lacks, and what a probe is about to do."""
+"""What probes share: capabilities, precision, pinned defaults, and where a probe is."""

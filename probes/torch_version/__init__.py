@@ -14,7 +14,7 @@ Ref: https://docs.nvidia.com/deploy/cuda-compatibility/
 from collections.abc import Iterator
 
 from probes.contract import Finding
-from probes.torch_version import build, driver, installed, libraries, numpy_abi
+from probes.torch_version import build, changed_defaults, driver, installed, libraries, numpy_abi
 from probes.torch_version.look import observe
 from probes.torch_version.seen import Limits, Seen
 
@@ -39,6 +39,7 @@ def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: 
     yield libraries.nccl(seen)
     yield libraries.loaded_once(seen)
     yield libraries.foreign_libraries(seen)
+    yield changed_defaults.defaults(seen)
     yield numpy_abi.numpy_to_torch(seen)
     yield numpy_abi.torch_to_numpy(seen)
     yield numpy_abi.numpy_scalars(seen)

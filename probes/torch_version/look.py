@@ -14,6 +14,7 @@ import torch
 from packaging.requirements import InvalidRequirement, Requirement
 
 from probes import cuda_driver, hardware, nvml
+from probes.kit import defaults
 from probes.torch_version import mapped, numpy_abi
 from probes.torch_version.seen import (
     VARIABLES,
@@ -51,6 +52,7 @@ def observe(device: str) -> Seen:  # noqa: ARG001 - the image is one, whatever t
         nccl_loaded=mapped.nccl_loaded(libraries),
         libraries=libraries,
         ahead=ahead,
+        changed_defaults=defaults.changed(),
         numpy_to_torch=numpy_abi.arrays_to_tensors(),
         torch_to_numpy=numpy_abi.tensors_to_arrays(),
         numpy_scalars=numpy_abi.scalars_to_tensors(),

@@ -3,7 +3,7 @@
 from typing import Final, Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from probes import cuda_driver, hardware
 from probes.contract import Comparison, Frozen, Observation
@@ -104,6 +104,7 @@ class Seen(Observation):
     nccl_loaded: tuple[int, ...] | None = None
     libraries: tuple[mapped.Library, ...] = ()
     ahead: tuple[str, ...] = ()  # libraries in LD_LIBRARY_PATH of which the wheels have their own
+    changed_defaults: dict[str, str] = Field(default_factory=dict)  # call -> what it says
     numpy_to_torch: tuple[Comparison, ...] = ()
     torch_to_numpy: tuple[Comparison, ...] = ()
     numpy_scalars: tuple[Comparison, ...] = ()

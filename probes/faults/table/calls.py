@@ -42,6 +42,19 @@ def _any(fault: str, function: str, families: str, event: Event, **arguments: An
     )
 
 
+def _default(name: str, function: str, **arguments: Any) -> Fault:
+    """A default that a library changed: told once, and by no other check."""
+    return Fault(
+        name=f"default.{name}",
+        kind="semantics",
+        where="host",
+        event=_IMPORT,
+        inject=(Injection(f"calls.{function}", arguments),),
+        trips=("torch_version.defaults",),
+        spares=("torch_version.numpy_scalars", "numpy_sharing.scalars"),
+    )
+
+
 CALLS: Final = (
     _call("view_copies", "views", _VIEWS),
     _call("t_copies", "views", _VIEWS),
@@ -75,6 +88,9 @@ CALLS: Final = (
     _call("randn_too_wide", "random_moments", _SEED),
     _call("randint_even", "random_moments", _SEED),
     _call("manual_seed_ignored", "random_seeds", _SEED),
-    _any("default.dtype", "calls.default_dtype", "creation", _IMPORT, dtype="float64"),
+    _default("dtype", "default_dtype", dtype="float64"),
+    _default("device", "default_device", device="meta"),
+    _default("deterministic", "deterministic"),
+    _default("autocast", "autocast"),
     _any("default.gradients_off", "calls.gradients_off", "autograd.grad_enabled", _IMPORT),
 )
