@@ -12,9 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from probes import hardware, proven
 from probes.catalog import COMPLETES
-from probes.contract import GPU_BUSY, Failure, Finding, Reason, Result, Status, worst
+from probes.contract import GPU_BUSY, Failure, Finding, Reason, Result, Status, Wrong, worst
 from probes.kit import breadcrumb, defaults
+from probes.kit.backend import cpu_type, node_type
 from probes.symptoms import diagnose
 from probes.tensors import synchronize
 from probes.worker import describe
@@ -33,6 +35,8 @@ class Attempt:
         self._module: str = probe["module"]
         self._limits: dict[str, Any] = probe["limits"]
         self._timeout_s: float = probe["timeout_s"]
+        self._about_node: bool = probe["about_node"]
+        self._certain: dict[str, list[Wrong]] = probe["certain"]
         self._device: str = request["device"]
         self._gpu_uuid: str | None = request["gpu_uuid"]
         self._shared: bool = request["shared"]
@@ -40,6 +44,8 @@ class Attempt:
         self._fault: str | None = request.get("fault")
         #: Checks that killed a process before this one, and are told by the supervisor.
         self._left_out = frozenset(probe.get("left_out", ()))
+        self._backend: str | None = request["backend"]
+        self._unproven: str = request["unproven"]
         self._started = time.monotonic()
         self._started_at = datetime.now(timezone.utc)
         #: An exception escaped, or the device no longer synchronizes.
@@ -57,7 +63,7 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
             return self._raised(error, _blame(error, module))
         try:
-            findings = self._judge(module, seen, limits)
+            findings = self._softened(self._judge(module, seen, limits))
             measurements = tuple(module.measure(seen)) if hasattr(module, "measure") else ()
             status = worst(finding.status for finding in findings)
             keep = self._keep_observation or status not in {"pass", "skip"}
@@ -94,6 +100,18 @@ class Attempt:
                 "duration_s": time.monotonic() - self._started,
             }
         )
+
+    def _softened(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """The findings; failures that nobody has proven on this hardware as warnings."""
+        if self._unproven == "fail" or all(finding.status != "fail" for finding in findings):
+            return findings
+        if self._backend is not None:
+            backend = self._backend
+        elif self._about_node:
+            backend = node_type(hardware.detect().vendors)
+        else:
+            backend = cpu_type()
+        return tuple(proven.soften(findings, self._certain, backend))
 
     def _fails_again(self, device: str) -> bool:
         module = importlib.import_module(self._module)
@@ -140,10 +158,12 @@ class Attempt:
             hint=symptom.hint if symptom else "",
             action=symptom.action if symptom else "investigate",
         )
+        if symptom is None:  # a text that is known says what it is on hardware of any kind
+            (finding,) = self._softened((finding,))
         return self._result(
-            status=status,
-            reason=reason,
-            summary=symptom.cause if symptom else text,
+            status=finding.status,
+            reason="unproven" if proven.is_softened(finding) else reason,
+            summary=symptom.cause if symptom else finding.message,
             findings=(finding,),
             error=Failure.model_validate(describe(error)),
         )
@@ -185,7 +205,8 @@ def _blame(error: Exception, module: ModuleType) -> Reason:
 
 def _reason(status: Status, findings: tuple[Finding, ...], probe: str, device: str) -> Reason:
     if status in {"fail", "warn"}:
-        return "check_failed"
+        worst_of = [finding for finding in findings if finding.status == status]
+        return "unproven" if all(map(proven.is_softened, worst_of)) else "check_failed"
     if status == "error":
         lost = any(finding.action == "recreate_container" for finding in findings)
         return "lost_access" if lost else "internal_error"

@@ -3,8 +3,11 @@
 A check's promise is what `explain` prints and the README lists; its id is stable and never reused.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from probes.contract import Wrong
 
 Profile = Literal["instant", "quick", "standard", "deep"]
 
@@ -12,6 +15,10 @@ Profile = Literal["instant", "quick", "standard", "deep"]
 PROFILES: Final[tuple[Profile, ...]] = ("instant", "quick", "standard", "deep")
 
 MIB: Final = 1024 * 1024
+
+#: Ways of being wrong that arithmetic rules out on hardware of any kind.
+_BITS: Final = ("bits", "integers")
+_INTEGERS: Final = ("integers",)
 
 #: The check of every probe that the worker makes, not `judge`: an exception that ended the probe.
 COMPLETES: Final = "completes"
@@ -34,6 +41,12 @@ class ProbeSpec:
     preload: tuple[str, ...] = ()
     #: Where the probe's code is; by default the module of its own name.
     module: str = ""
+    #: Its checks are about the node's GPUs also where it runs on the host.
+    about_node: bool = False
+    #: Checks that fail on hardware of every kind, proven or not, since arithmetic or the user has
+    #: promised what they ask for -> the ways of being wrong that count, where operations are
+    #: compared (`Finding.wrong`); any, where none are.
+    certain: Mapping[str, tuple[Wrong, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.module:
@@ -79,6 +92,8 @@ TORCH_VERSION = ProbeSpec(
         "torch_to_numpy": "NumPy reads tensors of every dtype right, without a warning",
         "numpy_scalars": "torch takes NumPy scalars for numbers: as data, index and size",
     },
+    about_node=True,
+    certain={"version": (), "numpy_to_torch": _BITS, "torch_to_numpy": _BITS},
 )
 
 CUDA_AVAILABLE = ProbeSpec(
@@ -105,6 +120,8 @@ CUDA_AVAILABLE = ProbeSpec(
         "memory_free": "some memory is free, or other processes account for it",
         "compute_mode": "the compute mode lets processes share the GPU",
     },
+    about_node=True,
+    certain={"enough_gpus": (), "kernel": _BITS},
 )
 
 NUMPY_SHARING = ProbeSpec(
@@ -136,6 +153,14 @@ NUMPY_SHARING = ProbeSpec(
         "resize_refused": "memory that is shared cannot be resized away",
         "copy_false": "np.array(t, copy=False) shares or raises, and never copies",
     },
+    certain=dict.fromkeys(
+        (
+            *("from_numpy", "as_tensor", "frombuffer", "dlpack_import", "to_numpy", "asarray"),
+            *("dlpack_export", "copies", "dtypes_to_torch", "dtypes_to_numpy"),
+            *("layouts_to_torch", "layouts_to_numpy"),
+        ),
+        _BITS,
+    ),
 )
 
 DEVICE_TRANSFER = ProbeSpec(
@@ -175,6 +200,17 @@ DEVICE_TRANSFER = ProbeSpec(
         "both_at_once": "copies in both directions at the same time arrive whole",
         "integrity_sum": "whole buffers keep their weighted sum and XOR, which see swapped words",
     },
+    certain=dict.fromkeys(
+        (
+            *("first_copy", "device_pattern", "same_device", "to_device_moves", "to_host_copies"),
+            *("host_to_device_sizes", "host_to_device_dtypes", "host_to_device_layouts"),
+            *("device_to_host_sizes", "device_to_host_dtypes", "device_to_host_layouts"),
+            *("device_to_device_sizes", "device_to_device_dtypes", "device_to_device_layouts"),
+            *("pinned_shares", "host_to_device_pinned", "device_to_host_pinned", "both_at_once"),
+            "integrity_sum",
+        ),
+        _BITS,
+    ),
 )
 
 AUTOGRAD = ProbeSpec(
@@ -231,6 +267,7 @@ AUTOGRAD = ProbeSpec(
         "threads": "backward in several threads and streams at once gives the same bits",
         "thread_modes": "gradient modes belong to their thread",
     },
+    certain={"products": _BITS},
 )
 
 TRAIN_EVAL = ProbeSpec(
@@ -266,6 +303,7 @@ TRAIN_EVAL = ProbeSpec(
         "loads": "loading copies into the module, and refuses what does not fit",
         "module_moves": "module.to(device) moves every parameter and buffer, to the bit",
     },
+    certain={"saved": _BITS, "module_moves": _BITS},
 )
 
 TENSOR_OPS = ProbeSpec(
@@ -310,6 +348,14 @@ TENSOR_OPS = ProbeSpec(
         "random_philox": "on CUDA and HIP a seed gives Philox4x32-10's numbers, bit for bit",
         "random_seeds": "a seed repeats its numbers, another gives others, a state goes on",
         "random_moments": "draws have the right mean, variance and shares within 6 sigma",
+    },
+    certain={
+        **dict.fromkeys(("views", "transposing", "indexing", "slicing", "joining"), _BITS),
+        "matmul_exact": _BITS,
+        **dict.fromkeys(
+            ("arithmetic", "in_place", "integer_division", "bitwise", "scatter", "large"),
+            _INTEGERS,
+        ),
     },
 )
 

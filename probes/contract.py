@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 Status = Literal["pass", "warn", "fail", "error", "skip"]
 Reason = Literal[
@@ -14,6 +14,7 @@ Reason = Literal[
     "timeout",
     "crashed",
     "import_failed",
+    "unproven",
     "gpu_busy",
     "no_device",
     "lost_access",
@@ -71,6 +72,11 @@ def _holds_nan(value: JsonValue) -> bool:
     return any(_holds_nan(part) for part in parts)
 
 
+#: In what way an operation was wrong: integers or other values that must be equal to the bit, an
+#: error beyond its bound, or something else (it raised, had another shape, type or fact).
+Wrong = Literal["integers", "bits", "bound", "other"]
+
+
 class Finding(Frozen):
     """One check applied to an observation. `id` is `probe.check`, listed in `probes.catalog`."""
 
@@ -81,6 +87,8 @@ class Finding(Frozen):
     expected: JsonValue = None
     hint: str = ""
     action: Action = "none"
+    #: Of a check over a family of operations: those that were wrong, and in what way.
+    wrong: dict[str, Wrong] = Field(default_factory=dict)
 
     @field_validator("observed", "expected")
     @classmethod
@@ -149,6 +157,20 @@ class Comparison(Frozen):
     def holds(self) -> bool:
         """Whether the output was right in every element."""
         return not self.problem and self.mismatches == 0 and self.elements >= 0
+
+    @property
+    def name(self) -> str:
+        """The operation without its variant: `matmul` of `matmul (float32, strided)`."""
+        return self.operation.partition(" (")[0]
+
+    @property
+    def wrong(self) -> Wrong:
+        """In what way it is wrong, where it does not hold."""
+        if self.problem:
+            return "other"
+        if self.allowed_error is not None:
+            return "bound"
+        return "integers" if isinstance(self.expected, int) else "bits"
 
     def describe(self) -> str:
         """One line: operation, count, worst index, both values, allowance or mask."""
@@ -242,6 +264,16 @@ def _listed(operations: Sequence[str]) -> list[JsonValue]:
     return [*shown, f"and {more} more"] if more else shown
 
 
+#: The ways of being wrong, the one that says most last.
+_WAYS: Final[tuple[Wrong, ...]] = ("other", "bound", "bits", "integers")
+
+
+def _worst_ways(comparisons: Iterable[Comparison]) -> dict[str, Wrong]:
+    """Operation -> in what way it is wrong; of several, the one that says most."""
+    ways = sorted(comparisons, key=lambda comparison: _WAYS.index(comparison.wrong))
+    return {comparison.name: comparison.wrong for comparison in ways}
+
+
 def agree(
     check: str,
     comparisons: Sequence[Comparison],
@@ -279,4 +311,5 @@ def agree(
         expected=f"all {len(comparisons)} operations right in every element",
         hint=hint,
         action=action,
+        wrong=_worst_ways(wrong),
     )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from probes import cuda_driver, hardware, nvml
+from probes.kit.backend import cuda_type
 from probes.tensors import accelerator_type, device_count
 
 #: Versions that decide what a computation's bits are; another fingerprint is another environment.
@@ -68,6 +69,7 @@ def _cuda_device(
         memory_free_bytes=None if instance else gpu.memory_free_bytes,
         process_count=None if instance else gpu.process_count,
         compute_mode=gpu.compute_mode,
+        backend=cuda_type(capability, instance=instance),
     )
 
 
@@ -89,6 +91,7 @@ def _other_device(kind: str, index: int) -> dict[str, object]:
         model_name=getattr(properties, "name", None),
         capability=None if arch is None else arch.partition(":")[0],
         memory_bytes=getattr(properties, "total_memory", None),
+        backend="hip" if kind == "cuda" else kind,
     )
 
 

@@ -16,6 +16,7 @@ from validator.ask import NoAnswerError
 from validator.cli import EarlyWorker, UsageError, cannot_tell, say
 from validator.console import console_for, emit, plain_console
 from validator.plan import Event, Plan, make_plan
+from validator.recording import anonymous
 from validator.report import ExitStyle, Report, exit_code
 from validator.runner import Runner
 from validator.settings import Settings
@@ -34,6 +35,7 @@ class Options:
     without: tuple[str, ...] = ()
     output: render.Output = "text"
     output_file: Path | None = None
+    record: Path | None = None  # the report with its observations and without identities
     exit_style: ExitStyle = "default"
     strict: bool = False
     fail_open: bool = False
@@ -50,8 +52,9 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
         raise UsageError(
             "no probe is left to run: see --probe, --no-probe and `gpu-validator list`"
         )
-    if options.output_file is not None:
-        refuse_unwritable(options.output_file)
+    for option, path in (("--output-file", options.output_file), ("--record", options.record)):
+        if path is not None:
+            refuse_unwritable(path, option)
     ended: Report | signal.Signals | None = _answered(plan, settings, options)
     if ended is None and options.no_run:
         return cannot_tell(sys.argv[1:])
@@ -155,6 +158,9 @@ def _deliver(report: Report, options: Options) -> bool:
         if options.output_file is not None:
             content = render.document(report, options.output, plain_console())
             write_whole(options.output_file, content, render.FILE_MODES.get(options.output))
+        if options.record is not None:
+            recorded = anonymous(report)
+            write_whole(options.record, render.document(recorded, "json", plain_console()))
         shown = options.output if options.output_file is None else "text"
         emit(render.document(report, shown, console_for(sys.stdout), quiet=options.quiet))
     except BrokenPipeError:
@@ -165,15 +171,15 @@ def _deliver(report: Report, options: Options) -> bool:
     return True
 
 
-def refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(path: Path, option: str = "--output-file") -> None:
     """Tell a wrong path before the run, not after it."""
     folder = path.parent
     if path.is_dir():
-        raise UsageError(f"--output-file {path}: is a directory")
+        raise UsageError(f"{option} {path}: is a directory")
     if not folder.is_dir():
-        raise UsageError(f"--output-file {path}: there is no directory {folder}")
+        raise UsageError(f"{option} {path}: there is no directory {folder}")
     if not os.access(folder if _plain(path) else path, os.W_OK):
-        raise UsageError(f"--output-file {path}: no permission to write there")
+        raise UsageError(f"{option} {path}: no permission to write there")
 
 
 def _plain(path: Path) -> bool:

@@ -180,6 +180,14 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
             metavar="FILE", help="Write the report there, whole; stdout then shows it as text."
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE",
+            help="Write the report with all observations there, what identifies the node replaced.",
+        ),
+    ] = None,
     timeout: Annotated[
         str | None,
         typer.Option(
@@ -227,9 +235,16 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
 ) -> Action:
     """Check this machine once; the exit code is the verdict."""
     flags = _flags(
-        run={"profile": profile, "timeout": timeout, "devices": device},
+        run={
+            "profile": profile,
+            "timeout": timeout,
+            "devices": device,
+            "observations": True if record is not None else None,
+        },
         log={"level": log_level, "format": log_format},
     )
+    if max_age is not None and record is not None:
+        raise UsageError("--record is for a run of its own: it cannot go with --max-age")
     if max_age is None and (server is not None or no_run):
         option = "--no-run" if server is None else "--server"
         raise UsageError(f"{option} is for --max-age: without it no daemon is asked")
@@ -246,6 +261,7 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
             without=tuple(no_probe or ()),
             output=cast("Any", output),
             output_file=output_file,
+            record=record,
             exit_style=cast("Any", exit_style),
             strict=strict,
             fail_open=fail_open,

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from probes.catalog import BY_NAME, CATALOG, ProbeSpec
 from validator.nearest import nearest
 
 _ROOT: Final = Path(catalog.__file__).parent.parent  # the folder that holds the package `probes`
+
+_PROVEN: Final = Path(catalog.__file__).with_name("proven.json")
 
 #: The parts of a probe's docstring after its first line, in order.
 _PARTS: Final = ("Why", "Fix", "Ref")
@@ -121,6 +124,17 @@ def find(name: str) -> tuple[ProbeSpec, str | None]:
             f"probe {probe!r} has no check {check!r}{nearest(check, spec.promises, f'{probe}.')}"
         )
     return spec, check
+
+
+def proven_on(check_id: str) -> tuple[str, ...]:
+    """The hardware that a check has passed on in a recording, and where each change is tested."""
+    table = json.loads(_PROVEN.read_text(encoding="utf-8"))
+    recorded = [
+        f"{kind}: {', '.join(checks[check_id]['on'])}"
+        for kind, checks in table.items()
+        if check_id in checks
+    ]
+    return (*recorded, "cpu-x86_64: by the tests of every change, where it applies there")
 
 
 def listed(spec: ProbeSpec) -> dict[str, Any]:

@@ -142,6 +142,8 @@ class Job:
                     "timeout_s": timeout_s(spec, settings),
                     "limits": limits(spec, settings),
                     "left_out": self._left_out(spec),
+                    "about_node": spec.about_node,
+                    "certain": spec.certain,
                 }
                 for spec in self._remaining
             ],
@@ -151,6 +153,9 @@ class Job:
             "threads": self._threads,
             "observations": settings.run.observations,
             "fault": self._around.fault,
+            "backend": self._device.backend,
+            # What a fault trips is asked for on hardware of any kind.
+            "unproven": "fail" if self._around.fault is not None else settings.expect.unproven,
         }
 
     async def _watch(self, worker: Worker, child: Child) -> None:

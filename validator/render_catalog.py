@@ -44,6 +44,8 @@ def render_explanation(spec: ProbeSpec, check: str | None, console: Console) -> 
     parts += _section("Fix", [read.fix])
     parts += _section("References", read.references)
     parts += _section("Runs", [_runs(spec)])
+    if check is not None:
+        parts += _section("Proven on", explain.proven_on(f"{spec.name}.{check}"))
     if check is None:
         limits = [
             f"probes.{spec.name}.limits.{limit.name}: {limit.type} = {limit.default}\n{limit.about}"

@@ -59,6 +59,7 @@ class Device(Frozen):
     memory_free_bytes: int | None = None
     process_count: int | None = None  # of others, before the run
     compute_mode: str | None = None
+    backend: str | None = None  # its type as proven.json names it: "cuda", "hip", "cuda-mig"
 
 
 CPU: Final = Device(name="cpu", type="cpu")

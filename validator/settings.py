@@ -89,6 +89,10 @@ class Expect(_Section):
     torch: str | None = Field(
         default=None, description="versions of torch that are right, a PEP 440 specifier set"
     )
+    unproven: Literal["warn", "fail"] = Field(
+        default="warn",
+        description="what a failed check is on hardware of a type that no release was run on",
+    )
 
     @field_validator("gpus", mode="before")
     @classmethod

@@ -60,7 +60,7 @@ def _kept(check: str, seen: Seen) -> Finding:
     wrong = [name for name, value in expected.items() if not _is(facts.get(name, STOPPED), value)]
     names = ", ".join(wrong)
     stopped = f" ({facts[STOPPED]})" if STOPPED in facts else ""
-    return require(
+    finding = require(
         f"autograd.{check}",
         not wrong,
         {name: facts.get(name, STOPPED) for name in wrong} if wrong else list(expected),
@@ -69,6 +69,7 @@ def _kept(check: str, seen: Seen) -> Finding:
         hint=_HINT,
         action="fix_image",
     )
+    return finding.model_copy(update={"wrong": dict.fromkeys(wrong, "other")})
 
 
 def _is(observed: JsonValue, expected: JsonValue) -> bool:

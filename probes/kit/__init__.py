@@ -1,1 +1,1 @@
-"""What probes share: capabilities, precision, pinned defaults, and where a probe is."""
+"""What probes share: references, readings of a device, pinned defaults; no probe's own rules."""

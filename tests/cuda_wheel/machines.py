@@ -80,7 +80,8 @@ def environment(libraries: Path | None, **fakes: str | int) -> dict[str, str]:
         if not key.startswith(("CUDA_", "NVIDIA_", "GPU_VALIDATOR_", "FAKE_", "LD_"))
     }
     path = {"LD_LIBRARY_PATH": str(libraries)} if libraries else {}
-    told = {"FAKE_CUDA_VERSION": 13000, **fakes}
+    # A driver that is not there proves nothing, and its faults have to fail all the same.
+    told = {"FAKE_CUDA_VERSION": 13000, "GPU_VALIDATOR_EXPECT__UNPROVEN": "fail", **fakes}
     return {**kept, **path, **{key: str(value) for key, value in told.items()}}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from probes import attempt
+from probes import attempt, hardware
 from probes.contract import GPU_BUSY, Finding, Observation, Status, skipped
 from probes.symptoms import diagnose
 
@@ -60,11 +60,12 @@ def sick(monkeypatch: pytest.MonkeyPatch) -> Sick:
     return sick
 
 
-def tried() -> attempt.Attempt:
+def tried(unproven: str = "fail", backend: str | None = "cuda", **more: Any) -> attempt.Attempt:
     """An attempt at it on the second GPU."""
     request = {"device": "cuda:1", "gpu_uuid": None, "shared": False, "observations": True}
     probe = {"name": "sick", "module": "sick", "limits": {}, "timeout_s": 60.0}
-    return attempt.Attempt(probe, request)
+    probe |= {"about_node": False, "certain": {}, **more}
+    return attempt.Attempt(probe, {**request, "backend": backend, "unproven": unproven})
 
 
 def test_a_device_that_fails_afterwards_fails_a_probe_that_saw_nothing(sick: Sick) -> None:
@@ -139,3 +140,42 @@ def test_a_sound_probe_on_a_sound_device_passes(sick: Sick) -> None:
 
     assert (result.status, result.reason, trying.poisoned) == ("pass", "ok", False)
     assert result.findings == (SOUND,)
+
+
+def test_a_failure_that_nobody_has_proven_on_this_hardware_is_a_warning(sick: Sick) -> None:
+    """It says so, asks for the report, is told once and not tried again as a failure."""
+    sick.findings = (WRONG,)
+    result = tried("warn", "hip").first()
+
+    assert (result.status, result.reason) == ("warn", "unproven")
+    assert result.summary == "sum: unproven on hip: the sum is 7"
+    assert "--record FILE" in result.findings[0].hint
+
+
+def test_what_torch_raises_on_unproven_hardware_is_a_warning_but_for_a_known_cause(
+    sick: Sick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that is diagnosed says what it is on hardware of any kind."""
+    raised = ["no kernel of that name", ECC]
+
+    def raising(_device: str) -> Seen:
+        raise RuntimeError(raised.pop(0))
+
+    monkeypatch.setattr(sys.modules["sick"], "observe", raising)
+    unknown, known = (tried("warn", "hip").first() for _ in range(2))
+
+    assert (unknown.status, unknown.reason) == ("warn", "unproven")
+    assert (known.status, known.reason) == ("fail", "torch_raised")
+
+
+def test_whose_hardware_a_check_of_the_host_is_about(
+    sick: Sick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check of the node's GPUs is about their vendor's hardware, another about the CPU."""
+    amd = hardware.Hardware(vendors=("amd",))
+    monkeypatch.setattr(hardware, "detect", lambda: amd)
+    monkeypatch.setattr(attempt, "cpu_type", lambda: "cpu-x86_64")
+    sick.findings = (WRONG,)
+
+    assert tried("warn", None, about_node=True).first().status == "warn"
+    assert tried("warn", None, about_node=False).first().status == "fail"
