@@ -15,7 +15,7 @@ from typing import Any
 from probes import hardware, proven
 from probes.catalog import COMPLETES
 from probes.contract import GPU_BUSY, Failure, Finding, Reason, Result, Status, Wrong, worst
-from probes.kit import defaults
+from probes.kit import breadcrumb, defaults
 from probes.kit.backend import cpu_type, node_type
 from probes.symptoms import diagnose
 from probes.tensors import synchronize
@@ -42,6 +42,8 @@ class Attempt:
         self._shared: bool = request["shared"]
         self._keep_observation: bool = request["observations"]
         self._fault: str | None = request.get("fault")
+        #: Checks that killed a process before this one, and are told by the supervisor.
+        self._left_out = frozenset(probe.get("left_out", ()))
         self._backend: str | None = request["backend"]
         self._unproven: str = request["unproven"]
         self._started = time.monotonic()
@@ -57,12 +59,11 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - a broken probe or limit must not cost the rest
             return self._raised(error, "internal_error")
         try:
-            with defaults.pinned():
-                seen = module.observe(self._device)
+            seen = self._observe(module, self._device)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
             return self._raised(error, _blame(error, module))
         try:
-            findings = self._softened(_judge(module, seen, limits))
+            findings = self._softened(self._judge(module, seen, limits))
             measurements = tuple(module.measure(seen)) if hasattr(module, "measure") else ()
             status = worst(finding.status for finding in findings)
             keep = self._keep_observation or status not in {"pass", "skip"}
@@ -116,13 +117,23 @@ class Attempt:
         module = importlib.import_module(self._module)
         limits = module.Limits.model_validate(self._limits) if self._limits else None
         try:
-            with defaults.pinned():
-                seen = module.observe(device)
-            findings = _judge(module, seen, limits)
+            findings = self._judge(module, self._observe(module, device), limits)
         except Exception:  # noqa: BLE001 - raising now is failing again; the first try is reported
             self.poisoned = True
             return True
         return any(finding.status == "fail" for finding in findings)
+
+    def _observe(self, module: ModuleType, device: str) -> Any:
+        """What the probe sees, without the checks that are left out."""
+        breadcrumb.begin(self._left_out)
+        with defaults.pinned():
+            return module.observe(device)
+
+    def _judge(self, module: ModuleType, seen: object, limits: object) -> tuple[Finding, ...]:
+        """All findings but those of checks that were left out: nothing was seen for them."""
+        findings = module.judge(seen) if limits is None else module.judge(seen, limits)
+        unseen = {f"{self._name}.{check}" for check in self._left_out}
+        return tuple(finding for finding in findings if finding.id not in unseen)
 
     def _raised(self, error: Exception, reason: Reason) -> Result:
         self.poisoned = True
@@ -167,10 +178,6 @@ class Attempt:
             fault=self._fault,
             **fields,
         )
-
-
-def _judge(module: ModuleType, seen: object, limits: object) -> tuple[Finding, ...]:
-    return tuple(module.judge(seen) if limits is None else module.judge(seen, limits))
 
 
 def _both(judged: Result, raised: Result) -> Result:

@@ -151,6 +151,7 @@ class Comparison(Frozen):
     worst_error: float | None = None  # |observed - expected| at the worst index
     allowed_error: float | None = None  # there; None where bits must be equal
     problem: str = ""
+    lacking: str = ""  # why the back-end has no such operation or type; then nothing was compared
 
     @property
     def holds(self) -> bool:
@@ -280,7 +281,14 @@ def agree(
     hint: str = "",
     action: Action = "investigate",
 ) -> Finding:
-    """A finding over a family of operations: passes when there are some and every one holds."""
+    """A finding over a family of operations: passes when there are some and every one holds.
+
+    What the back-end lacks counts for nothing; a family of which it has nothing is skipped.
+    """
+    lacking = next((each.lacking for each in comparisons if each.lacking), "")
+    comparisons = [each for each in comparisons if not each.lacking]
+    if lacking and not comparisons:
+        return skipped(check, lacking)
     wrong = [comparison for comparison in comparisons if not comparison.holds]
     if comparisons and not wrong:
         return Finding(

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 
 from probes.contract import Comparison
+from probes.kit import breadcrumb
+from probes.kit.capabilities import lacks
 
 UNIT_ROUNDOFF = {
     torch.float64: 2.0**-53,
@@ -165,12 +167,19 @@ def _compare_within(
     )
 
 
-def attempted_all(operation: str, call: Callable[[], Iterable[Comparison]]) -> list[Comparison]:
+def attempted_all(
+    operation: str,
+    call: Callable[[], Iterable[Comparison]],
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> list[Comparison]:
     """The comparisons that a call makes; what it raises is one more, with that as its problem.
 
+    What that device documents as absent, for operands of `dtype`, is lacking and no problem.
     Running out of memory escapes: others may hold it, and only the worker knows.
     """
     made: list[Comparison] = []
+    breadcrumb.operation(operation)
     try:
         made.extend(call())
     except torch.cuda.OutOfMemoryError:  # the name, before torch 2.5, of every back-end's
@@ -184,15 +193,27 @@ def attempted_all(operation: str, call: Callable[[], Iterable[Comparison]]) -> l
         AssertionError,
         ArithmeticError,
     ) as error:
-        text = str(error).splitlines()[0] if str(error) else ""
-        problem = f"raised {type(error).__name__}: {text}"
-        made.append(Comparison(operation=operation, problem=problem))
+        made.append(_raised(operation, error, device, dtype))
     return made
 
 
-def attempted(operation: str, call: Callable[[], Comparison]) -> Comparison:
+def _raised(
+    operation: str, error: Exception, device: str, dtype: torch.dtype | None
+) -> Comparison:
+    text = str(error).splitlines()[0] if str(error) else ""
+    why = lacks(error, device, dtype)
+    problem = "" if why else f"raised {type(error).__name__}: {text}"
+    return Comparison(operation=operation, problem=problem, lacking=why)
+
+
+def attempted(
+    operation: str,
+    call: Callable[[], Comparison],
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Comparison:
     """The same of a call that makes one comparison."""
-    return attempted_all(operation, lambda: [call()])[0]
+    return attempted_all(operation, lambda: [call()], device, dtype)[0]
 
 
 def fact(operation: str, observed: object, expected: object) -> Comparison:

@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 _PACKET_BYTES = 65536
 _TEXT_CHARACTERS = 4096  # of an exception's text or traceback
 #: What every child needs of ours, imported before the first fork.
-_SHARED = ("probes.attempt", "probes.references")
+_SHARED = ("probes.attempt", "probes.kit.breadcrumb", "probes.references")
 
 
 def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
@@ -121,7 +121,7 @@ class _Worker:
             readable, _, _ = select.select([control, *self._children], [], [])
             for descriptor in readable:
                 if descriptor == control:
-                    packet, fds, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, 2)
+                    packet, fds, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, 3)
                     if not packet:
                         return
                     self._obey(json.loads(packet), fds)
@@ -141,7 +141,9 @@ class _Worker:
         elif request["do"] == "reap":
             os.waitpid(self._pids.pop(request["job"]), 0)
 
-    def _fork(self, request: dict[str, Any], result_fd: int, log_fd: int) -> None:
+    def _fork(
+        self, request: dict[str, Any], result_fd: int, log_fd: int, place_fd: int | None = None
+    ) -> None:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -150,6 +152,9 @@ class _Worker:
                 for descriptor in self._children:
                     os.close(descriptor)
                 _become_child(parent, log_fd)
+                if place_fd is not None:
+                    importlib.import_module("probes.kit.breadcrumb").show_on(place_fd)
+                    os.close(place_fd)
                 _run_job(request, result_fd)
                 os._exit(0)
             finally:
@@ -159,6 +164,8 @@ class _Worker:
             os.setpgid(pid, pid)
         os.close(result_fd)
         os.close(log_fd)
+        if place_fd is not None:
+            os.close(place_fd)
         pidfd = os.pidfd_open(pid)
         self._children[pidfd] = (request["job"], pid)
         self._pids[request["job"]] = pid

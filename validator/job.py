@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from probes.catalog import ProbeSpec
 from probes.contract import Result
-from validator import cgroup, outcomes
+from validator import cgroup, outcomes, resume
 from validator.plan import Event, limits, timeout_s
 from validator.report import Device
 from validator.settings import Settings
@@ -26,6 +26,8 @@ _SHOWN_BYTES: Final = 80  # of a line that is no result
 
 #: One of `outcomes`: what became of a probe on a device, in a text.
 _Outcome = Callable[..., Result]
+#: Ends of a process that one check may have brought about, so that the others can go on.
+_GOES_ON: Final = (outcomes.crashed, outcomes.timed_out)
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,17 @@ class Job:
         self._remaining = list(specs)
         self._threads = threads
         self._around = around
+        #: How checks of the first remaining probe ended its processes until now.
+        self._deaths: list[resume.Death] = []
 
     async def drive(self) -> None:
         """Run them all; every one gets its result, but for those of a device that is held."""
+        try:
+            await self._drive()
+        finally:
+            self._settle()  # cancelled, or held: what died has died
+
+    async def _drive(self) -> None:
         workers = self._around.workers
         while self._remaining and self._device.name not in self._around.held:
             try:
@@ -113,7 +123,7 @@ class Job:
                     result = outcomes.broken(
                         spec, self._device, str(error), log_tail=error.log_tail
                     )
-                    self._around.record(result)
+                    self._settle(result)
                 return
             async with self._around.slots:
                 try:
@@ -131,6 +141,7 @@ class Job:
                     "module": spec.module,
                     "timeout_s": timeout_s(spec, settings),
                     "limits": limits(spec, settings),
+                    "left_out": self._left_out(spec),
                     "about_node": spec.about_node,
                     "certain": spec.certain,
                 }
@@ -157,7 +168,7 @@ class Job:
             told = _parsed(message)
             if attempted is None and remaining and told.get("start") == remaining[0].name:
                 attempted = _Attempted(remaining[0])
-                deadline = time.monotonic() + timeout_s(attempted.spec, self._around.settings)
+                deadline = time.monotonic() + self._timeout_s(attempted.spec)
                 started = Event("started", probe=attempted.spec.name, device=self._device.name)
                 self._around.on_event(started)
                 continue
@@ -167,7 +178,7 @@ class Job:
             if attempted is not None and "preliminary" in told:
                 attempted.preliminary = result
                 continue
-            self._around.record(_with_log(result, child))
+            self._settle(_with_log(result, child))
             del remaining[0]
             attempted = None
             deadline = time.monotonic() + START_S
@@ -182,12 +193,44 @@ class Job:
             tail = child.log_tail(attempted.spec.name)
             clock = attempted.clock()
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
-            self._around.record(attempted.preliminary or result)
-            del remaining[0]
+            self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
         if outcome is outcomes.unkillable:
             self._around.abandon(worker, child, self._device.name)
         else:
             worker.forget(child)
+
+    def _end_first(
+        self, attempted: _Attempted, result: Result, child: Child, *, goes_on: bool
+    ) -> None:
+        """Settle the first remaining probe, or have it go on without the check it was at."""
+        at = child.breadcrumb()
+        result = attempted.preliminary or resume.named(result, at, attempted.spec)
+        rest: Result | None = result
+        if goes_on and attempted.preliminary is None:
+            before, self._deaths = self._deaths, [*self._deaths, resume.Death(at.check, result)]
+            if resume.may_go_on(attempted.spec, self._deaths):
+                return
+            if before:
+                rest = None  # it is the last of the deaths
+            else:
+                self._deaths = before
+        self._settle(rest)
+        del self._remaining[0]
+
+    def _settle(self, rest: Result | None = None) -> None:
+        """Record a probe: what its last process said, and how its checks ended the others."""
+        result = resume.merged(self._deaths, rest)
+        self._deaths = []
+        if result is not None:
+            self._around.record(result)
+
+    def _timeout_s(self, spec: ProbeSpec) -> float:
+        """A probe's deadline in seconds; shorter when it goes on after a hang."""
+        return resume.deadline_s(timeout_s(spec, self._around.settings), self._deaths)
+
+    def _left_out(self, spec: ProbeSpec) -> list[str]:
+        """Checks that a child must not begin, since they have ended one."""
+        return [death.check for death in self._deaths] if spec is self._remaining[0] else []
 
     def _result(self, told: dict[str, Any], attempted: _Attempted | None) -> Result | None:
         """The result in a message, if it is one of the probe that was started."""
@@ -228,8 +271,7 @@ class Job:
             shown = message[:_SHOWN_BYTES].decode(errors="replace")
             text = f"wrote what is no result of this probe: {shown}"
             return (outcomes.broken if killed else outcomes.unkillable), text
-        settings = self._around.settings
-        deadline = START_S if attempted is None else timeout_s(attempted.spec, settings)
+        deadline = START_S if attempted is None else self._timeout_s(attempted.spec)
         text = f"no result within {deadline:g} s"
         return (outcomes.timed_out if killed else outcomes.unkillable), text
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from validator.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 from validator.spawn import WorkerProcess
 
 TAIL_BYTES: Final = 4096
@@ -116,14 +117,17 @@ class _Log(_Pipe):
 class Child:
     """A forked child: its result lines and its end, in order, and its log."""
 
-    def __init__(self, job: int, pid: int, pidfd: int, result_fd: int, log_fd: int) -> None:
-        """Take what `Worker.fork` got from the worker."""
+    def __init__(
+        self, job: int, pid: int, pidfd: int, result_fd: int, log_fd: int, page: int | None = None
+    ) -> None:
+        """Take what `Worker.fork` got from the worker; `page` is where it tells its place."""
         self.job = job
         self.pid = pid
         self.pidfd = pidfd
         self._messages: deque[bytes | Ended] = deque()
         self._arrived = asyncio.Event()
         self._partial = b""
+        self._page = page
         self.over = asyncio.Event()
         self._closed = False
         self._results = _Pipe(result_fd, self._take)
@@ -157,6 +161,10 @@ class Child:
         # The child may have gone on, and have printed the next one's heading.
         return _HEADING.split(own, maxsplit=1)[0] if heading else tail
 
+    def breadcrumb(self) -> Breadcrumb:
+        """The check and operation that it told last, before its end or until now."""
+        return read_breadcrumb(self._page)
+
     def signal(self, number: int) -> None:
         """Send a signal to its process group; none of it left is fine."""
         signal_group(self.pid, number)
@@ -170,6 +178,9 @@ class Child:
             os.close(self.pidfd)
             self._results.close()
             self._log.close()
+            if self._page is not None:
+                os.close(self._page)
+                self._page = None
 
 
 def signal_group(pid: int, number: int) -> None:
@@ -293,15 +304,16 @@ class Worker:
         self._jobs += 1
         job = self._jobs
         ends: list[int] = []
+        pages = [page for page in (shared_page(),) if page is not None]
         try:
             for _ in range(2):
                 ends += os.pipe()
             async with self._one_request:
-                self._ask({"do": "fork", "job": job, **request}, (ends[1], ends[3]))
+                self._ask({"do": "fork", "job": job, **request}, (ends[1], ends[3], *pages))
                 answer = await self._reply(f"forked:{job}")
-            child = Child(job, answer["pid"], answer["fds"][0], ends[0], ends[2])
+            child = Child(job, answer["pid"], answer["fds"][0], ends[0], ends[2], *pages)
         except BaseException:  # cancelled, too: nobody else would close these
-            for descriptor in ends[::2]:
+            for descriptor in (*ends[::2], *pages):
                 os.close(descriptor)
             raise
         finally:

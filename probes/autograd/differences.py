@@ -4,7 +4,7 @@
 directions alike; the closed forms and integers of the other families are not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from probes.autograd.trial import Array, integers, leaf
 from probes.contract import Comparison
+from probes.kit import breadcrumb
 from probes.tensors import refusal
 
 #: With atol 1e-7 and rtol 1e-6 a derivative that is off by 0.05 % is seen; by default (1e-5, 1e-3)
@@ -94,23 +95,30 @@ def _second(smooth: Smooth, device: str) -> Comparison:
 
 
 def _verdict(name: str, check: Callable[[], bool]) -> Comparison:
+    breadcrumb.operation(name)
     text = refusal(check)
     return Comparison(operation=name, elements=0 if text else 1, problem=text)
 
 
-def finite_differences(device: str) -> tuple[list[Comparison], list[Comparison]]:
-    """Gradients of float64 within the default bounds of gradcheck, and within tight ones.
+def tight(device: str) -> list[Comparison]:
+    """Gradients of float64 within the tight bounds."""
+    return [_first(smooth, _TIGHT, device) for smooth in SMOOTH]
+
+
+def default(device: str, within_tight: Sequence[Comparison]) -> list[Comparison]:
+    """Gradients of float64 within the default bounds of gradcheck.
 
     What holds within the tight bounds holds within the wider ones, and is not computed again.
     """
-    tight = [_first(smooth, _TIGHT, device) for smooth in SMOOTH]
-    default = [
-        found if found.holds else _first(smooth, _DEFAULT, device)
-        for smooth, found in zip(SMOOTH, tight, strict=True)
+    known = {found.operation for found in within_tight if found.holds}
+    return [
+        Comparison(operation=smooth.name, elements=1)
+        if smooth.name in known
+        else _first(smooth, _DEFAULT, device)
+        for smooth in SMOOTH
     ]
-    return default, tight
 
 
-def second_differences(device: str) -> list[Comparison]:
+def second(device: str) -> list[Comparison]:
     """Second derivatives within the tight bounds."""
     return [_second(smooth, device) for smooth in SMOOTH if smooth.twice]

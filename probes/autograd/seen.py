@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import torch
@@ -26,6 +27,7 @@ from probes.autograd.concurrency import bounded
 from probes.autograd.exact import Case, first_backward, run
 from probes.autograd.trial import Facts, gathered, lacks
 from probes.contract import Comparison, Observation
+from probes.kit import breadcrumb
 
 #: Check -> cases, each in float32 and, where marked, float16 and bfloat16.
 CASES: Final[dict[str, tuple[Case, ...]]] = {
@@ -74,6 +76,14 @@ HOOKS: Final[dict[str, Callable[[str], engine.Steps]]] = {
     "accumulation_hooks": hooks.accumulation_hooks,
 }
 
+#: Check -> the same backward many times over, at last from several threads.
+_CONCURRENT: Final[dict[str, Callable[[str], list[Comparison]]]] = {
+    "repeated": concurrency.repeated,
+    "threads": concurrency.threaded,
+}
+
+_Family = Callable[[], list[Comparison]]
+
 
 class Seen(Observation):
     """Comparisons and facts by check, and why a floating type is not to be had here."""
@@ -97,33 +107,60 @@ def observe(device: str) -> Seen:
 
 
 def _observed(device: str, facts: dict[str, Facts]) -> Seen:
-    families = {"first_backward": [first_backward(device)]}
-    halves = [torch.float16, torch.bfloat16]
+    families: dict[str, tuple[Comparison, ...]] = {}
+    for check, first in breadcrumb.families({"first_backward": first_backward}):
+        families[check] = (first(device),)
     without = {
         str(dtype).removeprefix("torch."): why
-        for dtype in (torch.float64, *halves)
+        for dtype in (torch.float64, torch.float16, torch.bfloat16)
         if (why := lacks(dtype, device))
     }
-    full = [torch.float32] + ([] if "float64" in without else [torch.float64])
+    families |= {
+        check: tuple(family())
+        for check, family in breadcrumb.families(_numbers(device, frozenset(without)))
+    }
+    facts |= {check: gathered(steps(device)) for check, steps in breadcrumb.families(ENGINE)}
+    facts |= {check: bounded(steps, device) for check, steps in breadcrumb.families(HOOKS)}
+    families |= {check: tuple(family(device)) for check, family in breadcrumb.families(_CONCURRENT)}
+    facts |= {
+        check: gathered(steps(device))
+        for check, steps in breadcrumb.families({"thread_modes": concurrency.thread_modes})
+    }
+    return Seen(families=families, facts=facts, without=without)
+
+
+def _numbers(device: str, without: frozenset[str]) -> dict[str, _Family]:
+    """Check -> what takes its gradients, in those types that the device has."""
+    halves = [torch.float16, torch.bfloat16]
     halves = [dtype for dtype in halves if str(dtype).removeprefix("torch.") not in without]
-    for check, cases in CASES.items():
+    full = [torch.float32] + ([] if "float64" in without else [torch.float64])
+
+    def of(check: str) -> list[Comparison]:
         wide = full if check in _IN_FLOAT64 else full[:1]
-        families[check] = [
-            run(case, [*wide, *(halves if case.in_halves else ())], device) for case in cases
+        return [
+            run(case, [*wide, *(halves if case.in_halves else ())], device) for case in CASES[check]
         ]
-    families["network"] = [network.network(dtype, device) for dtype in full]
-    if "float64" not in without:
-        families["gradcheck"], families["gradcheck_tight"] = differences.finite_differences(device)
-        families["gradgradcheck"] = differences.second_differences(device)
-    families["forward_mode"] = forward.forward_mode(device)
-    families["batched"] = forward.batched(device)
-    facts |= {check: gathered(steps(device)) for check, steps in ENGINE.items()}
-    facts |= {check: bounded(steps, device) for check, steps in HOOKS.items()}
-    families["repeated"] = concurrency.repeated(device)
-    families["threads"] = concurrency.threaded(device)
-    facts["thread_modes"] = gathered(concurrency.thread_modes(device))
-    return Seen(
-        families={check: tuple(found) for check, found in families.items()},
-        facts=facts,
-        without=without,
-    )
+
+    def networks() -> list[Comparison]:
+        return [network.network(dtype, device) for dtype in full]
+
+    found: list[Comparison] = []
+
+    def tight() -> list[Comparison]:
+        found.extend(differences.tight(device))
+        return found
+
+    in_float64: dict[str, _Family] = {
+        "gradcheck_tight": tight,
+        "gradcheck": lambda: differences.default(device, found),
+        "gradgradcheck": partial(differences.second, device),
+    }
+    if "float64" in without:
+        in_float64.clear()
+    return {
+        **{check: partial(of, check) for check in CASES},
+        "network": networks,
+        **in_float64,
+        "forward_mode": partial(forward.forward_mode, device),
+        "batched": partial(forward.batched, device),
+    }

@@ -14,6 +14,7 @@ import torch
 from pydantic import JsonValue
 
 from probes.contract import Comparison
+from probes.kit import breadcrumb
 from probes.tensors import refusal
 
 Array = npt.NDArray[np.float64]
@@ -113,6 +114,7 @@ def gathered(steps: Iterable[tuple[str, JsonValue]]) -> Facts:
     try:
         for name, value in steps:
             facts[name] = value
+            breadcrumb.operation(f"after {name}")
     except torch.cuda.OutOfMemoryError:  # every back-end's; others may hold the memory
         raise
     except RAISED as error:

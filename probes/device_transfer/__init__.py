@@ -29,6 +29,7 @@ from probes.device_transfer.places import (
     held,
     summed,
 )
+from probes.kit import breadcrumb
 from probes.references import attempted
 
 #: The pattern's size in bytes: the largest copy of the quick profile, and on a host just enough.
@@ -40,6 +41,9 @@ _ONE_MEMORY: Final = "the CPU is the host: there is no way between them; device_
 #: Checks that do not need the device's own pattern; without it nothing else can be told.
 _WITHOUT_PATTERN: Final = {"scalars", "device_pattern"}
 _BLIND: Final = "its own integers are wrong (device_pattern): copies cannot be judged"
+
+
+_Family = Callable[[], list[Comparison]]
 
 
 class Seen(Observation):
@@ -54,48 +58,83 @@ class Seen(Observation):
 def observe(device: str) -> Seen:
     """Copy in each direction that exists, the first copies of the process first."""
     asked = torch.device(device)
-    apart = asked.type != "cpu"
-    words = (_DEVICE_BYTES if apart else _HOST_BYTES) // 4
+    words = (_HOST_BYTES if asked.type == "cpu" else _DEVICE_BYTES) // 4
     array = made_by_numpy(words)
     host = Place(torch.device("cpu"), torch.from_numpy(array.copy()), array)
+    breadcrumb.check("first_copy")
     first = host.words[:4096].to(asked, copy=True)  # before anything else runs there
+    breadcrumb.check("device_pattern")
     made = made_by_torch(words, device)
-    place = Place(made.device, made, made if apart else array)  # its device with its index
-    seen = {
-        "first_copy": _first(host, place, first),
-        "scalars": semantics.scalars(place),
-        "device_pattern": semantics.reference(host, place),
-    }
-    ways = {"device_to_device": (place, place)}
-    if apart:
-        ways |= {"host_to_device": (host, place), "device_to_host": (place, host)}
-    for way, (source, target) in ways.items():
-        seen[f"{way}_sizes"] = copies.sizes(source, target)
-        seen[f"{way}_dtypes"] = dtypes.dtypes(source, target)
-        seen[f"{way}_layouts"] = layouts.layouts(source, target)
-        seen[f"{way}_converts"] = dtypes.converts(source, target)
-    seen["same_device"] = semantics.to_same_device(place)
-    why, rates = _ONE_MEMORY, dict[str, float]()
-    if apart:
-        seen["to_device_moves"] = semantics.to_moves(host, place)
-        seen["to_host_copies"] = semantics.host_copies(host, place)
+    # Its device with its index.
+    there = Place(made.device, made, array if asked.type == "cpu" else made)
+    rates: dict[str, float] = {}
+    families = _of_one_place(host, there, first)
+    why = _ONE_MEMORY
+    if asked.type != "cpu":
+        families |= _of_two_places(host, there)
+        breadcrumb.check("pinned_shares")
         why = pinned.unavailable()
-    if apart and not why:
-        whole, rates = pinned.fast(host, place)
-        seen["pinned_shares"] = pinned.shares(host, place)
-        seen["host_to_device_pinned"] = [
-            *pinned.to_device(host, place),
-            whole["host_to_device"],
-        ]
-        seen["device_to_host_pinned"] = [*pinned.to_host(host, place), whole["device_to_host"]]
-        seen["both_at_once"] = pinned.both_at_once(host, place)
-    seen["integrity_sum"] = _sums(host, place)
+    if not why:
+        families |= _of_pinned(host, there, rates)
+    seen = {
+        name: tuple(family())
+        for name, family in breadcrumb.families(
+            {name: families[name] for name in DEVICE_TRANSFER.checks if name in families}
+        )
+    }
     return Seen(
         device=device,
-        comparisons={name: tuple(listed) for name, listed in seen.items()},
-        skips={name: why for name in DEVICE_TRANSFER.checks if name not in seen},
+        comparisons=seen,
+        skips={name: why for name in DEVICE_TRANSFER.checks if name not in families},
         bytes_per_second=rates,
     )
+
+
+def _of_one_place(host: Place, there: Place, first: torch.Tensor) -> dict[str, _Family]:
+    return {
+        "first_copy": partial(_first, host, there, first),
+        "scalars": partial(semantics.scalars, there),
+        "device_pattern": partial(semantics.reference, host, there),
+        **_of_a_way("device_to_device", there, there),
+        "same_device": partial(semantics.to_same_device, there),
+        "integrity_sum": partial(_sums, host, there),
+    }
+
+
+def _of_a_way(way: str, source: Place, target: Place) -> dict[str, _Family]:
+    return {
+        f"{way}_sizes": partial(copies.sizes, source, target),
+        f"{way}_dtypes": partial(dtypes.dtypes, source, target),
+        f"{way}_layouts": partial(layouts.layouts, source, target),
+        f"{way}_converts": partial(dtypes.converts, source, target),
+    }
+
+
+def _of_two_places(host: Place, there: Place) -> dict[str, _Family]:
+    return {
+        **_of_a_way("host_to_device", host, there),
+        **_of_a_way("device_to_host", there, host),
+        "to_device_moves": partial(semantics.to_moves, host, there),
+        "to_host_copies": partial(semantics.host_copies, host, there),
+    }
+
+
+def _of_pinned(host: Place, there: Place, rates: dict[str, float]) -> dict[str, _Family]:
+    def to_device() -> list[Comparison]:
+        return [
+            *pinned.to_device(host, there),
+            pinned.whole_to_device(host, there, rates),
+        ]
+
+    def to_host() -> list[Comparison]:
+        return [*pinned.to_host(host, there), pinned.whole_to_host(host, there, rates)]
+
+    return {
+        "pinned_shares": partial(pinned.shares, host, there),
+        "host_to_device_pinned": to_device,
+        "device_to_host_pinned": to_host,
+        "both_at_once": partial(pinned.both_at_once, host, there),
+    }
 
 
 def _first(host: Place, place: Place, sent: torch.Tensor) -> list[Comparison]:
@@ -129,8 +168,8 @@ def _sums(host: Place, place: Place) -> list[Comparison]:
 
 def judge(seen: Seen) -> Iterator[Finding]:
     """Each family of copies: all bits, or the first that is wrong, and the direction by name."""
-    pattern = seen.comparisons["device_pattern"]
-    blind = seen.device != "cpu" and not all(each.holds for each in pattern)
+    pattern = seen.comparisons.get("device_pattern", ())  # none where it was deadly
+    blind = seen.device != "cpu" and not (pattern and all(each.holds for each in pattern))
     for name in DEVICE_TRANSFER.checks:
         check = f"device_transfer.{name}"
         if name in seen.skips:

@@ -122,33 +122,37 @@ def both_at_once(host: Place, device: Place) -> list[Comparison]:
     return attempted_all("both at once", run)
 
 
-def fast(host: Place, device: Place) -> tuple[dict[str, Comparison], dict[str, float]]:
-    """The whole pattern between pinned memory and the device: right, and in bytes per second."""
-    words = device.words.numel()
-    rates: dict[str, float] = {}
+def _fastest(into: torch.Tensor, source: torch.Tensor, device: torch.device) -> float:
+    """Bytes per second of the fastest of some copies, each waited for."""
+    best = float("inf")
+    for _ in range(_TIMED):
+        synchronize(str(device))
+        begin = time.perf_counter()
+        into.copy_(source, non_blocking=True)
+        synchronize(str(device))
+        best = min(best, time.perf_counter() - begin)
+    return into.numel() * into.element_size() / best
 
-    def fastest(way: str, into: torch.Tensor, source: torch.Tensor) -> None:
-        best = float("inf")
-        for _ in range(_TIMED):
-            synchronize(str(device.device))
-            begin = time.perf_counter()
-            into.copy_(source, non_blocking=True)
-            synchronize(str(device.device))
-            best = min(best, time.perf_counter() - begin)
-        rates[way] = 4 * words / best
+
+def whole_to_device(host: Place, device: Place, rates: dict[str, float]) -> Comparison:
+    """The whole pattern from pinned memory into the device; its rate goes into `rates`."""
 
     def into_device() -> Comparison:
+        words = device.words.numel()
         source, there = _pinned_poison(words), poison(4 * words, device.device).view(torch.int32)
         source.numpy()[:] = host.reference
-        fastest("host_to_device", there, source)
+        rates["host_to_device"] = _fastest(there, source, device.device)
         return held("whole", there, device.reference)
 
+    return attempted("whole", into_device)
+
+
+def whole_to_host(host: Place, device: Place, rates: dict[str, float]) -> Comparison:
+    """The whole pattern out of the device into pinned memory; its rate goes into `rates`."""
+
     def into_host() -> Comparison:
-        here = _pinned_poison(words)
-        fastest("device_to_host", here, device.words)
+        here = _pinned_poison(device.words.numel())
+        rates["device_to_host"] = _fastest(here, device.words, device.device)
         return held("whole", here, host.reference)
 
-    return {
-        "host_to_device": attempted("whole", into_device),
-        "device_to_host": attempted("whole", into_host),
-    }, rates
+    return attempted("whole", into_host)

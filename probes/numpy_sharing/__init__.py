@@ -11,10 +11,14 @@ Ref: https://docs.pytorch.org/docs/stable/generated/torch.from_numpy.html
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
+from pydantic import Field
+
 from probes.contract import Comparison, Finding, Observation, agree
+from probes.kit import breadcrumb
 from probes.numpy_sharing import dtypes, layouts, lifetime, protection, refusals, sharing
 
 _HINT: Final = (
@@ -24,31 +28,54 @@ _HINT: Final = (
 )
 
 
+#: By check: every call of its family.
+_FAMILIES: Final[dict[str, Callable[[], tuple[Comparison, ...]]]] = {
+    **{name: partial(sharing.shared, name) for name in (*sharing.to_torch(), *sharing.to_numpy())},
+    "copies": sharing.copied,
+    "dtypes_to_torch": dtypes.to_torch,
+    "dtypes_to_numpy": dtypes.to_numpy,
+    "scalars": dtypes.scalars,
+    "layouts_to_torch": layouts.imported,
+    "layouts_to_numpy": layouts.exported,
+    "lifetime": lifetime.lived,
+    "refuses_arrays": refusals.arrays,
+    "refuses_tensors": refusals.tensors,
+    "readonly_warning": protection.read_only_warning,
+    "resize_refused": protection.resizes,
+}
+
+#: The same where several ways are right; with the way that this pair of versions goes.
+_EITHER: Final[dict[str, Callable[[], tuple[Comparison, str]]]] = {
+    "readonly_dlpack": protection.read_only_by_dlpack,
+    "copy_false": protection.copy_false,
+}
+
+
 class Seen(Observation):
     """For each check, every call of its family held against what is right."""
 
-    from_numpy: tuple[Comparison, ...]
-    as_tensor: tuple[Comparison, ...]
-    frombuffer: tuple[Comparison, ...]
-    dlpack_import: tuple[Comparison, ...]
-    to_numpy: tuple[Comparison, ...]
-    asarray: tuple[Comparison, ...]
-    dlpack_export: tuple[Comparison, ...]
-    copies: tuple[Comparison, ...]
-    dtypes_to_torch: tuple[Comparison, ...]
-    dtypes_to_numpy: tuple[Comparison, ...]
-    scalars: tuple[Comparison, ...]
-    layouts_to_torch: tuple[Comparison, ...]
-    layouts_to_numpy: tuple[Comparison, ...]
-    lifetime: tuple[Comparison, ...]
-    refuses_arrays: tuple[Comparison, ...]
-    refuses_tensors: tuple[Comparison, ...]
-    readonly_warning: tuple[Comparison, ...]
-    readonly_dlpack: tuple[Comparison, ...]
-    resize_refused: tuple[Comparison, ...]
-    copy_false: tuple[Comparison, ...]
+    from_numpy: tuple[Comparison, ...] = ()
+    as_tensor: tuple[Comparison, ...] = ()
+    frombuffer: tuple[Comparison, ...] = ()
+    dlpack_import: tuple[Comparison, ...] = ()
+    to_numpy: tuple[Comparison, ...] = ()
+    asarray: tuple[Comparison, ...] = ()
+    dlpack_export: tuple[Comparison, ...] = ()
+    copies: tuple[Comparison, ...] = ()
+    dtypes_to_torch: tuple[Comparison, ...] = ()
+    dtypes_to_numpy: tuple[Comparison, ...] = ()
+    scalars: tuple[Comparison, ...] = ()
+    layouts_to_torch: tuple[Comparison, ...] = ()
+    layouts_to_numpy: tuple[Comparison, ...] = ()
+    lifetime: tuple[Comparison, ...] = ()
+    refuses_arrays: tuple[Comparison, ...] = ()
+    refuses_tensors: tuple[Comparison, ...] = ()
+    readonly_warning: tuple[Comparison, ...] = ()
+    readonly_dlpack: tuple[Comparison, ...] = ()
+    resize_refused: tuple[Comparison, ...] = ()
+    copy_false: tuple[Comparison, ...] = ()
     #: Which of several right ways this pair of versions goes, for the checks that allow several.
-    notes: dict[str, str]
+    notes: dict[str, str] = Field(default_factory=dict)
 
 
 def observe(device: str) -> Seen:  # noqa: ARG001 - a matter of the host; nothing touches a device
@@ -56,25 +83,10 @@ def observe(device: str) -> Seen:  # noqa: ARG001 - a matter of the host; nothin
     with warnings.catch_warnings():
         # Versions differ in what they deprecate at this border; the one that counts is recorded.
         warnings.simplefilter("ignore")
-        readonly_dlpack, readonly_note = protection.read_only_by_dlpack()
-        copy_false, copy_note = protection.copy_false()
-        return Seen(
-            **sharing.shared(),
-            copies=sharing.copied(),
-            dtypes_to_torch=dtypes.to_torch(),
-            dtypes_to_numpy=dtypes.to_numpy(),
-            scalars=dtypes.scalars(),
-            layouts_to_torch=layouts.imported(),
-            layouts_to_numpy=layouts.exported(),
-            lifetime=lifetime.lived(),
-            refuses_arrays=refusals.arrays(),
-            refuses_tensors=refusals.tensors(),
-            readonly_warning=protection.read_only_warning(),
-            readonly_dlpack=(readonly_dlpack,),
-            resize_refused=protection.resizes(),
-            copy_false=(copy_false,),
-            notes={"readonly_dlpack": readonly_note, "copy_false": copy_note},
-        )
+        seen = {name: family() for name, family in breadcrumb.families(_FAMILIES)}
+        either = {name: family() for name, family in breadcrumb.families(_EITHER)}
+    seen |= {name: (comparison,) for name, (comparison, _) in either.items()}
+    return Seen(**seen, notes={name: note for name, (_, note) in either.items()})
 
 
 def judge(seen: Seen) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison, Finding
+from probes.kit import breadcrumb
 from probes.tensor_ops import (
     arithmetic,
     comparison,
@@ -90,7 +91,7 @@ def observe(device: str) -> Seen:
     not_implemented: list[str] = []
     setting = products.precision(device)
     with np.errstate(all="ignore"):  # the references are asked for NaN and infinities too
-        for name, family in FAMILIES.items():
+        for name, family in breadcrumb.families(FAMILIES):
             with _threads(None if name == "large" else 1), _full_precision(name, setting):
                 comparisons, lacking = run(family(device), device)
             if comparisons:

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from probes.contract import Comparison
+from probes.kit import breadcrumb
 from probes.tensors import refusal, synchronize
 
 #: What a call may raise and be reported as itself. Out of memory is not the operation's fault.
@@ -80,6 +81,7 @@ def run(trials: Iterable[Trial], device: str) -> tuple[tuple[Comparison, ...], b
 
 def _tried(trial: Trial, device: str) -> tuple[list[Comparison], bool]:
     found: list[Comparison] = []
+    breadcrumb.operation(trial.operation)
     try:
         found.extend(trial.run(device))
     except torch.cuda.OutOfMemoryError:

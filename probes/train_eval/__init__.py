@@ -19,6 +19,7 @@ from pydantic import Field
 
 from probes.catalog import TRAIN_EVAL
 from probes.contract import Action, Comparison, Finding, Observation, agree, skipped
+from probes.kit import breadcrumb
 from probes.train_eval import (
     attention,
     dropout,
@@ -76,7 +77,9 @@ def observe(device: str) -> Seen:
     skips = {} if torch.device(device).type == "cpu" else {"repeats": _NOT_PROMISED}
     with random_state_kept(device), torch.enable_grad():
         comparisons = {
-            name: tuple(family(device)) for name, family in _FAMILIES.items() if name not in skips
+            name: tuple(family(device))
+            for name, family in breadcrumb.families(_FAMILIES)
+            if name not in skips
         }
     return Seen(device=device, comparisons=comparisons, skips=skips)
 

@@ -39,6 +39,8 @@ _ECC: Final = Event(
 
 _TIMEOUT_S: Final = 1.5
 _PROBE: Final = "train_eval"
+#: Which runs the first operation, and so is named when that is deadly.
+_FIRST_CHECK: Final = f"{_PROBE}.dropout_train"
 
 
 def _fault(
@@ -57,7 +59,9 @@ def _fault(
 
 
 def _dies(name: str, event: Event) -> Fault:
-    return _fault(name.lower(), event, "crashed", "processes.dies", {"name": name})
+    return _fault(
+        name.lower(), event, "crashed", "processes.dies", {"name": name}, trips=(_FIRST_CHECK,)
+    )
 
 
 PROCESSES: Final = (
@@ -68,6 +72,7 @@ PROCESSES: Final = (
         "operations.hangs",
         {"holding_the_lock": False},
         timeout_s=_TIMEOUT_S,
+        trips=(_FIRST_CHECK,),
     ),
     _fault(
         "hangs_holding_the_lock",
@@ -76,8 +81,9 @@ PROCESSES: Final = (
         "operations.hangs",
         {"holding_the_lock": True},
         timeout_s=_TIMEOUT_S,
+        trips=(_FIRST_CHECK,),
     ),
-    _fault("crashes", _DEATH, "crashed", "processes.crashes", {}),
+    _fault("crashes", _DEATH, "crashed", "processes.crashes", {}, trips=(_FIRST_CHECK,)),
     _dies("SIGSEGV", _DEATH),
     _dies("SIGABRT", _DEATH),
     _dies("SIGILL", _DEATH),
