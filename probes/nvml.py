@@ -16,6 +16,20 @@ except ImportError:
 _COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
 
 
+class MigInstance(Frozen):
+    """One MIG instance: a part of a GPU that CUDA treats as a device. None is "could not be told".
+
+    `slot` is its place among the instances of its GPU, as in `nvidia-smi -L`.
+    """
+
+    slot: int
+    uuid: str
+    name: str | None = None
+    memory_total_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    process_count: int | None = None
+
+
 class NvmlGpu(Frozen):
     """One physical GPU. None is "could not be told" (not supported, no permission), never "fine".
 
@@ -36,6 +50,7 @@ class NvmlGpu(Frozen):
     capability: tuple[int, int] | None = None
     mig_enabled: bool | None = None
     mig_uuids: tuple[str, ...] = ()
+    mig_instances: tuple[MigInstance, ...] = ()  # the same instances, with what is known of each
     minor: int | None = None  # the N of /dev/nvidiaN
     accessible: bool = True  # False: another job's, which we may not ask about
     error: str = ""  # the first error that NVML gave for this GPU
@@ -106,18 +121,31 @@ def _processes(asker: _Asker, handle: object) -> int | None:
     return len(found - {os.getpid()})
 
 
-def _mig(asker: _Asker, handle: object) -> tuple[bool | None, tuple[str, ...]]:
-    """Whether MIG is on, and the UUIDs of its instances."""
+def _mig(asker: _Asker, handle: object) -> tuple[bool | None, tuple[MigInstance, ...]]:
+    """Whether MIG is on, and its instances."""
     modes = asker.ask("nvmlDeviceGetMigMode", handle)
     if modes is None or modes[0] == 0:
         return (None if modes is None else False), ()
     found = []
     for slot in range(asker.ask("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
-        empty = _Asker()  # an empty slot is an error of its own kind, and no fault
-        instance = empty.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, slot)
-        if instance is not None:
-            found.append(asker.text("nvmlDeviceGetUUID", instance))
-    return True, tuple(uuid for uuid in found if uuid is not None)
+        # An empty slot is an error of its own kind, and what an instance may not be asked (as
+        # some drivers answer for its processes) is no fault of its GPU.
+        own = _Asker()
+        instance = own.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, slot)
+        uuid = None if instance is None else asker.text("nvmlDeviceGetUUID", instance)
+        if uuid is not None:
+            memory = own.ask("nvmlDeviceGetMemoryInfo", instance)
+            found.append(
+                MigInstance(
+                    slot=slot,
+                    uuid=uuid,
+                    name=own.text("nvmlDeviceGetName", instance),
+                    memory_total_bytes=None if memory is None else int(memory.total),
+                    memory_free_bytes=None if memory is None else int(memory.free),
+                    process_count=_processes(own, instance),
+                )
+            )
+    return True, tuple(found)
 
 
 def _gpu(index: int) -> NvmlGpu:
@@ -134,7 +162,7 @@ def _gpu(index: int) -> NvmlGpu:
     reserved = getattr(memory, "reserved", None)
     pci = ask("nvmlDeviceGetPciInfo", handle)
     mode = ask("nvmlDeviceGetComputeMode", handle)
-    mig_enabled, mig_uuids = _mig(asker, handle)
+    mig_enabled, instances = _mig(asker, handle)
     return NvmlGpu(
         index=index,
         uuid=text("nvmlDeviceGetUUID", handle),
@@ -147,7 +175,8 @@ def _gpu(index: int) -> NvmlGpu:
         compute_mode=None if mode is None else _COMPUTE_MODES.get(mode, f"mode_{mode}"),
         capability=ask("nvmlDeviceGetCudaComputeCapability", handle),
         mig_enabled=mig_enabled,
-        mig_uuids=mig_uuids,
+        mig_uuids=tuple(instance.uuid for instance in instances),
+        mig_instances=instances,
         minor=ask("nvmlDeviceGetMinorNumber", handle),
         error=asker.error,  # the last argument: all questions have been asked
     )
