@@ -13,6 +13,7 @@ try:
 except ImportError:
     pynvml = None
 
+_VGPU_GUEST = 2  # NVML_GPU_VIRTUALIZATION_MODE_VGPU
 _COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
 
 
@@ -52,6 +53,7 @@ class NvmlGpu(Frozen):
     mig_uuids: tuple[str, ...] = ()
     mig_instances: tuple[MigInstance, ...] = ()  # the same instances, with what is known of each
     minor: int | None = None  # the N of /dev/nvidiaN
+    virtual: bool | None = None  # a slice that a hypervisor made (vGPU)
     accessible: bool = True  # False: another job's, which we may not ask about
     error: str = ""  # the first error that NVML gave for this GPU
 
@@ -162,6 +164,7 @@ def _gpu(index: int) -> NvmlGpu:
     reserved = getattr(memory, "reserved", None)
     pci = ask("nvmlDeviceGetPciInfo", handle)
     mode = ask("nvmlDeviceGetComputeMode", handle)
+    virtualization = ask("nvmlDeviceGetVirtualizationMode", handle)
     mig_enabled, instances = _mig(asker, handle)
     return NvmlGpu(
         index=index,
@@ -178,6 +181,7 @@ def _gpu(index: int) -> NvmlGpu:
         mig_uuids=tuple(instance.uuid for instance in instances),
         mig_instances=instances,
         minor=ask("nvmlDeviceGetMinorNumber", handle),
+        virtual=None if virtualization is None else virtualization == _VGPU_GUEST,
         error=asker.error,  # the last argument: all questions have been asked
     )
 
