@@ -37,7 +37,8 @@ class Attempt:
         self._timeout_s: float = probe["timeout_s"]
         self._about_node: bool = probe["about_node"]
         self._certain: dict[str, list[Wrong]] = probe["certain"]
-        self._device: str = request["device"]
+        self._device: str = request["device"]  # as torch calls it in this process
+        self._device_name: str = request.get("device_name", self._device)  # in the report
         self._gpu_uuid: str | None = request["gpu_uuid"]
         self._shared: bool = request["shared"]
         self._keep_observation: bool = request["observations"]
@@ -171,7 +172,7 @@ class Attempt:
     def _result(self, **fields: Any) -> Result:
         return Result(
             probe=self._name,
-            device=self._device,
+            device=self._device_name,
             gpu_uuid=self._gpu_uuid,
             started_at=self._started_at,
             duration_s=time.monotonic() - self._started,

@@ -110,6 +110,8 @@ CUDA_AVAILABLE = ProbeSpec(
         "torch_starts": "torch starts its GPU back-end, by the call that raises when it cannot",
         "is_available": "is_available() says whether the back-end really starts",
         "enough_gpus": "torch can use as many GPUs as promised, and one at least if there is one",
+        "all_gpus": "every GPU on PCI that this process was given can be used: none is lost",
+        "mig_instances": "as many MIG instances as promised, and some on each GPU with MIG on",
         "visible_devices": "every entry of CUDA_VISIBLE_DEVICES is a usable device",
         "counts_agree": "torch, the CUDA driver and NVML count the same devices",
         "accelerator_api": "torch.accelerator gives the same answers as the GPU's own interface",

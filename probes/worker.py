@@ -203,6 +203,8 @@ def _become_child(worker_pid: int, log_fd: int) -> None:
 def _run_job(request: dict[str, Any], result_fd: int) -> None:
     """Take the survey, or run the probes of one device in order, one line a step."""
     os.set_inheritable(result_fd, False)
+    if request.get("alone"):
+        importlib.import_module("probes.mig").show_alone(request["alone"])
     torch = importlib.import_module("torch")
     torch.set_num_threads(request["threads"])
     if request.get("survey"):

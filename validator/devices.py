@@ -20,11 +20,17 @@ def _bus_id(text: str) -> str:
 
 
 def is_called(device: Device, name: str) -> bool:
-    """Whether a name means this device: `cuda:0`, `cuda` (all), a UUID or its start, a PCI id."""
+    """Whether a name means this device: `cuda:0`, `cuda` (all), a UUID or its start, a PCI id.
+
+    What names a GPU means each of its MIG instances too: `cuda:0` is `cuda:0:0` and `cuda:0:1`.
+    """
     wanted = name.strip().lower()
     if wanted in {device.name, device.type}:
         return True
-    if device.uuid is not None and len(wanted) >= 8 and device.uuid.lower().startswith(wanted):
+    if device.parent_uuid is not None and device.name.rpartition(":")[0] == wanted:
+        return True
+    uuids = [uuid.lower() for uuid in (device.uuid, device.parent_uuid) if uuid is not None]
+    if len(wanted) >= 8 and any(uuid.startswith(wanted) for uuid in uuids):
         return True
     return device.pci_bus_id is not None and _bus_id(wanted) == _bus_id(device.pci_bus_id)
 

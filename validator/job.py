@@ -147,7 +147,9 @@ class Job:
                 }
                 for spec in self._remaining
             ],
-            "device": self._device.name,
+            "device": self._device.torch_name,
+            "device_name": self._device.name,
+            "alone": self._device.uuid if self._device.alone else None,
             "gpu_uuid": self._device.uuid,
             "shared": bool(self._device.process_count),
             "threads": self._threads,

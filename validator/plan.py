@@ -71,7 +71,11 @@ def timeout_s(spec: ProbeSpec, settings: Settings) -> float:
 def limits(spec: ProbeSpec, settings: Settings) -> dict[str, Any]:
     """A probe's limits: what the node promises, then the probe's own settings."""
     promised: dict[str, dict[str, Any]] = {
-        "cuda_available": {"gpus": settings.expect.gpus},
+        "cuda_available": {
+            "gpus": settings.expect.gpus,
+            "mig_instances": settings.expect.mig_instances,
+            "whole_node": not settings.run.devices,
+        },
         "torch_version": {"torch": settings.expect.torch, "gpus": settings.expect.gpus},
     }
     own = settings.probes.get(spec.name)

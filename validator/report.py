@@ -48,10 +48,12 @@ class Environment(Frozen):
 class Device(Frozen):
     """A device that probes ran on. A GPU's identity is its UUID; the name is this process's."""
 
-    name: str  # "cuda:0", "cpu"
+    name: str  # "cuda:0", "cpu"; "cuda:0:3" is MIG instance 3 of GPU 0
     type: str  # "cuda", "cpu"
     index: int = 0
+    alone: bool = False  # CUDA shows it only to a process that sees nothing else; there, as cuda:0
     uuid: str | None = None
+    parent_uuid: str | None = None  # of the GPU that a MIG instance is part of
     pci_bus_id: str | None = None
     model_name: str | None = None
     capability: str | None = None  # "9.0"
@@ -60,6 +62,12 @@ class Device(Frozen):
     process_count: int | None = None  # of others, before the run
     compute_mode: str | None = None
     backend: str | None = None  # its type as proven.json names it: "cuda", "hip", "cuda-mig"
+
+
+    @property
+    def torch_name(self) -> str:
+        """What torch calls it in the process that runs its probes."""
+        return f"{self.type}:0" if self.alone else self.name
 
 
 CPU: Final = Device(name="cpu", type="cpu")

@@ -86,6 +86,9 @@ class Expect(_Section):
         default="auto",
         description="GPUs that must be usable: a number is a promise, `auto` looks for hardware",
     )
+    mig_instances: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="MIG instances that must be there; a GPU cut into some is one GPU"
+    )
     torch: str | None = Field(
         default=None, description="versions of torch that are right, a PEP 440 specifier set"
     )

@@ -62,6 +62,41 @@ def test_a_gpu_that_nobody_uses_is_run_on(folder: Path) -> None:
     assert seen.of("later").gpu_uuid == "GPU-0"
 
 
+#: A device that only a process of its own is shown, as an instance is; here the CPU stands for it.
+ALONE = """{{"name": "cpu:0:{slot}", "type": "cpu", "index": {slot}, "uuid": "MIG-{slot}",
+            "parent_uuid": "GPU-0", "alone": True, "process_count": {slot},
+            "memory_free_bytes": 1000000}}"""
+
+
+def test_every_instance_gets_a_child_that_is_shown_it_alone(folder: Path) -> None:
+    """The child's variable holds its UUID, torch's name is of the first device, the report's own.
+
+    Three instances, of which others fill one.
+    """
+    listed = ", ".join(ALONE.format(slot=slot) for slot in (0, 2, 0))
+    listed = listed.replace("cpu:0:0", "cpu:0:1", 1).replace("MIG-0", "MIG-1", 1)
+    surveyed(folder, f"    return {{'devices': [{listed}], 'hardware': []}}")
+    write(
+        folder,
+        "later",
+        "    shown = os.environ['CUDA_VISIBLE_DEVICES']\n"
+        "    before = os.environ['_GPU_VALIDATOR_VISIBLE_BEFORE']\n"
+        "    raise RuntimeError(f'{device} is {shown}, before {before!r}')",
+    )
+
+    seen = ran(PLAN)
+    results = {r.device: r for r in seen.report.results if r.probe == "later"}
+
+    assert {name: r.reason for name, r in results.items()} == {
+        "cpu:0:1": "torch_raised",
+        "cpu:0:2": "gpu_busy",
+        "cpu:0:0": "torch_raised",
+    }
+    assert "cpu:0 is MIG-1, before ''" in results["cpu:0:1"].summary
+    assert "cpu:0 is MIG-0, before ''" in results["cpu:0:0"].summary
+    assert [r.gpu_uuid for r in results.values()] == ["MIG-1", "MIG-2", "MIG-0"]
+
+
 SICK_SURVEYS = {
     "raises": "    raise RuntimeError('no survey')",
     "dies": "    os.kill(os.getpid(), signal.SIGSEGV)",

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 
-from probes import attempt, cuda_driver, hardware, nvml
+from probes import attempt, containers, cuda_driver, hardware, nvml, pci_gpus
 from probes.cuda_available import seen as started
 from probes.faults.inject.replaced import replace, then
 from probes.torch_version import look, mapped
@@ -32,6 +32,11 @@ NODE: Final[dict[str, Any]] = {
         "pci_addresses": ["0000:0f:00.0", "0000:1f:00.0"],
         "driver_version": _DRIVER,
     },
+    "pci": [
+        {"address": f"0000:{index}f:00.0", "model": 0x2330, "driver": "nvidia", "minor": index}
+        for index in range(2)
+    ],
+    "container": {},
     "kernel_module": _DRIVER,
     "nodes": {f"/dev/{name}": "" for name in ("nvidiactl", "nvidia-uvm", "nvidia0", "nvidia1")},
     "driver": {
@@ -124,8 +129,8 @@ def edited(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optional(folders: list[str]) -> bool:
-    """Whether a model of the driver's or NVML's has more fields than the sound node tells."""
-    return folders[:1] in (["driver"], ["nvml"])
+    """Whether a model of the node's has more fields than the sound node tells."""
+    return folders[:1] in (["driver"], ["nvml"], ["pci"], ["container"])
 
 
 def pretends(changes: Mapping[str, Any]) -> None:
@@ -145,6 +150,8 @@ def _machine(node: dict[str, Any]) -> None:
     _answer(hardware, detect=present, nvidia_module=node["kernel_module"])
     _answer(cuda_driver, read=driver)
     _answer(nvml, read=management)
+    _answer(pci_gpus, read=tuple(pci_gpus.PciGpu.model_validate(gpu) for gpu in node["pci"]))
+    _answer(containers, read=containers.Container.model_validate(node["container"]))
     _answer(started, open_nodes=nodes)
     for name in started.VARIABLES:
         os.environ.pop(name, None)

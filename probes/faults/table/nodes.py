@@ -174,6 +174,33 @@ _GPUS: Final = (
         _LOST_GPU,
         {"nvml.gpus.2": {"index": 2, "error": "GPU is lost"}},
     ),
+    _on(
+        "node.gpus_gone_from_the_bus",
+        "all_gpus",
+        _LOST_GPU,
+        {
+            "pci.2": {"address": "0000:2f:00.0", "model": 0x2330, "driver": "nvidia", "minor": 2},
+            "nodes./dev/nvidia2": "EIO: Input/output error",
+        },
+    ),
+    _on(
+        "node.gpu_that_no_driver_took",
+        "all_gpus",
+        _event(
+            "a GPU that the driver could not initialise",
+            "https://github.com/NVIDIA/open-gpu-kernel-modules/issues/1151",
+        ),
+        {"pci.2": {"address": "0000:2f:00.0", "model": 0x2330}},
+    ),
+    _on(
+        "node.mig_without_an_instance",
+        "mig_instances",
+        _event(
+            "MIG is on, and the instances were lost with a reboot",
+            "https://docs.nvidia.com/datacenter/tesla/mig-user-guide/",
+        ),
+        {"nvml.gpus.1.mig_enabled": True},
+    ),
     _on("node.torch_counts_one", "counts_agree", _DISAGREE, {"torch.device_count": 1}),
     _on("node.driver_counts_one", "counts_agree", _DISAGREE, {"driver.device_count": 1}),
     _on(
