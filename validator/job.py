@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from probes.catalog import ProbeSpec
 from probes.contract import Result
 from validator import cgroup, outcomes, resume
+from validator.clock import now
 from validator.plan import Event, limits, timeout_s
 from validator.report import Device
 from validator.settings import Settings
@@ -165,12 +166,12 @@ class Job:
         remaining = self._remaining
         before = len(remaining)
         attempted: _Attempted | None = None
-        deadline = time.monotonic() + START_S
+        deadline = now() + START_S
         while isinstance(message := await child.next(deadline), bytes):
             told = _parsed(message)
             if attempted is None and remaining and told.get("start") == remaining[0].name:
                 attempted = _Attempted(remaining[0])
-                deadline = time.monotonic() + self._timeout_s(attempted.spec)
+                deadline = now() + self._timeout_s(attempted.spec)
                 started = Event("started", probe=attempted.spec.name, device=self._device.name)
                 self._around.on_event(started)
                 continue
@@ -183,7 +184,7 @@ class Job:
             self._settle(_with_log(result, child))
             del remaining[0]
             attempted = None
-            deadline = time.monotonic() + START_S
+            deadline = now() + START_S
         progressed = isinstance(message, Ended) and len(remaining) < before
         if attempted is None and remaining and not progressed:
             attempted = _Attempted(remaining[0])  # it must be told of something

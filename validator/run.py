@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from probes.catalog import TORCH_VERSION, ProbeSpec
 from validator import devices, outcomes
+from validator.clock import now
 from validator.job import START_S, HeldProcess, Job, Surroundings
 from validator.plan import Event, Plan, is_enabled, timeout_s
 from validator.report import CPU, Device, Environment, NotRun, Report, make_report
@@ -223,11 +224,11 @@ class Run:
         try:
             worker = await self._workers.live()
             child = await worker.fork({"survey": True, "threads": 1})
-            message = await child.next(time.monotonic() + _SURVEY_S)
+            message = await child.next(now() + _SURVEY_S)
             over = isinstance(message, Ended)
             if isinstance(message, bytes):
                 answer = json.loads(message)["survey"]
-                over = isinstance(await child.next(time.monotonic() + START_S), Ended)
+                over = isinstance(await child.next(now() + START_S), Ended)
             await self._end(worker, child, over=over)
         except WorkerLostError as lost:
             await self._workers.lose(worker, lost)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from validator import orphans
+from validator import clock, orphans
 from validator.job import HeldProcess
 from validator.plan import Event, Plan, make_plan
 from validator.report import Report
@@ -52,8 +52,7 @@ class Runner:
         run = Run(plan, settings, on_event, self._held, early=early, nice=self._nice)
         going = asyncio.ensure_future(run.go())
         try:
-            await asyncio.wait({going}, timeout=settings.run.timeout)
-            in_time = going.done()
+            in_time = await clock.wait({going}, settings.run.timeout)
         finally:
             going.cancel()
             await asyncio.wait({going}, timeout=_CLOSE_S)

@@ -12,12 +12,12 @@ import os
 import re
 import signal
 import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from validator import clock
 from validator.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 from validator.spawn import WorkerProcess
 
@@ -147,10 +147,10 @@ class Child:
         self._arrived.set()
 
     async def next(self, deadline: float) -> bytes | Ended | None:
-        """The next line or the end; None when `time.monotonic()` reached the deadline first."""
+        """The next line or the end; None when `clock.now()` reached the deadline first."""
         while not self._messages:
             self._arrived.clear()
-            if not await _within(self._arrived, deadline - time.monotonic()):
+            if not await clock.happens(self._arrived, deadline - clock.now()):
                 return None
         return self._messages.popleft()
 
@@ -187,15 +187,6 @@ def signal_group(pid: int, number: int) -> None:
     """Send a signal to a process group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether an event comes within that time."""
-    try:
-        await asyncio.wait_for(event.wait(), max(0.0, seconds))
-    except asyncio.TimeoutError:  # not the built-in one before Python 3.11
-        return event.is_set()
-    return True
 
 
 class Worker:
@@ -256,7 +247,7 @@ class Worker:
         lost = asyncio.ensure_future(self._lost.wait())
         awaited: set[asyncio.Future[Any]] = {*futures, lost}
         try:
-            await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await clock.wait(awaited, seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             lost.cancel()
         for key, future in zip(keys, futures, strict=True):
@@ -268,7 +259,7 @@ class Worker:
             raise WorkerLostError("died", f"the worker {self._how}", self._log.tail())
         with contextlib.suppress(ProcessLookupError):
             self._process.process.send_signal(signal.SIGUSR1)
-        await _within(self._lost, _TRACEBACK_S)
+        await clock.happens(self._lost, _TRACEBACK_S)
         waited = f"the worker gave no `{' or '.join(keys)}` in {seconds:.0f} s"
         raise WorkerLostError("hung", waited, self._log.tail())
 
@@ -334,9 +325,9 @@ class Worker:
     async def kill(self, child: Child) -> bool:
         """Kill a child, its traceback printed first; False when it cannot be killed."""
         child.signal(signal.SIGUSR1)
-        await _within(child.over, _TRACEBACK_S)
+        await clock.happens(child.over, _TRACEBACK_S)
         child.signal(signal.SIGKILL)
-        return await _within(child.over, _KILL_S)
+        return await clock.happens(child.over, _KILL_S)
 
     def forget(self, child: Child) -> None:
         """Close what is ours of a child."""
@@ -363,7 +354,7 @@ class Worker:
         if not self._lost.is_set():
             signal_group(self._process.process.pid, signal.SIGKILL)
         ends = [self._lost, *(child.over for child in self._children.values())]
-        await asyncio.gather(*(_within(end, _KILL_S) for end in ends))
+        await asyncio.gather(*(clock.happens(end, _KILL_S) for end in ends))
         for child in list(self._children.values()):
             if child.over.is_set():
                 self.forget(child)
