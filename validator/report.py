@@ -64,12 +64,19 @@ class Device(Frozen):
 CPU: Final = Device(name="cpu", type="cpu")
 
 
+NotRunReason = Literal["run_timeout", "cancelled", "device_held", "device_hangs"]
+
+
 class NotRun(Frozen):
-    """A planned probe that got no chance: run timed out, cancelled, or its device is held."""
+    """A planned probe that got no chance.
+
+    The run's time was over, it was cancelled, or its device is held by a process that cannot be
+    killed, or hangs.
+    """
 
     probe: str
     device: str
-    reason: Literal["run_timeout", "cancelled", "device_held"]
+    reason: NotRunReason
 
 
 class Report(Frozen):
