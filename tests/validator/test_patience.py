@@ -9,7 +9,6 @@ import pytest
 from probes.catalog import ProbeSpec
 from tests.validator.runs import Ran, ran, spec, write
 from validator import patience
-from validator import settings as settings_module
 from validator.patience import Patience
 from validator.plan import Plan
 from validator.report import json_schema
