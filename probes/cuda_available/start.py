@@ -1,7 +1,8 @@
 """Checks of the start: device nodes, driver, NVML, torch, and how many devices each one counts."""
 
 from probes.contract import Action, Finding, Status, expect, require, skipped
-from probes.cuda_available.seen import Limits, Node, Seen
+from probes.cuda_available.seen import Node, Seen
+from probes.limits.cuda_available import Limits
 from probes.nvml import NvmlGpu
 from probes.symptoms import diagnose
 

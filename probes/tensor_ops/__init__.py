@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison, Finding
+from probes.limits.tensor_ops import Limits
 from probes.tensor_ops import (
     arithmetic,
     comparison,
@@ -40,7 +41,7 @@ from probes.tensor_ops import (
     views,
 )
 from probes.tensor_ops.judging import verdict
-from probes.tensor_ops.seen import Limits, Precision, Seen
+from probes.tensor_ops.seen import Precision, Seen
 from probes.tensor_ops.trial import Trial, run
 
 __all__ = ["FAMILIES", "Limits", "Seen", "judge", "observe", "operations"]
