@@ -23,7 +23,7 @@ from probes.worker import describe
 
 _RETRIES = 2  # of a probe whose check failed, to classify the failure
 _RETRY_SHARE = 0.1  # of the deadline that the first try may have used for a retry to fit
-_SUMMARY_CHARACTERS = 200
+_SUMMARY_CHARACTERS = 1000  # of an exception's first line, which may be anything
 
 
 class Attempt:
@@ -149,7 +149,10 @@ class Attempt:
         elif reason == "gpu_busy":
             status = "skip"
         first_line = (str(error).splitlines() or [""])[0]
-        text = f"{type(error).__name__}: {first_line}"[:_SUMMARY_CHARACTERS]
+        text = f"{type(error).__name__}: {first_line}"
+        if len(text) > _SUMMARY_CHARACTERS:
+            more = len(text) - _SUMMARY_CHARACTERS
+            text = f"{text[:_SUMMARY_CHARACTERS]} (and {more} more characters)"
         finding = Finding(
             id=f"{self._name}.{COMPLETES}",
             status=status,

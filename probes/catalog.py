@@ -47,6 +47,8 @@ class ProbeSpec:
     #: promised what they ask for -> the ways of being wrong that count, where operations are
     #: compared (`Finding.wrong`); any, where none are.
     certain: Mapping[str, tuple[Wrong, ...]] = field(default_factory=dict)
+    #: Where its class `Limits` is, a module that needs no torch; empty: it has no limits.
+    limits: str = ""
 
     def __post_init__(self) -> None:
         if not self.module:
@@ -70,6 +72,7 @@ TORCH_VERSION = ProbeSpec(
     timeout_s=60,
     interval_s=300,
     memory_bytes=0,
+    limits="probes.limits.torch_version",
     checks={
         "imports": "torch and NumPy are whole packages: the compiled core beside the Python files",
         "metadata": "the installed metadata of torch and NumPy say the version that is imported",
@@ -103,6 +106,7 @@ CUDA_AVAILABLE = ProbeSpec(
     timeout_s=60,
     interval_s=300,
     memory_bytes=16 * MIB,
+    limits="probes.limits.cuda_available",
     checks={
         "device_nodes": "the GPU's device nodes open for reading and writing",
         "driver_starts": "cuInit of libcuda.so.1 succeeds",
@@ -315,6 +319,7 @@ TENSOR_OPS = ProbeSpec(
     timeout_s=60,
     interval_s=300,
     memory_bytes=256 * MIB,
+    limits="probes.limits.tensor_ops",
     checks={
         "creation": "factories give the values, shape, type, device and requires_grad asked for",
         "conversion": "conversions truncate, round to even, overflow and wrap as documented",

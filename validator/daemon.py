@@ -24,7 +24,7 @@ from validator.api import Node, ProbeOnDevice, ProbeState, make_app, protocol_fo
 from validator.latest import Latest, Pair, Readiness, ended
 from validator.listen import address_of, listening
 from validator.metrics import Exposition, Form, Shown, families
-from validator.report import Report, Tool, revision, to_json
+from validator.report import Report, Tool, revision, to_json, told_whole
 from validator.runner import Event, Plan, Runner, make_plan
 from validator.schedule import Schedule, Timing, timings
 from validator.settings import Files, Settings, SettingsError, load
@@ -194,7 +194,7 @@ class Daemon:
             run_id=report.run_id,
             status=report.status,
             duration_s=round(report.duration_s, 3),
-            summary=report.summary,
+            summary=told_whole(report.results, report.not_run),
         )
         self._refresh()
         del report, plan
@@ -309,7 +309,7 @@ class Daemon:
         at = datetime.now(timezone.utc) if report is None else report.finished_at
         status = None if report is None else report.status
         self._complain(
-            self._files.show(Verdict(readiness.ready, readiness.reason, status, at, self._lasts_s))
+            self._files.show(Verdict(readiness.ready, readiness.text, status, at, self._lasts_s))
         )
 
     def _complain(self, problems: Iterable[str]) -> None:

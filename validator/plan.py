@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from probes.catalog import BY_NAME, CATALOG, PROFILES, ProbeSpec
 from probes.contract import Result
+from validator.limits import normal
 from validator.report import Device, Trigger
 from validator.settings import Settings
 
@@ -79,4 +80,5 @@ def limits(spec: ProbeSpec, settings: Settings) -> dict[str, Any]:
         "torch_version": {"torch": settings.expect.torch, "gpus": settings.expect.gpus},
     }
     own = settings.probes.get(spec.name)
-    return {**promised.get(spec.name, {}), **(own.limits if own is not None else {})}
+    set_here = normal(spec.name, own.limits) if own is not None else {}
+    return {**promised.get(spec.name, {}), **set_here}

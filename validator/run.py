@@ -14,7 +14,7 @@ from validator import devices, outcomes
 from validator.clock import now
 from validator.job import START_S, HeldProcess, Job, Surroundings
 from validator.plan import Event, Plan, is_enabled, timeout_s
-from validator.report import CPU, Device, Environment, NotRun, Report, make_report
+from validator.report import CPU, Device, Environment, NotRun, NotRunReason, Report, make_report
 from validator.settings import Settings
 from validator.spawn import WorkerProcess
 from validator.supervisor import Child, Ended, Worker, WorkerLostError
@@ -83,16 +83,12 @@ class Run:
             for task in tasks:
                 task.cancel()
 
-    def report(self) -> Report:
-        """The report; a planned probe without a result got no chance."""
-        results, held = self._around.results, self._around.held
+    def report(self, cut_off: NotRunReason = "run_timeout") -> Report:
+        """The report; a planned probe without a result got no chance, for the reason given."""
+        results = self._around.results
         keys = [(spec.name, device.name) for spec, device in self._planned]
         not_run = [
-            NotRun(
-                probe=probe,
-                device=device,
-                reason="device_held" if device in held else "run_timeout",
-            )
+            NotRun(probe=probe, device=device, reason=self._why_not(device) or cut_off)
             for probe, device in keys
             if (probe, device) not in results
         ]
@@ -108,6 +104,12 @@ class Run:
             environment=self._environment or self._workers.environment,
             devices=self._devices,
         )
+
+    def _why_not(self, device: str) -> NotRunReason | None:
+        """What is known of a device on which nothing more was started."""
+        if device in self._around.held:
+            return "device_held"
+        return "device_hangs" if self._around.patience.given_up(device) else None
 
     # ---- the probes
 

@@ -31,6 +31,7 @@ from pydantic_settings import (
 )
 
 from probes.catalog import BY_NAME, Profile
+from validator import limits
 from validator.nearest import closest, nearest
 
 ENV_PREFIX: Final = "GPU_VALIDATOR_"
@@ -330,10 +331,18 @@ def load(config_file: Path | None = None, flags: Mapping[str, Any] | None = None
     given = flags or {}
     _refuse_unknown_environment()
     try:
-        return Settings(**{**given, _FILE_KEY: content})
+        settings = Settings(**{**given, _FILE_KEY: content})
     except ValidationError as error:
         complaints = _complaints(error, given, content, str(config_file))
         raise SettingsError("; ".join(complaints)) from error
+    wrong = [
+        _origin(path, given, content, str(config_file)) + text
+        for name, probe in settings.probes.items()
+        for path, text in limits.complaints(name, probe.limits)
+    ]
+    if wrong:
+        raise SettingsError("; ".join(wrong))
+    return settings
 
 
 class _Loader(yaml.SafeLoader):

@@ -14,8 +14,9 @@ from typing import Final
 
 from probes.contract import GPU_BUSY, Finding, Measurement, skipped
 from probes.cuda_available import device, instances, lost, start
-from probes.cuda_available.seen import Limits, Seen, observe
+from probes.cuda_available.seen import Seen, observe
 from probes.cuda_driver import DriverDevice, match
+from probes.limits.cuda_available import Limits
 from probes.nvml import NvmlGpu
 
 __all__ = ["Limits", "Seen", "judge", "measure", "observe"]

@@ -1,10 +1,11 @@
 """Checks of one device: its kernel, its identity and its memory."""
 
 from probes.contract import Finding, agree, expect, require, skipped
-from probes.cuda_available.seen import Limits, Seen
+from probes.cuda_available.seen import Seen
 from probes.cuda_available.shared import by_mps, memory_limiter
 from probes.cuda_available.start import broken, right
 from probes.cuda_driver import DriverDevice
+from probes.limits.cuda_available import Limits
 from probes.nvml import NvmlGpu
 from probes.symptoms import diagnose
 

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -37,25 +37,6 @@ VARIABLES: Final = (
 )
 
 _ELEMENTS: Final = 4096
-
-
-class Limits(Frozen):
-    """What is expected of this machine."""
-
-    #: A number is a promise; "auto" (or None) expects one where the hardware is present.
-    gpus: int | Literal["auto"] | None = "auto"
-    #: MIG instances that must be there; None expects no number.
-    mig_instances: int | None = None
-    #: Whether the node must have all its GPUs; False where some were asked for by name.
-    whole_node: bool = True
-    #: Less free GPU memory than this is told.
-    free_memory_bytes: int = 1024**3
-    #: A first kernel slower than this was compiled on the spot, or the GPU is waking up badly.
-    first_kernel_s: float = 30.0
-    #: Modes that need no word; others warn, "prohibited" fails.
-    compute_modes: tuple[str, ...] = ("default",)
-    #: How far torch's, the driver's and NVML's sizes of the memory may lie apart.
-    memory_size_tolerance: float = 0.02
 
 
 class Node(Frozen):

@@ -2,8 +2,9 @@
 
 from probes.contract import Action, Finding, Status, expect, require, skipped
 from probes.cuda_available import instances
-from probes.cuda_available.seen import Limits, Node, Seen
+from probes.cuda_available.seen import Node, Seen
 from probes.cuda_available.shared import by_mps
+from probes.limits.cuda_available import Limits
 from probes.mig import is_named
 from probes.nvml import NvmlGpu
 from probes.symptoms import diagnose

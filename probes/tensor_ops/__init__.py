@@ -17,6 +17,7 @@ import torch
 
 from probes.contract import Comparison, Finding
 from probes.kit import breadcrumb
+from probes.limits.tensor_ops import Limits
 from probes.tensor_ops import (
     arithmetic,
     comparison,
@@ -41,7 +42,7 @@ from probes.tensor_ops import (
     views,
 )
 from probes.tensor_ops.judging import verdict
-from probes.tensor_ops.seen import Limits, Precision, Seen
+from probes.tensor_ops.seen import Precision, Seen
 from probes.tensor_ops.trial import Trial, run
 
 __all__ = ["FAMILIES", "Limits", "Seen", "judge", "observe", "operations"]

@@ -5,7 +5,8 @@ from typing import Final
 import torch
 
 from probes.contract import Finding, agree, skipped
-from probes.tensor_ops.seen import Limits, Seen
+from probes.limits.tensor_ops import Limits
+from probes.tensor_ops.seen import Seen
 
 _HINT = (
     "run the probe on another device and on the CPU: wrong on one device only, drain it and reset "

@@ -14,9 +14,10 @@ Ref: https://docs.nvidia.com/deploy/cuda-compatibility/
 from collections.abc import Iterator
 
 from probes.contract import Finding
+from probes.limits.torch_version import Limits
 from probes.torch_version import build, changed_defaults, driver, installed, libraries, numpy_abi
 from probes.torch_version.look import observe
-from probes.torch_version.seen import Limits, Seen
+from probes.torch_version.seen import Seen
 
 __all__ = ["Limits", "Seen", "judge", "observe"]
 

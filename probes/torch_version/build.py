@@ -7,8 +7,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from probes.contract import Finding, expect, require, skipped
+from probes.limits.torch_version import Limits
 from probes.torch_version.installed import REINSTALL, parsed
-from probes.torch_version.seen import Limits, Seen
+from probes.torch_version.seen import Seen
 
 #: Oldest torch that the probes are made for.
 OLDEST: Final = "2.2"

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Final
 
 from probes.contract import Finding, require, skipped
+from probes.limits.torch_version import Limits
 from probes.symptoms import SYMPTOMS, diagnose
-from probes.torch_version.seen import Limits, Seen
+from probes.torch_version.seen import Seen
 
 _NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
 

@@ -1,9 +1,8 @@
-"""What is seen of an installation and of the machine around it, and what is expected of it."""
+"""What is seen of an installation and of the machine around it."""
 
-from typing import Final, Literal
+from typing import Final
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from probes import cuda_driver, hardware
 from probes.contract import Comparison, Frozen, Observation
@@ -17,26 +16,6 @@ VARIABLES: Final = (
     "HIP_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES",
 )
-
-
-class Limits(Frozen):
-    """What is expected of this image."""
-
-    #: Versions of torch that are right, a PEP 440 specifier set; None accepts every supported one.
-    torch: str | None = None
-    #: 0 says that no GPU is to be used here, so that a CPU build is right on a GPU node.
-    gpus: int | Literal["auto"] | None = "auto"
-    #: Whether libcuda may come from a CUDA forward-compatibility package.
-    forward_compat: bool = False
-
-    @field_validator("torch")
-    @classmethod
-    def _specifier(cls, value: str | None) -> str | None:
-        try:
-            SpecifierSet(value or "")
-        except InvalidSpecifier as error:
-            raise ValueError(f"{error}; write a PEP 440 specifier such as '>=2.6,<3'") from error
-        return value
 
 
 class Module(Frozen):

@@ -116,6 +116,15 @@ def test_readyz(ready: bool, status: int) -> None:  # noqa: FBT001 - a table
     assert (answer.status_code, answer.text) == (status, "the reason\n")
 
 
+def test_readyz_tells_the_whole_reason_in_its_second_line() -> None:
+    """The first line is for what shows 80 characters; nothing of the text is lost."""
+    node = FakeNode()
+    node.ready = Readiness(ready=False, reason="fail: short", whole="fail: " + "long " * 40)
+
+    assert ask(node, "/readyz").text == f"fail: short\nfail: {'long ' * 40}\n"
+    assert "fail: " + "long " * 40 in ask(node, "/").text
+
+
 def test_report() -> None:
     """The bytes are a report; before the first there is 503 and JSON that says why."""
     node = FakeNode()

@@ -1,6 +1,5 @@
 """The command line: what it refuses, what it writes where, and the exit code in every case."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -25,6 +24,7 @@ from validator.plan import Event, Plan
 from validator.report import Report
 from validator.settings import Settings
 from validator.spawn import MARKER, CannotStartError
+from validator.stopping import Stop
 
 SOUND = reports.sound()
 SICK = reports.sick()
@@ -45,33 +45,26 @@ class Worker:
 class Runner:
     """Stands for the runner: gives the report it was told to give."""
 
-    answer: Report | Exception | None = SOUND
+    answer: Report | Exception = SOUND
+    signals: tuple[signal.Signals, ...] = ()
     seen: tuple[Plan, Settings] | None = None
     worker: Any = None
-    cleaned = False
 
     def __init__(self, worker: Any = None) -> None:
         type(self).worker = worker
 
     async def run(
-        self, plan: Plan, settings: Settings, on_event: Callable[[Event], None]
+        self, plan: Plan, settings: Settings, on_event: Callable[[Event], None], stop: Stop
     ) -> Report:
-        """Tell of the run as a real one does; without an answer wait to be stopped."""
+        """Tell of the run as a real one does."""
         type(self).seen = (plan, settings)
         on_event(Event("importing"))
         on_event(Event("surveyed", planned=(("autograd", "cpu"),)))
         on_event(Event("started", "autograd", "cpu"))
-        if self.answer is None:
-            os.kill(os.getpid(), signal.SIGTERM)
-            try:
-                await asyncio.sleep(60)
-            finally:
-                os.kill(os.getpid(), signal.SIGINT)  # the impatient second one
-                await asyncio.sleep(0.05)  # gives it the chance to cut this off
-                type(self).cleaned = True
+        for number in self.signals:
+            stop.take(number)
         if isinstance(self.answer, Exception):
             raise self.answer
-        assert self.answer is not None
         on_event(Event("finished", "autograd", "cpu", result=self.answer.results[-1]))
         return self.answer
 
@@ -95,14 +88,14 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, workers: list[Worker]) -> Call:
     """Run the command in this process, with a fake runner."""
-    for name, value in {"answer": SOUND, "seen": None, "worker": None, "cleaned": False}.items():
+    for name, value in {"answer": SOUND, "seen": None, "worker": None, "signals": ()}.items():
         monkeypatch.setattr(Runner, name, value)
     for variable in list(os.environ):
         if variable.startswith("GPU_VALIDATOR_"):
             monkeypatch.delenv(variable)
     monkeypatch.setattr(check, "Runner", Runner)
 
-    def run(*argv: str, answer: Report | Exception | None = SOUND) -> int:
+    def run(*argv: str, answer: Report | Exception = SOUND) -> int:
         monkeypatch.setattr(Runner, "answer", answer)
         monkeypatch.setattr(sys, "argv", ["gpu-validator", *argv])
         return cli.main()
@@ -351,15 +344,39 @@ def test_debug_from_the_environment(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_signal_ends_the_run_cleanly(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    """128 + SIGTERM; a second signal does not cut off the cleaning up."""
-    code = call("check", answer=None)
+def test_a_signal_is_the_exit_code_whatever_was_decided(
+    call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """128 + SIGTERM, with the report; --fail-open and --strict turn nothing into a verdict."""
+    monkeypatch.setattr(Runner, "signals", (signal.SIGTERM,))
+    codes = [
+        call("check", "--output", "json", *options, answer=answer)
+        for answer in (SOUND, SICK)
+        for options in ([], ["--strict"], ["--fail-open"])
+    ]
     told = capsys.readouterr()
 
-    assert code == 143
-    assert Runner.cleaned
-    assert told.err == "gpu-validator: stopped by SIGTERM: nothing was decided\n"
+    assert codes == [143] * 6
+    assert len(told.out.splitlines()) == 6
+    assert told.err.splitlines()[-1] == "gpu-validator: stopped by SIGTERM: 6 of 7 decided"
+
+
+def test_a_second_signal_leaves_the_report_unwritten(
+    call: Call,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Whoever asks twice wants the prompt back; the exit code is that of the first signal."""
+    monkeypatch.setattr(Runner, "signals", (signal.SIGINT, signal.SIGTERM))
+    file = tmp_path / "report"
+    code = call("check", "--output", "json", "--output-file", str(file))
+    told = capsys.readouterr()
+
+    assert code == 130
     assert told.out == ""
+    assert not file.exists()
+    assert "stopped by SIGINT, and by a second signal" in told.err
 
 
 @pytest.mark.parametrize("form", ["text", "json", "junit"])

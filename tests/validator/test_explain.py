@@ -31,21 +31,21 @@ class Limits:
     size: int
 '''
 
-PLACED = dataclasses.replace(AUTOGRAD, module="probes.made_up")
+PLACED = dataclasses.replace(AUTOGRAD, module="probes.made_up", limits="probes.limits.made_up")
 
 
 @pytest.fixture(params=["module", "package"])
 def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe's source as one file, or as a package with its limits in another file."""
+    """A probe's source as one file or as a package, with its limits in a file of their own."""
     probes = tmp_path / "probes"
-    probes.mkdir()
+    (probes / "limits").mkdir(parents=True)
+    docstring, limits = SOURCE.split("\n\n\n")
+    (probes / "limits" / "made_up.py").write_text(limits, encoding="utf-8")
     if request.param == "module":
-        (probes / "made_up.py").write_text(SOURCE, encoding="utf-8")
+        (probes / "made_up.py").write_text(docstring, encoding="utf-8")
     else:
-        docstring, limits = SOURCE.split("\n\n\n")
         (probes / "made_up").mkdir()
         (probes / "made_up" / "__init__.py").write_text(docstring, encoding="utf-8")
-        (probes / "made_up" / "seen.py").write_text(limits, encoding="utf-8")
     monkeypatch.setattr(explain, "_ROOT", tmp_path)
 
 
