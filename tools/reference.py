@@ -102,7 +102,7 @@ def settings() -> Iterator[str]:
 
 def _fields(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, field in model.model_fields.items():
-        inner = field.annotation
+        inner: Any = field.annotation
         here = (*path, name)
         arguments = get_args(inner)
         if len(arguments) == 2 and _is_model(arguments[1]):

@@ -256,6 +256,7 @@ class Job:
     def _left_out(self, spec: ProbeSpec) -> list[str]:
         """Checks that a child must not begin, since they have ended one."""
         return [death.check for death in self._deaths] if spec is self._remaining[0] else []
+
     def _deadline_s(self, spec: ProbeSpec) -> float:
         """Seconds that a probe gets which starts now; fewer when it goes on after a hang."""
         own_s = timeout_s(spec, self._around.settings)

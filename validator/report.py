@@ -63,7 +63,6 @@ class Device(Frozen):
     compute_mode: str | None = None
     backend: str | None = None  # its type as proven.json names it: "cuda", "hip", "cuda-mig"
 
-
     @property
     def torch_name(self) -> str:
         """What torch calls it in the process that runs its probes."""

@@ -1,7 +1,8 @@
 """Checks of MIG: which instances there are, and how many GPUs can be used by one process or more."""
 
 from probes.contract import Finding, require, skipped
-from probes.cuda_available.seen import Limits, Seen
+from probes.cuda_available.seen import Seen
+from probes.limits.cuda_available import Limits
 from probes.nvml import NvmlGpu
 
 

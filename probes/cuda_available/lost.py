@@ -4,8 +4,9 @@ from collections.abc import Collection
 from typing import Final, Literal, NamedTuple
 
 from probes.contract import Finding, require, skipped
-from probes.cuda_available.seen import Limits, Seen
+from probes.cuda_available.seen import Seen
 from probes.cuda_available.start import hides
+from probes.limits.cuda_available import Limits
 from probes.pci_gpus import PciGpu
 
 #: Variables of a job scheduler: the job may have fewer GPUs than the node.
@@ -86,9 +87,7 @@ def _known(seen: Seen) -> set[str]:
     return {address for address in addresses if address is not None}
 
 
-def _missing(
-    seen: Seen, gpu: PciGpu, ours: Collection[PciGpu], known: Collection[str]
-) -> _Missing:
+def _missing(seen: Seen, gpu: PciGpu, ours: Collection[PciGpu], known: Collection[str]) -> _Missing:
     """Why a GPU is not there: by its device node, by its driver, by the limits around us."""
     if gpu.excluded:
         return _Missing(gpu, "explained", "the driver was told to leave it alone")

@@ -35,8 +35,8 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         "cuda_available",
         {"first_kernel_s": -1},
         (
-            "probes.cuda_available.limits.first_kernel_s: Input should be greater than or equal to 0 "
-            "(got -1)"
+            "probes.cuda_available.limits.first_kernel_s: Input should be greater than or equal to "
+            "0 (got -1)"
         ),
     ),
     "neither number nor word": (
@@ -136,22 +136,25 @@ def test_a_wrong_limit_in_the_environment_names_its_variable(
     assert str(refused.value).startswith(f"environment variable {PREFIX}{variable}: {text}")
 
 
+#: What `cuda_available` is told of a node by the defaults.
+NODE = {"gpus": "auto", "mig_instances": None, "whole_node": True}
+
 RIGHT: dict[str, tuple[dict[str, str], str, dict[str, Any]]] = {
     "number": (
         {"CUDA_AVAILABLE__LIMITS__FREE_MEMORY_BYTES": "12"},
         "cuda_available",
-        {"gpus": "auto", "free_memory_bytes": 12},
+        {**NODE, "free_memory_bytes": 12},
     ),
-    "word": ({"CUDA_AVAILABLE__LIMITS__GPUS": "auto"}, "cuda_available", {"gpus": "auto"}),
+    "word": ({"CUDA_AVAILABLE__LIMITS__GPUS": "auto"}, "cuda_available", NODE),
     "list": (
         {"CUDA_AVAILABLE__LIMITS__COMPUTE_MODES": "default, exclusive_process"},
         "cuda_available",
-        {"gpus": "auto", "compute_modes": ["default", "exclusive_process"]},
+        {**NODE, "compute_modes": ["default", "exclusive_process"]},
     ),
     "list in JSON": (
         {"CUDA_AVAILABLE__LIMITS__COMPUTE_MODES": '["prohibited"]'},
         "cuda_available",
-        {"gpus": "auto", "compute_modes": ["prohibited"]},
+        {**NODE, "compute_modes": ["prohibited"]},
     ),
     "switch": (
         {"TORCH_VERSION__LIMITS__FORWARD_COMPAT": "true"},
@@ -178,7 +181,7 @@ def test_what_only_yaml_can_hold_goes_to_the_worker_as_json(tmp_path: Path) -> N
     file.write_text("probes: {cuda_available: {limits: {compute_modes: !!set {default}}}}")
 
     told = limits(BY_NAME["cuda_available"], load(file))
-    assert told == {"gpus": "auto", "compute_modes": ["default"]}
+    assert told == {**NODE, "compute_modes": ["default"]}
 
 
 @pytest.mark.parametrize("spec", CATALOG, ids=lambda spec: spec.name)

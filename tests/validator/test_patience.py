@@ -1,6 +1,5 @@
 """A device that hangs costs a quick check one deadline and a little, not one a probe."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,7 +108,7 @@ def quick(own_s: float = 60.0) -> ProbeSpec:
 def test_deadlines_fit_the_time_of_a_quick_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 10 s after a timeout, less where a quick check must end, never too little to run."""
     now_s = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    monkeypatch.setattr(patience, "now", lambda: now_s)
     known = Patience()
 
     assert known.deadline_s(quick(), "cuda:0", 60) == 60
@@ -128,7 +127,7 @@ def test_deadlines_fit_the_time_of_a_quick_check(monkeypatch: pytest.MonkeyPatch
 def test_a_probe_under_way_is_cut_by_a_timeout_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets ten seconds more; one that starts later has its short deadline already."""
     now_s = 60.0
-    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    monkeypatch.setattr(patience, "now", lambda: now_s)
     known = Patience()
 
     assert known.cut_s("cpu", 20, 60) == 60

@@ -212,7 +212,8 @@ def test_what_the_node_promises_reaches_the_probes_and_their_own_settings_win() 
     settings = settings_module.load(flags=flags)
     specs = {each.name: each for each in make_plan(settings, "cli").specs}
 
-    assert limits(specs["cuda_available"], settings) == {"gpus": 8, "first_kernel_s": 5.0}
+    promised = {"gpus": 8, "mig_instances": None, "whole_node": True}
+    assert limits(specs["cuda_available"], settings) == {**promised, "first_kernel_s": 5.0}
     assert limits(specs["torch_version"], settings) == {"torch": ">=2.6", "gpus": 8}
     assert timeout_s(specs["cuda_available"], settings) == 90
     assert limits(specs["autograd"], settings) == {}
