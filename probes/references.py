@@ -189,17 +189,16 @@ def attempted_all(
         TypeError,
         ValueError,
         BufferError,
-        IndexError,
+        LookupError,
         AssertionError,
+        AttributeError,
         ArithmeticError,
     ) as error:
         made.append(_raised(operation, error, device, dtype))
     return made
 
 
-def _raised(
-    operation: str, error: Exception, device: str, dtype: torch.dtype | None
-) -> Comparison:
+def _raised(operation: str, error: Exception, device: str, dtype: torch.dtype | None) -> Comparison:
     text = str(error).splitlines()[0] if str(error) else ""
     why = lacks(error, device, dtype)
     problem = "" if why else f"raised {type(error).__name__}: {text}"
