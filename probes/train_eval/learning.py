@@ -130,11 +130,12 @@ def curve(device: str) -> list[Comparison]:
 def _deterministic() -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
+    # torch.use_deterministic_algorithms would first import a compiler, which takes seconds.
+    torch._C._set_deterministic_algorithms(True, warn_only=False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch._C._set_deterministic_algorithms(before, warn_only=warn_only)
 
 
 def repeats(device: str) -> list[Comparison]:
