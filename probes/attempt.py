@@ -24,6 +24,16 @@ from probes.worker import describe
 _RETRIES = 2  # of a probe whose check failed, to classify the failure
 _RETRY_SHARE = 0.1  # of the deadline that the first try may have used for a retry to fit
 _SUMMARY_CHARACTERS = 1000  # of an exception's first line, which may be anything
+#: Of a check that fails on the CPU of the same image as well.
+_IMAGE_HINT = (
+    "it fails on the CPU of this image too, so that the device is not the cause: do not drain; "
+    "reinstall torch as it was pinned, or report a false alarm of this check"
+)
+#: Of a check that fails on the device alone.
+_DEVICE_HINT = (
+    "it does not fail on the CPU of this image: the device, or the image's libraries for it; run "
+    "the same image on a second device before this one is drained"
+)
 
 
 class Attempt:
@@ -89,15 +99,20 @@ class Attempt:
         """Say whether a failure comes again, and on the CPU too. It never becomes a pass."""
         if self.poisoned or time.monotonic() - self._started > _RETRY_SHARE * self._timeout_s:
             return failed
-        again = [self._fails_again(self._device) for _ in range(_RETRIES)]
-        kind = "persistent" if all(again) else "intermittent"
-        text = f"{kind}: failed again in {sum(again)} of {len(again)} retries"
-        if not self._device.startswith("cpu"):
-            on_cpu = self._fails_again("cpu")
-            text += "; fails on the CPU too: environment" if on_cpu else "; not on the CPU: device"
+        again = [self._failing(self._device) for _ in range(_RETRIES)]
+        failing = {finding.id for finding in failed.findings if finding.status == "fail"}
+        times = sum(ids is None or bool(ids) for ids in again)
+        kind = "persistent" if times == len(again) else "intermittent"
+        text = f"{kind}: failed again in {times} of {len(again)} retries"
+        findings = failed.findings
+        if not self._device.startswith("cpu") and not self._about_node:
+            on_cpu = self._failing("cpu")
+            text += f"; {_place(failing, on_cpu)}"
+            findings = tuple(_located(finding, on_cpu) for finding in findings)
         return failed.model_copy(
             update={
                 "summary": f"{failed.summary} ({text})",
+                "findings": findings,
                 "duration_s": time.monotonic() - self._started,
             }
         )
@@ -114,15 +129,16 @@ class Attempt:
             backend = cpu_type()
         return tuple(proven.soften(findings, self._certain, backend))
 
-    def _fails_again(self, device: str) -> bool:
+    def _failing(self, device: str) -> frozenset[str] | None:
+        """The ids of the checks that fail there now; None when the probe raised."""
         module = importlib.import_module(self._module)
         limits = module.Limits.model_validate(self._limits) if self._limits else None
         try:
             findings = self._judge(module, self._observe(module, device), limits)
         except Exception:  # noqa: BLE001 - raising now is failing again; the first try is reported
             self.poisoned = True
-            return True
-        return any(finding.status == "fail" for finding in findings)
+            return None
+        return frozenset(finding.id for finding in findings if finding.status == "fail")
 
     def _observe(self, module: ModuleType, device: str) -> Any:
         """What the probe sees, without the checks that are left out."""
@@ -182,6 +198,30 @@ class Attempt:
             fault=self._fault,
             **fields,
         )
+
+
+def _place(failing: set[str], on_cpu: frozenset[str] | None) -> str:
+    """Where the failing checks fail, device or environment, as far as the CPU tells."""
+    if on_cpu is None:
+        return "raised on the CPU, which tells nothing of the device"
+    shared, alone = failing & on_cpu, failing - on_cpu
+    if not shared:
+        return "not on the CPU: device"
+    if not alone:
+        return "fails on the CPU too: environment"
+    names = ", ".join(sorted(each.partition(".")[2] for each in alone))
+    return f"not all of it on the CPU: device, of {names}"
+
+
+def _located(finding: Finding, on_cpu: frozenset[str] | None) -> Finding:
+    """A failure whose advice follows from whether the CPU fails the same check."""
+    if finding.status != "fail" or on_cpu is None:
+        return finding
+    if finding.id in on_cpu:
+        hint = f"{_IMAGE_HINT}; {finding.hint}" if finding.hint else _IMAGE_HINT
+        return finding.model_copy(update={"hint": hint, "action": "fix_image"})
+    hint = f"{_DEVICE_HINT}; {finding.hint}" if finding.hint else _DEVICE_HINT
+    return finding.model_copy(update={"hint": hint})
 
 
 def _both(judged: Result, raised: Result) -> Result:

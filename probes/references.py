@@ -189,8 +189,9 @@ def attempted_all(
         TypeError,
         ValueError,
         BufferError,
-        IndexError,
+        LookupError,
         AssertionError,
+        AttributeError,
         ArithmeticError,
     ) as error:
         made.append(_raised(operation, error, device, dtype))

@@ -17,10 +17,7 @@ from torch.nn import functional
 from probes.autograd.engine import Steps, made_by, own
 from probes.autograd.exact import Places
 from probes.autograd.trial import (
-    STOPPED,
     Array,
-    Facts,
-    gathered,
     host,
     integers,
     leaf,
@@ -73,7 +70,7 @@ def _compared(operation: str, device: str) -> Comparison:
         ]
         return merged(operation, parts)
 
-    return attempted(operation, held)
+    return attempted(operation, held, device)
 
 
 def own_stream(device: str) -> contextlib.AbstractContextManager[object]:
@@ -134,9 +131,3 @@ def thread_modes(device: str) -> Steps:
     total = (x * x).sum()
     yield "backward_of_this_graph_there", _in_thread(finish)
     yield "gradient_here", numbers(x.grad)
-
-
-def bounded(steps: Callable[[str], Steps], device: str) -> Facts:
-    """Facts gathered with a deadline, since a hook may wait for ever."""
-    answer = together([lambda: gathered(steps(device))])[0]
-    return {STOPPED: answer} if isinstance(answer, str) else answer

@@ -23,11 +23,12 @@ from probes.autograd import (
     network,
     products,
 )
-from probes.autograd.concurrency import bounded
 from probes.autograd.exact import Case, first_backward, run
-from probes.autograd.trial import Facts, gathered, lacks
+from probes.autograd.trial import Facts, gathered
 from probes.contract import Comparison, Observation
 from probes.kit import breadcrumb
+from probes.kit.capabilities import back_end, has_dtype
+from probes.kit.precision import full_precision
 
 #: Check -> cases, each in float32 and, where marked, float16 and bfloat16.
 CASES: Final[dict[str, tuple[Case, ...]]] = {
@@ -68,7 +69,7 @@ ENGINE: Final[dict[str, Callable[[str], engine.Steps]]] = {
     "saved_tensors": functions.saved_tensors,
 }
 
-#: The same, where Python code is called back in a backward: bounded in time.
+#: The same, where Python code is called back in a backward.
 HOOKS: Final[dict[str, Callable[[str], engine.Steps]]] = {
     "tensor_hooks": hooks.tensor_hooks,
     "node_hooks": hooks.node_hooks,
@@ -95,12 +96,13 @@ class Seen(Observation):
 
 def observe(device: str) -> Seen:
     """Take gradients in every way; the very first one of the process is held too."""
-    found = gathered(modes.as_found(device))
+    found = gathered(modes.as_found(device), device)
     # Where a library has switched gradients off, that is one finding and not all of them.
     with (
         warnings.catch_warnings(),
         torch.inference_mode(mode=False),
         torch.enable_grad(),
+        full_precision(),
     ):
         warnings.simplefilter("ignore")  # asking a result for its .grad warns, for one
         return _observed(device, {"grad_enabled": found})
@@ -111,19 +113,21 @@ def _observed(device: str, facts: dict[str, Facts]) -> Seen:
     for check, first in breadcrumb.families({"first_backward": first_backward}):
         families[check] = (first(device),)
     without = {
-        str(dtype).removeprefix("torch."): why
+        str(dtype).removeprefix("torch."): f"the {back_end(device)} back-end has no {dtype}"
         for dtype in (torch.float64, torch.float16, torch.bfloat16)
-        if (why := lacks(dtype, device))
+        if not has_dtype(device, dtype)
     }
     families |= {
         check: tuple(family())
         for check, family in breadcrumb.families(_numbers(device, frozenset(without)))
     }
-    facts |= {check: gathered(steps(device)) for check, steps in breadcrumb.families(ENGINE)}
-    facts |= {check: bounded(steps, device) for check, steps in breadcrumb.families(HOOKS)}
+    facts |= {
+        check: gathered(steps(device), device)
+        for check, steps in breadcrumb.families({**ENGINE, **HOOKS})
+    }
     families |= {check: tuple(family(device)) for check, family in breadcrumb.families(_CONCURRENT)}
     facts |= {
-        check: gathered(steps(device))
+        check: gathered(steps(device), device)
         for check, steps in breadcrumb.families({"thread_modes": concurrency.thread_modes})
     }
     return Seen(families=families, facts=facts, without=without)

@@ -53,6 +53,8 @@ class Seen(Observation):
     comparisons: dict[str, tuple[Comparison, ...]]
     skips: dict[str, str] = Field(default_factory=dict)
     bytes_per_second: dict[str, float] = Field(default_factory=dict)
+    #: What is odd of a check whose copies are right.
+    notes: dict[str, str] = Field(default_factory=dict)
 
 
 def observe(device: str) -> Seen:
@@ -68,14 +70,15 @@ def observe(device: str) -> Seen:
     # Its device with its index.
     there = Place(made.device, made, array if asked.type == "cpu" else made)
     rates: dict[str, float] = {}
+    notes: dict[str, str] = {}
     families = _of_one_place(host, there, first)
     why = _ONE_MEMORY
     if asked.type != "cpu":
         families |= _of_two_places(host, there)
         breadcrumb.check("pinned_shares")
-        why = pinned.unavailable()
+        why = pinned.unavailable(device)
     if not why:
-        families |= _of_pinned(host, there, rates)
+        families |= _of_pinned(host, there, rates, notes)
     seen = {
         name: tuple(family())
         for name, family in breadcrumb.families(
@@ -87,6 +90,7 @@ def observe(device: str) -> Seen:
         comparisons=seen,
         skips={name: why for name in DEVICE_TRANSFER.checks if name not in families},
         bytes_per_second=rates,
+        notes=notes,
     )
 
 
@@ -119,7 +123,9 @@ def _of_two_places(host: Place, there: Place) -> dict[str, _Family]:
     }
 
 
-def _of_pinned(host: Place, there: Place, rates: dict[str, float]) -> dict[str, _Family]:
+def _of_pinned(
+    host: Place, there: Place, rates: dict[str, float], notes: dict[str, str]
+) -> dict[str, _Family]:
     def to_device() -> list[Comparison]:
         return [
             *pinned.to_device(host, there),
@@ -130,7 +136,7 @@ def _of_pinned(host: Place, there: Place, rates: dict[str, float]) -> dict[str, 
         return [*pinned.to_host(host, there), pinned.whole_to_host(host, there, rates)]
 
     return {
-        "pinned_shares": partial(pinned.shares, host, there),
+        "pinned_shares": partial(pinned.shares, host, there, notes),
         "host_to_device_pinned": to_device,
         "device_to_host_pinned": to_host,
         "both_at_once": partial(pinned.both_at_once, host, there),
@@ -181,8 +187,12 @@ def judge(seen: Seen) -> Iterator[Finding]:
         comparisons = seen.comparisons.get(name, ())
         if seen.device == "cpu":
             yield agree(check, comparisons, hint=advice.ON_CPU, action="fix_image")
-        else:
-            yield agree(check, comparisons, hint=advice.hint(name), action="drain")
+            continue
+        finding = agree(check, comparisons, hint=advice.hint(name), action="drain")
+        if finding.status == "pass" and name in seen.notes:
+            note = {"status": "warn", "message": seen.notes[name], "hint": advice.hint(name)}
+            finding = finding.model_copy(update={**note, "action": "investigate"})
+        yield finding
 
 
 def measure(seen: Seen) -> Iterator[Measurement]:

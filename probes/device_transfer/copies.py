@@ -9,6 +9,7 @@ import torch
 from probes.contract import Comparison
 from probes.device_transfer.places import (
     Place,
+    apart_from_host,
     held,
     poison,
 )
@@ -81,11 +82,12 @@ def sizes(source: Place, target: Place) -> list[Comparison]:
         name = f"whole {source.words.numel() * 4} B"
         return held(name, move(source.words, target.device), target.reference)
 
+    device = apart_from_host(source, target)
     made = [
-        attempted(f"{case[0]} B +{case[1]} to +{case[2]}", partial(one, turn, *case))
+        attempted(f"{case[0]} B +{case[1]} to +{case[2]}", partial(one, turn, *case), device)
         for turn, case in enumerate(SIZES)
     ]
-    return [*made, attempted("whole", whole)]
+    return [*made, attempted("whole", whole, device)]
 
 
 def _kept(part: torch.Tensor) -> int:

@@ -10,6 +10,7 @@ from probes.contract import Comparison
 from probes.device_transfer.copies import move, together
 from probes.device_transfer.places import (
     Place,
+    apart_from_host,
     held,
     poison,
 )
@@ -76,16 +77,17 @@ def layouts(source: Place, target: Place) -> list[Comparison]:
         pairs += [held("expanded, into", into[:, k : k + 1], right) for k in range(11)]
         return together("expanded", pairs)
 
+    device = apart_from_host(source, target)
     spread = {name: _VIEWS[name] for name in ("every third", "transposed", "strided matrix")}
     spread["channels last"] = _VIEWS["channels last"]
     return [
         *(
-            attempted(f"from {name}", partial(from_view, f"from {name}", view))
+            attempted(f"from {name}", partial(from_view, f"from {name}", view), device)
             for name, view in _VIEWS.items()
         ),
         *(
-            attempted(f"into {name}", partial(into_view, f"into {name}", view))
+            attempted(f"into {name}", partial(into_view, f"into {name}", view), device)
             for name, view in spread.items()
         ),
-        attempted("expanded", expanded),
+        attempted("expanded", expanded, device),
     ]

@@ -40,6 +40,12 @@ class Place:
         return self.reference.view(wanted)
 
 
+def apart_from_host(source: Place, target: Place) -> str:
+    """The side of a copy that is not the host; the host where both are."""
+    sides = (source.device, target.device)
+    return str(next((side for side in sides if side.type != "cpu"), sides[0]))
+
+
 def poison(count: int, device: torch.device) -> torch.Tensor:
     """Poisoned bytes made where they lie, (count,): a copy could be what is broken."""
     return torch.full((count,), POISON_BYTE, dtype=torch.uint8, device=device)

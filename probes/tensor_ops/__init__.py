@@ -17,6 +17,8 @@ import torch
 
 from probes.contract import Comparison, Finding
 from probes.kit import breadcrumb
+from probes.kit.capabilities import back_end, capability
+from probes.kit.precision import Precision, full_precision, read
 from probes.limits.tensor_ops import Limits
 from probes.tensor_ops import (
     arithmetic,
@@ -42,7 +44,7 @@ from probes.tensor_ops import (
     views,
 )
 from probes.tensor_ops.judging import verdict
-from probes.tensor_ops.seen import Precision, Seen
+from probes.tensor_ops.seen import Seen
 from probes.tensor_ops.trial import Trial, run
 
 __all__ = ["FAMILIES", "Limits", "Seen", "judge", "observe", "operations"]
@@ -89,18 +91,24 @@ FAMILIES: Final[dict[str, Callable[[str], Iterable[Trial]]]] = {
 def observe(device: str) -> Seen:
     """Try every operation of every family on the device."""
     families: dict[str, tuple[Comparison, ...]] = {}
-    not_implemented: list[str] = []
-    setting = products.precision(device)
+    lacking: dict[str, tuple[str, ...]] = {}
+    setting = read(device)
     with np.errstate(all="ignore"):  # the references are asked for NaN and infinities too
         for name, family in breadcrumb.families(FAMILIES):
-            with _threads(None if name == "large" else 1), _full_precision(name, setting):
-                comparisons, lacking = run(family(device), device)
+            with _threads(None if name == "large" else 1), _linear_algebra(name, setting):
+                comparisons, absent = run(family(device), device)
             if comparisons:
                 families[name] = comparisons
-            elif lacking:
-                not_implemented.append(name)
+            if absent:
+                lacking[name] = absent
     return Seen(
-        device=device, families=families, not_implemented=tuple(not_implemented), precision=setting
+        device=device,
+        families=families,
+        not_implemented=tuple(name for name in lacking if name not in families),
+        precision=setting,
+        back_end=back_end(device),
+        capability=capability(device),
+        lacking=lacking,
     )
 
 
@@ -119,16 +127,13 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _full_precision(name: str, setting: Precision) -> Iterator[None]:
+def _linear_algebra(name: str, setting: Precision) -> Iterator[None]:
     """Linear algebra in true float32, where products may be shorter: its bounds need that."""
     if not (name.startswith("linalg") and setting.matmul_may_shorten):
         yield
         return
-    try:
-        torch.set_float32_matmul_precision("highest")
+    with full_precision():
         yield
-    finally:
-        torch.set_float32_matmul_precision(setting.matmul)
 
 
 def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen

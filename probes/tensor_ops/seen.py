@@ -2,17 +2,8 @@
 
 from pydantic import Field
 
-from probes.contract import Comparison, Frozen, Observation
-
-
-class Precision(Frozen):
-    """What is set for float32 products."""
-
-    matmul: str = ""  # torch.get_float32_matmul_precision(), or what it raised
-    matmul_may_shorten: bool = False
-    convolution_may_shorten: bool = False
-    #: Of the environment, that shorten whatever torch says.
-    variables: dict[str, str] = Field(default_factory=dict)
+from probes.contract import Comparison, Observation
+from probes.kit.precision import Precision
 
 
 class Seen(Observation):
@@ -22,3 +13,7 @@ class Seen(Observation):
     families: dict[str, tuple[Comparison, ...]]
     not_implemented: tuple[str, ...] = ()  # families of which the back-end implements nothing
     precision: Precision = Precision()
+    back_end: str = ""  # as `probes.kit.capabilities.back_end` names it; "" in old recordings
+    capability: tuple[int, int] | None = None  # of an NVIDIA GPU
+    #: Family -> operations of it that the back-end lacks, as it may, each with what it said.
+    lacking: dict[str, tuple[str, ...]] = Field(default_factory=dict)

@@ -66,4 +66,4 @@ def empty(_device: str) -> Iterator[Trial]:
 
 def _no_largest(device: str) -> Iterator[Comparison]:
     nothing = torch.zeros(0, device=device)
-    yield refused("max (empty)", lambda: torch.max(nothing), "RuntimeError", "IndexError")
+    yield refused("max (empty)", lambda: torch.max(nothing))

@@ -20,6 +20,7 @@ from pydantic import Field
 from probes.catalog import TRAIN_EVAL
 from probes.contract import Action, Comparison, Finding, Observation, agree, skipped
 from probes.kit import breadcrumb
+from probes.kit.precision import full_precision
 from probes.train_eval import (
     attention,
     dropout,
@@ -75,7 +76,7 @@ class Seen(Observation):
 def observe(device: str) -> Seen:
     """Run every family on the device; the random state is put back as it was."""
     skips = {} if torch.device(device).type == "cpu" else {"repeats": _NOT_PROMISED}
-    with random_state_kept(device), torch.enable_grad():
+    with random_state_kept(device), torch.enable_grad(), full_precision():
         comparisons = {
             name: tuple(family(device))
             for name, family in breadcrumb.families(_FAMILIES)

@@ -60,8 +60,7 @@ SHARING: Final = (
     _wrongly("from_numpy_cuts_to_32_bits", "dtypes_to_torch", _MEANING),
     _wrongly(
         "from_numpy_unavailable",
-        "from_numpy lifetime refuses_arrays resize_refused layouts_to_torch "
-        "torch_version.numpy_to_torch",
+        "from_numpy lifetime resize_refused layouts_to_torch torch_version.numpy_to_torch",
         _ABI,
     ),
     _wrongly("from_numpy_warns", "torch_version.numpy_to_torch", _ABI),
@@ -84,8 +83,7 @@ SHARING: Final = (
     _wrongly("numpy_takes_anything", "refuses_tensors", _MEANING),
     _wrongly(
         "numpy_unavailable",
-        "to_numpy layouts_to_numpy dtypes_to_numpy copies refuses_tensors "
-        "torch_version.torch_to_numpy",
+        "to_numpy layouts_to_numpy dtypes_to_numpy copies torch_version.torch_to_numpy",
         _ABI,
     ),
     _wrongly("numpy_swaps_bytes", "torch_version.torch_to_numpy", _ABI),
