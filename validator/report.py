@@ -62,7 +62,6 @@ class Device(Frozen):
     process_count: int | None = None  # of others, before the run
     compute_mode: str | None = None
 
-
     @property
     def torch_name(self) -> str:
         """What torch calls it in the process that runs its probes."""

@@ -80,6 +80,8 @@ def _nothing_to_judge(seen: Seen, limits: Limits) -> str:
         return ""
     if seen.framework.device_count:
         return f"each of the {seen.framework.device_count} accelerators is judged for itself"
+    if limits.asked:
+        return ""
     if limits.gpus == 0:
         return "no GPU is expected here"
     if start.no_gpu_asked(seen) and not isinstance(limits.gpus, int):

@@ -39,7 +39,7 @@ def all_gpus(seen: Seen, limits: Limits, usable: int) -> Finding:
     check = "cuda_available.all_gpus"
     ours = [gpu for gpu in seen.pci if not gpu.given_away]
     known = _known(seen)
-    if not limits.whole_node:
+    if limits.asked:
         return skipped(check, "the devices were asked for by name, and not the whole node")
     if not ours:
         return skipped(check, "PCI shows no NVIDIA GPU of ours")
@@ -86,9 +86,7 @@ def _known(seen: Seen) -> set[str]:
     return {address for address in addresses if address is not None}
 
 
-def _missing(
-    seen: Seen, gpu: PciGpu, ours: Collection[PciGpu], known: Collection[str]
-) -> _Missing:
+def _missing(seen: Seen, gpu: PciGpu, ours: Collection[PciGpu], known: Collection[str]) -> _Missing:
     """Why a GPU is not there: by its device node, by its driver, by the limits around us."""
     if gpu.excluded:
         return _Missing(gpu, "explained", "the driver was told to leave it alone")

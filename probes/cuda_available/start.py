@@ -64,7 +64,7 @@ def no_gpu_asked(seen: Seen) -> bool:
 
 def nvidia_expected(seen: Seen, limits: Limits) -> bool:
     """Whether NVIDIA's libraries have to be here: hardware, or a promise to a CUDA build."""
-    promised = isinstance(limits.gpus, int) and limits.gpus > 0
+    promised = bool(limits.asked) or (isinstance(limits.gpus, int) and limits.gpus > 0)
     other = seen.framework.accelerator not in {None, "cuda"}  # as an out-of-tree back-end is
     return "nvidia" in seen.hardware.vendors or (
         seen.framework.cuda is not None
@@ -211,6 +211,8 @@ def enough_gpus(seen: Seen, limits: Limits) -> Finding:
         least, why = limits.gpus, f"{limits.gpus} were promised"
     else:
         least, why = int(bool(seen.hardware.vendors)), "; ".join(seen.hardware.evidence[:3])
+    if limits.asked and seen.device == "cpu":  # in the place of devices that nobody could list
+        least, why = max(least, 1), f"asked for were {', '.join(limits.asked[:8])}"
     hidden, symptom = hides(seen), diagnose(seen.framework.error or seen.driver.load_error)
     action: Action = symptom.action if symptom else "investigate"
     hint = symptom.hint if symptom else "compare `nvidia-smi -L` with `lspci`; look for lost GPUs"

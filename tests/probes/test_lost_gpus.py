@@ -110,7 +110,11 @@ ALLOTTED: dict[str, tuple[dict[str, Any], str]] = {
         "not given to a Kubernetes pod",
     ),
     "a container of CDI": (
-        {"nodes": nodes(0, 1), "container": DOCKER, "variables": {"NVIDIA_VISIBLE_DEVICES": "void"}},
+        {
+            "nodes": nodes(0, 1),
+            "container": DOCKER,
+            "variables": {"NVIDIA_VISIBLE_DEVICES": "void"},
+        },
         "not given to a container",
     ),
     "a container of the toolkit with two": (
@@ -173,7 +177,9 @@ def test_a_gpu_off_the_bus_is_said_to_be(tmp_path: object) -> None:
     gone = (*EIGHT["pci"][:7], gpu(7, answers=False))
     finding = found({"pci": gone, "nodes": nodes(*range(8))})
 
-    assert "0000:7f:00.0 (its node /dev/nvidia7 is here, and it no longer answers" in finding.message
+    assert (
+        "0000:7f:00.0 (its node /dev/nvidia7 is here, and it no longer answers" in finding.message
+    )
 
 
 def test_a_lost_gpu_that_nvml_still_lists_is_lost() -> None:
@@ -230,7 +236,7 @@ def test_devices_asked_for_by_name_are_not_the_node() -> None:
     """A prolog that asks about its job's GPUs is not told of another job's."""
     seen = edited(H100_NODE, EIGHT)
 
-    assert judged(seen, whole_node=False)["all_gpus"].status == "skip"
+    assert judged(seen, asked=("cuda:1",))["all_gpus"].status == "skip"
 
 
 def test_a_graphics_chip_beside_is_not_missed() -> None:

@@ -49,7 +49,13 @@ def test_seven_instances_and_a_whole_gpu_are_eight_devices() -> None:
 
 @pytest.mark.parametrize(
     "gpus",
-    [(), (WHOLE,), (WHOLE, WHOLE.model_copy(update={"index": 2})), (sliced(0, 1),), (sliced(0, 0),)],
+    [
+        (),
+        (WHOLE,),
+        (WHOLE, WHOLE.model_copy(update={"index": 2})),
+        (sliced(0, 1),),
+        (sliced(0, 0),),
+    ],
     ids=["no GPU", "one GPU", "two GPUs", "one instance", "no instance"],
 )
 def test_what_cuda_shows_by_itself_needs_no_process_of_its_own(gpus: tuple[NvmlGpu, ...]) -> None:

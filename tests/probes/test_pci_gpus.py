@@ -66,11 +66,15 @@ def test_an_excluded_gpu_is_marked(tmp_path: Path) -> None:
     assert read(tmp_path)[0].excluded
 
 
-@pytest.mark.parametrize(("config", "answers"), [(b"\xde\x10\x30\x23", True), (b"\xff" * 64, False)])
+@pytest.mark.parametrize(
+    ("config", "answers"), [(b"\xde\x10\x30\x23", True), (b"\xff" * 64, False)]
+)
 def test_a_gpu_that_fell_off_the_bus_reads_as_ones(
-    tmp_path: Path, config: bytes, answers: bool  # noqa: FBT001
+    tmp_path: Path,
+    config: bytes,
+    answers: bool,  # noqa: FBT001
 ) -> None:
-    """sysfs goes on telling its numbers; only its configuration space says that it is gone."""
+    """The file system goes on telling its numbers; only its configuration space says that it is gone."""
     folder = pci(tmp_path, "0000:17:00.0", H100, "nvidia")
     hidden = read(tmp_path)[0]
     (folder / "config").write_bytes(config)
