@@ -60,6 +60,7 @@ TORCH_VERSION = ProbeSpec(
     checks={
         "imports": "torch and NumPy are whole packages: the compiled core beside the Python files",
         "metadata": "the installed metadata of torch and NumPy say the version that is imported",
+        "one_copy": "no second torch or NumPy stands where another start of Python would take it",
         "compiled_version": "torch's Python files and its compiled library are of one build",
         "requirements": "what torch's metadata requires is installed, in the versions it names",
         "version": "torch's version is one of those expected",
@@ -74,6 +75,8 @@ TORCH_VERSION = ProbeSpec(
         "nccl": "the NCCL that is loaded is not older than the one torch was built with",
         "loaded_once": "no GPU library, and no C++ library, is mapped twice",
         "foreign_libraries": "no system library stands in for one that torch's wheels brought",
+        "one_openmp": "one OpenMP runtime is mapped, and its alarm for a second one is not silenced",
+        "one_blas": "no BLAS library is mapped twice",
         "numpy_to_torch": "torch reads NumPy arrays of every dtype right, without a warning",
         "torch_to_numpy": "NumPy reads tensors of every dtype right, without a warning",
         "numpy_scalars": "torch takes NumPy scalars for numbers: as data, index and size",

@@ -4,6 +4,7 @@ from probes.contract import Action, Finding, Status, expect, require, skipped
 from probes.cuda_available import instances
 from probes.cuda_available.seen import Limits, Node, Seen
 from probes.cuda_available.shared import by_mps
+from probes.hardware import wheel_index
 from probes.mig import is_named
 from probes.nvml import NvmlGpu
 from probes.symptoms import diagnose
@@ -189,11 +190,11 @@ def wrong_build(seen: Seen) -> str:
     """How this torch cannot know the GPUs that are here; empty when it could."""
     vendors, framework = seen.hardware.vendors, seen.framework
     if "nvidia" in vendors and framework.cuda is None:
-        index = "https://download.pytorch.org/whl/cu126"
+        index = wheel_index(("nvidia",))
     elif "amd" in vendors and framework.hip is None:
-        index = "https://download.pytorch.org/whl/rocm6.4"
+        index = wheel_index(("amd",))
     elif vendors == ("intel",) and framework.accelerator is None:
-        index = "https://download.pytorch.org/whl/xpu"
+        index = wheel_index(vendors)
     else:
         return ""
     return (

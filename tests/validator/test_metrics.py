@@ -275,7 +275,7 @@ def test_an_instance_has_its_status_and_no_measured_values() -> None:
     ]
     text = exposed(known(report(results, (whole, instance))))
 
-    assert ("cuda:1:3", "cuda_available") in values(text, "probe_success")
+    assert ("cuda_available", "cuda:1:3") in values(text, "probe_success")
     assert values(text, "first_kernel_seconds") == {(whole.name,): 0.5}
 
 
