@@ -75,7 +75,7 @@ TORCH_VERSION = ProbeSpec(
         "nccl": "the NCCL that is loaded is not older than the one torch was built with",
         "loaded_once": "no GPU library, and no C++ library, is mapped twice",
         "foreign_libraries": "no system library stands in for one that torch's wheels brought",
-        "one_openmp": "one OpenMP runtime is mapped, and its alarm for a second one is not silenced",
+        "one_openmp": "one OpenMP runtime is mapped, and its alarm for a second one is on",
         "one_blas": "no BLAS library is mapped twice",
         "numpy_to_torch": "torch reads NumPy arrays of every dtype right, without a warning",
         "torch_to_numpy": "NumPy reads tensors of every dtype right, without a warning",

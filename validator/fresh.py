@@ -87,8 +87,8 @@ def select(
     _promises(report, settings, environment)
     known = {(result.probe, result.device): result for result in report.results}
     results: list[Result] = list(_gone(report, plan, settings, environment))
-    for result in results:
-        _usable(result, max_age_s, now)
+    for gone in results:
+        _usable(gone, max_age_s, now)
     for spec in plan.specs:
         for device in (CPU,) if spec.needs == "host" else chosen:
             if not is_enabled(spec, settings):

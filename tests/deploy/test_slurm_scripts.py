@@ -1,9 +1,10 @@
-"""The prolog on this machine, without a Slurm around it: which GPUs it asks about, and its verdict."""
+"""The prolog on this machine, without a Slurm around it: what it asks about, and its verdict."""
 
 import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,7 @@ def asked(scripts: Path) -> tuple[list[str], str]:
     """The devices that were asked about, and what CUDA was told to show."""
     arguments = (scripts.parent / "arguments").read_text().split("\n")
     environment = (scripts.parent / "environment").read_text().split("\n")
-    devices = [
-        value
-        for option, value in zip(arguments, arguments[1:], strict=False)
-        if option == "--device"
-    ]
+    devices = [value for option, value in pairwise(arguments) if option == "--device"]
     shown = [line.partition("=")[2] for line in environment if line.startswith("CUDA_VIS")]
     return devices, "".join(shown)
 

@@ -1,4 +1,4 @@
-"""GPUs that PCI shows and nothing can use: lost ones fail by address, allotted ones pass with words.
+"""GPUs that PCI shows and nothing can use: lost ones fail by address, others pass with words.
 
 A node of eight of which two are left, told in the ways that hosts, containers and jobs tell it.
 """

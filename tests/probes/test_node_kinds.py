@@ -1,4 +1,4 @@
-"""Healthy nodes of other kinds: Jetson, MPS, vGPU, GH200, limited memory, MIG; and the same, sick."""
+"""Nodes of other kinds, healthy and sick: Jetson, MPS, vGPU, GH200, limited memory, MIG."""
 
 from pathlib import Path
 from typing import Any

@@ -74,7 +74,7 @@ def test_a_gpu_that_fell_off_the_bus_reads_as_ones(
     config: bytes,
     answers: bool,  # noqa: FBT001
 ) -> None:
-    """The file system goes on telling its numbers; only its configuration space says that it is gone."""
+    """Its numbers are still listed; only its configuration space says that it is gone."""
     folder = pci(tmp_path, "0000:17:00.0", H100, "nvidia")
     hidden = read(tmp_path)[0]
     (folder / "config").write_bytes(config)

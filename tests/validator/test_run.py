@@ -145,7 +145,7 @@ def test_where_no_gpu_is_listed_its_cause_is_looked_for(folder: Path, name: str)
 
 
 def test_a_number_says_nothing_on_a_node_with_instances(folder: Path) -> None:
-    """Slurm counts instances, CUDA GPUs: a name that may mean either is wrong usage, no lost GPU."""
+    """Slurm counts instances, CUDA GPUs: a name for either is wrong usage, no lost GPU."""
     surveyed(folder, f"    return {{'devices': [{ALONE.format(slot=0)}], 'hardware': []}}")
     settings = settings_module.load(flags={"run": {"devices": ("cuda:3", "MIG-12345678")}})
 
