@@ -167,7 +167,7 @@ def no_such_device(spec: ProbeSpec, device: Device, present: str) -> Result:
         device,
         "fail",
         "no_device",
-        f"{device.name!r} was asked for and is not here; there is {present}",
+        f"not here, though it was asked for: there is {present}",
         check="all_gpus" if spec is CUDA_AVAILABLE else COMPLETES,
         hint="compare `nvidia-smi -L` with `lspci -d 10de:` and `echo $CUDA_VISIBLE_DEVICES`; look "
         "for a lost GPU, or ask for a device that is there",
