@@ -77,7 +77,7 @@ judge_job() { # max-age budget
     age=$1
     budget=$2
     set --
-    uuids=
+    uuids='' guessed=''
     gpus=$SLURM_JOB_GPUS
     case ${CUDA_VISIBLE_DEVICES:-} in
     MIG-* | GPU-*) gpus=$CUDA_VISIBLE_DEVICES ;;
@@ -90,7 +90,11 @@ judge_job() { # max-age budget
             line="error: SLURM_JOB_GPUS=$SLURM_JOB_GPUS is no list of numbers"
             return
             ;;
-        *) uuid=$(uuid_of "$gpu") || uuid= ;;
+        *)
+            uuid=$(uuid_of "$gpu") || uuid=
+            # Where no driver numbers its GPUs so, what torch calls them is a guess.
+            ls "$NVIDIA_GPUS"/*/information >/dev/null 2>&1 || guessed=yes
+            ;;
         esac
         set -- "$@" --device "${uuid:-$DEVICE_TYPE:$gpu}"
         uuids=${uuids:+$uuids,}${uuid:-unknown}
@@ -104,6 +108,9 @@ judge_job() { # max-age budget
         ;;
     esac
     judge "$age" "$budget" "$@"
+    case $guessed$line in
+    yes*": not here, "*) verdict=error wanted=$ON_ERROR line="error: ${line#*: }" ;;
+    esac
 }
 
 # Prolog and epilog.

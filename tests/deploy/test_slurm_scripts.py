@@ -91,6 +91,22 @@ def test_nor_on_one_that_only_the_drivers_folder_knows(scripts: Path) -> None:
     assert asked(scripts) == ([uuid], uuid)
 
 
+@pytest.mark.parametrize(("driver", "code"), [(False, 0), (True, 1)])
+def test_a_guessed_number_drains_nothing(scripts: Path, driver: bool, code: int) -> None:  # noqa: FBT001
+    """Slurm may number AMD's GPUs by their files, 128 and up; NVIDIA's numbers are the driver's."""
+    if driver:
+        folder = scripts.parent / "gpus/0000:17:00.0"
+        folder.mkdir(parents=True)
+        (folder / "information").write_text(INFORMATION)
+    command = scripts.parent / "gpu-validator"
+    verdict = "fail: cuda_available on cuda:128: not here, though it was asked for: there is cuda:0"
+    command.write_text(f"#!/bin/sh\necho 'x {verdict} - 3.2 s'\nexit 1\n")
+    done = prolog(scripts, SLURM_JOB_GPUS="128")
+
+    assert done.returncode == code
+    assert f"{'fail' if driver else 'error'}: cuda_available on cuda:128: not here" in done.stderr
+
+
 def test_instances_are_asked_about_by_uuid(scripts: Path) -> None:
     """Of MIG instances SLURM_JOB_GPUS has Slurm's own numbers; the other variable has UUIDs."""
     prolog(scripts, SLURM_JOB_GPUS="3,5", CUDA_VISIBLE_DEVICES="MIG-a,MIG-b")
