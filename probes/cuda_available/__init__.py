@@ -89,7 +89,7 @@ def _unpromised(seen: Seen, limits: Limits) -> str:
     if limits.gpus == 0:
         return "no GPU is expected here"
     if start.no_gpu_asked(seen):
-        return f"the Slurm job asked for no GPU (CUDA_VISIBLE_DEVICES={start.NO_GPU_ASKED})"
+        return f"the Slurm job asked for no GPU ({start.NO_GPU_ASKED})"
     return "" if seen.hardware.vendors else "no GPU is present"
 
 

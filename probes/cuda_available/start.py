@@ -20,7 +20,7 @@ _UNKNOWN = (
     "confirm with `dmesg | grep -iE 'nvrm|xid|amdgpu'` and `nvidia-smi -q`; repeat on another GPU"
 )
 
-#: What Slurm puts into CUDA_VISIBLE_DEVICES of a job that asked for no GPU.
+#: What Slurm puts into such a variable of a job that asked for no GPU.
 NO_GPU_ASKED = "NoDevFiles"
 
 #: Codes of cuInit after which the variable can be judged: started, no device, invalid device.
@@ -60,7 +60,7 @@ def broken(check: str, what: str, text: str, status: Status = "fail") -> Finding
 
 def no_gpu_asked(seen: Seen) -> bool:
     """Whether this is a Slurm job that asked for no GPU: then none is missing."""
-    return seen.variables.get("CUDA_VISIBLE_DEVICES") == NO_GPU_ASKED
+    return any(seen.variables.get(name) == NO_GPU_ASKED for name in HIDING["hip"])
 
 
 def nvidia_expected(seen: Seen, limits: Limits) -> bool:

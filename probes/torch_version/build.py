@@ -105,7 +105,7 @@ def build_kind(seen: Seen, limits: Limits) -> Finding:
     if limits.gpus == 0 or not vendors:
         why = "no GPU is expected here" if limits.gpus == 0 else "no GPU here: every build fits"
         return skipped(check, why)
-    if seen.variables.get("CUDA_VISIBLE_DEVICES") == NO_GPU_ASKED:
+    if NO_GPU_ASKED in seen.variables.values():
         return skipped(check, "the Slurm job asked for no GPU")
     build = seen.build
     backends = {"nvidia": build.cuda, "amd": build.hip, "intel": build.xpu or None}

@@ -21,7 +21,7 @@ VARIABLES: Final = (
     "KMP_DUPLICATE_LIB_OK",
 )
 
-#: What Slurm puts into CUDA_VISIBLE_DEVICES of a job that asked for no GPU.
+#: What Slurm puts into a variable that hides GPUs, of a job that asked for none.
 NO_GPU_ASKED: Final = "NoDevFiles"
 
 

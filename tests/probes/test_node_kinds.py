@@ -302,12 +302,13 @@ def test_what_was_not_judged_is_said() -> None:
 NO_FILES = {"variables": {"CUDA_VISIBLE_DEVICES": "NoDevFiles"}}
 
 
-def test_a_job_that_asked_for_no_gpu_is_not_blamed() -> None:
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"])
+def test_a_job_that_asked_for_no_gpu_is_not_blamed(name: str) -> None:
     """Slurm hides all GPUs from it: that is said, and nothing fails."""
-    findings = judged(edited(DEAD_NODE, NO_FILES))
+    findings = judged(edited(DEAD_NODE, {"variables": {name: "NoDevFiles"}}))
 
     assert {finding.status for finding in findings.values()} == {"skip"}
-    assert "asked for no GPU (CUDA_VISIBLE_DEVICES=NoDevFiles)" in findings["kernel"].message
+    assert "asked for no GPU (NoDevFiles)" in findings["kernel"].message
 
 
 def test_a_promise_to_a_job_without_gpus_cannot_be_told() -> None:
