@@ -76,6 +76,7 @@ TORCH_VERSION = ProbeSpec(
     checks={
         "imports": "torch and NumPy are whole packages: the compiled core beside the Python files",
         "metadata": "the installed metadata of torch and NumPy say the version that is imported",
+        "one_copy": "no second torch or NumPy stands where another start of Python would take it",
         "compiled_version": "torch's Python files and its compiled library are of one build",
         "requirements": "what torch's metadata requires is installed, in the versions it names",
         "version": "torch's version is one of those expected",
@@ -91,6 +92,8 @@ TORCH_VERSION = ProbeSpec(
         "loaded_once": "no GPU library, and no C++ library, is mapped twice",
         "foreign_libraries": "no system library stands in for one that torch's wheels brought",
         "defaults": "torch's defaults (dtype, device, algorithms, no autocast) are its own",
+        "one_openmp": "one OpenMP runtime is mapped, and its alarm for a second one is on",
+        "one_blas": "no BLAS library is mapped twice",
         "numpy_to_torch": "torch reads NumPy arrays of every dtype right, without a warning",
         "torch_to_numpy": "NumPy reads tensors of every dtype right, without a warning",
         "numpy_scalars": "torch takes NumPy scalars for numbers: as data, index and size",
@@ -127,7 +130,7 @@ CUDA_AVAILABLE = ProbeSpec(
         "compute_mode": "the compute mode lets processes share the GPU",
     },
     about_node=True,
-    certain={"enough_gpus": (), "kernel": _BITS},
+    certain={"enough_gpus": (), "all_gpus": (), "mig_instances": (), "kernel": _BITS},
 )
 
 NUMPY_SHARING = ProbeSpec(

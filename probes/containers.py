@@ -14,6 +14,9 @@ _FILES: Final = {
     ".dockerenv": "a container",
     ".singularity.d": "a container",
     "run/systemd/container": "a container",
+    "run/host/container-manager": "a container",
+    "dev/lxd": "a container",
+    "dev/incus": "a container",
 }
 _VARIABLES: Final = {
     "KUBERNETES_SERVICE_HOST": "a Kubernetes pod",
@@ -39,8 +42,9 @@ def read(environment: Mapping[str, str], root: Path = Path("/")) -> Container:
     kinds = [kind for path, kind in _FILES.items() if (root / path).exists()]
     kinds += [kind for name, kind in _VARIABLES.items() if environment.get(name)]
     mounts = _mounts(root)
-    if not kinds and re.search(r" / / \S+(?: \S+)* - overlay ", mounts):
-        kinds = ["a container"]  # an engine that leaves no other sign, such as containerd alone
+    # Engines that leave no other sign: containerd alone, LXC.
+    if not kinds and re.search(r" / / \S+(?: \S+)* - overlay | - fuse\.lxcfs ", mounts):
+        kinds = ["a container"]
     return Container(
         kind="a Kubernetes pod" if "a Kubernetes pod" in kinds else next(iter(kinds), ""),
         toolkit=re.search(r" /proc/driver/nvidia ", mounts) is not None,

@@ -54,6 +54,16 @@ _INTEL_DISCRETE: Final = (
 )
 
 
+#: Vendor of a GPU -> the build of torch for it, as a folder of PyTorch's own package index.
+_WHEELS: Final[dict[Vendor, str]] = {"nvidia": "cu126", "amd": "rocm6.4", "intel": "xpu"}
+
+
+def wheel_index(vendors: tuple[Vendor, ...]) -> str:
+    """The package index with builds of torch for the first of these vendors' GPUs."""
+    folder = _WHEELS[vendors[0]] if vendors else "cpu"
+    return f"https://download.pytorch.org/whl/{folder}"
+
+
 class Hardware(Frozen):
     """The GPUs that this machine shows, and why we think so. No vendors means no GPU was found."""
 

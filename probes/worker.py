@@ -71,17 +71,14 @@ def _import_torch(control: socket.socket) -> bool:
         module = "numpy"
         environment["numpy"] = str(importlib.import_module("numpy").__version__)
     except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
-        symptoms = importlib.import_module("probes.symptoms")
-        symptom = symptoms.diagnose(f"{type(error).__name__}: {error}")
+        why = importlib.import_module("probes.import_failure").explain(module, error)
         _send(
             control,
             {
                 "event": "import_failed",
                 "module": module,
                 "error": describe(error),
-                "cause": symptom.cause if symptom else "",
-                "hint": symptom.hint if symptom else "",
-                "action": symptom.action if symptom else "fix_image",
+                **why._asdict(),
             },
         )
         return False

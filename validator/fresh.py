@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from packaging.specifiers import SpecifierSet
 from pydantic import ValidationError
 
+from probes.catalog import CUDA_AVAILABLE
 from probes.contract import Result
 from validator import devices, outcomes
 from validator.ask import UNIX, NoAnswerError, get, url_of
@@ -23,6 +24,8 @@ _DEADLINE_S: Final = 2.0
 
 #: Result times are of the daemon's clock. What lies further ahead than this is another clock's.
 _AHEAD_S: Final = 5.0
+
+_ALL_GPUS: Final = "cuda_available.all_gpus"
 
 #: What limits the GPUs that a process sees, and so what `cuda:0` means in it.
 _VISIBLE: Final = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
@@ -83,7 +86,9 @@ def select(
     chosen = _devices(report, settings, environment)
     _promises(report, settings, environment)
     known = {(result.probe, result.device): result for result in report.results}
-    results: list[Result] = []
+    results: list[Result] = list(_gone(report, plan, settings, environment))
+    for gone in results:
+        _usable(gone, max_age_s, now)
     for spec in plan.specs:
         for device in (CPU,) if spec.needs == "host" else chosen:
             if not is_enabled(spec, settings):
@@ -141,7 +146,10 @@ def _same_torch(report: Report, torch_here: str | None) -> None:
 
 def _promises(report: Report, settings: Settings, environment: Mapping[str, str]) -> None:
     """What this node promises by our settings, which need not be the daemon's."""
-    gpus = sum(device.type != CPU.type for device in report.devices)
+    gpus = devices.count_gpus(report.devices)
+    instances, least = devices.count_instances(report.devices), settings.expect.mig_instances
+    if least is not None and instances < least:
+        raise NoAnswerError(f"expect.mig_instances is {least}, the daemon tells of {instances}")
     limit = _limit(environment)
     seen = gpus if limit is None else min(gpus, len(limit[1]))
     if settings.expect.gpus != "auto" and seen < settings.expect.gpus:
@@ -158,9 +166,35 @@ def _devices(
     names = tuple(_translated(settings.run.devices, environment))
     found = tuple(device for device in report.devices if device.type != CPU.type)
     chosen, missing = devices.choose(names, found)
-    if missing:
+    if missing and not _lost_gpus(report):
         raise NoAnswerError(f"the daemon knows no device {missing[0]!r}")
     return chosen
+
+
+def _lost_gpus(report: Report) -> list[Result]:
+    """The daemon's own words that GPUs of the node are lost."""
+    return [
+        result
+        for result in report.results
+        if any(each.id == _ALL_GPUS and each.status == "fail" for each in result.findings)
+    ]
+
+
+def _gone(
+    report: Report, plan: Plan, settings: Settings, environment: Mapping[str, str]
+) -> Iterator[Result]:
+    """A result for each asked device that the daemon does not know, where it has lost some.
+
+    By itself not to know a device says nothing: the daemon may have been given fewer.
+    """
+    if CUDA_AVAILABLE not in plan.specs:
+        return
+    found = tuple(device for device in report.devices if device.type != CPU.type)
+    _, missing = devices.choose(tuple(_translated(settings.run.devices, environment)), found)
+    present = ", ".join(device.name for device in (*found, CPU))
+    for name, lost in zip(missing, _lost_gpus(report) * len(missing), strict=False):
+        gone = outcomes.no_such_device(CUDA_AVAILABLE, devices.absent(name), present)
+        yield gone.model_copy(update={"started_at": lost.started_at, "duration_s": lost.duration_s})
 
 
 def _translated(wanted: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:

@@ -161,13 +161,40 @@ def busy(spec: ProbeSpec, device: Device, why: str) -> Result:
 
 
 def no_such_device(spec: ProbeSpec, device: Device, present: str) -> Result:
-    """A device was asked for that is not here."""
+    """A device was asked for, which promises that it is there, and it is not."""
+    return decided(
+        spec,
+        device,
+        "fail",
+        "no_device",
+        f"not here, though it was asked for: there is {present}",
+        check="all_gpus" if spec is CUDA_AVAILABLE else COMPLETES,
+        hint="compare `nvidia-smi -L` with `lspci -d 10de:` and `echo $CUDA_VISIBLE_DEVICES`; look "
+        "for a lost GPU, or ask for a device that is there",
+        action="investigate",
+    )
+
+
+def not_here(spec: ProbeSpec, device: Device, told_by: str) -> Result:
+    """A device that was asked for is not there, which another probe tells."""
+    text = f"{device.name!r} is not here: {told_by} says why"
+    return decided(spec, device, "skip", "dependency", text)
+
+
+def no_name_of_a_device(spec: ProbeSpec, device: Device, present: str) -> Result:
+    """What was asked for is no device's name: wrong usage, which says nothing of the machine."""
     return decided(
         spec,
         device,
         "error",
         "no_device",
-        f"there is no device {device.name!r} here; there is {present}",
+        f"{device.name!r} is no device's name here; there is {present}",
         hint="name one of those present, as `cuda:N`, by UUID or by PCI address",
         action="fix_config",
     )
+
+
+def not_listed(spec: ProbeSpec, device: Device) -> Result:
+    """A device was asked for, and no list of the devices could be had."""
+    text = f"whether {device.name!r} is here cannot be told: the devices could not be listed"
+    return broken(spec, device, text)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from probes.catalog import BY_NAME, CATALOG, PROFILES, ProbeSpec
 from probes.contract import Result
+from validator.devices import may_be_accelerator
 from validator.limits import normal
 from validator.report import Device, Trigger
 from validator.settings import Settings
@@ -75,7 +76,7 @@ def limits(spec: ProbeSpec, settings: Settings) -> dict[str, Any]:
         "cuda_available": {
             "gpus": settings.expect.gpus,
             "mig_instances": settings.expect.mig_instances,
-            "whole_node": not settings.run.devices,
+            "asked": tuple(name for name in settings.run.devices if may_be_accelerator(name)),
         },
         "torch_version": {"torch": settings.expect.torch, "gpus": settings.expect.gpus},
     }

@@ -175,10 +175,13 @@ def _proven(results: Sequence[Result]) -> str:
     """How much passed, on how many GPUs."""
     passed = [result for result in results if result.status == "pass"]
     probes = len({result.probe for result in passed})
-    gpus = len({result.device for result in passed} - {CPU.name})
+    names = {result.device for result in passed} - {CPU.name}
+    gpus, what = len(names), "GPU"
+    if any(name.count(":") > 1 for name in names):  # MIG instances, as `cuda:0:3`
+        what = "device"
     line = f"pass: {probes} probe{'s' if probes > 1 else ''}"
     if gpus:
-        line += f" on {gpus} GPU{'s' if gpus > 1 else ''}"
+        line += f" on {gpus} {what}{'s' if gpus > 1 else ''}"
     if skips := len(results) - len(passed):
         line += f", {skips} skipped"
     if any(result.reason == "no_device" for result in results):

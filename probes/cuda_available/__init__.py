@@ -81,13 +81,17 @@ def _nothing_to_judge(seen: Seen, limits: Limits) -> str:
         return ""
     if seen.framework.device_count:
         return f"each of the {seen.framework.device_count} accelerators is judged for itself"
+    promised = bool(limits.asked) or (isinstance(limits.gpus, int) and limits.gpus > 0)
+    return "" if promised else _unpromised(seen, limits)
+
+
+def _unpromised(seen: Seen, limits: Limits) -> str:
+    """Why no GPU has to be here, where none was promised; empty when the hardware is."""
     if limits.gpus == 0:
         return "no GPU is expected here"
-    if start.no_gpu_asked(seen) and not isinstance(limits.gpus, int):
-        return f"the Slurm job asked for no GPU (CUDA_VISIBLE_DEVICES={start.NO_GPU_ASKED})"
-    if not isinstance(limits.gpus, int) and not seen.hardware.vendors:
-        return "no GPU is present"
-    return ""
+    if start.no_gpu_asked(seen):
+        return f"the Slurm job asked for no GPU ({start.NO_GPU_ASKED})"
+    return "" if seen.hardware.vendors else "no GPU is present"
 
 
 def _matched(seen: Seen) -> tuple[DriverDevice | None, NvmlGpu | None]:

@@ -90,24 +90,35 @@ def _bare(name: str) -> str:
 
 def _differences(seen: Seen, device: DriverDevice | None, gpu: NvmlGpu | None) -> list[str]:
     """Where torch, the driver and NVML describe this device differently."""
-    torch_side = seen.framework
-    found = []
     if device is None:
         return [f"the driver does not list {seen.device}"]
-    instance = gpu is not None and device.uuid in gpu.mig_uuids
+    found = _from_torch(seen, device, gpu)
     if device.integrated:  # NVML calls it otherwise: `Orin (nvgpu)` for CUDA's `Orin`
-        gpu = None
-    elif gpu is None and device.uuid is not None and seen.nvml.gpus and not by_mps(seen):
+        return found
+    if gpu is not None:
+        return found + _from_nvml(device, gpu)
+    if device.uuid is not None and seen.nvml.gpus and not by_mps(seen):
         found.append(f"NVML does not know {device.uuid}")
+    return found
+
+
+def _from_torch(seen: Seen, device: DriverDevice, gpu: NvmlGpu | None) -> list[str]:
+    """Where torch describes the driver's device differently."""
+    torch_side, found = seen.framework, []
     for field in ("name", "capability"):
         mine, theirs = getattr(torch_side, field), getattr(device, field)
         if None not in (mine, theirs) and mine != theirs:
             found.append(f"{field} {mine} in torch, {theirs} in the driver")
-    known = {uuid[4:] for uuid in (device.uuid, gpu.uuid if instance and gpu else None) if uuid}
+    parent = gpu.uuid if gpu is not None and device.uuid in gpu.mig_uuids else None
+    known = {uuid[4:] for uuid in (device.uuid, parent) if uuid}
     if torch_side.uuid and known and torch_side.uuid.removeprefix("MIG-") not in known:
         found.append(f"UUID {torch_side.uuid} in torch, {device.uuid} in the driver")
-    if gpu is None:
-        return found
+    return found
+
+
+def _from_nvml(device: DriverDevice, gpu: NvmlGpu) -> list[str]:
+    """Where NVML describes the driver's device differently."""
+    found = []
     if device.name and gpu.name and not _bare(device.name).startswith(_bare(gpu.name)):
         found.append(f"name {device.name} in the driver, {gpu.name} in NVML")
     for field in ("capability", "pci_bus_id"):

@@ -1,4 +1,4 @@
-"""Checks of MIG: which instances there are, and how many GPUs can be used by one process or more."""
+"""Check of MIG instances, and how many GPUs can be used by one process or by several."""
 
 from probes.contract import Finding, require, skipped
 from probes.cuda_available.seen import Seen

@@ -40,8 +40,10 @@ def all_gpus(seen: Seen, limits: Limits, usable: int) -> Finding:
     check = "cuda_available.all_gpus"
     ours = [gpu for gpu in seen.pci if not gpu.given_away]
     known = _known(seen)
-    if not limits.whole_node:
+    if limits.asked:
         return skipped(check, "the devices were asked for by name, and not the whole node")
+    if seen.framework.hip is not None:
+        return _all_of_amd(seen, limits, usable)
     if not ours:
         return skipped(check, "PCI shows no NVIDIA GPU of ours")
     if not known:
@@ -71,6 +73,35 @@ def all_gpus(seen: Seen, limits: Limits, usable: int) -> Finding:
         hint=_HINT,
         action="drain" if lost else "investigate",
         otherwise="fail" if lost else "warn",
+    )
+
+
+def _all_of_amd(seen: Seen, limits: Limits, usable: int) -> Finding:
+    """Every AMD GPU that the kernel's compute driver (KFD) lists is one that torch can use.
+
+    KFD leaves out what a container's device group closes, so its list is what was given to us.
+    """
+    check = "cuda_available.all_gpus"
+    listed = len(seen.hardware.architectures)
+    closed = [node.path for node in seen.nodes if node.problem]
+    if listed == 0:
+        return skipped(check, "KFD lists no AMD GPU that torch could use")
+    if hides(seen) is not None or "GPU_DEVICE_ORDINAL" in seen.variables:
+        return skipped(check, "a variable hides GPUs: how many are left is told elsewhere")
+    if closed and usable < listed:
+        return skipped(check, f"{', '.join(closed[:4])} is closed to us, and so its GPU")
+    text = f"KFD lists {listed} AMD GPUs, torch {usable}"
+    amd = [line for line in seen.hardware.evidence if line.startswith("KFD node")]
+    promised = isinstance(limits.gpus, int) and usable < limits.gpus
+    return require(
+        check,
+        usable >= listed and not promised,
+        text,
+        f"{listed} GPUs",
+        message=f"{text}: {'; '.join(amd[:8])}",
+        hint="compare `rocminfo | grep -c 'Device Type: *GPU'` with `lspci -d 1002:`, and look at "
+        "`dmesg | grep -iE 'amdgpu|kfd'`; drain the node and reset the GPU",
+        action="drain",
     )
 
 

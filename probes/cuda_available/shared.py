@@ -1,4 +1,4 @@
-"""What may stand between a process and the whole of its GPU: MPS, or a library that limits memory."""
+"""What may stand between a process and its whole GPU: MPS, or a library that limits memory."""
 
 import re
 from typing import Final

@@ -4,6 +4,7 @@ from probes.contract import Action, Finding, Status, expect, require, skipped
 from probes.cuda_available import instances
 from probes.cuda_available.seen import Node, Seen
 from probes.cuda_available.shared import by_mps
+from probes.hardware import wheel_index
 from probes.limits.cuda_available import Limits
 from probes.mig import is_named
 from probes.nvml import NvmlGpu
@@ -20,7 +21,7 @@ _UNKNOWN = (
     "confirm with `dmesg | grep -iE 'nvrm|xid|amdgpu'` and `nvidia-smi -q`; repeat on another GPU"
 )
 
-#: What Slurm puts into CUDA_VISIBLE_DEVICES of a job that asked for no GPU.
+#: What Slurm puts into such a variable of a job that asked for no GPU.
 NO_GPU_ASKED = "NoDevFiles"
 
 #: Codes of cuInit after which the variable can be judged: started, no device, invalid device.
@@ -60,12 +61,12 @@ def broken(check: str, what: str, text: str, status: Status = "fail") -> Finding
 
 def no_gpu_asked(seen: Seen) -> bool:
     """Whether this is a Slurm job that asked for no GPU: then none is missing."""
-    return seen.variables.get("CUDA_VISIBLE_DEVICES") == NO_GPU_ASKED
+    return any(seen.variables.get(name) == NO_GPU_ASKED for name in HIDING["hip"])
 
 
 def nvidia_expected(seen: Seen, limits: Limits) -> bool:
     """Whether NVIDIA's libraries have to be here: hardware, or a promise to a CUDA build."""
-    promised = isinstance(limits.gpus, int) and limits.gpus > 0
+    promised = bool(limits.asked) or (isinstance(limits.gpus, int) and limits.gpus > 0)
     other = seen.framework.accelerator not in {None, "cuda"}  # as an out-of-tree back-end is
     return "nvidia" in seen.hardware.vendors or (
         seen.framework.cuda is not None
@@ -190,11 +191,11 @@ def wrong_build(seen: Seen) -> str:
     """How this torch cannot know the GPUs that are here; empty when it could."""
     vendors, framework = seen.hardware.vendors, seen.framework
     if "nvidia" in vendors and framework.cuda is None:
-        index = "https://download.pytorch.org/whl/cu126"
+        index = wheel_index(("nvidia",))
     elif "amd" in vendors and framework.hip is None:
-        index = "https://download.pytorch.org/whl/rocm6.4"
+        index = wheel_index(("amd",))
     elif vendors == ("intel",) and framework.accelerator is None:
-        index = "https://download.pytorch.org/whl/xpu"
+        index = wheel_index(vendors)
     else:
         return ""
     return (
@@ -212,6 +213,8 @@ def enough_gpus(seen: Seen, limits: Limits) -> Finding:
         least, why = limits.gpus, f"{limits.gpus} were promised"
     else:
         least, why = int(bool(seen.hardware.vendors)), "; ".join(seen.hardware.evidence[:3])
+    if limits.asked and seen.device == "cpu":  # in the place of devices that nobody could list
+        least, why = max(least, 1), f"asked for were {', '.join(limits.asked[:8])}"
     hidden, symptom = hides(seen), diagnose(seen.framework.error or seen.driver.load_error)
     action: Action = symptom.action if symptom else "investigate"
     hint = symptom.hint if symptom else "compare `nvidia-smi -L` with `lspci`; look for lost GPUs"

@@ -18,8 +18,8 @@ class Limits(Frozen):
     gpus: NonNegativeInt | Literal["auto"] | None = "auto"
     #: MIG instances that must be there; None expects no number.
     mig_instances: NonNegativeInt | None = None
-    #: Whether the node must have all its GPUs; False where some were asked for by name.
-    whole_node: bool = True
+    #: Devices that were asked for by name: each is a promise, and the rest of the node is none.
+    asked: tuple[str, ...] = ()
     #: Less free GPU memory than this is told.
     free_memory_bytes: NonNegativeInt = 1024**3
     #: A first kernel slower than this was compiled on the spot, or the GPU is waking up badly.

@@ -6,16 +6,22 @@ from pydantic import Field
 
 from probes import cuda_driver, hardware
 from probes.contract import Comparison, Frozen, Observation
+from probes.copies import Copy
 from probes.torch_version import mapped
 
-#: Variables that choose libraries, or hide or rename GPUs.
+#: Variables that choose libraries, hide or rename GPUs, or silence a runtime's own alarm.
 VARIABLES: Final = (
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
     "HSA_OVERRIDE_GFX_VERSION",
     "HIP_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES",
+    "CUDA_VISIBLE_DEVICES",
+    "KMP_DUPLICATE_LIB_OK",
 )
+
+#: What Slurm puts into a variable that hides GPUs, of a job that asked for none.
+NO_GPU_ASKED: Final = "NoDevFiles"
 
 
 class Module(Frozen):
@@ -55,6 +61,7 @@ class Build(Frozen):
 
     cuda: str | None = None  # torch.version.cuda, "12.4"
     hip: str | None = None
+    rocm: str | None = None  # torch.version.rocm, of newer builds
     xpu: bool = False
     compiled_torch: str | None = None  # "2.13.0", without pre-release and local parts
     compiled_cuda: int | None = None  # 12040 is CUDA 12.4
@@ -82,6 +89,8 @@ class Seen(Observation):
     nccl_compiled: tuple[int, ...] | None = None
     nccl_loaded: tuple[int, ...] | None = None
     libraries: tuple[mapped.Library, ...] = ()
+    copies: tuple[Copy, ...] = ()  # of torch and NumPy, as far as Python searches
+    runtimes: tuple[str, ...] = ()  # mapped OpenMP runtimes and BLAS libraries
     ahead: tuple[str, ...] = ()  # libraries in LD_LIBRARY_PATH of which the wheels have their own
     changed_defaults: dict[str, str] = Field(default_factory=dict)  # call -> what it says
     numpy_to_torch: tuple[Comparison, ...] = ()

@@ -1,4 +1,4 @@
-"""GPUs that PCI shows and nothing can use: lost ones fail by address, allotted ones pass with words.
+"""GPUs that PCI shows and nothing can use: lost ones fail by address, others pass with words.
 
 A node of eight of which two are left, told in the ways that hosts, containers and jobs tell it.
 """
@@ -10,7 +10,9 @@ import pytest
 from probes.containers import Container
 from probes.contract import Finding
 from probes.cuda_available.seen import Node
-from probes.nvml import NvmlGpu
+from probes.cuda_driver import CudaDriver
+from probes.hardware import Hardware
+from probes.nvml import Nvml, NvmlGpu
 from probes.pci_gpus import PciGpu
 from tests.probes.edits import edited
 from tests.probes.test_cuda_available import H100_NODE, judged, named
@@ -236,7 +238,50 @@ def test_devices_asked_for_by_name_are_not_the_node() -> None:
     """A prolog that asks about its job's GPUs is not told of another job's."""
     seen = edited(H100_NODE, EIGHT)
 
-    assert judged(seen, whole_node=False)["all_gpus"].status == "skip"
+    assert judged(seen, asked=("cuda:1",))["all_gpus"].status == "skip"
+
+
+MI300X: dict[str, Any] = {
+    "hardware": Hardware(
+        vendors=("amd",),
+        evidence=("KFD node 2 is gfx942", "KFD node 3 is gfx942"),
+        architectures=("gfx942", "gfx942"),
+    ),
+    "nodes": (Node(path="/dev/kfd"), Node(path="/dev/dri/renderD128")),
+    "driver": CudaDriver(load_error="libcuda.so.1: cannot open shared object file"),
+    "nvml": Nvml(error="Failed to initialize NVML: NVML Shared Library Not Found"),
+    "framework.cuda": None,
+    "framework.hip": "6.4",
+    "pci": (),
+}
+ONE = {"framework.device_count": 1, "generic.device_count": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, "pass"),
+        (ONE, "fail"),
+        ({**ONE, "variables": {"HIP_VISIBLE_DEVICES": "0"}}, "skip"),
+        ({**ONE, "variables": {"GPU_DEVICE_ORDINAL": "0"}}, "skip"),
+        (
+            {
+                **ONE,
+                "nodes.1": Node(path="/dev/dri/renderD129", problem="EACCES: Permission denied"),
+            },
+            "skip",
+        ),
+        ({**ONE, "hardware": Hardware(vendors=("amd",), architectures=("gfx942",))}, "pass"),
+        ({**ONE, "hardware": Hardware(vendors=("amd",))}, "skip"),
+    ],
+    ids=["both", "one lost", "hidden", "hidden by Slurm", "closed", "one given", "KFD is silent"],
+)
+def test_gpus_of_amd_are_counted_by_its_driver(changes: dict[str, Any], status: str) -> None:
+    """KFD lists what was given to us; torch must have as many, unless something hides them."""
+    findings = judged(edited(H100_NODE, MI300X | changes))
+
+    assert findings["all_gpus"].status == status
+    assert tripped(findings.values()) == (named("all_gpus") if status == "fail" else set())
 
 
 def test_a_graphics_chip_beside_is_not_missed() -> None:

@@ -1,4 +1,4 @@
-"""Which devices of a node with MIG need a process of their own, and what such a process is shown."""
+"""Which devices of a node with MIG need their own process, and what that one is shown."""
 
 import os
 from pathlib import Path

@@ -94,8 +94,8 @@ def test_every_instance_tells_of_itself(libraries: Path) -> None:
 
 def test_what_an_instance_does_not_tell_is_no_fault_of_its_gpu(libraries: Path) -> None:
     """Its memory and its processes are unknown then, and it is listed all the same."""
-    refused = {"FAKE_NVML_REFUSES": "nvmlDeviceGetMemoryInfo", "FAKE_NVML_CODE": 999}
-    gpu = read(libraries, FAKE_NVML_MIG=1, **refused).gpus[0]
+    refused = {"FAKE_NVML_REFUSES": "nvmlDeviceGetMemoryInfo"}
+    gpu = read(libraries, FAKE_NVML_MIG=1, FAKE_NVML_CODE=999, **refused).gpus[0]
 
     assert [instance.memory_free_bytes for instance in gpu.mig_instances] == [None]
     assert gpu.error == ""

@@ -74,7 +74,7 @@ def test_a_gpu_that_fell_off_the_bus_reads_as_ones(
     config: bytes,
     answers: bool,  # noqa: FBT001
 ) -> None:
-    """sysfs goes on telling its numbers; only its configuration space says that it is gone."""
+    """Its numbers are still listed; only its configuration space says that it is gone."""
     folder = pci(tmp_path, "0000:17:00.0", H100, "nvidia")
     hidden = read(tmp_path)[0]
     (folder / "config").write_bytes(config)
@@ -89,6 +89,8 @@ def test_a_gpu_that_fell_off_the_bus_reads_as_ones(
         (".dockerenv", "a container"),
         ("run/.containerenv", "a container"),
         (".singularity.d/labels.json", "a container"),
+        ("run/host/container-manager", "a container"),
+        ("dev/lxd/sock", "a container"),
         ("var/run/secrets/kubernetes.io/serviceaccount/token", "a Kubernetes pod"),
     ],
 )
@@ -119,12 +121,15 @@ TOOLKIT = "640 613 0:80 / /proc/driver/nvidia rw,nosuid,noexec - tmpfs tmpfs rw,
 
 def test_the_mounts_tell_an_engine_and_nvidias_toolkit(tmp_path: Path) -> None:
     """A root of layers is a container's; a folder over the driver's is the toolkit's work."""
+    lxc = tmp_path / "lxc"
+    write(lxc, "proc/self/mountinfo", "9 8 0:44 / /proc/meminfo rw - fuse.lxcfs lxcfs rw\n")
     write(tmp_path, "proc/self/mountinfo", MOUNTS)
     plain = read_container({}, tmp_path)
     write(tmp_path, "proc/self/mountinfo", MOUNTS + TOOLKIT)
     write(tmp_path, "var/run/nvidia-container-devices/GPU-1")
 
     assert plain == Container(kind="a container")
+    assert read_container({}, lxc) == Container(kind="a container")
     assert read_container({}, tmp_path) == Container(
         kind="a container", toolkit=True, by_mounts=True
     )

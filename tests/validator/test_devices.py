@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from probes.catalog import TENSOR_OPS
-from validator.devices import choose, is_called, why_busy
+from validator.devices import choose, is_called, may_be_accelerator, why_busy
 from validator.report import CPU, Device
 
 GPUS = tuple(
@@ -87,8 +87,32 @@ def test_the_name_of_a_gpu_means_all_its_instances(name: str) -> None:
     assert choose((name,), (*INSTANCES, GPUS[1])) == (INSTANCES, ())
 
 
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        ("cuda", True),
+        ("cuda:3", True),
+        ("cuda:0:3", True),
+        ("xpu:1", True),
+        ("GPU-01020304", True),
+        ("MIG-GPU-01020304-0506/7/0", True),
+        ("00000000:0B:00.0", True),
+        ("0b:00.0", True),
+        ("cpu", False),
+        ("cpu:0", False),
+        ("cuda3", False),
+        ("3", False),
+        ("GPU-", False),
+        ("", False),
+    ],
+)
+def test_a_typing_error_is_no_promise(name: str, may: bool) -> None:  # noqa: FBT001
+    """Only what could be the name of an accelerator promises that it is there."""
+    assert may_be_accelerator(name) is may
+
+
 def test_an_instance_is_cuda_0_in_its_own_process() -> None:
-    """torch knows no name of three parts."""
+    """A name of three parts is none that torch knows."""
     assert INSTANCES[3].torch_name == "cuda:0"
     assert GPUS[1].torch_name == "cuda:1"
 

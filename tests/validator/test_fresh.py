@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from probes.catalog import CATALOG
+from probes.contract import Finding
 from tests.validator import reports
 from tests.validator.reports import GPUS, node, recent
 from validator import ask, check, cli, fresh
@@ -103,6 +104,52 @@ def test_a_jobs_gpus_by_its_variable(visible: str, asked: tuple[str, ...], found
     answer = answered(node(), wanting(*asked), environment={"CUDA_VISIBLE_DEVICES": visible})
 
     assert names(answer) == found
+
+
+LOST = {
+    "status": "fail",
+    "reason": "check_failed",
+    "summary": "all_gpus: PCI shows 5 NVIDIA GPUs, and 1 of them cannot be used",
+    "findings": (Finding(id="cuda_available.all_gpus", status="fail"),),
+}
+
+
+def test_a_gpu_that_the_daemon_lost_is_a_fail() -> None:
+    """It does not know the device, and says itself that GPUs are lost: that is an answer."""
+    report = node({"cuda_available on cuda:0": LOST})
+    answer = answered(report, wanting("GPU-99999999"))
+    gone = answer.results[0]
+
+    assert (answer.status, gone.device, gone.reason) == ("fail", "GPU-99999999", "no_device")
+    assert gone.started_at == reports.STARTED
+
+
+def test_a_gpu_that_the_daemon_does_not_know_says_nothing_by_itself() -> None:
+    """The daemon may have been given fewer; and another failure of it is none of this kind."""
+    other = {**LOST, "findings": (Finding(id="cuda_available.kernel", status="fail"),)}
+    for report in (node(), node({"cuda_available on cuda:0": other})):
+        with pytest.raises(NoAnswerError, match="knows no device 'GPU-99999999'"):
+            answered(report, wanting("GPU-99999999"))
+
+
+def test_a_gpu_cut_into_instances_is_one_gpu() -> None:
+    """What is promised is counted as the operator counts: four GPUs, of which one has two parts."""
+    parts = tuple(
+        GPUS[0].model_copy(update={"name": f"cuda:0:{slot}", "uuid": f"MIG-{slot}"})
+        for slot in range(2)
+    )
+    parts = tuple(each.model_copy(update={"parent_uuid": GPUS[0].uuid}) for each in parts)
+    sliced = node().model_copy(update={"devices": (*parts, *GPUS[1:])})
+    only = ("torch_version",)
+
+    def asked(**expect: int) -> Report:
+        return answered(sliced, load(flags={"expect": expect}), only=only)
+
+    assert asked(gpus=4, mig_instances=2).status == "pass"
+    with pytest.raises(NoAnswerError, match=r"expect\.gpus is 5, the daemon tells of 4"):
+        asked(gpus=5)
+    with pytest.raises(NoAnswerError, match=r"expect\.mig_instances is 7, the daemon tells of 2"):
+        asked(mig_instances=7)
 
 
 REFUSED: dict[str, tuple[Callable[[], Report], str]] = {

@@ -514,14 +514,15 @@ def test_a_large_operation_runs_in_a_child_after_the_preload(folder: Path) -> No
 
 
 def test_a_device_that_is_not_here_is_named(folder: Path) -> None:
-    """Asked for and absent: an error that says what there is."""
-    settings = settings_module.load(flags={"run": {"devices": ("cuda:7", "cpu")}})
+    """Asked for and absent: a broken promise, and what there is; a typing error is none."""
+    settings = settings_module.load(flags={"run": {"devices": ("cuda:7", "cuda7", "cpu")}})
 
     seen = ran(Plan((spec("later"),), "quick", "cli"), settings)
 
     assert [(r.device, r.status, r.reason) for r in seen.report.results] == [
         ("cpu", "pass", "ok"),
-        ("cuda:7", "error", "no_device"),
+        ("cuda:7", "fail", "no_device"),
+        ("cuda7", "error", "no_device"),
     ]
     assert "there is cpu" in seen.report.results[1].summary
 

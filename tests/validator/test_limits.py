@@ -137,7 +137,7 @@ def test_a_wrong_limit_in_the_environment_names_its_variable(
 
 
 #: What `cuda_available` is told of a node by the defaults.
-NODE = {"gpus": "auto", "mig_instances": None, "whole_node": True}
+NODE = {"gpus": "auto", "mig_instances": None, "asked": ()}
 
 RIGHT: dict[str, tuple[dict[str, str], str, dict[str, Any]]] = {
     "number": (

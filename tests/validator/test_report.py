@@ -94,6 +94,12 @@ def test_fail_open_does_not_hide_a_fail() -> None:
             ),
             "pass: 2 probes on 8 GPUs",
         ),
+        (
+            reports.report(
+                [reports.result("autograd", name) for name in ("cuda:0:0", "cuda:0:1", "cuda:1")]
+            ),
+            "pass: 1 probe on 3 devices",
+        ),
         (reports.report([reports.result("autograd")]), "pass: 1 probe"),
         (
             reports.report([reports.result("autograd", status="skip", reason="gpu_busy")]),

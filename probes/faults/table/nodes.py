@@ -473,6 +473,42 @@ _IMAGES: Final = (
         _SYSTEM,
         {"ahead": ["/usr/local/cuda/lib64/libcudnn"]},
     ),
+    _image(
+        "second_torch_of_the_user",
+        "one_copy",
+        _event(
+            "pip installed another torch into the user's own folder",
+            "https://docs.python.org/3/library/site.html",
+        ),
+        {
+            "copies.2": {
+                "name": "torch",
+                "path": "/home/user/.local/lib/python3/site-packages/torch",
+                "place": "user site",
+            }
+        },
+    ),
+    _image(
+        "two_openmp_runtimes",
+        "one_openmp",
+        _event("MKL's OpenMP beside GNU's", "37377"),
+        {"runtimes.2": "/opt/conda/lib/libiomp5.so"},
+    ),
+    _image(
+        "openmp_alarm_silenced",
+        "one_openmp",
+        _event("the alarm for a second OpenMP runtime is switched off", "44282"),
+        {"variables.KMP_DUPLICATE_LIB_OK": "TRUE"},
+    ),
+    _image(
+        "openblas_twice",
+        "one_blas",
+        _TWICE,
+        {
+            "runtimes.2": "/usr/lib/x86_64-linux-gnu/libopenblas.so.0",
+            "runtimes.3": "/opt/conda/lib/libopenblas.so.0",
+        },
+    ),
     _image("compiled_for_another_cuda", "compiled_version", _HALF, {"torch.compiled_cuda": 12010}),
     _image("version_file_says_cuda", "compiled_version", _HALF, {"torch.built": False}),
     _image("tag_of_another_cuda", "local_tag", _HALF, {"torch.version": "2.6.0+cu118"}),
