@@ -16,7 +16,7 @@ from validator.ask import NoAnswerError
 from validator.cli import EarlyWorker, UsageError, cannot_tell, say
 from validator.console import console_for, emit, plain_console
 from validator.plan import Event, Plan, make_plan
-from validator.report import ExitStyle, Report, exit_code
+from validator.report import ExitStyle, Report, exit_code, host_name
 from validator.runner import Runner
 from validator.settings import Settings
 from validator.stopping import Stop
@@ -57,6 +57,8 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
         if options.no_run:
             return cannot_tell(sys.argv[1:])
         report = _run(plan, settings, options, early, stop)
+    elif early.signals.caught:
+        stop.take(early.signals.caught[0])
     if stop.by is not None:
         _say_stopped(report, stop)
     delivered = stop.at_once.is_set() or _deliver(report, options)
@@ -94,6 +96,7 @@ def _answered(plan: Plan, settings: Settings, options: Options) -> Report | None
             settings,
             max_age_s=options.max_age_s,
             now=now,
+            host=host_name(),
             environment=os.environ,
             torch_here=fresh.installed_torch(),
         )
@@ -112,6 +115,8 @@ def _run(
 
     async def until_stopped() -> Report:
         stop.listen()
+        for number in early.signals.caught:
+            stop.take(number)
         return await runner.run(plan, settings, listener, stop)
 
     with _listener(settings, options) as listener:

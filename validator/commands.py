@@ -1,6 +1,7 @@
 """The commands and their options. Parsing gives a closure; it runs when the parser is gone."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -301,7 +302,7 @@ def _age(text: str | None) -> float | None:
         age_s = seconds(text)
     except ValueError as error:
         raise UsageError(f"--max-age: {error}") from error
-    if age_s is not None and not cast("float", age_s) > 0:
+    if age_s is not None and not 0 < cast("float", age_s) < math.inf:
         raise UsageError(f"--max-age: {text!r} is no age above 0")
     return cast("float | None", age_s)
 

@@ -35,8 +35,8 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         "cuda_available",
         {"first_kernel_s": -1},
         (
-            "probes.cuda_available.limits.first_kernel_s: Input should be greater than or equal to 0 "
-            "(got -1)"
+            "probes.cuda_available.limits.first_kernel_s: Input should be greater than or equal "
+            "to 0 (got -1)"
         ),
     ),
     "neither number nor word": (
