@@ -22,7 +22,7 @@ BUILD_ARGS = $(foreach name,PYTHON_VERSION BASE_IMAGE INIT_IMAGE BASE_PYTHON TOR
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-validate: ## Judge the PyTorch of this machine; ARGS="--profile standard" goes to `check`
+validate: ## Judge the PyTorch of this machine; ARGS="--probe autograd" goes to `check`
 	@tools/environment.sh run
 	@$(BIN)/gpu-validator check $(ARGS)
 

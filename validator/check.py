@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from validator import fresh, render
+from validator import fresh, profiles, render
 from validator.ask import NoAnswerError
 from validator.cli import EarlyWorker, UsageError, cannot_tell, say
 from validator.console import console_for, emit, plain_console
@@ -45,10 +45,10 @@ class Options:
 def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     """Run the probes, write the report where it is wanted, and give the exit code."""
     plan = make_plan(settings, "cli", only=options.only, without=options.without)
+    note = "" if options.only else profiles.note(settings.run.profile)
     if not plan.specs:
-        raise UsageError(
-            "no probe is left to run: see --probe, --no-probe and `gpu-validator list`"
-        )
+        why = note or "no probe is left to run"
+        raise UsageError(f"{why}: see --profile, --probe, --no-probe and `gpu-validator list`")
     if options.output_file is not None:
         refuse_unwritable(options.output_file)
     report = _answered(plan, settings, options)
@@ -59,6 +59,8 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
         report = _run(plan, settings, options, early, stop)
     elif early.signals.caught:
         stop.take(early.signals.caught[0])
+    if note:
+        say(note)
     if stop.by is not None:
         _say_stopped(report, stop)
     delivered = stop.at_once.is_set() or _deliver(report, options)

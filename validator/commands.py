@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, NoReturn, cast
 import typer
 
 from probes.catalog import BY_NAME, PROFILES
-from validator import __version__
+from validator import __version__, profiles
 from validator.cli import SERVE, EarlyWorker, UsageError, say
 from validator.nearest import closest, nearest
 
@@ -110,7 +110,8 @@ Profile = Annotated[
     str | None,
     typer.Option(
         metavar="PROFILE",
-        help="Set of probes by cost: instant, quick, standard or deep. Default: quick.",
+        help="Set of probes by cost: instant, quick, standard or deep. Default: quick."
+        + (f" Now: {profiles.notes()}." if profiles.notes() else ""),
         callback=_choice("--profile", PROFILES),
         autocompletion=_starting(PROFILES),
     ),
@@ -520,12 +521,17 @@ def _settings(config_file: Path | None, flags: dict[str, Any]) -> Any:
 def _check_config(settings: Any) -> int:
     """Say that the configuration is valid; what only a schedule can tell is looked at too."""
     from validator.console import emit
+    from validator.plan import make_plan, refuse_nothing
     from validator.schedule import timings
     from validator.settings import SettingsError
 
+    note = profiles.note(settings.run.profile)
     try:
         timings(settings, BY_NAME.values())
+        refuse_nothing(make_plan(settings, "schedule"))
     except SettingsError as error:
         raise UsageError(str(error)) from error
+    if note:
+        say(note)
     emit("the configuration is valid\n")
     return 0

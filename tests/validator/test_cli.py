@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.validator import reports
-from validator import __version__, ask, check, cli, healthcheck
+from validator import __version__, ask, check, cli, healthcheck, profiles
 from validator.plan import Event, Plan, make_plan
 from validator.report import Report
 from validator.settings import Settings
@@ -247,6 +247,31 @@ def test_flags_reach_the_run(call: Call, tmp_path: Path) -> None:
     names = {spec.name for spec in plan.specs}
     assert "train_eval" in names
     assert not names & {"autograd", "tensor_ops"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--profile", "standard"), True),
+        (("--profile", "standard", "--quiet", "--output", "json"), True),
+        (("--profile", "standard", "--probe", "autograd"), False),
+        (("--profile", "quick"), False),
+    ],
+)
+def test_a_profile_that_holds_nothing_more_says_so(
+    options: tuple[str, ...],
+    told: bool,  # noqa: FBT001 - a table
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line on stderr, whatever goes to stdout, and none where probes were named."""
+    monkeypatch.setattr(profiles, "empty_profiles", lambda *_: ("instant", "standard", "deep"))
+    call("check", *options)
+    err = capsys.readouterr().err
+
+    line = "gpu-validator: profile standard holds nothing more than quick yet\n"
+    assert err == (line if told else "")
 
 
 def test_probe_repeats(call: Call) -> None:
