@@ -109,6 +109,7 @@ LogFormat = Annotated[
 Profile = Annotated[
     str | None,
     typer.Option(
+        "--profile",
         metavar="PROFILE",
         help="Set of probes by cost: instant, quick, standard or deep. Default: quick."
         + (f" Now: {profiles.notes()}." if profiles.notes() else ""),
@@ -145,12 +146,15 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
     device: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DEVICE", help="Device to check: cuda:N, a UUID, a PCI id, cpu. Repeatable."
+            "--device",
+            metavar="DEVICE",
+            help="Device to check: cuda:N, a UUID, a PCI id, cpu. Repeatable.",
         ),
     ] = None,
     probe: Annotated[
         list[str] | None,
         typer.Option(
+            "--probe",
             metavar="PROBE",
             help="Run this probe alone. Repeatable.",
             callback=lambda names: _probes("--probe")(names or []),
@@ -170,6 +174,7 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
     output: Annotated[
         str,
         typer.Option(
+            "--output",
             metavar="FORM",
             help="Form of the report: text, json, junit or prom.",
             callback=_choice("--output", _FORMS),
@@ -179,18 +184,23 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
     output_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write the report there, whole; stdout then shows it as text."
+            "--output-file",
+            metavar="FILE",
+            help="Write the report there, whole; stdout then shows it as text.",
         ),
     ] = None,
     timeout: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Deadline of the whole run: 90, 500ms, 10m. Default: 5m."
+            "--timeout",
+            metavar="TIME",
+            help="Deadline of the whole run: 90, 500ms, 10m. Default: 5m.",
         ),
     ] = None,
     exit_style: Annotated[
         str,
         typer.Option(
+            "--exit-style",
             metavar="STYLE",
             help="default: 0 good, 1 fail, 2 could not tell. nagios: 0/1/2/3.",
             callback=_choice("--exit-style", ("default", "nagios")),
@@ -215,6 +225,7 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
     server: Annotated[
         str | None,
         typer.Option(
+            "--server",
             metavar="URL",
             help="Daemon of --max-age, http://host:port or unix:/path. Default: from settings.",
         ),
@@ -320,7 +331,10 @@ def list_(
     output: Annotated[
         str,
         typer.Option(
-            metavar="FORM", help="text or json.", callback=_choice("--output", ("text", "json"))
+            "--output",
+            metavar="FORM",
+            help="text or json.",
+            callback=_choice("--output", ("text", "json")),
         ),
     ] = "text",
 ) -> Action:
@@ -397,6 +411,7 @@ def selftest(
     probe: Annotated[
         list[str] | None,
         typer.Option(
+            "--probe",
             metavar="PROBE",
             help="Inject the faults that this probe must catch. Repeatable.",
             callback=lambda names: _probes("--probe")(names or []),
@@ -406,6 +421,7 @@ def selftest(
     fault: Annotated[
         list[str] | None,
         typer.Option(
+            "--fault",
             metavar="FAULT",
             help="Inject this fault alone. Repeatable.",
             callback=lambda names: _faults(names or []),
@@ -415,7 +431,9 @@ def selftest(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DEVICE", help="Device to inject on: cuda:N, a UUID, a PCI id, cpu. Repeatable."
+            "--device",
+            metavar="DEVICE",
+            help="Device to inject on: cuda:N, a UUID, a PCI id, cpu. Repeatable.",
         ),
     ] = None,
     list_only: Annotated[
@@ -424,6 +442,7 @@ def selftest(
     output: Annotated[
         str,
         typer.Option(
+            "--output",
             metavar="FORM",
             help="Form of the matrix: text, json or junit.",
             callback=_choice("--output", ("text", "json", "junit")),
@@ -433,7 +452,9 @@ def selftest(
     output_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write the matrix there, whole; stdout then shows it as text."
+            "--output-file",
+            metavar="FILE",
+            help="Write the matrix there, whole; stdout then shows it as text.",
         ),
     ] = None,
 ) -> Action:
@@ -472,6 +493,7 @@ def healthcheck(
     url: Annotated[
         str | None,
         typer.Option(
+            "--url",
             metavar="URL",
             help="The daemon, http://host:port or unix:/path. Default: from settings.",
         ),

@@ -1,5 +1,6 @@
 """The command line: what it refuses, what it writes where, and the exit code in every case."""
 
+import ast
 import contextlib
 import json
 import os
@@ -17,9 +18,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import typer
 
 from tests.validator import reports
-from validator import __version__, ask, check, cli, healthcheck, profiles
+from validator import __version__, ask, check, cli, commands, healthcheck, profiles
+from validator.commands import COMMANDS
 from validator.plan import Event, Plan, make_plan
 from validator.report import Report
 from validator.settings import Settings
@@ -70,6 +73,8 @@ class Runner:
 
 
 Call = Callable[..., int]
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -910,3 +915,44 @@ def test_healthcheck_is_bounded(
 def test_where_a_daemon_is_asked(host: str, url: str) -> None:
     """Every form of a listening address."""
     assert ask.url_of(host, 1) == url
+
+
+def declared_options() -> list[ast.Call]:
+    """Every declaration of an option in our source."""
+    return [
+        node
+        for file in (ROOT / "validator").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "typer.Option"
+    ]
+
+
+def test_every_option_has_its_name_spelled_out() -> None:
+    """A name that typer makes up from the parameter is another one in another typer."""
+    declared = declared_options()
+    unnamed = [
+        f"commands.py:{call.lineno}: {ast.unparse(call)}"
+        for call in declared
+        if not (
+            call.args
+            and isinstance(call.args[0], ast.Constant)
+            and str(call.args[0].value).startswith("--")
+        )
+    ]
+
+    assert len(declared) > 20
+    assert unnamed == []
+
+
+def test_the_parser_knows_the_names_that_are_declared() -> None:
+    """Said of the installed typer: each command takes the options that the source names."""
+    known = {
+        name
+        for command in COMMANDS
+        for option in typer.main.get_command(commands.app).commands[command].params  # type: ignore[attr-defined]
+        for name in option.opts
+    }
+    declared = {str(call.args[0].value) for call in declared_options()}  # type: ignore[attr-defined]
+
+    assert declared - known == {"--version"}
+    assert {"--device", "--probe", "--profile", "--output", "--timeout", "--url"} <= known
