@@ -24,6 +24,8 @@ from validator.runner import Runner
 from validator.spawn import MARKER
 from validator.stopping import Stop
 
+pytestmark = pytest.mark.torch
+
 ROOT = Path(__file__).parents[2]
 
 #: Put in the worker's way: `tensor_ops` hangs.
