@@ -37,7 +37,8 @@ def _known(value: Any, kind: Any) -> Any:
     """A value without what its type does not know."""
     arguments = get_args(kind)
     origin = get_origin(kind)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+    # A generic such as `tuple[int, ...]` is a `type` on Python 3.10, and no class.
+    if origin is None and isinstance(kind, type) and issubclass(kind, BaseModel):
         return _fields(value, kind)
     if origin is Literal:
         return value if value in arguments else _instead(arguments)

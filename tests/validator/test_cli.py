@@ -716,6 +716,7 @@ def test_a_second_early_signal_ends_it_by_itself() -> None:
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "still here\n")
 
 
+@pytest.mark.torch
 def test_a_real_check() -> None:
     """From the command to torch and back: one document, its verdict as the exit code."""
     ended = command("check", "--probe", "torch_version", "--output", "json")
