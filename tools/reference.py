@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from probes.catalog import CATALOG, ProbeSpec
-from validator import explain
+from validator import explain, profiles
 from validator.api import application
 from validator.render_catalog import duration
 from validator.settings import ENV_PREFIX, Settings
@@ -57,6 +57,8 @@ def probes() -> Iterator[str]:
             str(len(spec.promises)),
             explain.read(spec).promise,
         )
+    if told := profiles.notes():
+        yield from ("", f"For now {told}.")
     yield ""
     others = {"settings": "Settings", "metrics": "Metrics", "http": "HTTP"}
     yield "See also: " + ", ".join(f"[{text}]({page}.md)" for page, text in others.items()) + "."

@@ -11,13 +11,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from validator import fresh, render
+from validator import fresh, profiles, render
 from validator.ask import NoAnswerError
 from validator.cli import EarlyWorker, UsageError, cannot_tell, say
 from validator.console import console_for, emit, plain_console
 from validator.plan import Event, Plan, make_plan
 from validator.recording import anonymous
-from validator.report import ExitStyle, Report, exit_code
+from validator.report import ExitStyle, Report, exit_code, host_name
 from validator.runner import Runner
 from validator.settings import Settings
 from validator.stopping import Stop
@@ -47,19 +47,21 @@ class Options:
 def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     """Run the probes, write the report where it is wanted, and give the exit code."""
     plan = make_plan(settings, "cli", only=options.only, without=options.without)
+    note = "" if options.only else profiles.note(settings.run.profile)
     if not plan.specs:
-        raise UsageError(
-            "no probe is left to run: see --probe, --no-probe and `gpu-validator list`"
-        )
-    for option, path in (("--output-file", options.output_file), ("--record", options.record)):
-        if path is not None:
-            refuse_unwritable(path, option)
+        why = note or "no probe is left to run"
+        raise UsageError(f"{why}: see --profile, --probe, --no-probe and `gpu-validator list`")
+    _refuse_unwritable(options)
     report = _answered(plan, settings, options)
     stop = Stop()
     if report is None:
         if options.no_run:
             return cannot_tell(sys.argv[1:])
         report = _run(plan, settings, options, early, stop)
+    elif early.signals.caught:
+        stop.take(early.signals.caught[0])
+    if note:
+        say(note)
     if stop.by is not None:
         _say_stopped(report, stop)
     delivered = stop.at_once.is_set() or _deliver(report, options)
@@ -70,6 +72,12 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     return exit_code(
         report, style=options.exit_style, strict=options.strict, fail_open=options.fail_open
     )
+
+
+def _refuse_unwritable(options: Options) -> None:
+    for option, path in (("--output-file", options.output_file), ("--record", options.record)):
+        if path is not None:
+            refuse_unwritable(path, option)
 
 
 def _say_stopped(report: Report, stop: Stop) -> None:
@@ -97,6 +105,7 @@ def _answered(plan: Plan, settings: Settings, options: Options) -> Report | None
             settings,
             max_age_s=options.max_age_s,
             now=now,
+            host=host_name(),
             environment=os.environ,
             torch_here=fresh.installed_torch(),
         )
@@ -115,6 +124,8 @@ def _run(
 
     async def until_stopped() -> Report:
         stop.listen()
+        for number in early.signals.caught:
+            stop.take(number)
         return await runner.run(plan, settings, listener, stop)
 
     with _listener(settings, options) as listener:

@@ -8,7 +8,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from packaging.specifiers import SpecifierSet
-from pydantic import ValidationError
 
 from probes.catalog import CUDA_AVAILABLE
 from probes.contract import Result
@@ -16,6 +15,7 @@ from validator import devices, outcomes
 from validator.ask import UNIX, NoAnswerError, get, url_of
 from validator.latest import ended
 from validator.plan import Plan, is_enabled
+from validator.reader import read_report
 from validator.report import CPU, SCHEMA_VERSION, Device, Report, overall, summarize
 from validator.settings import Settings, host_port
 
@@ -49,8 +49,8 @@ def fetch(server: str) -> Report:
     if answer.status == 503:
         raise NoAnswerError(f"{server} has ended no run yet")
     try:
-        report = Report.model_validate_json(answer.body) if answer.status == 200 else None
-    except ValidationError:
+        report = read_report(answer.body) if answer.status == 200 else None
+    except (ValueError, RecursionError):  # no JSON, no report, or a text made to be neither
         report = None
     if report is None or report.schema_version != SCHEMA_VERSION:
         what = f"no report of version {SCHEMA_VERSION}"
@@ -65,6 +65,7 @@ def select(
     *,
     max_age_s: float,
     now: datetime,
+    host: str,
     environment: Mapping[str, str],
     torch_here: str | None,
 ) -> Report:
@@ -76,16 +77,19 @@ def select(
         settings: those of who asks: devices, promises, probes that are switched off.
         max_age_s: the oldest that any result may be, in seconds.
         now: the time.
+        host: this node's name, as a report made here would have it.
         environment: that of who asks; variables limit the GPUs that it sees.
         torch_here: the version of torch that a run here would judge, where there is one.
 
     Raises:
         NoAnswerError: it does not answer it; the text says why.
     """
+    _of_this_node(report, host)
+    _of_this_time(report, now)
     _same_torch(report, torch_here)
     chosen = _devices(report, settings, environment)
     _promises(report, settings, environment)
-    known = {(result.probe, result.device): result for result in report.results}
+    known = _by_pair(report)
     results: list[Result] = list(_gone(report, plan, settings, environment))
     for gone in results:
         _usable(gone, max_age_s, now)
@@ -114,16 +118,65 @@ def _usable(result: Result, max_age_s: float, now: datetime) -> None:
     where = f"the daemon's result of {result.probe} on {result.device}"
     if result.reason == "disabled":
         raise NoAnswerError(f"{where} is none: the probe is disabled there")
-    age_s = (now - ended(result)).total_seconds()
+    age_s = _age_s(result, now)
     if age_s > max_age_s:
         raise NoAnswerError(f"{where} is {age_s:.0f} s old")
     if age_s < -_AHEAD_S:
         raise NoAnswerError(f"{where} is {-age_s:.0f} s ahead of this clock")
 
 
+def _age_s(result: Result, now: datetime) -> float:
+    """Seconds since a result was there; below 0 when it is of a clock that is ahead."""
+    wrong = NoAnswerError(
+        f"the daemon's result of {result.probe} on {result.device} has a time that cannot be: "
+        f"started_at {result.started_at}, duration_s {result.duration_s:g}"
+    )
+    if not result.duration_s >= 0:  # NaN too
+        raise wrong
+    try:
+        return (now - ended(result)).total_seconds()
+    except OverflowError:
+        raise wrong from None
+
+
+def _of_this_node(report: Report, host: str) -> None:
+    """Refuse another node's report; a name may be told without its domain."""
+    theirs, ours = report.host.lower(), host.lower()
+    same = theirs == ours
+    if "." not in theirs or "." not in ours:
+        same = theirs.partition(".")[0] == ours.partition(".")[0]
+    if not same:
+        raise NoAnswerError(
+            f"the daemon's report is of the host {report.host}, and this is {host} (a container "
+            "that speaks for its node has the node's name in NODE_NAME)"
+        )
+
+
+def _of_this_time(report: Report, now: datetime) -> None:
+    ahead_s = (max(report.started_at, report.finished_at) - now).total_seconds()
+    if ahead_s > _AHEAD_S:
+        raise NoAnswerError(f"the daemon's report is {ahead_s:.0f} s ahead of this clock")
+
+
+def _by_pair(report: Report) -> dict[tuple[str, str], Result]:
+    """The results by probe and device; none may have been made under a fault, or be there twice."""
+    known: dict[tuple[str, str], Result] = {}
+    for result in report.results:
+        where = f"{result.probe} on {result.device}"
+        if result.fault is not None:
+            raise NoAnswerError(
+                f"the daemon's result of {where} was made under the fault {result.fault}, "
+                "which was injected on purpose"
+            )
+        if (result.probe, result.device) in known:
+            raise NoAnswerError(f"the daemon has two results of {where}")
+        known[result.probe, result.device] = result
+    return known
+
+
 def oldest_s(report: Report, now: datetime) -> float:
     """The age of its oldest result, in seconds."""
-    return max([(now - ended(result)).total_seconds() for result in report.results], default=0.0)
+    return max([_age_s(result, now) for result in report.results], default=0.0)
 
 
 def installed_torch() -> str | None:

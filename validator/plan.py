@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from probes.catalog import BY_NAME, CATALOG, PROFILES, ProbeSpec
+from probes.catalog import BY_NAME, CATALOG, PROFILES, ProbeSpec, Profile
 from probes.contract import Result
 from validator.devices import may_be_accelerator
 from validator.limits import normal
+from validator.profiles import note
 from validator.report import Device, Trigger
-from validator.settings import Settings
+from validator.settings import Settings, SettingsError
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Plan:
     """What one run is asked to do."""
 
     specs: tuple[ProbeSpec, ...]
-    profile: str
+    profile: Profile
     trigger: Trigger
 
 
@@ -56,6 +57,17 @@ def make_plan(
         and spec.name not in without
     )
     return Plan(specs, settings.run.profile, trigger)
+
+
+def refuse_nothing(plan: Plan) -> None:
+    """Refuse a schedule that would look at nothing.
+
+    Raises:
+        SettingsError: the plan is empty.
+    """
+    if not plan.specs:
+        why = note(plan.profile) or "no probe is left to run"
+        raise SettingsError(f"run.profile: {why}; a daemon of it would judge nothing")
 
 
 def is_enabled(spec: ProbeSpec, settings: Settings) -> bool:

@@ -11,13 +11,6 @@ from typing import Any
 import h11
 import httpx
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, settings
-from schemathesis.specs.openapi.checks import (
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from tests.validator.fake_runner import everything, report
 from validator import __version__
@@ -230,23 +223,6 @@ def test_metrics_on_the_long_way() -> None:
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert answer.headers["content-encoding"] == "gzip"
     assert answer.text == "metrics openmetrics=True\n"
-
-
-# The operations have no parameters, so a few examples are all there are.
-schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(FakeNode()))
-
-
-@schema.parametrize()
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-def test_answers_conform_to_the_schema(case: schemathesis.Case[Any]) -> None:
-    """Whatever is sent, the answer is one that /openapi.json describes."""
-    case.call_and_validate(
-        checks=[
-            response_headers_conformance,
-            response_schema_conformance,
-            status_code_conformance,
-        ]
-    )
 
 
 # -- over a socket: the protocol with its short way ---------------------------------------------

@@ -21,6 +21,8 @@ from validator.plan import Event, Plan
 from validator.runner import Runner
 from validator.settings import Settings
 
+pytestmark = pytest.mark.torch
+
 #: Code of ours that a sick probe finds its own result pipe with: the descriptor that is no log.
 RESULT_PIPE = """
     def is_pipe(fd):

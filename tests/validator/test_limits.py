@@ -185,6 +185,7 @@ def test_what_only_yaml_can_hold_goes_to_the_worker_as_json(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("spec", CATALOG, ids=lambda spec: spec.name)
+@pytest.mark.torch
 def test_the_limits_in_the_catalogue_are_those_of_the_probe(spec: ProbeSpec) -> None:
     """Settings and worker read the same model, and a probe without limits takes none."""
     probe = importlib.import_module(spec.module)

@@ -13,6 +13,8 @@ from validator.plan import Plan
 from validator.report import json_schema
 from validator.runner import Runner
 
+pytestmark = pytest.mark.torch
+
 HANG = "    time.sleep(600)"
 
 #: Preloads nothing that is not there already, so that its probe runs in the CPU's second job.

@@ -16,6 +16,8 @@ from validator.plan import Plan, limits, make_plan, timeout_s
 from validator.report import to_json
 from validator.runner import Runner
 
+pytestmark = pytest.mark.torch
+
 PLAN = Plan((spec("later"), spec("host", "host")), "quick", "cli")
 
 #: A machine of its own for the worker: its `sitecustomize` puts a survey in place of ours.

@@ -24,6 +24,8 @@ from validator.runner import Runner
 from validator.spawn import MARKER
 from validator.stopping import Stop
 
+pytestmark = pytest.mark.torch
+
 ROOT = Path(__file__).parents[2]
 
 #: Put in the worker's way: `tensor_ops` hangs.
@@ -217,8 +219,8 @@ def test_a_second_signal_waits_for_nothing_and_still_kills(
 ) -> None:
     """A run that does not heed its cancellation gets its five seconds only after a first one."""
     write(folder, "sicken", "    time.sleep(600)")
-    released = asyncio.Event()
     go = run_module.Run.go
+    released: asyncio.Event
 
     async def stubborn(self: run_module.Run) -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -230,6 +232,8 @@ def test_a_second_signal_waits_for_nothing_and_still_kills(
     monkeypatch.setattr(run_module.Run, "go", stubborn)
 
     async def stopped(signals: int) -> float:
+        nonlocal released
+        released = asyncio.Event()  # of this event loop
         stop, begun_s = Stop(), 0.0
 
         def on_event(event: Event) -> None:
@@ -247,7 +251,6 @@ def test_a_second_signal_waits_for_nothing_and_still_kills(
 
     monkeypatch.setattr(runner_module, "_CLOSE_S", 3.0)
     patient_s = asyncio.run(stopped(1))
-    released.clear()
     at_once_s = asyncio.run(stopped(2))
 
     assert marked() == []
