@@ -22,6 +22,8 @@ import time
 import traceback
 from typing import Any
 
+from probes.pidfd import pidfd_open
+
 _PR_SET_PDEATHSIG = 1
 _PACKET_BYTES = 65536
 _TEXT_CHARACTERS = 4096  # of an exception's text or traceback
@@ -71,8 +73,7 @@ def _import_torch(control: socket.socket) -> bool:
         module = "numpy"
         environment["numpy"] = str(importlib.import_module("numpy").__version__)
     except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
-        symptoms = importlib.import_module("probes.symptoms")
-        symptom = symptoms.diagnose(f"{type(error).__name__}: {error}")
+        symptom = _symptom(error)
         _send(
             control,
             {
@@ -94,6 +95,15 @@ def _import_torch(control: socket.socket) -> bool:
         },
     )
     return True
+
+
+def _symptom(error: Exception) -> Any:
+    """What is known of an error that ended the import; None when nothing is."""
+    try:
+        symptoms = importlib.import_module("probes.symptoms")
+    except (ImportError, MemoryError, OSError):  # what broke torch may break what is ours
+        return None
+    return symptoms.diagnose(f"{type(error).__name__}: {error}")
 
 
 def describe(error: BaseException) -> dict[str, str]:
@@ -159,7 +169,7 @@ class _Worker:
             os.setpgid(pid, pid)
         os.close(result_fd)
         os.close(log_fd)
-        pidfd = os.pidfd_open(pid)
+        pidfd = pidfd_open(pid)
         self._children[pidfd] = (request["job"], pid)
         self._pids[request["job"]] = pid
         _send(self._control, {"event": "forked", "job": request["job"], "pid": pid}, (pidfd,))

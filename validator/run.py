@@ -125,7 +125,7 @@ class Run:
             if (spec.name, device.name) in self._around.results:
                 continue
             self._around.record(
-                outcomes.dependency(spec, device)
+                outcomes.dependency(spec, device, error.result)
                 if error.result is not None
                 else outcomes.broken(spec, device, str(error), log_tail=error.log_tail)
             )
