@@ -35,7 +35,8 @@ def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
     """Serve one supervisor until it hangs up."""
     _die_with(supervisor_pid)
     faulthandler.register(signal.SIGUSR1)  # sent before a kill, so that a hang tells its place
-    os.nice(nice)
+    if nice:
+        os.nice(nice)
     gc.disable()  # it walks the growing heap again and again while torch is imported
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)

@@ -82,6 +82,14 @@ _KINDS: Final = (
         certain=_DIED + "SIGSYS",
     ),
     _Kind(
+        what="a system call is missing or refused",
+        limits=in_force.filters,
+        hint="the validator needs Linux 5.3 or newer, /proc, and a container filter (seccomp) that "
+        "allows what the runtime's default profile allows",
+        certain=r"\[Errno 38\]|Function not implemented",
+        possible=r"\[Errno 1\]|Operation not permitted",
+    ),
+    _Kind(
         what="no memory could be had",
         limits=in_force.address_space,
         hint="raise the limit named here for the validator: `ulimit -v unlimited`, `ulimit -d "

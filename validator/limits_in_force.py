@@ -27,8 +27,11 @@ _LITTLE_COMMIT: Final = 4 << 30
 
 
 def _soft(name: str) -> int | None:
-    """The value of a resource limit; None where there is none."""
-    value, _ = resource.getrlimit(getattr(resource, name))
+    """The value of a resource limit; None where there is none, or where it cannot be read."""
+    try:
+        value, _ = resource.getrlimit(getattr(resource, name))
+    except OSError:  # refused by a filter
+        return None
     return None if value == resource.RLIM_INFINITY else value
 
 

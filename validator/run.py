@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from probes.catalog import TORCH_VERSION, ProbeSpec
 from validator import devices, outcomes
+from validator.causes import without_consequences
 from validator.clock import now
 from validator.job import START_S, HeldProcess, Job, Surroundings
 from validator.plan import Event, Plan, is_enabled, timeout_s
@@ -100,7 +101,7 @@ class Run:
             run_id=uuid.uuid4().hex,
             trigger=self._plan.trigger,
             profile=self._plan.profile,
-            results=[results[key] for key in keys if key in results],
+            results=without_consequences([results[key] for key in keys if key in results]),
             not_run=not_run,
             started_at=self._started_at,
             finished_at=datetime.now(timezone.utc),

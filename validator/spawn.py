@@ -82,6 +82,11 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
             "the Python interpreter's own path is unknown (started without PATH?); "
             "start gpu-validator by its absolute path"
         )
+    if not Path(f"/proc/{os.getpid()}/stat").exists():
+        raise CannotStartError(
+            "the validator needs /proc of its own processes, and /proc is not mounted or shows "
+            "others: `mount -t proc proc /proc`"
+        )
     _undo_what_a_parent_ignores()
     environment = {**os.environ, MARKER: str(os.getpid())}
     if before is not None:

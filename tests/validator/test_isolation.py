@@ -15,8 +15,8 @@ import pytest
 
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, TIMEOUT_S, Ran, marked, ran, run, spec, write, zombies
-from validator import settings as settings_module
 from validator import cgroup, supervisor
+from validator import settings as settings_module
 from validator.plan import Event, Plan
 from validator.runner import Runner
 from validator.settings import Settings
