@@ -103,16 +103,24 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - the interpreter's own 1 would mean a sick node
         if _debugging(argv):
             traceback.print_exc()
-        if isinstance(error, OSError):  # a full disk, no descriptor left
-            say(f"error: {error}")
-        else:
-            say(
-                f"internal error: {type(error).__name__}: {error} "
-                "(a bug of gpu-validator; `--log.level debug` shows where)"
-            )
+        say(_explained(error))
         return cannot_tell(argv)
     finally:
         early.close()
+
+
+def _explained(error: Exception) -> str:
+    """An exception in one line, with the limit or the missing system call that it comes from."""
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    with contextlib.suppress(MemoryError, OSError, ImportError):  # of what explains it
+        from validator.host_limits import refusal  # noqa: PLC0415 - only when something is wrong
+
+        call = traceback.extract_tb(error.__traceback__)[-1]
+        if refused := refusal(text):
+            return f"error: {text}, in `{call.line}`: {refused}; {refused.hint}"
+    if isinstance(error, OSError):  # a full disk, a file that is gone
+        return f"error: {error}"
+    return f"internal error: {text} (a bug of gpu-validator; `--log.level debug` shows where)"
 
 
 def cannot_tell(argv: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from probes.catalog import ProbeSpec
 from probes.contract import Result
 from validator import cgroup, outcomes, resume
+from validator.attribution import attributed
 from validator.clock import now
 from validator.patience import Patience
 from validator.plan import Event, limits, timeout_s
@@ -69,7 +70,8 @@ class Surroundings:
         self.memory_kills = cgroup.memory_kills()
 
     def record(self, result: Result) -> None:
-        """Keep a result, and tell of it."""
+        """Keep a result, and tell of it; what the host refused is put down to the host."""
+        result = attributed(result)
         if self.fault is not None:
             result = result.model_copy(update={"fault": self.fault})
         self.results[result.probe, result.device] = result

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from probes.catalog import COMPLETES, CUDA_AVAILABLE, TORCH_VERSION, ProbeSpec
 from probes.contract import Action, Failure, Finding, Reason, Result, Status
+from validator import cgroup
 from validator.report import CPU, Device
 
 #: What a fatal signal usually means in a process that computes.
@@ -97,7 +98,7 @@ def out_of_memory(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> 
         device,
         "error",
         "internal_error",
-        f"{text}, by the memory limit of this container",
+        f"{text}, {cgroup.described_memory_limit()}",
         hint="raise the memory limit of the validator's container",
         action="fix_config",
         **fields,
@@ -143,11 +144,26 @@ def import_failed(
     )
 
 
-def dependency(spec: ProbeSpec, device: Device) -> Result:
-    """What it needs failed already, and that is told there."""
+def not_imported(summary: str, *, hint: str, **fields: Any) -> Result:
+    """The import of torch came to no end of its own: nothing is told about torch."""
     return decided(
-        spec, device, "skip", "dependency", "needs torch and NumPy, which cannot be imported"
+        TORCH_VERSION,
+        CPU,
+        "error",
+        "internal_error",
+        summary,
+        check="imports",
+        hint=hint,
+        action="fix_config",
+        **fields,
     )
+
+
+def dependency(spec: ProbeSpec, device: Device, cause: Result) -> Result:
+    """What it needs failed already, and that is told there."""
+    checks = [finding.id for finding in cause.findings if finding.status == cause.status]
+    text = f"needs torch and NumPy, which were not imported: see {checks[0]}"
+    return decided(spec, device, "skip", "dependency", text)
 
 
 def disabled(spec: ProbeSpec, device: Device) -> Result:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from probes.catalog import CUDA_AVAILABLE, TORCH_VERSION, ProbeSpec
 from probes.contract import Result
 from validator import devices, outcomes
+from validator.causes import without_consequences
 from validator.clock import now
 from validator.job import START_S, HeldProcess, Job, Surroundings
 from validator.plan import Event, Plan, is_enabled, timeout_s
@@ -98,7 +99,7 @@ class Run:
             run_id=uuid.uuid4().hex,
             trigger=self._plan.trigger,
             profile=self._plan.profile,
-            results=[results[key] for key in keys if key in results],
+            results=without_consequences([results[key] for key in keys if key in results]),
             not_run=not_run,
             started_at=self._started_at,
             finished_at=datetime.now(timezone.utc),
@@ -129,7 +130,7 @@ class Run:
             if (spec.name, device.name) in self._around.results:
                 continue
             self._around.record(
-                outcomes.dependency(spec, device)
+                outcomes.dependency(spec, device, error.result)
                 if error.result is not None
                 else outcomes.broken(spec, device, str(error), log_tail=error.log_tail)
             )
