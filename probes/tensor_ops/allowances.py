@@ -24,6 +24,8 @@ _SHORT_OPERANDS: Final = 2.0**-6
 #: Units of TF32 to one of float32, by which a bound grows.
 _TF32_UNITS: Final = 2.0**13
 
+_OLD_SETTINGS: Final = {"highest", "high", "medium"}  # of torch.set_float32_matmul_precision
+
 #: From here on some of cuBLAS's batched solvers are not there (pytorch pull request 197184).
 _CONSUMER_BLACKWELL: Final = (12, 0)
 
@@ -68,6 +70,8 @@ def shortened(name: str, seen: Seen, limits: Limits, wrong: Sequence[Comparison]
         return ""
     if name == "float32_matmul" and setting.matmul_may_shorten:
         told = f"torch's float32 matmul precision {setting.matmul!r}"
+        if setting.matmul not in _OLD_SETTINGS:  # then it is what the old switch raised
+            told = "a mix of torch's old and new switches"
         return f"shortened, as {setting.forced_by or told} allows"
     if name == "float32_convolution" and setting.convolution_may_shorten:
         return "shortened to TF32 or less, as this back-end's setting allows"

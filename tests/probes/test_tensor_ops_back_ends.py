@@ -350,6 +350,16 @@ def test_a_variable_excuses_what_it_shortens(
     assert finding(check, seen["tf32"], float32_products="exact").status == "fail"
 
 
+def test_a_mix_of_switches_is_told_in_a_few_words() -> None:
+    """What torch's old switch raises then is three lines long."""
+    raised = "PyTorch is checking the matmul precision without a specific backend name, " * 4
+    setting = sound().precision.model_copy(update={"matmul": raised, "matmul_may_shorten": True})
+    seen = gpu(with_families(sound(), float32_matmul=(short(2.0**-11),)), precision=setting)
+
+    told = finding("float32_matmul", seen).message
+    assert told == "shortened, as a mix of torch's old and new switches allows"
+
+
 @pytest.mark.parametrize(
     ("forced", "error", "status"),
     [
