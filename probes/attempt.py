@@ -23,10 +23,7 @@ from probes.worker import describe
 
 _RETRIES = 2  # of a probe whose check failed, to classify the failure
 _RETRY_SHARE = 0.1  # of the deadline that the first try may have used for a retry to fit
-_SUMMARY_CHARACTERS = 200
-#: Probes whose checks are of driver and node, whatever the device: the CPU cannot tell them apart.
-_OF_THE_NODE = {"cuda_available"}
-
+_SUMMARY_CHARACTERS = 1000  # of an exception's first line, which may be anything
 #: Of a check that fails on the CPU of the same image as well.
 _IMAGE_HINT = (
     "it fails on the CPU of this image too, so that the device is not the cause: do not drain; "
@@ -50,7 +47,8 @@ class Attempt:
         self._timeout_s: float = probe["timeout_s"]
         self._about_node: bool = probe["about_node"]
         self._certain: dict[str, list[Wrong]] = probe["certain"]
-        self._device: str = request["device"]
+        self._device: str = request["device"]  # as torch calls it in this process
+        self._device_name: str = request.get("device_name", self._device)  # in the report
         self._gpu_uuid: str | None = request["gpu_uuid"]
         self._shared: bool = request["shared"]
         self._keep_observation: bool = request["observations"]
@@ -107,7 +105,7 @@ class Attempt:
         kind = "persistent" if times == len(again) else "intermittent"
         text = f"{kind}: failed again in {times} of {len(again)} retries"
         findings = failed.findings
-        if not self._device.startswith("cpu") and self._name not in _OF_THE_NODE:
+        if not self._device.startswith("cpu") and not self._about_node:
             on_cpu = self._failing("cpu")
             text += f"; {_place(failing, on_cpu)}"
             findings = tuple(_located(finding, on_cpu) for finding in findings)
@@ -167,7 +165,10 @@ class Attempt:
         elif reason == "gpu_busy":
             status = "skip"
         first_line = (str(error).splitlines() or [""])[0]
-        text = f"{type(error).__name__}: {first_line}"[:_SUMMARY_CHARACTERS]
+        text = f"{type(error).__name__}: {first_line}"
+        if len(text) > _SUMMARY_CHARACTERS:
+            more = len(text) - _SUMMARY_CHARACTERS
+            text = f"{text[:_SUMMARY_CHARACTERS]} (and {more} more characters)"
         finding = Finding(
             id=f"{self._name}.{COMPLETES}",
             status=status,
@@ -190,7 +191,7 @@ class Attempt:
     def _result(self, **fields: Any) -> Result:
         return Result(
             probe=self._name,
-            device=self._device,
+            device=self._device_name,
             gpu_uuid=self._gpu_uuid,
             started_at=self._started_at,
             duration_s=time.monotonic() - self._started,

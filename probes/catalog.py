@@ -47,6 +47,8 @@ class ProbeSpec:
     #: promised what they ask for -> the ways of being wrong that count, where operations are
     #: compared (`Finding.wrong`); any, where none are.
     certain: Mapping[str, tuple[Wrong, ...]] = field(default_factory=dict)
+    #: Where its class `Limits` is, a module that needs no torch; empty: it has no limits.
+    limits: str = ""
 
     def __post_init__(self) -> None:
         if not self.module:
@@ -70,9 +72,11 @@ TORCH_VERSION = ProbeSpec(
     timeout_s=60,
     interval_s=300,
     memory_bytes=0,
+    limits="probes.limits.torch_version",
     checks={
         "imports": "torch and NumPy are whole packages: the compiled core beside the Python files",
         "metadata": "the installed metadata of torch and NumPy say the version that is imported",
+        "one_copy": "no second torch or NumPy stands where another start of Python would take it",
         "compiled_version": "torch's Python files and its compiled library are of one build",
         "requirements": "what torch's metadata requires is installed, in the versions it names",
         "version": "torch's version is one of those expected",
@@ -88,6 +92,8 @@ TORCH_VERSION = ProbeSpec(
         "loaded_once": "no GPU library, and no C++ library, is mapped twice",
         "foreign_libraries": "no system library stands in for one that torch's wheels brought",
         "defaults": "torch's defaults (dtype, device, algorithms, no autocast) are its own",
+        "one_openmp": "one OpenMP runtime is mapped, and its alarm for a second one is on",
+        "one_blas": "no BLAS library is mapped twice",
         "numpy_to_torch": "torch reads NumPy arrays of every dtype right, without a warning",
         "torch_to_numpy": "NumPy reads tensors of every dtype right, without a warning",
         "numpy_scalars": "torch takes NumPy scalars for numbers: as data, index and size",
@@ -103,6 +109,7 @@ CUDA_AVAILABLE = ProbeSpec(
     timeout_s=60,
     interval_s=300,
     memory_bytes=16 * MIB,
+    limits="probes.limits.cuda_available",
     checks={
         "device_nodes": "the GPU's device nodes open for reading and writing",
         "driver_starts": "cuInit of libcuda.so.1 succeeds",
@@ -110,6 +117,8 @@ CUDA_AVAILABLE = ProbeSpec(
         "torch_starts": "torch starts its GPU back-end, by the call that raises when it cannot",
         "is_available": "is_available() says whether the back-end really starts",
         "enough_gpus": "torch can use as many GPUs as promised, and one at least if there is one",
+        "all_gpus": "every GPU on PCI that this process was given can be used: none is lost",
+        "mig_instances": "as many MIG instances as promised, and some on each GPU with MIG on",
         "visible_devices": "every entry of CUDA_VISIBLE_DEVICES is a usable device",
         "counts_agree": "torch, the CUDA driver and NVML count the same devices",
         "accelerator_api": "torch.accelerator gives the same answers as the GPU's own interface",
@@ -121,7 +130,7 @@ CUDA_AVAILABLE = ProbeSpec(
         "compute_mode": "the compute mode lets processes share the GPU",
     },
     about_node=True,
-    certain={"enough_gpus": (), "kernel": _BITS},
+    certain={"enough_gpus": (), "all_gpus": (), "mig_instances": (), "kernel": _BITS},
 )
 
 NUMPY_SHARING = ProbeSpec(
@@ -313,6 +322,7 @@ TENSOR_OPS = ProbeSpec(
     timeout_s=60,
     interval_s=300,
     memory_bytes=256 * MIB,
+    limits="probes.limits.tensor_ops",
     checks={
         "creation": "factories give the values, shape, type, device and requires_grad asked for",
         "conversion": "conversions truncate, round to even, overflow and wrap as documented",

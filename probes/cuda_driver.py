@@ -46,7 +46,11 @@ CODES: Final[dict[int, str]] = {
     999: "CUDA_ERROR_UNKNOWN",
 }
 
+# Numbers of CUdevice_attribute (cuda.h); a driver that is older than one of them refuses it.
 _CAPABILITY: Final = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+_INTEGRATED: Final = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED: shares the host's memory (Jetson, GB10)
+_NUMA_CONFIG: Final = 130  # CU_DEVICE_ATTRIBUTE_NUMA_CONFIG: 1 where its memory is a NUMA node
+_MPS_ENABLED: Final = 133  # CU_DEVICE_ATTRIBUTE_MPS_ENABLED: contexts here are shared by way of MPS
 
 
 class DriverDevice(Frozen):
@@ -58,6 +62,9 @@ class DriverDevice(Frozen):
     name: str | None = None
     capability: tuple[int, int] | None = None
     memory_total_bytes: int | None = None
+    integrated: bool | None = None  # it shares the host's memory
+    numa_memory: bool | None = None  # its memory is a NUMA node of the host (GH200, GB200)
+    mps: bool | None = None  # CUDA's multi-process service (MPS) stands between
 
 
 class CudaDriver(Frozen):
@@ -117,6 +124,19 @@ def _uuid(library: _Library, device: int) -> str | None:
     return f"{'GPU' if len(set(told)) == 1 else 'MIG'}-{told[0]}"
 
 
+def _attribute(library: _Library, attribute: int, device: int) -> int | None:
+    """One attribute of a device; None where the driver does not know it."""
+    number = ctypes.c_int(-1)
+    told = library.did("cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
+    return number.value if told else None
+
+
+def _is_set(library: _Library, attribute: int, device: int) -> bool | None:
+    """Whether an attribute is not zero; None where the driver does not know it."""
+    value = _attribute(library, attribute, device)
+    return None if value is None else value != 0
+
+
 def _device(library: _Library, index: int) -> DriverDevice:
     handle, total = ctypes.c_int(-1), ctypes.c_size_t(0)
     if not library.did("cuDeviceGet", ctypes.byref(handle), index):
@@ -124,18 +144,17 @@ def _device(library: _Library, index: int) -> DriverDevice:
     device = handle.value
     address = library.text("cuDeviceGetPCIBusId", device)
     sized = library.did("cuDeviceTotalMem_v2", ctypes.byref(total), device)
-    version = (ctypes.c_int(-1), ctypes.c_int(-1))
-    capable = all(
-        library.did("cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
-        for number, attribute in zip(version, _CAPABILITY, strict=True)
-    )
+    major, minor = (_attribute(library, attribute, device) for attribute in _CAPABILITY)
     return DriverDevice(
         index=index,
         uuid=_uuid(library, device),
         pci_bus_id=None if address is None else sysfs_address(address),
         name=library.text("cuDeviceGetName", device),
-        capability=(version[0].value, version[1].value) if capable else None,
+        capability=None if major is None or minor is None else (major, minor),
         memory_total_bytes=total.value if sized else None,
+        integrated=_is_set(library, _INTEGRATED, device),
+        numa_memory=_is_set(library, _NUMA_CONFIG, device),
+        mps=_is_set(library, _MPS_ENABLED, device),
     )
 
 

@@ -18,7 +18,7 @@ Vendor = Literal["nvidia", "amd", "intel"]
 _PCI_VENDORS: Final[dict[str, Vendor]] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
 
 #: Drivers that hold a GPU for a virtual machine: this system cannot use it.
-_GIVEN_AWAY: Final = {"vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio", "gim"}
+GIVEN_AWAY: Final = {"vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio", "gim"}
 
 # AMD compute GPUs of class 0x0300 or 0x0380, which integrated graphics share; MI300 and later are
 # 0x1200. Source: https://pci-ids.ucw.cz/read/PC/1002
@@ -54,6 +54,16 @@ _INTEL_DISCRETE: Final = (
 )
 
 
+#: Vendor of a GPU -> the build of torch for it, as a folder of PyTorch's own package index.
+_WHEELS: Final[dict[Vendor, str]] = {"nvidia": "cu126", "amd": "rocm6.4", "intel": "xpu"}
+
+
+def wheel_index(vendors: tuple[Vendor, ...]) -> str:
+    """The package index with builds of torch for the first of these vendors' GPUs."""
+    folder = _WHEELS[vendors[0]] if vendors else "cpu"
+    return f"https://download.pytorch.org/whl/{folder}"
+
+
 class Hardware(Frozen):
     """The GPUs that this machine shows, and why we think so. No vendors means no GPU was found."""
 
@@ -79,15 +89,15 @@ def detect(root: Path = Path("/")) -> Hardware:
         vendors=tuple(vendor for vendor in _PCI_VENDORS.values() if vendor in found),
         evidence=tuple(sign.evidence for sign in signs),
         pci_addresses=tuple(sign.pci_address for sign in signs if sign.pci_address is not None),
-        driver_version=nvidia_module(root) or _text(root / "sys/module/amdgpu/version") or None,
+        driver_version=nvidia_module(root) or text_of(root / "sys/module/amdgpu/version") or None,
         architectures=tuple(sign.architecture for sign in signs if sign.architecture is not None),
     )
 
 
 def nvidia_module(root: Path = Path("/")) -> str | None:
     """The version of NVIDIA's loaded kernel module; None when none is loaded."""
-    told = kernel_module_version(_text(root / "proc/driver/nvidia/version"))
-    return told or _text(root / "sys/module/nvidia/version") or None
+    told = kernel_module_version(text_of(root / "proc/driver/nvidia/version"))
+    return told or text_of(root / "sys/module/nvidia/version") or None
 
 
 def kernel_module_version(text: str) -> str | None:
@@ -96,37 +106,38 @@ def kernel_module_version(text: str) -> str | None:
     return match[1] if match else None
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a file, stripped; empty when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:  # not there, hidden from this container, or unplugged while we looked
         return ""
 
 
-def _number(path: Path) -> int:
+def number_in(path: Path) -> int:
     """A sysfs value such as 0x030200; -1 when it cannot be read."""
-    text = _text(path)
+    text = text_of(path)
     return int(text, 16) if re.fullmatch(r"(0x)?[0-9a-fA-F]+", text) else -1
 
 
 def _pci(root: Path) -> Iterator[_Sign]:
     for folder in sorted(root.glob("sys/bus/pci/devices/*")):
-        number = _number(folder / "vendor")
+        number = number_in(folder / "vendor")
         vendor = _PCI_VENDORS.get(f"{number:04x}")
-        kind = _number(folder / "class") >> 8  # the last byte is the programming interface
-        device = _number(folder / "device")
-        if vendor is None or not _is_gpu(vendor, kind, device):
+        kind = number_in(folder / "class") >> 8  # the last byte is the programming interface
+        device = number_in(folder / "device")
+        if vendor is None or not is_gpu(vendor, kind, device):
             continue
         driver = folder / "driver"
         if (folder / "physfn").exists():  # a slice, made here for virtual machines
             continue
-        if driver.exists() and driver.resolve().name in _GIVEN_AWAY:
+        if driver.exists() and driver.resolve().name in GIVEN_AWAY:
             continue
         name = f"PCI {folder.name} is {number:04x}:{device:04x} of class {kind:04x}"
         yield _Sign(vendor, name, folder.name)
 
 
-def _is_gpu(vendor: Vendor, kind: int, device: int) -> bool:
+def is_gpu(vendor: Vendor, kind: int, device: int) -> bool:
     """Whether a PCI function is a GPU to compute on. `kind` is its class and subclass."""
     if vendor == "nvidia":  # its audio, USB and NVSwitch functions are of other classes
         return kind >> 8 == 0x03
@@ -136,7 +147,7 @@ def _is_gpu(vendor: Vendor, kind: int, device: int) -> bool:
 
 
 def _nvidia(root: Path) -> Iterator[_Sign]:
-    if version := kernel_module_version(_text(root / "proc/driver/nvidia/version")):
+    if version := kernel_module_version(text_of(root / "proc/driver/nvidia/version")):
         yield _Sign("nvidia", f"/proc/driver/nvidia/version says {version}")
     if gpus := sorted(path.name for path in root.glob("proc/driver/nvidia/gpus/*")):
         yield _Sign("nvidia", f"/proc/driver/nvidia/gpus lists {', '.join(gpus)}")
@@ -155,7 +166,7 @@ def _nvidia(root: Path) -> Iterator[_Sign]:
 def _amd(root: Path) -> Iterator[_Sign]:
     # /dev/kfd exists for an APU as well, so only the topology behind it tells.
     for properties in sorted(root.glob("sys/class/kfd/kfd/topology/nodes/*/properties")):
-        pairs = re.findall(r"^(\w+) (\d+)$", _text(properties), re.MULTILINE)
+        pairs = re.findall(r"^(\w+) (\d+)$", text_of(properties), re.MULTILINE)
         values = {key: int(value) for key, value in pairs}
         gfx = values.get("gfx_target_version", 0)
         if values.get("simd_count", 0) and gfx >= _OLDEST_GFX and gfx not in _AMD_INTEGRATED:

@@ -13,7 +13,22 @@ try:
 except ImportError:
     pynvml = None
 
+_VGPU_GUEST = 2  # NVML_GPU_VIRTUALIZATION_MODE_VGPU
 _COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
+
+
+class MigInstance(Frozen):
+    """One MIG instance: a part of a GPU that CUDA treats as a device. None is "could not be told".
+
+    `slot` is its place among the instances of its GPU, as in `nvidia-smi -L`.
+    """
+
+    slot: int
+    uuid: str
+    name: str | None = None
+    memory_total_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    process_count: int | None = None
 
 
 class NvmlGpu(Frozen):
@@ -36,7 +51,9 @@ class NvmlGpu(Frozen):
     capability: tuple[int, int] | None = None
     mig_enabled: bool | None = None
     mig_uuids: tuple[str, ...] = ()
+    mig_instances: tuple[MigInstance, ...] = ()  # the same instances, with what is known of each
     minor: int | None = None  # the N of /dev/nvidiaN
+    virtual: bool | None = None  # a slice that a hypervisor made (vGPU)
     accessible: bool = True  # False: another job's, which we may not ask about
     error: str = ""  # the first error that NVML gave for this GPU
 
@@ -46,6 +63,7 @@ class Nvml(Frozen):
 
     error: str = ""
     driver_version: str | None = None
+    confidential: bool | None = None  # confidential computing is on
     gpus: tuple[NvmlGpu, ...] = ()
 
 
@@ -106,18 +124,31 @@ def _processes(asker: _Asker, handle: object) -> int | None:
     return len(found - {os.getpid()})
 
 
-def _mig(asker: _Asker, handle: object) -> tuple[bool | None, tuple[str, ...]]:
-    """Whether MIG is on, and the UUIDs of its instances."""
+def _mig(asker: _Asker, handle: object) -> tuple[bool | None, tuple[MigInstance, ...]]:
+    """Whether MIG is on, and its instances."""
     modes = asker.ask("nvmlDeviceGetMigMode", handle)
     if modes is None or modes[0] == 0:
         return (None if modes is None else False), ()
     found = []
     for slot in range(asker.ask("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
-        empty = _Asker()  # an empty slot is an error of its own kind, and no fault
-        instance = empty.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, slot)
-        if instance is not None:
-            found.append(asker.text("nvmlDeviceGetUUID", instance))
-    return True, tuple(uuid for uuid in found if uuid is not None)
+        # An empty slot is an error of its own kind, and what an instance may not be asked (as
+        # some drivers answer for its processes) is no fault of its GPU.
+        own = _Asker()
+        instance = own.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, slot)
+        uuid = None if instance is None else asker.text("nvmlDeviceGetUUID", instance)
+        if uuid is not None:
+            memory = own.ask("nvmlDeviceGetMemoryInfo", instance)
+            found.append(
+                MigInstance(
+                    slot=slot,
+                    uuid=uuid,
+                    name=own.text("nvmlDeviceGetName", instance),
+                    memory_total_bytes=None if memory is None else int(memory.total),
+                    memory_free_bytes=None if memory is None else int(memory.free),
+                    process_count=_processes(own, instance),
+                )
+            )
+    return True, tuple(found)
 
 
 def _gpu(index: int) -> NvmlGpu:
@@ -134,7 +165,8 @@ def _gpu(index: int) -> NvmlGpu:
     reserved = getattr(memory, "reserved", None)
     pci = ask("nvmlDeviceGetPciInfo", handle)
     mode = ask("nvmlDeviceGetComputeMode", handle)
-    mig_enabled, mig_uuids = _mig(asker, handle)
+    virtualization = ask("nvmlDeviceGetVirtualizationMode", handle)
+    mig_enabled, instances = _mig(asker, handle)
     return NvmlGpu(
         index=index,
         uuid=text("nvmlDeviceGetUUID", handle),
@@ -147,8 +179,10 @@ def _gpu(index: int) -> NvmlGpu:
         compute_mode=None if mode is None else _COMPUTE_MODES.get(mode, f"mode_{mode}"),
         capability=ask("nvmlDeviceGetCudaComputeCapability", handle),
         mig_enabled=mig_enabled,
-        mig_uuids=mig_uuids,
+        mig_uuids=tuple(instance.uuid for instance in instances),
+        mig_instances=instances,
         minor=ask("nvmlDeviceGetMinorNumber", handle),
+        virtual=None if virtualization is None else virtualization == _VGPU_GUEST,
         error=asker.error,  # the last argument: all questions have been asked
     )
 
@@ -164,7 +198,10 @@ def read() -> Nvml:
     asker = _Asker()
     version = asker.text("nvmlSystemGetDriverVersion")
     count = asker.ask("nvmlDeviceGetCount")
+    # Asked apart: a driver that does not know the question is no worse for it.
+    state = _Asker().ask("nvmlSystemGetConfComputeState")
     gpus = tuple(_gpu(index) for index in range(count or 0))
     asker.ask("nvmlShutdown")
     problem = asker.error or ("" if count is not None else "nvmlDeviceGetCount: no answer")
-    return Nvml(error=problem, driver_version=version, gpus=gpus)
+    confidential = None if state is None else bool(state.ccFeature)
+    return Nvml(error=problem, driver_version=version, confidential=confidential, gpus=gpus)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from probes import cuda_driver, hardware, nvml
+from probes import cuda_driver, hardware, mig, nvml
 from probes.kit.backend import cuda_type
 from probes.tensors import accelerator_type, device_count
 
@@ -37,6 +37,8 @@ def take() -> dict[str, object]:
 def _devices(kind: str, management: nvml.Nvml) -> list[dict[str, object]]:
     count = device_count(kind)
     if kind == "cuda" and torch.version.cuda is not None:
+        if apart := mig.devices_apart(management, os.environ):
+            return [_apart(index, each, management) for index, each in enumerate(apart)]
         seen = cuda_driver.read() if count else cuda_driver.CudaDriver()
         return [_cuda_device(index, count, seen, management) for index in range(count)]
     return [_other_device(kind, index) for index in range(count)]
@@ -44,9 +46,10 @@ def _devices(kind: str, management: nvml.Nvml) -> list[dict[str, object]]:
 
 def _entry(kind: str, index: int, **known: object) -> dict[str, object]:
     """One device; what is not known of it is None."""
-    fields = ("uuid", "pci_bus_id", "model_name", "capability", "memory_bytes")
+    fields = ("uuid", "parent_uuid", "pci_bus_id", "model_name", "capability", "memory_bytes")
     unknown = dict.fromkeys((*fields, "memory_free_bytes", "process_count", "compute_mode"))
-    return {"name": f"{kind}:{index}", "type": kind, "index": index, **unknown, **known}
+    whose = {"name": f"{kind}:{index}", "type": kind, "index": index, "alone": False}
+    return {**whose, **unknown, **known}
 
 
 def _cuda_device(
@@ -56,20 +59,55 @@ def _cuda_device(
     device = device or cuda_driver.DriverDevice(index=index)
     gpu = gpu or nvml.NvmlGpu(index=index)
     instance = device.uuid is not None and device.uuid in gpu.mig_uuids
+    # NVML's numbers of a GPU say nothing of one instance: those are the instance's own.
+    of = next((each for each in gpu.mig_instances if each.uuid == device.uuid), None)
+    numbers = of if instance else gpu
     capability = device.capability or gpu.capability
     return _entry(
         "cuda",
         index,
         uuid=device.uuid or gpu.uuid,
+        parent_uuid=gpu.uuid if instance else None,
         pci_bus_id=device.pci_bus_id or gpu.pci_bus_id,
         model_name=device.name or gpu.name,
         capability=None if capability is None else "{}.{}".format(*capability),
         memory_bytes=device.memory_total_bytes or gpu.memory_total_bytes,
-        # NVML's numbers are the whole GPU's: of one instance they say nothing.
-        memory_free_bytes=None if instance else gpu.memory_free_bytes,
-        process_count=None if instance else gpu.process_count,
+        memory_free_bytes=None if numbers is None else numbers.memory_free_bytes,
+        process_count=None if numbers is None else numbers.process_count,
         compute_mode=gpu.compute_mode,
-        backend=cuda_type(capability, instance=instance),
+        backend=cuda_type(
+            capability,
+            instance=instance,
+            integrated=bool(device.integrated),
+            confidential=bool(management.confidential),
+            mps=bool(device.mps),
+        ),
+    )
+
+
+def _apart(index: int, device: mig.Apart, management: nvml.Nvml) -> dict[str, object]:
+    """A MIG instance, or a GPU beside some, as NVML knows it: CUDA shows one of them a process."""
+    gpu, instance = device
+    numbers = gpu if instance is None else instance
+    return _entry(
+        "cuda",
+        index,
+        name=device.name,
+        alone=True,
+        uuid=device.uuid,
+        parent_uuid=None if instance is None else gpu.uuid,
+        pci_bus_id=gpu.pci_bus_id,
+        model_name=numbers.name,
+        capability=None if gpu.capability is None else "{}.{}".format(*gpu.capability),
+        memory_bytes=numbers.memory_total_bytes,
+        memory_free_bytes=numbers.memory_free_bytes,
+        process_count=numbers.process_count,
+        compute_mode=gpu.compute_mode,
+        backend=cuda_type(
+            gpu.capability,
+            instance=instance is not None,
+            confidential=bool(management.confidential),
+        ),
     )
 
 

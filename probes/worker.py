@@ -22,6 +22,8 @@ import time
 import traceback
 from typing import Any
 
+from probes.pidfd import pidfd_open
+
 _PR_SET_PDEATHSIG = 1
 _PACKET_BYTES = 65536
 _TEXT_CHARACTERS = 4096  # of an exception's text or traceback
@@ -33,7 +35,8 @@ def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
     """Serve one supervisor until it hangs up."""
     _die_with(supervisor_pid)
     faulthandler.register(signal.SIGUSR1)  # sent before a kill, so that a hang tells its place
-    os.nice(nice)
+    if nice:
+        os.nice(nice)
     gc.disable()  # it walks the growing heap again and again while torch is imported
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
@@ -71,17 +74,14 @@ def _import_torch(control: socket.socket) -> bool:
         module = "numpy"
         environment["numpy"] = str(importlib.import_module("numpy").__version__)
     except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
-        symptoms = importlib.import_module("probes.symptoms")
-        symptom = symptoms.diagnose(f"{type(error).__name__}: {error}")
+        why = _explained(module, error)
         _send(
             control,
             {
                 "event": "import_failed",
                 "module": module,
                 "error": describe(error),
-                "cause": symptom.cause if symptom else "",
-                "hint": symptom.hint if symptom else "",
-                "action": symptom.action if symptom else "fix_image",
+                **why,
             },
         )
         return False
@@ -94,6 +94,16 @@ def _import_torch(control: socket.socket) -> bool:
         },
     )
     return True
+
+
+def _explained(module: str, error: Exception) -> dict[str, Any]:
+    """What is known of an error that ended the import: its cause, a hint, and who has to act."""
+    try:
+        explain = importlib.import_module("probes.import_failure").explain
+    except (ImportError, MemoryError, OSError):  # what broke torch may break what is ours
+        return {"cause": "", "hint": "", "action": "fix_image"}
+    explained: dict[str, Any] = explain(module, error)._asdict()
+    return explained
 
 
 def describe(error: BaseException) -> dict[str, str]:
@@ -166,7 +176,7 @@ class _Worker:
         os.close(log_fd)
         if place_fd is not None:
             os.close(place_fd)
-        pidfd = os.pidfd_open(pid)
+        pidfd = pidfd_open(pid)
         self._children[pidfd] = (request["job"], pid)
         self._pids[request["job"]] = pid
         _send(self._control, {"event": "forked", "job": request["job"], "pid": pid}, (pidfd,))
@@ -203,6 +213,8 @@ def _become_child(worker_pid: int, log_fd: int) -> None:
 def _run_job(request: dict[str, Any], result_fd: int) -> None:
     """Take the survey, or run the probes of one device in order, one line a step."""
     os.set_inheritable(result_fd, False)
+    if request.get("alone"):
+        importlib.import_module("probes.mig").show_alone(request["alone"])
     torch = importlib.import_module("torch")
     torch.set_num_threads(request["threads"])
     if request.get("survey"):

@@ -39,7 +39,7 @@ def imported(file: Path) -> Iterator[str]:
 @pytest.mark.parametrize("file", SERVICE, ids=lambda file: file.name)
 def test_the_service_imports_of_the_probes_only_what_is_data(file: Path) -> None:
     """Torch, NumPy and NVML may hang or crash: they stay out of the process that serves."""
-    allowed = ("probes.contract", "probes.catalog", "probes.faults")
+    allowed = ("probes.contract", "probes.catalog", "probes.faults", "probes.pidfd")
     for name in imported(file):
         assert name.split(".")[0] not in {"torch", "numpy", "pynvml"}
         assert name == "probes" or not name.startswith("probes.") or name.startswith(allowed)

@@ -142,7 +142,9 @@ def application(node: Node) -> FastAPI:
     )
     async def readyz() -> PlainTextResponse:
         readiness = node.readiness()
-        return PlainTextResponse(f"{readiness.reason}\n", 200 if readiness.ready else 503)
+        # A condition takes the first line; the second is whole where the first is shortened.
+        body = f"{readiness.reason}\n" + (f"{readiness.whole}\n" if readiness.whole else "")
+        return PlainTextResponse(body, 200 if readiness.ready else 503)
 
     @app.get(
         "/api/v1/report",
@@ -202,7 +204,7 @@ def _page(node: Node) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8><title>gpu-validator</title>"
         "<style>body{font:15px sans-serif;margin:2em}td{padding:.2em 1em .2em 0}</style>"
         f"<h1>gpu-validator {html.escape(__version__)}</h1>"
-        f"<p><b>{'ready' if readiness.ready else 'not ready'}</b>: {html.escape(readiness.reason)}"
+        f"<p><b>{'ready' if readiness.ready else 'not ready'}</b>: {html.escape(readiness.text)}"
         f"<p>{' · '.join(f'<a href={link}>/{link}</a>' for link in links)}"
         f"<table>{''.join(f'<tr>{row}' for row in rows)}</table>\n"
     )

@@ -1,4 +1,4 @@
-"""What the control group of this process allows and has done: cores, and kills for memory.
+"""What the control group of this process allows and has done: cores, limits, kills for memory.
 
 Both hierarchies, v1 and v2; the folders of a container are those at the mount's own root.
 """
@@ -7,11 +7,13 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
+_UNLIMITED: Final = 1 << 62  # version 1 writes the largest number of pages that it can count
 
 
 def _own(controller: str) -> Iterator[Path]:
@@ -22,12 +24,12 @@ def _own(controller: str) -> Iterator[Path]:
         return
     for line in lines:
         _, names, path = line.split(":", 2)
-        if names == "":
-            yield _ROOT / path.lstrip("/")
-            yield _ROOT
-        elif controller in names.split(","):
-            yield _ROOT / controller / path.lstrip("/")
-            yield _ROOT / controller
+        if names and controller not in names.split(","):
+            continue
+        root = _ROOT / controller if names else _ROOT
+        folder = root / path.lstrip("/")
+        yield folder
+        yield from (each for each in folder.parents if each.is_relative_to(root))
 
 
 def _read(controller: str, name: str) -> str:
@@ -54,6 +56,62 @@ def cores() -> int:
         _read("cpu", "cpu.cfs_period_us"),
     )
     return max(1, math.floor(min(len(os.sched_getaffinity(0)), allowed)))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit of a control group: its file, its value, and how much of it is in use."""
+
+    file: Path
+    value: int
+    used: int
+
+    @property
+    def left(self) -> int:
+        """How much more may be used."""
+        return self.value - self.used
+
+
+def _number(file: Path) -> int | None:
+    """What a file of one number holds; None where it is missing, or says that there is no limit."""
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() and int(text) < _UNLIMITED else None
+
+
+def _tightest(controller: str, *names: tuple[str, str]) -> Limit | None:
+    """The limit that leaves least, of this group and those above it that can be seen."""
+    limits = []
+    for folder in _own(controller):
+        for limit, usage in names:
+            value, used = _number(folder / limit), _number(folder / usage)
+            if value is not None and used is not None:
+                limits.append(Limit(folder / limit, value, used))
+    return min(limits, key=lambda limit: limit.left, default=None)
+
+
+def task_limit() -> Limit | None:
+    """How many processes and threads this group may have; None: as many as it likes."""
+    return _tightest("pids", ("pids.max", "pids.current"))
+
+
+def memory_limit() -> Limit | None:
+    """How many bytes this group may use; None: as many as there are."""
+    return _tightest(
+        "memory",
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    )
+
+
+def described_memory_limit() -> str:
+    """Who killed for memory, in words: the limit with its value, or the host."""
+    limit = memory_limit()
+    if limit is None:
+        return "by the kernel, since the host had no memory left"
+    return f"by the memory limit of this container ({limit.file} is {limit.value} bytes)"
 
 
 def memory_kills() -> int:

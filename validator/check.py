@@ -9,22 +9,21 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from validator import fresh, render
+from validator import fresh, profiles, render
 from validator.ask import NoAnswerError
 from validator.cli import EarlyWorker, UsageError, cannot_tell, say
 from validator.console import console_for, emit, plain_console
 from validator.plan import Event, Plan, make_plan
 from validator.recording import anonymous
-from validator.report import ExitStyle, Report, exit_code
+from validator.report import ExitStyle, Report, exit_code, host_name
 from validator.runner import Runner
 from validator.settings import Settings
+from validator.stopping import Stop
 
 #: What a run ends with.
 Ended = TypeVar("Ended")
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -48,26 +47,48 @@ class Options:
 def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     """Run the probes, write the report where it is wanted, and give the exit code."""
     plan = make_plan(settings, "cli", only=options.only, without=options.without)
+    note = "" if options.only else profiles.note(settings.run.profile)
     if not plan.specs:
-        raise UsageError(
-            "no probe is left to run: see --probe, --no-probe and `gpu-validator list`"
-        )
+        why = note or "no probe is left to run"
+        raise UsageError(f"{why}: see --profile, --probe, --no-probe and `gpu-validator list`")
+    _refuse_unwritable(options)
+    report = _answered(plan, settings, options)
+    stop = Stop()
+    if report is None:
+        if options.no_run:
+            return cannot_tell(sys.argv[1:])
+        report = _run(plan, settings, options, early, stop)
+    elif early.signals.caught:
+        stop.take(early.signals.caught[0])
+    if note:
+        say(note)
+    if stop.by is not None:
+        _say_stopped(report, stop)
+    delivered = stop.at_once.is_set() or _deliver(report, options)
+    if stop.by is not None:
+        return 128 + stop.by
+    if not delivered and report.status in {"pass", "warn"}:
+        return cannot_tell(sys.argv[1:])
+    return exit_code(
+        report, style=options.exit_style, strict=options.strict, fail_open=options.fail_open
+    )
+
+
+def _refuse_unwritable(options: Options) -> None:
     for option, path in (("--output-file", options.output_file), ("--record", options.record)):
         if path is not None:
             refuse_unwritable(path, option)
-    ended: Report | signal.Signals | None = _answered(plan, settings, options)
-    if ended is None and options.no_run:
-        return cannot_tell(sys.argv[1:])
-    ended = ended or _run(plan, settings, options, early)
-    if isinstance(ended, signal.Signals):
-        say(f"stopped by {ended.name}: nothing was decided")
-        return 128 + ended
-    code = exit_code(
-        ended, style=options.exit_style, strict=options.strict, fail_open=options.fail_open
-    )
-    if not _deliver(ended, options) and ended.status in {"pass", "warn"}:
-        return cannot_tell(sys.argv[1:])
-    return code
+
+
+def _say_stopped(report: Report, stop: Stop) -> None:
+    """One line: by what, and how much was decided until then."""
+    if stop.by is None:
+        return
+    if stop.at_once.is_set():
+        say(f"stopped by {stop.by.name}, and by a second signal before the report was written")
+        return
+    decided, lost = len(report.results), len(report.not_run)
+    say(f"stopped by {stop.by.name}: {decided} of {decided + lost} decided")
 
 
 def _answered(plan: Plan, settings: Settings, options: Options) -> Report | None:
@@ -84,6 +105,7 @@ def _answered(plan: Plan, settings: Settings, options: Options) -> Report | None
             settings,
             max_age_s=options.max_age_s,
             now=now,
+            host=host_name(),
             environment=os.environ,
             torch_here=fresh.installed_torch(),
         )
@@ -95,34 +117,38 @@ def _answered(plan: Plan, settings: Settings, options: Options) -> Report | None
 
 
 def _run(
-    plan: Plan, settings: Settings, options: Options, early: EarlyWorker
-) -> Report | signal.Signals:
-    """A run of our own, or the signal that ended it."""
+    plan: Plan, settings: Settings, options: Options, early: EarlyWorker, stop: Stop
+) -> Report:
+    """A run of our own, whole or as far as it came until a signal stopped it."""
     runner = Runner(early.take())
+
+    async def until_stopped() -> Report:
+        stop.listen()
+        for number in early.signals.caught:
+            stop.take(number)
+        return await runner.run(plan, settings, listener, stop)
+
     with _listener(settings, options) as listener:
-        return asyncio.run(until_signal(runner.run(plan, settings, listener)))
+        return asyncio.run(until_stopped())
 
 
 async def until_signal(work: Coroutine[Any, Any, Ended]) -> Ended | signal.Signals:
     """What the work gives, or the first signal that ended it; it leaves no process behind."""
-    loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
-    caught: list[signal.Signals] = []
-
-    def stop(number: signal.Signals) -> None:
-        if not caught:  # a second one must not cut off the cleaning up
-            task.cancel()
-        caught.append(number)
-
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            loop.add_signal_handler(number, stop, number)
+    stop = Stop()
+    stop.listen()
+    asked = asyncio.ensure_future(stop.asked.wait())
+    try:
+        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+    if stop.by is None:
+        return await task
+    task.cancel()  # a second signal does not cut off the cleaning up
     try:
         return await task
     except asyncio.CancelledError:
-        if not caught:
-            raise
-        return caught[0]
+        return stop.by
 
 
 def _listener(

@@ -7,12 +7,14 @@ pydantic and rich are imported for the command itself.
 import contextlib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
 from validator.spawn import CannotStartError, WorkerProcess, start_worker
 
@@ -27,15 +29,43 @@ class UsageError(Exception):
     """The command line or the configuration is wrong; the text says where, and what is near."""
 
 
+class EarlySignals:
+    """Signals that come before a run can heed them: the first is kept for it, a second ends us."""
+
+    def __init__(self) -> None:
+        self.caught: list[signal.Signals] = []
+        self._before: dict[signal.Signals, Any] = {}
+
+    def listen(self) -> None:
+        """Keep the signals that are not ignored (nohup), from now on."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._keep)
+
+    def _keep(self, number: int, _frame: FrameType | None) -> None:
+        if self.caught:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.caught.append(signal.Signals(number))
+
+    def close(self) -> None:
+        """Leave the signals as they were found."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
 class EarlyWorker:
     """The worker started ahead of its run, until somebody takes it."""
 
     def __init__(self) -> None:
         self._worker: WorkerProcess | None = None
+        self.signals = EarlySignals()
 
     def start(self, argv: Sequence[str]) -> None:
         """Start it where the command line is that of a run."""
         given = {item.partition("=")[0] for item in argv}
+        if argv[:1] == ["check"]:
+            self.signals.listen()
         if argv[:1] in (["check"], ["selftest"]) and not _NO_RUN.intersection(given):
             # One that cannot start is tried again by the run, which reports it.
             with contextlib.suppress(CannotStartError):
@@ -47,7 +77,8 @@ class EarlyWorker:
         return worker
 
     def close(self) -> None:
-        """End the worker if nobody took it."""
+        """End the worker if nobody took it, and leave the signals as they were."""
+        self.signals.close()
         worker = self.take()
         if worker is not None:
             worker.kill()
@@ -72,16 +103,24 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - the interpreter's own 1 would mean a sick node
         if _debugging(argv):
             traceback.print_exc()
-        if isinstance(error, OSError):  # a full disk, no descriptor left
-            say(f"error: {error}")
-        else:
-            say(
-                f"internal error: {type(error).__name__}: {error} "
-                "(a bug of gpu-validator; `--log.level debug` shows where)"
-            )
+        say(_explained(error))
         return cannot_tell(argv)
     finally:
         early.close()
+
+
+def _explained(error: Exception) -> str:
+    """An exception in one line, with the limit or the missing system call that it comes from."""
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    with contextlib.suppress(MemoryError, OSError, ImportError):  # of what explains it
+        from validator.host_limits import refusal  # noqa: PLC0415 - only when something is wrong
+
+        call = traceback.extract_tb(error.__traceback__)[-1]
+        if refused := refusal(text):
+            return f"error: {text}, in `{call.line}`: {refused}; {refused.hint}"
+    if isinstance(error, OSError):  # a full disk, a file that is gone
+        return f"error: {error}"
+    return f"internal error: {text} (a bug of gpu-validator; `--log.level debug` shows where)"
 
 
 def cannot_tell(argv: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """The commands and their options. Parsing gives a closure; it runs when the parser is gone."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Final, NoReturn, cast
 import typer
 
 from probes.catalog import BY_NAME, PROFILES
-from validator import __version__
+from validator import __version__, profiles
 from validator.cli import SERVE, EarlyWorker, UsageError, say
 from validator.nearest import closest, nearest
 
@@ -108,8 +109,10 @@ LogFormat = Annotated[
 Profile = Annotated[
     str | None,
     typer.Option(
+        "--profile",
         metavar="PROFILE",
-        help="Set of probes by cost: instant, quick, standard or deep. Default: quick.",
+        help="Set of probes by cost: instant, quick, standard or deep. Default: quick."
+        + (f" Now: {profiles.notes()}." if profiles.notes() else ""),
         callback=_choice("--profile", PROFILES),
         autocompletion=_starting(PROFILES),
     ),
@@ -143,12 +146,15 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
     device: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DEVICE", help="Device to check: cuda:N, a UUID, a PCI id, cpu. Repeatable."
+            "--device",
+            metavar="DEVICE",
+            help="Device to check: cuda:N, a UUID, a PCI id, cpu. Repeatable.",
         ),
     ] = None,
     probe: Annotated[
         list[str] | None,
         typer.Option(
+            "--probe",
             metavar="PROBE",
             help="Run this probe alone. Repeatable.",
             callback=lambda names: _probes("--probe")(names or []),
@@ -168,6 +174,7 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
     output: Annotated[
         str,
         typer.Option(
+            "--output",
             metavar="FORM",
             help="Form of the report: text, json, junit or prom.",
             callback=_choice("--output", _FORMS),
@@ -177,7 +184,9 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
     output_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write the report there, whole; stdout then shows it as text."
+            "--output-file",
+            metavar="FILE",
+            help="Write the report there, whole; stdout then shows it as text.",
         ),
     ] = None,
     record: Annotated[
@@ -191,12 +200,15 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
     timeout: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Deadline of the whole run: 90, 500ms, 10m. Default: 5m."
+            "--timeout",
+            metavar="TIME",
+            help="Deadline of the whole run: 90, 500ms, 10m. Default: 5m.",
         ),
     ] = None,
     exit_style: Annotated[
         str,
         typer.Option(
+            "--exit-style",
             metavar="STYLE",
             help="default: 0 good, 1 fail, 2 could not tell. nagios: 0/1/2/3.",
             callback=_choice("--exit-style", ("default", "nagios")),
@@ -221,6 +233,7 @@ def check(  # noqa: PLR0913 - typer reads the options from the signature
     server: Annotated[
         str | None,
         typer.Option(
+            "--server",
             metavar="URL",
             help="Daemon of --max-age, http://host:port or unix:/path. Default: from settings.",
         ),
@@ -317,7 +330,7 @@ def _age(text: str | None) -> float | None:
         age_s = seconds(text)
     except ValueError as error:
         raise UsageError(f"--max-age: {error}") from error
-    if age_s is not None and not cast("float", age_s) > 0:
+    if age_s is not None and not 0 < cast("float", age_s) < math.inf:
         raise UsageError(f"--max-age: {text!r} is no age above 0")
     return cast("float | None", age_s)
 
@@ -334,7 +347,10 @@ def list_(
     output: Annotated[
         str,
         typer.Option(
-            metavar="FORM", help="text or json.", callback=_choice("--output", ("text", "json"))
+            "--output",
+            metavar="FORM",
+            help="text or json.",
+            callback=_choice("--output", ("text", "json")),
         ),
     ] = "text",
 ) -> Action:
@@ -411,6 +427,7 @@ def selftest(
     probe: Annotated[
         list[str] | None,
         typer.Option(
+            "--probe",
             metavar="PROBE",
             help="Inject the faults that this probe must catch. Repeatable.",
             callback=lambda names: _probes("--probe")(names or []),
@@ -420,6 +437,7 @@ def selftest(
     fault: Annotated[
         list[str] | None,
         typer.Option(
+            "--fault",
             metavar="FAULT",
             help="Inject this fault alone. Repeatable.",
             callback=lambda names: _faults(names or []),
@@ -429,7 +447,9 @@ def selftest(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DEVICE", help="Device to inject on: cuda:N, a UUID, a PCI id, cpu. Repeatable."
+            "--device",
+            metavar="DEVICE",
+            help="Device to inject on: cuda:N, a UUID, a PCI id, cpu. Repeatable.",
         ),
     ] = None,
     list_only: Annotated[
@@ -438,6 +458,7 @@ def selftest(
     output: Annotated[
         str,
         typer.Option(
+            "--output",
             metavar="FORM",
             help="Form of the matrix: text, json or junit.",
             callback=_choice("--output", ("text", "json", "junit")),
@@ -447,7 +468,9 @@ def selftest(
     output_file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write the matrix there, whole; stdout then shows it as text."
+            "--output-file",
+            metavar="FILE",
+            help="Write the matrix there, whole; stdout then shows it as text.",
         ),
     ] = None,
 ) -> Action:
@@ -486,6 +509,7 @@ def healthcheck(
     url: Annotated[
         str | None,
         typer.Option(
+            "--url",
             metavar="URL",
             help="The daemon, http://host:port or unix:/path. Default: from settings.",
         ),
@@ -535,12 +559,17 @@ def _settings(config_file: Path | None, flags: dict[str, Any]) -> Any:
 def _check_config(settings: Any) -> int:
     """Say that the configuration is valid; what only a schedule can tell is looked at too."""
     from validator.console import emit
+    from validator.plan import make_plan, refuse_nothing
     from validator.schedule import timings
     from validator.settings import SettingsError
 
+    note = profiles.note(settings.run.profile)
     try:
         timings(settings, BY_NAME.values())
+        refuse_nothing(make_plan(settings, "schedule"))
     except SettingsError as error:
         raise UsageError(str(error)) from error
+    if note:
+        say(note)
     emit("the configuration is valid\n")
     return 0

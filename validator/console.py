@@ -71,7 +71,10 @@ def emit(text: str) -> None:
 def table(
     console: Console, heads: Sequence[str], rows: Sequence[Sequence[str | Text]]
 ) -> list[Text]:
-    """Lines of a table; where room is short the last column gives way, never a name."""
+    """Lines of a table; on a narrow terminal the last column is cut, never a name.
+
+    In a pipe or file a line is as long as it needs to be.
+    """
     cells = [[Text(head, style="bold") for head in heads]]
     cells += [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     widths = [max(row[place].cell_len for row in cells) for place in range(len(heads) - 1)]
@@ -80,7 +83,8 @@ def table(
     for *fixed, last in cells:
         for cell, width in zip(fixed, widths, strict=True):
             cell.pad_right(width - cell.cell_len + 2)
-        last.truncate(left, overflow="ellipsis")
+        if console.is_terminal:
+            last.truncate(left, overflow="ellipsis")
         lines.append(Text.assemble(*fixed, last))
     lines.insert(1, Text("─" * min(max(line.cell_len for line in lines), console.width)))
     return lines
@@ -94,5 +98,10 @@ def mark(status: Status, text: str = "") -> Text:
 
 def short(value: Any, most: int = 400) -> str:
     """A value in as many characters as people read."""
-    text = clean(value if isinstance(value, str) else repr(value))
+    text = plain(value)
     return text if len(text) <= most else f"{text[:most]}… ({len(text) - most} more characters)"
+
+
+def plain(value: Any) -> str:
+    """A value as text, whole."""
+    return clean(value if isinstance(value, str) else repr(value))

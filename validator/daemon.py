@@ -19,13 +19,14 @@ import uvicorn
 
 from probes.catalog import CATALOG
 from probes.contract import Result
-from validator import logs
+from validator import logs, profiles
 from validator.api import Node, ProbeOnDevice, ProbeState, make_app, protocol_for
 from validator.latest import Latest, Pair, Readiness, ended
 from validator.listen import address_of, listening
 from validator.metrics import Exposition, Form, Shown, families
-from validator.report import Report, Tool, revision, to_json
-from validator.runner import Event, Plan, Runner, make_plan
+from validator.plan import Event, Plan, make_plan, refuse_nothing
+from validator.report import Report, Tool, revision, to_json, told_whole
+from validator.runner import Runner
 from validator.schedule import Schedule, Timing, timings
 from validator.settings import Files, Settings, SettingsError, load
 from validator.statusfiles import StatusFiles, Verdict
@@ -119,7 +120,9 @@ class Daemon:
     # -- settings ---------------------------------------------------------------------------
 
     def _table(self, settings: Settings) -> dict[str, Timing]:
-        return timings(settings, self._plan(settings, "schedule").specs)
+        plan = self._plan(settings, "schedule")
+        refuse_nothing(plan)
+        return timings(settings, plan.specs)
 
     def _limit(self) -> None:
         oldest = self._settings.ready.max_age
@@ -142,6 +145,7 @@ class Daemon:
             self._log.error("config_refused", error=str(error))
             return
         logs.configure(settings.log.level, settings.log.format)
+        tell_profile(settings)
         moved = [
             key
             for key in type(settings.web).model_fields
@@ -194,7 +198,7 @@ class Daemon:
             run_id=report.run_id,
             status=report.status,
             duration_s=round(report.duration_s, 3),
-            summary=report.summary,
+            summary=told_whole(report.results, report.not_run),
         )
         self._refresh()
         del report, plan
@@ -309,7 +313,7 @@ class Daemon:
         at = datetime.now(timezone.utc) if report is None else report.finished_at
         status = None if report is None else report.status
         self._complain(
-            self._files.show(Verdict(readiness.ready, readiness.reason, status, at, self._lasts_s))
+            self._files.show(Verdict(readiness.ready, readiness.text, status, at, self._lasts_s))
         )
 
     def _complain(self, problems: Iterable[str]) -> None:
@@ -336,9 +340,16 @@ def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:
     )
 
 
+def tell_profile(settings: Settings) -> None:
+    """Say in the log that a profile holds nothing of its own."""
+    if note := profiles.note(settings.run.profile):
+        logs.log().warning("profile", note=note)
+
+
 def serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]) -> int:
     """Run the daemon until SIGTERM or SIGINT; 0 then, 2 when it could not start."""
     logs.configure(settings.log.level, settings.log.format)
+    tell_profile(settings)
 
     async def until_stopped(sockets: list[socket.socket]) -> int:
         daemon = Daemon(settings, reload=lambda: load(config_file, flags))

@@ -48,8 +48,7 @@ class Explanation:
 
 def read(spec: ProbeSpec) -> Explanation:
     """Read a probe's docstring and limits from its source."""
-    files = _sources(spec)
-    docstring = ast.get_docstring(ast.parse(files[0].read_text(encoding="utf-8"))) or ""
+    docstring = ast.get_docstring(ast.parse(_source(spec.module).read_text(encoding="utf-8"))) or ""
     promise, _, rest = docstring.partition("\n")
     parts = dict.fromkeys(_PARTS, "")
     for part, text in re.findall(r"^(\w+): (.*?)(?=^\w+: |\Z)", rest, re.MULTILINE | re.DOTALL):
@@ -59,17 +58,14 @@ def read(spec: ProbeSpec) -> Explanation:
         why=" ".join(parts["Why"].split()),
         fix=" ".join(parts["Fix"].split()),
         references=tuple(parts["Ref"].split()),
-        limits=tuple(limit for file in files for limit in _limits(file)),
+        limits=tuple(_limits(_source(spec.limits))) if spec.limits else (),
     )
 
 
-def _sources(spec: ProbeSpec) -> list[Path]:
-    """The probe's files; the one with its docstring first."""
-    place = _ROOT.joinpath(*spec.module.split("."))
-    if not place.is_dir():
-        return [place.with_suffix(".py")]
-    first = place / "__init__.py"
-    return [first, *sorted(file for file in place.glob("*.py") if file != first)]
+def _source(module: str) -> Path:
+    """The file of a module, or that of a package with its docstring."""
+    place = _ROOT.joinpath(*module.split("."))
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 def _limits(file: Path) -> Iterator[Limit]:
@@ -126,15 +122,14 @@ def find(name: str) -> tuple[ProbeSpec, str | None]:
     return spec, check
 
 
-def proven_on(check_id: str) -> tuple[str, ...]:
-    """The hardware that a check has passed on in a recording, and where each change is tested."""
+def recorded_on(check_id: str) -> tuple[str, ...]:
+    """The hardware that a check has passed on in a recording, each with its type of back-end."""
     table = json.loads(_PROVEN.read_text(encoding="utf-8"))
-    recorded = [
+    return tuple(
         f"{kind}: {', '.join(checks[check_id]['on'])}"
         for kind, checks in table.items()
         if check_id in checks
-    ]
-    return (*recorded, "cpu-x86_64: by the tests of every change, where it applies there")
+    )
 
 
 def listed(spec: ProbeSpec) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from packaging.specifiers import SpecifierSet
-from pydantic import ValidationError
 
+from probes.catalog import CUDA_AVAILABLE
 from probes.contract import Result
 from validator import devices, outcomes
 from validator.ask import UNIX, NoAnswerError, get, url_of
 from validator.latest import ended
 from validator.plan import Plan, is_enabled
+from validator.reader import read_report
 from validator.report import CPU, SCHEMA_VERSION, Device, Report, overall, summarize
 from validator.settings import Settings, host_port
 
@@ -23,6 +24,8 @@ _DEADLINE_S: Final = 2.0
 
 #: Result times are of the daemon's clock. What lies further ahead than this is another clock's.
 _AHEAD_S: Final = 5.0
+
+_ALL_GPUS: Final = "cuda_available.all_gpus"
 
 #: What limits the GPUs that a process sees, and so what `cuda:0` means in it.
 _VISIBLE: Final = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
@@ -46,8 +49,8 @@ def fetch(server: str) -> Report:
     if answer.status == 503:
         raise NoAnswerError(f"{server} has ended no run yet")
     try:
-        report = Report.model_validate_json(answer.body) if answer.status == 200 else None
-    except ValidationError:
+        report = read_report(answer.body) if answer.status == 200 else None
+    except (ValueError, RecursionError):  # no JSON, no report, or a text made to be neither
         report = None
     if report is None or report.schema_version != SCHEMA_VERSION:
         what = f"no report of version {SCHEMA_VERSION}"
@@ -62,6 +65,7 @@ def select(
     *,
     max_age_s: float,
     now: datetime,
+    host: str,
     environment: Mapping[str, str],
     torch_here: str | None,
 ) -> Report:
@@ -73,17 +77,22 @@ def select(
         settings: those of who asks: devices, promises, probes that are switched off.
         max_age_s: the oldest that any result may be, in seconds.
         now: the time.
+        host: this node's name, as a report made here would have it.
         environment: that of who asks; variables limit the GPUs that it sees.
         torch_here: the version of torch that a run here would judge, where there is one.
 
     Raises:
         NoAnswerError: it does not answer it; the text says why.
     """
+    _of_this_node(report, host)
+    _of_this_time(report, now)
     _same_torch(report, torch_here)
     chosen = _devices(report, settings, environment)
     _promises(report, settings, environment)
-    known = {(result.probe, result.device): result for result in report.results}
-    results: list[Result] = []
+    known = _by_pair(report)
+    results: list[Result] = list(_gone(report, plan, settings, environment))
+    for gone in results:
+        _usable(gone, max_age_s, now)
     for spec in plan.specs:
         for device in (CPU,) if spec.needs == "host" else chosen:
             if not is_enabled(spec, settings):
@@ -109,16 +118,65 @@ def _usable(result: Result, max_age_s: float, now: datetime) -> None:
     where = f"the daemon's result of {result.probe} on {result.device}"
     if result.reason == "disabled":
         raise NoAnswerError(f"{where} is none: the probe is disabled there")
-    age_s = (now - ended(result)).total_seconds()
+    age_s = _age_s(result, now)
     if age_s > max_age_s:
         raise NoAnswerError(f"{where} is {age_s:.0f} s old")
     if age_s < -_AHEAD_S:
         raise NoAnswerError(f"{where} is {-age_s:.0f} s ahead of this clock")
 
 
+def _age_s(result: Result, now: datetime) -> float:
+    """Seconds since a result was there; below 0 when it is of a clock that is ahead."""
+    wrong = NoAnswerError(
+        f"the daemon's result of {result.probe} on {result.device} has a time that cannot be: "
+        f"started_at {result.started_at}, duration_s {result.duration_s:g}"
+    )
+    if not result.duration_s >= 0:  # NaN too
+        raise wrong
+    try:
+        return (now - ended(result)).total_seconds()
+    except OverflowError:
+        raise wrong from None
+
+
+def _of_this_node(report: Report, host: str) -> None:
+    """Refuse another node's report; a name may be told without its domain."""
+    theirs, ours = report.host.lower(), host.lower()
+    same = theirs == ours
+    if "." not in theirs or "." not in ours:
+        same = theirs.partition(".")[0] == ours.partition(".")[0]
+    if not same:
+        raise NoAnswerError(
+            f"the daemon's report is of the host {report.host}, and this is {host} (a container "
+            "that speaks for its node has the node's name in NODE_NAME)"
+        )
+
+
+def _of_this_time(report: Report, now: datetime) -> None:
+    ahead_s = (max(report.started_at, report.finished_at) - now).total_seconds()
+    if ahead_s > _AHEAD_S:
+        raise NoAnswerError(f"the daemon's report is {ahead_s:.0f} s ahead of this clock")
+
+
+def _by_pair(report: Report) -> dict[tuple[str, str], Result]:
+    """The results by probe and device; none may have been made under a fault, or be there twice."""
+    known: dict[tuple[str, str], Result] = {}
+    for result in report.results:
+        where = f"{result.probe} on {result.device}"
+        if result.fault is not None:
+            raise NoAnswerError(
+                f"the daemon's result of {where} was made under the fault {result.fault}, "
+                "which was injected on purpose"
+            )
+        if (result.probe, result.device) in known:
+            raise NoAnswerError(f"the daemon has two results of {where}")
+        known[result.probe, result.device] = result
+    return known
+
+
 def oldest_s(report: Report, now: datetime) -> float:
     """The age of its oldest result, in seconds."""
-    return max([(now - ended(result)).total_seconds() for result in report.results], default=0.0)
+    return max([_age_s(result, now) for result in report.results], default=0.0)
 
 
 def installed_torch() -> str | None:
@@ -141,7 +199,10 @@ def _same_torch(report: Report, torch_here: str | None) -> None:
 
 def _promises(report: Report, settings: Settings, environment: Mapping[str, str]) -> None:
     """What this node promises by our settings, which need not be the daemon's."""
-    gpus = sum(device.type != CPU.type for device in report.devices)
+    gpus = devices.count_gpus(report.devices)
+    instances, least = devices.count_instances(report.devices), settings.expect.mig_instances
+    if least is not None and instances < least:
+        raise NoAnswerError(f"expect.mig_instances is {least}, the daemon tells of {instances}")
     limit = _limit(environment)
     seen = gpus if limit is None else min(gpus, len(limit[1]))
     if settings.expect.gpus != "auto" and seen < settings.expect.gpus:
@@ -158,9 +219,35 @@ def _devices(
     names = tuple(_translated(settings.run.devices, environment))
     found = tuple(device for device in report.devices if device.type != CPU.type)
     chosen, missing = devices.choose(names, found)
-    if missing:
+    if missing and not _lost_gpus(report):
         raise NoAnswerError(f"the daemon knows no device {missing[0]!r}")
     return chosen
+
+
+def _lost_gpus(report: Report) -> list[Result]:
+    """The daemon's own words that GPUs of the node are lost."""
+    return [
+        result
+        for result in report.results
+        if any(each.id == _ALL_GPUS and each.status == "fail" for each in result.findings)
+    ]
+
+
+def _gone(
+    report: Report, plan: Plan, settings: Settings, environment: Mapping[str, str]
+) -> Iterator[Result]:
+    """A result for each asked device that the daemon does not know, where it has lost some.
+
+    By itself not to know a device says nothing: the daemon may have been given fewer.
+    """
+    if CUDA_AVAILABLE not in plan.specs:
+        return
+    found = tuple(device for device in report.devices if device.type != CPU.type)
+    _, missing = devices.choose(tuple(_translated(settings.run.devices, environment)), found)
+    present = ", ".join(device.name for device in (*found, CPU))
+    for name, lost in zip(missing, _lost_gpus(report) * len(missing), strict=False):
+        gone = outcomes.no_such_device(CUDA_AVAILABLE, devices.absent(name), present)
+        yield gone.model_copy(update={"started_at": lost.started_at, "duration_s": lost.duration_s})
 
 
 def _translated(wanted: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:

@@ -14,6 +14,9 @@ from pydantic import ValidationError
 from probes.catalog import ProbeSpec
 from probes.contract import Result
 from validator import cgroup, outcomes, resume
+from validator.attribution import attributed
+from validator.clock import now
+from validator.patience import Patience
 from validator.plan import Event, limits, timeout_s
 from validator.report import Device
 from validator.settings import Settings
@@ -23,6 +26,7 @@ from validator.workers import NoWorkerError, Workers
 #: For a child to start a probe, or to end, in seconds.
 START_S: Final = 10.0
 _SHOWN_BYTES: Final = 80  # of a line that is no result
+_LOOK_S: Final = 1.0  # between two looks at a deadline that may have been shortened
 
 #: One of `outcomes`: what became of a probe on a device, in a text.
 _Outcome = Callable[..., Result]
@@ -62,10 +66,12 @@ class Surroundings:
         self.results: dict[tuple[str, str], Result] = {}
         self.cores = cgroup.cores()
         self.slots = asyncio.Semaphore(self.cores)  # children side by side
+        self.patience = Patience()
         self.memory_kills = cgroup.memory_kills()
 
     def record(self, result: Result) -> None:
-        """Keep a result, and tell of it."""
+        """Keep a result, and tell of it; what the host refused is put down to the host."""
+        result = attributed(result)
         if self.fault is not None:
             result = result.model_copy(update={"fault": self.fault})
         self.results[result.probe, result.device] = result
@@ -81,11 +87,26 @@ class Surroundings:
 class _Attempted:
     """A probe that a child has started: when, and what it told before its end."""
 
-    def __init__(self, spec: ProbeSpec) -> None:
+    def __init__(self, spec: ProbeSpec, deadline_s: float, own_s: float | None = None) -> None:
         self.spec = spec
+        self.deadline_s = deadline_s
+        self._own_s = deadline_s if own_s is None else own_s  # before anything shortened it
         self.preliminary: Result | None = None
         self._began = time.monotonic()
+        self._began_s = now()  # on the clock of deadlines
         self._started_at = datetime.now(timezone.utc)
+
+    def remaining_s(self, patience: Patience, device: str) -> float:
+        """Seconds until it is late; less where another probe on the device has timed out since."""
+        self.deadline_s = patience.cut_s(device, self._began_s, self.deadline_s)
+        return self._began_s + self.deadline_s - now()
+
+    def shown_deadline(self) -> str:
+        """The deadline, and why it was shorter than the probe's own."""
+        shown = f"{round(self.deadline_s, 1):g} s"
+        if self.deadline_s < self._own_s:
+            shown += ", shortened since another probe on this device had timed out"
+        return shown
 
     def clock(self) -> dict[str, Any]:
         """The fields of a result that say when and how long."""
@@ -115,7 +136,7 @@ class Job:
 
     async def _drive(self) -> None:
         workers = self._around.workers
-        while self._remaining and self._device.name not in self._around.held:
+        while self._remaining and not self._must_not_run():
             try:
                 worker = await workers.live()
             except NoWorkerError as error:
@@ -132,6 +153,11 @@ class Job:
                 except WorkerLostError as lost:
                     await workers.lose(worker, lost)
 
+    def _must_not_run(self) -> bool:
+        """Whether the device is held by a process that cannot be killed, or hangs."""
+        name = self._device.name
+        return name in self._around.held or self._around.patience.given_up(name)
+
     def _request(self) -> dict[str, Any]:
         settings = self._around.settings
         return {
@@ -139,7 +165,7 @@ class Job:
                 {
                     "name": spec.name,
                     "module": spec.module,
-                    "timeout_s": timeout_s(spec, settings),
+                    "timeout_s": self._deadline_s(spec),
                     "limits": limits(spec, settings),
                     "left_out": self._left_out(spec),
                     "about_node": spec.about_node,
@@ -147,7 +173,9 @@ class Job:
                 }
                 for spec in self._remaining
             ],
-            "device": self._device.name,
+            "device": self._device.torch_name,
+            "device_name": self._device.name,
+            "alone": self._device.uuid if self._device.alone else None,
             "gpu_uuid": self._device.uuid,
             "shared": bool(self._device.process_count),
             "threads": self._threads,
@@ -163,12 +191,12 @@ class Job:
         remaining = self._remaining
         before = len(remaining)
         attempted: _Attempted | None = None
-        deadline = time.monotonic() + START_S
-        while isinstance(message := await child.next(deadline), bytes):
+        deadline = now() + START_S
+        while isinstance(message := await self._next(child, attempted, deadline), bytes):
             told = _parsed(message)
             if attempted is None and remaining and told.get("start") == remaining[0].name:
-                attempted = _Attempted(remaining[0])
-                deadline = time.monotonic() + self._timeout_s(attempted.spec)
+                own_s = timeout_s(remaining[0], self._around.settings)
+                attempted = _Attempted(remaining[0], self._deadline_s(remaining[0]), own_s)
                 started = Event("started", probe=attempted.spec.name, device=self._device.name)
                 self._around.on_event(started)
                 continue
@@ -179,12 +207,13 @@ class Job:
                 attempted.preliminary = result
                 continue
             self._settle(_with_log(result, child))
+            self._around.patience.answered(self._device.name, self)
             del remaining[0]
             attempted = None
-            deadline = time.monotonic() + START_S
+            deadline = now() + START_S
         progressed = isinstance(message, Ended) and len(remaining) < before
         if attempted is None and remaining and not progressed:
-            attempted = _Attempted(remaining[0])  # it must be told of something
+            attempted = _Attempted(remaining[0], START_S)  # it must be told of something
         if isinstance(message, Ended):
             outcome, text = await self._ended(worker, child, message.partial)
         else:
@@ -194,6 +223,8 @@ class Job:
             clock = attempted.clock()
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
             self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
+        if outcome is outcomes.timed_out:
+            self._around.patience.timed_out(self._device.name, self)
         if outcome is outcomes.unkillable:
             self._around.abandon(worker, child, self._device.name)
         else:
@@ -224,13 +255,31 @@ class Job:
         if result is not None:
             self._around.record(result)
 
-    def _timeout_s(self, spec: ProbeSpec) -> float:
-        """A probe's deadline in seconds; shorter when it goes on after a hang."""
-        return resume.deadline_s(timeout_s(spec, self._around.settings), self._deaths)
-
     def _left_out(self, spec: ProbeSpec) -> list[str]:
         """Checks that a child must not begin, since they have ended one."""
         return [death.check for death in self._deaths] if spec is self._remaining[0] else []
+
+    def _deadline_s(self, spec: ProbeSpec) -> float:
+        """Seconds that a probe gets which starts now; fewer when it goes on after a hang."""
+        own_s = timeout_s(spec, self._around.settings)
+        if spec is self._remaining[0]:
+            own_s = resume.deadline_s(own_s, self._deaths)
+        return self._around.patience.deadline_s(spec, self._device.name, own_s)
+
+    async def _next(
+        self, child: Child, attempted: _Attempted | None, deadline: float
+    ) -> bytes | Ended | None:
+        """The child's next line or its end; None when the probe, or its start, is late.
+
+        A deadline is looked at anew once a second: a timeout in another job may shorten it.
+        """
+        while True:
+            at = now()
+            if attempted is not None:
+                deadline = at + attempted.remaining_s(self._around.patience, self._device.name)
+            message = await child.next(min(deadline, at + _LOOK_S))
+            if message is not None or now() >= deadline:
+                return message
 
     def _result(self, told: dict[str, Any], attempted: _Attempted | None) -> Result | None:
         """The result in a message, if it is one of the probe that was started."""
@@ -269,10 +318,12 @@ class Job:
                 await self._around.workers.lose(worker, lost)
         if message is not None:
             shown = message[:_SHOWN_BYTES].decode(errors="replace")
+            if len(message) > _SHOWN_BYTES:
+                shown += f" (the first {_SHOWN_BYTES} of {len(message)} bytes)"
             text = f"wrote what is no result of this probe: {shown}"
             return (outcomes.broken if killed else outcomes.unkillable), text
-        deadline = START_S if attempted is None else self._timeout_s(attempted.spec)
-        text = f"no result within {deadline:g} s"
+        deadline = f"{START_S:g} s" if attempted is None else attempted.shown_deadline()
+        text = f"no result within {deadline}"
         return (outcomes.timed_out if killed else outcomes.unkillable), text
 
 

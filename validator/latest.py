@@ -13,9 +13,12 @@ from validator.report import (
     Device,
     NotRun,
     Report,
-    clip,
+    fitting,
+    flat,
     make_report,
     refuse_faults,
+    result_lines,
+    told_whole,
     without_chance,
 )
 
@@ -52,6 +55,12 @@ class Readiness:
 
     ready: bool
     reason: str  # one line of at most 80 characters
+    whole: str = ""  # the same in one line of any length, where it is longer
+
+    @property
+    def text(self) -> str:
+        """Why, in one line that is not shortened."""
+        return self.whole or self.reason
 
 
 def ended(result: Result) -> datetime:
@@ -200,15 +209,22 @@ class Latest:
         if missing:
             failed = next((one for one in results.values() if one.status == "fail"), None)
             if failed is not None:
-                line = f"fail: {failed.probe} on {failed.device}: {failed.summary}"
-                return Readiness(False, clip(line))
-            more = f" (+{len(missing) - 1} more)" if len(missing) > 1 else ""
+                return _readiness(False, *result_lines(failed))
             first = missing[0]
+            line = f"not ready: no result yet of {first.probe}"
             place = "" if first.device == "unknown" else f" on {first.device}"
-            return Readiness(False, clip(f"not ready: no result yet of {first.probe}{place}{more}"))
+            more = f" (+{len(missing) - 1} more)" if len(missing) > 1 else ""
+            return _readiness(False, f"{line}{place}{more}", f"{line}{more}")
         if report is None:
             return Readiness(False, "not ready: nothing is planned")
-        return Readiness(report.status in _GOOD, report.summary)
+        whole = told_whole(report.results, report.not_run)
+        return _readiness(report.status in _GOOD, whole, report.summary)
+
+
+def _readiness(ready: bool, whole: str, *shorter: str) -> Readiness:  # noqa: FBT001 - the verdict
+    """The reason in the longest form that fits, and the whole of it where that is none of them."""
+    reason, text = fitting(whole, *shorter), flat(whole)
+    return Readiness(ready, reason, "" if reason == text else text)
 
 
 def _slim(result: Result, known: dict[str, Finding]) -> Result:
@@ -259,6 +275,6 @@ def _stale(result: Result, age_s: float) -> Result:
         update={
             "status": "error",
             "reason": "internal_error",
-            "summary": clip(f"stale: no new result for {age_s:.0f} s, last was {result.status}"),
+            "summary": f"stale: no new result for {age_s:.0f} s, last was {result.status}",
         }
     )

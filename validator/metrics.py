@@ -188,7 +188,11 @@ def _measured(latest: Latest) -> Iterator[Metric]:
     A second value of one series is dropped: Prometheus would refuse the whole scrape for it.
     """
     values: dict[str, dict[tuple[str, ...], float]] = {}
+    # Of MIG instances the status only: seven a GPU would be too many series.
+    instances = {device.name for device in latest.devices if device.parent_uuid is not None}
     for pair, result in latest.results().items():
+        if pair.device in instances:
+            continue
         for one in result.measurements:
             transfer = _TRANSFER.fullmatch(one.name)
             name = f"transfer_{transfer[2]}" if transfer else one.name

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from probes.catalog import COMPLETES, CUDA_AVAILABLE, TORCH_VERSION, ProbeSpec
 from probes.contract import Action, Failure, Finding, Reason, Result, Status
+from validator import cgroup
 from validator.report import CPU, Device
 
 #: What a fatal signal usually means in a process that computes.
@@ -97,7 +98,7 @@ def out_of_memory(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> 
         device,
         "error",
         "internal_error",
-        f"{text}, by the memory limit of this container",
+        f"{text}, {cgroup.described_memory_limit()}",
         hint="raise the memory limit of the validator's container",
         action="fix_config",
         **fields,
@@ -143,11 +144,26 @@ def import_failed(
     )
 
 
-def dependency(spec: ProbeSpec, device: Device) -> Result:
-    """What it needs failed already, and that is told there."""
+def not_imported(summary: str, *, hint: str, **fields: Any) -> Result:
+    """The import of torch came to no end of its own: nothing is told about torch."""
     return decided(
-        spec, device, "skip", "dependency", "needs torch and NumPy, which cannot be imported"
+        TORCH_VERSION,
+        CPU,
+        "error",
+        "internal_error",
+        summary,
+        check="imports",
+        hint=hint,
+        action="fix_config",
+        **fields,
     )
+
+
+def dependency(spec: ProbeSpec, device: Device, cause: Result) -> Result:
+    """What it needs failed already, and that is told there."""
+    checks = [finding.id for finding in cause.findings if finding.status == cause.status]
+    text = f"needs torch and NumPy, which were not imported: see {checks[0]}"
+    return decided(spec, device, "skip", "dependency", text)
 
 
 def disabled(spec: ProbeSpec, device: Device) -> Result:
@@ -161,13 +177,40 @@ def busy(spec: ProbeSpec, device: Device, why: str) -> Result:
 
 
 def no_such_device(spec: ProbeSpec, device: Device, present: str) -> Result:
-    """A device was asked for that is not here."""
+    """A device was asked for, which promises that it is there, and it is not."""
+    return decided(
+        spec,
+        device,
+        "fail",
+        "no_device",
+        f"not here, though it was asked for: there is {present}",
+        check="all_gpus" if spec is CUDA_AVAILABLE else COMPLETES,
+        hint="compare `nvidia-smi -L` with `lspci -d 10de:` and `echo $CUDA_VISIBLE_DEVICES`; look "
+        "for a lost GPU, or ask for a device that is there",
+        action="investigate",
+    )
+
+
+def not_here(spec: ProbeSpec, device: Device, told_by: str) -> Result:
+    """A device that was asked for is not there, which another probe tells."""
+    text = f"{device.name!r} is not here: {told_by} says why"
+    return decided(spec, device, "skip", "dependency", text)
+
+
+def no_name_of_a_device(spec: ProbeSpec, device: Device, present: str) -> Result:
+    """What was asked for is no device's name: wrong usage, which says nothing of the machine."""
     return decided(
         spec,
         device,
         "error",
         "no_device",
-        f"there is no device {device.name!r} here; there is {present}",
+        f"{device.name!r} is no device's name here; there is {present}",
         hint="name one of those present, as `cuda:N`, by UUID or by PCI address",
         action="fix_config",
     )
+
+
+def not_listed(spec: ProbeSpec, device: Device) -> Result:
+    """A device was asked for, and no list of the devices could be had."""
+    text = f"whether {device.name!r} is here cannot be told: the devices could not be listed"
+    return broken(spec, device, text)

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from probes.catalog import BY_NAME, CATALOG, PROFILES, ProbeSpec
+from probes.catalog import BY_NAME, CATALOG, PROFILES, ProbeSpec, Profile
 from probes.contract import Result
+from validator.devices import may_be_accelerator
+from validator.limits import normal
+from validator.profiles import note
 from validator.report import Device, Trigger
-from validator.settings import Settings
+from validator.settings import Settings, SettingsError
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Plan:
     """What one run is asked to do."""
 
     specs: tuple[ProbeSpec, ...]
-    profile: str
+    profile: Profile
     trigger: Trigger
 
 
@@ -56,6 +59,17 @@ def make_plan(
     return Plan(specs, settings.run.profile, trigger)
 
 
+def refuse_nothing(plan: Plan) -> None:
+    """Refuse a schedule that would look at nothing.
+
+    Raises:
+        SettingsError: the plan is empty.
+    """
+    if not plan.specs:
+        why = note(plan.profile) or "no probe is left to run"
+        raise SettingsError(f"run.profile: {why}; a daemon of it would judge nothing")
+
+
 def is_enabled(spec: ProbeSpec, settings: Settings) -> bool:
     """Whether the settings leave a probe switched on."""
     own = settings.probes.get(spec.name)
@@ -71,8 +85,13 @@ def timeout_s(spec: ProbeSpec, settings: Settings) -> float:
 def limits(spec: ProbeSpec, settings: Settings) -> dict[str, Any]:
     """A probe's limits: what the node promises, then the probe's own settings."""
     promised: dict[str, dict[str, Any]] = {
-        "cuda_available": {"gpus": settings.expect.gpus},
+        "cuda_available": {
+            "gpus": settings.expect.gpus,
+            "mig_instances": settings.expect.mig_instances,
+            "asked": tuple(name for name in settings.run.devices if may_be_accelerator(name)),
+        },
         "torch_version": {"torch": settings.expect.torch, "gpus": settings.expect.gpus},
     }
     own = settings.probes.get(spec.name)
-    return {**promised.get(spec.name, {}), **(own.limits if own is not None else {})}
+    set_here = normal(spec.name, own.limits) if own is not None else {}
+    return {**promised.get(spec.name, {}), **set_here}

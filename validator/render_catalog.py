@@ -5,10 +5,14 @@ from rich.padding import Padding
 from rich.text import Text
 
 from probes.catalog import CATALOG, MIB, ProbeSpec
-from validator import explain
+from validator import explain, profiles
 from validator.console import table, text_of
 
 _HEADS = ("probe", "profile", "needs", "timeout", "every", "checks")
+
+
+#: What needs no recording.
+_BY_TESTS = "cpu-x86_64: by the tests of every change, where it applies to a CPU"
 
 
 def render_list(console: Console) -> str:
@@ -29,6 +33,8 @@ def render_list(console: Console) -> str:
     for line, spec in zip(lines, CATALOG, strict=True):
         promise = Text(explain.read(spec).promise, style="dim")
         parts += [line, Padding(promise, (0, 0, 0, 2))]
+    if told := profiles.notes():
+        parts += ["", Padding(Text(told), 0)]  # wrapped between words
     return text_of(console, *parts)
 
 
@@ -45,7 +51,8 @@ def render_explanation(spec: ProbeSpec, check: str | None, console: Console) -> 
     parts += _section("References", read.references)
     parts += _section("Runs", [_runs(spec)])
     if check is not None:
-        parts += _section("Proven on", explain.proven_on(f"{spec.name}.{check}"))
+        recorded = explain.recorded_on(f"{spec.name}.{check}")
+        parts += _section("Proven on", [*recorded, _BY_TESTS])
     if check is None:
         limits = [
             f"probes.{spec.name}.limits.{limit.name}: {limit.type} = {limit.default}\n{limit.about}"
@@ -76,9 +83,11 @@ def _section(title: str, paragraphs: tuple[str, ...] | list[str]) -> list[Render
 
 def _runs(spec: ProbeSpec) -> str:
     where = "on each device" if spec.needs == "device" else "once a node"
+    above = profiles.same_above(spec)
+    same = f" ({above} hold{'' if ' and ' in above else 's'} nothing more yet)" if above else ""
     memory = f", at most {spec.memory_bytes // MIB} MiB on a GPU" if spec.memory_bytes else ""
     return (
-        f"in profile {spec.profile} and above, {where}, every {duration(spec.interval_s)}, "
+        f"in profile {spec.profile} and above{same}, {where}, every {duration(spec.interval_s)}, "
         f"at most {duration(spec.timeout_s)}{memory}"
     )
 

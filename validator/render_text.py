@@ -1,7 +1,7 @@
 """A report as text: a table by device and probe, then all that is wrong, then the verdict."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from probes.contract import Action, Finding, Result
-from validator.console import clean, mark, short, table, text_of
-from validator.report import SUMMARY_CHARACTERS, Device, Report
+from validator.console import clean, mark, plain, short, table, text_of
+from validator.report import Device, Report, told_whole
 
 #: Lines of a dead probe's output that are shown; the report holds more.
 _LOG_LINES: Final = 12
@@ -155,13 +155,18 @@ def _finding(finding: Finding, console: Console) -> Iterator[RenderableType]:
     if message:
         yield _line("", message, console, 4)
     if finding.expected is not None or finding.observed is not None:
-        yield _line("expected", short(finding.expected), console, 4)
+        yield _line("expected", _value(finding.expected, console), console, 4)
         for place, value in enumerate(observed or ["nothing"]):
-            yield _line("observed" if place == 0 else "", short(value), console, 4, 10)
+            yield _line("observed" if place == 0 else "", _value(value, console), console, 4, 10)
     if finding.hint:
         yield _line("hint", finding.hint, console, 4)
     if ACTIONS[finding.action]:
         yield _line("action", ACTIONS[finding.action], console, 4)
+
+
+def _value(value: Any, console: Console) -> str:
+    """A value: shortened on a terminal alone, where it would push the verdict out of sight."""
+    return short(value) if console.is_terminal else plain(value)
 
 
 def _line(
@@ -193,7 +198,6 @@ def _not_run(report: Report) -> list[RenderableType]:
 
 
 def _verdict(report: Report) -> Text:
-    """The last line: the report's own summary, with how long it took where that fits."""
-    line = mark(report.status, clean(report.summary))
-    took = f" · {report.duration_s:.1f} s"
-    return line.append(took) if len(line) + len(took) <= SUMMARY_CHARACTERS else line
+    """The last line: the first thing that is wrong, or how much was proven; and the time taken."""
+    text = clean(told_whole(report.results, report.not_run))
+    return mark(report.status, text).append(f" · {report.duration_s:.1f} s")

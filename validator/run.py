@@ -9,11 +9,14 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from probes.catalog import TORCH_VERSION, ProbeSpec
+from probes.catalog import CUDA_AVAILABLE, TORCH_VERSION, ProbeSpec
+from probes.contract import Result
 from validator import devices, outcomes
+from validator.causes import without_consequences
+from validator.clock import now
 from validator.job import START_S, HeldProcess, Job, Surroundings
 from validator.plan import Event, Plan, is_enabled, timeout_s
-from validator.report import CPU, Device, Environment, NotRun, Report, make_report
+from validator.report import CPU, Device, Environment, NotRun, NotRunReason, Report, make_report
 from validator.settings import Settings
 from validator.spawn import WorkerProcess
 from validator.supervisor import Child, Ended, Worker, WorkerLostError
@@ -48,6 +51,7 @@ class Run:
         self._started_at = datetime.now(timezone.utc)
         self._environment: Environment | None = None
         self._devices: tuple[Device, ...] = ()
+        self._looks = False  # cuda_available, for devices that were asked for and are not listed
         self._planned = [(spec, CPU) for spec in plan.specs]  # until the devices are known
 
     @property
@@ -82,16 +86,12 @@ class Run:
             for task in tasks:
                 task.cancel()
 
-    def report(self) -> Report:
-        """The report; a planned probe without a result got no chance."""
-        results, held = self._around.results, self._around.held
+    def report(self, cut_off: NotRunReason = "run_timeout") -> Report:
+        """The report; a planned probe without a result got no chance, for the reason given."""
+        results = self._around.results
         keys = [(spec.name, device.name) for spec, device in self._planned]
         not_run = [
-            NotRun(
-                probe=probe,
-                device=device,
-                reason="device_held" if device in held else "run_timeout",
-            )
+            NotRun(probe=probe, device=device, reason=self._why_not(device) or cut_off)
             for probe, device in keys
             if (probe, device) not in results
         ]
@@ -99,7 +99,7 @@ class Run:
             run_id=uuid.uuid4().hex,
             trigger=self._plan.trigger,
             profile=self._plan.profile,
-            results=[results[key] for key in keys if key in results],
+            results=without_consequences([results[key] for key in keys if key in results]),
             not_run=not_run,
             started_at=self._started_at,
             finished_at=datetime.now(timezone.utc),
@@ -107,6 +107,12 @@ class Run:
             environment=self._environment or self._workers.environment,
             devices=self._devices,
         )
+
+    def _why_not(self, device: str) -> NotRunReason | None:
+        """What is known of a device on which nothing more was started."""
+        if device in self._around.held:
+            return "device_held"
+        return "device_hangs" if self._around.patience.given_up(device) else None
 
     # ---- the probes
 
@@ -124,7 +130,7 @@ class Run:
             if (spec.name, device.name) in self._around.results:
                 continue
             self._around.record(
-                outcomes.dependency(spec, device)
+                outcomes.dependency(spec, device, error.result)
                 if error.result is not None
                 else outcomes.broken(spec, device, str(error), log_tail=error.log_tail)
             )
@@ -136,6 +142,8 @@ class Run:
         threads = self._settings.run.threads or max(1, self._around.cores // side_by_side)
         ready = asyncio.Event()
         tasks = [self._run_device(device, specs, ready, threads) for device in self._devices]
+        if self._looks and CPU not in self._devices:
+            tasks.append(self._run_device(CPU, [CUDA_AVAILABLE], ready, threads))
         modules = tuple(dict.fromkeys(name for spec in specs for name in spec.preload))
         # The import comes last: the worker forks nothing while it imports.
         return [asyncio.ensure_future(task) for task in (*tasks, self._preload(modules, ready))]
@@ -193,24 +201,54 @@ class Run:
         if "environment" in answer:
             self._environment = Environment.model_validate(answer["environment"])
         chosen, missing = devices.choose(self._settings.run.devices, found)
-        strangers = tuple(Device(name=name, type=name.partition(":")[0]) for name in missing)
+        strangers = tuple(devices.absent(name) for name in missing)
         self._devices = chosen
+        # Where no device is listed, cuda_available looks for the cause in the CPU's place.
+        self._looks = bool(strangers) and not found and CUDA_AVAILABLE in self._enabled()
         self._planned = [
-            (spec, device)
-            for spec in self._plan.specs
-            for device in ((CPU,) if spec.needs == "host" else (*chosen, *strangers))
+            pair for spec in self._plan.specs for pair in self._places(spec, strangers)
         ]
         pairs = tuple((spec.name, device.name) for spec, device in self._planned)
         self._around.on_event(Event("surveyed", devices=chosen, planned=pairs))
-        present = ", ".join(device.name for device in (*found, CPU))
+        listed = "devices" in answer
         for spec, device in self._planned:
             if not is_enabled(spec, self._settings):
                 self._around.record(outcomes.disabled(spec, device))
             elif device in strangers:
-                self._around.record(outcomes.no_such_device(spec, device, present))
+                self._around.record(self._result_of_absent(spec, device, found, listed=listed))
             elif _SURVEY in self._around.held and spec.name == "cuda_available":
                 text = f"no list of the devices within {_SURVEY_S:g} s"
                 self._around.record(outcomes.unkillable(spec, device, text))
+
+    def _places(
+        self, spec: ProbeSpec, strangers: tuple[Device, ...]
+    ) -> list[tuple[ProbeSpec, Device]]:
+        """Where a probe is planned: on the host, on each chosen device and each that is missing."""
+        if spec.needs == "host":
+            return [(spec, CPU)]
+        if spec is CUDA_AVAILABLE and self._looks:
+            strangers = () if CPU in self._devices else (CPU,)
+        return [(spec, device) for device in (*self._devices, *strangers)]
+
+    def _result_of_absent(
+        self, spec: ProbeSpec, device: Device, found: tuple[Device, ...], *, listed: bool
+    ) -> Result:
+        """What is said of a device that was asked for and is not among those found.
+
+        Told once: by `cuda_available` where that is planned, else by the first probe on a device.
+        """
+        teller = next(each for each in self._enabled() if each.needs == "device")
+        if CUDA_AVAILABLE in self._enabled():
+            teller = CUDA_AVAILABLE
+        present = ", ".join(each.name for each in (*found, CPU))
+        unclear = devices.is_ambiguous(device.name, found)
+        if unclear or not devices.may_be_accelerator(device.name):
+            return outcomes.no_name_of_a_device(spec, device, present)
+        if not listed:
+            return outcomes.not_listed(spec, device)
+        if self._looks or spec is not teller:
+            return outcomes.not_here(spec, device, teller.name)
+        return outcomes.no_such_device(spec, device, present)
 
     async def _survey(self) -> dict[str, Any]:
         """What `probes.survey` says in a child of its own.
@@ -223,11 +261,11 @@ class Run:
         try:
             worker = await self._workers.live()
             child = await worker.fork({"survey": True, "threads": 1})
-            message = await child.next(time.monotonic() + _SURVEY_S)
+            message = await child.next(now() + _SURVEY_S)
             over = isinstance(message, Ended)
             if isinstance(message, bytes):
                 answer = json.loads(message)["survey"]
-                over = isinstance(await child.next(time.monotonic() + START_S), Ended)
+                over = isinstance(await child.next(now() + START_S), Ended)
             await self._end(worker, child, over=over)
         except WorkerLostError as lost:
             await self._workers.lose(worker, lost)

@@ -11,10 +11,11 @@ from typing import Final
 from validator import orphans
 from validator.job import HeldProcess
 from validator.plan import Event, Plan, make_plan
-from validator.report import Report
+from validator.report import NotRunReason, Report
 from validator.run import Run
 from validator.settings import Settings
 from validator.spawn import WorkerProcess
+from validator.stopping import Stop, first_of
 
 __all__ = ["Event", "Plan", "Runner", "make_plan"]
 
@@ -39,31 +40,38 @@ class Runner:
         return frozenset(self._held)
 
     async def run(
-        self, plan: Plan, settings: Settings, on_event: Callable[[Event], None] = lambda _: None
+        self,
+        plan: Plan,
+        settings: Settings,
+        on_event: Callable[[Event], None] = lambda _: None,
+        stop: Stop | None = None,
     ) -> Report:
         """Run a plan in a worker of its own.
 
-        Cancelled, it leaves no process and raises `asyncio.CancelledError`; the results so far
-        are lost. The run's own deadline is `settings.run.timeout`; what it cuts off is `not_run`.
+        The run's own deadline is `settings.run.timeout`; what that or `stop` cuts off is
+        `not_run`, and every result so far is kept. Cancelled, it leaves no process and raises
+        `asyncio.CancelledError`; the results so far are lost.
         """
         self._release()
+        stop = stop or Stop()
         before = orphans.children()
         early, self._early = self._early, None
         run = Run(plan, settings, on_event, self._held, early=early, nice=self._nice)
         going = asyncio.ensure_future(run.go())
         try:
-            await asyncio.wait({going}, timeout=settings.run.timeout)
+            await first_of(going, stop.asked, timeout_s=settings.run.timeout)
             in_time = going.done()
+            cut_off: NotRunReason = "cancelled" if stop.asked.is_set() else "run_timeout"
         finally:
             going.cancel()
-            await asyncio.wait({going}, timeout=_CLOSE_S)
+            await first_of(going, stop.at_once, timeout_s=_CLOSE_S)
             await run.close()
             self.restarts += run.restarts
             unkillable = frozenset(process.pid for process in self._held.values())
             await orphans.sweep(spare=before | unkillable)
         if in_time:
             going.result()  # a bug of ours is raised, never swallowed
-        return run.report()
+        return run.report(cut_off)
 
     def _release(self) -> None:
         """Forget the processes that have ended after all, and reap what became ours."""

@@ -1,14 +1,23 @@
 """Start the worker process. Standard library only, so that it runs before anything slow imports."""
 
 import contextlib
+import errno
 import os
 import select
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from probes.pidfd import pidfd_open
+from validator import cgroup
+
+#: What a system call gives.
+_Made = TypeVar("_Made")
 
 #: In the environment of the worker and all it starts, so that what outlives it can be found.
 MARKER = "_GPU_VALIDATOR_WORKER"
@@ -40,6 +49,7 @@ class WorkerProcess:
     pidfd: int
     control: socket.socket  # AF_UNIX, SOCK_SEQPACKET: one JSON document a packet
     log_fd: int
+    memory_kills_before: int  # that our control group had counted when it was started
 
     def kill(self) -> bool:
         """End the worker and its descriptors; False when it could not be killed within 2 s."""
@@ -72,30 +82,72 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
             "the Python interpreter's own path is unknown (started without PATH?); "
             "start gpu-validator by its absolute path"
         )
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    log_read, log_write = os.pipe()
+    if not Path(f"/proc/{os.getpid()}/stat").exists():
+        raise CannotStartError(
+            "the validator needs /proc of its own processes, and /proc is not mounted or shows "
+            "others: `mount -t proc proc /proc`"
+        )
+    _undo_what_a_parent_ignores()
     environment = {**os.environ, MARKER: str(os.getpid())}
     if before is not None:
         known = os.environ.get("PYTHONPATH")
         environment["PYTHONPATH"] = f"{before}{os.pathsep}{known}" if known else str(before)
-    command = [sys.executable, "-X", "faulthandler", "-c", _BOOT]
-    command += [str(_ROOT), str(theirs.fileno()), str(os.getpid()), str(nice)]
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log_write,
-            stderr=log_write,
-            env=environment,
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,
+    memory_kills_before = cgroup.memory_kills()
+    with contextlib.ExitStack() as failed, contextlib.ExitStack() as always:
+        ours, theirs = _called("socketpair", _socketpair)
+        failed.callback(ours.close)
+        always.callback(theirs.close)
+        log_read, log_write = _called("pipe2", os.pipe)
+        failed.callback(os.close, log_read)
+        always.callback(os.close, log_write)
+        command = [sys.executable, "-X", "faulthandler", "-c", _BOOT]
+        command += [str(_ROOT), str(theirs.fileno()), str(os.getpid()), str(nice)]
+        process = _called(
+            "fork, setsid or execve",
+            lambda: subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log_write,
+                stderr=log_write,
+                env=environment,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            ),
         )
-        pidfd = os.pidfd_open(process.pid)
+        failed.callback(process.wait)
+        failed.callback(process.kill)
+        pidfd = _called("pidfd_open (Linux 5.3)", lambda: pidfd_open(process.pid))
+        failed.pop_all()
+    return WorkerProcess(process, pidfd, ours, log_read, memory_kills_before)
+
+
+def _socketpair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _undo_what_a_parent_ignores() -> None:
+    """Take back what this process inherited and how a child ended would be lost by.
+
+    Where SIGCHLD is ignored the kernel reaps children, and their exit code is gone; a blocked
+    SIGUSR1 would not print a traceback.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, signal.SIGUSR1})
+
+
+def _called(call: str, make: Callable[[], _Made]) -> _Made:
+    """What a system call gives.
+
+    Raises:
+        CannotStartError: it failed; a call that is missing or refused is named as what is needed.
+    """
+    try:
+        return make()
     except OSError as error:
-        ours.close()
-        os.close(log_read)
-        raise CannotStartError(f"the worker could not be started: {error}") from error
-    finally:
-        theirs.close()
-        os.close(log_write)
-    return WorkerProcess(process, pidfd, ours, log_read)
+        text = f"the worker could not be started: {call}: {error}"
+        if error.errno in {errno.ENOSYS, errno.EPERM}:
+            text = (
+                f"the worker needs {call}, which failed with {error}: it needs a kernel that has "
+                "this call and a container filter (seccomp) that allows it"
+            )
+        raise CannotStartError(text) from error

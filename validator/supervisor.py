@@ -12,12 +12,12 @@ import os
 import re
 import signal
 import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from validator import clock, stall
 from validator.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 from validator.spawn import WorkerProcess
 
@@ -35,11 +35,18 @@ _KILL_S: Final = 2.0  # from SIGKILL to the end of a process
 class WorkerLostError(Exception):
     """The worker died, or gave no reply in time. `reason` is `died` or `hung`."""
 
-    def __init__(self, reason: str, text: str, log_tail: str) -> None:
-        """Say how it was lost; the log tail is the last it printed."""
+    def __init__(
+        self, reason: str, text: str, log_tail: str, *, end: "Exit | None" = None, kernel: str = ""
+    ) -> None:
+        """Say how it was lost; the log tail is the last it printed.
+
+        `end` is how it ended, where it did; `kernel` what it waited in, where it hung in a file.
+        """
         super().__init__(text)
         self.reason = reason
         self.log_tail = log_tail
+        self.end = end
+        self.kernel = kernel
 
 
 @dataclass(frozen=True)
@@ -147,10 +154,10 @@ class Child:
         self._arrived.set()
 
     async def next(self, deadline: float) -> bytes | Ended | None:
-        """The next line or the end; None when `time.monotonic()` reached the deadline first."""
+        """The next line or the end; None when `clock.now()` reached the deadline first."""
         while not self._messages:
             self._arrived.clear()
-            if not await _within(self._arrived, deadline - time.monotonic()):
+            if not await clock.happens(self._arrived, deadline - clock.now()):
                 return None
         return self._messages.popleft()
 
@@ -189,15 +196,6 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether an event comes within that time."""
-    try:
-        await asyncio.wait_for(event.wait(), max(0.0, seconds))
-    except asyncio.TimeoutError:  # not the built-in one before Python 3.11
-        return event.is_set()
-    return True
-
-
 class Worker:
     """A worker process: its replies, its children, its end."""
 
@@ -208,9 +206,10 @@ class Worker:
         self._control.setblocking(False)
         self._replies: dict[str, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         self._lost = asyncio.Event()
-        self._how = ""
+        self._end: Exit | None = None
         self._one_request = asyncio.Lock()
         self._jobs = 0
+        self.is_up = False
         self.has_forked = False
         self._closed = False
         self._children: dict[int, Child] = {}
@@ -246,7 +245,7 @@ class Worker:
         loop.remove_reader(self._process.pidfd)
         self._receive()
         code = self._process.process.wait()
-        self._how = str(Exit(signal=-code) if code < 0 else Exit(code=code))
+        self._end = Exit(signal=-code) if code < 0 else Exit(code=code)
         self._lost.set()
 
     async def _reply(self, *keys: str, seconds: float | None = None) -> dict[str, Any]:
@@ -256,7 +255,7 @@ class Worker:
         lost = asyncio.ensure_future(self._lost.wait())
         awaited: set[asyncio.Future[Any]] = {*futures, lost}
         try:
-            await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await clock.wait(awaited, seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             lost.cancel()
         for key, future in zip(keys, futures, strict=True):
@@ -265,16 +264,24 @@ class Worker:
                 message, fds = future.result()
                 return message | {"fds": fds}
         if self._lost.is_set():
-            raise WorkerLostError("died", f"the worker {self._how}", self._log.tail())
+            text = f"the worker {self._end}"
+            raise WorkerLostError("died", text, self._log.tail(), end=self._end)
+        kernel = stall.seen_by_kernel(self._process.process.pid)
         with contextlib.suppress(ProcessLookupError):
             self._process.process.send_signal(signal.SIGUSR1)
-        await _within(self._lost, _TRACEBACK_S)
+        await clock.happens(self._lost, _TRACEBACK_S)
         waited = f"the worker gave no `{' or '.join(keys)}` in {seconds:.0f} s"
-        raise WorkerLostError("hung", waited, self._log.tail())
+        raise WorkerLostError("hung", waited, self._log.tail(), kernel=kernel)
+
+    @property
+    def memory_kills_before(self) -> int:
+        """How many kills for memory our control group had counted when it was started."""
+        return self._process.memory_kills_before
 
     async def up(self) -> None:
         """Wait until the process runs our code."""
         await self._reply("up")
+        self.is_up = True
 
     async def imported(self, seconds: float) -> dict[str, Any]:
         """How the import of torch went: event `imported` or `import_failed`."""
@@ -286,8 +293,8 @@ class Worker:
         try:
             socket.send_fds(self._control, [json.dumps(request).encode()], list(fds))
         except OSError as error:
-            text = self._how or f"takes no request ({error.strerror})"
-            raise WorkerLostError("died", f"the worker {text}", self._log.tail()) from error
+            text = f"the worker {self._end or f'takes no request ({error.strerror})'}"
+            raise WorkerLostError("died", text, self._log.tail(), end=self._end) from error
 
     async def preload(self, modules: tuple[str, ...], seconds: float) -> None:
         """Have it import modules that later children need."""
@@ -334,9 +341,9 @@ class Worker:
     async def kill(self, child: Child) -> bool:
         """Kill a child, its traceback printed first; False when it cannot be killed."""
         child.signal(signal.SIGUSR1)
-        await _within(child.over, _TRACEBACK_S)
+        await clock.happens(child.over, _TRACEBACK_S)
         child.signal(signal.SIGKILL)
-        return await _within(child.over, _KILL_S)
+        return await clock.happens(child.over, _KILL_S)
 
     def forget(self, child: Child) -> None:
         """Close what is ours of a child."""
@@ -363,7 +370,7 @@ class Worker:
         if not self._lost.is_set():
             signal_group(self._process.process.pid, signal.SIGKILL)
         ends = [self._lost, *(child.over for child in self._children.values())]
-        await asyncio.gather(*(_within(end, _KILL_S) for end in ends))
+        await asyncio.gather(*(clock.happens(end, _KILL_S) for end in ends))
         for child in list(self._children.values()):
             if child.over.is_set():
                 self.forget(child)

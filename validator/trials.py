@@ -232,7 +232,11 @@ class _Selftest:
         if fault.timeout_s:
             probes = {name: ProbeSettings(timeout=fault.timeout_s) for name in fault.probes}
         gpus = "auto" if fault.promised_gpus is None else fault.promised_gpus
-        return self._settings.model_copy(update={"probes": probes, "expect": Expect(gpus=gpus)})
+        # Devices that were asked for say where to inject; the pretended node is judged whole.
+        run = self._settings.run.model_copy(update={"devices": ()})
+        return self._settings.model_copy(
+            update={"probes": probes, "expect": Expect(gpus=gpus), "run": run}
+        )
 
     def _slot(self, fault: Fault, device: Device) -> contextlib.AbstractAsyncContextManager[Any]:
         """A core, or the device for oneself; nothing for those that only wait."""

@@ -1,6 +1,7 @@
 """The worker of a run: started, with torch imported; started again when it is lost."""
 
 import asyncio
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,9 +12,24 @@ from validator import cgroup, outcomes
 from validator.plan import Event
 from validator.report import Environment
 from validator.spawn import CannotStartError, WorkerProcess, start_worker
+from validator.stall import stall
 from validator.supervisor import Worker, WorkerLostError
 
 _RESTARTS: Final = 2  # within a run
+#: Signals that others send, and no code to itself.
+_FROM_OUTSIDE: Final = frozenset(
+    {
+        signal.SIGKILL,
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGALRM,
+        signal.SIGPWR,
+    }
+)
 
 
 class NoWorkerError(Exception):
@@ -47,7 +63,6 @@ class Workers:
         self._worker: Worker | None = None
         self._changing = asyncio.Lock()
         self._given_up: NoWorkerError | None = None
-        self._memory_kills = cgroup.memory_kills()
 
     async def live(self) -> Worker:
         """The worker, started and with torch imported.
@@ -90,24 +105,38 @@ class Workers:
             await self._worker.close()
 
     async def _start(self) -> Worker:
-        process, self._early = self._early, None
+        """A worker with torch imported; one that others killed before that is tried once more."""
+        try:
+            return await self._import(self._early)
+        except _KilledError as killed:
+            self.restarts["died"] += 1
+            self._on_event(Event("restarted", text=str(killed)))
+        try:
+            return await self._import(None)
+        except _KilledError as killed:
+            text = f"importing torch: {killed}, twice"
+            result = outcomes.not_imported(text, hint=killed.hint, log_tail=killed.log_tail)
+            raise NoWorkerError(text, result=result) from killed
+
+    async def _import(self, process: WorkerProcess | None) -> Worker:
+        self._early = None
         try:
             process = process or start_worker(self._nice)
         except CannotStartError as error:
             raise NoWorkerError(str(error)) from error
         worker = self._worker = Worker(process)  # so that `close` finds it
-        try:
-            await worker.up()
-        except WorkerLostError as lost:
-            raise NoWorkerError(f"before it was up: {lost}", lost.log_tail) from lost
-        self._on_event(Event("importing"))
         begun = time.monotonic()
         try:
+            await worker.up()
+            self._on_event(Event("importing"))
             answer = await worker.imported(self._import_s)
         except WorkerLostError as lost:
-            if cgroup.memory_kills() > self._memory_kills:  # that says nothing about torch
-                text = f"importing torch: {lost}, by the memory limit of this container"
-                raise NoWorkerError(text, lost.log_tail) from lost
+            if _is_killed(lost):
+                self._worker = None
+                await worker.close()
+                raise _KilledError(lost, for_memory=_ran_out(worker)) from lost
+            if not worker.is_up:
+                raise NoWorkerError(f"before it was up: {lost}", lost.log_tail) from lost
             raise _import_lost(lost, self._import_s, time.monotonic() - begun) from lost
         if answer["event"] == "import_failed":
             raise _import_raised(answer, worker.log_tail(), time.monotonic() - begun)
@@ -115,10 +144,45 @@ class Workers:
         return worker
 
 
+class _KilledError(Exception):
+    """The worker was killed by others before torch was imported, which tells nothing of torch."""
+
+    def __init__(self, lost: WorkerLostError, *, for_memory: bool) -> None:
+        """Say how, and what would keep it from happening again."""
+        text, hint = str(lost), "somebody killed it: look at `dmesg | tail` and at what ends jobs"
+        if for_memory:
+            text += f", {cgroup.described_memory_limit()}"
+            hint = "raise the memory limit of the validator's container: torch needs some 500 MiB"
+        super().__init__(text)
+        self.hint = hint
+        self.log_tail = lost.log_tail
+
+
+def _is_killed(lost: WorkerLostError) -> bool:
+    """Whether a signal ended it that others send, and no code to itself."""
+    return lost.end is not None and lost.end.signal in _FROM_OUTSIDE
+
+
+def _ran_out(worker: Worker) -> bool:
+    """Whether our control group has counted a kill for memory since a worker was started."""
+    return cgroup.memory_kills() > worker.memory_kills_before
+
+
 def _import_lost(lost: WorkerLostError, deadline_s: float, duration_s: float) -> NoWorkerError:
     text = f"importing torch: {lost}"
     if lost.reason == "hung":
-        text = f"importing torch did not end within {deadline_s:g} s"
+        stands = stall(lost.kernel, lost.log_tail)
+        text = f"importing torch did not end within {deadline_s:g} s: {stands.text}"
+        if not stands.blames_torch:
+            hint = (
+                "torch's files are read slowly: look at the file system that they are on, or give "
+                "the import longer: `probes.torch_version.timeout` in the settings, "
+                "GPU_VALIDATOR_PROBES__TORCH_VERSION__TIMEOUT in the environment"
+            )
+            result = outcomes.not_imported(
+                text, hint=hint, log_tail=lost.log_tail, duration_s=duration_s
+            )
+            return NoWorkerError(text, result=result)
     result = outcomes.import_failed(text, log_tail=lost.log_tail, duration_s=duration_s)
     return NoWorkerError(text, result=result)
 

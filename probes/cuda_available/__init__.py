@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from probes.contract import GPU_BUSY, Finding, Measurement, skipped
-from probes.cuda_available import device, start
-from probes.cuda_available.seen import Limits, Seen, observe
+from probes.cuda_available import device, instances, lost, start
+from probes.cuda_available.seen import Seen, observe
 from probes.cuda_driver import DriverDevice, match
+from probes.limits.cuda_available import Limits
 from probes.nvml import NvmlGpu
 
 __all__ = ["Limits", "Seen", "judge", "measure", "observe"]
@@ -41,14 +42,17 @@ def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: 
     if why := _nothing_to_judge(seen, limits):
         yield from (skipped(finding.id, why) for finding in findings)
         return
+    unasked = start.no_gpu_asked(seen)
     gpu = _matched(seen)[1]
     text, possible = device.busy(seen, limits, gpu)
-    lost = start.access_is_lost(seen, gpu)
+    closed = start.access_is_lost(seen, gpu)
     for finding in findings:
         failed = finding.status == "fail" and finding.id.partition(".")[2] in _CONSEQUENCES
         if possible and (failed or finding.status in {"pass", "warn"}):
             yield skipped(finding.id, f"{GPU_BUSY}: {start.shorten(text)}")
-        elif lost and failed:
+        elif unasked and failed:
+            yield skipped(finding.id, "the Slurm job asked for no GPU")
+        elif closed and failed:
             yield skipped(finding.id, "the device nodes cannot be opened: nothing can be told")
         elif text and failed and start.says_busy(finding.observed):
             yield finding.model_copy(update=_IDLE | {"message": f"{finding.message} {_YET}"})
@@ -77,11 +81,17 @@ def _nothing_to_judge(seen: Seen, limits: Limits) -> str:
         return ""
     if seen.framework.device_count:
         return f"each of the {seen.framework.device_count} accelerators is judged for itself"
+    promised = bool(limits.asked) or (isinstance(limits.gpus, int) and limits.gpus > 0)
+    return "" if promised else _unpromised(seen, limits)
+
+
+def _unpromised(seen: Seen, limits: Limits) -> str:
+    """Why no GPU has to be here, where none was promised; empty when the hardware is."""
     if limits.gpus == 0:
         return "no GPU is expected here"
-    if not isinstance(limits.gpus, int) and not seen.hardware.vendors:
-        return "no GPU is present"
-    return ""
+    if start.no_gpu_asked(seen):
+        return f"the Slurm job asked for no GPU ({start.NO_GPU_ASKED})"
+    return "" if seen.hardware.vendors else "no GPU is present"
 
 
 def _matched(seen: Seen) -> tuple[DriverDevice | None, NvmlGpu | None]:
@@ -103,6 +113,8 @@ def _findings(seen: Seen, limits: Limits) -> Iterator[Finding]:
     yield start.torch_starts(seen)
     yield device.available(seen)
     yield start.enough_gpus(seen, limits)
+    yield lost.all_gpus(seen, limits, instances.usable_gpus(seen))
+    yield instances.mig_instances(seen, limits)
     yield start.visible_devices(seen)
     yield start.counts_agree(seen)
     if seen.device == "cpu":
@@ -115,5 +127,5 @@ def _findings(seen: Seen, limits: Limits) -> Iterator[Finding]:
     yield device.first_kernel(seen, limits)
     yield device.identity(seen, listed, gpu)
     yield device.memory_size(seen, limits, listed, gpu)
-    yield device.memory_free(seen, limits, gpu, instance=instance)
-    yield device.compute_mode(limits, gpu)
+    yield device.memory_free(seen, limits, listed, gpu, instance=instance)
+    yield device.compute_mode(seen, limits, gpu)

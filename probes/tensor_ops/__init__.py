@@ -19,6 +19,7 @@ from probes.contract import Comparison, Finding
 from probes.kit import breadcrumb
 from probes.kit.capabilities import back_end, capability
 from probes.kit.precision import Precision, full_precision, read
+from probes.limits.tensor_ops import Limits
 from probes.tensor_ops import (
     arithmetic,
     comparison,
@@ -43,7 +44,7 @@ from probes.tensor_ops import (
     views,
 )
 from probes.tensor_ops.judging import verdict
-from probes.tensor_ops.seen import Limits, Seen
+from probes.tensor_ops.seen import Seen
 from probes.tensor_ops.trial import Trial, run
 
 __all__ = ["FAMILIES", "Limits", "Seen", "judge", "observe", "operations"]

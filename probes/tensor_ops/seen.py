@@ -1,18 +1,9 @@
 """What the probe saw: each family's comparisons, and what the user allows in float32 products."""
 
-from typing import Literal
-
 from pydantic import Field
 
-from probes.contract import Comparison, Frozen, Observation
+from probes.contract import Comparison, Observation
 from probes.kit.precision import Precision
-
-
-class Limits(Frozen):
-    """What is asked of float32 products where the back-end may shorten their operands."""
-
-    #: "as_set" skips TF32 and the like where torch's own setting allows it; "exact" never does.
-    float32_products: Literal["as_set", "exact"] = "as_set"
 
 
 class Seen(Observation):

@@ -14,9 +14,19 @@ Ref: https://docs.nvidia.com/deploy/cuda-compatibility/
 from collections.abc import Iterator
 
 from probes.contract import Finding
-from probes.torch_version import build, changed_defaults, driver, installed, libraries, numpy_abi
+from probes.limits.torch_version import Limits
+from probes.torch_version import (
+    build,
+    changed_defaults,
+    driver,
+    installed,
+    libraries,
+    numpy_abi,
+    runtimes,
+    single,
+)
 from probes.torch_version.look import observe
-from probes.torch_version.seen import Limits, Seen
+from probes.torch_version.seen import Seen
 
 __all__ = ["Limits", "Seen", "judge", "observe"]
 
@@ -25,6 +35,7 @@ def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: 
     """Hold the installation against itself, then against hardware, driver, libraries and NumPy."""
     yield installed.imports(seen)
     yield installed.metadata(seen)
+    yield single.one_copy(seen.copies)
     yield build.compiled_version(seen)
     yield installed.requirements(seen)
     yield build.version(seen, limits)
@@ -40,6 +51,8 @@ def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: 
     yield libraries.loaded_once(seen)
     yield libraries.foreign_libraries(seen)
     yield changed_defaults.defaults(seen)
+    yield runtimes.openmp(seen.runtimes, seen.variables)
+    yield runtimes.blas(seen.runtimes)
     yield numpy_abi.numpy_to_torch(seen)
     yield numpy_abi.torch_to_numpy(seen)
     yield numpy_abi.numpy_scalars(seen)

@@ -4,6 +4,8 @@
  * FAKE_CUDA_COUNT    how many devices there are (default 1)
  * FAKE_CUDA_VERSION  what cuDriverGetVersion tells (default 12040)
  * FAKE_CUDA_MIG      1: the devices are MIG instances
+ * FAKE_CUDA_ATTRIBUTES  numbers of attributes that are 1, as "18,133"; the others are 0
+ * FAKE_CUDA_OLD      1: the driver knows no attribute above 125, as before CUDA 12
  * FAKE_CUDA_REFUSES  name of a function that returns 999
  * FAKE_CUDA_HANG     1: cuInit never returns
  * FAKE_CUDA_SIGNAL   number of a signal that cuInit dies by
@@ -27,6 +29,13 @@
 static int number(const char *name, int otherwise) {
     const char *text = getenv(name);
     return text && *text ? atoi(text) : otherwise;
+}
+
+static int listed(const char *name, int wanted) {
+    const char *text = getenv(name);
+    for (; text && *text; text = strchr(text, ',') ? strchr(text, ',') + 1 : "")
+        if (atoi(text) == wanted) return 1;
+    return 0;
 }
 
 static int refuses(const char *function) {
@@ -105,7 +114,8 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) {
 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     ANSWERS(device - 10);
-    *value = attribute == 75 ? 9 : attribute == 76 ? 1 : 0;
+    if (number("FAKE_CUDA_OLD", 0) && attribute > 125) return 1; /* invalid value */
+    *value = attribute == 75 ? 9 : attribute == 76 ? 1 : listed("FAKE_CUDA_ATTRIBUTES", attribute);
     return SUCCESS;
 }
 

@@ -19,6 +19,7 @@ from probes import cuda_driver, hardware, nvml
 from probes import torch_version as probe
 from probes.catalog import TORCH_VERSION
 from probes.contract import Comparison, Finding
+from probes.copies import Copy
 from probes.cuda_driver import CudaDriver, DriverDevice
 from probes.hardware import Hardware
 from probes.torch_version import driver, installed, mapped
@@ -94,6 +95,14 @@ H100_NODE = probe.Seen(
         mapped.Library(family="nccl", path=f"{SITE}/nvidia/nccl/lib/libnccl.so.2", version="2"),
         mapped.Library(family="stdc++", path="/usr/lib/libstdc++.so.6.0.30", version="6.0.30"),
     ),
+    copies=(
+        Copy(name="torch", path=f"{SITE}/torch", place="own"),
+        Copy(name="numpy", path=f"{SITE}/numpy", place="own"),
+    ),
+    runtimes=(
+        f"{SITE}/torch/lib/libgomp-a34b3233.so.1",
+        f"{SITE}/numpy.libs/libscipy_openblas64_-32a4b2a6.so",
+    ),
     numpy_to_torch=RIGHT,
     torch_to_numpy=RIGHT,
     numpy_scalars=RIGHT,
@@ -142,6 +151,7 @@ FOREIGN_CUBLAS = library(
 # (check, what it then says, changes that trip it and nothing else)
 FAULTS: list[tuple[str, str, dict[str, Any]]] = [
     ("imports", "fail", {"torch.compiled": "/usr/lib/python3/dist-packages/torch/_C.so"}),
+    ("imports", "warn", {"numpy.compiled": "/src/numpy/build/cp312/numpy/_core/_multiarray.so"}),
     ("imports", "fail", {"numpy.compiled": None}),
     ("metadata", "fail", {"distributions.0.version": "2.5.1"}),
     ("metadata", "fail", {"distributions.1.version": ""}),
@@ -237,6 +247,27 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("foreign_libraries", "warn", {"ahead": ("/usr/local/cuda/lib64/libcudnn",)}),
     ("defaults", "warn", {"changed_defaults": {"torch.get_default_dtype()": "torch.float64"}}),
+    (
+        "one_copy",
+        "warn",
+        {
+            "copies": (
+                Copy(
+                    name="numpy",
+                    path="/home/user/.local/lib/python3.12/site-packages/numpy",
+                    place="user site",
+                ),
+                *H100_NODE.copies,
+            )
+        },
+    ),
+    ("one_openmp", "warn", {"runtimes": (*H100_NODE.runtimes, "/opt/conda/lib/libiomp5.so")}),
+    ("one_openmp", "warn", {"variables": {"KMP_DUPLICATE_LIB_OK": "TRUE"}}),
+    (
+        "one_blas",
+        "warn",
+        {"runtimes": ("/usr/lib/libopenblas.so.0", "/opt/conda/lib/libopenblas.so.0")},
+    ),
     ("numpy_to_torch", "fail", {"numpy_to_torch": WRONG}),
     ("numpy_to_torch", "fail", {"numpy_to_torch": ()}),
     ("torch_to_numpy", "fail", {"torch_to_numpy": WRONG}),

@@ -243,6 +243,26 @@ def test_one_line_an_event(capfd: pytest.CaptureFixture[str]) -> None:
     assert b'worker_restarts_total{reason="hung"} 1.0' in daemon.metrics(Form())
 
 
+def test_the_log_tells_the_whole_verdict(capfd: pytest.CaptureFixture[str]) -> None:
+    """What the report's short summary has no room for."""
+    logs.configure("info", "json")
+    runner = FakeRunner()
+    runner.status, runner.summary = "fail", "not a word of it is cut " * 20
+    daemon = Daemon(every(60), runner=runner)
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: daemon.report() is not None, daemon)
+
+    asyncio.run(go())
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    whole = ("not a word of it is cut " * 20).strip()
+
+    assert lines[-1]["summary"] == f"fail: torch_version on cpu (+6 more): {whole}"
+    assert lines[1]["summary"].strip() == whole
+    assert len(json.loads(daemon.report() or b"")["summary"]) <= 80
+
+
 def test_a_result_grows_old_without_a_run() -> None:
     """The scheduler is stuck: after three intervals the metrics say that nothing can be told."""
     clock = Clock()

@@ -15,11 +15,13 @@ import pytest
 
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, TIMEOUT_S, Ran, marked, ran, run, spec, write, zombies
+from validator import cgroup, supervisor
 from validator import settings as settings_module
-from validator import supervisor
 from validator.plan import Event, Plan
 from validator.runner import Runner
 from validator.settings import Settings
+
+pytestmark = pytest.mark.torch
 
 #: Code of ours that a sick probe finds its own result pipe with: the descriptor that is no log.
 RESULT_PIPE = """
@@ -228,12 +230,15 @@ def test_a_kill_for_memory_is_our_containers_fault(
     """SIGKILL while the control group counted a kill for memory says nothing of the machine."""
     write(folder, "sicken", "    os.kill(os.getpid(), signal.SIGKILL)")
     counts = count()
+    limit = cgroup.Limit(Path("memory.max"), 1000, 990)
     monkeypatch.setattr("validator.cgroup.memory_kills", lambda: next(counts))
+    monkeypatch.setattr("validator.cgroup.memory_limit", lambda: limit)
 
     seen = ran()
 
     assert (seen.of("sicken").status, seen.of("sicken").reason) == ("error", "internal_error")
-    assert "memory limit" in seen.of("sicken").summary
+    assert "memory limit of this container (memory.max is 1000 bytes)" in seen.of("sicken").summary
+    assert seen.of("sicken").findings[0].action == "fix_config"
 
 
 def test_a_kill_for_memory_during_the_import_is_our_containers_fault(
@@ -242,12 +247,18 @@ def test_a_kill_for_memory_during_the_import_is_our_containers_fault(
     """A container that is too small for torch is an error to mend there, never a sick node."""
     (folder / "torch.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     counts = count()
+    limit = cgroup.Limit(Path("memory.max"), 1000, 990)
     monkeypatch.setattr("validator.cgroup.memory_kills", lambda: next(counts))
+    monkeypatch.setattr("validator.cgroup.memory_limit", lambda: limit)
 
     seen = ran()
 
-    assert {(r.status, r.reason) for r in seen.report.results} == {("error", "internal_error")}
-    assert "memory limit" in seen.of("later").summary
+    told = seen.of("torch_version")
+    assert (told.status, told.reason) == ("error", "internal_error")
+    assert "memory limit of this container (memory.max is 1000 bytes)" in told.summary
+    assert "twice" in told.summary
+    assert told.findings[0].action == "fix_config"
+    assert {(r.status, r.reason) for r in seen.report.results[1:]} == {("skip", "dependency")}
     assert seen.report.status == "error"
 
 
@@ -514,14 +525,15 @@ def test_a_large_operation_runs_in_a_child_after_the_preload(folder: Path) -> No
 
 
 def test_a_device_that_is_not_here_is_named(folder: Path) -> None:
-    """Asked for and absent: an error that says what there is."""
-    settings = settings_module.load(flags={"run": {"devices": ("cuda:7", "cpu")}})
+    """Asked for and absent: a broken promise, and what there is; a typing error is none."""
+    settings = settings_module.load(flags={"run": {"devices": ("cuda:7", "cuda7", "cpu")}})
 
     seen = ran(Plan((spec("later"),), "quick", "cli"), settings)
 
     assert [(r.device, r.status, r.reason) for r in seen.report.results] == [
         ("cpu", "pass", "ok"),
-        ("cuda:7", "error", "no_device"),
+        ("cuda:7", "fail", "no_device"),
+        ("cuda7", "error", "no_device"),
     ]
     assert "there is cpu" in seen.report.results[1].summary
 

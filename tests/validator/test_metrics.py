@@ -264,6 +264,21 @@ def test_eight_gpus_stay_within_a_thousand_series() -> None:
     assert 300 < series_count(made.read(Form())) <= 1000
 
 
+def test_an_instance_has_its_status_and_no_measured_values() -> None:
+    """A MIG instance goes by its own name; its GPU's whole neighbour is measured as ever."""
+    whole = gpus(1)[0]
+    names = {"name": "cuda:1:3", "uuid": "MIG-3", "parent_uuid": "GPU-9", "alone": True}
+    instance = whole.model_copy(update=names)
+    measured = (Measurement(name="first_kernel_seconds", value=0.5, unit="seconds"),)
+    results = [
+        result("cuda_available", device.name, measurements=measured) for device in (whole, instance)
+    ]
+    text = exposed(known(report(results, (whole, instance))))
+
+    assert ("cuda_available", "cuda:1:3") in values(text, "probe_success")
+    assert values(text, "first_kernel_seconds") == {(whole.name,): 0.5}
+
+
 def test_help_says_that_values_are_cached() -> None:
     """Whatever comes from a run says so, in words."""
     text = exposed(full())

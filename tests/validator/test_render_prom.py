@@ -194,6 +194,7 @@ def _check(*argv: str, umask: int = 0o077) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.torch
 def test_the_file_is_whole_and_can_be_read_by_others(tmp_path: Path) -> None:
     """A run under a strict umask leaves one file, readable by node_exporter's user."""
     file = tmp_path / "gpu-validator.prom"
@@ -220,6 +221,7 @@ def test_other_files_keep_what_the_umask_says(tmp_path: Path) -> None:
     assert modes == {"text": 0o600, "json": 0o600, "junit": 0o600, "prom": 0o644}
 
 
+@pytest.mark.torch
 def test_on_stdout_it_is_the_metrics_alone() -> None:
     """For `| sponge`, `| curl`: nothing else is on stdout."""
     done = _check("--output", "prom")

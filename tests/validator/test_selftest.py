@@ -23,6 +23,8 @@ from validator.latest import Latest
 from validator.report import make_report
 from validator.verdicts import Selftest
 
+pytestmark = pytest.mark.torch
+
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 #: One of every kind, cheap ones, and what each comes to.

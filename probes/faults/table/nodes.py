@@ -174,6 +174,33 @@ _GPUS: Final = (
         _LOST_GPU,
         {"nvml.gpus.2": {"index": 2, "error": "GPU is lost"}},
     ),
+    _on(
+        "node.gpus_gone_from_the_bus",
+        "all_gpus",
+        _LOST_GPU,
+        {
+            "pci.2": {"address": "0000:2f:00.0", "model": 0x2330, "driver": "nvidia", "minor": 2},
+            "nodes./dev/nvidia2": "EIO: Input/output error",
+        },
+    ),
+    _on(
+        "node.gpu_that_no_driver_took",
+        "all_gpus",
+        _event(
+            "a GPU that the driver could not initialise",
+            "https://github.com/NVIDIA/open-gpu-kernel-modules/issues/1151",
+        ),
+        {"pci.2": {"address": "0000:2f:00.0", "model": 0x2330}},
+    ),
+    _on(
+        "node.mig_without_an_instance",
+        "mig_instances",
+        _event(
+            "MIG is on, and the instances were lost with a reboot",
+            "https://docs.nvidia.com/datacenter/tesla/mig-user-guide/",
+        ),
+        {"nvml.gpus.1.mig_enabled": True},
+    ),
     _on("node.torch_counts_one", "counts_agree", _DISAGREE, {"torch.device_count": 1}),
     _on("node.driver_counts_one", "counts_agree", _DISAGREE, {"driver.device_count": 1}),
     _on(
@@ -445,6 +472,42 @@ _IMAGES: Final = (
         "foreign_libraries",
         _SYSTEM,
         {"ahead": ["/usr/local/cuda/lib64/libcudnn"]},
+    ),
+    _image(
+        "second_torch_of_the_user",
+        "one_copy",
+        _event(
+            "pip installed another torch into the user's own folder",
+            "https://docs.python.org/3/library/site.html",
+        ),
+        {
+            "copies.2": {
+                "name": "torch",
+                "path": "/home/user/.local/lib/python3/site-packages/torch",
+                "place": "user site",
+            }
+        },
+    ),
+    _image(
+        "two_openmp_runtimes",
+        "one_openmp",
+        _event("MKL's OpenMP beside GNU's", "37377"),
+        {"runtimes.2": "/opt/conda/lib/libiomp5.so"},
+    ),
+    _image(
+        "openmp_alarm_silenced",
+        "one_openmp",
+        _event("the alarm for a second OpenMP runtime is switched off", "44282"),
+        {"variables.KMP_DUPLICATE_LIB_OK": "TRUE"},
+    ),
+    _image(
+        "openblas_twice",
+        "one_blas",
+        _TWICE,
+        {
+            "runtimes.2": "/usr/lib/x86_64-linux-gnu/libopenblas.so.0",
+            "runtimes.3": "/opt/conda/lib/libopenblas.so.0",
+        },
     ),
     _image("compiled_for_another_cuda", "compiled_version", _HALF, {"torch.compiled_cuda": 12010}),
     _image("version_file_says_cuda", "compiled_version", _HALF, {"torch.built": False}),

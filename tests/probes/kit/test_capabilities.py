@@ -96,7 +96,7 @@ def test_other_errors_of_a_library_are_failures() -> None:
         ("xpu:0", RuntimeError(NO_FP64_ON_ARC), True),
         ("xpu:0", RuntimeError("Expected a 'cpu' device type for generator but found x"), True),
         ("xpu:0", RuntimeError("UR backend failed. UR error: 40 (OUT_OF_RESOURCES)"), False),
-        ("xpu:0", RuntimeError("HIPBLAS_STATUS_NOT_SUPPORTED"), False),
+        ("xpu:0", RuntimeError("CUDNN_STATUS_NOT_SUPPORTED: the mode is not supported"), False),
     ],
 )
 def test_what_is_absent_and_what_is_broken(device: str, error: Exception, *, absent: bool) -> None:

@@ -69,6 +69,16 @@ def test_the_old_switch(setting: str, device: str) -> None:
     assert (read(device).matmul, read(device).matmul_may_shorten) == (setting, True)
 
 
+def test_the_old_switch_where_there_is_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before torch 2.9 it decides alone."""
+    monkeypatch.setattr(precision, "_told", lambda *_: "cannot be told")
+    assert not read("cuda:0").matmul_may_shorten
+    torch.set_float32_matmul_precision("high")
+
+    assert read("cuda:0").matmul_may_shorten
+    assert read("cpu").convolution_may_shorten
+
+
 @with_new_switches
 @pytest.mark.parametrize("owner", ["torch.backends", "BACKENDS.cuda.matmul"])
 def test_the_new_switches(owner: str) -> None:

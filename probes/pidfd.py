@@ -1,0 +1,28 @@
+"""A descriptor that tells when a process has ended. Standard library only: validator/ uses it too.
+
+Ref: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
+"""
+
+import ctypes
+import os
+from typing import Final
+
+_PIDFD_OPEN: Final = 434  # on every architecture
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor that becomes readable when the process ends.
+
+    Raises:
+        OSError: the kernel lacks the call (ENOSYS) or a filter refuses it (EPERM as a rule).
+    """
+    if hasattr(os, "pidfd_open"):
+        return os.pidfd_open(pid)
+    # A Python that was built on the headers of an older kernel, as some conda builds are.
+    library = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = library.syscall(_PIDFD_OPEN, pid, 0)
+    if descriptor < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    os.set_inheritable(descriptor, False)
+    return descriptor
