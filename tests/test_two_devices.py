@@ -159,14 +159,14 @@ SICKNESSES = {
     "one operation aborts": Sickness(
         "1:aten::_linalg_svd:abort",
         {"tensor_ops": _CRASHED, "train_eval": _PASS},  # the next probe has a process of its own
-        {"tensor_ops.completes"},
-        "died by SIGABRT",
+        {"tensor_ops.linalg_solve", "tensor_ops.linalg_decompose"},  # both use it
+        "died by SIGABRT in ",
     ),
     "one operation is a fault of memory": Sickness(
         "1:aten::_linalg_svd:segv",
         {"tensor_ops": _CRASHED, "train_eval": _PASS},
-        {"tensor_ops.completes"},
-        "died by SIGSEGV",
+        {"tensor_ops.linalg_solve", "tensor_ops.linalg_decompose"},
+        "died by SIGSEGV in ",
     ),
     "it hangs": Sickness(
         "1:*:hang",

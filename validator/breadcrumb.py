@@ -17,7 +17,7 @@ class Breadcrumb(NamedTuple):
     operation: str = ""
 
     def __str__(self) -> str:
-        return f"{self.check}: {self.operation}" if self.operation else self.check
+        return ": ".join(part for part in self if part)
 
 
 def shared_page() -> int | None:

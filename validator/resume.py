@@ -32,10 +32,11 @@ def named(result: Result, at: Breadcrumb, spec: ProbeSpec) -> Result:
 
     Where that is a failure, its finding becomes that of the check which was running.
     """
-    if not at.check:
+    if not any(at):
         return result
     known = result.status == "fail" and at.check in spec.checks
-    summary = f"{result.summary} in {spec.name}.{at}"
+    where = f"{spec.name}.{at}" if at.check else f"{spec.name}: {at}"
+    summary = f"{result.summary} in {where}"
     findings = tuple(
         finding.model_copy(
             update={

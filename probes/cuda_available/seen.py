@@ -14,6 +14,7 @@ import torch
 
 from probes import containers, cuda_driver, hardware, mig, nvml, pci_gpus
 from probes.contract import Comparison, Frozen, Observation
+from probes.kit import breadcrumb
 from probes.references import compare
 from probes.tensors import accelerator_type, device_count, poisoned, synchronize
 
@@ -252,7 +253,9 @@ def _mps_pipes() -> bool:
 def observe(device: str) -> Seen:
     """Ask everyone, from the hardware up; on "cpu" only why there is no accelerator."""
     present = hardware.detect()
+    breadcrumb.operation("NVML")
     management = nvml.read()  # first: afterwards our own process is on the GPU
+    breadcrumb.operation("cuInit of the driver")
     begin = time.perf_counter()
     driver = cuda_driver.read()
     driver_s = time.perf_counter() - begin
@@ -265,10 +268,13 @@ def observe(device: str) -> Seen:
         warnings.simplefilter("always")
         begin = time.perf_counter()
         if kind is not None:
+            breadcrumb.operation("start of torch's back-end")
             error = raised(lambda: _start(kind))
         framework_s = time.perf_counter() - begin
         if torch.device(device).type != "cpu" and not error:
+            breadcrumb.operation("first kernel")
             kernel = exercise(device)
+            breadcrumb.operation("properties and free memory")
             device_error = raised(lambda: known.update(_properties(device)))
             device_error = device_error or raised(lambda: known.update(_free_memory(device)))
             generic = Generic() if kernel.error else _generic(device)

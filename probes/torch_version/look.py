@@ -14,7 +14,7 @@ import torch
 from packaging.requirements import InvalidRequirement, Requirement
 
 from probes import copies, cuda_driver, hardware, nvml
-from probes.kit import defaults
+from probes.kit import breadcrumb, defaults
 from probes.torch_version import mapped, numpy_abi, runtimes
 from probes.torch_version.seen import (
     VARIABLES,
@@ -30,8 +30,11 @@ from probes.torch_version.seen import (
 def observe(device: str) -> Seen:  # noqa: ARG001 - the image is one, whatever the device
     """Look at the imported modules, their metadata and what the process has mapped."""
     here = _module(torch, sys.modules.get("torch._C"))
+    breadcrumb.operation("cuInit of the driver, NVML, PCI")
     driver, management, present = cuda_driver.read(), nvml.read(), hardware.detect()
+    breadcrumb.operation("cuDNN's version")
     cudnn_version, cudnn_error = mapped.cudnn_version()  # may map libcudnn
+    breadcrumb.operation("installed packages, mapped libraries, NumPy's arrays")
     maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     libraries, ahead = mapped.libraries(here.folder, os.environ.get("LD_LIBRARY_PATH", ""))
     return Seen(

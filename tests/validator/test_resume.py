@@ -167,6 +167,16 @@ def test_a_death_outside_all_checks_is_told_as_before(folder: Path) -> None:
     assert statuses(result) == {"completes": "fail"}
 
 
+def test_a_death_at_a_step_that_belongs_to_no_check_names_the_step(folder: Path) -> None:
+    """As the start of a driver: nothing can be left out, so the probe is not run again."""
+    write(folder, before=CRASH)
+
+    result = result_of(ran(Plan((fragile(),), "quick", "cli")))
+
+    assert result.summary == "died by SIGSEGV in fragile: sum"
+    assert statuses(result) == {"completes": "fail"}
+
+
 def test_without_shared_memory_a_death_names_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,7 +147,8 @@ def default_device(device: str) -> None:
 
 def deterministic() -> None:
     """Have operations without a deterministic implementation raise."""
-    torch.use_deterministic_algorithms(True)
+    # torch.use_deterministic_algorithms would first import a compiler, which takes seconds.
+    torch._C._set_deterministic_algorithms(True, warn_only=False)
 
 
 def autocast() -> None:
