@@ -4,6 +4,9 @@
  * FAKE_CUDA_COUNT    how many devices there are (default 1)
  * FAKE_CUDA_VERSION  what cuDriverGetVersion tells (default 12040)
  * FAKE_CUDA_MIG      1: the devices are MIG instances
+ *
+ * CUDA_VISIBLE_DEVICES with one UUID gives the first device that UUID, as the real driver does.
+ *
  * FAKE_CUDA_ATTRIBUTES  numbers of attributes that are 1, as "18,133"; the others are 0
  * FAKE_CUDA_OLD      1: the driver knows no attribute above 125, as before CUDA 12
  * FAKE_CUDA_REFUSES  name of a function that returns 999
@@ -89,7 +92,23 @@ int cuDeviceGetPCIBusId(char *address, int length, int device) {
     return SUCCESS;
 }
 
+/* The UUID that the user made visible, when it is of that kind. */
+static int shown(const char *kind, char *uuid) {
+    const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    if (!text || strncmp(text, kind, 4) || strchr(text, ',')) return 0;
+    int n = 0;
+    for (text += 4; *text && n < 16; text += *text == '-' ? 1 : 0) {
+        unsigned byte;
+        if (*text == '-') continue;
+        if (sscanf(text, "%2x", &byte) != 1) return 0;
+        uuid[n++] = (char)byte;
+        text += 2;
+    }
+    return n == 16;
+}
+
 static void identify(char *uuid, int device, int instance) {
+    if (device == 10 && shown(instance ? "MIG-" : "GPU-", uuid)) return;
     for (int i = 0; i < 16; i++) uuid[i] = (char)(i + (instance ? 0xa0 : 0));
     uuid[15] = (char)(device - 10);
 }
@@ -102,7 +121,9 @@ int cuDeviceGetUuid(char *uuid, int device) {
 
 int cuDeviceGetUuid_v2(char *uuid, int device) {
     ANSWERS(device - 10);
-    identify(uuid, device, number("FAKE_CUDA_MIG", 0));
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    int whole = visible && strncmp(visible, "GPU-", 4) == 0;
+    identify(uuid, device, number("FAKE_CUDA_MIG", 0) && !whole);
     return SUCCESS;
 }
 

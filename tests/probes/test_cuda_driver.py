@@ -161,3 +161,14 @@ def test_a_library_of_another_kind_is_told(libraries: Path, tmp_path: Path) -> N
     seen = read(tmp_path)
 
     assert (seen.loaded, seen.load_error) == (False, f"{wrong} has no function cuInit")
+
+
+@pytest.mark.parametrize(
+    "uuid",
+    ["MIG-a0a1a2a3-a4a5-a6a7-a8a9-aaabacadb300", "GPU-00010203-0405-0607-0809-0a0b0c0d0e01"],
+)
+def test_the_fake_driver_shows_what_is_made_visible(libraries: Path, uuid: str) -> None:
+    """Tests of MIG rest on this: one device, of the UUID that the variable holds."""
+    seen = read(libraries, FAKE_CUDA_MIG=1, CUDA_VISIBLE_DEVICES=uuid)
+
+    assert [device.uuid for device in seen.devices] == [uuid]
