@@ -202,8 +202,10 @@ class Job:
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
             self._around.record(attempted.preliminary or result)
             del remaining[0]
-        if outcome is outcomes.timed_out:
-            self._around.patience.timed_out(self._device.name, self)
+            if outcome is outcomes.timed_out:
+                self._around.patience.timed_out(self._device.name, self)
+            elif outcome is outcomes.crashed:  # an end as well
+                self._around.patience.answered(self._device.name, self)
         if outcome is outcomes.unkillable:
             self._around.abandon(worker, child, self._device.name)
         else:
