@@ -202,14 +202,18 @@ class Job:
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
             self._around.record(attempted.preliminary or result)
             del remaining[0]
-            if outcome is outcomes.timed_out:
-                self._around.patience.timed_out(self._device.name, self)
-            elif outcome is outcomes.crashed:  # an end as well
-                self._around.patience.answered(self._device.name, self)
+            self._note(outcome)
         if outcome is outcomes.unkillable:
             self._around.abandon(worker, child, self._device.name)
         else:
             worker.forget(child)
+
+    def _note(self, outcome: _Outcome) -> None:
+        """Take note of how a probe without a result ended: in a hang, or in an end of its own."""
+        if outcome is outcomes.timed_out:
+            self._around.patience.timed_out(self._device.name, self)
+        elif outcome is outcomes.crashed:
+            self._around.patience.answered(self._device.name, self)
 
     def _deadline_s(self, spec: ProbeSpec) -> float:
         """Seconds that a probe gets which starts now."""
