@@ -302,6 +302,7 @@ def agree(
             check, False, [], "at least one operation compared", hint=hint, action=action
         )
     named = ", ".join(comparison.operation for comparison in wrong[:8])
+    named += f", and {len(wrong) - 8} more" if len(wrong) > 8 else ""
     return Finding(
         id=check,
         status="fail",

@@ -3,13 +3,11 @@
 import asyncio
 import contextlib
 import os
-import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
 
 from validator import fresh, profiles, render
 from validator.ask import NoAnswerError
@@ -21,9 +19,6 @@ from validator.report import ExitStyle, Report, exit_code, host_name
 from validator.runner import Runner
 from validator.settings import Settings
 from validator.stopping import Stop
-
-#: What a run ends with.
-Ended = TypeVar("Ended")
 
 
 @dataclass(frozen=True)
@@ -130,25 +125,6 @@ def _run(
 
     with _listener(settings, options) as listener:
         return asyncio.run(until_stopped())
-
-
-async def until_signal(work: Coroutine[Any, Any, Ended]) -> Ended | signal.Signals:
-    """What the work gives, or the first signal that ended it; it leaves no process behind."""
-    task = asyncio.ensure_future(work)
-    stop = Stop()
-    stop.listen()
-    asked = asyncio.ensure_future(stop.asked.wait())
-    try:
-        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        asked.cancel()
-    if stop.by is None:
-        return await task
-    task.cancel()  # a second signal does not cut off the cleaning up
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return stop.by
 
 
 def _listener(

@@ -223,8 +223,7 @@ class Job:
             clock = attempted.clock()
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
             self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
-        if outcome is outcomes.timed_out:
-            self._around.patience.timed_out(self._device.name, self)
+            self._note(outcome)
         if outcome is outcomes.unkillable:
             self._around.abandon(worker, child, self._device.name)
         else:
@@ -258,6 +257,13 @@ class Job:
     def _left_out(self, spec: ProbeSpec) -> list[str]:
         """Checks that a child must not begin, since they have ended one."""
         return [death.check for death in self._deaths] if spec is self._remaining[0] else []
+
+    def _note(self, outcome: _Outcome) -> None:
+        """Take note of how a probe without a result ended: in a hang, or in an end of its own."""
+        if outcome is outcomes.timed_out:
+            self._around.patience.timed_out(self._device.name, self)
+        elif outcome is outcomes.crashed:
+            self._around.patience.answered(self._device.name, self)
 
     def _deadline_s(self, spec: ProbeSpec) -> float:
         """Seconds that a probe gets which starts now; fewer when it goes on after a hang."""

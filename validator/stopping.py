@@ -2,8 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Awaitable, Iterable
+from typing import Any, Final, TypeVar
+
+#: For work that was cancelled to end, in seconds; its processes are killed afterwards.
+_END_S: Final = 5.0
+
+#: What a work gives.
+Answer = TypeVar("Answer")
 
 from validator import clock
 
@@ -33,6 +39,30 @@ class Stop:
             self.asked.set()
         else:
             self.at_once.set()
+
+
+class StoppedError(Exception):
+    """Somebody asked for the end before the work was done."""
+
+
+async def until_stopped(work: Awaitable[Answer], stop: Stop) -> Answer:
+    """What the work gives.
+
+    Raises:
+        StoppedError: the stop came first; the work is cancelled and has ended.
+    """
+    going = asyncio.ensure_future(work)
+    asked = asyncio.ensure_future(stop.asked.wait())
+    try:
+        await asyncio.wait({going, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if going.done():
+            return going.result()
+    finally:
+        asked.cancel()
+        if not going.done():
+            going.cancel()
+            await asyncio.wait({going}, timeout=_END_S)
+    raise StoppedError
 
 
 async def first_of(future: "asyncio.Future[Any]", event: asyncio.Event, timeout_s: float) -> None:

@@ -25,6 +25,7 @@ from validator.report import CPU, Device, Report, Tool, host_name, revision
 from validator.run import Run
 from validator.settings import Expect, ProbeSettings, Settings
 from validator.spawn import CannotStartError, WorkerProcess, start_worker
+from validator.stopping import Stop, StoppedError, until_stopped
 from validator.supervisor import WorkerLostError
 from validator.verdicts import (
     OF_GRADIENTS,
@@ -71,11 +72,16 @@ def chosen(options: Options, known: Iterable[Fault] = FAULTS) -> tuple[Fault, ..
     )
 
 
-async def run(settings: Settings, options: Options, early: WorkerProcess | None) -> Selftest:
+async def run(
+    settings: Settings, options: Options, early: WorkerProcess | None, stop: Stop
+) -> Selftest:
     """Run the control, then every chosen fault; leaves no process, also when cancelled.
 
+    Stopped, it keeps what was decided, and the other faults are `not_run`.
+
     Raises:
-        CannotRunError: torch cannot be imported, or nothing could be judged without a fault.
+        CannotRunError: torch cannot be imported, nothing could be judged without a fault, or it
+            was stopped before anything was decided.
     """
     orphans.adopt()
     before = orphans.children()
@@ -83,8 +89,10 @@ async def run(settings: Settings, options: Options, early: WorkerProcess | None)
     control = Run(_plan(options), settings, lambda _: None, held, early=early, nice=0)
     selftest = _Selftest(settings, options, control.workers, held)
     try:
-        await asyncio.wait_for(control.go(), settings.run.timeout)
-        return await selftest.go(control.report())
+        await until_stopped(asyncio.wait_for(control.go(), settings.run.timeout), stop)
+        return await selftest.go(control.report(), stop)
+    except StoppedError as error:
+        raise CannotRunError("stopped before a fault was judged") from error
     except asyncio.TimeoutError as error:
         raise CannotRunError(f"the control did not end in {settings.run.timeout:g} s") from error
     finally:
@@ -125,8 +133,8 @@ class _Selftest:
         #: Rules of others that raise an alarm without a fault: what they say counts for nothing.
         self._unfit: set[str] = set()
 
-    async def go(self, control: Report) -> Selftest:
-        """Judge the control, then run the trials."""
+    async def go(self, control: Report, stop: Stop) -> Selftest:
+        """Judge the control, then run the trials, as many as there is time for."""
         if not any(result.status in {"pass", "warn", "fail"} for result in control.results):
             raise CannotRunError(control.summary)
         if any(result.reason == "import_failed" for result in control.results):
@@ -137,7 +145,7 @@ class _Selftest:
             for finding in result.findings
             if finding.status == "skip"
         }
-        await self._preload()
+        await until_stopped(self._preload(), stop)
         alarms = [
             f"{check} on {result.device}"
             for result in control.results
@@ -146,7 +154,9 @@ class _Selftest:
         places = [(fault, device) for fault in CONTROLS for device in _devices(fault, control)]
         wanted = {spec.name for spec in _plan(self._options).specs}
         places = [place for place in places if wanted & set(place[0].probes)]
-        injected = await asyncio.gather(*(self._control(*place) for place in places))
+        injected = await until_stopped(
+            asyncio.gather(*(self._control(*place) for place in places)), stop
+        )
         for fault, device, results in injected:
             where = f"under {fault.name} on {device.name}"
             alarms += [f"{check} {where}" for check in tripped(results)]
@@ -155,8 +165,17 @@ class _Selftest:
         # Those that wait for a deadline first: they take no core.
         pairs.sort(key=lambda pair: not pair[0].timeout_s)
         self._total = len(pairs)
-        trials = await asyncio.gather(*(self._trial(*pair) for pair in pairs))
-        return self._result(control, tuple(dict.fromkeys(alarms)), trials)
+        work = [asyncio.ensure_future(self._trial(*pair)) for pair in pairs]
+        stopped = False
+        try:
+            trials = await until_stopped(asyncio.gather(*work), stop)
+        except StoppedError:
+            stopped = True
+            trials = [
+                one.result() if one.done() and not one.cancelled() else _stopped(*pair)
+                for one, pair in zip(work, pairs, strict=True)
+            ]
+        return self._result(control, tuple(dict.fromkeys(alarms)), trials, stopped=stopped)
 
     async def _preload(self) -> None:
         modules = [name for spec in CATALOG for name in (*spec.preload, spec.module)]
@@ -269,9 +288,11 @@ class _Selftest:
         return result, time.monotonic() - begun
 
     def _result(
-        self, control: Report, alarms: tuple[str, ...], trials: Sequence[Trial]
+        self, control: Report, alarms: tuple[str, ...], trials: Sequence[Trial], *, stopped: bool
     ) -> Selftest:
         judged = [trial for trial in trials if trial.verdict in {"caught", "survived"}]
+        if not judged and stopped:
+            raise StoppedError
         if not judged:
             raise CannotRunError("no fault applies here: see `gpu-validator selftest --list`")
         survived = [trial for trial in judged if trial.verdict == "survived"]
@@ -280,8 +301,9 @@ class _Selftest:
             host=host_name(),
             started_at=self._started_at,
             duration_s=time.monotonic() - self._began,
-            passed=not survived and not alarms,
-            summary=summarize(len(judged), len(survived), len(alarms)),
+            passed=not survived and not alarms and not stopped,
+            summary=summarize(len(judged), len(survived), len(alarms))
+            + (f"; stopped before {len(trials) - len(judged)} others" if stopped else ""),
             control=alarms,
             control_status=control.status,
             devices=tuple(dict.fromkeys(trial.device for trial in judged)),
@@ -289,6 +311,18 @@ class _Selftest:
             scores=scores(judged),
             rivals=rivals(judged, self._unfit),
         )
+
+
+def _stopped(fault: Fault, device: Device) -> Trial:
+    """A trial that got no chance."""
+    return Trial(
+        fault=fault.name,
+        kind=fault.kind,
+        device=device.name,
+        verdict="not_run",
+        expected=fault.trips,
+        text="stopped before it was judged",
+    )
 
 
 def _quiet(_: Event) -> None:

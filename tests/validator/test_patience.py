@@ -71,6 +71,17 @@ def test_a_probe_that_answers_between_two_hangs_keeps_the_rest_running(folder: P
     assert seen.report.not_run == ()
 
 
+def test_a_crash_between_two_hangs_is_an_end_too(folder: Path) -> None:
+    """What dies by a signal does not hang: the rest are run."""
+    hanging(folder, "one", "three")
+    write(folder, "sicken", "    os.abort()")
+
+    seen = ran(plan("one", "sicken", "three", "later"))
+
+    assert reasons(seen)["sicken"] == "crashed"
+    assert reasons(seen)["later"] == "ok"
+
+
 def test_both_jobs_of_the_cpu_share_one_patience(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
