@@ -14,7 +14,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from validator.spawn import CannotStartError, WorkerProcess, start_worker
+from validator.spawn import (
+    CannotStartError,
+    WorkerProcess,
+    refuse_without_calls,
+    start_worker,
+)
 
 #: Holds the checked arguments of `serve` over the exec that sheds the command line's libraries.
 SERVE: Final = "_GPU_VALIDATOR_SERVE"
@@ -37,6 +42,7 @@ class EarlyWorker:
         """Start it where the command line is that of a run."""
         given = {item.partition("=")[0] for item in argv}
         if argv[:1] in (["check"], ["selftest"]) and not _NO_RUN.intersection(given):
+            refuse_without_calls()
             # One that cannot start is tried again by the run, which reports it.
             with contextlib.suppress(CannotStartError):
                 self._worker = start_worker()

@@ -86,7 +86,7 @@ _KINDS: Final = (
         limits=in_force.filters,
         hint="the validator needs Linux 5.3 or newer, /proc, and a container filter (seccomp) that "
         "allows what the runtime's default profile allows",
-        certain=r"\[Errno 38\]|Function not implemented",
+        certain=r"\[Errno 38\]|Function not implemented|\bneeds /proc\b",
         possible=r"\[Errno 1\]|Operation not permitted",
     ),
     _Kind(

@@ -100,8 +100,8 @@ def freeze_and_thaw(supervisor: int) -> None:
         until(lambda: time.monotonic() - begun > FROZEN_S)
     finally:
         (group / "freezer.state").write_text("THAWED")
-        for pid in (group / "cgroup.procs").read_text().split():
-            (FREEZER / "cgroup.procs").write_text(pid)
+        for line in (group / "cgroup.procs").read_text().split():
+            (FREEZER / "cgroup.procs").write_text(line)
         group.rmdir()
 
 
