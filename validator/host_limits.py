@@ -65,7 +65,7 @@ _KINDS: Final = (
         "`medium: Memory` on /dev/shm, a larger or writable /tmp; `ulimit -f unlimited`",
         certain=r"No space left on device|Disk quota exceeded|File too large|\[Errno 30\]"
         rf"|No usable temporary directory|{_DIED}SIGXFSZ",
-        possible=_DIED + "SIGBUS",
+        possible=_DIED + "SIGBUS|killed by signal: Bus error",
     ),
     _Kind(
         what="the processor time that a process may use was over",

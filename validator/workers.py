@@ -12,7 +12,6 @@ from validator import cgroup, outcomes
 from validator.plan import Event
 from validator.report import Environment
 from validator.spawn import CannotStartError, WorkerProcess, start_worker
-from validator.stall import stall
 from validator.supervisor import Worker, WorkerLostError
 
 _RESTARTS: Final = 2  # within a run
@@ -170,10 +169,9 @@ def _ran_out(worker: Worker) -> bool:
 
 def _import_lost(lost: WorkerLostError, deadline_s: float, duration_s: float) -> NoWorkerError:
     text = f"importing torch: {lost}"
-    if lost.reason == "hung":
-        stands = stall(lost.kernel, lost.log_tail)
-        text = f"importing torch did not end within {deadline_s:g} s: {stands.text}"
-        if not stands.blames_torch:
+    if lost.stands is not None:
+        text = f"importing torch did not end within {deadline_s:g} s: {lost.stands.text}"
+        if not lost.stands.blames_torch:
             hint = (
                 "torch's files are read slowly: look at the file system that they are on, or give "
                 "the import longer: `probes.torch_version.timeout` in the settings, "
