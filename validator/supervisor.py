@@ -7,6 +7,7 @@ where SIGKILL does nothing; after a bounded wait it is left alone, and the calle
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -318,7 +319,14 @@ class Worker:
             async with self._one_request:
                 self._ask({"do": "fork", "job": job, **request}, (ends[1], ends[3]))
                 answer = await self._reply(f"forked:{job}")
+            if not answer["fds"]:  # the kernel drops what finds no free descriptor here
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301
             child = Child(job, answer["pid"], answer["fds"][0], ends[0], ends[2])
+        except OSError as error:
+            for descriptor in ends[::2]:
+                os.close(descriptor)
+            text = f"no child could be forked: {error}"
+            raise WorkerLostError("died", text, self._log.tail()) from error
         except BaseException:  # cancelled, too: nobody else would close these
             for descriptor in ends[::2]:
                 os.close(descriptor)

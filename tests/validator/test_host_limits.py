@@ -101,7 +101,7 @@ def test_a_limit_that_suffices_changes_nothing(limit: int, value: int) -> None:
     ("limit", "value", "text"),
     [
         (resource.RLIMIT_AS, 40 << 20, "RLIMIT_AS is 41943040 bytes"),
-        (resource.RLIMIT_NOFILE, 12, "RLIMIT_NOFILE is 12"),
+        (resource.RLIMIT_NOFILE, 6, "RLIMIT_NOFILE is 6"),
     ],
 )
 def test_a_limit_that_ends_the_command_itself_is_named(limit: int, value: int, text: str) -> None:
@@ -117,6 +117,14 @@ def test_a_limit_that_ends_the_command_itself_is_named(limit: int, value: int, t
 def join(group: Path) -> None:
     """Move this process into a control group."""
     (group / "cgroup.procs").write_text(str(os.getpid()))
+
+
+@pytest.mark.parametrize("most", [12, 14, 16])
+def test_too_few_descriptors_are_named(most: int) -> None:
+    """Wherever they run out between the first pipe and the last, the limit is told."""
+    done = run(*CHECK, "--probe", "numpy_sharing", before=limited(resource.RLIMIT_NOFILE, most))
+
+    assert f"RLIMIT_NOFILE is {most}" in told(done)
 
 
 @contextlib.contextmanager
