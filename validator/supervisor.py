@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from validator import clock
+from validator import cgroup, clock
 from validator.spawn import WorkerProcess
 from validator.stall import Stall, seen_by_kernel, stall
 
@@ -265,8 +265,7 @@ class Worker:
                 message, fds = future.result()
                 return message | {"fds": fds}
         if self._lost.is_set():
-            text = f"the worker {self._end}"
-            raise WorkerLostError("died", text, self._log.tail(), end=self._end)
+            raise WorkerLostError("died", self._death(), self._log.tail(), end=self._end)
         kernel = seen_by_kernel(self._process.process.pid)
         with contextlib.suppress(ProcessLookupError):
             self._process.process.send_signal(signal.SIGUSR1)
@@ -275,10 +274,13 @@ class Worker:
         stands = stall(kernel, self._log.end())
         raise WorkerLostError("hung", waited, self._log.tail(), stands=stands)
 
-    @property
-    def memory_kills_before(self) -> int:
-        """How many kills for memory our control group had counted when it was started."""
-        return self._process.memory_kills_before
+    def _death(self) -> str:
+        """How it died, and whether for want of memory."""
+        text = f"the worker {self._end}"
+        killed = self._end is not None and self._end.signal == signal.SIGKILL
+        if killed and cgroup.memory_kills() > self._process.memory_kills_before:
+            text += f", {cgroup.described_memory_limit()}"
+        return text
 
     async def up(self) -> None:
         """Wait until the process runs our code."""
@@ -295,7 +297,7 @@ class Worker:
         try:
             socket.send_fds(self._control, [json.dumps(request).encode()], list(fds))
         except OSError as error:
-            text = f"the worker {self._end or f'takes no request ({error.strerror})'}"
+            text = self._death() if self._end else f"the worker takes no request ({error.strerror})"
             raise WorkerLostError("died", text, self._log.tail(), end=self._end) from error
 
     async def preload(self, modules: tuple[str, ...], seconds: float) -> None:

@@ -56,7 +56,7 @@ def test_a_worker_that_is_killed_again_is_an_error(folder: Path, name: str) -> N
 
     told = seen.of("torch_version")
     assert (told.status, told.reason) == ("error", "internal_error")
-    assert told.summary == f"importing torch: the worker died by {name}, twice"
+    assert told.summary == f"importing torch, twice: the worker died by {name}"
     assert told.findings[0].action == "fix_config"
     assert {(r.status, r.reason) for r in seen.report.results[1:]} == {("skip", "dependency")}
     assert "torch_version.imports" in seen.of("later").summary
