@@ -20,11 +20,13 @@ import socket
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 from probes.pidfd import pidfd_open
 
 _PR_SET_PDEATHSIG = 1
+_FIRST_TO_GO = "1000"  # the highest that the kernel knows; raising it needs no permission
 _PACKET_BYTES = 65536
 _TEXT_CHARACTERS = 4096  # of an exception's text or traceback
 #: What every child needs of ours, imported before the first fork.
@@ -37,6 +39,8 @@ def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
     faulthandler.register(signal.SIGUSR1)  # sent before a kill, so that a hang tells its place
     if nice:
         os.nice(nice)
+    with contextlib.suppress(OSError):  # where memory runs out, ours goes before the node's work
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="utf-8")
     gc.disable()  # it walks the growing heap again and again while torch is imported
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
@@ -201,13 +205,13 @@ class _Worker:
 
 def _become_child(worker_pid: int, log_fd: int) -> None:
     """A process group of its own, dying with the worker, printing to its own log pipe."""
+    os.dup2(log_fd, 1)
+    os.dup2(log_fd, 2)
+    os.close(log_fd)
     os.setpgid(0, 0)
     _die_with(worker_pid)
     gc.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.dup2(log_fd, 1)
-    os.dup2(log_fd, 2)
-    os.close(log_fd)
 
 
 def _run_job(request: dict[str, Any], result_fd: int) -> None:

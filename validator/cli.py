@@ -16,7 +16,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from validator.spawn import CannotStartError, WorkerProcess, start_worker
+from validator.spawn import (
+    CannotStartError,
+    WorkerProcess,
+    refuse_without_calls,
+    start_worker,
+)
 
 #: Holds the checked arguments of `serve` over the exec that sheds the command line's libraries.
 SERVE: Final = "_GPU_VALIDATOR_SERVE"
@@ -67,6 +72,7 @@ class EarlyWorker:
         if argv[:1] == ["check"]:
             self.signals.listen()
         if argv[:1] in (["check"], ["selftest"]) and not _NO_RUN.intersection(given):
+            refuse_without_calls()
             # One that cannot start is tried again by the run, which reports it.
             with contextlib.suppress(CannotStartError):
                 self._worker = start_worker()

@@ -17,7 +17,7 @@ from validator import limits_in_force as in_force
 class _Kind:
     """One kind of limit."""
 
-    what: str  # what could not be had
+    what: str  # what could not be had, or happened
     limits: Callable[[], list[str]]  # those in force, each with its value
     hint: str
     #: A text that this kind alone leaves.
@@ -65,7 +65,7 @@ _KINDS: Final = (
         "`medium: Memory` on /dev/shm, a larger or writable /tmp; `ulimit -f unlimited`",
         certain=r"No space left on device|Disk quota exceeded|File too large|\[Errno 30\]"
         rf"|No usable temporary directory|{_DIED}SIGXFSZ",
-        possible=_DIED + "SIGBUS",
+        possible=_DIED + "SIGBUS|killed by signal: Bus error",
     ),
     _Kind(
         what="the processor time that a process may use was over",
@@ -86,8 +86,15 @@ _KINDS: Final = (
         limits=in_force.filters,
         hint="the validator needs Linux 5.3 or newer, /proc, and a container filter (seccomp) that "
         "allows what the runtime's default profile allows",
-        certain=r"\[Errno 38\]|Function not implemented",
+        certain=r"\[Errno 38\]|Function not implemented|\bneeds /proc\b",
         possible=r"\[Errno 1\]|Operation not permitted",
+    ),
+    _Kind(
+        what="memory ran out",
+        limits=list,  # the text names it
+        hint="raise the memory limit of the validator's container, or leave it more of the host's "
+        "memory: torch needs some 500 MiB without a GPU, and 2 GiB with one",
+        certain=r"by the memory limit of this container|the host had no memory left",
     ),
     _Kind(
         what="no memory could be had",

@@ -121,6 +121,23 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
     return WorkerProcess(process, pidfd, ours, log_read, memory_kills_before)
 
 
+def refuse_without_calls() -> None:
+    """Make the calls that the event loop and every wait rest on, once.
+
+    Raises:
+        OSError: one of them is missing, or a filter refuses it; the traceback's line is the call.
+    """
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with left, right, select.epoll() as poll:
+        poll.register(left.fileno(), select.EPOLLOUT)
+        poll.poll(0)
+        select.select([], [left], [], 0)
+        right.sendmsg([b"."])
+        left.recvmsg(1)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(os.getpid(), os.WNOHANG)  # nobody is a child of itself
+
+
 def _socketpair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 

@@ -7,6 +7,7 @@ where SIGKILL does nothing; after a bounded wait it is left alone, and the calle
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -17,12 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from validator import clock, stall
+from validator import cgroup, clock
 from validator.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 from validator.spawn import WorkerProcess
+from validator.stall import Stall, seen_by_kernel, stall
 
 TAIL_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 65536
+#: Of a log, so that a traceback of the 100 frames that faulthandler prints is in it whole.
+_KEPT_BYTES: Final = 32768
 #: Read from a pipe after its writer's end, at most: a grandchild may go on writing for ever.
 _DRAIN_BYTES: Final = 1 << 20
 _REPLY_S: Final = 10.0
@@ -36,17 +40,20 @@ class WorkerLostError(Exception):
     """The worker died, or gave no reply in time. `reason` is `died` or `hung`."""
 
     def __init__(
-        self, reason: str, text: str, log_tail: str, *, end: "Exit | None" = None, kernel: str = ""
+        self,
+        reason: str,
+        text: str,
+        log_tail: str,
+        *,
+        end: "Exit | None" = None,
+        stands: Stall | None = None,
     ) -> None:
-        """Say how it was lost; the log tail is the last it printed.
-
-        `end` is how it ended, where it did; `kernel` what it waited in, where it hung in a file.
-        """
+        """Say how it was lost: `end` where it died, `stands` where it hung."""
         super().__init__(text)
         self.reason = reason
         self.log_tail = log_tail
         self.end = end
-        self.kernel = kernel
+        self.stands = stands
 
 
 @dataclass(frozen=True)
@@ -106,17 +113,22 @@ class _Pipe:
 
 
 class _Log(_Pipe):
-    """Drains a log pipe all the time and keeps its last 4 KiB."""
+    """Drains a log pipe all the time and keeps its end: 4 KiB for reports, more for us."""
 
     def __init__(self, descriptor: int) -> None:
         self._kept = b""
         super().__init__(descriptor, self._keep)
 
     def _keep(self, chunk: bytes) -> None:
-        self._kept = (self._kept + chunk)[-TAIL_BYTES:]
+        self._kept = (self._kept + chunk)[-_KEPT_BYTES:]
 
     def tail(self) -> str:
         """The last that was printed, as text."""
+        self.drain()
+        return self._kept[-TAIL_BYTES:].decode(errors="replace")
+
+    def end(self) -> str:
+        """More of it, for a traceback that must be read whole."""
         self.drain()
         return self._kept.decode(errors="replace")
 
@@ -264,19 +276,22 @@ class Worker:
                 message, fds = future.result()
                 return message | {"fds": fds}
         if self._lost.is_set():
-            text = f"the worker {self._end}"
-            raise WorkerLostError("died", text, self._log.tail(), end=self._end)
-        kernel = stall.seen_by_kernel(self._process.process.pid)
+            raise WorkerLostError("died", self._death(), self._log.tail(), end=self._end)
+        kernel = seen_by_kernel(self._process.process.pid)
         with contextlib.suppress(ProcessLookupError):
             self._process.process.send_signal(signal.SIGUSR1)
         await clock.happens(self._lost, _TRACEBACK_S)
         waited = f"the worker gave no `{' or '.join(keys)}` in {seconds:.0f} s"
-        raise WorkerLostError("hung", waited, self._log.tail(), kernel=kernel)
+        stands = stall(kernel, self._log.end())
+        raise WorkerLostError("hung", waited, self._log.tail(), stands=stands)
 
-    @property
-    def memory_kills_before(self) -> int:
-        """How many kills for memory our control group had counted when it was started."""
-        return self._process.memory_kills_before
+    def _death(self) -> str:
+        """How it died, and whether for want of memory."""
+        text = f"the worker {self._end}"
+        killed = self._end is not None and self._end.signal == signal.SIGKILL
+        if killed and cgroup.memory_kills() > self._process.memory_kills_before:
+            text += f", {cgroup.described_memory_limit()}"
+        return text
 
     async def up(self) -> None:
         """Wait until the process runs our code."""
@@ -293,7 +308,7 @@ class Worker:
         try:
             socket.send_fds(self._control, [json.dumps(request).encode()], list(fds))
         except OSError as error:
-            text = f"the worker {self._end or f'takes no request ({error.strerror})'}"
+            text = self._death() if self._end else f"the worker takes no request ({error.strerror})"
             raise WorkerLostError("died", text, self._log.tail(), end=self._end) from error
 
     async def preload(self, modules: tuple[str, ...], seconds: float) -> None:
@@ -318,7 +333,14 @@ class Worker:
             async with self._one_request:
                 self._ask({"do": "fork", "job": job, **request}, (ends[1], ends[3], *pages))
                 answer = await self._reply(f"forked:{job}")
+            if not answer["fds"]:  # the kernel drops what finds no free descriptor here
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301
             child = Child(job, answer["pid"], answer["fds"][0], ends[0], ends[2], *pages)
+        except OSError as error:
+            for descriptor in (*ends[::2], *pages):
+                os.close(descriptor)
+            text = f"no child could be forked: {error}"
+            raise WorkerLostError("died", text, self._log.tail()) from error
         except BaseException:  # cancelled, too: nobody else would close these
             for descriptor in (*ends[::2], *pages):
                 os.close(descriptor)

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from probes.contract import Failure, Result
-from validator import cgroup, outcomes
+from validator import outcomes
 from validator.plan import Event
 from validator.report import Environment
 from validator.spawn import CannotStartError, WorkerProcess, start_worker
-from validator.stall import stall
 from validator.supervisor import Worker, WorkerLostError
 
 _RESTARTS: Final = 2  # within a run
@@ -114,8 +113,9 @@ class Workers:
         try:
             return await self._import(None)
         except _KilledError as killed:
-            text = f"importing torch: {killed}, twice"
-            result = outcomes.not_imported(text, hint=killed.hint, log_tail=killed.log_tail)
+            text = f"importing torch, twice: {killed}"
+            hint = "somebody killed it: look at `dmesg | tail`, and at what ends processes here"
+            result = outcomes.not_imported(text, hint=hint, log_tail=killed.log_tail)
             raise NoWorkerError(text, result=result) from killed
 
     async def _import(self, process: WorkerProcess | None) -> Worker:
@@ -134,7 +134,7 @@ class Workers:
             if _is_killed(lost):
                 self._worker = None
                 await worker.close()
-                raise _KilledError(lost, for_memory=_ran_out(worker)) from lost
+                raise _KilledError(str(lost), lost.log_tail) from lost
             if not worker.is_up:
                 raise NoWorkerError(f"before it was up: {lost}", lost.log_tail) from lost
             raise _import_lost(lost, self._import_s, time.monotonic() - begun) from lost
@@ -147,15 +147,10 @@ class Workers:
 class _KilledError(Exception):
     """The worker was killed by others before torch was imported, which tells nothing of torch."""
 
-    def __init__(self, lost: WorkerLostError, *, for_memory: bool) -> None:
-        """Say how, and what would keep it from happening again."""
-        text, hint = str(lost), "somebody killed it: look at `dmesg | tail` and at what ends jobs"
-        if for_memory:
-            text += f", {cgroup.described_memory_limit()}"
-            hint = "raise the memory limit of the validator's container: torch needs some 500 MiB"
+    def __init__(self, text: str, log_tail: str) -> None:
+        """Say how; the log tail is the last that it printed."""
         super().__init__(text)
-        self.hint = hint
-        self.log_tail = lost.log_tail
+        self.log_tail = log_tail
 
 
 def _is_killed(lost: WorkerLostError) -> bool:
@@ -163,17 +158,11 @@ def _is_killed(lost: WorkerLostError) -> bool:
     return lost.end is not None and lost.end.signal in _FROM_OUTSIDE
 
 
-def _ran_out(worker: Worker) -> bool:
-    """Whether our control group has counted a kill for memory since a worker was started."""
-    return cgroup.memory_kills() > worker.memory_kills_before
-
-
 def _import_lost(lost: WorkerLostError, deadline_s: float, duration_s: float) -> NoWorkerError:
     text = f"importing torch: {lost}"
-    if lost.reason == "hung":
-        stands = stall(lost.kernel, lost.log_tail)
-        text = f"importing torch did not end within {deadline_s:g} s: {stands.text}"
-        if not stands.blames_torch:
+    if lost.stands is not None:
+        text = f"importing torch did not end within {deadline_s:g} s: {lost.stands.text}"
+        if not lost.stands.blames_torch:
             hint = (
                 "torch's files are read slowly: look at the file system that they are on, or give "
                 "the import longer: `probes.torch_version.timeout` in the settings, "

@@ -549,3 +549,12 @@ def test_a_disabled_probe_is_skipped_and_said_to_be(folder: Path) -> None:
 
     assert (seen.of("autograd").status, seen.of("autograd").reason) == ("skip", "disabled")
     assert seen.of("earlier").status == "pass"
+
+
+def test_probes_are_the_first_to_go_when_memory_runs_out(folder: Path) -> None:
+    """The kernel ends them before the node's work, and before whoever reports it."""
+    write(folder, "sicken", "    assert open('/proc/self/oom_score_adj').read() == '1000\\n'")
+
+    seen = ran()
+
+    assert seen.of("sicken").status == "pass", seen.of("sicken")

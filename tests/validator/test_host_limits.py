@@ -1,0 +1,378 @@
+"""What the host refuses is an error that names limit, value and cure; never a fail."""
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes.contract import Failure, Finding, Result
+from validator import cgroup, host_limits, limits_in_force
+from validator.attribution import attributed
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECK = (sys.executable, "-m", "validator", "check", "--device", "cpu", "--output", "json")
+REFUSE = (sys.executable, str(Path(__file__).with_name("refuse.py")))
+
+
+def run(
+    *command: str, before: Callable[[], None] | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command to its end, with something done to its process first."""
+    environment = dict(os.environ)
+    if folder is not None:
+        environment["PYTHONPATH"] = str(folder)
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+        preexec_fn=before,
+    )
+
+
+def bad(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """The results that are neither pass nor skip."""
+    results: list[dict[str, Any]] = json.loads(done.stdout)["results"]
+    return [result for result in results if result["status"] not in {"pass", "skip"}]
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """What is said of the one thing that is wrong; that it is an error to fix here is checked."""
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    results = bad(done)
+    assert {(r["status"], r["findings"][-1]["action"]) for r in results} == {
+        ("error", "fix_config")
+    }
+    return str(results[0]["summary"])
+
+
+def limited(name: int, value: int) -> Callable[[], None]:
+    """Sets a resource limit in the new process."""
+    return lambda: resource.setrlimit(name, (value, value))
+
+
+# ---- real limits
+
+
+LIMITS = {
+    "address space, torch's libraries": (resource.RLIMIT_AS, 100 << 20, "RLIMIT_AS is 104857600"),
+    "address space, while it starts": (resource.RLIMIT_AS, 400 << 20, "RLIMIT_AS is 419430400"),
+    "data": (resource.RLIMIT_DATA, 100 << 20, "RLIMIT_DATA is 104857600"),
+    "processor time": (resource.RLIMIT_CPU, 1, "RLIMIT_CPU is 1 s"),
+}
+
+
+@pytest.mark.parametrize(("limit", "value", "text"), LIMITS.values(), ids=LIMITS)
+def test_a_limit_that_ends_the_import_is_named(limit: int, value: int, text: str) -> None:
+    """Torch that cannot be imported for a limit's sake is no broken torch."""
+    done = run(*CHECK, "--probe", "torch_version", before=limited(limit, value))
+
+    assert text in told(done)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [(resource.RLIMIT_AS, 2 << 30), (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_STACK, 1 << 20)],
+)
+def test_a_limit_that_suffices_changes_nothing(limit: int, value: int) -> None:
+    """Just above the least that works, everything passes."""
+    done = run(
+        *CHECK, "--probe", "torch_version", "--probe", "autograd", before=limited(limit, value)
+    )
+
+    assert done.returncode == 0, done
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "text"),
+    [
+        (resource.RLIMIT_AS, 40 << 20, "RLIMIT_AS is 41943040 bytes"),
+        (resource.RLIMIT_NOFILE, 6, "RLIMIT_NOFILE is 6"),
+    ],
+)
+def test_a_limit_that_ends_the_command_itself_is_named(limit: int, value: int, text: str) -> None:
+    """Where no report can be made, one line says what to raise; it is no bug of ours."""
+    done = run(*CHECK, before=limited(limit, value))
+
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "bug" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def join(group: Path) -> None:
+    """Move this process into a control group."""
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+
+
+@pytest.mark.parametrize("most", [12, 14, 16])
+def test_too_few_descriptors_are_named(most: int) -> None:
+    """Wherever they run out between the first pipe and the last, the limit is told."""
+    done = run(*CHECK, "--probe", "numpy_sharing", before=limited(resource.RLIMIT_NOFILE, most))
+
+    assert f"RLIMIT_NOFILE is {most}" in told(done)
+
+
+@contextlib.contextmanager
+def control_group(controller: str, limit: str, value: int) -> Iterator[Callable[[], None]]:
+    """Puts a new process into a control group (version 1) of the test's own, with a limit."""
+    group = Path("/sys/fs/cgroup") / controller / f"gpu-validator-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(value))
+    except OSError as error:
+        pytest.skip(f"no {controller} control group of version 1 to write to: {error}")
+    try:
+        yield lambda: join(group)
+    finally:
+        group.rmdir()
+
+
+def test_too_few_tasks_for_threads_are_named() -> None:
+    """Five tasks suffice for the processes, and not for the threads that autograd starts."""
+    with control_group("pids", "pids.max", 5) as enter:
+        text = told(run(*CHECK, "--probe", "autograd", before=enter))
+
+    assert "no thread or process could be started" in text
+    assert "pids.max is 5" in text
+
+
+def test_too_few_tasks_for_a_child_are_named() -> None:
+    """Where not even a child can be forked, the worker dies, and the limit is told."""
+    with control_group("pids", "pids.max", 2) as enter:
+        text = told(run(*CHECK, "--probe", "autograd", before=enter))
+
+    assert "pids.max is 2" in text
+
+
+def test_a_container_that_is_too_small_for_torch_is_named() -> None:
+    """The kernel kills for memory while torch is imported, twice: the limit is told."""
+    with control_group("memory", "memory.limit_in_bytes", 60 << 20) as enter:
+        text = told(run(*CHECK, "--probe", "autograd", before=enter))
+
+    assert "died by SIGKILL" in text
+    assert "memory.limit_in_bytes is 62914560 bytes" in text
+
+
+def test_a_filter_that_refuses_clone3_is_named() -> None:
+    """Threads cannot start under it, and torch is not to blame."""
+    number = limits_in_force._CLONE3
+    text = told(run(*REFUSE, str(number), str(errno.EPERM), *CHECK, "--probe", "autograd"))
+
+    assert "clone3 is refused with EPERM" in text
+
+
+# ---- system calls
+
+
+CALLS = {  # numbers on x86-64
+    "pidfd_open": (434, errno.ENOSYS, "needs pidfd_open (Linux 5.3)"),
+    "pidfd_open refused": (434, errno.EPERM, "needs pidfd_open (Linux 5.3)"),
+    "socketpair": (53, errno.EPERM, "socketpair(family"),
+    "pipe2": (293, errno.ENOSYS, "needs pipe2"),
+    "setsid": (112, errno.EPERM, "setsid"),
+    "setpgid": (109, errno.EPERM, "a system call is missing or refused"),
+    "sendmsg": (46, errno.EPERM, "a system call is missing or refused"),
+    "clone": (56, errno.EPERM, "a system call is missing or refused"),
+    "epoll_ctl": (233, errno.ENOSYS, "poll.register"),
+    "wait4": (61, errno.ENOSYS, "os.waitpid"),
+}
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86-64")
+@pytest.mark.parametrize(("number", "error", "text"), CALLS.values(), ids=CALLS)
+def test_a_system_call_that_is_refused_is_named(number: int, error: int, text: str) -> None:
+    """Whatever call is missing: no traceback, no verdict on torch, and what would help."""
+    done = run(*REFUSE, str(number), str(error), *CHECK, "--probe", "autograd")
+
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    assert text in done.stdout + done.stderr
+    assert '"status":"fail"' not in done.stdout
+
+
+def test_a_missing_proc_is_named() -> None:
+    """Without /proc torch itself computes otherwise, so nothing is run."""
+    hidden = 'mount -t tmpfs none /proc && exec "$@"'
+    done = run("unshare", "-m", "sh", "-c", hidden, "sh", *CHECK)
+    if done.returncode not in {0, 1, 2} or "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip(f"no mount of our own can be made: {done.stderr}")
+
+    assert "needs /proc" in told(done)
+
+
+def test_a_python_without_pidfd_open_will_do(folder: Path) -> None:
+    """Some builds of Python lack the function although the kernel has the call."""
+    (folder / "sitecustomize.py").write_text("import os; del os.pidfd_open")
+    script = (
+        "import os; assert not hasattr(os, 'pidfd_open')\n"
+        "from tests.validator.runs import Plan, ran, spec\n"
+        "print(ran(Plan((spec('later'),), 'quick', 'cli')).report.status)"
+    )
+
+    done = run(sys.executable, "-c", script, folder=Path(f"{folder}:{ROOT}"))
+
+    assert done.stdout.strip() == "pass", done
+
+
+# ---- deaths
+
+
+def test_a_death_is_told_although_the_parent_ignores_its_children(folder: Path) -> None:
+    """Under a parent that ignores SIGCHLD the kernel reaps: the signal must not be lost."""
+    (folder / "torch.py").write_text("import os; os.abort()")
+
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    done = run(*CHECK, before=ignore, folder=folder)
+
+    assert done.returncode == 1
+    assert "died by SIGABRT" in bad(done)[0]["summary"]
+
+
+# ---- texts
+
+
+def ended(text: str, **fields: Any) -> Result:
+    """A result that an exception ended."""
+    given: dict[str, Any] = {
+        "probe": "tensor_ops",
+        "device": "cpu",
+        "status": "fail",
+        "reason": "torch_raised",
+        "summary": text,
+        "started_at": datetime(2026, 1, 1, tzinfo=timezone.utc),
+        "duration_s": 1.0,
+        "findings": (Finding(id="tensor_ops.completes", status="fail", message=text),),
+    }
+    return Result(**{**given, **fields})
+
+
+CERTAIN = {
+    "RuntimeError: can't start new thread": "no thread",
+    "libgomp: Thread creation failed: Resource temporarily unavailable": "no thread",
+    "OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 2": "no thread",
+    "OMP: Error #34: System unable to allocate necessary resources for OMP thread:": "no thread",
+    "BlockingIOError: [Errno 11] Resource temporarily unavailable": "no thread",
+    "OSError: [Errno 24] Too many open files": "no file descriptor",
+    "RuntimeError: unable to write to file </torch_1>: No space left on device (28)": "file system",
+    "OSError: [Errno 27] File too large": "file system",
+    "died by SIGXFSZ": "file system",
+    "died by SIGXCPU": "processor time",
+    "died by SIGSYS": "filter of system calls",
+    "OSError: [Errno 38] Function not implemented": "system call",
+}
+
+#: Told only while a limit on memory is in force.
+POSSIBLE = (
+    "std::bad_alloc",
+    "MemoryError: Unable to allocate 8.00 MiB for an array",
+    "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes.",
+    "ImportError: libtorch_cpu.so: failed to map segment from shared object",
+    "OSError: [Errno 12] Cannot allocate memory",
+    "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.",
+    "RuntimeError: CUDA error: out of memory",
+    "died by SIGSEGV",
+    "no result within 60 s",
+)
+
+OF_TORCH = (
+    "RuntimeError: CUDA error: an illegal memory access was encountered",
+    "RuntimeError: inconsistent tensor size, expected tensor [2] and src [3]",
+    "ImportError: libcudnn.so.9: cannot open shared object file: No such file or directory",
+    "died by SIGILL",
+    "died by SIGFPE",
+)
+
+
+@pytest.fixture
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host without limits, whatever the test's own host is under."""
+    monkeypatch.setattr(limits_in_force, "_soft", lambda _: None)
+    monkeypatch.setattr(limits_in_force, "_meminfo", dict)
+    monkeypatch.setattr(limits_in_force, "_text", lambda _: "")
+    monkeypatch.setattr(cgroup, "memory_limit", lambda: None)
+
+
+@pytest.mark.parametrize(("text", "what"), CERTAIN.items())
+@pytest.mark.usefixtures("unlimited")
+def test_a_text_that_only_a_limit_leaves_is_an_error(text: str, what: str) -> None:
+    """In the exception's text or in the log alone, and also when no limit can be read."""
+    raised = attributed(ended(text))
+    logged = attributed(ended("died by SIGABRT", reason="crashed", log_tail=text))
+
+    for result in (raised, logged):
+        assert (result.status, result.reason) == ("error", "internal_error")
+        assert what in result.summary
+        assert result.findings[0].action == "fix_config"
+        assert result.findings[0].hint
+
+
+@pytest.mark.parametrize("text", POSSIBLE)
+@pytest.mark.usefixtures("unlimited")
+def test_memory_is_blamed_only_under_a_limit(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same end is a fail on a host without limits, and an error that names a tight one."""
+    free = attributed(ended(text))
+    monkeypatch.setattr(
+        limits_in_force, "_soft", lambda name: 1 << 30 if name == "RLIMIT_AS" else None
+    )
+    tight = attributed(ended(text))
+
+    assert free == ended(text)
+    assert (tight.status, tight.reason) == ("error", "internal_error")
+    assert "RLIMIT_AS is 1073741824 bytes" in tight.summary
+
+
+@pytest.mark.parametrize("text", OF_TORCH)
+def test_what_no_limit_leaves_stays_a_fail(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit in force excuses nothing else."""
+    monkeypatch.setattr(limits_in_force, "_soft", lambda _: 1 << 30)
+
+    assert attributed(ended(text)) == ended(text)
+
+
+def checked(*observed: str) -> Result:
+    """A result in which one check failed, by these operations."""
+    finding = Finding(
+        id="tensor_ops.large", status="fail", message="wrong", observed=list(observed)
+    )
+    return ended("large: wrong", reason="check_failed", findings=(finding,))
+
+
+def test_a_check_whose_every_operation_was_refused_is_an_error() -> None:
+    """An operation that raised for want of threads computed nothing wrong."""
+    result = attributed(checked("add: raised RuntimeError: can't start new thread"))
+
+    assert (result.status, result.reason) == ("error", "internal_error")
+    assert result.findings[0].action == "fix_config"
+
+
+def test_a_wrong_value_beside_a_refusal_stays_a_fail() -> None:
+    """One operation that computed wrong is not excused by another that could not run."""
+    both = checked("add: raised RuntimeError: can't start new thread", "mul: 3 of 4 elements wrong")
+
+    assert attributed(both).status == "fail"
+
+
+def test_an_error_keeps_its_own_traceback() -> None:
+    """What ended it is still in the report, for whoever mends it."""
+    failure = Failure(type="MemoryError", message="", traceback="here")
+    result = attributed(ended("MemoryError: can't start new thread", error=failure))
+
+    assert result.error == failure
+    assert host_limits.refusal("nothing of the kind") is None
