@@ -5,13 +5,13 @@ import signal
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final, TypeVar
 
+from validator import clock
+
 #: For work that was cancelled to end, in seconds; its processes are killed afterwards.
 _END_S: Final = 5.0
 
 #: What a work gives.
 Answer = TypeVar("Answer")
-
-from validator import clock
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
