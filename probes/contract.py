@@ -1,7 +1,8 @@
 """What a probe hands back: observations, findings, results. Pydantic only; no torch, no NumPy."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -314,3 +315,61 @@ def agree(
         action=action,
         wrong=_worst_ways(wrong),
     )
+
+
+Profile = Literal["instant", "quick", "standard", "deep"]
+
+#: Cheapest first; a profile runs its own probes and those of all before it.
+PROFILES: Final[tuple[Profile, ...]] = ("instant", "quick", "standard", "deep")
+
+MIB: Final = 1024 * 1024
+
+#: The check of every probe that the worker makes, not `judge`: an exception that ended the probe.
+COMPLETES: Final = "completes"
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """One probe: what it costs, what it needs, and the checks it makes."""
+
+    name: str
+    profile: Profile
+    needs: Literal["host", "device"]
+    timeout_s: float
+    interval_s: float
+    #: Most memory taken on a GPU beyond its context, in bytes.
+    memory_bytes: int
+    #: Check name (without the probe's prefix) -> its promise in one line.
+    checks: dict[str, str]
+    #: Modules the worker imports before it forks this probe (first uses that are slow to import).
+    preload: tuple[str, ...] = ()
+    #: Where the probe's code is; by default the module of its own name.
+    module: str = ""
+    #: Its checks are about the node's GPUs also where it runs on the host.
+    about_node: bool = False
+    #: Checks that fail on hardware of every kind, proven or not, since arithmetic or the user has
+    #: promised what they ask for -> the ways of being wrong that count, where operations are
+    #: compared (`Finding.wrong`); any, where none are.
+    certain: Mapping[str, tuple[Wrong, ...]] = field(default_factory=dict)
+    #: The model of its limits, which a site may set; None: it has no limits.
+    limits: type[Frozen] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.module:
+            object.__setattr__(self, "module", f"probes.{self.name}.probe")
+
+    @property
+    def check_ids(self) -> tuple[str, ...]:
+        """The full ids, `probe.check`, of the checks that the probe's own `judge` makes."""
+        return tuple(f"{self.name}.{check}" for check in self.checks)
+
+    @property
+    def promises(self) -> dict[str, str]:
+        """Every check's name and promise, with the one that the worker makes for all probes."""
+        return {**self.checks, COMPLETES: "the probe runs to its end: nothing raises unasked"}
+
+
+#: Ways of being wrong that arithmetic rules out on hardware of any kind.
+BITS: Final = ("bits", "integers")
+
+INTEGERS: Final = ("integers",)

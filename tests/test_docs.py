@@ -9,7 +9,7 @@ from typing import get_args
 from probes.catalog import CATALOG
 from probes.contract import Reason, Status
 from tools import reference
-from validator.commands import COMMANDS
+from validator.cli.app import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
-from probes import autograd, cuda_available, device_transfer, tensor_ops, torch_version, train_eval
+from probes.autograd import probe as autograd
 from probes.contract import Comparison, Observation, Result
+from probes.cuda_available import probe as cuda_available
+from probes.device_transfer import probe as device_transfer
+from probes.tensor_ops import probe as tensor_ops
+from probes.torch_version import probe as torch_version
+from probes.train_eval import probe as train_eval
 from tests.probes.edits import edited
 from tests.probes.verdicts import tripped
 from tools import proven as maker

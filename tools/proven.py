@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from probes.catalog import BY_NAME, COMPLETES
-from probes.contract import Comparison, Finding, Observation, Result
+from probes.catalog import BY_NAME
+from probes.contract import COMPLETES, Comparison, Finding, Observation, Result
 from probes.kit.backend import cuda_type
-from probes.proven import PROVEN_FILE, TESTED
+from probes.worker.proven import PROVEN_FILE, TESTED
 from validator.report import Device, Report
 
 RECORDINGS: Final = Path(__file__).parents[1] / "tests" / "golden" / "reports"

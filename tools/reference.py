@@ -13,10 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from probes.catalog import CATALOG, ProbeSpec
-from validator import explain, profiles
-from validator.api import application
-from validator.render_catalog import duration
+from probes.catalog import CATALOG
+from probes.contract import ProbeSpec
+from validator import profiles
+from validator.render import explain
+from validator.render.catalogue import duration
+from validator.service.api import application
 from validator.settings import ENV_PREFIX, Settings
 
 ROOT: Final = Path(__file__).parents[1]

@@ -1,6 +1,5 @@
 """Checks the limits of probes when the settings are read, before a run is spoilt by them."""
 
-import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -10,15 +9,9 @@ from probes.catalog import BY_NAME
 from validator.nearest import closest, nearest
 
 
-def model_of(probe: str) -> type[BaseModel] | None:
-    """The model of a probe's limits; None when it has none."""
-    module = BY_NAME[probe].limits
-    return importlib.import_module(module).Limits if module else None
-
-
 def normal(probe: str, limits: Mapping[str, Any]) -> dict[str, Any]:
     """Limits that are right in the types of JSON, whatever YAML or the environment gave."""
-    model = model_of(probe) if limits else None
+    model = BY_NAME[probe].limits if limits else None
     if model is None:
         return {}
     return model.model_validate(limits).model_dump(mode="json", exclude_unset=True)
@@ -27,7 +20,7 @@ def normal(probe: str, limits: Mapping[str, Any]) -> dict[str, Any]:
 def complaints(probe: str, limits: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
     """What is wrong with limits that were set: the path of each key, and the text to it."""
     path = ["probes", probe, "limits"]
-    model = model_of(probe)
+    model = BY_NAME[probe].limits
     if model is None:
         if limits:
             having = ", ".join(spec.name for spec in BY_NAME.values() if spec.limits)

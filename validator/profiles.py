@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from probes.catalog import CATALOG, PROFILES, ProbeSpec, Profile
+from probes.catalog import CATALOG
+from probes.contract import PROFILES, ProbeSpec, Profile
 
 
 def empty_profiles(catalog: Sequence[ProbeSpec] = CATALOG) -> tuple[Profile, ...]:

@@ -30,7 +30,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from probes.catalog import BY_NAME, Profile
+from probes.catalog import BY_NAME
+from probes.contract import Profile
 from validator import limits
 from validator.nearest import closest, nearest
 

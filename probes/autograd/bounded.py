@@ -15,7 +15,7 @@ import torch
 from probes.autograd.trial import Array
 from probes.kit import precision
 from probes.kit.capabilities import back_end
-from probes.references import UNIT_ROUNDOFF
+from probes.kit.references import UNIT_ROUNDOFF
 
 #: Roundings of one exp, tanh or log: 4 ulp, the worst that CUDA documents of them, are 8 units.
 _FUNCTION: Final = 8.0

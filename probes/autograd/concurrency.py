@@ -16,18 +16,9 @@ from torch.nn import functional
 
 from probes.autograd.engine import Steps, made_by, own
 from probes.autograd.exact import Places
-from probes.autograd.trial import (
-    Array,
-    host,
-    integers,
-    leaf,
-    merged,
-    numbers,
-    tensor,
-    together,
-)
+from probes.autograd.trial import Array, host, integers, leaf, merged, numbers, tensor, together
 from probes.contract import Comparison
-from probes.references import attempted, compare
+from probes.kit.references import attempted, compare
 
 _REPEATS: Final = 3
 _THREADS: Final = 2

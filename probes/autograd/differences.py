@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from probes.autograd.trial import Array, integers, leaf
 from probes.contract import Comparison
-from probes.references import attempted
+from probes.kit.references import attempted
 
 #: With atol 1e-7 and rtol 1e-6 a derivative that is off by 0.05 % is seen; by default (1e-5, 1e-3)
 #: it is not. Central differences with step 1e-6 of values near 1 are off by some 1e-10.

@@ -12,8 +12,8 @@ from probes.autograd.bounded import function_slack, product_unit
 from probes.autograd.trial import Array, host, integers, leaf, merged, tensor
 from probes.contract import Comparison
 from probes.kit.capabilities import back_end
-from probes.references import UNIT_ROUNDOFF, attempted, compare
-from probes.tensors import poisoned
+from probes.kit.references import UNIT_ROUNDOFF, attempted, compare
+from probes.kit.tensors import poisoned
 
 #: Unit roundoffs of the largest gradient: a library's function may be off by 4 ulp (8 units; on
 #: some back-ends `function_slack` times that), and a gradient takes up to four rounded steps.

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from probes.autograd.trial import Array, host, integers, leaf, tensor
 from probes.contract import Comparison
-from probes.references import attempted, compare
+from probes.kit.references import attempted, compare
 
 
 @dataclass(frozen=True)

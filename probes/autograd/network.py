@@ -13,7 +13,7 @@ from torch.nn import functional
 from probes.autograd.bounded import Bounded, Rounding, rounding
 from probes.autograd.trial import host, integers, leaf, merged
 from probes.contract import Comparison
-from probes.references import attempted, compare
+from probes.kit.references import attempted, compare
 
 _EPSILON: Final = 1e-5  # of the layer norm
 _SLACK: Final = 2.0  # see above

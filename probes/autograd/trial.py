@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from probes.contract import Comparison
 from probes.kit import breadcrumb
 from probes.kit.capabilities import lacks
-from probes.tensors import refusal
+from probes.kit.tensors import refusal
 
 Array = npt.NDArray[np.float64]
 Facts = dict[str, JsonValue]

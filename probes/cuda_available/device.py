@@ -3,11 +3,11 @@
 from probes.contract import Finding, agree, expect, require, skipped
 from probes.cuda_available.seen import Seen
 from probes.cuda_available.shared import by_mps, memory_limiter
+from probes.cuda_available.spec import Limits
 from probes.cuda_available.start import broken, right
-from probes.cuda_driver import DriverDevice
-from probes.limits.cuda_available import Limits
-from probes.nvml import NvmlGpu
-from probes.symptoms import diagnose
+from probes.kit.symptoms import diagnose
+from probes.node.cuda_driver import DriverDevice
+from probes.node.nvml import NvmlGpu
 
 #: What a driver keeps for itself, where NVML does not tell it. Seen: 0.2 to 0.9 GiB.
 _RESERVED_BYTES = 1024**3

@@ -2,8 +2,8 @@
 
 from probes.contract import Finding, require, skipped
 from probes.cuda_available.seen import Seen
-from probes.limits.cuda_available import Limits
-from probes.nvml import NvmlGpu
+from probes.cuda_available.spec import Limits
+from probes.node.nvml import NvmlGpu
 
 
 def ours(seen: Seen) -> list[NvmlGpu]:

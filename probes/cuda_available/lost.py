@@ -5,9 +5,9 @@ from typing import Final, Literal, NamedTuple
 
 from probes.contract import Finding, require, skipped
 from probes.cuda_available.seen import Seen
+from probes.cuda_available.spec import Limits
 from probes.cuda_available.start import hides
-from probes.limits.cuda_available import Limits
-from probes.pci_gpus import PciGpu
+from probes.node.pci_gpus import PciGpu
 
 #: Variables of a job scheduler: the job may have fewer GPUs than the node.
 JOBS: Final = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")

@@ -12,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from probes import containers, cuda_driver, hardware, mig, nvml, pci_gpus
 from probes.contract import Comparison, Frozen, Observation
 from probes.kit import breadcrumb
-from probes.references import compare
-from probes.tensors import accelerator_type, device_count, poisoned, synchronize
+from probes.kit.references import compare
+from probes.kit.tensors import accelerator_type, device_count, poisoned, synchronize
+from probes.node import containers, cuda_driver, hardware, mig, nvml, pci_gpus
 
 #: Variables that choose, hide, reorder or limit devices, and those of a job scheduler.
 VARIABLES: Final = (

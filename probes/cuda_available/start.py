@@ -4,11 +4,11 @@ from probes.contract import Action, Finding, Status, expect, require, skipped
 from probes.cuda_available import instances
 from probes.cuda_available.seen import Node, Seen
 from probes.cuda_available.shared import by_mps
-from probes.hardware import wheel_index
-from probes.limits.cuda_available import Limits
-from probes.mig import is_named
-from probes.nvml import NvmlGpu
-from probes.symptoms import diagnose
+from probes.cuda_available.spec import Limits
+from probes.kit.symptoms import diagnose
+from probes.node.hardware import wheel_index
+from probes.node.mig import is_named
+from probes.node.nvml import NvmlGpu
 
 #: Variables that hide devices, and the API that reads them.
 HIDING = {

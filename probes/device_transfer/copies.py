@@ -7,14 +7,9 @@ from typing import Final
 import torch
 
 from probes.contract import Comparison
-from probes.device_transfer.places import (
-    Place,
-    apart_from_host,
-    held,
-    poison,
-)
-from probes.references import attempted, fact
-from probes.tensors import POISON_BYTE
+from probes.device_transfer.places import Place, apart_from_host, held, poison
+from probes.kit.references import attempted, fact
+from probes.kit.tensors import POISON_BYTE
 
 MIB: Final = 2**20
 

@@ -10,15 +10,9 @@ import torch
 from probes.contract import Comparison
 from probes.device_transfer.copies import move, together
 from probes.device_transfer.pattern import RAMP_BYTES
-from probes.device_transfer.places import (
-    Place,
-    apart_from_host,
-    held,
-    poison,
-    summed,
-)
+from probes.device_transfer.places import Place, apart_from_host, held, poison, summed
 from probes.kit.capabilities import has_dtype, lacks
-from probes.references import attempted, compare, fact
+from probes.kit.references import attempted, compare, fact
 
 _TYPED_BYTES: Final = RAMP_BYTES + 32768
 

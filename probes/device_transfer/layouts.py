@@ -8,14 +8,9 @@ import torch
 
 from probes.contract import Comparison
 from probes.device_transfer.copies import move, together
-from probes.device_transfer.places import (
-    Place,
-    apart_from_host,
-    held,
-    poison,
-)
-from probes.references import attempted, fact
-from probes.tensors import POISON_BYTE
+from probes.device_transfer.places import Place, apart_from_host, held, poison
+from probes.kit.references import attempted, fact
+from probes.kit.tensors import POISON_BYTE
 
 _POISON_WORD: Final = int.from_bytes(bytes([POISON_BYTE] * 4), "little", signed=True)
 

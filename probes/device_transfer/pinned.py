@@ -11,8 +11,8 @@ import torch
 
 from probes.contract import Comparison
 from probes.device_transfer.places import Place, held, poison
-from probes.references import attempted, attempted_all, fact
-from probes.tensors import synchronize
+from probes.kit.references import attempted, attempted_all, fact
+from probes.kit.tensors import synchronize
 
 _WORDS: Final = (1, 1023, 4096, 262145)
 _TIMED: Final = 3  # the fastest of these copies is the measure

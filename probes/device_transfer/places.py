@@ -13,8 +13,8 @@ import torch
 
 from probes.contract import Comparison
 from probes.device_transfer.pattern import CHUNK_WORDS
-from probes.references import compare
-from probes.tensors import POISON_BYTE
+from probes.kit.references import compare
+from probes.kit.tensors import POISON_BYTE
 
 
 @dataclass(frozen=True)

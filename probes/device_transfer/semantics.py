@@ -6,8 +6,8 @@ import torch
 
 from probes.contract import Comparison
 from probes.device_transfer.places import Place, digest, held, summed
-from probes.references import attempted_all, fact
-from probes.tensors import refusal
+from probes.kit.references import attempted_all, fact
+from probes.kit.tensors import refusal
 
 _WORDS: Final = 4096
 _PART: Final = slice(0, _WORDS)

@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from probes.tensors import accelerator_type
+from probes.kit.tensors import accelerator_type
 
 _DTYPE: Final = "torch.get_default_dtype()"
 _DEVICE: Final = "torch.get_default_device()"

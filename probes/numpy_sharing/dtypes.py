@@ -7,15 +7,8 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.numpy_sharing.evidence import (
-    address,
-    dtype_name,
-    fact,
-    from_dlpack,
-    together,
-    values,
-)
-from probes.references import compare
+from probes.kit.references import compare
+from probes.numpy_sharing.evidence import address, dtype_name, fact, from_dlpack, together, values
 
 #: torch has the wider unsigned integers from 2.3 on.
 _WIDE_UNSIGNED: Final = tuple(

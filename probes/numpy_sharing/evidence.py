@@ -10,7 +10,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit import breadcrumb
-from probes.tensors import refusal
+from probes.kit.tensors import refusal
 
 #: More elements than this are read as raw memory: a list of them would cost milliseconds.
 _PLAIN: Final = 4096

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit.references import compare
+from probes.kit.tensors import refusal
 from probes.numpy_sharing.evidence import address, fact, from_dlpack, together, values
 from probes.numpy_sharing.refusals import floats, refused
-from probes.references import compare
-from probes.tensors import refusal
 
 _NUMPY_2: Final = int(np.__version__.split(".")[0]) >= 2
 

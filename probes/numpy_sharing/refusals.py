@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.tensors import refusal
+from probes.kit.tensors import refusal
 
 
 def floats() -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch.utils import dlpack
 
 from probes.contract import Comparison
+from probes.kit.references import compare
 from probes.numpy_sharing.evidence import (
     Buffer,
     address,
@@ -18,7 +19,6 @@ from probes.numpy_sharing.evidence import (
     together,
     values,
 )
-from probes.references import compare
 
 #: Prime, so that no vector width divides them. Above 32768 torch starts threads, which on a busy
 #: host costs ten times the rest of this probe.

@@ -7,8 +7,8 @@ from typing import Final
 import torch
 
 from probes.contract import Comparison
-from probes.limits.tensor_ops import Limits
 from probes.tensor_ops.seen import Seen
+from probes.tensor_ops.spec import Limits
 
 #: Where Metal does otherwise by design: quotients, roots and powers are not rounded correctly,
 #: subnormals are flushed, and before torch 2.10 a singular matrix raised nothing.

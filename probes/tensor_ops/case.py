@@ -11,9 +11,9 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import has_dtype
-from probes.references import compare
+from probes.kit.references import compare
+from probes.kit.tensors import poisoned
 from probes.tensor_ops.trial import fact
-from probes.tensors import poisoned
 
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import has_dtype
-from probes.references import compare
+from probes.kit.references import compare
 from probes.tensor_ops.streams import SEED, generator
 from probes.tensor_ops.trial import Custom, Trial, fact
 

@@ -5,9 +5,9 @@ from typing import Final
 import torch
 
 from probes.contract import Finding, agree, skipped
-from probes.limits.tensor_ops import Limits
 from probes.tensor_ops.allowances import is_no_proof, kind_of, shortened
 from probes.tensor_ops.seen import Seen
+from probes.tensor_ops.spec import Limits
 
 _HINT = (
     "compare with another device and with the CPU: wrong on one device only, drain it and reset "

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
+from probes.kit.references import compare
 from probes.tensor_ops.case import Array, case, placed, plain, strided
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Custom, Trial, refused

@@ -10,7 +10,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import floats
-from probes.references import compare
+from probes.kit.references import compare
 from probes.tensor_ops.case import Array, case, in_dtype, placed, plain
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Custom, Trial

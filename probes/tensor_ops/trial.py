@@ -10,7 +10,7 @@ import torch
 from probes.contract import Comparison
 from probes.kit import breadcrumb
 from probes.kit.capabilities import lacks
-from probes.tensors import synchronize
+from probes.kit.tensors import synchronize
 
 #: What a call may raise and be reported as itself. Out of memory is not the operation's fault.
 _RAISED = (

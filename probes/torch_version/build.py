@@ -7,10 +7,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from probes.contract import Finding, expect, require, skipped
-from probes.hardware import wheel_index
-from probes.limits.torch_version import Limits
+from probes.node.hardware import wheel_index
 from probes.torch_version.installed import REINSTALL, parsed
 from probes.torch_version.seen import NO_GPU_ASKED, Seen
+from probes.torch_version.spec import Limits
 
 #: From this ROCm on its version and HIP's are counted apart.
 _ROCM_APART: Final = 7

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from probes.contract import Finding, require, skipped
-from probes.symptoms import SYMPTOMS, diagnose
+from probes.kit.symptoms import SYMPTOMS, diagnose
 from probes.torch_version.build import cuda_numbers
 from probes.torch_version.seen import Gpu, Seen
 

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Final
 
 from probes.contract import Finding, require, skipped
-from probes.limits.torch_version import Limits
-from probes.symptoms import SYMPTOMS, diagnose
+from probes.kit.symptoms import SYMPTOMS, diagnose
 from probes.torch_version.driver import is_compat
 from probes.torch_version.seen import Seen
+from probes.torch_version.spec import Limits
 
 _NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
 

@@ -13,18 +13,10 @@ import numpy as np
 import torch
 from packaging.requirements import InvalidRequirement, Requirement
 
-from probes import copies, cuda_driver, hardware, nvml
 from probes.kit import breadcrumb, defaults
+from probes.node import copies, cuda_driver, hardware, nvml
 from probes.torch_version import mapped, numpy_abi, runtimes
-from probes.torch_version.seen import (
-    VARIABLES,
-    Build,
-    Distribution,
-    Gpu,
-    Module,
-    Need,
-    Seen,
-)
+from probes.torch_version.seen import VARIABLES, Build, Distribution, Gpu, Module, Need, Seen
 
 
 def observe(device: str) -> Seen:  # noqa: ARG001 - the image is one, whatever the device

@@ -4,9 +4,9 @@ from typing import Final
 
 from pydantic import Field
 
-from probes import cuda_driver, hardware
 from probes.contract import Comparison, Frozen, Observation
-from probes.copies import Copy
+from probes.node import cuda_driver, hardware
+from probes.node.copies import Copy
 from probes.torch_version import mapped
 
 #: Variables that choose libraries, hide or rename GPUs, or silence a runtime's own alarm.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from probes.contract import Finding, require
-from probes.copies import NAMES, Copy
+from probes.node.copies import NAMES, Copy
 
 _HINT: Final = (
     "confirm with `python -c 'import torch, numpy; print(torch.__file__, numpy.__file__)'`, as the "

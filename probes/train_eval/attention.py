@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all, compare
+from probes.kit.references import attempted_all, compare
 from probes.train_eval.state import FLOAT32_UNIT, Array, integers, product_unit, put
 
 

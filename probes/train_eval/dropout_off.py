@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all, compare, fact
-from probes.tensors import refusal
+from probes.kit.references import attempted_all, compare, fact
+from probes.kit.tensors import refusal
 from probes.train_eval.dropout import kept_of, odd_integers
 from probes.train_eval.state import put
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from probes.contract import Comparison
 from probes.kit.capabilities import back_end
-from probes.references import attempted_all, compare, fact
+from probes.kit.references import attempted_all, compare, fact
 from probes.train_eval.modes import FEATURES, ROWS
 from probes.train_eval.state import FLOAT32_UNIT, Array, integers, put
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from probes.contract import Comparison
 from probes.kit.capabilities import widest_float
-from probes.references import attempted_all, compare, fact
+from probes.kit.references import attempted_all, compare, fact
 from probes.train_eval.state import Array, integers, put
 
 _ROWS, INPUTS, OUTPUTS = 16, 4, 4

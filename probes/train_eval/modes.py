@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all, compare, fact
+from probes.kit.references import attempted_all, compare, fact
 from probes.train_eval.state import integers, put
 
 ROWS: Final = 8

@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all, compare, fact
+from probes.kit.references import attempted_all, compare, fact
 from probes.train_eval.norm_form import (
     BIAS,
     CHANNELS,

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare, fact
-from probes.tensors import refusal
+from probes.kit.references import compare, fact
+from probes.kit.tensors import refusal
 from probes.train_eval.norm_form import (
     CHANNELS,
     EPS,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all
+from probes.kit.references import attempted_all
 from probes.train_eval.state import FLOAT32_UNIT, Array, integers, put
 
 CHANNELS: Final = 3

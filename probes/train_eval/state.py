@@ -10,7 +10,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit import precision
-from probes.references import compare
+from probes.kit.references import compare
 
 FLOAT32_UNIT: Final = 2.0**-24
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from probes.symptoms import SYMPTOMS
+from probes.kit.symptoms import SYMPTOMS
 
 ROOT: Final = Path(__file__).parents[2]
 RECORDED: Final = ROOT / "tests" / "golden" / "cuda_errors.json"
@@ -49,7 +49,7 @@ NVML: Final[dict[str, tuple[dict[str, int], str]]] = {
 _LISTENER: Final = """
 import importlib.metadata, json, warnings
 import torch
-from probes import nvml
+from probes.node import nvml
 error = ""
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")

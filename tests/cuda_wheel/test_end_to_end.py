@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from probes.catalog import CATALOG, PROFILES
-from probes.contract import GPU_BUSY, Finding, Result
-from probes.cuda_driver import CudaDriver
-from probes.hardware import detect
+from probes.catalog import CATALOG
+from probes.contract import GPU_BUSY, PROFILES, Finding, Result
+from probes.node.cuda_driver import CudaDriver
+from probes.node.hardware import detect
 from tests import fakes
 from tests.cuda_wheel.machines import CODES, NAMED, NVML, ROOT, TORCH, environment, listen, recorded
 from validator.report import Report

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from probes import attempt, hardware
 from probes.contract import GPU_BUSY, Finding, Observation, Status, skipped
-from probes.symptoms import diagnose
+from probes.kit.symptoms import diagnose
+from probes.node import hardware
+from probes.worker import attempt
 
 ECC = "CUDA error: uncorrectable ECC error encountered"
 BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"

@@ -18,8 +18,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probes import autograd as probe
-from probes.autograd import bounded, concurrency, exact, trial
+from probes.autograd import bounded, concurrency, exact, probe, trial
 from probes.autograd import seen as observing
 from probes.autograd.bounded import product_unit
 from probes.autograd.expected import EXPECTED, NODE, REFUSED, SOME, holds
@@ -402,7 +401,7 @@ PRELOADED: Final = """
         signal.alarm(60)
         torch.set_num_threads(2)
         torch.ones(1 << 22).add_(1)  # hangs when a parallel operation ran before the fork
-        from probes import autograd
+        from probes.autograd import probe as autograd
         findings = list(autograd.judge(autograd.observe("cpu")))
         print(sorted(finding.id for finding in findings if finding.status != "pass"))
         print(json.dumps(sorted(set(sys.modules) - loaded)))

@@ -8,7 +8,7 @@ import pytest
 
 from probes.catalog import BY_NAME
 from probes.kit import breadcrumb
-from validator.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
+from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 
 #: Probes that go through families of operations, each of which may be deadly.
 OF_FAMILIES = ("numpy_sharing", "device_transfer", "tensor_ops", "autograd", "train_eval")

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from probes import containers, cuda_driver, hardware, nvml, pci_gpus
-from probes import cuda_available as probe
 from probes.catalog import CUDA_AVAILABLE
-from probes.containers import Container
 from probes.contract import GPU_BUSY, Comparison, Finding, worst
+from probes.cuda_available import probe
 from probes.cuda_available import seen as looking
 from probes.cuda_available.seen import Framework, Generic, Kernel, Node
-from probes.cuda_driver import CODES, CudaDriver, DriverDevice
-from probes.hardware import Hardware
-from probes.nvml import MigInstance, Nvml, NvmlGpu
-from probes.pci_gpus import PciGpu
-from probes.symptoms import SYMPTOMS, diagnose
+from probes.kit.symptoms import SYMPTOMS, diagnose
+from probes.node import containers, cuda_driver, hardware, nvml, pci_gpus
+from probes.node.containers import Container
+from probes.node.cuda_driver import CODES, CudaDriver, DriverDevice
+from probes.node.hardware import Hardware
+from probes.node.nvml import MigInstance, Nvml, NvmlGpu
+from probes.node.pci_gpus import PciGpu
 from tests import fakes
 from tests.probes.edits import edited
 from tests.probes.verdicts import tripped

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from probes import cuda_driver
-from probes.symptoms import diagnose
+from probes.kit.symptoms import diagnose
+from probes.node import cuda_driver
 from tests import fakes
 
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from probes import device_transfer as probe
 from probes.catalog import DEVICE_TRANSFER
 from probes.contract import Comparison
-from probes.device_transfer import dtypes, pattern, places
+from probes.device_transfer import dtypes, pattern, places, probe
 from tests.probes import fake_device
 from tests.probes.broken import Broken, large, last_byte, of, one_bit, patched, swapped, zeros
 from tests.probes.verdicts import tripped

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from probes import device_transfer as probe
 from probes.contract import Comparison
-from probes.device_transfer import dtypes, pinned
+from probes.device_transfer import dtypes, pinned, probe
 from probes.device_transfer.pattern import made_by_numpy
 from probes.device_transfer.places import Place, apart_from_host
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from probes import import_failure
-from probes.hardware import Hardware
-from probes.import_failure import explain
+from probes.node import import_failure
+from probes.node.hardware import Hardware
+from probes.node.import_failure import explain
 
 ROOT = Path(__file__).parents[2]
 TORCH = str(Path(torch.__file__).parent)
@@ -82,7 +82,7 @@ def test_a_file_hides_a_module_of_pythons_own(tmp_path: Path) -> None:
 def _in_a_child(before: str, module: str) -> str:
     """What an explanation says in a new interpreter, after some lines."""
     program = (
-        f"{before}\nfrom probes.import_failure import explain\n"
+        f"{before}\nfrom probes.node.import_failure import explain\n"
         f"print(explain({module!r}, AttributeError('module has no attribute')).cause)"
     )
     done = subprocess.run(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from probes.copies import Copy, found_on
-from probes.hardware import Hardware
+from probes.node.copies import Copy, found_on
+from probes.node.hardware import Hardware
 from probes.torch_version import runtimes
 from probes.torch_version.seen import Build
 from tests.probes.edits import edited

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from probes.containers import Container
 from probes.contract import Finding
 from probes.cuda_available.seen import Node
-from probes.cuda_driver import CudaDriver
-from probes.hardware import Hardware
-from probes.nvml import Nvml, NvmlGpu
-from probes.pci_gpus import PciGpu
+from probes.node.containers import Container
+from probes.node.cuda_driver import CudaDriver
+from probes.node.hardware import Hardware
+from probes.node.nvml import Nvml, NvmlGpu
+from probes.node.pci_gpus import PciGpu
 from tests.probes.edits import edited
 from tests.probes.test_cuda_available import H100_NODE, judged, named
 from tests.probes.verdicts import tripped

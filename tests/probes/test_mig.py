@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from probes import mig
-from probes.nvml import MigInstance, Nvml, NvmlGpu
+from probes.node import mig
+from probes.node.nvml import MigInstance, Nvml, NvmlGpu
 from tests import fakes
 
 

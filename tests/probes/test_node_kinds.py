@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from probes import cuda_available as probe
+from probes.cuda_available import probe
 from probes.cuda_available import seen as looking
 from probes.cuda_available.seen import Framework, Node
-from probes.cuda_driver import DriverDevice
-from probes.nvml import MigInstance, Nvml, NvmlGpu
+from probes.node.cuda_driver import DriverDevice
+from probes.node.nvml import MigInstance, Nvml, NvmlGpu
 from tests.probes.edits import edited
 from tests.probes.test_cuda_available import DEAD_NODE, GIB, H100_NODE, judged, named
 from tests.probes.verdicts import tripped

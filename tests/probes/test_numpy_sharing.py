@@ -10,9 +10,9 @@ import torch
 from torch.utils import dlpack
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probes import numpy_sharing as probe
 from probes.catalog import NUMPY_SHARING
 from probes.contract import Comparison
+from probes.numpy_sharing import probe
 from probes.numpy_sharing.evidence import fact, together
 from tests.probes.verdicts import tripped
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from probes import nvml
-from probes.symptoms import diagnose
+from probes.kit.symptoms import diagnose
+from probes.node import nvml
 from tests import fakes
 
 MIB = 1024 * 1024

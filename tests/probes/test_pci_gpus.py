@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from probes.containers import Container
-from probes.containers import read as read_container
-from probes.pci_gpus import PciGpu, read
+from probes.node.containers import Container
+from probes.node.containers import read as read_container
+from probes.node.pci_gpus import PciGpu, read
 from tests.probes.test_hardware import H100, pci, write
 
 INFORMATION = """Model: \t\t NVIDIA H100 80GB HBM3

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from probes import proven
 from probes.catalog import CATALOG, DEVICE_TRANSFER, TENSOR_OPS
 from probes.contract import Comparison, Finding, agree
 from probes.kit.backend import cpu_type, cuda_type, node_type
+from probes.worker import proven
 from tools import proven as maker
 
 ROOT = Path(__file__).parents[2]

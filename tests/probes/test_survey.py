@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from probes import cuda_driver, hardware, nvml, survey
-from probes.cuda_driver import CudaDriver, DriverDevice
-from probes.hardware import Hardware
-from probes.nvml import MigInstance, Nvml, NvmlGpu
+from probes.node import cuda_driver, hardware, nvml, survey
+from probes.node.cuda_driver import CudaDriver, DriverDevice
+from probes.node.hardware import Hardware
+from probes.node.nvml import MigInstance, Nvml, NvmlGpu
 from tests import fakes
 
 GIB = 1024**3

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from probes import tensor_ops as probe
 from probes.catalog import TENSOR_OPS
 from probes.contract import Comparison
+from probes.tensor_ops import probe
 from probes.tensor_ops.streams import philox_uniform
 from probes.tensor_ops.trial import Custom, run
 from tests.probes.verdicts import ids, tripped

@@ -12,10 +12,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from probes import tensor_ops as probe
 from probes.contract import Comparison, Finding
 from probes.kit import capabilities, precision
-from probes.tensor_ops import convolutions, elementwise, streams
+from probes.tensor_ops import convolutions, elementwise, probe, streams
 from probes.tensor_ops.case import Case
 from probes.tensor_ops.trial import Custom, refused, run
 from tests.probes.test_tensor_ops import gpu, on, short, sound, with_families

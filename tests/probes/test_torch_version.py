@@ -15,14 +15,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from probes import cuda_driver, hardware, nvml
-from probes import torch_version as probe
 from probes.catalog import TORCH_VERSION
 from probes.contract import Comparison, Finding
-from probes.copies import Copy
-from probes.cuda_driver import CudaDriver, DriverDevice
-from probes.hardware import Hardware
-from probes.torch_version import driver, installed, mapped
+from probes.node import cuda_driver, hardware, nvml
+from probes.node.copies import Copy
+from probes.node.cuda_driver import CudaDriver, DriverDevice
+from probes.node.hardware import Hardware
+from probes.torch_version import driver, installed, mapped, probe
 from probes.torch_version.seen import Build, Distribution, Gpu, Module, Need
 from tests import fakes
 from tests.probes.edits import edited

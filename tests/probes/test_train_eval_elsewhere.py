@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from probes import references
-from probes import train_eval as probe
 from probes.contract import Comparison
-from probes.kit import capabilities, precision
-from probes.train_eval import attention, layers, learning, saving, state
+from probes.kit import capabilities, precision, references
+from probes.train_eval import attention, layers, learning, probe, saving, state
 from tests.probes.verdicts import tripped
 
 ABSENT = "The operator 'aten::rrelu' is not currently implemented for the MPS device"

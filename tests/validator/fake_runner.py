@@ -9,8 +9,8 @@ from typing import Any
 
 from probes.catalog import CATALOG
 from probes.contract import Reason, Result, Status
+from validator.engine.runner import Event, Plan
 from validator.report import CPU, Device, NotRun, Report, make_report
-from validator.runner import Event, Plan
 from validator.settings import Settings
 
 NOON = datetime(2030, 1, 2, 12, tzinfo=timezone.utc)

@@ -11,7 +11,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.validator.test_api import FakeNode
-from validator.api import make_app
+from validator.service.api import make_app
 
 # The operations have no parameters, so a few examples are all there are.
 schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(FakeNode()))

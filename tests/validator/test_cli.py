@@ -21,13 +21,16 @@ import pytest
 import typer
 
 from tests.validator import reports
-from validator import __version__, ask, check, cli, commands, healthcheck, profiles
-from validator.commands import COMMANDS
-from validator.plan import Event, Plan, make_plan
+from validator import __version__, profiles
+from validator.cli import app, early, healthcheck, one_run
+from validator.cli import main as cli
+from validator.cli.app import COMMANDS
+from validator.engine.plan import Event, Plan, make_plan
+from validator.engine.spawn import MARKER, CannotStartError
+from validator.engine.stopping import Stop
 from validator.report import Report
+from validator.service import ask
 from validator.settings import Settings
-from validator.spawn import MARKER, CannotStartError
-from validator.stopping import Stop
 
 SOUND = reports.sound()
 SICK = reports.sick()
@@ -86,7 +89,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
         started.append(Worker())
         return started[-1]
 
-    monkeypatch.setattr(cli, "start_worker", start)
+    monkeypatch.setattr(early, "start_worker", start)
     return started
 
 
@@ -98,7 +101,7 @@ def call(monkeypatch: pytest.MonkeyPatch, workers: list[Worker]) -> Call:
     for variable in list(os.environ):
         if variable.startswith("GPU_VALIDATOR_"):
             monkeypatch.delenv(variable)
-    monkeypatch.setattr(check, "Runner", Runner)
+    monkeypatch.setattr(one_run, "Runner", Runner)
 
     def run(*argv: str, answer: Report | Exception = SOUND) -> int:
         monkeypatch.setattr(Runner, "answer", answer)
@@ -343,7 +346,7 @@ def test_a_worker_that_cannot_start_is_the_run_s_matter(
     def refuse() -> None:
         raise CannotStartError("no memory")
 
-    monkeypatch.setattr(cli, "start_worker", refuse)
+    monkeypatch.setattr(early, "start_worker", refuse)
 
     assert call("check") == 0
     assert Runner.seen is not None
@@ -475,7 +478,7 @@ def test_output_file_named_dev_stdout(tmp_path: Path) -> None:
     """Where stdout is a file of somebody else's, that file gets the document at its end."""
     log = tmp_path / "log"
     log.write_text("before\n", encoding="utf-8")
-    program = "from pathlib import Path; from validator.check import write_whole; "
+    program = "from pathlib import Path; from validator.cli.files import write_whole; "
     program += "write_whole(Path('/dev/stdout'), 'document')"
     inode = log.stat().st_ino
     with log.open("a", encoding="utf-8") as stream:
@@ -520,7 +523,7 @@ def test_no_torch_needed(argv: list[str]) -> None:
         "import sys\n"
         "for name in ('torch', 'numpy', 'pynvml'): sys.modules[name] = None  # import raises\n"
         f"sys.argv = ['gpu-validator', *{argv}]\n"
-        "from validator.cli import main\n"
+        "from validator.cli.main import main\n"
         "sys.exit(main())\n"
     )
     ended = subprocess.run(
@@ -536,7 +539,7 @@ def test_no_torch_needed(argv: list[str]) -> None:
 def test_nothing_slow_before_the_worker() -> None:
     """The module that starts the worker imports the standard library alone."""
     program = (
-        "import sys; before = set(sys.modules); import validator.cli; "
+        "import sys; before = set(sys.modules); import validator.cli.main; "
         "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
     ended = subprocess.run(
@@ -569,8 +572,8 @@ def faked(answer: str, form: str, stdout: int) -> tuple[int, bytes]:
     program = (
         "import sys\n"
         "from tests.validator import test_cli as fakes\n"
-        "from validator import check, cli\n"
-        "check.Runner, cli.start_worker = fakes.Runner, fakes.Worker\n"
+        "from validator.cli import early, main as cli, one_run\n"
+        "one_run.Runner, early.start_worker = fakes.Runner, fakes.Worker\n"
         f"fakes.Runner.answer = fakes.{answer}\n"
         f"sys.argv = ['gpu-validator', 'check', '--output', '{form}']\n"
         "sys.exit(cli.main())\n"
@@ -691,7 +694,7 @@ def test_signals_are_kept_until_a_run_heeds_them(
         os.kill(os.getpid(), signal.SIGTERM)
         return make_plan(*args, **options)
 
-    monkeypatch.setattr(check, "make_plan", interrupted)
+    monkeypatch.setattr(one_run, "make_plan", interrupted)
 
     assert call("check", "--output", "json") == 143
     assert "stopped by SIGTERM" in capsys.readouterr().err
@@ -702,7 +705,7 @@ def test_a_second_early_signal_ends_it_by_itself() -> None:
     """Whatever is being imported, and however long that takes."""
     program = (
         "import os, signal\n"
-        "from validator.cli import EarlySignals\n"
+        "from validator.cli.early import EarlySignals\n"
         "EarlySignals().listen()\n"
         "os.kill(os.getpid(), signal.SIGINT)\n"
         "print('still here', flush=True)\n"
@@ -738,11 +741,11 @@ def test_a_real_check_without_streams() -> None:
 def test_serve_starts_itself_anew(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command line again, with its checked arguments in the environment."""
     monkeypatch.setattr(sys, "orig_argv", ["python", "gpu-validator", "serve", "..."])
-    monkeypatch.delenv(cli.SERVE, raising=False)
+    monkeypatch.delenv(early.SERVE, raising=False)
     given: list[Any] = []
 
     def execv(path: str, argv: list[str]) -> None:
-        given.extend([path, argv, json.loads(os.environ.pop(cli.SERVE))])
+        given.extend([path, argv, json.loads(os.environ.pop(early.SERVE))])
         raise KeyboardInterrupt  # it does not come back
 
     monkeypatch.setattr(os, "execv", execv)
@@ -769,13 +772,13 @@ def test_serve_becomes_the_daemon(
 
     def serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]) -> int:
         served.extend([settings.run.threads, settings.run.profile, config_file, flags])
-        return 7 if cli.SERVE not in os.environ else 8
+        return 7 if early.SERVE not in os.environ else 8
 
-    daemon = ModuleType("validator.daemon")
+    daemon = ModuleType("validator.service.daemon")
     daemon.serve = serve  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "validator.daemon", daemon)
+    monkeypatch.setitem(sys.modules, "validator.service.daemon", daemon)
     flags = {"run": {"profile": "deep"}}
-    monkeypatch.setenv(cli.SERVE, json.dumps({"config_file": str(file), "flags": flags}))
+    monkeypatch.setenv(early.SERVE, json.dumps({"config_file": str(file), "flags": flags}))
 
     assert call("serve") == 7
     assert served == [2, "deep", file, flags]
@@ -785,15 +788,15 @@ def test_the_daemon_s_process_is_light() -> None:
     """Its process has seen nothing of what parses and draws, nor what it is to judge."""
     program = (
         "import sys, types\n"
-        "daemon = types.ModuleType('validator.daemon')\n"
+        "daemon = types.ModuleType('validator.service.daemon')\n"
         "daemon.serve = lambda *_: print(*{'typer', 'rich', 'torch', 'numpy'} & set(sys.modules))\n"
-        "sys.modules['validator.daemon'] = daemon\n"
-        "from validator.cli import main\n"
+        "sys.modules['validator.service.daemon'] = daemon\n"
+        "from validator.cli.main import main\n"
         "sys.exit(main())\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, cli.SERVE: json.dumps({"config_file": None, "flags": {}})},
+        env={**os.environ, early.SERVE: json.dumps({"config_file": None, "flags": {}})},
         capture_output=True,
         text=True,
         timeout=60,
@@ -807,7 +810,7 @@ def test_serve_with_a_file_gone_bad(
     call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A file that changed between the two reads is told like any other."""
-    monkeypatch.setenv(cli.SERVE, json.dumps({"config_file": "/none.yaml", "flags": {}}))
+    monkeypatch.setenv(early.SERVE, json.dumps({"config_file": "/none.yaml", "flags": {}}))
 
     assert call("serve") == 2
     assert "/none.yaml: cannot be read" in capsys.readouterr().err
@@ -932,7 +935,7 @@ def test_every_option_has_its_name_spelled_out() -> None:
     """A name that typer makes up from the parameter is another one in another typer."""
     declared = declared_options()
     unnamed = [
-        f"commands.py:{call.lineno}: {ast.unparse(call)}"
+        f"line {call.lineno}: {ast.unparse(call)}"
         for call in declared
         if not (
             call.args
@@ -950,7 +953,7 @@ def test_the_parser_knows_the_names_that_are_declared() -> None:
     known = {
         name
         for command in COMMANDS
-        for option in typer.main.get_command(commands.app).commands[command].params  # type: ignore[attr-defined]
+        for option in typer.main.get_command(app.parser(())).commands[command].params  # type: ignore[attr-defined]
         for name in option.opts
     }
     declared = {str(call.args[0].value) for call in declared_options()}  # type: ignore[attr-defined]

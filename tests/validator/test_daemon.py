@@ -19,10 +19,10 @@ import pytest
 
 from probes.catalog import BY_NAME
 from tests.validator.fake_runner import Clock, FakeRunner, gpus
-from validator import logs
-from validator.daemon import EXIT_UNUSABLE, Daemon, serve
-from validator.metrics import Form
-from validator.runner import Event
+from validator.engine.runner import Event
+from validator.service import logs
+from validator.service.daemon import EXIT_UNUSABLE, Daemon, serve
+from validator.service.metrics import Form
 from validator.settings import Settings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -346,9 +346,9 @@ def test_a_port_in_use_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 _PROGRAM = """
 import asyncio, sys
 from tests.validator.fake_runner import FakeRunner, gpus
-from validator import logs
-from validator.daemon import Daemon, hold
-from validator.listen import listen
+from validator.service import logs
+from validator.service.daemon import Daemon, hold
+from validator.service.listen import listen
 from validator.settings import load
 logs.configure("info", "json")
 runner = FakeRunner(gpus(2))
@@ -501,7 +501,7 @@ def test_sighup_reads_the_file_again(start: Start, tmp_path: Path) -> None:
 
 def test_the_daemon_imports_none_of_what_it_must_not() -> None:
     """No torch, no NumPy, no console libraries, no faster loop: they cost memory, or may hang."""
-    code = "import sys, validator.daemon; print(*sorted(sys.modules))"
+    code = "import sys, validator.service.daemon; print(*sorted(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -514,7 +514,7 @@ def test_the_daemon_imports_none_of_what_it_must_not() -> None:
 _REAL = """
 import sys
 from pathlib import Path
-from validator.daemon import serve
+from validator.service.daemon import serve
 from validator.settings import load
 flags = {"web": {"listen_address": [sys.argv[1]]}, "log": {"format": "json"}}
 sys.exit(serve(load(Path(sys.argv[2]), flags), Path(sys.argv[2]), flags))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from probes.catalog import TENSOR_OPS
-from validator.devices import choose, is_called, may_be_accelerator, why_busy
+from validator.engine.devices import choose, is_called, may_be_accelerator, why_busy
 from validator.report import CPU, Device
 
 GPUS = tuple(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from probes.catalog import AUTOGRAD, BY_NAME, CATALOG, ProbeSpec
-from validator import explain
-from validator.console import console_for
-from validator.render_catalog import duration, render_explanation, render_list
+from probes.catalog import AUTOGRAD, BY_NAME, CATALOG
+from probes.contract import Frozen, ProbeSpec
+from validator.render import explain
+from validator.render.catalogue import duration, render_explanation, render_list
+from validator.render.console import console_for
 
 SOURCE = '''"""Gradients are right.
 
@@ -31,21 +32,17 @@ class Limits:
     size: int
 '''
 
-PLACED = dataclasses.replace(AUTOGRAD, module="probes.made_up", limits="probes.limits.made_up")
+PLACED = dataclasses.replace(AUTOGRAD, module="probes.made_up.probe", limits=Frozen)
 
 
-@pytest.fixture(params=["module", "package"])
-def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe's source as one file or as a package, with its limits in a file of their own."""
-    probes = tmp_path / "probes"
-    (probes / "limits").mkdir(parents=True)
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe's source: its docstring in the package, its limits beside its promises."""
+    folder = tmp_path / "probes" / "made_up"
+    folder.mkdir(parents=True)
     docstring, limits = SOURCE.split("\n\n\n")
-    (probes / "limits" / "made_up.py").write_text(limits, encoding="utf-8")
-    if request.param == "module":
-        (probes / "made_up.py").write_text(docstring, encoding="utf-8")
-    else:
-        (probes / "made_up").mkdir()
-        (probes / "made_up" / "__init__.py").write_text(docstring, encoding="utf-8")
+    (folder / "__init__.py").write_text(docstring, encoding="utf-8")
+    (folder / "spec.py").write_text(limits, encoding="utf-8")
     monkeypatch.setattr(explain, "_ROOT", tmp_path)
 
 

@@ -22,10 +22,12 @@ from probes.catalog import CATALOG
 from probes.contract import Finding
 from tests.validator import reports
 from tests.validator.reports import GPUS, node, recent
-from validator import ask, check, cli, fresh
-from validator.ask import NoAnswerError
-from validator.plan import make_plan
+from validator.cli import early, one_run
+from validator.cli import main as cli
+from validator.engine.plan import make_plan
 from validator.report import NotRun, Report, host_name, to_json
+from validator.service import ask, fresh
+from validator.service.ask import NoAnswerError
 from validator.settings import Settings, load
 
 NOW = reports.STARTED + timedelta(seconds=60)
@@ -415,13 +417,13 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     for variable in list(os.environ):
         if variable.startswith("GPU_VALIDATOR_") or variable in fresh._VISIBLE:
             monkeypatch.delenv(variable)
-    monkeypatch.setattr(check, "Runner", Runner)
+    monkeypatch.setattr(one_run, "Runner", Runner)
     monkeypatch.setattr(Runner, "ran", 0)
 
     def started(*_: Any) -> None:
         raise AssertionError("a worker was started")
 
-    monkeypatch.setattr(cli, "start_worker", started)
+    monkeypatch.setattr(early, "start_worker", started)
 
     def run(*argv: str) -> int:
         monkeypatch.setattr(sys, "argv", ["gpu-validator", "check", *argv])
@@ -599,7 +601,7 @@ def test_wrong_usage(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Exit code 2, and the option."""
-    monkeypatch.setattr(cli, "start_worker", type("W", (), {"kill": lambda _: True}))
+    monkeypatch.setattr(early, "start_worker", type("W", (), {"kill": lambda _: True}))
     monkeypatch.setattr(sys, "argv", ["gpu-validator", "check", *argv])
 
     assert cli.main() == 2

@@ -15,10 +15,10 @@ import pytest
 
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, TIMEOUT_S, Ran, marked, ran, run, spec, write, zombies
-from validator import cgroup, supervisor
 from validator import settings as settings_module
-from validator.plan import Event, Plan
-from validator.runner import Runner
+from validator.engine import cgroup, supervisor
+from validator.engine.plan import Event, Plan
+from validator.engine.runner import Runner
 from validator.settings import Settings
 
 pytestmark = pytest.mark.torch
@@ -231,8 +231,8 @@ def test_a_kill_for_memory_is_our_containers_fault(
     write(folder, "sicken", "    os.kill(os.getpid(), signal.SIGKILL)")
     counts = count()
     limit = cgroup.Limit(Path("memory.max"), 1000, 990)
-    monkeypatch.setattr("validator.cgroup.memory_kills", lambda: next(counts))
-    monkeypatch.setattr("validator.cgroup.memory_limit", lambda: limit)
+    monkeypatch.setattr("validator.engine.cgroup.memory_kills", lambda: next(counts))
+    monkeypatch.setattr("validator.engine.cgroup.memory_limit", lambda: limit)
 
     seen = ran()
 
@@ -248,8 +248,8 @@ def test_a_kill_for_memory_during_the_import_is_our_containers_fault(
     (folder / "torch.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     counts = count()
     limit = cgroup.Limit(Path("memory.max"), 1000, 990)
-    monkeypatch.setattr("validator.cgroup.memory_kills", lambda: next(counts))
-    monkeypatch.setattr("validator.cgroup.memory_limit", lambda: limit)
+    monkeypatch.setattr("validator.engine.cgroup.memory_kills", lambda: next(counts))
+    monkeypatch.setattr("validator.engine.cgroup.memory_limit", lambda: limit)
 
     seen = ran()
 
@@ -348,7 +348,7 @@ def test_a_worker_that_never_comes_up_is_our_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before our code runs nothing is told about torch: error, never fail."""
-    monkeypatch.setattr("validator.spawn._BOOT", "raise SystemExit(7)")
+    monkeypatch.setattr("validator.engine.spawn._BOOT", "raise SystemExit(7)")
 
     seen = ran()
 

@@ -5,8 +5,8 @@ import pytest
 from probes.catalog import CATALOG
 from probes.contract import Finding, Reason, Status
 from tests.validator.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
-from validator.latest import Latest, Pair
 from validator.report import Device, NotRun
+from validator.service.latest import Latest, Pair
 
 OLDEST_S = 900.0
 ALL = dict.fromkeys((spec.name for spec in CATALOG), OLDEST_S)

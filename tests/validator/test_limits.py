@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from probes.catalog import BY_NAME, CATALOG, ProbeSpec
+from probes.catalog import BY_NAME, CATALOG
+from probes.contract import ProbeSpec
 from tests.test_layers import modules_after
-from validator.limits import model_of
-from validator.plan import limits
+from validator.engine.plan import limits
 from validator.settings import SettingsError, load
 
 PREFIX = "GPU_VALIDATOR_PROBES__"
@@ -190,7 +190,7 @@ def test_the_limits_in_the_catalogue_are_those_of_the_probe(spec: ProbeSpec) -> 
     """Settings and worker read the same model, and a probe without limits takes none."""
     probe = importlib.import_module(spec.module)
 
-    assert getattr(probe, "Limits", None) is model_of(spec.name)
+    assert getattr(probe, "Limits", None) is spec.limits
 
 
 def test_reading_limits_needs_no_torch() -> None:

@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 from probes.catalog import CATALOG
 from probes.contract import Measurement, Reason, Status
 from tests.validator.fake_runner import NOON, Clock, everything, gpus, report, result
-from validator.latest import Latest
-from validator.metrics import Exposition, Form, Shown, families, series_count
 from validator.report import Environment, Tool
+from validator.service.latest import Latest
+from validator.service.metrics import Exposition, Form, Shown, families, series_count
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.txt"
 PROBES = [spec.name for spec in CATALOG]

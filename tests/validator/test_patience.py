@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from probes.catalog import ProbeSpec
+from probes.contract import ProbeSpec
 from tests.validator.runs import Ran, ran, spec, write
-from validator import patience
-from validator.patience import Patience
-from validator.plan import Plan
+from validator.engine import patience
+from validator.engine.patience import Patience
+from validator.engine.plan import Plan
+from validator.engine.runner import Runner
 from validator.report import json_schema
-from validator.runner import Runner
 
 pytestmark = pytest.mark.torch
 

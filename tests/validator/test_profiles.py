@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from probes.catalog import AUTOGRAD, CATALOG, PROFILES, Profile
-from validator import cli, profiles
-from validator import plan as plan_module
-from validator.console import console_for
-from validator.daemon import Daemon
-from validator.render_catalog import render_explanation, render_list
+from probes.catalog import AUTOGRAD, CATALOG
+from probes.contract import PROFILES, Profile
+from validator import profiles
+from validator.cli import main as cli
+from validator.engine import plan as plan_module
+from validator.render.catalogue import render_explanation, render_list
+from validator.render.console import console_for
+from validator.service.daemon import Daemon
 from validator.settings import SettingsError, load
 
 ROOT = Path(__file__).parents[2]

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from probes.catalog import BY_NAME
 from tests.validator import reports
-from validator.latest import Latest
-from validator.metrics import PREFIX, Shown, families
 from validator.reader import read_report
 from validator.report import Report, Tool, overall, to_json
-from validator.schedule import timings
+from validator.service.latest import Latest
+from validator.service.metrics import PREFIX, Shown, families
+from validator.service.schedule import timings
 from validator.settings import Settings, load
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -8,7 +8,7 @@ from pathlib import Path
 from probes.catalog import BY_NAME
 from probes.contract import Finding
 from tests.validator.reports import report, result
-from validator.recording import anonymous
+from validator.render.recording import anonymous
 from validator.report import Device, Report, to_json
 
 GPU, INSTANCE = "8dfa2c7d-60e9-0056-d6f9-d685c5583bd6", "1FA1B2C3-0001-0002-0003-000000000004"

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from probes.contract import Finding, Result
 from tests.validator import reports
-from validator import render
-from validator.console import clean, console_for, encodable, plain_console, short
+from validator.cli import document as render
+from validator.render.console import clean, console_for, encodable, plain_console, short
 from validator.report import Device, Environment, Report, told_whole
 
 

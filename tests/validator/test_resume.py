@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from probes.catalog import ProbeSpec
-from probes.contract import Result
+from probes.contract import ProbeSpec, Result
 from tests.validator.runs import Ran, ran, run, spec, zombies
 from validator import settings as settings_module
-from validator.plan import Plan
-from validator.runner import Runner
+from validator.engine.plan import Plan
+from validator.engine.runner import Runner
 
 #: A probe of four checks; what each does stands in for `{name}`.
 TEMPLATE = """

@@ -9,12 +9,12 @@ import torch
 
 from probes.catalog import BY_NAME
 from tests.validator.runs import Ran, ran, spec, write, zombies
-from validator import run as run_module
 from validator import settings as settings_module
-from validator import supervisor
-from validator.plan import Plan, limits, make_plan, timeout_s
+from validator.engine import run as run_module
+from validator.engine import supervisor
+from validator.engine.plan import Plan, limits, make_plan, timeout_s
+from validator.engine.runner import Runner
 from validator.report import to_json
-from validator.runner import Runner
 
 pytestmark = pytest.mark.torch
 
@@ -23,11 +23,11 @@ PLAN = Plan((spec("later"), spec("host", "host")), "quick", "cli")
 #: A machine of its own for the worker: its `sitecustomize` puts a survey in place of ours.
 SURVEY = """
 import os, signal, sys, time, types
-survey = types.ModuleType("probes.survey")
+survey = types.ModuleType("probes.node.survey")
 def take():
 {body}
 survey.take = take
-sys.modules["probes.survey"] = survey
+sys.modules["probes.node.survey"] = survey
 """
 
 GPU = """{{"name": "cuda:{index}", "type": "cuda", "index": {index}, "uuid": "GPU-{index}",

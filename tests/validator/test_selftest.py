@@ -14,16 +14,18 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from probes.contract import Finding, Result
-from probes.faults import BY_NAME, Fault
+from probes.faults.fault import Fault
+from probes.faults.table import BY_NAME
 from tests.validator import reports
 from tests.validator.runs import marked
-from validator import render_selftest, trials, verdicts
 from validator import settings as settings_module
-from validator.console import plain_console
-from validator.latest import Latest
+from validator.engine.stopping import Stop
+from validator.render.console import plain_console
 from validator.report import make_report
-from validator.stopping import Stop
-from validator.verdicts import Selftest
+from validator.selftest import rendering as render_selftest
+from validator.selftest import trials, verdicts
+from validator.selftest.verdicts import Selftest
+from validator.service.latest import Latest
 
 pytestmark = pytest.mark.torch
 
@@ -270,7 +272,7 @@ def test_its_results_carry_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_daemon_has_no_way_to_ask_for_one() -> None:
     """Its modules never load the table, no route and no setting names it, `check` has no flag."""
-    program = "import validator.daemon, validator.api, sys; print(*sys.modules)"
+    program = "import validator.service.daemon, validator.service.api, sys; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     ).stdout.split()
@@ -280,7 +282,9 @@ def test_the_daemon_has_no_way_to_ask_for_one() -> None:
         for name in ("api", "daemon", "schedule", "check", "runner", "run")
     )
 
-    assert not {"probes.faults", "validator.trials", "validator.selftest"} & set(loaded)
+    assert not {"probes.faults", "validator.selftest.trials", "validator.cli.selftest"} & set(
+        loaded
+    )
     assert "fault" not in names.replace("default", "")
     assert "fault" not in sources.replace("default", "")
 
@@ -332,7 +336,8 @@ def test_the_command_stopped_writes_what_it_has() -> None:
 #: The command, which gets a signal when its first trial is over.
 STOPPED_BY_ITS_FIRST_TRIAL = """
 import dataclasses, os, signal, sys
-from validator import cli, trials
+from validator.cli import main as cli
+from validator.selftest import trials
 run = trials.run
 
 def stopped(settings, options, *others):

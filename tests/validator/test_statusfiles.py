@@ -16,10 +16,10 @@ import yaml
 
 from probes.catalog import BY_NAME
 from tests.validator.fake_runner import NOON, Clock, FakeRunner
-from validator import logs
-from validator.daemon import Daemon
+from validator.service import logs
+from validator.service.daemon import Daemon
+from validator.service.statusfiles import StatusFiles, Verdict
 from validator.settings import Files, Settings, SettingsError, load
-from validator.statusfiles import StatusFiles, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = Verdict(ready=True, reason="pass: 7 probes", status="pass", at=NOON, lasts_s=900)

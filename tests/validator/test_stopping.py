@@ -15,14 +15,14 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.validator.runs import PLAN, marked, write
-from validator import run as run_module
-from validator import runner as runner_module
 from validator import settings as settings_module
-from validator.plan import Event
+from validator.engine import run as run_module
+from validator.engine import runner as runner_module
+from validator.engine.plan import Event
+from validator.engine.runner import Runner
+from validator.engine.spawn import MARKER
+from validator.engine.stopping import Stop
 from validator.report import Report
-from validator.runner import Runner
-from validator.spawn import MARKER
-from validator.stopping import Stop
 
 pytestmark = pytest.mark.torch
 

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import torch
 
-from probes import attempt, containers, copies, cuda_driver, hardware, nvml, pci_gpus
 from probes.cuda_available import seen as started
 from probes.faults.inject.replaced import replace, then
+from probes.node import containers, copies, cuda_driver, hardware, nvml, pci_gpus
 from probes.torch_version import look, mapped, runtimes
 from probes.torch_version import seen as looked
+from probes.worker import attempt
 
 _GIB: Final = 1024**3
 _NAME: Final = "NVIDIA H100 80GB HBM3"

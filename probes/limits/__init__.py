@@ -1,1 +1,0 @@
-"""Thresholds that a site may set, one module a probe; importable without torch."""
