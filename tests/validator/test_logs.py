@@ -92,7 +92,10 @@ def test_a_reader_that_went_away_ends_nothing() -> None:
 def test_rich_is_not_imported_for_logs() -> None:
     """And it can be imported afterwards, by whoever needs it."""
     pytest.importorskip("rich")
-    code = "import sys; from validator.service import logs; assert 'rich' not in sys.modules; import rich"
+    code = (
+        "import sys; from validator.service import logs; "
+        "assert 'rich' not in sys.modules; import rich"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60)
 
     assert done.returncode == 0
