@@ -172,4 +172,4 @@ _HANGS: Final = Fault(
     timeout_s=8.0,  # what comes before it takes part of a second, or seconds on a busy host
 )
 
-GRADIENTS: Final = (*_OPERATIONS, *_ENGINES, _HANGS)
+FAULTS: Final[tuple[Fault, ...]] = (*_OPERATIONS, *_ENGINES, _HANGS)

@@ -201,4 +201,4 @@ _PATTERN: Final = tuple(
     )
 )
 
-TRANSFERS: Final = (*_ACROSS, *_WITHIN, *_PATTERN)
+FAULTS: Final[tuple[Fault, ...]] = (*_ACROSS, *_WITHIN, *_PATTERN)

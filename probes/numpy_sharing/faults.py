@@ -43,7 +43,7 @@ def _wrongly(name: str, checks: str, event: Event = _COPIES) -> Fault:
     return _host(f"sharing.{name}", "shares_wrongly", checks, event, name=name)
 
 
-SHARING: Final = (
+FAULTS: Final[tuple[Fault, ...]] = (
     _wrongly("from_numpy_copies", "from_numpy"),
     _wrongly("from_numpy_one_bit", "from_numpy", _MEANING),
     _wrongly("from_numpy_zeros", "from_numpy"),

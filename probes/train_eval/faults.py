@@ -91,7 +91,7 @@ def _wrong(name: str, operators: tuple[str, ...], checks: str, event: Event, **h
     )
 
 
-TRAINING: Final = (
+FAULTS: Final[tuple[Fault, ...]] = (
     _layer("dropout_alive_in_eval", "dropout_eval modes_behave", _MODE),
     _layer("dropout_never_drops", "dropout_train modes_behave gradients_apart", _DROPOUT),
     _layer("dropout_does_not_scale", "dropout_train dropout_backward", _DROPOUT),
