@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,19 @@ def test_too_few_tasks_for_a_child_are_named() -> None:
         text = told(run(*CHECK, "--probe", "autograd", before=enter))
 
     assert "pids.max is 2" in text
+
+
+def test_too_few_processes_of_a_user_are_named() -> None:
+    """RLIMIT_NPROC binds everybody but root, so that another user's worker is started."""
+    reads = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+    nobody = ("setpriv", "--reuid", "65534", "--clear-groups", *reads)
+    user = (*nobody, "prlimit", "--nproc=5")
+    if shutil.which("setpriv") is None or run(*user, "true").returncode:
+        pytest.skip("no other user can be become here")
+    text = told(run(*user, *CHECK, "--probe", "autograd"))
+
+    assert "no thread or process could be started" in text
+    assert "RLIMIT_NPROC is 5" in text
 
 
 def test_a_container_that_is_too_small_for_torch_is_named() -> None:
@@ -341,9 +355,25 @@ def test_memory_is_blamed_only_under_a_limit(text: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("text", OF_TORCH)
 def test_what_no_limit_leaves_stays_a_fail(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit in force excuses nothing else."""
-    monkeypatch.setattr(limits_in_force, "_soft", lambda _: 1 << 30)
+    monkeypatch.setattr(limits_in_force, "_soft", lambda _: 12 << 30)
 
     assert attributed(ended(text)) == ended(text)
+
+
+def test_under_a_very_tight_limit_whatever_raises_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Libraries raise without saying that memory was short; what computed wrong stays a fail."""
+    raised = "Conv2d: raised RuntimeError: could not create a primitive"
+    wide = attributed(checked(raised))
+    monkeypatch.setattr(
+        limits_in_force, "_soft", lambda name: 350 << 20 if name == "RLIMIT_DATA" else None
+    )
+
+    assert wide.status == "fail"
+    assert attributed(checked(raised)).status == "error"
+    assert "RLIMIT_DATA is 367001600 bytes" in attributed(checked(raised)).summary
+    assert attributed(checked("Conv2d: 3 of 4 elements wrong")).status == "fail"
 
 
 def checked(*observed: str) -> Result:

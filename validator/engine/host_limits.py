@@ -40,6 +40,11 @@ class Refusal:
 
 _DIED: Final = r"\bdied by "
 
+_MORE_MEMORY: Final = (
+    "raise the limit named here for the validator: `ulimit -v unlimited`, `ulimit -d unlimited`, "
+    "`ulimit -s 8192`, VSizeFactor of Slurm, the container's memory limit"
+)
+
 _KINDS: Final = (
     _Kind(
         what="no thread or process could be started",
@@ -99,13 +104,18 @@ _KINDS: Final = (
     _Kind(
         what="no memory could be had",
         limits=in_force.address_space,
-        hint="raise the limit named here for the validator: `ulimit -v unlimited`, `ulimit -d "
-        "unlimited`, `ulimit -s 8192`, VSizeFactor of Slurm, the container's memory limit",
+        hint=_MORE_MEMORY,
         # CUDA reserves as much address space as there is memory, and calls a refusal the same.
         possible=r"std::bad_alloc|\bMemoryError\b|Cannot allocate memory|can't allocate memory"
         r"|[Uu]nable to allocate|failed to map segment|[Mm]emory allocation (still )?failed"
         r"|[Oo]ut of memory|CUDA_ERROR_OUT_OF_MEMORY"
         rf"|{_DIED}SIG(SEGV|ABRT|BUS)|no result within|did not end within|exited with code",
+    ),
+    _Kind(
+        what="no memory could be had, as a rule",
+        limits=in_force.little_address_space,
+        hint=_MORE_MEMORY,
+        possible=r"\b\w*Error\b",  # oneDNN says `could not create a primitive`, others less
     ),
 )
 

@@ -14,6 +14,8 @@ _MIB: Final = 1 << 20
 #: Torch with CUDA maps some 10 GiB of libraries and arenas, and more on every core (a stack and an
 #: arena a thread): below this a refused mapping is likely, far above it is not.
 _ADDRESS_SPACE: Final = 16 << 30
+#: Torch without CUDA maps under 1 GiB; below this many a library raises without saying why.
+_LITTLE_ADDRESS_SPACE: Final = 2 << 30
 _ADDRESS_SPACE_A_CORE: Final = 128 * _MIB
 #: A stack of this size is reserved for every thread that is started (glibc takes RLIMIT_STACK).
 _LARGE_STACK: Final = 1 << 30
@@ -52,7 +54,7 @@ def tasks() -> list[str]:
     processes = _soft("RLIMIT_NPROC")
     if processes is not None and (group is None or processes < group.value):
         found.append(f"RLIMIT_NPROC is {processes}")
-    return found + _stack()
+    return found + _mappings(_ADDRESS_SPACE) + _stack()  # a stack is mapped for every thread
 
 
 def _clone3_refused() -> str:
@@ -108,14 +110,25 @@ def filters() -> list[str]:
     return [f"seccomp mode is {mode}" for mode in modes if mode != "0"]
 
 
+def _mappings(enough: int) -> list[str]:
+    """Limits of what a process may map that are below what is enough, and some for every core."""
+    enough += _ADDRESS_SPACE_A_CORE * (os.cpu_count() or 1)
+    limits = {name: _soft(name) for name in ("RLIMIT_AS", "RLIMIT_DATA")}
+    return [
+        f"{name} is {limit} bytes"
+        for name, limit in limits.items()
+        if limit is not None and limit < enough
+    ]
+
+
+def little_address_space() -> list[str]:
+    """Limits under which whatever raises may have raised for want of memory."""
+    return _mappings(_LITTLE_ADDRESS_SPACE)
+
+
 def address_space() -> list[str]:
     """What may keep memory from being mapped."""
-    enough = _ADDRESS_SPACE + _ADDRESS_SPACE_A_CORE * (os.cpu_count() or 1)
-    found = []
-    for name in ("RLIMIT_AS", "RLIMIT_DATA"):
-        limit = _soft(name)
-        if limit is not None and limit < enough:
-            found.append(f"{name} is {limit} bytes")
+    found = _mappings(_ADDRESS_SPACE)
     group = cgroup.memory_limit()
     if group is not None and group.value < _LITTLE_MEMORY:
         found.append(f"{group.file} is {group.value} bytes")
