@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probes.contract import ProbeSpec, Result
-from validator import settings as settings_module
+from validator import loading
 from validator.engine import orphans
 from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
@@ -99,9 +99,7 @@ def ran(
     leaves: Path | None = None,
 ) -> Ran:
     """One run, and proof that it left no process but the one whose id is in the file `leaves`."""
-    result = asyncio.run(
-        run(plan, settings or settings_module.load(), runner or Runner(), on_event)
-    )
+    result = asyncio.run(run(plan, settings or loading.load(), runner or Runner(), on_event))
     assert marked() == ([leaves.read_text()] if leaves is not None else [])
     return result
 

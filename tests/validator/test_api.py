@@ -16,10 +16,10 @@ from tests.validator.fake_runner import everything, report
 from validator import __version__
 from validator.report import Report
 from validator.service.api import ProbeOnDevice, ProbeState, make_app, negotiate
-from validator.service.daemon import _server
 from validator.service.latest import Readiness
 from validator.service.listen import listen
 from validator.service.metrics import Form
+from validator.service.server import _server
 
 PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
@@ -312,7 +312,7 @@ def test_the_short_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(_scope: object, _receive: object, _send: object) -> None:
         raise AssertionError("the application was called")
 
-    monkeypatch.setattr("validator.service.daemon.make_app", lambda _node: broken)
+    monkeypatch.setattr("validator.service.server.make_app", lambda _node: broken)
     [short] = over_socket(FakeNode(), [SCRAPE], 1)
 
     assert short[0] == 200

@@ -774,9 +774,9 @@ def test_serve_becomes_the_daemon(
         served.extend([settings.run.threads, settings.run.profile, config_file, flags])
         return 7 if early.SERVE not in os.environ else 8
 
-    daemon = ModuleType("validator.service.daemon")
+    daemon = ModuleType("validator.service.server")
     daemon.serve = serve  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "validator.service.daemon", daemon)
+    monkeypatch.setitem(sys.modules, "validator.service.server", daemon)
     flags = {"run": {"profile": "deep"}}
     monkeypatch.setenv(early.SERVE, json.dumps({"config_file": str(file), "flags": flags}))
 
@@ -788,9 +788,9 @@ def test_the_daemon_s_process_is_light() -> None:
     """Its process has seen nothing of what parses and draws, nor what it is to judge."""
     program = (
         "import sys, types\n"
-        "daemon = types.ModuleType('validator.service.daemon')\n"
+        "daemon = types.ModuleType('validator.service.server')\n"
         "daemon.serve = lambda *_: print(*{'typer', 'rich', 'torch', 'numpy'} & set(sys.modules))\n"
-        "sys.modules['validator.service.daemon'] = daemon\n"
+        "sys.modules['validator.service.server'] = daemon\n"
         "from validator.cli.main import main\n"
         "sys.exit(main())\n"
     )

@@ -20,10 +20,12 @@ import pytest
 from probes.catalog import BY_NAME
 from tests.validator.fake_runner import Clock, FakeRunner, gpus
 from validator.engine.runner import Event
+from validator.loading import load
 from validator.service import logs
-from validator.service.daemon import EXIT_UNUSABLE, Daemon, serve
+from validator.service.daemon import Daemon
 from validator.service.metrics import Form
-from validator.settings import Settings, SettingsError, load
+from validator.service.server import EXIT_UNUSABLE, serve
+from validator.settings import Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -347,9 +349,10 @@ _PROGRAM = """
 import asyncio, sys
 from tests.validator.fake_runner import FakeRunner, gpus
 from validator.service import logs
-from validator.service.daemon import Daemon, hold
+from validator.service.daemon import Daemon
+from validator.service.server import hold
 from validator.service.listen import listen
-from validator.settings import load
+from validator.loading import load
 logs.configure("info", "json")
 runner = FakeRunner(gpus(2))
 for word in sys.argv[3:]:
@@ -514,8 +517,8 @@ def test_the_daemon_imports_none_of_what_it_must_not() -> None:
 _REAL = """
 import sys
 from pathlib import Path
-from validator.service.daemon import serve
-from validator.settings import load
+from validator.service.server import serve
+from validator.loading import load
 flags = {"web": {"listen_address": [sys.argv[1]]}, "log": {"format": "json"}}
 sys.exit(serve(load(Path(sys.argv[2]), flags), Path(sys.argv[2]), flags))
 """

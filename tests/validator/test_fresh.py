@@ -25,10 +25,11 @@ from tests.validator.reports import GPUS, node, recent
 from validator.cli import early, one_run
 from validator.cli import main as cli
 from validator.engine.plan import make_plan
+from validator.loading import load
 from validator.report import NotRun, Report, host_name, to_json
 from validator.service import ask, fresh
 from validator.service.ask import NoAnswerError
-from validator.settings import Settings, load
+from validator.settings import Settings
 
 NOW = reports.STARTED + timedelta(seconds=60)
 UUIDS = [str(device.uuid) for device in GPUS]

@@ -24,8 +24,8 @@ FROZEN_S = 2.5  # the probes' deadline is 1 s
 RUN = """
 import json
 from tests.validator.runs import PLAN, ran
-from validator import settings
-seen = ran(PLAN, settings.load(flags={"probes": {"torch_version": {"timeout": %s}}}))
+from validator import loading
+seen = ran(PLAN, loading.load(flags={"probes": {"torch_version": {"timeout": %s}}}))
 print(json.dumps([[r.probe, r.status, r.reason, r.summary] for r in seen.report.results]))
 """
 

@@ -7,7 +7,7 @@ import pytest
 
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, ran
-from validator import settings as settings_module
+from validator import loading
 from validator.engine import supervisor
 from validator.engine.plan import Event
 from validator.engine.stall import stall
@@ -18,7 +18,7 @@ WITH_TORCH = replace(PLAN, specs=(TORCH_VERSION, *PLAN.specs))
 
 def quick_import() -> Settings:
     """Settings with a short deadline for the import."""
-    return settings_module.load(flags={"probes": {"torch_version": {"timeout": 1.0}}})
+    return loading.load(flags={"probes": {"torch_version": {"timeout": 1.0}}})
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])

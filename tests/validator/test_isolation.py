@@ -15,7 +15,7 @@ import pytest
 
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, TIMEOUT_S, Ran, marked, ran, run, spec, write, zombies
-from validator import settings as settings_module
+from validator import loading
 from validator.engine import cgroup, supervisor
 from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
@@ -208,7 +208,7 @@ def test_a_probe_killed_from_outside_has_crashed(folder: Path) -> None:
     )
 
     async def kill() -> Ran:
-        going = asyncio.ensure_future(run(PLAN, settings_module.load(), Runner(), lambda _: None))
+        going = asyncio.ensure_future(run(PLAN, loading.load(), Runner(), lambda _: None))
         pid = folder / "pid"
         for _ in range(1000):
             if pid.exists():
@@ -307,7 +307,7 @@ IMPORTS = {
 def quick_import() -> Settings:
     """Settings with a short deadline for the import."""
     flags: dict[str, Any] = {"probes": {"torch_version": {"timeout": 1.0}}}
-    return settings_module.load(flags=flags)
+    return loading.load(flags=flags)
 
 
 @pytest.mark.parametrize(("code", "summary", "log"), IMPORTS.values(), ids=IMPORTS)
@@ -412,12 +412,12 @@ def check_held(seen: Ran) -> None:
 def test_an_unkillable_child_is_abandoned_and_its_device_held(undying: Path, folder: Path) -> None:
     """The waiter is bounded, the others go on, and nothing more starts there until it has ended."""
     runner = Runner()
-    first = asyncio.run(run(PLAN, settings_module.load(), runner, lambda _: None))
+    first = asyncio.run(run(PLAN, loading.load(), runner, lambda _: None))
     check_held(first)
     assert runner.held == {"cpu"}
 
     later = Plan((spec("earlier"),), "quick", "cli")
-    second = asyncio.run(run(later, settings_module.load(), runner, lambda _: None))
+    second = asyncio.run(run(later, loading.load(), runner, lambda _: None))
     assert [(each.probe, each.reason) for each in second.report.not_run] == [
         ("earlier", "device_held")
     ]
@@ -459,7 +459,7 @@ def test_a_child_in_real_d_state_is_abandoned(frozen_group: Path, folder: Path) 
         f"    open('{frozen_group}/freezer.state', 'w').write('FROZEN')",
     )
 
-    seen = asyncio.run(run(PLAN, settings_module.load(), Runner(), lambda _: None))
+    seen = asyncio.run(run(PLAN, loading.load(), Runner(), lambda _: None))
 
     check_held(seen)
     state = Path(f"/proc/{(frozen_group / 'cgroup.procs').read_text().strip()}/stat").read_text()
@@ -473,7 +473,7 @@ def test_a_run_that_is_cut_off_says_what_got_no_chance(folder: Path) -> None:
     """The run's own deadline: what has a result keeps it, the rest is not_run."""
     write(folder, "sicken", "    time.sleep(600)")
     slow = tuple(replace(each, timeout_s=600) for each in PLAN.specs)
-    settings = settings_module.load(flags={"run": {"timeout": 4.0}})
+    settings = loading.load(flags={"run": {"timeout": 4.0}})
 
     seen = ran(replace(PLAN, specs=slow), settings)
 
@@ -495,7 +495,7 @@ def test_a_cancelled_run_ends_within_two_seconds_and_leaves_nothing(folder: Path
         going = asyncio.ensure_future(
             run(
                 PLAN,
-                settings_module.load(),
+                loading.load(),
                 Runner(),
                 lambda event: started.set() if event.probe == "sicken" else None,
             )
@@ -526,7 +526,7 @@ def test_a_large_operation_runs_in_a_child_after_the_preload(folder: Path) -> No
 
 def test_a_device_that_is_not_here_is_named(folder: Path) -> None:
     """Asked for and absent: a broken promise, and what there is; a typing error is none."""
-    settings = settings_module.load(flags={"run": {"devices": ("cuda:7", "cuda7", "cpu")}})
+    settings = loading.load(flags={"run": {"devices": ("cuda:7", "cuda7", "cpu")}})
 
     seen = ran(Plan((spec("later"),), "quick", "cli"), settings)
 
@@ -543,9 +543,7 @@ def test_a_disabled_probe_is_skipped_and_said_to_be(folder: Path) -> None:
     catalogued = replace(spec("later"), name="autograd")
     flags = {"probes": {"autograd": {"enabled": False}}}
 
-    seen = ran(
-        Plan((catalogued, spec("earlier")), "quick", "cli"), settings_module.load(flags=flags)
-    )
+    seen = ran(Plan((catalogued, spec("earlier")), "quick", "cli"), loading.load(flags=flags))
 
     assert (seen.of("autograd").status, seen.of("autograd").reason) == ("skip", "disabled")
     assert seen.of("earlier").status == "pass"

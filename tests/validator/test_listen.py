@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from validator.loading import load
 from validator.service.listen import address_of, listen, listening
-from validator.settings import Settings, SettingsError, load
+from validator.settings import Settings, SettingsError
 
 
 def web(path: Path, **more: Any) -> Settings:

@@ -9,7 +9,7 @@ import pytest
 
 from probes.contract import ProbeSpec, Result
 from tests.validator.runs import Ran, ran, run, spec, zombies
-from validator import settings as settings_module
+from validator import loading
 from validator.engine.plan import Plan
 from validator.engine.runner import Runner
 
@@ -208,7 +208,7 @@ def test_what_comes_after_the_probe_runs_whole(folder: Path) -> None:
 def test_a_death_is_kept_when_the_run_is_cut_off_while_the_rest_goes_on(folder: Path) -> None:
     """What was decided before the run's own deadline stays decided."""
     write(folder, alpha=CRASH, beta="time.sleep(600)")
-    settings = settings_module.load(flags={"run": {"timeout": 12.0}})
+    settings = loading.load(flags={"run": {"timeout": 12.0}})
 
     result = result_of(ran(Plan((fragile(timeout_s=600.0),), "quick", "cli"), settings))
 
@@ -243,6 +243,6 @@ def test_one_result_is_told_for_a_probe_that_took_several_processes(
     write(folder, beta=CRASH)
     plan = Plan((fragile(),), "quick", "cli")
 
-    asyncio.run(run(plan, settings_module.load(), Runner(), lambda event: told.append(event.kind)))
+    asyncio.run(run(plan, loading.load(), Runner(), lambda event: told.append(event.kind)))
 
     assert told.count("finished") == 1

@@ -9,7 +9,7 @@ import torch
 
 from probes.catalog import BY_NAME
 from tests.validator.runs import Ran, ran, spec, write, zombies
-from validator import settings as settings_module
+from validator import loading
 from validator.engine import run as run_module
 from validator.engine import supervisor
 from validator.engine.plan import Plan, limits, make_plan, timeout_s
@@ -110,7 +110,7 @@ def test_a_device_that_was_asked_for_and_is_gone_is_told_once(folder: Path) -> N
     """Of two devices one is there: `cuda_available` fails for the other, the rest points to it."""
     present = ALONE.format(slot=0).replace("cpu:0:0", "cpu:0").replace("True", "False")
     surveyed(folder, f"    return {{'devices': [{present}], 'hardware': []}}")
-    settings = settings_module.load(flags={"run": {"devices": ("cuda:3", "GPU-12345678")}})
+    settings = loading.load(flags={"run": {"devices": ("cuda:3", "GPU-12345678")}})
     plan = Plan((spec("later"), BY_NAME["cuda_available"]), "quick", "cli")
 
     seen = ran(plan, settings)
@@ -132,7 +132,7 @@ def test_a_device_that_was_asked_for_and_is_gone_is_told_once(folder: Path) -> N
 def test_where_no_gpu_is_listed_its_cause_is_looked_for(folder: Path, name: str) -> None:
     """Asked for on a machine without one: the real `cuda_available` fails in the CPU's place."""
     surveyed(folder, "    return {'devices': [], 'hardware': []}")
-    settings = settings_module.load(flags={"run": {"devices": (name,)}, "expect": {"gpus": 0}})
+    settings = loading.load(flags={"run": {"devices": (name,)}, "expect": {"gpus": 0}})
     plan = Plan((spec("later"), BY_NAME["cuda_available"]), "quick", "cli")
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
@@ -149,7 +149,7 @@ def test_where_no_gpu_is_listed_its_cause_is_looked_for(folder: Path, name: str)
 def test_a_number_says_nothing_on_a_node_with_instances(folder: Path) -> None:
     """Slurm counts instances, CUDA GPUs: a name for either is wrong usage, no lost GPU."""
     surveyed(folder, f"    return {{'devices': [{ALONE.format(slot=0)}], 'hardware': []}}")
-    settings = settings_module.load(flags={"run": {"devices": ("cuda:3", "MIG-12345678")}})
+    settings = loading.load(flags={"run": {"devices": ("cuda:3", "MIG-12345678")}})
 
     seen = ran(Plan((spec("later"),), "quick", "cli"), settings)
 
@@ -163,7 +163,7 @@ def test_a_number_says_nothing_on_a_node_with_instances(folder: Path) -> None:
 def test_what_could_not_be_listed_is_not_called_absent(folder: Path) -> None:
     """The survey died: whether the device is there cannot be told, and nothing is drained."""
     surveyed(folder, SICK_SURVEYS["raises"])
-    settings = settings_module.load(flags={"run": {"devices": ("cuda:0",)}})
+    settings = loading.load(flags={"run": {"devices": ("cuda:0",)}})
 
     seen = ran(PLAN, settings)
 
@@ -218,7 +218,7 @@ def test_a_survey_that_cannot_be_killed_is_the_drivers_fault(
         "    import ctypes; ctypes.CDLL(None).prctl(1, 0)\n"  # outlives its worker
         f"    open('{pid_file}', 'w').write(str(os.getpid()))\n    time.sleep(600)",
     )
-    plan = make_plan(settings_module.load(), "cli", only=("cuda_available",))
+    plan = make_plan(loading.load(), "cli", only=("cuda_available",))
     runner = Runner()
 
     def check(seen: Ran) -> None:
@@ -244,7 +244,7 @@ def test_a_survey_that_cannot_be_killed_is_the_drivers_fault(
 
 def test_the_quick_profile_is_sound_here_and_fits_its_budget_on_eight_gpus() -> None:
     """The real probes, on the CPU; their part of a report, eight times over, is 256 KiB at most."""
-    settings = settings_module.load(flags={"run": {"devices": ("cpu",)}})
+    settings = loading.load(flags={"run": {"devices": ("cpu",)}})
 
     report = ran(make_plan(settings, "cli"), settings).report
 
@@ -259,7 +259,7 @@ def test_the_quick_profile_is_sound_here_and_fits_its_budget_on_eight_gpus() -> 
 def test_observations_of_what_passed_are_kept_on_request(folder: Path) -> None:
     """What is needed to judge a stored report again; by default only what failed has it."""
     write(folder, "later", "    return Seen(total=999)")
-    settings = settings_module.load(flags={"run": {"observations": True}})
+    settings = loading.load(flags={"run": {"observations": True}})
 
     assert ran(PLAN).of("host").observation is None
     assert ran(PLAN).of("later").observation == {"total": 999.0}
@@ -268,7 +268,7 @@ def test_observations_of_what_passed_are_kept_on_request(folder: Path) -> None:
 
 def test_a_plan_takes_the_probes_of_the_profile_or_those_named() -> None:
     """Names win over the profile; what is refused is left out; an unknown name is named."""
-    settings = settings_module.load()
+    settings = loading.load()
     named = make_plan(settings, "cli", only=("autograd", "tensor_ops"), without=("tensor_ops",))
 
     assert [each.name for each in named.specs] == ["autograd"]
@@ -284,7 +284,7 @@ def test_what_the_node_promises_reaches_the_probes_and_their_own_settings_win() 
         "run": {"devices": ("cuda:0", "cpu", "GPU-12345678", "cuda0")},
         "probes": {"cuda_available": {"timeout": "90s", "limits": {"first_kernel_s": 5.0}}},
     }
-    settings = settings_module.load(flags=flags)
+    settings = loading.load(flags=flags)
     specs = {each.name: each for each in make_plan(settings, "cli").specs}
 
     assert limits(specs["cuda_available"], settings) == {

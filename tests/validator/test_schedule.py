@@ -6,8 +6,9 @@ import pytest
 
 from probes.catalog import CATALOG
 from tests.validator.fake_runner import Clock
+from validator.loading import load
 from validator.service.schedule import Cron, Schedule, Timing, timings
-from validator.settings import SettingsError, load
+from validator.settings import SettingsError
 
 #: A Wednesday.
 START = datetime(2030, 1, 2, 12, 0, tzinfo=timezone.utc)

@@ -18,7 +18,7 @@ from probes.faults.fault import Fault
 from probes.faults.table import BY_NAME
 from tests.validator import reports
 from tests.validator.runs import marked
-from validator import settings as settings_module
+from validator import loading
 from validator.engine.stopping import Stop
 from validator.render.console import plain_console
 from validator.report import make_report
@@ -26,6 +26,7 @@ from validator.selftest import rendering as render_selftest
 from validator.selftest import trials, verdicts
 from validator.selftest.verdicts import Selftest
 from validator.service.latest import Latest
+from validator.settings import Settings
 
 pytestmark = pytest.mark.torch
 
@@ -48,7 +49,7 @@ CHOSEN = (
 def ran(*names: str) -> Selftest:
     """A selftest of some faults, and proof that it left no process."""
     options = trials.Options(faults=names)
-    selftest = asyncio.run(trials.run(settings_module.load(), options, None, Stop()))
+    selftest = asyncio.run(trials.run(loading.load(), options, None, Stop()))
     assert marked() == []
     return selftest
 
@@ -195,7 +196,7 @@ def test_cut_off_it_leaves_no_process() -> None:
             faults=("layer.eval_gives_none", "process.hangs", "process.hangs_holding_the_lock"),
             on_trial=lambda *_: first.set(),
         )
-        running = asyncio.ensure_future(trials.run(settings_module.load(), options, None, Stop()))
+        running = asyncio.ensure_future(trials.run(loading.load(), options, None, Stop()))
         await asyncio.wait_for(first.wait(), 60)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -215,7 +216,7 @@ def test_stopped_it_keeps_what_was_judged() -> None:
             faults=("layer.eval_gives_none", "process.hangs", "process.hangs_holding_the_lock"),
             on_trial=lambda *_: stop.take(signal.SIGINT),
         )
-        return await trials.run(settings_module.load(), options, None, stop)
+        return await trials.run(loading.load(), options, None, stop)
 
     selftest = asyncio.run(stopped())
     told = [trial.verdict for trial in selftest.trials]
@@ -233,7 +234,7 @@ def test_stopped_before_anything_was_judged_it_says_so() -> None:
     stop.take(signal.SIGTERM)
     options = trials.Options(faults=("layer.eval_gives_none",))
     with pytest.raises(trials.CannotRunError, match="stopped before a fault was judged"):
-        asyncio.run(trials.run(settings_module.load(), options, None, stop))
+        asyncio.run(trials.run(loading.load(), options, None, stop))
 
     assert marked() == []
 
@@ -276,7 +277,7 @@ def test_the_daemon_has_no_way_to_ask_for_one() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     ).stdout.split()
-    names = json.dumps(settings_module.Settings.model_json_schema())
+    names = json.dumps(Settings.model_json_schema())
     sources = "".join(
         Path("validator", f"{name}.py").read_text(encoding="utf-8")
         for name in ("api", "daemon", "schedule", "check", "runner", "run")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from validator.settings import Settings, SettingsError, host_port, load, seconds
+from validator.loading import load
+from validator.settings import Settings, SettingsError, host_port, seconds
 
 PREFIX = "GPU_VALIDATOR_"
 

@@ -16,10 +16,11 @@ import yaml
 
 from probes.catalog import BY_NAME
 from tests.validator.fake_runner import NOON, Clock, FakeRunner
+from validator.loading import load
 from validator.service import logs
 from validator.service.daemon import Daemon
 from validator.service.statusfiles import StatusFiles, Verdict
-from validator.settings import Files, Settings, SettingsError, load
+from validator.settings import Files, Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = Verdict(ready=True, reason="pass: 7 probes", status="pass", at=NOON, lasts_s=900)

@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.validator.runs import PLAN, marked, write
-from validator import settings as settings_module
+from validator import loading
 from validator.engine import run as run_module
 from validator.engine import runner as runner_module
 from validator.engine.plan import Event
@@ -243,7 +243,7 @@ def test_a_second_signal_waits_for_nothing_and_still_kills(
                 for _ in range(signals):
                     stop.take(signal.SIGINT)
 
-        report = await Runner().run(PLAN, settings_module.load(), on_event, stop)
+        report = await Runner().run(PLAN, loading.load(), on_event, stop)
         took_s = time.monotonic() - begun_s
         released.set()
         assert {one.reason for one in report.not_run} == {"cancelled"}

@@ -12,11 +12,12 @@ from validator import profiles
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
 from validator.engine.plan import make_plan, refuse_nothing
+from validator.loading import load
 from validator.nearest import nearest
 from validator.render.console import emit
 from validator.service.ask import usable
 from validator.service.schedule import timings
-from validator.settings import Settings, SettingsError, load
+from validator.settings import Settings, SettingsError
 
 #: What a command is once its arguments are understood; gives the exit code.
 Action = Callable[[EarlyWorker], int]
