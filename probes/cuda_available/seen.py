@@ -231,7 +231,7 @@ def _variables() -> dict[str, str]:
     found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     before = mig.visible_before(os.environ)
     if before is not None:  # ours holds the one device that this process is shown
-        del found[mig.VISIBLE]
+        found.pop(mig.VISIBLE, None)
         found |= {mig.VISIBLE: before} if before else {}
     return found
 

@@ -91,7 +91,8 @@ def test_the_variable_narrows(visible: str, expected: list[str]) -> None:
 def test_a_process_is_shown_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable holds its UUID alone, and what it held before can still be judged."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "before")
-    monkeypatch.delenv("_GPU_VALIDATOR_VISIBLE_BEFORE", raising=False)
+    monkeypatch.setenv("_GPU_VALIDATOR_VISIBLE_BEFORE", "")  # so that it is put back
+    monkeypatch.delenv("_GPU_VALIDATOR_VISIBLE_BEFORE")
     assert mig.visible_before(os.environ) is None
 
     mig.show_alone(uuid(0, 3))
