@@ -17,18 +17,26 @@ REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 BUILD_ARGS = $(foreach name,PYTHON_VERSION BASE_IMAGE INIT_IMAGE BASE_PYTHON TORCH TORCH_INDEX,\
 	$(if $(filter undefined,$(origin $(name))),,--build-arg '$(name)=$($(name))'))
 
-.PHONY: help validate test test-lab lint bench image test-container test-cuda-wheel clean
+.PHONY: help validate test quick-test test-versions test-lab lint bench wheel image test-container test-cuda-wheel proven clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-validate: ## Judge the PyTorch of this machine; ARGS="--profile standard" goes to `check`
+validate: ## Judge the PyTorch of this machine; ARGS="--probe autograd" goes to `check`
 	@tools/environment.sh run
 	@$(BIN)/gpu-validator check $(ARGS)
 
 test: ## Run the tests; ARGS="-k autograd" goes to pytest
 	@tools/environment.sh dev
 	@$(BIN)/python -m pytest -m "not lab" $(ARGS)
+
+quick-test: ## Run the fast tests, for the loop while typing: a minute on two cores
+	@tools/environment.sh dev
+	@$(BIN)/python -m pytest -m "not lab and not slow" $(ARGS)
+
+test-versions: ## Test with the lowest and newest versions of our dependencies; OLDEST_PYTHON=python3.10
+	@tools/environment.sh dev
+	@$(BIN)/python tools/versions.py $(ARGS)
 
 test-lab: ## Run the tests on real cluster software: Slurm, Alertmanager
 	@tools/environment.sh dev
@@ -46,6 +54,11 @@ bench: ## Measure check, daemon and scrapes against their rivals on this machine
 	@tools/environment.sh dev
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
+wheel: ## Build the wheel into dist/
+	@tools/environment.sh run
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/gpu_env_validator-$(VERSION)-*.whl
+
 image: ## Build the container image; BASE_IMAGE=yours TORCH= judges your image's own torch
 	$(ENGINE) build --tag $(IMAGE) $(BUILD_ARGS) \
 		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
@@ -61,6 +74,10 @@ test-cuda-wheel: ## Test torch's real CUDA build on fake drivers, without a GPU;
 	@$(CUDA_VENV)/bin/python -c 'import numpy, torch' 2>/dev/null || \
 		$(CUDA_VENV)/bin/python -m pip install --quiet '$(CUDA_TORCH)' 'numpy>=1.23'
 	@VALIDATOR_CUDA_PYTHON=$(abspath $(CUDA_VENV))/bin/python $(BIN)/python -m pytest -m cuda_wheel $(ARGS)
+
+proven: ## Write probes/proven.json from the reports recorded on real hardware
+	@tools/environment.sh dev
+	@$(BIN)/python tools/proven.py
 
 clean: ## Remove the environment and all caches
 	@# An environment that was there before us is not ours to remove.

@@ -1,10 +1,11 @@
 """What a probe hands back: observations, findings, results. Pydantic only; no torch, no NumPy."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 Status = Literal["pass", "warn", "fail", "error", "skip"]
 Reason = Literal[
@@ -14,6 +15,7 @@ Reason = Literal[
     "timeout",
     "crashed",
     "import_failed",
+    "unproven",
     "gpu_busy",
     "no_device",
     "lost_access",
@@ -71,6 +73,11 @@ def _holds_nan(value: JsonValue) -> bool:
     return any(_holds_nan(part) for part in parts)
 
 
+#: In what way an operation was wrong: integers or other values that must be equal to the bit, an
+#: error beyond its bound, or something else (it raised, had another shape, type or fact).
+Wrong = Literal["integers", "bits", "bound", "other"]
+
+
 class Finding(Frozen):
     """One check applied to an observation. `id` is `probe.check`, listed in `probes.catalog`."""
 
@@ -81,6 +88,8 @@ class Finding(Frozen):
     expected: JsonValue = None
     hint: str = ""
     action: Action = "none"
+    #: Of a check over a family of operations: those that were wrong, and in what way.
+    wrong: dict[str, Wrong] = Field(default_factory=dict)
 
     @field_validator("observed", "expected")
     @classmethod
@@ -143,11 +152,26 @@ class Comparison(Frozen):
     worst_error: float | None = None  # |observed - expected| at the worst index
     allowed_error: float | None = None  # there; None where bits must be equal
     problem: str = ""
+    lacking: str = ""  # why the back-end has no such operation or type; then nothing was compared
 
     @property
     def holds(self) -> bool:
         """Whether the output was right in every element."""
         return not self.problem and self.mismatches == 0 and self.elements >= 0
+
+    @property
+    def name(self) -> str:
+        """The operation without its variant: `matmul` of `matmul (float32, strided)`."""
+        return self.operation.partition(" (")[0]
+
+    @property
+    def wrong(self) -> Wrong:
+        """In what way it is wrong, where it does not hold."""
+        if self.problem:
+            return "other"
+        if self.allowed_error is not None:
+            return "bound"
+        return "integers" if isinstance(self.expected, int) else "bits"
 
     def describe(self) -> str:
         """One line: operation, count, worst index, both values, allowance or mask."""
@@ -241,6 +265,16 @@ def _listed(operations: Sequence[str]) -> list[JsonValue]:
     return [*shown, f"and {more} more"] if more else shown
 
 
+#: The ways of being wrong, the one that says most last.
+_WAYS: Final[tuple[Wrong, ...]] = ("other", "bound", "bits", "integers")
+
+
+def _worst_ways(comparisons: Iterable[Comparison]) -> dict[str, Wrong]:
+    """Operation -> in what way it is wrong; of several, the one that says most."""
+    ways = sorted(comparisons, key=lambda comparison: _WAYS.index(comparison.wrong))
+    return {comparison.name: comparison.wrong for comparison in ways}
+
+
 def agree(
     check: str,
     comparisons: Sequence[Comparison],
@@ -248,7 +282,14 @@ def agree(
     hint: str = "",
     action: Action = "investigate",
 ) -> Finding:
-    """A finding over a family of operations: passes when there are some and every one holds."""
+    """A finding over a family of operations: passes when there are some and every one holds.
+
+    What the back-end lacks counts for nothing; a family of which it has nothing is skipped.
+    """
+    lacking = next((each.lacking for each in comparisons if each.lacking), "")
+    comparisons = [each for each in comparisons if not each.lacking]
+    if lacking and not comparisons:
+        return skipped(check, lacking)
     wrong = [comparison for comparison in comparisons if not comparison.holds]
     if comparisons and not wrong:
         return Finding(
@@ -262,6 +303,7 @@ def agree(
             check, False, [], "at least one operation compared", hint=hint, action=action
         )
     named = ", ".join(comparison.operation for comparison in wrong[:8])
+    named += f", and {len(wrong) - 8} more" if len(wrong) > 8 else ""
     return Finding(
         id=check,
         status="fail",
@@ -271,4 +313,63 @@ def agree(
         expected=f"all {len(comparisons)} operations right in every element",
         hint=hint,
         action=action,
+        wrong=_worst_ways(wrong),
     )
+
+
+Profile = Literal["instant", "quick", "standard", "deep"]
+
+#: Cheapest first; a profile runs its own probes and those of all before it.
+PROFILES: Final[tuple[Profile, ...]] = ("instant", "quick", "standard", "deep")
+
+MIB: Final = 1024 * 1024
+
+#: The check of every probe that the worker makes, not `judge`: an exception that ended the probe.
+COMPLETES: Final = "completes"
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """One probe: what it costs, what it needs, and the checks it makes."""
+
+    name: str
+    profile: Profile
+    needs: Literal["host", "device"]
+    timeout_s: float
+    interval_s: float
+    #: Most memory taken on a GPU beyond its context, in bytes.
+    memory_bytes: int
+    #: Check name (without the probe's prefix) -> its promise in one line.
+    checks: dict[str, str]
+    #: Modules the worker imports before it forks this probe (first uses that are slow to import).
+    preload: tuple[str, ...] = ()
+    #: Where the probe's code is; by default the module of its own name.
+    module: str = ""
+    #: Its checks are about the node's GPUs also where it runs on the host.
+    about_node: bool = False
+    #: Checks that fail on hardware of every kind, proven or not, since arithmetic or the user has
+    #: promised what they ask for -> the ways of being wrong that count, where operations are
+    #: compared (`Finding.wrong`); any, where none are.
+    certain: Mapping[str, tuple[Wrong, ...]] = field(default_factory=dict)
+    #: The model of its limits, which a site may set; None: it has no limits.
+    limits: type[Frozen] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.module:
+            object.__setattr__(self, "module", f"probes.{self.name}.probe")
+
+    @property
+    def check_ids(self) -> tuple[str, ...]:
+        """The full ids, `probe.check`, of the checks that the probe's own `judge` makes."""
+        return tuple(f"{self.name}.{check}" for check in self.checks)
+
+    @property
+    def promises(self) -> dict[str, str]:
+        """Every check's name and promise, with the one that the worker makes for all probes."""
+        return {**self.checks, COMPLETES: "the probe runs to its end: nothing raises unasked"}
+
+
+#: Ways of being wrong that arithmetic rules out on hardware of any kind.
+BITS: Final = ("bits", "integers")
+
+INTEGERS: Final = ("integers",)

@@ -1,43 +1,62 @@
-"""README, CONTRIBUTING and the package say what the code does."""
+"""README, docs and the package say what the code does."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 from probes.catalog import CATALOG
-from validator.commands import COMMANDS
+from probes.contract import Reason, Status
+from tools import reference
+from validator.cli.app import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_tables_are_those_of_the_code() -> None:
+def test_the_reference_is_that_of_the_code() -> None:
     """Fails when a probe, check, setting, metric or path changed: run tools/reference.py."""
     done = subprocess.run(
         [sys.executable, "tools/reference.py", "--check"], cwd=ROOT, timeout=60, check=False
     )
 
-    assert done.returncode == 0, "python tools/reference.py writes them"
+    assert done.returncode == 0, "python tools/reference.py writes it"
 
 
-def test_a_stale_table_is_seen(tmp_path: Path) -> None:
-    """The check above can fail."""
-    copy = tmp_path / "tools"
-    copy.mkdir()
-    (copy / "reference.py").write_text((ROOT / "tools/reference.py").read_text())
-    (tmp_path / "README.md").write_text(README.replace("| `autograd.", "| `autograde.", 1))
-    done = subprocess.run(
-        [sys.executable, str(copy / "reference.py"), "--check"], cwd=ROOT, timeout=60, check=False
-    )
+def test_a_stale_page_is_seen(tmp_path: Path) -> None:
+    """The check above can fail: by a page that changed, is absent, or is of no probe."""
+    for name, text in reference.pages().items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert reference.stale(tmp_path) == []
 
-    assert done.returncode == 1
+    (tmp_path / "autograd.md").write_text("# autograde\n", encoding="utf-8")
+    (tmp_path / "settings.md").unlink()
+    (tmp_path / "of_no_probe.md").write_text("", encoding="utf-8")
+
+    assert reference.stale(tmp_path) == ["autograd.md", "of_no_probe.md", "settings.md"]
+
+
+def test_the_readme_is_short_and_every_page_is_in_the_index() -> None:
+    """A page that nobody can find is none."""
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+
+    assert len(README.splitlines()) <= 200
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"({page.name})" in index, page.name
 
 
 def test_every_command_is_in_the_readme() -> None:
     """A command that nobody can find is none."""
     for command in COMMANDS:
         assert f"gpu-validator {command}" in README
+
+
+def test_every_reason_and_status_is_explained() -> None:
+    """Where a report is explained, each word of it is."""
+    page = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    for word in (*get_args(Reason), *get_args(Status)):
+        assert f"| `{word}` |" in page, word
 
 
 def test_every_option_in_the_readme_exists() -> None:
@@ -60,19 +79,23 @@ def test_every_option_in_the_readme_exists() -> None:
     assert {option for option in options if option not in helps} == set()
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    return {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+
 def test_every_relative_link_leads_somewhere() -> None:
     """Files and headings that the documents link to are there."""
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        headings = {
-            re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
-            for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-        }
-        for target in re.findall(r"\]\(([^)]+)\)", text):
-            if target.startswith("#"):
-                assert target[1:] in headings, target
-            elif not target.startswith("http"):
-                assert (ROOT / target).exists(), target
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                name, _, heading = target.partition("#")
+                there = page.parent / name if name else page
+                assert there.exists(), f"{page.name}: {target}"
+                assert not heading or heading in headings(there), f"{page.name}: {target}"
 
 
 def test_the_sample_of_the_output_is_todays() -> None:

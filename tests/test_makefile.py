@@ -26,7 +26,7 @@ case "$*" in
     echo "$*" >>"$CALLS"
     [ -z "${PIP_ERROR:-}" ] || { echo "ERROR: $PIP_ERROR" >>"$VENV/install.log"; exit 1; }
     exit 0 ;;
-*probes.hardware*) echo "${GPUS:-}" ;;
+*probes.node.hardware*) echo "${GPUS:-}" ;;
 *importlib.metadata*) echo "${TORCH_HERE:-}" ;;
 *) exec "$REAL" "$@" ;;
 esac

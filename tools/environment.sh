@@ -73,7 +73,7 @@ install() {
 }
 
 # Of the package's own detector, so that this and the validator see the same hardware.
-gpus() { "$venv/bin/python" -c 'from probes.hardware import detect; print(*detect().vendors)'; }
+gpus() { "$venv/bin/python" -c 'from probes.node.hardware import detect; print(*detect().vendors)'; }
 
 install_torch() {
     found=$(gpus)

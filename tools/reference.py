@@ -1,11 +1,11 @@
-"""Write the reference tables of README.md from the code they describe.
+"""Write the pages of docs/reference/ from the code they describe.
 
 Usage: python tools/reference.py [--check]
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -14,14 +14,19 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from probes.catalog import CATALOG
-from validator import explain
-from validator.api import application
-from validator.render_catalog import duration
+from probes.contract import ProbeSpec
+from validator import profiles
+from validator.render import explain
+from validator.render.catalogue import duration
+from validator.service.api import application
 from validator.settings import ENV_PREFIX, Settings
 
-README: Final = Path(__file__).parents[1] / "README.md"
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = ROOT / "docs" / "reference"
 #: What the tests hold the daemon's exposition to.
-GOLDEN: Final = Path(__file__).parents[1] / "tests/golden/metrics.txt"
+GOLDEN: Final = ROOT / "tests" / "golden" / "metrics.txt"
+
+_MADE: Final = "<!-- Made from the code by tools/reference.py: change it there. -->"
 
 
 def row(*cells: str) -> str:
@@ -36,40 +41,59 @@ def table(*heads: str) -> Iterator[str]:
 
 
 def probes() -> Iterator[str]:
-    """One row a probe."""
+    """The index: a row a probe, and links to the other pages."""
+    yield from (
+        "# Reference",
+        "",
+        "What the code says of itself; a test holds these pages to it.",
+        "",
+    )
     yield from table("probe", "profile", "runs", "deadline", "every", "checks", "promise")
     for spec in CATALOG:
-        where = "on each device" if spec.needs == "device" else "once a node"
         yield row(
-            f"[`{spec.name}`](#{spec.name})",
+            f"[`{spec.name}`]({spec.name}.md)",
             spec.profile,
-            where,
+            _where(spec),
             duration(spec.timeout_s),
             duration(spec.interval_s),
             str(len(spec.promises)),
             explain.read(spec).promise,
         )
+    if told := profiles.notes():
+        yield from ("", f"For now {told}.")
+    yield ""
+    others = {"settings": "Settings", "metrics": "Metrics", "http": "HTTP"}
+    yield "See also: " + ", ".join(f"[{text}]({page}.md)" for page, text in others.items()) + "."
 
 
-def checks() -> Iterator[str]:
-    """A section a probe, with its limits and a row a check."""
-    for spec in CATALOG:
-        read = explain.read(spec)
-        yield from (f"#### {spec.name}", "", read.promise, "", f"Why: {read.why}", "")
-        if read.limits:
-            yield from table("limit", "type", "default", "about")
-            for limit in read.limits:
-                name = f"`probes.{spec.name}.limits.{limit.name}`"
-                yield row(name, f"`{limit.type}`", f"`{limit.default}`", limit.about)
-            yield ""
-        yield from table("check", "promise")
-        for name, promise in spec.promises.items():
-            yield row(f"`{spec.name}.{name}`", promise)
+def _where(spec: ProbeSpec) -> str:
+    return "on each device" if spec.needs == "device" else "once a node"
+
+
+def probe(spec: ProbeSpec) -> Iterator[str]:
+    """One probe: what `explain` tells, its limits, and a row a check."""
+    read = explain.read(spec)
+    yield from (f"# {spec.name}", "", f"**{read.promise}**", "")
+    yield from (f"Why: {read.why}", "", f"Fix: {read.fix}", "")
+    cost = f"deadline {duration(spec.timeout_s)}, every {duration(spec.interval_s)}"
+    yield from (f"Profile `{spec.profile}`, {_where(spec)}, {cost}.", "")
+    if read.limits:
+        yield from table("limit", "type", "default", "about")
+        for limit in read.limits:
+            name = f"`probes.{spec.name}.limits.{limit.name}`"
+            yield row(name, f"`{limit.type}`", f"`{limit.default}`", limit.about)
         yield ""
+    yield from table("check", "promise", "passed on GPUs")
+    for name, promise in spec.promises.items():
+        check = f"{spec.name}.{name}"
+        yield row(f"`{check}`", promise, "; ".join(explain.recorded_on(check)) or "none yet")
+    yield ""
+    yield from (f"- <{reference}>" for reference in read.references)
 
 
 def settings() -> Iterator[str]:
     """One row a key, with its variable."""
+    yield from ("# Settings", "", "Flags win over the environment, that over the YAML file.", "")
     yield from table("key", "environment variable", "default", "meaning")
     for path, field in _fields(Settings, ()):
         variable = ENV_PREFIX + "__".join(part.upper() for part in path)
@@ -82,7 +106,7 @@ def settings() -> Iterator[str]:
 
 def _fields(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, field in model.model_fields.items():
-        inner = field.annotation
+        inner: Any = field.annotation
         here = (*path, name)
         arguments = get_args(inner)
         if len(arguments) == 2 and _is_model(arguments[1]):
@@ -99,6 +123,7 @@ def _is_model(annotation: Any) -> bool:
 
 def metrics() -> Iterator[str]:
     """One row a metric family."""
+    yield from ("# Metrics", "", "Served on `/metrics`, and written by `check --output prom`.", "")
     yield from table("metric", "type", "labels", "meaning")
     for family in text_string_to_metric_families(GOLDEN.read_text(encoding="utf-8")):
         if family.name.startswith("gpu_validator_"):
@@ -111,44 +136,49 @@ def metrics() -> Iterator[str]:
 def endpoints() -> Iterator[str]:
     """One row a path."""
     nobody: Any = None
+    yield from ("# HTTP", "", "Port 8790 by default (`web.listen_address`).", "")
     yield from table("path", "answer")
     for path, methods in application(nobody).openapi()["paths"].items():
         yield row(f"`{path}`", methods["get"]["summary"])
     yield row("`/openapi.json`", "This interface, described")
 
 
-TABLES: Final[dict[str, Callable[[], Iterator[str]]]] = {
-    "probes": probes,
-    "checks": checks,
-    "settings": settings,
-    "metrics": metrics,
-    "endpoints": endpoints,
-}
+def pages() -> dict[str, str]:
+    """File name -> text of every page."""
+    bodies = {
+        "README.md": probes(),
+        **{f"{spec.name}.md": probe(spec) for spec in CATALOG},
+        "settings.md": settings(),
+        "metrics.md": metrics(),
+        "http.md": endpoints(),
+    }
+    return {
+        name: f"{_MADE}\n\n" + "\n".join(lines).strip() + "\n" for name, lines in bodies.items()
+    }
 
 
-def rendered(text: str) -> str:
-    """The page with every table as the code has it now."""
-    for name, lines in TABLES.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        before, found, rest = text.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not found or not closed:
-            raise SystemExit(f"{README.name} lacks {begin} ... {end}")
-        body = "\n".join(lines()).strip()
-        text = f"{before}{begin}\n\n{body}\n\n{end}{after}"
-    return text
+def stale(folder: Path) -> list[str]:
+    """Names of the pages that are not as the code has them, or are too many there."""
+    wanted = pages()
+    there = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}
+    return sorted(name for name in wanted.keys() | there if wanted.get(name) != there.get(name))
 
 
 def main() -> int:
-    """Write the page, or say whether it is as it should be."""
+    """Write the pages, or name those that are not as they should be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")
-    only_check = parser.parse_args().check
-    old = README.read_text(encoding="utf-8")
-    new = rendered(old)
-    if only_check:
-        return int(old != new)
-    README.write_text(new, encoding="utf-8")
+    if parser.parse_args().check:
+        old = stale(PAGES)
+        sys.stdout.writelines(f"stale: docs/reference/{name}\n" for name in old)
+        return int(bool(old))
+    PAGES.mkdir(exist_ok=True)
+    wanted = pages()
+    for name in stale(PAGES):
+        if name in wanted:
+            (PAGES / name).write_text(wanted[name], encoding="utf-8")
+        else:
+            (PAGES / name).unlink()
     return 0
 
 

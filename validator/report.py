@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import AwareDatetime
@@ -48,10 +48,12 @@ class Environment(Frozen):
 class Device(Frozen):
     """A device that probes ran on. A GPU's identity is its UUID; the name is this process's."""
 
-    name: str  # "cuda:0", "cpu"
+    name: str  # "cuda:0", "cpu"; "cuda:0:3" is MIG instance 3 of GPU 0
     type: str  # "cuda", "cpu"
     index: int = 0
+    alone: bool = False  # CUDA shows it only to a process that sees nothing else; there, as cuda:0
     uuid: str | None = None
+    parent_uuid: str | None = None  # of the GPU that a MIG instance is part of
     pci_bus_id: str | None = None
     model_name: str | None = None
     capability: str | None = None  # "9.0"
@@ -59,17 +61,30 @@ class Device(Frozen):
     memory_free_bytes: int | None = None
     process_count: int | None = None  # of others, before the run
     compute_mode: str | None = None
+    backend: str | None = None  # its type as proven.json names it: "cuda", "hip", "cuda-mig"
+
+    @property
+    def torch_name(self) -> str:
+        """What torch calls it in the process that runs its probes."""
+        return f"{self.type}:0" if self.alone else self.name
 
 
 CPU: Final = Device(name="cpu", type="cpu")
 
 
+NotRunReason = Literal["run_timeout", "cancelled", "device_held", "device_hangs"]
+
+
 class NotRun(Frozen):
-    """A planned probe that got no chance: run timed out, cancelled, or its device is held."""
+    """A planned probe that got no chance.
+
+    The run's time was over, it was cancelled, or its device is held by a process that cannot be
+    killed, or hangs.
+    """
 
     probe: str
     device: str
-    reason: Literal["run_timeout", "cancelled", "device_held"]
+    reason: NotRunReason
 
 
 class Report(Frozen):
@@ -99,35 +114,74 @@ def overall(results: Iterable[Result], not_run: Sequence[NotRun] = ()) -> Status
 
 
 def summarize(results: Sequence[Result], not_run: Sequence[NotRun] = ()) -> str:
-    """One line of at most 80 characters: the first thing that is wrong, or how much was proven."""
+    """One line of at most 80 characters: the first thing that is wrong, or how much was proven.
+
+    What does not fit gives way to a shorter text that still names probe, device and check; no
+    word is cut. `told_whole` gives the text that is not shortened.
+    """
+    return fitting(*_lines(results, not_run))
+
+
+def told_whole(results: Sequence[Result], not_run: Sequence[NotRun] = ()) -> str:
+    """The same in one line of any length."""
+    return flat(next(_lines(results, not_run)))
+
+
+def _lines(results: Sequence[Result], not_run: Sequence[NotRun]) -> Iterator[str]:
+    """What the results say together, whole and then ever shorter."""
     status = overall(results, not_run)
     counts = Counter(result.status for result in results)
     bad = [result for result in results if result.status == status]
     if status in {"fail", "error", "warn"} and bad:
-        first = bad[0]
-        more = f" (+{len(bad) - 1} more)" if len(bad) > 1 else ""
-        line = f"{status}: {first.probe} on {first.device}{more}: {first.summary}"
+        yield from result_lines(bad[0], more=len(bad) - 1)
     elif not_run:
+        line = f"{status}: {len(not_run)} of {len(results) + len(not_run)} not run"
         why = ", ".join(sorted({one.reason for one in not_run}))
-        line = f"{status}: {len(not_run)} of {len(results) + len(not_run)} not run ({why})"
+        yield from (f"{line} ({why})", line)
     elif not counts["pass"]:
-        line = f"{status}: nothing could be told: no probe was planned"
+        line = f"{status}: nothing could be told: "
         if counts["skip"]:
             reasons = ", ".join(sorted({result.reason for result in results}))
-            line = f"{status}: nothing could be told: {counts['skip']} skipped ({reasons})"
+            line += f"{counts['skip']} skipped"
+            yield from (f"{line} ({reasons})", line)
+        else:
+            yield f"{line}no probe was planned"
     else:
-        line = _proven(results)
-    return clip(line)
+        yield _proven(results)
+
+
+def result_lines(result: Result, *, more: int = 0) -> Iterator[str]:
+    """One result in a line, whole and then ever shorter; `more` are as bad as it is."""
+    head = f"{result.status}: {result.probe} on {result.device}"
+    heads = [f"{head} (+{more} more)", head] if more else [head]
+    clauses = result.summary.split(": ")
+    for place in range(len(clauses), 0, -1):
+        yield f"{heads[0]}: {': '.join(clauses[:place])}"
+    check = _check(result)
+    yield from (f"{one}: {check}" for one in heads)
+    yield from (head, f"{result.status}: {result.probe}")
+
+
+def _check(result: Result) -> str:
+    """The check that decided a result, or the reason where that tells more."""
+    if result.reason in {"check_failed", "ok"}:
+        for finding in result.findings:
+            if finding.status == result.status:
+                return finding.id.partition(".")[2] or finding.id
+    return result.reason
 
 
 def _proven(results: Sequence[Result]) -> str:
     """How much passed, on how many GPUs."""
     passed = [result for result in results if result.status == "pass"]
     probes = len({result.probe for result in passed})
-    gpus = len({result.device for result in passed} - {CPU.name})
+    names = {result.device for result in passed} - {CPU.name}
+    gpus, what = len(names), "GPU"
+    if any(name.count(":") > 1 for name in names):  # MIG instances, as `cuda:0:3`
+        what = "device"
     line = f"pass: {probes} probe{'s' if probes > 1 else ''}"
     if gpus:
-        line += f" on {gpus} GPU{'s' if gpus > 1 else ''}"
+        line += f" on {gpus} {what}{'s' if gpus > 1 else ''}"
     if skips := len(results) - len(passed):
         line += f", {skips} skipped"
     if any(result.reason == "no_device" for result in results):
@@ -135,10 +189,15 @@ def _proven(results: Sequence[Result]) -> str:
     return line
 
 
-def clip(line: str) -> str:
-    """The line, free of control characters, cut to 80 characters with an ellipsis."""
-    flat = " ".join("".join(c if c.isprintable() else " " for c in line).split())
-    return flat if len(flat) <= SUMMARY_CHARACTERS else flat[: SUMMARY_CHARACTERS - 1] + "…"
+def fitting(*lines: str) -> str:
+    """The first of the lines, longest first, that has at most 80 characters; else the last."""
+    shown = [flat(line) for line in lines]
+    return next((line for line in shown if len(line) <= SUMMARY_CHARACTERS), shown[-1])
+
+
+def flat(text: str) -> str:
+    """The text on one line, free of control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def host_name() -> str:

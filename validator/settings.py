@@ -30,7 +30,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from probes.catalog import BY_NAME, Profile
+from probes.catalog import BY_NAME
+from probes.contract import Profile
+from validator import limits
 from validator.nearest import closest, nearest
 
 ENV_PREFIX: Final = "GPU_VALIDATOR_"
@@ -86,8 +88,15 @@ class Expect(_Section):
         default="auto",
         description="GPUs that must be usable: a number is a promise, `auto` looks for hardware",
     )
+    mig_instances: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="MIG instances that must be there; a GPU cut into some is one GPU"
+    )
     torch: str | None = Field(
         default=None, description="versions of torch that are right, a PEP 440 specifier set"
+    )
+    unproven: Literal["warn", "fail"] = Field(
+        default="warn",
+        description="what a failed check is on hardware of a type that no release was run on",
     )
 
     @field_validator("gpus", mode="before")
@@ -323,10 +332,18 @@ def load(config_file: Path | None = None, flags: Mapping[str, Any] | None = None
     given = flags or {}
     _refuse_unknown_environment()
     try:
-        return Settings(**{**given, _FILE_KEY: content})
+        settings = Settings(**{**given, _FILE_KEY: content})
     except ValidationError as error:
         complaints = _complaints(error, given, content, str(config_file))
         raise SettingsError("; ".join(complaints)) from error
+    wrong = [
+        _origin(path, given, content, str(config_file)) + text
+        for name, probe in settings.probes.items()
+        for path, text in limits.complaints(name, probe.limits)
+    ]
+    if wrong:
+        raise SettingsError("; ".join(wrong))
+    return settings
 
 
 class _Loader(yaml.SafeLoader):

@@ -70,13 +70,19 @@ uuid_of() { # N
     return 1
 }
 
-# Judge the job's GPUs, which SLURM_JOB_GPUS names by the numbers of their device files.
+# Judge the job's GPUs, which SLURM_JOB_GPUS names by the numbers of their device files. Of MIG
+# instances it has numbers of Slurm's own: those are told by CUDA_VISIBLE_DEVICES alone, by UUID. A
+# GPU that is not there is a fail: no job can run on it.
 judge_job() { # max-age budget
     age=$1
     budget=$2
     set --
-    uuids=
-    for gpu in $(echo "$SLURM_JOB_GPUS" | tr , ' '); do
+    uuids='' guessed=''
+    gpus=$SLURM_JOB_GPUS
+    case ${CUDA_VISIBLE_DEVICES:-} in
+    MIG-* | GPU-*) gpus=$CUDA_VISIBLE_DEVICES ;;
+    esac
+    for gpu in $(echo "$gpus" | tr , ' '); do
         case $gpu in
         MIG-* | GPU-*) uuid=$gpu ;;
         *[!0-9]*)
@@ -84,7 +90,11 @@ judge_job() { # max-age budget
             line="error: SLURM_JOB_GPUS=$SLURM_JOB_GPUS is no list of numbers"
             return
             ;;
-        *) uuid=$(uuid_of "$gpu") || uuid= ;;
+        *)
+            uuid=$(uuid_of "$gpu") || uuid=
+            # Where no driver numbers its GPUs so, what torch calls them is a guess.
+            ls "$NVIDIA_GPUS"/*/information >/dev/null 2>&1 || guessed=yes
+            ;;
         esac
         set -- "$@" --device "${uuid:-$DEVICE_TYPE:$gpu}"
         uuids=${uuids:+$uuids,}${uuid:-unknown}
@@ -98,6 +108,9 @@ judge_job() { # max-age budget
         ;;
     esac
     judge "$age" "$budget" "$@"
+    case $guessed$line in
+    yes*": not here, "*) verdict=error wanted=$ON_ERROR line="error: ${line#*: }" ;;
+    esac
 }
 
 # Prolog and epilog.

@@ -5,6 +5,7 @@ This is a running error analysis (Higham, Accuracy and Stability of Numerical Al
 of its operands.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,10 +13,18 @@ import numpy as np
 import torch
 
 from probes.autograd.trial import Array
-from probes.references import UNIT_ROUNDOFF
+from probes.kit import precision
+from probes.kit.capabilities import back_end
+from probes.kit.references import UNIT_ROUNDOFF
 
-#: Roundings of one exp, tanh or log: 4 ulp, the worst that device libraries document, are 8 units.
+#: Roundings of one exp, tanh or log: 4 ulp, the worst that CUDA documents of them, are 8 units.
 _FUNCTION: Final = 8.0
+#: Back-ends other than these promise OpenCL's table, whose worst (erf, pow) is 16 ulp.
+#: https://registry.khronos.org/OpenCL/specs/3.0-unified/html/OpenCL_C.html#relative-error-as-ulps
+_WITHIN_4_ULP: Final = ("cpu", "cuda")
+_OPENCL: Final = 4.0
+#: What libraries shorten factors to below torch's switches: bfloat16, and else TF32.
+_SHORTEST: Final = re.compile(r"=(BF16|F16|ANY)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class Rounding:
 
     unit: float
     product: float
+    function: float = _FUNCTION  # roundings of one exp, tanh or log
 
 
 @dataclass(frozen=True)
@@ -68,9 +78,9 @@ class Bounded:
         own = length * self.rounding.unit * magnitude
         return Bounded(self.value.sum(axis, keepdims=True), carried + own, self.rounding)
 
-    def mapped(self, value: Array, slope: Array, roundings: float = _FUNCTION) -> "Bounded":
+    def mapped(self, value: Array, slope: Array) -> "Bounded":
         """A function's value, with its derivative at this one."""
-        return self._made(value, np.abs(slope) * self.error, roundings)
+        return self._made(value, np.abs(slope) * self.error, self.rounding.function)
 
     @property
     def T(self) -> "Bounded":  # noqa: N802 - as NumPy spells it
@@ -78,16 +88,33 @@ class Bounded:
         return Bounded(self.value.T, self.error.T, self.rounding)
 
 
+def function_slack(device: str) -> float:
+    """How many times CUDA's documented errors of functions a device's library may be off."""
+    return 1.0 if back_end(device) in _WITHIN_4_ULP else _OPENCL
+
+
+def rounding(dtype: torch.dtype, device: str) -> Rounding:
+    """The rounding of a computation in that type on that device."""
+    return Rounding(
+        UNIT_ROUNDOFF[dtype], product_unit(dtype, device), _FUNCTION * function_slack(device)
+    )
+
+
 def product_unit(dtype: torch.dtype, device: str) -> float:
     """The unit roundoff of a matrix product's factors, by what survives a product with 1.
 
-    TF32 keeps 10 bits of the fraction and bfloat16 7, where a setting lets products use them; that
-    it may is `tensor_ops`' to judge. Rounding may be by truncation: a whole last place.
+    TF32 keeps 10 bits of the fraction and bfloat16 7. This probe computes in full precision, so
+    that they come only from a library that asks nobody; that it may is `tensor_ops`' to judge.
+    Rounding may be by truncation: a whole last place. Where a variable lets the library shorten,
+    it may do so in the larger product only.
     """
     unit = UNIT_ROUNDOFF[dtype]
+    forced = precision.read(device).forced_by
+    if forced and dtype == torch.float32:
+        unit = 2.0**-7 if _SHORTEST.search(forced) else 2.0**-10
     identity = torch.eye(16, dtype=dtype).to(device)
     for place, kept in ((2 * unit, unit), (2.0**-10, 2.0**-10), (2.0**-7, 2.0**-7)):
         scaled = identity * (1 + place)
         if torch.equal(scaled @ identity, scaled):
-            return kept
+            return max(kept, unit)
     return unit

@@ -16,21 +16,9 @@ from torch.nn import functional
 
 from probes.autograd.engine import Steps, made_by, own
 from probes.autograd.exact import Places
-from probes.autograd.trial import (
-    STOPPED,
-    Array,
-    Facts,
-    gathered,
-    host,
-    integers,
-    leaf,
-    merged,
-    numbers,
-    tensor,
-    together,
-)
+from probes.autograd.trial import Array, host, integers, leaf, merged, numbers, tensor, together
 from probes.contract import Comparison
-from probes.references import attempted, compare
+from probes.kit.references import attempted, compare
 
 _REPEATS: Final = 3
 _THREADS: Final = 2
@@ -73,7 +61,7 @@ def _compared(operation: str, device: str) -> Comparison:
         ]
         return merged(operation, parts)
 
-    return attempted(operation, held)
+    return attempted(operation, held, device)
 
 
 def own_stream(device: str) -> contextlib.AbstractContextManager[object]:
@@ -134,9 +122,3 @@ def thread_modes(device: str) -> Steps:
     total = (x * x).sum()
     yield "backward_of_this_graph_there", _in_thread(finish)
     yield "gradient_here", numbers(x.grad)
-
-
-def bounded(steps: Callable[[str], Steps], device: str) -> Facts:
-    """Facts gathered with a deadline, since a hook may wait for ever."""
-    answer = together([lambda: gathered(steps(device))])[0]
-    return {STOPPED: answer} if isinstance(answer, str) else answer

@@ -4,7 +4,7 @@
 directions alike; the closed forms and integers of the other families are not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from probes.autograd.trial import Array, integers, leaf
 from probes.contract import Comparison
-from probes.tensors import refusal
+from probes.kit.references import attempted
 
 #: With atol 1e-7 and rtol 1e-6 a derivative that is off by 0.05 % is seen; by default (1e-5, 1e-3)
 #: it is not. Central differences with step 1e-6 of values near 1 are off by some 1e-10.
@@ -77,6 +77,7 @@ def _first(smooth: Smooth, settings: dict[str, Any], device: str) -> Comparison:
         lambda: gradcheck(
             smooth.call, _leaves(smooth, device), fast_mode=True, nondet_tol=_REORDERED, **settings
         ),
+        device,
     )
 
 
@@ -90,27 +91,35 @@ def _second(smooth: Smooth, device: str) -> Comparison:
         lambda: gradgradcheck(
             smooth.call, leaves, [upstream], fast_mode=True, nondet_tol=_REORDERED, **_TIGHT
         ),
+        device,
     )
 
 
-def _verdict(name: str, check: Callable[[], bool]) -> Comparison:
-    text = refusal(check)
-    return Comparison(operation=name, elements=0 if text else 1, problem=text)
+def _verdict(name: str, check: Callable[[], bool], device: str) -> Comparison:
+    return attempted(
+        name, lambda: Comparison(operation=name, elements=int(check())), device, torch.float64
+    )
 
 
-def finite_differences(device: str) -> tuple[list[Comparison], list[Comparison]]:
-    """Gradients of float64 within the default bounds of gradcheck, and within tight ones.
+def tight(device: str) -> list[Comparison]:
+    """Gradients of float64 within the tight bounds."""
+    return [_first(smooth, _TIGHT, device) for smooth in SMOOTH]
+
+
+def default(device: str, within_tight: Sequence[Comparison]) -> list[Comparison]:
+    """Gradients of float64 within the default bounds of gradcheck.
 
     What holds within the tight bounds holds within the wider ones, and is not computed again.
     """
-    tight = [_first(smooth, _TIGHT, device) for smooth in SMOOTH]
-    default = [
-        found if found.holds else _first(smooth, _DEFAULT, device)
-        for smooth, found in zip(SMOOTH, tight, strict=True)
+    known = {found.operation for found in within_tight if found.holds}
+    return [
+        Comparison(operation=smooth.name, elements=1)
+        if smooth.name in known
+        else _first(smooth, _DEFAULT, device)
+        for smooth in SMOOTH
     ]
-    return default, tight
 
 
-def second_differences(device: str) -> list[Comparison]:
+def second(device: str) -> list[Comparison]:
     """Second derivatives within the tight bounds."""
     return [_second(smooth, device) for smooth in SMOOTH if smooth.twice]

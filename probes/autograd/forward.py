@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from probes.autograd.trial import Array, host, integers, leaf, tensor
 from probes.contract import Comparison
-from probes.references import attempted, compare
+from probes.kit.references import attempted, compare
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ FORWARD: Final[tuple[Forward, ...]] = (
 
 def forward_mode(device: str) -> list[Comparison]:
     """Tangents of integer operands, carried forward beside the values: bits."""
-    return [attempted(case.name, partial(_pushed, case, device)) for case in FORWARD]
+    return [attempted(case.name, partial(_pushed, case, device), device) for case in FORWARD]
 
 
 def _pushed(case: Forward, device: str) -> Comparison:
@@ -84,4 +84,4 @@ def batched(device: str) -> list[Comparison]:
         expected[:, 0] += matrix @ at
         return compare("matmul", host(jacobian), expected.astype(np.float32))
 
-    return [attempted("matmul", held)]
+    return [attempted("matmul", held, device)]

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from probes.autograd.bounded import Bounded, Rounding, product_unit
+from probes.autograd.bounded import Bounded, Rounding, rounding
 from probes.autograd.trial import host, integers, leaf, merged
 from probes.contract import Comparison
-from probes.references import UNIT_ROUNDOFF, attempted, compare
+from probes.kit.references import attempted, compare
 
 _EPSILON: Final = 1e-5  # of the layer norm
 _SLACK: Final = 2.0  # see above
@@ -41,11 +41,9 @@ def _layer_norm(h: Bounded) -> tuple[Bounded, Bounded]:
     return centred * factor, factor
 
 
-def reference(rounding: Rounding) -> dict[str, Bounded]:
+def reference(unit: Rounding) -> dict[str, Bounded]:
     """The loss, and its gradient for every input, by the chain rule written out."""
-    given = {
-        name: Bounded(value, np.zeros_like(value), rounding) for name, value in _INPUTS.items()
-    }
+    given = {name: Bounded(value, np.zeros_like(value), unit) for name, value in _INPUTS.items()}
     x, w1, gamma, w2 = given["x"], given["w1"], given["gamma"], given["w2"]
     h = x @ w1.T + given["b1"]  # (6, 16)
     normal, factor = _layer_norm(h)
@@ -55,21 +53,21 @@ def reference(rounding: Rounding) -> dict[str, Bounded]:
     z = t @ w2.T + given["b2"]  # (6, 5)
 
     shifted = z.value - z.value.max(1, keepdims=True)
-    grown = (z - Bounded(z.value - shifted, np.zeros_like(shifted), rounding)).mapped(
+    grown = (z - Bounded(z.value - shifted, np.zeros_like(shifted), unit)).mapped(
         np.exp(shifted), np.exp(shifted)
     )
     total = grown.total(1)
     share = total.mapped(1 / total.value, 1 / total.value**2)
     softmax = grown * share
     one_hot = np.eye(5)[_LABELS]
-    wanted = Bounded(one_hot, np.zeros_like(one_hot), rounding)
+    wanted = Bounded(one_hot, np.zeros_like(one_hot), unit)
     logs = total.mapped(np.log(total.value), 1 / total.value)
-    picked = (wanted * (z - Bounded(z.value - shifted, z.error, rounding))).total(1)
+    picked = (wanted * (z - Bounded(z.value - shifted, z.error, unit))).total(1)
     loss = (logs - picked).total(0).scaled(1 / 6)
 
     dz = (softmax - wanted).scaled(1 / 6)  # (6, 5)
     dt = dz @ w2
-    one = Bounded(np.ones_like(t_value), np.zeros_like(t_value), rounding)
+    one = Bounded(np.ones_like(t_value), np.zeros_like(t_value), unit)
     da = dt * (one - t * t)
     dn = da * gamma
     inner = dn - dn.total(1).scaled(1 / 16) - normal * (dn * normal).total(1).scaled(1 / 16)
@@ -98,14 +96,14 @@ def network(dtype: torch.dtype, device: str) -> Comparison:
         labels = torch.from_numpy(_LABELS).to(device)
         loss = functional.cross_entropy(scores, labels)
         loss.backward()
-        expected = reference(Rounding(UNIT_ROUNDOFF[dtype], product_unit(dtype, device)))
+        expected = reference(rounding(dtype, device))
         seen = {"loss": loss, **{key: value.grad for key, value in given.items()}}
         return merged(
             name,
             [_held(name, key, output, expected[key]) for key, output in seen.items()],
         )
 
-    return attempted(name, held)
+    return attempted(name, held, device, dtype)
 
 
 def _held(name: str, key: str, output: torch.Tensor | None, expected: Bounded) -> Comparison:

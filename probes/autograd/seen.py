@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import torch
@@ -22,10 +23,12 @@ from probes.autograd import (
     network,
     products,
 )
-from probes.autograd.concurrency import bounded
 from probes.autograd.exact import Case, first_backward, run
-from probes.autograd.trial import Facts, gathered, lacks
+from probes.autograd.trial import Facts, gathered
 from probes.contract import Comparison, Observation
+from probes.kit import breadcrumb
+from probes.kit.capabilities import back_end, has_dtype
+from probes.kit.precision import full_precision
 
 #: Check -> cases, each in float32 and, where marked, float16 and bfloat16.
 CASES: Final[dict[str, tuple[Case, ...]]] = {
@@ -66,13 +69,21 @@ ENGINE: Final[dict[str, Callable[[str], engine.Steps]]] = {
     "saved_tensors": functions.saved_tensors,
 }
 
-#: The same, where Python code is called back in a backward: bounded in time.
+#: The same, where Python code is called back in a backward.
 HOOKS: Final[dict[str, Callable[[str], engine.Steps]]] = {
     "tensor_hooks": hooks.tensor_hooks,
     "node_hooks": hooks.node_hooks,
     "module_hooks": hooks.module_hooks,
     "accumulation_hooks": hooks.accumulation_hooks,
 }
+
+#: Check -> the same backward many times over, at last from several threads.
+_CONCURRENT: Final[dict[str, Callable[[str], list[Comparison]]]] = {
+    "repeated": concurrency.repeated,
+    "threads": concurrency.threaded,
+}
+
+_Family = Callable[[], list[Comparison]]
 
 
 class Seen(Observation):
@@ -85,45 +96,75 @@ class Seen(Observation):
 
 def observe(device: str) -> Seen:
     """Take gradients in every way; the very first one of the process is held too."""
-    found = gathered(modes.as_found(device))
+    found = gathered(modes.as_found(device), device)
     # Where a library has switched gradients off, that is one finding and not all of them.
     with (
         warnings.catch_warnings(),
         torch.inference_mode(mode=False),
         torch.enable_grad(),
+        full_precision(),
     ):
         warnings.simplefilter("ignore")  # asking a result for its .grad warns, for one
         return _observed(device, {"grad_enabled": found})
 
 
 def _observed(device: str, facts: dict[str, Facts]) -> Seen:
-    families = {"first_backward": [first_backward(device)]}
-    halves = [torch.float16, torch.bfloat16]
+    families: dict[str, tuple[Comparison, ...]] = {}
+    for check, first in breadcrumb.families({"first_backward": first_backward}):
+        families[check] = (first(device),)
     without = {
-        str(dtype).removeprefix("torch."): why
-        for dtype in (torch.float64, *halves)
-        if (why := lacks(dtype, device))
+        str(dtype).removeprefix("torch."): f"the {back_end(device)} back-end has no {dtype}"
+        for dtype in (torch.float64, torch.float16, torch.bfloat16)
+        if not has_dtype(device, dtype)
     }
-    full = [torch.float32] + ([] if "float64" in without else [torch.float64])
+    families |= {
+        check: tuple(family())
+        for check, family in breadcrumb.families(_numbers(device, frozenset(without)))
+    }
+    facts |= {
+        check: gathered(steps(device), device)
+        for check, steps in breadcrumb.families({**ENGINE, **HOOKS})
+    }
+    families |= {check: tuple(family(device)) for check, family in breadcrumb.families(_CONCURRENT)}
+    facts |= {
+        check: gathered(steps(device), device)
+        for check, steps in breadcrumb.families({"thread_modes": concurrency.thread_modes})
+    }
+    return Seen(families=families, facts=facts, without=without)
+
+
+def _numbers(device: str, without: frozenset[str]) -> dict[str, _Family]:
+    """Check -> what takes its gradients, in those types that the device has."""
+    halves = [torch.float16, torch.bfloat16]
     halves = [dtype for dtype in halves if str(dtype).removeprefix("torch.") not in without]
-    for check, cases in CASES.items():
+    full = [torch.float32] + ([] if "float64" in without else [torch.float64])
+
+    def of(check: str) -> list[Comparison]:
         wide = full if check in _IN_FLOAT64 else full[:1]
-        families[check] = [
-            run(case, [*wide, *(halves if case.in_halves else ())], device) for case in cases
+        return [
+            run(case, [*wide, *(halves if case.in_halves else ())], device) for case in CASES[check]
         ]
-    families["network"] = [network.network(dtype, device) for dtype in full]
-    if "float64" not in without:
-        families["gradcheck"], families["gradcheck_tight"] = differences.finite_differences(device)
-        families["gradgradcheck"] = differences.second_differences(device)
-    families["forward_mode"] = forward.forward_mode(device)
-    families["batched"] = forward.batched(device)
-    facts |= {check: gathered(steps(device)) for check, steps in ENGINE.items()}
-    facts |= {check: bounded(steps, device) for check, steps in HOOKS.items()}
-    families["repeated"] = concurrency.repeated(device)
-    families["threads"] = concurrency.threaded(device)
-    facts["thread_modes"] = gathered(concurrency.thread_modes(device))
-    return Seen(
-        families={check: tuple(found) for check, found in families.items()},
-        facts=facts,
-        without=without,
-    )
+
+    def networks() -> list[Comparison]:
+        return [network.network(dtype, device) for dtype in full]
+
+    found: list[Comparison] = []
+
+    def tight() -> list[Comparison]:
+        found.extend(differences.tight(device))
+        return found
+
+    in_float64: dict[str, _Family] = {
+        "gradcheck_tight": tight,
+        "gradcheck": lambda: differences.default(device, found),
+        "gradgradcheck": partial(differences.second, device),
+    }
+    if "float64" in without:
+        in_float64.clear()
+    return {
+        **{check: partial(of, check) for check in CASES},
+        "network": networks,
+        **in_float64,
+        "forward_mode": partial(forward.forward_mode, device),
+        "batched": partial(forward.batched, device),
+    }

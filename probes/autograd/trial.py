@@ -1,9 +1,7 @@
 """How the parts of this probe ask torch: guarded, bounded in time, with integer operands."""
 
 import math
-import re
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Final, TypeVar
@@ -14,7 +12,9 @@ import torch
 from pydantic import JsonValue
 
 from probes.contract import Comparison
-from probes.tensors import refusal
+from probes.kit import breadcrumb
+from probes.kit.capabilities import lacks
+from probes.kit.tensors import refusal
 
 Array = npt.NDArray[np.float64]
 Facts = dict[str, JsonValue]
@@ -34,13 +34,10 @@ RAISED: Final = (
 #: Name of the fact that stands for all that could not be seen because something raised.
 STOPPED: Final = "raised"
 
+#: The same where that is an absence which the back-end documents.
+LACKING: Final = "lacking"
+
 _REFUSAL_CHARACTERS: Final = 160
-
-#: How back-ends say that a type does not exist there. A library's `..._NOT_SUPPORTED` is a failure.
-_NOT_THERE: Final = re.compile(r"\b(supports?|supported|implemented)\b")
-
-#: How long a call in a thread of its own may take; here they take milliseconds.
-DEADLINE_S = 10.0
 
 
 @cache
@@ -92,31 +89,33 @@ def refused(call: Callable[[], object]) -> str:
     return refusal(call)[:_REFUSAL_CHARACTERS]
 
 
-def lacks(dtype: torch.dtype, device: str) -> str:
-    """Why the back-end has no such type; empty when it has it, even if using it raises."""
-    text = refusal(lambda: tensor(np.eye(2), device, dtype) @ tensor(np.eye(2), device, dtype))
-    return text if _NOT_THERE.search(text) else ""
-
-
 def merged(operation: str, parts: Sequence[Comparison]) -> Comparison:
-    """One comparison for all parts of an operation: the first wrong one itself, or their sum."""
+    """One comparison for all parts of an operation: the first wrong one itself, or their sum.
+
+    It is lacking where every part is.
+    """
     for part in parts:
         if not part.holds:
             return part
-    return Comparison(operation=operation, elements=sum(part.elements for part in parts))
+    lacking = parts[0].lacking if parts and all(part.lacking for part in parts) else ""
+    elements = sum(part.elements for part in parts)
+    return Comparison(operation=operation, elements=elements, lacking=lacking)
 
 
-def gathered(steps: Iterable[tuple[str, JsonValue]]) -> Facts:
+def gathered(steps: Iterable[tuple[str, JsonValue]], device: str) -> Facts:
     """Facts as they come; what raises ends them, and is a fact itself."""
     facts: Facts = {}
     recording = torch.is_grad_enabled()
     try:
         for name, value in steps:
             facts[name] = value
+            breadcrumb.operation(f"after {name}")
     except torch.cuda.OutOfMemoryError:  # every back-end's; others may hold the memory
         raise
     except RAISED as error:
-        facts[STOPPED] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        why = lacks(error, device)
+        said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        facts |= {LACKING: why} if why else {STOPPED: said}
     finally:
         # A mode that did not end must not spill into the next check.
         torch._C._set_grad_enabled(recording)
@@ -126,12 +125,15 @@ def gathered(steps: Iterable[tuple[str, JsonValue]]) -> Facts:
 def together(calls: Sequence[Callable[[], T]]) -> list[T | str]:
     """What each call returned, all started at once, each in a thread of its own.
 
-    One that raised gives the error's text, and one that has not returned in time says so; its
-    thread is left behind, since nothing can end it.
+    One that raised gives the error's text. They are waited for as long as they take: on a busy
+    device that may be long, and whoever runs the probe bounds it and names where it hung.
+
+    Raises:
+        RuntimeError: a thread cannot be started, which is the host's to answer for.
     """
-    answers: list[T | str] = [f"did not return within {DEADLINE_S} s"] * len(calls)
+    answers: list[T | str] = [""] * len(calls)
     exhausted: list[torch.cuda.OutOfMemoryError] = []
-    start = threading.Barrier(len(calls), timeout=DEADLINE_S)
+    start = threading.Barrier(len(calls))
 
     def run(place: int) -> None:
         try:
@@ -145,11 +147,14 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T | str]:
     threads = [
         threading.Thread(target=run, args=(place,), daemon=True) for place in range(len(calls))
     ]
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError:
+        start.abort()  # those that were started must not wait for the others
+        raise
     for thread in threads:
-        thread.start()
-    ends = time.monotonic() + DEADLINE_S
-    for thread in threads:
-        thread.join(max(0.0, ends - time.monotonic()))
+        thread.join()
     if exhausted:
         raise exhausted[0]
     return list(answers)

@@ -1,11 +1,13 @@
 """Checks of one device: its kernel, its identity and its memory."""
 
 from probes.contract import Finding, agree, expect, require, skipped
-from probes.cuda_available.seen import Limits, Seen
+from probes.cuda_available.seen import Seen
+from probes.cuda_available.shared import by_mps, memory_limiter
+from probes.cuda_available.spec import Limits
 from probes.cuda_available.start import broken, right
-from probes.cuda_driver import DriverDevice
-from probes.nvml import NvmlGpu
-from probes.symptoms import diagnose
+from probes.kit.symptoms import diagnose
+from probes.node.cuda_driver import DriverDevice
+from probes.node.nvml import NvmlGpu
 
 #: What a driver keeps for itself, where NVML does not tell it. Seen: 0.2 to 0.9 GiB.
 _RESERVED_BYTES = 1024**3
@@ -88,22 +90,35 @@ def _bare(name: str) -> str:
 
 def _differences(seen: Seen, device: DriverDevice | None, gpu: NvmlGpu | None) -> list[str]:
     """Where torch, the driver and NVML describe this device differently."""
-    torch_side = seen.framework
-    found = []
     if device is None:
         return [f"the driver does not list {seen.device}"]
-    instance = gpu is not None and device.uuid in gpu.mig_uuids
-    if gpu is None and device.uuid is not None and seen.nvml.gpus:
+    found = _from_torch(seen, device, gpu)
+    if device.integrated:  # NVML calls it otherwise: `Orin (nvgpu)` for CUDA's `Orin`
+        return found
+    if gpu is not None:
+        return found + _from_nvml(device, gpu)
+    if device.uuid is not None and seen.nvml.gpus and not by_mps(seen):
         found.append(f"NVML does not know {device.uuid}")
+    return found
+
+
+def _from_torch(seen: Seen, device: DriverDevice, gpu: NvmlGpu | None) -> list[str]:
+    """Where torch describes the driver's device differently."""
+    torch_side, found = seen.framework, []
     for field in ("name", "capability"):
         mine, theirs = getattr(torch_side, field), getattr(device, field)
         if None not in (mine, theirs) and mine != theirs:
             found.append(f"{field} {mine} in torch, {theirs} in the driver")
-    known = {uuid[4:] for uuid in (device.uuid, gpu.uuid if instance and gpu else None) if uuid}
+    parent = gpu.uuid if gpu is not None and device.uuid in gpu.mig_uuids else None
+    known = {uuid[4:] for uuid in (device.uuid, parent) if uuid}
     if torch_side.uuid and known and torch_side.uuid.removeprefix("MIG-") not in known:
         found.append(f"UUID {torch_side.uuid} in torch, {device.uuid} in the driver")
-    if gpu is None:
-        return found
+    return found
+
+
+def _from_nvml(device: DriverDevice, gpu: NvmlGpu) -> list[str]:
+    """Where NVML describes the driver's device differently."""
+    found = []
     if device.name and gpu.name and not _bare(device.name).startswith(_bare(gpu.name)):
         found.append(f"name {device.name} in the driver, {gpu.name} in NVML")
     for field in ("capability", "pci_bus_id"):
@@ -140,7 +155,8 @@ def memory_size(
     mine = seen.framework.memory_total_bytes
     theirs = {"driver": device.memory_total_bytes if device else None}
     reserved = 0
-    if gpu is not None and not (device and device.uuid in gpu.mig_uuids):
+    integrated = device is not None and device.integrated  # it has the host's memory
+    if gpu is not None and not integrated and not (device and device.uuid in gpu.mig_uuids):
         theirs["NVML"] = gpu.memory_total_bytes
         known = gpu.memory_reserved_bytes
         reserved = _RESERVED_BYTES if known is None else known
@@ -155,6 +171,11 @@ def memory_size(
         <= total * (1 + limits.memory_size_tolerance)
     }
     text = ", ".join(f"{name} {total}" for name, total in totals.items())
+    limiter = memory_limiter(seen)
+    if limiter and wrong and all(mine < total for total in wrong.values()):
+        return skipped(check, f"{limiter} may make CUDA tell of less memory than there is")
+    # Of a slice that a hypervisor made, NVML's words on what is reserved are not documented.
+    doubtful = bool(limiter) or (gpu is not None and gpu.virtual and "driver" not in wrong)
     return require(
         check,
         not wrong,
@@ -162,11 +183,19 @@ def memory_size(
         f"within {limits.memory_size_tolerance:.0%} of {text} (reserved {reserved})",
         message=f"torch sees {mine} bytes of memory; {text} bytes",
         hint="confirm with `nvidia-smi -q -d MEMORY,ROW_REMAPPER`; drain the node and reset it",
-        action="drain",
+        action="investigate" if doubtful else "drain",
+        otherwise="warn" if doubtful else "fail",
     )
 
 
-def memory_free(seen: Seen, limits: Limits, gpu: NvmlGpu | None, *, instance: bool) -> Finding:
+def memory_free(
+    seen: Seen,
+    limits: Limits,
+    device: DriverDevice | None,
+    gpu: NvmlGpu | None,
+    *,
+    instance: bool,
+) -> Finding:
     """Some memory is free. Others' use is contention; use by nobody is a leftover, and told."""
     check = "cuda_available.memory_free"
     before = None if gpu is None or instance else gpu.memory_free_bytes
@@ -176,6 +205,12 @@ def memory_free(seen: Seen, limits: Limits, gpu: NvmlGpu | None, *, instance: bo
     others = None if gpu is None or instance else gpu.process_count
     if free < limits.free_memory_bytes and others:
         return skipped(check, f"{others} other processes leave {free} bytes free: contention")
+    if free < limits.free_memory_bytes and device is not None:
+        # There the operating system counts cached files and freed pages as used.
+        if device.integrated:
+            return skipped(check, f"{free} bytes are free of the memory that is the host's too")
+        if device.numa_memory:
+            return skipped(check, f"{free} bytes are free, and the rest is the system's to give")
     return require(
         check,
         free >= limits.free_memory_bytes,
@@ -190,14 +225,15 @@ def memory_free(seen: Seen, limits: Limits, gpu: NvmlGpu | None, *, instance: bo
     )
 
 
-def compute_mode(limits: Limits, gpu: NvmlGpu | None) -> Finding:
-    """Computing is allowed, and by more than one process."""
+def compute_mode(seen: Seen, limits: Limits, gpu: NvmlGpu | None) -> Finding:
+    """Computing is allowed, and by more than one process: under MPS its server is the one."""
     check = "cuda_available.compute_mode"
     if gpu is None or gpu.compute_mode is None:
         return skipped(check, "the compute mode is not known")
     return require(
         check,
-        gpu.compute_mode in limits.compute_modes,
+        gpu.compute_mode in limits.compute_modes
+        or (gpu.compute_mode == "exclusive_process" and by_mps(seen)),
         gpu.compute_mode,
         " or ".join(limits.compute_modes),
         message=f"the compute mode is {gpu.compute_mode}",

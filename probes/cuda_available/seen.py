@@ -1,48 +1,44 @@
 """What is seen of drivers, torch and one device, in an order in which one does not hide another."""
 
+import contextlib
 import errno
 import os
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
 
-from probes import cuda_driver, hardware, nvml
 from probes.contract import Comparison, Frozen, Observation
-from probes.references import compare
-from probes.tensors import accelerator_type, device_count, poisoned, synchronize
+from probes.kit import breadcrumb
+from probes.kit.references import compare
+from probes.kit.tensors import accelerator_type, device_count, poisoned, synchronize
+from probes.node import containers, cuda_driver, hardware, mig, nvml, pci_gpus
 
-#: Variables that choose, hide or reorder devices.
+#: Variables that choose, hide, reorder or limit devices, and those of a job scheduler.
 VARIABLES: Final = (
     "CUDA_VISIBLE_DEVICES",
     "CUDA_DEVICE_ORDER",
     "HIP_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
     "NVIDIA_VISIBLE_DEVICES",
     "NVIDIA_DRIVER_CAPABILITIES",
     "PYTORCH_NVML_BASED_CUDA_CHECK",
+    "CUDA_MPS_PIPE_DIRECTORY",
+    "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
+    "CUDA_DEVICE_MEMORY_LIMIT",
+    "CUDA_DEVICE_MEMORY_LIMIT_0",
+    "SLURM_JOB_ID",
+    "SLURM_SCRIPT_CONTEXT",
+    "PBS_JOBID",
+    "LSB_JOBID",
 )
 
 _ELEMENTS: Final = 4096
-
-
-class Limits(Frozen):
-    """What is expected of this machine."""
-
-    #: A number is a promise; "auto" (or None) expects one where the hardware is present.
-    gpus: int | Literal["auto"] | None = "auto"
-    #: Less free GPU memory than this is told.
-    free_memory_bytes: int = 1024**3
-    #: A first kernel slower than this was compiled on the spot, or the GPU is waking up badly.
-    first_kernel_s: float = 30.0
-    #: Modes that need no word; others warn, "prohibited" fails.
-    compute_modes: tuple[str, ...] = ("default",)
-    #: How far torch's, the driver's and NVML's sizes of the memory may lie apart.
-    memory_size_tolerance: float = 0.02
 
 
 class Node(Frozen):
@@ -106,6 +102,13 @@ class Seen(Observation):
     framework_s: float  # of torch's start
     kernel: Kernel
     generic: Generic
+    pci: tuple[pci_gpus.PciGpu, ...] = ()  # NVIDIA's GPUs on the bus
+    container: containers.Container = containers.Container()
+    mps_pipes: bool = False  # the directory of NVIDIA's MPS holds the pipes of a daemon
+    preloaded: tuple[str, ...] = ()  # libraries of LD_PRELOAD and /etc/ld.so.preload
+    #: What CUDA_VISIBLE_DEVICES held before this process was shown one device alone; then
+    #: `variables` holds that, and not what we set.
+    visible_before: str | None = None
 
 
 def raised(call: Callable[[], object]) -> str:
@@ -129,7 +132,10 @@ def open_nodes(vendors: tuple[str, ...], folder: Path = Path("/dev")) -> tuple[N
     paths: list[Path] = []
     if "nvidia" in vendors and list(folder.glob("nvidia*")):
         gpus = [path for path in folder.glob("nvidia*") if path.name[len("nvidia") :].isdigit()]
-        paths += [folder / "nvidiactl", folder / "nvidia-uvm", *sorted(gpus)]
+        paths += [folder / "nvidiactl", *sorted(gpus)]
+        # Jetson's driver has no unified-memory node of its own.
+        if (folder / "nvidia-uvm").exists() or not (folder / "nvhost-gpu").exists():
+            paths.insert(1, folder / "nvidia-uvm")
     if "amd" in vendors:
         paths += [folder / "kfd"]
     if "amd" in vendors or "intel" in vendors:
@@ -220,10 +226,36 @@ def _generic(device: str) -> Generic:
     return Generic(exists=True, error=error, **found)
 
 
+def _variables() -> dict[str, str]:
+    """The variables as the user set them."""
+    found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    before = mig.visible_before(os.environ)
+    if before is not None:  # ours holds the one device that this process is shown
+        del found[mig.VISIBLE]
+        found |= {mig.VISIBLE: before} if before else {}
+    return found
+
+
+def _preloaded(file: Path = Path("/etc/ld.so.preload")) -> tuple[str, ...]:
+    """What is loaded into every process before its own libraries."""
+    text = os.environ.get("LD_PRELOAD", "")
+    with contextlib.suppress(OSError):  # no such file, as a rule
+        text = f"{text} {file.read_text(encoding='utf-8', errors='replace')}"
+    return tuple(text.replace(":", " ").split())
+
+
+def _mps_pipes() -> bool:
+    """Whether a daemon of NVIDIA's MPS has, or had, its pipes where a client looks for them."""
+    folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"  # noqa: S108 - CUDA's
+    return (Path(folder) / "control").exists()
+
+
 def observe(device: str) -> Seen:
     """Ask everyone, from the hardware up; on "cpu" only why there is no accelerator."""
     present = hardware.detect()
+    breadcrumb.operation("NVML")
     management = nvml.read()  # first: afterwards our own process is on the GPU
+    breadcrumb.operation("cuInit of the driver")
     begin = time.perf_counter()
     driver = cuda_driver.read()
     driver_s = time.perf_counter() - begin
@@ -236,10 +268,13 @@ def observe(device: str) -> Seen:
         warnings.simplefilter("always")
         begin = time.perf_counter()
         if kind is not None:
+            breadcrumb.operation("start of torch's back-end")
             error = raised(lambda: _start(kind))
         framework_s = time.perf_counter() - begin
         if torch.device(device).type != "cpu" and not error:
+            breadcrumb.operation("first kernel")
             kernel = exercise(device)
+            breadcrumb.operation("properties and free memory")
             device_error = raised(lambda: known.update(_properties(device)))
             device_error = device_error or raised(lambda: known.update(_free_memory(device)))
             generic = Generic() if kernel.error else _generic(device)
@@ -250,7 +285,7 @@ def observe(device: str) -> Seen:
     return Seen(
         device=device,
         hardware=present,
-        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        variables=_variables(),
         nodes=nodes,
         driver=driver,
         driver_s=driver_s,
@@ -270,4 +305,9 @@ def observe(device: str) -> Seen:
         framework_s=framework_s,
         kernel=kernel,
         generic=generic,
+        pci=pci_gpus.read(),
+        container=containers.read(os.environ),
+        mps_pipes=_mps_pipes(),
+        preloaded=_preloaded(),
+        visible_before=mig.visible_before(os.environ),
     )

@@ -1,9 +1,14 @@
 """Checks of the start: device nodes, driver, NVML, torch, and how many devices each one counts."""
 
 from probes.contract import Action, Finding, Status, expect, require, skipped
-from probes.cuda_available.seen import Limits, Node, Seen
-from probes.nvml import NvmlGpu
-from probes.symptoms import diagnose
+from probes.cuda_available import instances
+from probes.cuda_available.seen import Node, Seen
+from probes.cuda_available.shared import by_mps
+from probes.cuda_available.spec import Limits
+from probes.kit.symptoms import diagnose
+from probes.node.hardware import wheel_index
+from probes.node.mig import is_named
+from probes.node.nvml import NvmlGpu
 
 #: Variables that hide devices, and the API that reads them.
 HIDING = {
@@ -15,6 +20,9 @@ HIDING = {
 _UNKNOWN = (
     "confirm with `dmesg | grep -iE 'nvrm|xid|amdgpu'` and `nvidia-smi -q`; repeat on another GPU"
 )
+
+#: What Slurm puts into such a variable of a job that asked for no GPU.
+NO_GPU_ASKED = "NoDevFiles"
 
 #: Codes of cuInit after which the variable can be judged: started, no device, invalid device.
 _LISTED = (0, 100, 101)
@@ -51,9 +59,14 @@ def broken(check: str, what: str, text: str, status: Status = "fail") -> Finding
     )
 
 
+def no_gpu_asked(seen: Seen) -> bool:
+    """Whether this is a Slurm job that asked for no GPU: then none is missing."""
+    return any(seen.variables.get(name) == NO_GPU_ASKED for name in HIDING["hip"])
+
+
 def nvidia_expected(seen: Seen, limits: Limits) -> bool:
     """Whether NVIDIA's libraries have to be here: hardware, or a promise to a CUDA build."""
-    promised = isinstance(limits.gpus, int) and limits.gpus > 0
+    promised = bool(limits.asked) or (isinstance(limits.gpus, int) and limits.gpus > 0)
     other = seen.framework.accelerator not in {None, "cuda"}  # as an out-of-tree back-end is
     return "nvidia" in seen.hardware.vendors or (
         seen.framework.cuda is not None
@@ -144,6 +157,10 @@ def nvml_answers(seen: Seen, limits: Limits, gpu: NvmlGpu | None) -> Finding:
     if not nvidia_expected(seen, limits):
         return skipped(check, "no NVIDIA GPU here")
     lesser: Status = "warn" if right(seen) else "fail"
+    integrated = any(device.integrated for device in seen.driver.devices)
+    symptom = diagnose(seen.nvml.error)
+    if integrated and symptom is not None and symptom.name == "nvml_library_missing":
+        return skipped(check, "an integrated GPU, whose driver comes without NVML")
     if seen.nvml.error:
         status: Status = "error" if access_is_lost(seen, gpu) else lesser
         return broken("nvml_answers", "NVML does not answer", seen.nvml.error, status)
@@ -174,11 +191,11 @@ def wrong_build(seen: Seen) -> str:
     """How this torch cannot know the GPUs that are here; empty when it could."""
     vendors, framework = seen.hardware.vendors, seen.framework
     if "nvidia" in vendors and framework.cuda is None:
-        index = "https://download.pytorch.org/whl/cu126"
+        index = wheel_index(("nvidia",))
     elif "amd" in vendors and framework.hip is None:
-        index = "https://download.pytorch.org/whl/rocm6.4"
+        index = wheel_index(("amd",))
     elif vendors == ("intel",) and framework.accelerator is None:
-        index = "https://download.pytorch.org/whl/xpu"
+        index = wheel_index(vendors)
     else:
         return ""
     return (
@@ -191,16 +208,21 @@ def wrong_build(seen: Seen) -> str:
 def enough_gpus(seen: Seen, limits: Limits) -> Finding:
     """As many GPUs as promised; without a promise at least one where the hardware is present."""
     check = "cuda_available.enough_gpus"
-    count = seen.framework.device_count
+    count = instances.usable_gpus(seen)
     if isinstance(limits.gpus, int):
         least, why = limits.gpus, f"{limits.gpus} were promised"
     else:
         least, why = int(bool(seen.hardware.vendors)), "; ".join(seen.hardware.evidence[:3])
+    if limits.asked and seen.device == "cpu":  # in the place of devices that nobody could list
+        least, why = max(least, 1), f"asked for were {', '.join(limits.asked[:8])}"
     hidden, symptom = hides(seen), diagnose(seen.framework.error or seen.driver.load_error)
     action: Action = symptom.action if symptom else "investigate"
     hint = symptom.hint if symptom else "compare `nvidia-smi -L` with `lspci`; look for lost GPUs"
     if wrong_build(seen):
         hint, action = wrong_build(seen), "fix_image"
+    elif no_gpu_asked(seen):
+        hint = "ask for GPUs, as in `srun --gpus=1`, or expect none here (expect.gpus: 0)"
+        why, action = f"{why}; the Slurm job asked for no GPU", "fix_config"
     elif hidden:
         hint = f"`echo ${hidden[0]}` gives {hidden[1]!r}; unset it, or expect fewer GPUs"
         action = "fix_config"
@@ -213,6 +235,7 @@ def enough_gpus(seen: Seen, limits: Limits) -> Finding:
         f"usable: {why}",
         hint=hint,
         action=action,
+        otherwise="error" if no_gpu_asked(seen) else "fail",
     )
 
 
@@ -230,9 +253,16 @@ def visible_devices(seen: Seen) -> Finding:
         return skipped(check, "no variable hides devices from this torch")
     if seen.framework.cuda is not None and seen.driver.init_code not in _LISTED:
         return skipped(check, "the driver did not start")
+    if no_gpu_asked(seen):
+        return skipped(check, "the Slurm job asked for no GPU")
     name, value = hidden
-    listed = len([entry for entry in value.split(",") if entry.strip()])
+    entries = [entry.strip() for entry in value.split(",") if entry.strip()]
     count = seen.framework.device_count
+    if entries and all(entry.upper().startswith("MIG-") for entry in entries) and count == 1:
+        return _visible_instances(seen, name, entries)
+    listed = len(entries)
+    if seen.visible_before is not None:  # which of them this process is shown was ours to choose
+        count = sum(_is_known(seen, entry) for entry in entries)
     return require(
         check,
         count == listed and listed > 0,
@@ -246,19 +276,44 @@ def visible_devices(seen: Seen) -> Finding:
     )
 
 
+def _visible_instances(seen: Seen, name: str, entries: list[str]) -> Finding:
+    """Several MIG instances are listed rightly, though CUDA shows each process one of them."""
+    unknown = [] if seen.nvml.error else [each for each in entries if not _is_known(seen, each)]
+    return require(
+        "cuda_available.visible_devices",
+        not unknown,
+        f"{len(entries)} MIG instances, of which CUDA shows a process one",
+        "instances that NVML knows",
+        message=f"{name} lists {', '.join(unknown)}, which NVML does not know: a bad entry hides "
+        "all after it",
+        hint=f"compare `echo ${name}` with `nvidia-smi -L`; list existing instances",
+        action="fix_config",
+    )
+
+
+def _is_known(seen: Seen, entry: str) -> bool:
+    """Whether an entry is the UUID, or the start of one, of a device that NVML lists."""
+    return any(
+        is_named(entry, gpu, instance)
+        for gpu in instances.ours(seen)
+        for instance in (None, *gpu.mig_instances)
+    ) or any(uuid.startswith(entry) for gpu in instances.ours(seen) for uuid in gpu.mig_uuids)
+
+
 def counts_agree(seen: Seen) -> Finding:
     """All of torch, driver and NVML see the same devices, but for narrowing, MIG and other jobs."""
     check = "cuda_available.counts_agree"
     count, driver = seen.framework.device_count, seen.driver.device_count
     if seen.framework.cuda is None or seen.driver.init_code != 0:
         return skipped(check, "no CUDA driver that could be counted with")
-    ours = [gpu for gpu in seen.nvml.gpus if gpu.accessible]
+    ours = instances.ours(seen)
     sliced = any(gpu.mig_enabled for gpu in ours)
     most = sum(max(1, len(gpu.mig_uuids)) for gpu in ours)
     told = not seen.nvml.error
     narrowed = hides(seen) is not None or sliced
     agree = driver is not None and count == driver
-    if told and driver is not None:
+    # The server of MPS decides which GPUs its clients see, and may divide one among them.
+    if told and driver is not None and not by_mps(seen):
         agree = agree and (driver <= most if narrowed else driver == len(ours))
     counts = f"torch {count}, driver {driver}, NVML {len(ours) if told else 'unknown'}"
     lost = [f"GPU {gpu.index} {gpu.error}" for gpu in ours if gpu.error]

@@ -7,13 +7,9 @@ from typing import Final
 import torch
 
 from probes.contract import Comparison
-from probes.device_transfer.places import (
-    Place,
-    held,
-    poison,
-)
-from probes.references import attempted, fact
-from probes.tensors import POISON_BYTE
+from probes.device_transfer.places import Place, apart_from_host, held, poison
+from probes.kit.references import attempted, fact
+from probes.kit.tensors import POISON_BYTE
 
 MIB: Final = 2**20
 
@@ -81,11 +77,12 @@ def sizes(source: Place, target: Place) -> list[Comparison]:
         name = f"whole {source.words.numel() * 4} B"
         return held(name, move(source.words, target.device), target.reference)
 
+    device = apart_from_host(source, target)
     made = [
-        attempted(f"{case[0]} B +{case[1]} to +{case[2]}", partial(one, turn, *case))
+        attempted(f"{case[0]} B +{case[1]} to +{case[2]}", partial(one, turn, *case), device)
         for turn, case in enumerate(SIZES)
     ]
-    return [*made, attempted("whole", whole)]
+    return [*made, attempted("whole", whole, device)]
 
 
 def _kept(part: torch.Tensor) -> int:

@@ -1,6 +1,6 @@
 """Copies of every dtype, and copies that convert from one to another."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -10,13 +10,9 @@ import torch
 from probes.contract import Comparison
 from probes.device_transfer.copies import move, together
 from probes.device_transfer.pattern import RAMP_BYTES
-from probes.device_transfer.places import (
-    Place,
-    held,
-    poison,
-    summed,
-)
-from probes.references import attempted, compare, fact
+from probes.device_transfer.places import Place, apart_from_host, held, poison, summed
+from probes.kit.capabilities import has_dtype, lacks
+from probes.kit.references import attempted, compare, fact
 
 _TYPED_BYTES: Final = RAMP_BYTES + 32768
 
@@ -26,12 +22,6 @@ _NAMES: Final = (
     *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
     *("float8_e4m3fn", "float8_e5m2"),
 )
-
-
-#: What Apple's GPUs have not, or torch not on them.
-_NOT_ON_MPS: Final = {
-    *("uint16", "uint32", "uint64", "float64", "complex128", "float8_e4m3fn", "float8_e5m2"),
-}
 
 
 #: (from, to, first value, step): 256 values, exact in the first dtype, some of them ties in the
@@ -55,10 +45,27 @@ _CONVERSIONS: Final = (
 )
 
 
+@cache
+def _stores(device: str, dtype: torch.dtype) -> bool:
+    """Whether a device holds elements of that type, also where it does not compute with them.
+
+    The CPU, CUDA and HIP hold every type, so they are not asked.
+    """
+    if torch.device(device).type in {"cpu", "cuda"}:
+        return True
+    try:
+        torch.zeros(1, dtype=dtype).to(device)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError) as error:
+        return not lacks(error, device)
+    return True
+
+
 def dtypes_of(place: Place) -> list[str]:
     """Names of the dtypes that this torch has and the device can hold."""
-    absent = _NOT_ON_MPS if place.device.type == "mps" else frozenset[str]()
-    return [name for name in _NAMES if hasattr(torch, name) and name not in absent]
+    known = [name for name in _NAMES if hasattr(torch, name)]
+    return [name for name in known if _stores(str(place.device), getattr(torch, name))]
 
 
 def dtypes(source: Place, target: Place) -> list[Comparison]:
@@ -83,7 +90,8 @@ def dtypes(source: Place, target: Place) -> list[Comparison]:
         )
 
     names = [name for name in dtypes_of(source) if name in dtypes_of(target)]
-    return [attempted(name, partial(one, name)) for name in names]
+    device = apart_from_host(source, target)
+    return [attempted(name, partial(one, name), device, getattr(torch, name)) for name in names]
 
 
 def rounded_to_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
@@ -120,9 +128,16 @@ def converts(source: Place, target: Place) -> list[Comparison]:
             ],
         )
 
-    known = [name for name in dtypes_of(source) if name in dtypes_of(target)]
+    # Making the numbers and converting them is computing, which some devices cannot in every type
+    # that they hold.
+    places, device = (source, target), apart_from_host(source, target)
+    known = [
+        name
+        for name in dtypes_of(source)
+        if all(has_dtype(str(place.device), getattr(torch, name)) for place in places)
+    ]
     return [
-        attempted(f"{a} to {b}", partial(one, f"{a} to {b}", (a, b), start, step))
+        attempted(f"{a} to {b}", partial(one, f"{a} to {b}", (a, b), start, step), device)
         for a, b, start, step in _CONVERSIONS
         if a in known and b in known
     ]

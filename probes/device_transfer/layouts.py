@@ -8,13 +8,9 @@ import torch
 
 from probes.contract import Comparison
 from probes.device_transfer.copies import move, together
-from probes.device_transfer.places import (
-    Place,
-    held,
-    poison,
-)
-from probes.references import attempted, fact
-from probes.tensors import POISON_BYTE
+from probes.device_transfer.places import Place, apart_from_host, held, poison
+from probes.kit.references import attempted, fact
+from probes.kit.tensors import POISON_BYTE
 
 _POISON_WORD: Final = int.from_bytes(bytes([POISON_BYTE] * 4), "little", signed=True)
 
@@ -76,16 +72,17 @@ def layouts(source: Place, target: Place) -> list[Comparison]:
         pairs += [held("expanded, into", into[:, k : k + 1], right) for k in range(11)]
         return together("expanded", pairs)
 
+    device = apart_from_host(source, target)
     spread = {name: _VIEWS[name] for name in ("every third", "transposed", "strided matrix")}
     spread["channels last"] = _VIEWS["channels last"]
     return [
         *(
-            attempted(f"from {name}", partial(from_view, f"from {name}", view))
+            attempted(f"from {name}", partial(from_view, f"from {name}", view), device)
             for name, view in _VIEWS.items()
         ),
         *(
-            attempted(f"into {name}", partial(into_view, f"into {name}", view))
+            attempted(f"into {name}", partial(into_view, f"into {name}", view), device)
             for name, view in spread.items()
         ),
-        attempted("expanded", expanded),
+        attempted("expanded", expanded, device),
     ]

@@ -13,8 +13,8 @@ import torch
 
 from probes.contract import Comparison
 from probes.device_transfer.pattern import CHUNK_WORDS
-from probes.references import compare
-from probes.tensors import POISON_BYTE
+from probes.kit.references import compare
+from probes.kit.tensors import POISON_BYTE
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,12 @@ class Place:
         """The reference as bytes, (4n,)."""
         wanted = torch.uint8 if isinstance(self.reference, torch.Tensor) else np.uint8
         return self.reference.view(wanted)
+
+
+def apart_from_host(source: Place, target: Place) -> str:
+    """The side of a copy that is not the host; the host where both are."""
+    sides = (source.device, target.device)
+    return str(next((side for side in sides if side.type != "cpu"), sides[0]))
 
 
 def poison(count: int, device: torch.device) -> torch.Tensor:

@@ -3,8 +3,3 @@
 Data alone: importable without torch. What does the breaking is `probes.faults.inject`, which the
 worker loads in a forked child, only when a fork request names a fault; it ends with that child.
 """
-
-from probes.faults.fault import Fault, Injection
-from probes.faults.table import BY_NAME, CONTROLS, FAULTS
-
-__all__ = ["BY_NAME", "CONTROLS", "FAULTS", "Fault", "Injection"]

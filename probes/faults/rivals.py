@@ -20,7 +20,7 @@ from torch.autograd import gradcheck
 
 from probes.contract import Finding, Measurement, Observation, expect
 from probes.faults.inject import operations
-from probes.tensors import refusal
+from probes.kit.tensors import refusal
 
 _SIZE: Final = 256
 _REPEATS: Final = 3

@@ -7,15 +7,8 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.numpy_sharing.evidence import (
-    address,
-    dtype_name,
-    fact,
-    from_dlpack,
-    together,
-    values,
-)
-from probes.references import compare
+from probes.kit.references import compare
+from probes.numpy_sharing.evidence import address, dtype_name, fact, from_dlpack, together, values
 
 #: torch has the wider unsigned integers from 2.3 on.
 _WIDE_UNSIGNED: Final = tuple(
@@ -94,7 +87,7 @@ def _halves() -> torch.Tensor:
     return torch.tensor([0.5, 1.5, 2.5, 3.5], dtype=torch.float32, device=torch.device("cpu"))
 
 
-#: Call -> the tensor it makes of NumPy scalars, its dtype and values.
+#: Call -> the tensor it makes of NumPy scalars, its dtype ("" where none is promised) and values.
 _SCALARS: Final[dict[str, tuple[Callable[[], torch.Tensor], str, Any]]] = {
     "tensor(float32)": (lambda: torch.tensor(np.float32(1.5)), "float32", 1.5),
     "tensor(float64)": (lambda: torch.tensor(np.float64(-2.25)), "float64", -2.25),
@@ -102,7 +95,7 @@ _SCALARS: Final[dict[str, tuple[Callable[[], torch.Tensor], str, Any]]] = {
     "tensor(bool_)": (lambda: torch.tensor(np.bool_(True)), "bool", True),
     "tensor([float64, float64])": (
         lambda: torch.tensor([np.float64(0.5), np.float64(2)]),
-        "float64",
+        "",  # they are Python's floats too
         [0.5, 2.0],
     ),
     "as_tensor(uint8)": (lambda: torch.as_tensor(np.uint8(200)), "uint8", 200),
@@ -130,5 +123,6 @@ def scalars() -> tuple[Comparison, ...]:
 
 def _scalar(call: Callable[[], torch.Tensor], dtype: str, right: Any) -> Iterator[Comparison]:
     made = call()
-    yield fact("dtype", dtype_name(made), dtype)
-    yield compare("values", values(made), np.array(right, dtype=dtype))
+    if dtype:
+        yield fact("dtype", dtype_name(made), dtype)
+    yield compare("values", values(made), np.array(right, dtype=dtype or dtype_name(made)))

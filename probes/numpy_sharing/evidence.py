@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 
 from probes.contract import Comparison
-from probes.tensors import refusal
+from probes.kit import breadcrumb
+from probes.kit.tensors import refusal
 
 #: More elements than this are read as raw memory: a list of them would cost milliseconds.
 _PLAIN: Final = 4096
@@ -29,6 +30,7 @@ def together(operation: str, parts: Iterable[Comparison]) -> Comparison:
     The parts may be a generator that raises; that is what the operation did then.
     """
     taken: list[Comparison] = []
+    breadcrumb.operation(operation)
     raised = refusal(lambda: taken.extend(parts))
     wrong = next((part for part in taken if not part.holds), None)
     if wrong is not None:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 
 from probes.contract import Comparison, Frozen
+from probes.kit.references import compare
 from probes.numpy_sharing.evidence import Buffer, address, fact, strides, together, values
 from probes.numpy_sharing.sharing import may_be_read_only, to_numpy, to_torch
-from probes.references import compare
 
 _ELEMENTS: Final = 48
 _DTYPE: Final = "int32"

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 
 from probes.contract import Comparison
+from probes.kit.references import compare
 from probes.numpy_sharing.evidence import Buffer, fact, together, values
 from probes.numpy_sharing.sharing import to_numpy, to_torch
-from probes.references import compare
 
 _ELEMENTS = 1021  # 4084 bytes: a block that malloc hands out again at once
 

@@ -9,6 +9,7 @@ import torch
 from torch.utils import dlpack
 
 from probes.contract import Comparison
+from probes.kit.references import compare
 from probes.numpy_sharing.evidence import (
     Buffer,
     address,
@@ -18,7 +19,6 @@ from probes.numpy_sharing.evidence import (
     together,
     values,
 )
-from probes.references import compare
 
 #: Prime, so that no vector width divides them. Above 32768 torch starts threads, which on a busy
 #: host costs ten times the rest of this probe.
@@ -112,26 +112,21 @@ def _linked(call: Callable[[Any], Any], source: Buffer) -> Iterator[Comparison]:
     yield compare("a write to the result seen in the source", values(source), written + 1)
 
 
-def shared() -> dict[str, tuple[Comparison, ...]]:
-    """Every call that must share memory, by check."""
-    return {
-        **{
-            check: tuple(
-                together(f"{name} {dtype} [{n}]", _linked(call, _array(dtype, n)))
-                for name, call in calls.items()
-                for dtype, n in _CASES
-            )
-            for check, calls in to_torch().items()
-        },
-        **{
-            check: tuple(
-                together(f"{name} {dtype} [{n}]", _linked(export, _tensor(dtype, n)))
-                for name, export in exports.items()
-                for dtype, n in _CASES
-            )
-            for check, exports in to_numpy().items()
-        },
-    }
+def shared(check: str) -> tuple[Comparison, ...]:
+    """Every call of a check that must share memory."""
+    imports, exports = to_torch().get(check, {}), to_numpy().get(check, {})
+    return (
+        *(
+            together(f"{name} {dtype} [{n}]", _linked(call, _array(dtype, n)))
+            for name, call in imports.items()
+            for dtype, n in _CASES
+        ),
+        *(
+            together(f"{name} {dtype} [{n}]", _linked(export, _tensor(dtype, n)))
+            for name, export in exports.items()
+            for dtype, n in _CASES
+        ),
+    )
 
 
 def _apart(call: Callable[[Any], Any], source: Buffer, dtype: str) -> Iterator[Comparison]:

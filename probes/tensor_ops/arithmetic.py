@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
-from probes.tensor_ops.case import case, floats, in_dtype, placed, plain
+from probes.kit.capabilities import floats
+from probes.kit.references import compare
+from probes.tensor_ops.case import case, in_dtype, placed, plain
 from probes.tensor_ops.integers import INTEGERS
 from probes.tensor_ops.operands import F32, fractions, whole
 from probes.tensor_ops.trial import Custom, Trial, fact

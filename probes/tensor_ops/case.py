@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
+from probes.kit.capabilities import has_dtype
+from probes.kit.references import compare
+from probes.kit.tensors import poisoned
 from probes.tensor_ops.trial import fact
-from probes.tensors import poisoned, refusal
 
 Array = npt.NDArray[Any]
 
@@ -55,7 +56,7 @@ class Case:
 
     def run(self, device: str) -> Iterator[Comparison]:
         """Call it both ways."""
-        if not has_double(device) and self.is_wide():
+        if self.is_wide() and not has_dtype(device, torch.float64):
             return
         call = attrgetter(self.operation)(torch)
         where = {"device": device} if self.factory else {}
@@ -153,19 +154,6 @@ def strided(array: Array, device: str, dtype: torch.dtype | None = None) -> torc
     wide[..., ::2] = np.nan if np.issubdtype(array.dtype, np.inexact) else 1
     wide[..., 1::2] = array
     return placed(wide, device, dtype)[..., 1::2]
-
-
-def has_double(device: str) -> bool:
-    """Whether the device computes in float64. CPU, CUDA and HIP do; elsewhere it is tried."""
-    if torch.device(device).type in {"cpu", "cuda"}:
-        return True
-    return not refusal(lambda: torch.zeros(1, dtype=torch.float64, device=device).add_(1.0))
-
-
-def floats(device: str) -> tuple[torch.dtype, ...]:
-    """The floating types that the device has."""
-    wide = (torch.float64,) if has_double(device) else ()
-    return (torch.float32, *wide, torch.float16, torch.bfloat16)
 
 
 def _placed(

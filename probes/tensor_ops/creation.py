@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
-from probes.tensor_ops.case import Array, Case, case, floats, has_double, placed, plain
+from probes.kit.capabilities import floats, has_dtype
+from probes.kit.references import compare
+from probes.tensor_ops.case import Array, Case, case, placed, plain
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.streams import default_generator
 from probes.tensor_ops.trial import Custom, Trial, fact, refused
@@ -31,13 +32,13 @@ def creation(device: str) -> Iterator[Trial]:
     yield Custom("as_tensor", _from_values_shared)
     yield Custom("empty_strided", _strides)
     yield Custom("zeros", _negative_size)
-    if has_double(device):
+    if has_dtype(device, torch.float64):
         wide = np.arange(0, 3, 0.5)
         yield _made("arange", (0, 3, 0.5), wide, dtype=torch.float64)
 
 
 def _negative_size(device: str) -> Iterator[Comparison]:
-    yield refused("zeros (-1)", lambda: torch.zeros(-1, device=device), "RuntimeError")
+    yield refused("zeros (-1)", lambda: torch.zeros(-1, device=device))
 
 
 def _made(name: str, operands: tuple[Any, ...], expected: Array, **options: Any) -> Case:
@@ -72,8 +73,8 @@ def _factories() -> Iterator[Trial]:
     yield _made("linspace", (-1, 1, 9), np.linspace(-1, 1, 9, dtype=F32))
     yield _made("linspace", (2, 5, 1), np.array([2], F32))
     powers = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256], F32)
-    # Half a unit of the exponent's rounding and 9 ulp for powf (CUDA guide, table of powf).
-    yield replace(_made("logspace", (0, 8, 9, 2.0), powers), allowed=9 * np.spacing(powers))
+    # 16 ulp for powf, the most that a back-end documents (OpenCL's table; CUDA's says 9).
+    yield replace(_made("logspace", (0, 8, 9, 2.0), powers), allowed=16 * np.spacing(powers))
     yield _made("eye", (4,), np.eye(4, dtype=F32))
     yield _made("eye", (3, 5), np.eye(3, 5, dtype=F32))
     yield _made("tril_indices", (4, 5), np.array(np.tril_indices(4, 0, 5)))
@@ -127,7 +128,7 @@ def _from_values(device: str) -> Iterator[Comparison]:
     yield compare("tensor", tensor(3), np.array(3))
     yield compare("tensor", tensor([1, 2], dtype=torch.int16), np.array([1, 2], np.int16))
     yield fact("tensor", tensor([1.0], requires_grad=True).requires_grad, True)
-    yield refused("tensor", lambda: tensor([[1, 2], [3]]), "ValueError")
+    yield refused("tensor", lambda: tensor([[1, 2], [3]]))
 
 
 def _from_values_shared(device: str) -> Iterator[Comparison]:

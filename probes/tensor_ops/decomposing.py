@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
+from probes.kit.references import compare
 from probes.tensor_ops.case import Array, case, placed, plain
 from probes.tensor_ops.matrices import REFUSALS, bound, general, host, matrices, spectrum, symmetric
 from probes.tensor_ops.operands import F32

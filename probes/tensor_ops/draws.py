@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
-from probes.tensor_ops.case import has_double
+from probes.kit.capabilities import has_dtype
+from probes.kit.references import compare
 from probes.tensor_ops.streams import SEED, generator
 from probes.tensor_ops.trial import Custom, Trial, fact
 
@@ -30,7 +30,7 @@ def moments(device: str) -> Iterator[Trial]:
     }
     for name, body in trials.items():
         yield Custom(name, body)
-    if has_double(device):
+    if has_dtype(device, torch.float64):
         yield Custom("rand", _wide_uniform)
 
 

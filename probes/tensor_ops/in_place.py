@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
+from probes.kit.references import compare
 from probes.tensor_ops.case import Array, placed
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Custom, Trial, fact, refused
@@ -122,8 +122,8 @@ def _items(device: str) -> Iterator[Comparison]:
     yield fact(name, placed(np.full((1, 1, 1), 5, F32), device).item(), 5.0)
     yield fact(name, x[0, 0].add_(41).item(), 42.0)
     yield fact(name, torch.full((), 1.5, dtype=torch.bfloat16, device=device).item(), 1.5)
-    yield refused(name, x.item, "RuntimeError", "ValueError")
-    yield refused(name, x[:0].item, "RuntimeError", "ValueError")
+    yield refused(name, x.item)
+    yield refused(name, x[:0].item)
 
 
 def _lists(device: str) -> Iterator[Comparison]:
@@ -142,4 +142,4 @@ def _scalars(device: str) -> Iterator[Comparison]:
     index = [10, 20, 30][torch.full((), 1, dtype=torch.int64, device=device)]
     yield fact("Tensor.__index__", index, 20)
     two = torch.zeros(2, device=device)
-    yield refused("Tensor.__bool__", lambda: bool(two), "RuntimeError")
+    yield refused("Tensor.__bool__", lambda: bool(two))

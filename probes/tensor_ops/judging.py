@@ -5,10 +5,12 @@ from typing import Final
 import torch
 
 from probes.contract import Finding, agree, skipped
-from probes.tensor_ops.seen import Limits, Seen
+from probes.tensor_ops.allowances import is_no_proof, kind_of, shortened
+from probes.tensor_ops.seen import Seen
+from probes.tensor_ops.spec import Limits
 
 _HINT = (
-    "run the probe on another device and on the CPU: wrong on one device only, drain it and reset "
+    "compare with another device and with the CPU: wrong on one device only, drain it and reset "
     "the GPU; wrong everywhere, reinstall torch as it was pinned"
 )
 _HINTS: Final[dict[str, str]] = {
@@ -17,6 +19,14 @@ _HINTS: Final[dict[str, str]] = {
     "float32_matmul": "see `env | grep TF32` and torch.get_float32_matmul_precision(); unset the "
     "variable, or call torch.set_float32_matmul_precision('highest')",
     "float32_convolution": "see `env | grep TF32`; set torch.backends.cudnn.allow_tf32 = False",
+    "random_mersenne": "torch promises no numbers across its releases: if `random_seeds` passes, "
+    "note the release; else reinstall torch as it was pinned",
+    **dict.fromkeys(
+        ("linalg_solve", "linalg_decompose"),
+        "the image's own library comes first (cuSOLVER, MAGMA, rocSOLVER, LAPACK): compare with a "
+        "second device and the same image; wrong there too, change the image; wrong on one "
+        "device only, drain it and reset the GPU",
+    ),
 }
 
 
@@ -24,53 +34,38 @@ def verdict(name: str, seen: Seen, limits: Limits) -> Finding:
     """Hold one family against its references."""
     check = f"tensor_ops.{name}"
     comparisons = seen.families.get(name, ())
+    wrong = [each for each in comparisons if not each.holds]
     why = _does_not_apply(name, seen)
-    if not why and any(not each.holds for each in comparisons):
-        why = _is_allowed(name, seen, limits)
+    if not why and wrong:
+        why = shortened(name, seen, limits, wrong)
     if why:
         return skipped(check, why)
     finding = agree(check, comparisons, hint=_hint(name, seen))
-    lesser = finding.status == "fail" and _may_differ(name, seen)
-    return finding.model_copy(update={"status": "warn"}) if lesser else finding
+    if finding.status == "fail" and wrong and is_no_proof(name, seen, wrong):
+        return finding.model_copy(update={"status": "warn"})
+    if finding.status == "pass" and (absent := seen.lacking.get(name)):
+        more = f" and {len(absent) - 1} more" if absent[1:] else ""
+        return finding.model_copy(update={"message": f"left out: {absent[0]}{more}"})
+    return finding
 
 
 def _hint(name: str, seen: Seen) -> str:
     hint = _HINTS.get(name, _HINT)
-    if name.startswith("float32") and seen.precision.variables:
+    if name.startswith(("float32", "linalg")) and seen.precision.variables:
         pairs = seen.precision.variables.items()
         hint += "; set here: " + ", ".join(f"{key}={value}" for key, value in pairs)
     return hint
 
 
-def _may_differ(name: str, seen: Seen) -> bool:
-    """Whether a difference is worth a look, and no proof of a fault.
-
-    Which thread draws which element of the stream is no promise of torch's; and only CPU and CUDA
-    builds are known to keep subnormals.
-    """
-    kind = torch.device(seen.device).type
-    return name == "random_philox" or (name == "subnormals" and kind not in {"cpu", "cuda"})
-
-
 def _does_not_apply(name: str, seen: Seen) -> str:
     kind = torch.device(seen.device).type
     if name in seen.not_implemented:
-        return f"the {kind} back-end implements none of these operations"
+        why = f": {seen.lacking[name][0]}" if seen.lacking.get(name) else ""
+        return f"the {kind_of(seen)} back-end implements none of these operations{why}"
     if name == "random_mersenne" and kind != "cpu":
         return "MT19937 is the CPU's generator"
     if name == "random_philox" and kind != "cuda":
         return "Philox4x32-10 is the generator of CUDA and HIP"
     if name == "subnormals" and kind == "mps":
         return "Metal flushes subnormals by design"
-    return ""
-
-
-def _is_allowed(name: str, seen: Seen, limits: Limits) -> str:
-    """Why a shortened float32 product is what was asked for; empty when it is a fault."""
-    if limits.float32_products == "exact":
-        return ""
-    if name == "float32_matmul" and seen.precision.matmul_may_shorten:
-        return f"shortened, as torch's float32 matmul precision {seen.precision.matmul!r} allows"
-    if name == "float32_convolution" and seen.precision.convolution_may_shorten:
-        return "shortened to TF32 or less, as this back-end's setting allows"
     return ""

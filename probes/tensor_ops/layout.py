@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
+from probes.kit.references import compare
 from probes.tensor_ops.case import Array, case, placed, plain, strided
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Custom, Trial, refused
@@ -110,7 +110,7 @@ def _reads(device: str) -> Iterator[Comparison]:
             yield compare(label, read(x, i), np.asarray(read(array, index)))
     x = placed(array, device)
     yield refused("Tensor.__getitem__ (out of range)", lambda: x[5], "IndexError")
-    yield refused("Tensor.__getitem__ (negative step)", lambda: x[::-1], "ValueError")
+    yield refused("Tensor.__getitem__ (negative step)", lambda: x[::-1])
 
 
 def _writes(device: str) -> Iterator[Comparison]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from probes.tensor_ops.case import Array, has_double
+from probes.kit.capabilities import has_dtype
+from probes.tensor_ops.case import Array
 from probes.tensor_ops.operands import fractions
 
 _SIZES: tuple[tuple[Any, tuple[int, ...]], ...] = (
@@ -18,8 +19,8 @@ _SIZES: tuple[tuple[Any, tuple[int, ...]], ...] = (
     (np.complex64, (3, 17)),
 )
 
-#: What torch.linalg.LinAlgError calls itself, by version.
-REFUSALS = ("_LinAlgError", "LinAlgError")
+#: What torch.linalg.LinAlgError calls itself, by version; it is documented as a RuntimeError.
+REFUSALS = ("_LinAlgError", "LinAlgError", "RuntimeError")
 
 NORM = 3.0  # of every matrix here; the smallest singular value is 1
 
@@ -27,7 +28,7 @@ NORM = 3.0  # of every matrix here; the smallest singular value is 1
 def matrices(device: str) -> Iterator[tuple[Any, int]]:
     """The types that the device has, each with its sizes."""
     for kind, sizes in _SIZES:
-        if kind is not np.float64 or has_double(device):
+        if kind is not np.float64 or has_dtype(device, torch.float64):
             yield from ((kind, n) for n in sizes)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
-from probes.tensor_ops.case import Array, case, floats, in_dtype, placed, plain
+from probes.kit.capabilities import floats
+from probes.kit.references import compare
+from probes.tensor_ops.case import Array, case, in_dtype, placed, plain
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Custom, Trial
 
@@ -97,7 +98,7 @@ def scatter(device: str) -> Iterator[Trial]:
         spot = base.copy()
         np.add.at(spot, (rows, rows), source[:, 0])
         one = source[:, 0].copy()
-        yield Custom("Tensor.index_put_", partial(_put, base, rows, one, spot, dtype))
+        yield Custom("Tensor.index_put_", partial(_put, base, rows, one, spot, dtype), dtype)
     counts = np.zeros(6, np.int64)
     many = whole((4000,), 0, 5, 73, np.int64)  # thousands of adds to one place
     np.add.at(counts, many, 1)

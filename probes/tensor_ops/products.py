@@ -4,7 +4,6 @@ Partial sums stay below 2^8 in bfloat16 and 2^11 in float16, so that a back-end 
 the short type (`allow_fp16_reduced_precision_reduction`, on by default) is exact too.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,17 +13,14 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare, dot_bound
-from probes.tensor_ops.case import Array, case, floats, in_dtype, placed, plain
+from probes.kit.capabilities import floats
+from probes.kit.references import compare, dot_bound
+from probes.tensor_ops.case import Array, case, in_dtype, placed, plain
 from probes.tensor_ops.operands import F32, fractions, whole
-from probes.tensor_ops.seen import Precision
 from probes.tensor_ops.trial import Custom, Trial
 
 #: (M, K, N): the smallest, odd, prime, wide and long ones.
 _SHAPES = ((2, 2, 2), (17, 16, 16), (31, 37, 41), (1, 61, 3), (64, 1, 5), (3, 40, 128))
-
-#: Variables that shorten float32 products whatever torch says (cuBLAS, hipBLASLt).
-_VARIABLES = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "HIPBLASLT_ALLOW_TF32")
 
 
 def _largest(dtype: torch.dtype) -> int:
@@ -38,7 +34,7 @@ def matmul_exact(device: str) -> Iterator[Trial]:
         for m, k, n in _SHAPES:
             a, b = whole((m, k), -most, most, 100), whole((k, n), -most, most, 101)
             yield in_dtype(case("mm", (a, b), a @ b), dtype)
-            yield Custom("mm", partial(_layouts, a, b, dtype))
+            yield Custom("mm", partial(_layouts, a, b, dtype), dtype)
         identity, two = np.eye(2, dtype=F32), whole((2, 2), -most, most, 102)
         yield in_dtype(case("mm", (identity, two), two), dtype)
         for each in _kinds(most):
@@ -109,31 +105,3 @@ def float32_matmul(_device: str) -> Iterator[Trial]:
     exact = wide_a @ wide_b
     allowed = dot_bound(wide_a, wide_b, 2.0**-24) + np.spacing(exact.astype(F32))
     yield case("matmul", (a, b), exact.astype(F32), allowed)
-
-
-def precision(device: str) -> Precision:
-    """What torch and the environment allow float32 products to become."""
-    variables = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
-    try:
-        matmul = torch.get_float32_matmul_precision()
-    except RuntimeError as error:  # mixed use of torch's old and new switches
-        matmul = str(error).splitlines()[0]
-    kind = torch.device(device).type
-    return Precision(
-        matmul=matmul,
-        matmul_may_shorten=matmul in {"high", "medium"},
-        convolution_may_shorten=_convolution_may_shorten(kind, matmul),
-        variables=variables,
-    )
-
-
-def _convolution_may_shorten(kind: str, matmul: str) -> bool:
-    """Whether TF32 is allowed in convolutions: torch's default on CUDA, unknown on the others."""
-    if kind == "cpu":
-        return matmul != "highest"
-    if kind != "cuda":
-        return True
-    try:
-        return bool(torch.backends.cudnn.allow_tf32)
-    except RuntimeError:  # mixed use of the switches again
-        return True

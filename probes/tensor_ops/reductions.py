@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from probes.tensor_ops.case import Array, case, floats, in_dtype, plain
+from probes.kit.capabilities import floats
+from probes.tensor_ops.case import Array, case, in_dtype, plain
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Trial
 
@@ -48,7 +49,8 @@ def _of_floats() -> Iterator[Trial]:
     yield case("cummax", (apart, 1), _running(apart, np.maximum))
     yield case("cummin", (apart, 1), _running(apart, np.minimum))
     squares = np.array([[3, 4, 0], [6, 8, 0], [2, 3, 6]], F32)
-    yield case("linalg.vector_norm", (squares,), np.array([5, 10, 7], F32), dim=1)
+    # A root of squares, scaled or not: three roundings of 10 at most.
+    yield case("linalg.vector_norm", (squares,), np.array([5, 10, 7], F32), 2.0**-18, dim=1)
     yield case("linalg.vector_norm", (squares, 1), np.array([7, 14, 11], F32), dim=1)
     yield case("linalg.vector_norm", (squares, _INF), np.array([4, 8, 6], F32), dim=1)
     odd = whole((9, 7), -99, 99, 63) + np.arange(63, dtype=F32).reshape(9, 7) * 200
@@ -74,8 +76,9 @@ def _of_integers() -> Iterator[Trial]:
     yield plain("count_nonzero", (i, 1), np.count_nonzero(i, 1))
     counts = np.bincount(i.ravel() + 9, minlength=25)
     yield plain("bincount", (i.ravel() + 9,), counts, minlength=25)
-    edges = np.histogram(i, 6, (-9, 9))[0].astype(F32)
-    yield case("histc", (i.astype(F32), 6, -9, 9), edges)
+    # Between the edges: which bin an edge belongs to is not said. 9.5 is beyond the last.
+    between = i.astype(F32) + F32(0.5)
+    yield case("histc", (between, 6, -9, 9), np.histogram(between, 6, (-9, 9))[0].astype(F32))
 
 
 def _of_ties() -> Iterator[Trial]:
@@ -86,7 +89,7 @@ def _of_ties() -> Iterator[Trial]:
     yield case("max", (x, 0), (x.max(0), x.argmax(0)))
     yield case("min", (x, 0), (x.min(0), x.argmin(0)))
     holes = x.copy()
-    holes[3, 7] = holes[3, 9] = holes[5, 0] = _NAN
+    holes[3, 7] = holes[5, 0] = _NAN  # one a row: which of two comes first is not said
     yield case("argmax", (holes, 1), holes.argmax(1))
     yield case("max", (holes, 1), (holes.max(1), holes.argmax(1)))
 

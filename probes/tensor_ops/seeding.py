@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
+from probes.kit.references import compare
 from probes.tensor_ops.streams import default_generator, generator
 from probes.tensor_ops.trial import Custom, Trial, fact
 

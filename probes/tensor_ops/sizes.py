@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
+from probes.kit.references import compare
 from probes.tensor_ops.case import Array, case, placed, plain
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Custom, Trial, fact, refused
@@ -66,4 +66,4 @@ def empty(_device: str) -> Iterator[Trial]:
 
 def _no_largest(device: str) -> Iterator[Comparison]:
     nothing = torch.zeros(0, device=device)
-    yield refused("max (empty)", lambda: torch.max(nothing), "RuntimeError", "IndexError")
+    yield refused("max (empty)", lambda: torch.max(nothing))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
+from probes.kit.references import compare
 from probes.tensor_ops.case import Array, case, placed, plain
 from probes.tensor_ops.matrices import (
     NORM,
@@ -46,7 +46,9 @@ def solving(device: str) -> Iterator[Trial]:
         yield case("linalg.solve_triangular", (upper, right), x, most * n, upper=True)
     square = np.array([[1, 2], [3, 4]], F32)
     yield case("linalg.matrix_power", (square, 5), np.linalg.matrix_power(square, 5))
-    yield plain("linalg.matrix_rank", (np.outer([1, 2, 3], [1, 1, 2]).astype(F32),), np.array(1))
+    # By default some units of the largest singular value count as none: rounding may reach that.
+    one = np.outer([1, 2, 3], [1, 1, 2]).astype(F32)
+    yield plain("linalg.matrix_rank", (one,), np.array(1), rtol=1e-3)
     yield Custom("linalg.inv", _singular)
     sign, logarithm = np.linalg.slogdet(-2 * np.eye(3, dtype=F32))
     yield plain("linalg.slogdet", (-2 * np.eye(3, dtype=F32),), (sign, logarithm), 1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
+from probes.kit.references import compare
 from probes.tensor_ops.case import placed
 from probes.tensor_ops.operands import F32, whole
 from probes.tensor_ops.trial import Custom, Trial, fact, refused
@@ -114,5 +114,5 @@ def _complex_parts(device: str) -> Iterator[Comparison]:
 
 def _refusals(device: str) -> Iterator[Comparison]:
     x = placed(whole((4, 6), 1, 99, 54), device)
-    yield refused("view (of a transpose)", lambda: x.t().view(24), "RuntimeError")
-    yield refused("view (wrong size)", lambda: x.view(5, 5), "RuntimeError")
+    yield refused("view (of a transpose)", lambda: x.t().view(24))
+    yield refused("view (wrong size)", lambda: x.view(5, 5))

@@ -7,8 +7,13 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from probes.contract import Finding, expect, require, skipped
+from probes.node.hardware import wheel_index
 from probes.torch_version.installed import REINSTALL, parsed
-from probes.torch_version.seen import Limits, Seen
+from probes.torch_version.seen import NO_GPU_ASKED, Seen
+from probes.torch_version.spec import Limits
+
+#: From this ROCm on its version and HIP's are counted apart.
+_ROCM_APART: Final = 7
 
 #: Oldest torch that the probes are made for.
 OLDEST: Final = "2.2"
@@ -94,10 +99,6 @@ def version(seen: Seen, limits: Limits) -> Finding:
     )
 
 
-#: Vendor of a GPU -> the build for it, as a folder of PyTorch's own package index.
-_INDEX: Final = {"nvidia": "cu126", "amd": "rocm6.4", "intel": "xpu"}
-
-
 def build_kind(seen: Seen, limits: Limits) -> Finding:
     """The build has a back-end for a GPU of this node; the hardware is told without torch."""
     check = "torch_version.build_kind"
@@ -105,6 +106,8 @@ def build_kind(seen: Seen, limits: Limits) -> Finding:
     if limits.gpus == 0 or not vendors:
         why = "no GPU is expected here" if limits.gpus == 0 else "no GPU here: every build fits"
         return skipped(check, why)
+    if NO_GPU_ASKED in seen.variables.values():
+        return skipped(check, "the Slurm job asked for no GPU")
     build = seen.build
     backends = {"nvidia": build.cuda, "amd": build.hip, "intel": build.xpu or None}
     kinds = [f"{vendor} ({made})" for vendor, made in backends.items() if made is not None]
@@ -117,7 +120,7 @@ def build_kind(seen: Seen, limits: Limits) -> Finding:
         f"and this node has: {'; '.join(seen.hardware.evidence[:3])}",
         hint="confirm with `python -c 'import torch; print(torch.__version__)'`; install and pin "
         "the build for this GPU, as in `pip install torch --index-url "
-        f"https://download.pytorch.org/whl/{_INDEX[vendors[0]]}`",
+        f"{wheel_index(vendors)}`",
         action="fix_image",
     )
 
@@ -134,7 +137,7 @@ def local_tag(seen: Seen) -> Finding:
     if kind[1] == "cu":  # cu118 is 11.8, cu1210 would be 12.10
         expected, observed = f"CUDA {rest[:2]}.{rest[2:]}", _short("CUDA", build.cuda)
     elif kind[1] == "rocm":
-        expected, observed = _short("ROCm", f"{rest}.0"), _short("ROCm", build.hip)
+        return _rocm_tag(seen, check, rest)
     else:
         expected = "XPU" if kind[1] == "xpu" else "CPU"
         observed = "XPU" if build.xpu else _short("CUDA", build.cuda)
@@ -146,6 +149,32 @@ def local_tag(seen: Seen) -> Finding:
         message=f"torch {seen.torch.version} is a build for {observed}",
         hint=REINSTALL,
         action="fix_image",
+    )
+
+
+def _rocm_tag(seen: Seen, check: str, tag: str) -> Finding:
+    """The tag names ROCm's version, which newer builds tell (`torch.version.rocm`).
+
+    Of others only HIP's version is known: the same as ROCm's up to ROCm 6, and since then counted
+    apart, so that a difference may mean nothing.
+    Source: https://github.com/pytorch/pytorch/pull/168097
+    """
+    named = cuda_numbers(f"{tag}.0")
+    if named is None:
+        return skipped(check, f"the tag names no version of ROCm ({tag})")
+    build, wanted = seen.build, _short("ROCm", f"{tag}.0")
+    told = build.rocm or build.hip
+    only_hip = build.rocm is None and build.hip is not None
+    observed = _short("HIP" if only_hip else "ROCm", told)
+    return require(
+        check,
+        cuda_numbers(told) == named,
+        observed,
+        wanted,
+        message=f"torch {seen.torch.version} is a build for {observed}",
+        hint=REINSTALL,
+        action="fix_image",
+        otherwise="warn" if only_hip and named[0] >= _ROCM_APART else "fail",
     )
 
 

@@ -1,10 +1,11 @@
 """Checks of the node: its driver is new enough, of one version, and its GPUs have code."""
 
 import re
+from pathlib import Path
 from typing import Final
 
 from probes.contract import Finding, require, skipped
-from probes.symptoms import SYMPTOMS, diagnose
+from probes.kit.symptoms import SYMPTOMS, diagnose
 from probes.torch_version.build import cuda_numbers
 from probes.torch_version.seen import Gpu, Seen
 
@@ -13,6 +14,19 @@ _NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
 # Which devices run family-specific code (suffix f). Source: CUDA C++ Programming Guide,
 # "Family-Specific Features"; a target not listed is taken for itself alone.
 _FAMILIES: Final = {100: {100, 103}, 101: {101, 110}, 120: {120, 121}}
+
+
+# Which processors run the code of AMD's generic targets. Source: LLVM, AMDGPUUsage,
+# "Generic Processors".
+_GENERIC: Final[dict[str, set[str]]] = {
+    "gfx9-generic": {"gfx900", "gfx902", "gfx904", "gfx906", "gfx909", "gfx90c"},
+    "gfx9-4-generic": {"gfx940", "gfx941", "gfx942", "gfx950"},
+    "gfx10-1-generic": {"gfx1010", "gfx1011", "gfx1012", "gfx1013"},
+    "gfx10-3-generic": {f"gfx103{stepping}" for stepping in range(7)},
+    "gfx11-generic": {f"gfx110{stepping}" for stepping in range(4)}
+    | {f"gfx115{stepping}" for stepping in range(4)},
+    "gfx12-generic": {"gfx1200", "gfx1201"},
+}
 
 
 def driver_cuda(seen: Seen) -> Finding:
@@ -43,6 +57,33 @@ def _library_version(path: str | None) -> str | None:
     return found[1] if found else None
 
 
+#: Folders in which a driver's installer, a distribution or a container runtime puts libcuda.
+_DRIVER_FOLDERS: Final = (
+    *("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/nvidia", "/usr/local/lib"),
+    *("/run/nvidia", "/run/opengl-driver", "/.singularity.d", "/opt/nvidia", "/home/kubernetes"),
+)
+
+
+def _numbers(version: str | None) -> tuple[int, ...]:
+    return tuple(int(part) for part in (version or "").split(".") if part)
+
+
+def is_compat(seen: Seen) -> bool:
+    """Whether libcuda is of a forward-compatibility package, and so rightly of another version.
+
+    By a folder so named (`compat`, `cuda-compat`, `compat_orin`); anywhere else but in a driver's
+    own folders (the Nix store, a user's) by being newer than the kernel module.
+    """
+    path = seen.driver.path
+    if path is None:
+        return False
+    if any(re.search(r"(^|[-_])compat([-_]|$)", part) for part in Path(path).parts[:-1]):
+        return True
+    own = any(Path(path).is_relative_to(folder) for folder in _DRIVER_FOLDERS)
+    library, module = _library_version(path), seen.kernel_module
+    return not own and None not in (library, module) and _numbers(library) > _numbers(module)
+
+
 def driver_files(seen: Seen) -> Finding:
     """Kernel module, libcuda and NVML are of one driver version; a compat libcuda differs rightly.
 
@@ -52,7 +93,7 @@ def driver_files(seen: Seen) -> Finding:
     path = seen.driver.path
     versions = {
         "kernel module": seen.kernel_module,
-        "libcuda": None if "/compat/" in (path or "") else _library_version(path),
+        "libcuda": None if is_compat(seen) else _library_version(path),
         "NVML": seen.nvml_driver,
     }
     known = {name: number for name, number in versions.items() if number is not None}
@@ -98,7 +139,9 @@ def _without_code(seen: Seen, gpu: Gpu) -> str:
     """Why the build has no code for this GPU; empty when it has."""
     flags = seen.build.arch_flags
     if gpu.gfx is not None:
-        return "" if gpu.gfx in {flag.partition(":")[0] for flag in flags} else f"is {gpu.gfx}"
+        targets = {flag.partition(":")[0] for flag in flags}
+        covered = targets | {gfx for target in targets for gfx in _GENERIC.get(target, ())}
+        return "" if gpu.gfx in covered else f"is {gpu.gfx}"
     if gpu.capability is None:
         return ""
     fitting = [flag for flag in flags if runs(flag, gpu.capability)]

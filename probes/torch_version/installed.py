@@ -51,9 +51,20 @@ def _scattered(name: str, module: Module) -> str:
     return ""
 
 
+def _built_in_place(module: Module) -> bool:
+    """Whether the core lies in a build folder: an editable installation, no second package."""
+    if module.folder is None or module.compiled is None:
+        return False
+    return not {"site-packages", "dist-packages"} & {*Path(module.compiled).parts}
+
+
 def imports(seen: Seen) -> Finding:
-    """Both are packages, each with the compiled core beside its Python files."""
+    """Both are packages, each with the compiled core beside its Python files.
+
+    A developer's editable build keeps its core in a folder of its own: that is told, no more.
+    """
     modules = {"torch": seen.torch, "numpy": seen.numpy}
+    wrong = [each for name, each in modules.items() if _scattered(name, each)]
     problems = [text for name, each in modules.items() if (text := _scattered(name, each))]
     return require(
         "torch_version.imports",
@@ -63,6 +74,7 @@ def imports(seen: Seen) -> Finding:
         message="; ".join(problems),
         hint=REINSTALL,
         action="fix_image",
+        otherwise="warn" if all(map(_built_in_place, wrong)) else "fail",
     )
 
 

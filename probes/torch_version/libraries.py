@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Final
 
 from probes.contract import Finding, require, skipped
-from probes.symptoms import SYMPTOMS, diagnose
-from probes.torch_version.seen import Limits, Seen
+from probes.kit.symptoms import SYMPTOMS, diagnose
+from probes.torch_version.driver import is_compat
+from probes.torch_version.seen import Seen
+from probes.torch_version.spec import Limits
 
 _NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
 
@@ -26,11 +28,11 @@ def libcuda(seen: Seen, limits: Limits) -> Finding:
     if path is None:
         return skipped(check, "no libcuda.so.1 is loaded here")
     parts = Path(path).parts
-    stub = "stubs" in parts
+    stub, compat = "stubs" in parts, is_compat(seen)
     symptom = _NAMED["stub_library" if stub else "forward_compatibility"]
     return require(
         check,
-        not stub and ("compat" not in parts or limits.forward_compat),
+        not stub and (not compat or limits.forward_compat),
         path,
         "the driver's own libcuda.so.1",
         message=f"libcuda.so.1 is {path}, the toolkit's stub"

@@ -13,24 +13,21 @@ import numpy as np
 import torch
 from packaging.requirements import InvalidRequirement, Requirement
 
-from probes import cuda_driver, hardware, nvml
-from probes.torch_version import mapped, numpy_abi
-from probes.torch_version.seen import (
-    VARIABLES,
-    Build,
-    Distribution,
-    Gpu,
-    Module,
-    Need,
-    Seen,
-)
+from probes.kit import breadcrumb, defaults
+from probes.node import copies, cuda_driver, hardware, nvml
+from probes.torch_version import mapped, numpy_abi, runtimes
+from probes.torch_version.seen import VARIABLES, Build, Distribution, Gpu, Module, Need, Seen
 
 
 def observe(device: str) -> Seen:  # noqa: ARG001 - the image is one, whatever the device
     """Look at the imported modules, their metadata and what the process has mapped."""
     here = _module(torch, sys.modules.get("torch._C"))
+    breadcrumb.operation("cuInit of the driver, NVML, PCI")
     driver, management, present = cuda_driver.read(), nvml.read(), hardware.detect()
+    breadcrumb.operation("cuDNN's version")
     cudnn_version, cudnn_error = mapped.cudnn_version()  # may map libcudnn
+    breadcrumb.operation("installed packages, mapped libraries, NumPy's arrays")
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     libraries, ahead = mapped.libraries(here.folder, os.environ.get("LD_LIBRARY_PATH", ""))
     return Seen(
         torch=here,
@@ -50,7 +47,10 @@ def observe(device: str) -> Seen:  # noqa: ARG001 - the image is one, whatever t
         nccl_compiled=mapped.nccl_compiled(),
         nccl_loaded=mapped.nccl_loaded(libraries),
         libraries=libraries,
+        copies=copies.found_on(sys.path),
+        runtimes=runtimes.loaded(maps),
         ahead=ahead,
+        changed_defaults=defaults.changed(),
         numpy_to_torch=numpy_abi.arrays_to_tensors(),
         torch_to_numpy=numpy_abi.tensors_to_arrays(),
         numpy_scalars=numpy_abi.scalars_to_tensors(),
@@ -83,6 +83,7 @@ def _build() -> Build:
     return Build(
         cuda=torch.version.cuda,
         hip=torch.version.hip,
+        rocm=getattr(torch.version, "rocm", None),
         xpu=bool(getattr(torch._C, "_has_xpu", False)),
         compiled_torch=None if compiled is None else compiled[1].rstrip("."),
         compiled_cuda=None if cuda is None or torch.version.cuda is None else int(cuda()),

@@ -1,8 +1,8 @@
 """NumPy and torch understand each other's memory: both directions, judged by plain Python.
 
 torch binds NumPy once, when it is imported; what failed there shows in each of these calls, so
-nothing has to be imported again. `probes.references` converts through the code under test here, so
-lists and `struct` are the references.
+nothing has to be imported again. `probes.kit.references` converts through the code under test here,
+so lists and `struct` are the references.
 """
 
 import struct
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from probes.contract import Action, Comparison, Finding, agree
-from probes.symptoms import diagnose
+from probes.kit.symptoms import diagnose
 
 if TYPE_CHECKING:
     from probes.torch_version.seen import Seen

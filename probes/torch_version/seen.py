@@ -1,42 +1,27 @@
-"""What is seen of an installation and of the machine around it, and what is expected of it."""
+"""What is seen of an installation and of the machine around it."""
 
-from typing import Final, Literal
+from typing import Final
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from pydantic import field_validator
+from pydantic import Field
 
-from probes import cuda_driver, hardware
 from probes.contract import Comparison, Frozen, Observation
+from probes.node import cuda_driver, hardware
+from probes.node.copies import Copy
 from probes.torch_version import mapped
 
-#: Variables that choose libraries, or hide or rename GPUs.
+#: Variables that choose libraries, hide or rename GPUs, or silence a runtime's own alarm.
 VARIABLES: Final = (
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
     "HSA_OVERRIDE_GFX_VERSION",
     "HIP_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES",
+    "CUDA_VISIBLE_DEVICES",
+    "KMP_DUPLICATE_LIB_OK",
 )
 
-
-class Limits(Frozen):
-    """What is expected of this image."""
-
-    #: Versions of torch that are right, a PEP 440 specifier set; None accepts every supported one.
-    torch: str | None = None
-    #: 0 says that no GPU is to be used here, so that a CPU build is right on a GPU node.
-    gpus: int | Literal["auto"] | None = "auto"
-    #: Whether libcuda may come from a CUDA forward-compatibility package.
-    forward_compat: bool = False
-
-    @field_validator("torch")
-    @classmethod
-    def _specifier(cls, value: str | None) -> str | None:
-        try:
-            SpecifierSet(value or "")
-        except InvalidSpecifier as error:
-            raise ValueError(f"{error}; write a PEP 440 specifier such as '>=2.6,<3'") from error
-        return value
+#: What Slurm puts into a variable that hides GPUs, of a job that asked for none.
+NO_GPU_ASKED: Final = "NoDevFiles"
 
 
 class Module(Frozen):
@@ -76,6 +61,7 @@ class Build(Frozen):
 
     cuda: str | None = None  # torch.version.cuda, "12.4"
     hip: str | None = None
+    rocm: str | None = None  # torch.version.rocm, of newer builds
     xpu: bool = False
     compiled_torch: str | None = None  # "2.13.0", without pre-release and local parts
     compiled_cuda: int | None = None  # 12040 is CUDA 12.4
@@ -103,7 +89,10 @@ class Seen(Observation):
     nccl_compiled: tuple[int, ...] | None = None
     nccl_loaded: tuple[int, ...] | None = None
     libraries: tuple[mapped.Library, ...] = ()
+    copies: tuple[Copy, ...] = ()  # of torch and NumPy, as far as Python searches
+    runtimes: tuple[str, ...] = ()  # mapped OpenMP runtimes and BLAS libraries
     ahead: tuple[str, ...] = ()  # libraries in LD_LIBRARY_PATH of which the wheels have their own
+    changed_defaults: dict[str, str] = Field(default_factory=dict)  # call -> what it says
     numpy_to_torch: tuple[Comparison, ...] = ()
     torch_to_numpy: tuple[Comparison, ...] = ()
     numpy_scalars: tuple[Comparison, ...] = ()

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all, compare
+from probes.kit.references import attempted_all, compare
 from probes.train_eval.state import FLOAT32_UNIT, Array, integers, near, put
 
 _SIGMAS: Final = 6
@@ -72,7 +72,9 @@ def train(device: str) -> list[Comparison]:
         "Dropout(0.1)": (0.1, 2**14, nn.Dropout(0.1)),
         "functional, 0.75": (0.75, 2**14, partial(nn.functional.dropout, p=0.75, training=True)),
     }
-    return [c for name, case in cases.items() for c in attempted_all(name, partial(one, *case))]
+    return [
+        c for name, case in cases.items() for c in attempted_all(name, partial(one, *case), device)
+    ]
 
 
 def channels(device: str) -> list[Comparison]:
@@ -95,7 +97,7 @@ def channels(device: str) -> list[Comparison]:
         (nn.Dropout2d(0.5), (64, 64, 2, 2)),
         (nn.Dropout3d(0.5), (64, 64, 2, 1, 2)),
     )
-    return [c for case in cases for c in attempted_all(str(case[0]), partial(one, *case))]
+    return [c for case in cases for c in attempted_all(str(case[0]), partial(one, *case), device)]
 
 
 def alpha(device: str) -> list[Comparison]:
@@ -120,4 +122,4 @@ def alpha(device: str) -> list[Comparison]:
         (nn.AlphaDropout(p), (2**13,), 1),
         (nn.FeatureAlphaDropout(p), (64, 64, 3), 3),
     )
-    return [c for case in cases for c in attempted_all(str(case[0]), partial(one, *case))]
+    return [c for case in cases for c in attempted_all(str(case[0]), partial(one, *case), device)]

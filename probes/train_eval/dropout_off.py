@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all, compare, fact
-from probes.tensors import refusal
+from probes.kit.references import attempted_all, compare, fact
+from probes.kit.tensors import refusal
 from probes.train_eval.dropout import kept_of, odd_integers
 from probes.train_eval.state import put
 
@@ -37,12 +37,12 @@ def edges(device: str) -> list[Comparison]:
             compare("inplace: values", own + 0.0, np.where(kept_of(own), 2 * x, np.float32(0))),
             compare("the input is left alone", apart, x),
             *(
-                fact(f"p={p} is refused", refusal(partial(nn.Dropout, p))[:10], "ValueError")
+                fact(f"p={p} is refused", bool(refusal(partial(nn.Dropout, p))), True)
                 for p in (-0.1, 1.1)
             ),
         ]
 
-    return attempted_all("edges", facts)
+    return attempted_all("edges", facts, device)
 
 
 def evaluate(device: str) -> list[Comparison]:
@@ -74,7 +74,9 @@ def evaluate(device: str) -> list[Comparison]:
     def one(name: str, call: Callable[[torch.Tensor], torch.Tensor], x: Any) -> list[Comparison]:
         return [compare(name, call(torch.from_numpy(x.copy()).to(device)), x)]
 
-    return [c for n, case in cases.items() for c in attempted_all(n, partial(one, n, *case))]
+    return [
+        c for n, case in cases.items() for c in attempted_all(n, partial(one, n, *case), device)
+    ]
 
 
 def backward(device: str) -> list[Comparison]:
@@ -95,4 +97,4 @@ def backward(device: str) -> list[Comparison]:
                 found.append(compare(f"{mode}: gradient", x.grad, factor))
         return found
 
-    return attempted_all("backward", facts)
+    return attempted_all("backward", facts, device)

@@ -1,5 +1,7 @@
 """A small model learns y = W x + b on integers, step for step as NumPy does; and is saved whole."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -10,7 +12,8 @@ import torch
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all, compare, fact
+from probes.kit.capabilities import widest_float
+from probes.kit.references import attempted_all, compare, fact
 from probes.train_eval.state import Array, integers, put
 
 _ROWS, INPUTS, OUTPUTS = 16, 4, 4
@@ -74,10 +77,6 @@ def _learnt(device: str, dtype: torch.dtype, steps: int) -> tuple[list[float], n
     return losses, model
 
 
-def _widest(device: str) -> torch.dtype:
-    return torch.float32 if torch.device(device).type == "mps" else torch.float64
-
-
 def first_steps(device: str) -> list[Comparison]:
     """The first steps from zero are exact: every bit of weight, bias and what they predict."""
 
@@ -96,9 +95,9 @@ def first_steps(device: str) -> list[Comparison]:
             )
         ]
 
-    found = attempted_all("float32", partial(one, torch.float32, 1))
-    if _widest(device) == torch.float64:
-        found += attempted_all("float64", partial(one, torch.float64, _EXACT_STEPS))
+    found = attempted_all("float32", partial(one, torch.float32, 1), device)
+    if widest_float(device) == torch.float64:
+        found += attempted_all("float64", partial(one, torch.float64, _EXACT_STEPS), device)
     return found
 
 
@@ -121,15 +120,30 @@ def curve(device: str) -> list[Comparison]:
             ),
         ]
 
-    dtype = _widest(device)
-    return attempted_all("curve", partial(one, dtype, 1e-10 if dtype == torch.float64 else 1e-2))
+    dtype = widest_float(device)
+    return attempted_all(
+        "curve", partial(one, dtype, 1e-10 if dtype == torch.float64 else 1e-2), device
+    )
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    # torch.use_deterministic_algorithms would first import a compiler, which takes seconds.
+    torch._C._set_deterministic_algorithms(True, warn_only=False)
+    try:
+        yield
+    finally:
+        torch._C._set_deterministic_algorithms(before, warn_only=warn_only)
 
 
 def repeats(device: str) -> list[Comparison]:
-    """The same training again gives the same bits."""
+    """The same training again gives the same bits, where deterministic algorithms are asked for."""
 
     def again() -> list[Comparison]:
-        runs = [_learnt(device, torch.float32, _STEPS // 5) for _ in range(2)]
+        with _deterministic():
+            runs = [_learnt(device, torch.float32, _STEPS // 5) for _ in range(2)]
         return [
             compare("losses", np.array(runs[1][0]), np.array(runs[0][0])),
             *(
@@ -138,4 +152,4 @@ def repeats(device: str) -> list[Comparison]:
             ),
         ]
 
-    return attempted_all("again", again)
+    return attempted_all("again", again, device)

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all, compare, fact
-from probes.tensors import refusal
+from probes.kit.references import attempted_all, compare, fact
 from probes.train_eval.state import integers, put
 
 ROWS: Final = 8
@@ -66,14 +65,13 @@ def recurse(device: str) -> list[Comparison]:
         found += [
             fact("a child's eval() reaches its own", modes(tree.named["b"]), {False}),
             fact("and not its parent", (tree.training, modes(tree.own)), (True, {True})),
-            fact("train() takes no text", refusal(partial(tree.train, "no"))[:10], "ValueError"),  # type: ignore[arg-type]
         ]
         tree.eval()
         tree.add_module("late", nn.Dropout(0.5))
         found.append(fact("a late child keeps its own mode", modes(tree), {True, False}))
         return found
 
-    return attempted_all("recurse", facts)
+    return attempted_all("recurse", facts, device)
 
 
 def behave(device: str) -> list[Comparison]:
@@ -95,7 +93,7 @@ def behave(device: str) -> list[Comparison]:
                     found.append(compare(name, out, x.astype(np.float32)))
         return found
 
-    return attempted_all("behave", facts)
+    return attempted_all("behave", facts, device)
 
 
 def gradients(device: str) -> list[Comparison]:
@@ -119,4 +117,4 @@ def gradients(device: str) -> list[Comparison]:
             found.append(fact("dropout drops in no_grad()", 1664 <= dropped <= 2432, True))
         return found
 
-    return attempted_all("gradients", facts)
+    return attempted_all("gradients", facts, device)

@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all, compare, fact
+from probes.kit.references import attempted_all, compare, fact
 from probes.train_eval.norm_form import (
     BIAS,
     CHANNELS,
@@ -48,7 +48,7 @@ def train(device: str) -> list[Comparison]:
         right = normalised(batch.x, batch.mean, batch.var, batch.relative_error)
         return [compare("functional", out, *right)]
 
-    return [*each(one), *attempted_all("functional", functional)]
+    return [*each(one, device), *attempted_all("functional", functional, device)]
 
 
 def statistics(device: str) -> list[Comparison]:
@@ -88,7 +88,7 @@ def statistics(device: str) -> list[Comparison]:
         ]
 
     return [
-        *each(partial(one, momentum=MOMENTUM)),
-        *attempted_all("cumulative", partial(one, *KINDS[1], momentum=None)),
-        *attempted_all("untracked", untracked),
+        *each(partial(one, momentum=MOMENTUM), device),
+        *attempted_all("cumulative", partial(one, *KINDS[1], momentum=None), device),
+        *attempted_all("untracked", untracked, device),
     ]

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare, fact
-from probes.tensors import refusal
+from probes.kit.references import compare, fact
+from probes.kit.tensors import refusal
 from probes.train_eval.norm_form import (
     CHANNELS,
     EPS,
@@ -58,10 +58,10 @@ def evaluate(device: str) -> list[Comparison]:
             ),
         ]
         module.train()
-        refused = refusal(partial(module, put(single, device)))[:10]
-        return [*found, fact(f"{name}: one value in train() is refused", refused, "ValueError")]
+        refused = refusal(partial(module, put(single, device)))
+        return [*found, fact(f"{name}: one value in train() is refused", bool(refused), True)]
 
-    return each(one)
+    return each(one, device)
 
 
 def frozen(device: str) -> list[Comparison]:
@@ -81,7 +81,7 @@ def frozen(device: str) -> list[Comparison]:
             for key, value in module.state_dict().items()
         ]
 
-    return each(one)
+    return each(one, device)
 
 
 def backward(device: str) -> list[Comparison]:
@@ -117,7 +117,7 @@ def backward(device: str) -> list[Comparison]:
             compare(f"{name}: eval", still, constant, 16 * FLOAT32_UNIT * np.abs(constant)),
         ]
 
-    return each(one)
+    return each(one, device)
 
 
 def _gradient(module: Any, x: Array, above: Array, device: str) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from probes.contract import Comparison
-from probes.references import attempted_all
+from probes.kit.references import attempted_all
 from probes.train_eval.state import FLOAT32_UNIT, Array, integers, put
 
 CHANNELS: Final = 3
@@ -102,12 +102,14 @@ def normalised(x: Array, mean: Array, var: Array, error: float) -> tuple[Array, 
     return (x - middle) * factor + bias, error * size
 
 
-def each(one: Callable[[type[Any], tuple[int, ...]], list[Comparison]]) -> list[Comparison]:
-    """What a family compares, over every kind of BatchNorm."""
+def each(
+    one: Callable[[type[Any], tuple[int, ...]], list[Comparison]], device: str
+) -> list[Comparison]:
+    """What a family compares on a device, over every kind of BatchNorm."""
     return [
         comparison
         for kind, shape in KINDS
         for comparison in attempted_all(
-            f"{kind.__name__} of {len(shape)} axes", partial(one, kind, shape)
+            f"{kind.__name__} of {len(shape)} axes", partial(one, kind, shape), device
         )
     ]

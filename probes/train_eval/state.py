@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 
 from probes.contract import Comparison
-from probes.references import compare
+from probes.kit import precision
+from probes.kit.references import compare
 
 FLOAT32_UNIT: Final = 2.0**-24
 
@@ -43,6 +44,14 @@ def integers(shape: tuple[int, ...], spread: int = 17, seed: int = 1) -> Array:
 def put(array: Array, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """The array as a tensor of the device."""
     return torch.from_numpy(array.astype(np.float32)).to(device, dtype)
+
+
+def product_unit(device: str) -> float:
+    """The unit roundoff of float32 products here, which are computed in full precision.
+
+    A variable of the environment may shorten them all the same: to bfloat16, of 8 bits.
+    """
+    return 2.0**-8 if precision.read(device).forced_by else FLOAT32_UNIT
 
 
 def near(operation: str, observed: float, expected: float, allowed: float) -> Comparison:

@@ -10,10 +10,10 @@ from itertools import chain
 from probes.catalog import CATALOG
 from tests.benchmarks import SERIES
 from tests.benchmarks.padding import padding
-from validator import logs
-from validator.daemon import Daemon, hold
-from validator.listen import listen
-from validator.metrics import Exposition, Form, series_count
+from validator.service import logs
+from validator.service.daemon import Daemon, hold
+from validator.service.listen import listen
+from validator.service.metrics import Exposition, Form, series_count
 from validator.settings import load
 
 

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from tests.benchmarks import SERIES
-from validator.metrics import series_count
+from validator.service.metrics import series_count
 
 REQUEST = (
     b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench\r\n"

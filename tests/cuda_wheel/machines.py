@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from probes.symptoms import SYMPTOMS
+from probes.kit.symptoms import SYMPTOMS
 
 ROOT: Final = Path(__file__).parents[2]
 RECORDED: Final = ROOT / "tests" / "golden" / "cuda_errors.json"
@@ -49,7 +49,7 @@ NVML: Final[dict[str, tuple[dict[str, int], str]]] = {
 _LISTENER: Final = """
 import importlib.metadata, json, warnings
 import torch
-from probes import nvml
+from probes.node import nvml
 error = ""
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -80,7 +80,8 @@ def environment(libraries: Path | None, **fakes: str | int) -> dict[str, str]:
         if not key.startswith(("CUDA_", "NVIDIA_", "GPU_VALIDATOR_", "FAKE_", "LD_"))
     }
     path = {"LD_LIBRARY_PATH": str(libraries)} if libraries else {}
-    told = {"FAKE_CUDA_VERSION": 13000, **fakes}
+    # A driver that is not there proves nothing, and its faults have to fail all the same.
+    told = {"FAKE_CUDA_VERSION": 13000, "GPU_VALIDATOR_EXPECT__UNPROVEN": "fail", **fakes}
     return {**kept, **path, **{key: str(value) for key, value in told.items()}}
 
 

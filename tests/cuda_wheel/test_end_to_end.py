@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from probes.catalog import CATALOG, PROFILES
-from probes.contract import GPU_BUSY, Finding, Result
-from probes.hardware import detect
+from probes.catalog import CATALOG
+from probes.contract import GPU_BUSY, PROFILES, Finding, Result
+from probes.node.cuda_driver import CudaDriver
+from probes.node.hardware import detect
 from tests import fakes
 from tests.cuda_wheel.machines import CODES, NAMED, NVML, ROOT, TORCH, environment, listen, recorded
 from validator.report import Report
@@ -331,3 +332,35 @@ def test_the_recorded_text_is_what_this_pynvml_says(
         pytest.skip(f"pynvml {told['pynvml']} is not recorded")
 
     assert known[machine] == told["nvml"]
+
+
+def test_every_mig_instance_and_the_gpu_beside_gets_a_child_of_its_own(
+    python: str, libraries: Path
+) -> None:
+    """Seven instances and a whole GPU are eight devices, each of which its child alone is shown.
+
+    The fake driver computes nothing, so each fails; what each was shown is what is looked at.
+    """
+    steering: dict[str, int | str] = {
+        "FAKE_NVML_MIG": 1,
+        "FAKE_CUDA_MIG": 1,
+        "FAKE_NVML_COUNT": 2,
+        "FAKE_NVML_WHOLE": 1,
+        "FAKE_NVML_SLOTS": "0123456",
+    }
+    checked = check(python, libraries, steering)
+    names = [f"cuda:0:{slot}" for slot in range(7)] + ["cuda:1"]
+    uuids = {device.name: device.uuid for device in checked.report.devices}
+    shown = {}
+    for name in names:
+        observation = checked.result("cuda_available", name).observation or {}
+        driver = CudaDriver.model_validate(observation["driver"])
+        shown[name] = [device.uuid for device in driver.devices]
+
+    assert list(uuids) == names
+    assert shown == {name: [uuids[name]] for name in names}
+    for name in names:
+        findings = checked.findings("cuda_available", name)
+        assert findings["mig_instances"].status == "pass"
+        assert findings["driver_starts"].status == "pass"
+        assert "invalid device" not in findings["torch_starts"].message

@@ -15,10 +15,10 @@ from prometheus_client.registry import Collector
 
 from probes.contract import Reason, Status
 from tests.validator.fake_runner import Clock, gpus, report, result
-from validator.latest import Latest
-from validator.metrics import Exposition, Form, Shown, families
-from validator.render_prom import render
 from validator.report import CPU, Environment, NotRun, Report, Tool
+from validator.service.latest import Latest
+from validator.service.metrics import Exposition, Form, Shown, families
+from validator.service.textfile import render
 
 INTERVAL_S = 300.0
 TIMEOUT_S = 60.0

@@ -13,8 +13,8 @@ from tests.deploy.components import Prometheus, prometheus, served, wait_for
 from tests.deploy.rules import RULES, metric_names, recorded, recorded_names
 from tests.validator.fake_runner import gpus, report, result
 from tests.validator.test_metrics import SHOWN, TOOL, full
-from validator.metrics import Exposition, Form, families
 from validator.report import Environment
+from validator.service.metrics import Exposition, Form, families
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAFANA = ROOT / "deploy" / "grafana"

@@ -37,7 +37,7 @@ from tests.deploy.rules import (
 )
 from tests.deploy.scenarios import CASES_BY_NAME
 from tests.validator.test_metrics import SHOWN, TOOL, full
-from validator.metrics import Exposition, Form, families
+from validator.service.metrics import Exposition, Form, families
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOK = ROOT / "docs" / "runbook.md"

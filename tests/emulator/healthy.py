@@ -9,7 +9,7 @@ import warnings
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 
-from probes.tensors import refusal
+from probes.kit.tensors import refusal
 
 OTHER = "fake:1"  # the current device is fake:0
 

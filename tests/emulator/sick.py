@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 
-from probes.tensors import refusal
+from probes.kit.tensors import refusal
 
 A = ((1.0, 2.0), (3.0, 4.0))
 #: A @ A

@@ -4,6 +4,11 @@
  * FAKE_CUDA_COUNT    how many devices there are (default 1)
  * FAKE_CUDA_VERSION  what cuDriverGetVersion tells (default 12040)
  * FAKE_CUDA_MIG      1: the devices are MIG instances
+ *
+ * CUDA_VISIBLE_DEVICES with one UUID gives the first device that UUID, as the real driver does.
+ *
+ * FAKE_CUDA_ATTRIBUTES  numbers of attributes that are 1, as "18,133"; the others are 0
+ * FAKE_CUDA_OLD      1: the driver knows no attribute above 125, as before CUDA 12
  * FAKE_CUDA_REFUSES  name of a function that returns 999
  * FAKE_CUDA_HANG     1: cuInit never returns
  * FAKE_CUDA_SIGNAL   number of a signal that cuInit dies by
@@ -27,6 +32,13 @@
 static int number(const char *name, int otherwise) {
     const char *text = getenv(name);
     return text && *text ? atoi(text) : otherwise;
+}
+
+static int listed(const char *name, int wanted) {
+    const char *text = getenv(name);
+    for (; text && *text; text = strchr(text, ',') ? strchr(text, ',') + 1 : "")
+        if (atoi(text) == wanted) return 1;
+    return 0;
 }
 
 static int refuses(const char *function) {
@@ -80,7 +92,23 @@ int cuDeviceGetPCIBusId(char *address, int length, int device) {
     return SUCCESS;
 }
 
+/* The UUID that the user made visible, when it is of that kind. */
+static int shown(const char *kind, char *uuid) {
+    const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    if (!text || strncmp(text, kind, 4) || strchr(text, ',')) return 0;
+    int n = 0;
+    for (text += 4; *text && n < 16; text += *text == '-' ? 1 : 0) {
+        unsigned byte;
+        if (*text == '-') continue;
+        if (sscanf(text, "%2x", &byte) != 1) return 0;
+        uuid[n++] = (char)byte;
+        text += 2;
+    }
+    return n == 16;
+}
+
 static void identify(char *uuid, int device, int instance) {
+    if (device == 10 && shown(instance ? "MIG-" : "GPU-", uuid)) return;
     for (int i = 0; i < 16; i++) uuid[i] = (char)(i + (instance ? 0xa0 : 0));
     uuid[15] = (char)(device - 10);
 }
@@ -93,7 +121,9 @@ int cuDeviceGetUuid(char *uuid, int device) {
 
 int cuDeviceGetUuid_v2(char *uuid, int device) {
     ANSWERS(device - 10);
-    identify(uuid, device, number("FAKE_CUDA_MIG", 0));
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    int whole = visible && strncmp(visible, "GPU-", 4) == 0;
+    identify(uuid, device, number("FAKE_CUDA_MIG", 0) && !whole);
     return SUCCESS;
 }
 
@@ -105,7 +135,8 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) {
 
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     ANSWERS(device - 10);
-    *value = attribute == 75 ? 9 : attribute == 76 ? 1 : 0;
+    if (number("FAKE_CUDA_OLD", 0) && attribute > 125) return 1; /* invalid value */
+    *value = attribute == 75 ? 9 : attribute == 76 ? 1 : listed("FAKE_CUDA_ATTRIBUTES", attribute);
     return SUCCESS;
 }
 

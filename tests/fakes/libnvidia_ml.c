@@ -9,6 +9,9 @@
  * FAKE_NVML_GRAPHICS   the same, of those that draw
  * FAKE_NVML_MODE       compute mode (default 0)
  * FAKE_NVML_MIG        1: MIG is on, with one instance in slot 1 of 7
+ * FAKE_NVML_SLOTS      the slots that hold an instance, as "0,1,5"; empty: none (default "1")
+ * FAKE_NVML_WHOLE      index of a GPU on which MIG is off all the same
+ * FAKE_NVML_CC         1: confidential computing is on
  * FAKE_NVML_OLD        1: no second layout of memory and no third of processes
  */
 #include <stdio.h>
@@ -38,7 +41,7 @@ static int code(const char *function) {
 #define MAY_REFUSE() \
     do { if (code(__func__)) return code(__func__); } while (0)
 
-/* Handles: 100 + index of a GPU, 200 + index of a GPU for its MIG instance. */
+/* Handles: 100 + index of a GPU; of an instance on it 1000 * (1 + slot) + 200 + index. */
 static int index_of(u64 handle) { return (int)(handle % 100); }
 
 int nvmlInitWithFlags(unsigned flags) { (void)flags; return number("FAKE_NVML_INIT", 0); }
@@ -56,6 +59,14 @@ int nvmlShutdown(void) {
 int nvmlSystemGetDriverVersion(char *text, unsigned length) {
     MAY_REFUSE();
     snprintf(text, length, "550.54.15");
+    return SUCCESS;
+}
+
+int nvmlSystemGetConfComputeState(unsigned *state) { /* environment, feature, developer tools */
+    MAY_REFUSE();
+    if (number("FAKE_NVML_OLD", 0)) return FUNCTION_NOT_FOUND;
+    state[0] = state[2] = 0;
+    state[1] = (unsigned)number("FAKE_NVML_CC", 0);
     return SUCCESS;
 }
 
@@ -77,7 +88,8 @@ int nvmlDeviceGetUUID(u64 handle, char *text, unsigned length) {
     int first = handle >= 200 ? 0xa0 : 0;
     int n = snprintf(text, length, handle >= 200 ? "MIG-" : "GPU-");
     for (int i = 0; i < 16; i++) {
-        int byte = i == 15 ? index_of(handle) : i + first;
+        int slot = handle >= 1000 ? (int)(handle / 1000) - 1 : 1;
+        int byte = i == 15 ? index_of(handle) : i == 14 && first ? 0xad + slot : i + first;
         n += snprintf(text + n, length - n, "%02x%s", byte,
                       i == 3 || i == 5 || i == 7 || i == 9 ? "-" : "");
     }
@@ -93,14 +105,14 @@ int nvmlDeviceGetPciInfo_v3(u64 handle, char *info) {
 
 int nvmlDeviceGetName(u64 handle, char *text, unsigned length) {
     MAY_REFUSE();
-    snprintf(text, length, "Fake GPU");
+    snprintf(text, length, "Fake GPU%s", handle >= 200 ? " MIG 1g.10gb" : "");
     return SUCCESS;
 }
 
 int nvmlDeviceGetMemoryInfo(u64 handle, u64 *memory) {
     MAY_REFUSE();
-    memory[0] = 16384ull << 20; /* total, free, used */
-    memory[1] = 15000ull << 20;
+    memory[0] = (handle >= 200 ? 2048ull : 16384ull) << 20; /* total, free, used */
+    memory[1] = (handle >= 200 ? 2000ull : 15000ull) << 20;
     memory[2] = memory[0] - memory[1];
     return SUCCESS;
 }
@@ -174,7 +186,8 @@ int nvmlDeviceGetMinorNumber(u64 handle, unsigned *minor) {
 int nvmlDeviceGetMigMode(u64 handle, unsigned *current, unsigned *pending) {
     MAY_REFUSE();
     if (number("FAKE_NVML_MIG", -1) < 0) return NOT_SUPPORTED;
-    *current = *pending = number("FAKE_NVML_MIG", 0);
+    int whole = number("FAKE_NVML_WHOLE", -1) == index_of(handle);
+    *current = *pending = whole ? 0 : number("FAKE_NVML_MIG", 0);
     return SUCCESS;
 }
 
@@ -186,7 +199,9 @@ int nvmlDeviceGetMaxMigDeviceCount(u64 handle, unsigned *count) {
 
 int nvmlDeviceGetMigDeviceHandleByIndex(u64 handle, unsigned slot, u64 *instance) {
     MAY_REFUSE();
-    if (slot != 1) return NOT_FOUND;
-    *instance = 200 + index_of(handle);
+    const char *slots = getenv("FAKE_NVML_SLOTS");
+    char wanted = (char)('0' + slot);
+    if (!strchr(slots ? slots : "1", wanted)) return NOT_FOUND;
+    *instance = 1000 * (1 + (u64)slot) + 200 + index_of(handle);
     return SUCCESS;
 }

@@ -19,7 +19,7 @@ import torch
 from torch.utils import backend_registration
 from torch.utils._pytree import tree_map
 
-from probes import device_transfer
+from probes.device_transfer import probe as device_transfer
 from tests.probes.verdicts import tripped
 
 NAME = "fake"

@@ -6,10 +6,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
-from probes import attempt
 from probes.contract import GPU_BUSY, Finding, Observation, Status, skipped
-from probes.symptoms import diagnose
+from probes.kit.symptoms import diagnose
+from probes.node import hardware
+from probes.worker import attempt
 
 ECC = "CUDA error: uncorrectable ECC error encountered"
 BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"
@@ -32,10 +34,18 @@ class Sick:
         self.findings: tuple[Finding, ...] = (SOUND,)
         self.error = ""
         self.observed: list[str] = []
+        self.dtypes: list[torch.dtype] = []
+        self.raises: set[str] = set()
+        self.others: dict[str, tuple[Finding, ...]] = {}  # device -> what is found there
 
     def observe(self, device: str) -> Seen:
-        """Note the device."""
+        """Note the device, and the default dtype that it is looked at with."""
         self.observed.append(device)
+        self.dtypes.append(torch.get_default_dtype())
+        if device in self.raises:
+            raise RuntimeError("no kernel image")
+        if device in self.others:
+            self.findings = self.others[device]
         return Seen()
 
     def judge(self, _seen: Seen) -> Iterator[Finding]:
@@ -60,11 +70,14 @@ def sick(monkeypatch: pytest.MonkeyPatch) -> Sick:
     return sick
 
 
-def tried() -> attempt.Attempt:
+def tried(
+    unproven: str = "fail", backend: str | None = "cuda", name: str = "sick", **more: Any
+) -> attempt.Attempt:
     """An attempt at it on the second GPU."""
     request = {"device": "cuda:1", "gpu_uuid": None, "shared": False, "observations": True}
-    probe = {"name": "sick", "module": "sick", "limits": {}, "timeout_s": 60.0}
-    return attempt.Attempt(probe, request)
+    probe = {"name": name, "module": "sick", "limits": {}, "timeout_s": 60.0}
+    probe |= {"about_node": False, "certain": {}, **more}
+    return attempt.Attempt(probe, {**request, "backend": backend, "unproven": unproven})
 
 
 def test_a_device_that_fails_afterwards_fails_a_probe_that_saw_nothing(sick: Sick) -> None:
@@ -132,6 +145,83 @@ def test_a_failure_on_a_device_that_works_is_tried_again(sick: Sick) -> None:
     assert not trying.poisoned
 
 
+DRAINED = WRONG.model_copy(update={"action": "drain"})
+OTHER = DRAINED.model_copy(update={"id": "sick.product", "message": "the product is 0"})
+
+
+def test_what_fails_on_the_cpu_too_drains_nothing(sick: Sick) -> None:
+    """The image is wrong everywhere: still a failure, and no device's."""
+    sick.findings = (DRAINED,)
+    trying = tried()
+    result = trying.classify(trying.first())
+
+    assert (result.status, result.findings[0].status) == ("fail", "fail")
+    assert result.findings[0].action == "fix_image"
+    assert "do not drain" in result.findings[0].hint
+    assert result.findings[0].hint.endswith(WRONG.hint)
+
+
+def test_what_fails_on_the_device_alone_keeps_its_action(sick: Sick) -> None:
+    """The GPU, or the image's libraries for it: a second GPU tells which."""
+    sick.findings = (DRAINED,)
+    sick.others = {"cuda:1": (DRAINED,), "cpu": (SOUND,)}
+    trying = tried()
+    result = trying.classify(trying.first())
+
+    assert result.findings[0].action == "drain"
+    assert "a second device" in result.findings[0].hint
+    assert result.summary.endswith("not on the CPU: device)")
+
+
+def test_each_failure_is_placed_by_itself(sick: Sick) -> None:
+    """A false alarm of the image must not hide a sick device beside it."""
+    sick.findings = (DRAINED, OTHER)
+    sick.others = {"cpu": (DRAINED,)}
+    trying = tried()
+    sick.others["cuda:1"] = (DRAINED, OTHER)
+    result = trying.classify(trying.first())
+
+    assert [each.action for each in result.findings] == ["fix_image", "drain"]
+    assert "not all of it on the CPU: device, of product" in result.summary
+
+
+def test_a_cpu_that_raises_tells_nothing_of_the_device(sick: Sick) -> None:
+    """The finding stays as it was."""
+    sick.findings = (DRAINED,)
+    sick.raises = {"cpu"}
+    trying = tried()
+    result = trying.classify(trying.first())
+
+    assert result.findings == (DRAINED,)
+    assert "raised on the CPU" in result.summary
+
+
+def test_checks_of_the_node_are_not_placed_by_the_cpu(sick: Sick) -> None:
+    """A driver that is wrong is wrong whatever the device: its own advice stands."""
+    sick.findings = (DRAINED,)
+    trying = tried(name="cuda_available")
+    result = trying.classify(trying.first())
+
+    assert sick.observed == ["cuda:1", "cuda:1", "cuda:1"]
+    assert result.findings == (DRAINED,)
+    assert result.summary.endswith("(persistent: failed again in 2 of 2 retries)")
+
+
+def test_a_probe_looks_with_torchs_own_defaults(sick: Sick) -> None:
+    """At every try, and what a plug-in had set is there again afterwards."""
+    sick.findings = (WRONG,)
+    trying = tried()
+    torch.set_default_dtype(torch.float64)
+    try:
+        trying.classify(trying.first())
+        after = torch.get_default_dtype()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+    assert sick.dtypes == [torch.float32] * 4
+    assert after == torch.float64
+
+
 def test_a_sound_probe_on_a_sound_device_passes(sick: Sick) -> None:
     """The control."""
     trying = tried()
@@ -139,3 +229,42 @@ def test_a_sound_probe_on_a_sound_device_passes(sick: Sick) -> None:
 
     assert (result.status, result.reason, trying.poisoned) == ("pass", "ok", False)
     assert result.findings == (SOUND,)
+
+
+def test_a_failure_that_nobody_has_proven_on_this_hardware_is_a_warning(sick: Sick) -> None:
+    """It says so, asks for the report, is told once and not tried again as a failure."""
+    sick.findings = (WRONG,)
+    result = tried("warn", "hip").first()
+
+    assert (result.status, result.reason) == ("warn", "unproven")
+    assert result.summary == "sum: unproven on hip: the sum is 7"
+    assert "--record FILE" in result.findings[0].hint
+
+
+def test_what_torch_raises_on_unproven_hardware_is_a_warning_but_for_a_known_cause(
+    sick: Sick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that is diagnosed says what it is on hardware of any kind."""
+    raised = ["no kernel of that name", ECC]
+
+    def raising(_device: str) -> Seen:
+        raise RuntimeError(raised.pop(0))
+
+    monkeypatch.setattr(sys.modules["sick"], "observe", raising)
+    unknown, known = (tried("warn", "hip").first() for _ in range(2))
+
+    assert (unknown.status, unknown.reason) == ("warn", "unproven")
+    assert (known.status, known.reason) == ("fail", "torch_raised")
+
+
+def test_whose_hardware_a_check_of_the_host_is_about(
+    sick: Sick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check of the node's GPUs is about their vendor's hardware, another about the CPU."""
+    amd = hardware.Hardware(vendors=("amd",))
+    monkeypatch.setattr(hardware, "detect", lambda: amd)
+    monkeypatch.setattr(attempt, "cpu_type", lambda: "cpu-x86_64")
+    sick.findings = (WRONG,)
+
+    assert tried("warn", None, about_node=True).first().status == "warn"
+    assert tried("warn", None, about_node=False).first().status == "fail"

@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -16,13 +18,14 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probes import autograd as probe
-from probes.autograd import concurrency, trial
+from probes.autograd import bounded, concurrency, exact, probe, trial
+from probes.autograd import seen as observing
 from probes.autograd.bounded import product_unit
-from probes.autograd.expected import EXPECTED
+from probes.autograd.expected import EXPECTED, NODE, REFUSED, SOME, holds
 from probes.catalog import AUTOGRAD
 from probes.contract import Finding
 from probes.faults.inject.gradients import replace_the_gradient
+from probes.kit import capabilities, precision
 from tests.probes.broken import ATTENTION
 from tests.probes.verdicts import tripped
 
@@ -122,29 +125,6 @@ def test_a_device_without_float64_skips_what_needs_it(sound: probe.Seen) -> None
     assert {f.id.partition(".")[2] for f in findings if f.status == "skip"} == of_float64
 
 
-@pytest.mark.parametrize(
-    ("text", "lacking"),
-    [
-        ("Cannot convert a MPS Tensor to float64: the MPS framework doesn't support float64", True),
-        ("Required aspect fp64 is not supported on the device", True),
-        ("\"addmm_impl_cpu_\" not implemented for 'Half'", True),
-        ("CUBLAS_STATUS_NOT_SUPPORTED when calling cublasDgemm", False),
-        ("CUDA error: an illegal memory access was encountered", False),
-    ],
-)
-def test_a_type_that_is_not_there_and_one_that_is_broken(
-    monkeypatch: pytest.MonkeyPatch, text: str, *, lacking: bool
-) -> None:
-    """Only a back-end that says so lacks a type; a library's failure with it is a failure."""
-
-    def raising(*_: object) -> None:
-        raise RuntimeError(text)
-
-    monkeypatch.setattr(torch.Tensor, "__matmul__", raising)
-
-    assert bool(trial.lacks(torch.float64, "cpu")) is lacking
-
-
 def test_without_float64_the_rest_is_observed(monkeypatch: pytest.MonkeyPatch) -> None:
     """observe() itself asks for no float64 where the device has none."""
     cast = torch.Tensor.to
@@ -155,6 +135,7 @@ def test_without_float64_the_rest_is_observed(monkeypatch: pytest.MonkeyPatch) -
         return cast(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(observing, "has_dtype", lambda _device, dtype: dtype != torch.float64)
     seen = probe.observe("cpu")
 
     assert not tripped(probe.judge(seen))
@@ -227,7 +208,185 @@ def test_running_out_of_memory_is_the_workers_to_judge() -> None:
     with pytest.raises(torch.cuda.OutOfMemoryError):
         trial.together([exhausted])
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        trial.gathered((name, exhausted()) for name in ("fact",))
+        trial.gathered(((name, exhausted()) for name in ("fact",)), "cpu")
+
+
+def test_threads_are_waited_for_however_long_the_device_takes() -> None:
+    """A starved pod or a busy GPU is late, not wrong: only whoever runs the probe bounds it."""
+    release = threading.Event()
+    timer = threading.Timer(0.3, release.set)
+    timer.start()
+
+    answers = trial.together([lambda: release.wait(60), lambda: True])
+
+    assert answers == [True, True]
+    timer.join()
+
+
+def test_a_thread_that_cannot_start_is_raised_and_leaves_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process limit is the host's to answer for: it is never a wrong gradient."""
+    begin, started = threading.Thread.start, threading.active_count()
+    left = [True]
+
+    def start(self: threading.Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        begin(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        trial.together([lambda: 1, lambda: 2])
+    ends = time.monotonic() + 10
+    while threading.active_count() > started and time.monotonic() < ends:
+        os.sched_yield()
+    assert threading.active_count() == started
+
+
+ABSENT: Final = "The operator 'aten::take' is not currently implemented for the MPS device"
+
+
+def test_an_operation_that_a_back_end_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The family is judged by the others; on a back-end that has them all it is a failure."""
+
+    def take(*_: object) -> None:
+        raise NotImplementedError(ABSENT)
+
+    monkeypatch.setattr(torch.Tensor, "take", take)
+    there = probe.observe("cpu")
+    monkeypatch.setattr(capabilities, "back_end", lambda _device: "mps")
+    elsewhere = probe.observe("cpu")
+
+    assert names(probe.judge(there)) == {"indexing"}
+    assert not names(probe.judge(elsewhere))
+    lacking = [each for each in elsewhere.families["indexing"] if each.lacking]
+    assert [(each.operation, ABSENT in each.lacking) for each in lacking] == [("take", True)]
+
+
+def test_a_family_that_a_back_end_lacks_whole_is_skipped(sound: probe.Seen) -> None:
+    """And says why; a type that it lacks is no problem while others are right."""
+    gone = tuple(
+        each.model_copy(update={"elements": 0, "lacking": ABSENT})
+        for each in sound.families["indexing"]
+    )
+    seen = sound.model_copy(update={"families": {**sound.families, "indexing": gone}})
+    finding = next(f for f in probe.judge(seen) if f.id == "autograd.indexing")
+
+    assert (finding.status, finding.message) == ("skip", ABSENT)
+    part = gone[0].model_copy(update={"operation": "matmul bfloat16"})
+    whole = sound.families["products"][0]
+    assert trial.merged("matmul", [whole, part]).holds
+    assert not trial.merged("matmul", [whole, part]).lacking
+    assert trial.merged("matmul", [part, part]).lacking == ABSENT
+
+
+def test_facts_end_where_a_back_end_lacks_an_operation(sound: probe.Seen) -> None:
+    """Those before it are judged; a check without any is skipped."""
+    facts = dict(sound.facts["in_place"])
+    partly = {"version_moves": facts["version_moves"], trial.LACKING: ABSENT}
+
+    def judged(of_in_place: dict[str, Any]) -> Finding:
+        all_facts = {**sound.facts, "in_place": of_in_place}
+        seen = sound.model_copy(update={"facts": all_facts})
+        return next(f for f in probe.judge(seen) if f.id == "autograd.in_place")
+
+    assert judged(partly).status == "pass"
+    assert judged({**partly, "version_moves": 0}).status == "fail"
+    assert judged({trial.LACKING: ABSENT}).status == "skip"
+    assert judged({trial.STOPPED: "RuntimeError: no kernel"}).status == "fail"
+
+
+@pytest.mark.parametrize("text", ["CUBLAS_STATUS_NOT_SUPPORTED when calling cublasGemmEx, 16BF"])
+def test_bfloat16_products_before_capability_8_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """A P100 or V100 has none by its library's own table; an H100 that says so is sick."""
+    multiply = torch.matmul
+
+    def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if a.dtype == torch.bfloat16:
+            raise RuntimeError(text)
+        return multiply(a, b)
+
+    case = exact.contraction(
+        "matmul", "ij,jk->ik", (trial.integers((5, 7)), trial.integers((7, 3))), matmul
+    )
+    types = [torch.float32, torch.bfloat16]
+    monkeypatch.setattr(capabilities, "back_end", lambda _device: "cuda")
+    monkeypatch.setattr(capabilities, "capability", lambda _device: (6, 0))
+    old = exact.run(case, types, "cpu")
+    monkeypatch.setattr(capabilities, "capability", lambda _device: (9, 0))
+    new = exact.run(case, types, "cpu")
+
+    assert old.holds
+    assert not old.lacking  # float32 was held
+    assert not new.holds
+
+
+def _a_fifth_off(output: torch.Tensor) -> None:
+    output.add_(0.2)
+
+
+def test_winograd_may_round_on_rocm_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MIOpen has it for strides of 2; a fifth of a unit elsewhere is a wrong sum."""
+    corrupted = Corrupted("convolution_backward", _a_fifth_off, lambda _, output: output.dim() > 1)
+    with corrupted:
+        on_cuda = probe.observe("cpu")
+        monkeypatch.setattr(exact, "back_end", lambda _device: "hip")
+        on_hip = probe.observe("cpu")
+
+    assert "convolutions" in names(probe.judge(on_cuda))
+    assert "convolutions" not in names(probe.judge(on_hip))
+
+
+def test_a_library_within_opencls_table_is_right_where_no_better_one_is_promised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An erf or pow of 16 ulp: too far off on a CPU and on CUDA, promised on ROCm and XPU."""
+    off = Corrupted("sigmoid_backward", _scaled(1 + 60 * 2.0**-24), _of(torch.float32))
+    with off:
+        on_cpu = probe.observe("cpu")
+        monkeypatch.setattr(bounded, "back_end", lambda _device: "hip")
+        on_hip = probe.observe("cpu")
+
+    assert "functions" in names(probe.judge(on_cpu))
+    assert "functions" not in names(probe.judge(on_hip))
+
+
+@pytest.mark.parametrize(
+    ("variable", "unit"),
+    [("NVIDIA_TF32_OVERRIDE=1", 2.0**-10), ("DNNL_DEFAULT_FPMATH_MODE=BF16", 2.0**-7)],
+)
+def test_what_a_library_may_shorten_unasked_widens_the_bounds(
+    monkeypatch: pytest.MonkeyPatch, variable: str, unit: float
+) -> None:
+    """It may do so in larger products than the one that is measured; float64 is never shortened."""
+    forced = precision.Precision(forced_by=variable)
+    monkeypatch.setattr(precision, "read", lambda _device: forced)
+
+    assert product_unit(torch.float32, "cpu") == unit
+    assert product_unit(torch.float64, "cpu") == 2.0**-53
+
+
+@pytest.mark.parametrize(
+    ("rule", "right", "wrong"),
+    [
+        (REFUSED, ["RuntimeError: any text", "TypeError: in any version"], ["", None, "raised"]),
+        (NODE, ["MulBackward0", "_OwnBackward", "CppNode<Npu>"], ["", None, "raised", True]),
+        (SOME, [1, 2], [0, -1, True, 1.0, "1"]),
+    ],
+)
+def test_what_torch_does_not_promise_to_the_letter_is_not_asked_for(
+    rule: str, right: list[Any], wrong: list[Any]
+) -> None:
+    """Texts of errors, names of nodes and counts of versions are a back-end's own."""
+    assert all(holds(value, rule) for value in right)
+    assert not any(holds(value, rule) for value in wrong)
+    assert holds([True, right[0]], [True, rule])
+    assert not holds([True], [True, rule])
 
 
 PRELOADED: Final = """
@@ -242,7 +401,7 @@ PRELOADED: Final = """
         signal.alarm(60)
         torch.set_num_threads(2)
         torch.ones(1 << 22).add_(1)  # hangs when a parallel operation ran before the fork
-        from probes import autograd
+        from probes.autograd import probe as autograd
         findings = list(autograd.judge(autograd.observe("cpu")))
         print(sorted(finding.id for finding in findings if finding.status != "pass"))
         print(json.dumps(sorted(set(sys.modules) - loaded)))
@@ -605,21 +764,6 @@ def _backward_is_wrong_in_other_threads(monkeypatch: pytest.MonkeyPatch) -> None
         backward(self, gradient, **more)
 
     monkeypatch.setattr(torch.Tensor, "backward", racing)
-
-
-@breaks("threads", "thread_modes", "tensor_hooks", "module_hooks", "accumulation_hooks")
-def _backward_hangs_in_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    backward: Any = torch.Tensor.backward
-    never = threading.Event()
-
-    def hanging(self: torch.Tensor, *args: Any, **more: Any) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            never.wait(5)  # longer than the deadline, and then the thread is gone
-            return
-        backward(self, *args, **more)
-
-    monkeypatch.setattr(trial, "DEADLINE_S", 0.2)
-    monkeypatch.setattr(torch.Tensor, "backward", hanging)
 
 
 @breaks("thread_modes")

@@ -274,6 +274,7 @@ def test_agree_stays_readable_when_everything_is_wrong() -> None:
     finding = agree("p.c", many)
 
     assert finding.message.startswith("300 of 300 operations wrong (op0, op1, ")
+    assert ", op7, and 292 more): " in finding.message
     assert isinstance(finding.observed, list)
     assert len(finding.observed) == 16
     assert len(finding.model_dump_json()) < 8192

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from probes import cuda_available as probe
-from probes import cuda_driver, hardware, nvml
 from probes.catalog import CUDA_AVAILABLE
 from probes.contract import GPU_BUSY, Comparison, Finding, worst
+from probes.cuda_available import probe
 from probes.cuda_available import seen as looking
 from probes.cuda_available.seen import Framework, Generic, Kernel, Node
-from probes.cuda_driver import CODES, CudaDriver, DriverDevice
-from probes.hardware import Hardware
-from probes.nvml import Nvml, NvmlGpu
-from probes.symptoms import SYMPTOMS, diagnose
+from probes.kit.symptoms import SYMPTOMS, diagnose
+from probes.node import containers, cuda_driver, hardware, nvml, pci_gpus
+from probes.node.containers import Container
+from probes.node.cuda_driver import CODES, CudaDriver, DriverDevice
+from probes.node.hardware import Hardware
+from probes.node.nvml import MigInstance, Nvml, NvmlGpu
+from probes.node.pci_gpus import PciGpu
 from tests import fakes
 from tests.probes.edits import edited
 from tests.probes.verdicts import tripped
@@ -97,6 +99,10 @@ H100_NODE = probe.Seen(
     framework_s=0.2,
     kernel=Kernel(comparisons=RIGHT, first_s=0.6),
     generic=Generic(exists=True, type="cuda", available=True, device_count=2),
+    pci=tuple(
+        PciGpu(address=f"0000:{index}f:00.0", model=0x2330, driver="nvidia", minor=index)
+        for index in range(2)
+    ),
 )
 
 CPU_MACHINE = probe.Seen(
@@ -153,6 +159,9 @@ MIG_NODE = edited(
         ),
         "nvml.gpus.0.mig_enabled": True,
         "nvml.gpus.0.mig_uuids": ("MIG-1fa1b2c3-0001-0002-0003-000000000004",),
+        "nvml.gpus.0.mig_instances": (
+            MigInstance(slot=4, uuid="MIG-1fa1b2c3-0001-0002-0003-000000000004"),
+        ),
         "framework.device_count": 1,
         "framework.name": f"{NAME} MIG 1g.10gb",
         "framework.uuid": "MIG-1fa1b2c3-0001-0002-0003-000000000004",
@@ -218,6 +227,13 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
         "fail",
         {"nvml.gpus": (*H100_NODE.nvml.gpus, NvmlGpu(index=2, error="GPU is lost"))},
     ),
+    (
+        "all_gpus",
+        "fail",
+        {"pci": (*H100_NODE.pci, PciGpu(address="0000:2f:00.0", model=0x2330, driver="nvidia"))},
+    ),
+    ("all_gpus", "warn", {"pci": (*H100_NODE.pci, PciGpu(address="0000:2f:00.0", model=0x128B))}),
+    ("mig_instances", "warn", {"nvml.gpus.0.mig_enabled": True}),
     ("accelerator_api", "fail", {"generic.available": False}),
     ("accelerator_api", "fail", {"generic.type": "xpu"}),
     ("accelerator_api", "fail", {"generic.device_count": 1}),
@@ -248,6 +264,7 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
 #: Faults of the promise rather than of the node: limits that the sound node breaks.
 PROMISES: list[tuple[str, dict[str, Any]]] = [
     ("enough_gpus", {"gpus": 8}),
+    ("mig_instances", {"mig_instances": 7}),
     ("first_kernel", {"first_kernel_s": 0.1}),
     ("memory_free", {"free_memory_bytes": 100 * GIB}),
     ("memory_size", {"memory_size_tolerance": 0.001}),
@@ -284,7 +301,7 @@ def test_a_healthy_node_passes(seen: probe.Seen) -> None:
     skips = {name for name, finding in findings.items() if finding.status == "skip"}
 
     assert tripped(findings.values()) == set()
-    assert skips == (set() if seen is MIG_NODE else {"visible_devices"})
+    assert skips == (set() if seen is MIG_NODE else {"visible_devices", "mig_instances"})
 
 
 @pytest.mark.parametrize(("check", "status", "fault"), FAULTS)
@@ -736,7 +753,7 @@ SOUND_VARIANTS: dict[str, tuple[probe.Seen, dict[str, Any]]] = {
     ),
     "narrowed by MIG alone": (
         MIG_NODE,
-        {"variables": {}, "nvml.gpus": (MIG_NODE.nvml.gpus[0],)},
+        {"variables": {}, "nvml.gpus": (MIG_NODE.nvml.gpus[0],), "pci": H100_NODE.pci[:1]},
     ),
     # Some versions of torch give an instance its GPU's UUID.
     "an instance under its GPU's UUID": (
@@ -915,6 +932,8 @@ def node(monkeypatch: Patch) -> Callable[[], set[str]]:
     monkeypatch.setattr(hardware, "detect", lambda: H100_NODE.hardware)
     monkeypatch.setattr(cuda_driver, "read", lambda: H100_NODE.driver)
     monkeypatch.setattr(nvml, "read", lambda: H100_NODE.nvml)
+    monkeypatch.setattr(pci_gpus, "read", lambda: H100_NODE.pci)
+    monkeypatch.setattr(containers, "read", lambda _: Container())
     for name in looking.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     return lambda: tripped(probe.judge(probe.observe("cuda:1")))

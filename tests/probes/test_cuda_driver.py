@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from probes import cuda_driver
-from probes.symptoms import diagnose
+from probes.kit.symptoms import diagnose
+from probes.node import cuda_driver
 from tests import fakes
 
 
@@ -36,7 +36,23 @@ def test_every_field_is_read(libraries: Path) -> None:
         name="Fake GPU",
         capability=(9, 1),
         memory_total_bytes=16000 * 1024 * 1024,
+        integrated=False,
+        numa_memory=False,
+        mps=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "field"), [(18, "integrated"), (130, "numa_memory"), (133, "mps")]
+)
+def test_the_kind_of_a_device_is_told(libraries: Path, number: int, field: str) -> None:
+    """Each attribute by its number in cuda.h; a driver that is older than it leaves it unknown."""
+    told = read(libraries, FAKE_CUDA_ATTRIBUTES=number).devices[0]
+    old = read(libraries, FAKE_CUDA_ATTRIBUTES=number, FAKE_CUDA_OLD=1).devices[0]
+    kinds = ("integrated", "numa_memory", "mps")
+
+    assert [name for name in kinds if getattr(told, name)] == [field]
+    assert getattr(old, field) is (None if number > 125 else True)
 
 
 def test_the_uuid_is_the_one_that_nvml_gives(libraries: Path) -> None:
@@ -84,7 +100,6 @@ def test_an_unknown_code_is_kept(libraries: Path) -> None:
     {
         "cuDeviceGetName": "name",
         "cuDeviceGetPCIBusId": "pci_bus_id",
-        "cuDeviceGetAttribute": "capability",
         "cuDeviceTotalMem_v2": "memory_total_bytes",
     }.items(),
 )
@@ -93,6 +108,14 @@ def test_one_field_that_fails_is_none(libraries: Path, function: str, field: str
     device = read(libraries, FAKE_CUDA_REFUSES=function).devices[0]
 
     assert [name for name, value in device if value is None] == [field]
+
+
+def test_no_attributes_cost_what_they_tell(libraries: Path) -> None:
+    """Without them the capability and the kind of the device are unknown, and nothing else is."""
+    device = read(libraries, FAKE_CUDA_REFUSES="cuDeviceGetAttribute").devices[0]
+    missing = [name for name, value in device if value is None]
+
+    assert missing == ["capability", "integrated", "numa_memory", "mps"]
 
 
 def test_the_older_uuid_call_is_enough(libraries: Path) -> None:
@@ -138,3 +161,14 @@ def test_a_library_of_another_kind_is_told(libraries: Path, tmp_path: Path) -> N
     seen = read(tmp_path)
 
     assert (seen.loaded, seen.load_error) == (False, f"{wrong} has no function cuInit")
+
+
+@pytest.mark.parametrize(
+    "uuid",
+    ["MIG-a0a1a2a3-a4a5-a6a7-a8a9-aaabacadb300", "GPU-00010203-0405-0607-0809-0a0b0c0d0e01"],
+)
+def test_the_fake_driver_shows_what_is_made_visible(libraries: Path, uuid: str) -> None:
+    """Tests of MIG rest on this: one device, of the UUID that the variable holds."""
+    seen = read(libraries, FAKE_CUDA_MIG=1, CUDA_VISIBLE_DEVICES=uuid)
+
+    assert [device.uuid for device in seen.devices] == [uuid]

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from probes import device_transfer as probe
 from probes.catalog import DEVICE_TRANSFER
 from probes.contract import Comparison
-from probes.device_transfer import dtypes, pattern, pinned, places
+from probes.device_transfer import dtypes, pattern, places, probe
 from tests.probes import fake_device
 from tests.probes.broken import Broken, large, last_byte, of, one_bit, patched, swapped, zeros
 from tests.probes.verdicts import tripped
@@ -328,24 +327,6 @@ def test_rounding_to_bfloat16_is_to_nearest_even() -> None:
     values = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-16, -2.5], dtype=np.float32)
 
     assert dtypes.rounded_to_bfloat16(values).tolist() == [0x3F80, 0x3F80, 0x3F82, 0x3F81, 0xC020]
-
-
-@pytest.mark.parametrize(
-    ("error", "skipped"),
-    [
-        (NotImplementedError("no pinned memory"), True),
-        (RuntimeError("Backend doesn't support getPinnedMemoryAllocator()"), True),
-        (RuntimeError("CUDA error: out of memory"), False),
-    ],
-)
-def test_pinning_is_skipped_only_where_there_is_none(error: Exception, skipped: bool) -> None:  # noqa: FBT001
-    """A back-end without pinned memory is skipped; one that cannot pin is not."""
-
-    def pin(_: torch.Tensor) -> torch.Tensor:
-        raise error
-
-    with patched(pin_memory=pin):
-        assert bool(pinned.unavailable()) == skipped
 
 
 @pytest.fixture(scope="module")

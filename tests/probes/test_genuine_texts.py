@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import pytest
 
-from probes import cuda_available as probe
 from probes.contract import GPU_BUSY, Finding
+from probes.cuda_available import probe
 from probes.cuda_available.seen import Framework, Generic, Kernel
-from probes.cuda_driver import CODES as NAMES
-from probes.cuda_driver import CudaDriver
-from probes.hardware import Hardware
-from probes.nvml import Nvml, NvmlGpu
-from probes.symptoms import Symptom, diagnose
+from probes.kit.symptoms import Symptom, diagnose
+from probes.node.cuda_driver import CODES as NAMES
+from probes.node.cuda_driver import CudaDriver
+from probes.node.hardware import Hardware
+from probes.node.nvml import Nvml, NvmlGpu
 from tests.cuda_wheel.machines import NAMED, NVML, TORCH, recorded
 
 RECORDED: Final = recorded()

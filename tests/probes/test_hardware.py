@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.hardware import Hardware, detect, gfx_name, kernel_module_version, nvidia_module
+from probes.node.hardware import Hardware, detect, gfx_name, kernel_module_version, nvidia_module
 
 H100 = ("0x10de", "0x2330", "0x030200")
 CLOSED = (
@@ -226,7 +226,8 @@ def test_gfx_names(version: int, name: str) -> None:
 def test_needs_neither_torch_nor_numpy() -> None:
     """The supervisor's side may ask for hardware without paying for an import of torch."""
     code = (
-        "import sys, probes.hardware as h; h.detect(); print(*{'torch', 'numpy'} & {*sys.modules})"
+        "import sys, probes.node.hardware as h; h.detect(); "
+        "print(*{'torch', 'numpy'} & {*sys.modules})"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from probes import nvml
-from probes.symptoms import diagnose
+from probes.kit.symptoms import diagnose
+from probes.node import nvml
 from tests import fakes
 
 MIB = 1024 * 1024
@@ -70,6 +70,35 @@ def test_mig_instances_are_listed(libraries: Path) -> None:
     assert seen.gpus[0].mig_uuids == ("MIG-a0a1a2a3-a4a5-a6a7-a8a9-aaabacadae00",)
     assert seen.gpus[0].error == ""
     assert read(libraries, FAKE_NVML_MIG=0).gpus[0].mig_enabled is False
+
+
+def test_every_instance_tells_of_itself(libraries: Path) -> None:
+    """Seven instances, in their slots, with names, memory and processes of their own."""
+    seen = read(
+        libraries, FAKE_NVML_MIG=1, FAKE_NVML_SLOTS="0,1,2,3,4,5,6", FAKE_NVML_PROCESSES="4,5"
+    )
+    instances = seen.gpus[0].mig_instances
+
+    assert [instance.slot for instance in instances] == list(range(7))
+    assert len({instance.uuid for instance in instances}) == 7
+    assert seen.gpus[0].mig_uuids == tuple(instance.uuid for instance in instances)
+    assert instances[6] == nvml.MigInstance(
+        slot=6,
+        uuid="MIG-a0a1a2a3-a4a5-a6a7-a8a9-aaabacadb300",
+        name="Fake GPU MIG 1g.10gb",
+        memory_total_bytes=2048 * MIB,
+        memory_free_bytes=2000 * MIB,
+        process_count=2,
+    )
+
+
+def test_what_an_instance_does_not_tell_is_no_fault_of_its_gpu(libraries: Path) -> None:
+    """Its memory and its processes are unknown then, and it is listed all the same."""
+    refused = {"FAKE_NVML_REFUSES": "nvmlDeviceGetMemoryInfo"}
+    gpu = read(libraries, FAKE_NVML_MIG=1, FAKE_NVML_CODE=999, **refused).gpus[0]
+
+    assert [instance.memory_free_bytes for instance in gpu.mig_instances] == [None]
+    assert gpu.error == ""
 
 
 @pytest.mark.parametrize(
@@ -188,3 +217,11 @@ def test_our_own_process_is_named_by_its_id(libraries: Path) -> None:
     seen = read(libraries, FAKE_NVML_PROCESSES=f"{os.getpid()}")
 
     assert seen.gpus[0].process_count == 1
+
+
+def test_confidential_computing_is_told(libraries: Path) -> None:
+    """On, off, and unknown to an older driver, which is no error."""
+    assert read(libraries, FAKE_NVML_CC=1).confidential is True
+    assert read(libraries).confidential is False
+    old = read(libraries, FAKE_NVML_OLD=1)
+    assert (old.confidential, old.error) == (None, "")

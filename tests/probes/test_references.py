@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from probes.references import UNIT_ROUNDOFF, compare, dot_bound
+from probes.kit.references import UNIT_ROUNDOFF, compare, dot_bound
 
 FLOATS = ("float16", "float32", "float64")
 NAN, INF = float("nan"), float("inf")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from probes import cuda_driver, hardware, nvml, survey
-from probes.cuda_driver import CudaDriver, DriverDevice
-from probes.hardware import Hardware
-from probes.nvml import Nvml, NvmlGpu
+from probes.node import cuda_driver, hardware, nvml, survey
+from probes.node.cuda_driver import CudaDriver, DriverDevice
+from probes.node.hardware import Hardware
+from probes.node.nvml import MigInstance, Nvml, NvmlGpu
 from tests import fakes
 
 GIB = 1024**3
@@ -46,7 +46,10 @@ def cuda(monkeypatch: Patch) -> Callable[..., list[dict[str, Any]]]:
     """The devices that a survey lists, of a CUDA build with this driver and this NVML."""
 
     def take(
-        driver: tuple[DriverDevice, ...], gpus: tuple[NvmlGpu, ...], count: int = 1
+        driver: tuple[DriverDevice, ...],
+        gpus: tuple[NvmlGpu, ...],
+        count: int = 1,
+        **system: Any,
     ) -> list[dict[str, Any]]:
         for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
             monkeypatch.delenv(name, raising=False)
@@ -54,7 +57,8 @@ def cuda(monkeypatch: Patch) -> Callable[..., list[dict[str, Any]]]:
         monkeypatch.setattr(survey, "accelerator_type", lambda: "cuda")
         monkeypatch.setattr(survey, "device_count", lambda _: count)
         monkeypatch.setattr(cuda_driver, "read", lambda: CudaDriver(devices=driver))
-        monkeypatch.setattr(nvml, "read", lambda: Nvml(driver_version="550.54.15", gpus=gpus))
+        told = Nvml(driver_version="550.54.15", gpus=gpus, **system)
+        monkeypatch.setattr(nvml, "read", lambda: told)
         taken: Any = survey.take()
         devices: list[dict[str, Any]] = taken["devices"]
         return devices
@@ -97,7 +101,9 @@ def test_a_whole_gpu(cuda: Callable[..., list[dict[str, Any]]]) -> None:
             "name": "cuda:0",
             "type": "cuda",
             "index": 0,
+            "alone": False,
             "uuid": "GPU-1",
+            "parent_uuid": None,
             "pci_bus_id": "0000:0f:00.0",
             "model_name": "NVIDIA H100 80GB HBM3",
             "capability": "9.0",
@@ -105,12 +111,83 @@ def test_a_whole_gpu(cuda: Callable[..., list[dict[str, Any]]]) -> None:
             "memory_free_bytes": 60 * GIB,
             "process_count": 2,
             "compute_mode": "default",
+            "backend": "cuda",
         }
     ]
 
 
+@pytest.mark.parametrize(
+    ("backend", "driver", "confidential"),
+    [
+        ("cuda-below-sm75", WHOLE.model_copy(update={"capability": (7, 0)}), False),
+        ("cuda-integrated", WHOLE.model_copy(update={"integrated": True}), False),
+        ("cuda-mps", WHOLE.model_copy(update={"mps": True}), False),
+        ("cuda-confidential", WHOLE, True),
+    ],
+)
+def test_the_type_of_hardware_is_told(
+    cuda: Callable[..., list[dict[str, Any]]],
+    backend: str,
+    driver: DriverDevice,
+    confidential: bool,  # noqa: FBT001 - one of the cases
+) -> None:
+    """What driver and NVML say of a device decides whose recordings speak for it."""
+    assert cuda((driver,), (GPU,), confidential=confidential)[0]["backend"] == backend
+
+
+INSTANCES = tuple(
+    MigInstance(
+        slot=slot,
+        uuid=f"MIG-{slot}",
+        name="NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+        memory_total_bytes=10 * GIB,
+        memory_free_bytes=(9 - slot) * GIB,
+        process_count=slot,
+    )
+    for slot in range(7)
+)
+SLICED = GPU.model_copy(
+    update={
+        "mig_enabled": True,
+        "mig_uuids": tuple(instance.uuid for instance in INSTANCES),
+        "mig_instances": INSTANCES,
+    }
+)
+
+
+def test_every_instance_and_the_gpu_beside_are_devices(
+    cuda: Callable[..., list[dict[str, Any]]],
+) -> None:
+    """CUDA shows one instance; the survey lists all seven and the whole GPU, each with its own."""
+    beside = GPU.model_copy(update={"index": 1, "uuid": "GPU-2", "process_count": 0})
+    first = WHOLE.model_copy(update={"uuid": "MIG-0", "memory_total_bytes": 10 * GIB})
+    devices = cuda((first,), (SLICED, beside))
+
+    assert [device["name"] for device in devices] == [
+        *(f"cuda:0:{slot}" for slot in range(7)),
+        "cuda:1",
+    ]
+    assert [device["uuid"] for device in devices] == [*SLICED.mig_uuids, "GPU-2"]
+    assert [device["parent_uuid"] for device in devices] == ["GPU-1"] * 7 + [None]
+    assert [device["process_count"] for device in devices] == [0, 1, 2, 3, 4, 5, 6, 0]
+    assert devices[3]["memory_free_bytes"] == 6 * GIB
+    assert devices[7]["memory_bytes"] == 80 * GIB
+    assert {device["alone"] for device in devices} == {True}
+
+
+def test_a_lone_instance_is_cuda_0(cuda: Callable[..., list[dict[str, Any]]]) -> None:
+    """What CUDA shows by itself keeps its usual name, with the instance's own numbers."""
+    instance = WHOLE.model_copy(update={"uuid": "MIG-2", "memory_total_bytes": 10 * GIB})
+    lone = SLICED.model_copy(update={"mig_uuids": ("MIG-2",), "mig_instances": INSTANCES[2:3]})
+    (device,) = cuda((instance,), (lone,))
+
+    assert (device["name"], device["uuid"], device["alone"]) == ("cuda:0", "MIG-2", False)
+    assert (device["memory_free_bytes"], device["process_count"]) == (7 * GIB, 2)
+    assert device["parent_uuid"] == "GPU-1"
+
+
 def test_an_instance_is_not_its_gpu(cuda: Callable[..., list[dict[str, Any]]]) -> None:
-    """Of a MIG instance NVML's free memory and processes are unknown: they are the whole GPU's."""
+    """Of an instance that tells nothing, free memory and processes are unknown, not its GPU's."""
     instance = WHOLE.model_copy(update={"uuid": "MIG-7", "memory_total_bytes": 10 * GIB})
     sliced = GPU.model_copy(update={"mig_enabled": True, "mig_uuids": ("MIG-7",)})
     (device,) = cuda((instance,), (sliced,))

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from probes.symptoms import SYMPTOMS, Symptom, diagnose
+from probes.kit.symptoms import SYMPTOMS, Symptom, diagnose
 
 UNEXPECTED = (
     "RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions "

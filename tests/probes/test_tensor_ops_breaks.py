@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probes import tensor_ops as probe
 from probes.faults.inject.calls import last_of_ties, off_by_one, unstable
+from probes.tensor_ops import probe
 from tests.probes.verdicts import tripped
 
 Fault = Callable[[torch.Tensor], object]  # spoils an output, in place

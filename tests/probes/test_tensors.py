@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from probes import tensors
+from probes.kit import tensors
 
 DTYPES = (
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),

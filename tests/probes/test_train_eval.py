@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from probes import train_eval as probe
 from probes.catalog import TRAIN_EVAL
 from probes.contract import Comparison
 from probes.faults.inject.training import (
@@ -22,7 +21,7 @@ from probes.faults.inject.training import (
     own_only,
     silent_eval,
 )
-from probes.train_eval import learning
+from probes.train_eval import learning, probe
 from probes.train_eval.state import random_state_kept
 from tests.probes import fake_device
 from tests.probes.broken import ATTENTION, Broken, one_bit, patched, scaled

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.validator.runs import write
-from validator import supervisor
+from validator.engine import supervisor
 
 
 @pytest.fixture

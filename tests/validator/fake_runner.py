@@ -9,8 +9,8 @@ from typing import Any
 
 from probes.catalog import CATALOG
 from probes.contract import Reason, Result, Status
+from validator.engine.runner import Event, Plan
 from validator.report import CPU, Device, NotRun, Report, make_report
-from validator.runner import Event, Plan
 from validator.settings import Settings
 
 NOON = datetime(2030, 1, 2, 12, tzinfo=timezone.utc)
@@ -118,6 +118,7 @@ class FakeRunner:
         self.events: tuple[Event, ...] = ()
         self.error: Exception | None = None
         self.status: Status = "pass"
+        self.summary = ""  # of every result, in place of its own
 
     async def run(
         self, plan: Plan, settings: Settings, on_event: Callable[[Event], None] = lambda _: None
@@ -137,10 +138,11 @@ class FakeRunner:
 
     async def _run(self, plan: Plan, on_event: Callable[[Event], None]) -> Report:
         names = {spec.name for spec in plan.specs}
+        own = {"summary": self.summary} if self.summary else {}
         reason: Reason = "ok" if self.status == "pass" else "check_failed"
         results = [
             one
-            for one in everything(self.devices, status=self.status, reason=reason)
+            for one in everything(self.devices, status=self.status, reason=reason, **own)
             if one.probe in names
         ]
         on_event(Event("importing"))

@@ -8,8 +8,8 @@ from typing import Any
 
 from probes.catalog import CATALOG
 from probes.contract import Failure, Finding, Measurement, Result
-from validator import fresh
 from validator.report import CPU, Device, Environment, NotRun, Report, make_report, to_json
+from validator.service import fresh
 
 STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 

@@ -8,15 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes.catalog import ProbeSpec
-from probes.contract import Result
-from validator import orphans
+from probes.contract import ProbeSpec, Result
 from validator import settings as settings_module
-from validator.plan import Event, Plan
+from validator.engine import orphans
+from validator.engine.plan import Event, Plan
+from validator.engine.runner import Runner
+from validator.engine.spawn import MARKER
 from validator.report import Report
-from validator.runner import Runner
 from validator.settings import Settings
-from validator.spawn import MARKER
 
 TIMEOUT_S = 1.0
 

@@ -11,22 +11,15 @@ from typing import Any
 import h11
 import httpx
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, settings
-from schemathesis.specs.openapi.checks import (
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from tests.validator.fake_runner import everything, report
 from validator import __version__
-from validator.api import ProbeOnDevice, ProbeState, make_app, negotiate
-from validator.daemon import _server
-from validator.latest import Readiness
-from validator.listen import listen
-from validator.metrics import Form
 from validator.report import Report
+from validator.service.api import ProbeOnDevice, ProbeState, make_app, negotiate
+from validator.service.daemon import _server
+from validator.service.latest import Readiness
+from validator.service.listen import listen
+from validator.service.metrics import Form
 
 PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
@@ -114,6 +107,15 @@ def test_readyz(ready: bool, status: int) -> None:  # noqa: FBT001 - a table
     answer = ask(node, "/readyz")
 
     assert (answer.status_code, answer.text) == (status, "the reason\n")
+
+
+def test_readyz_tells_the_whole_reason_in_its_second_line() -> None:
+    """The first line is for what shows 80 characters; nothing of the text is lost."""
+    node = FakeNode()
+    node.ready = Readiness(ready=False, reason="fail: short", whole="fail: " + "long " * 40)
+
+    assert ask(node, "/readyz").text == f"fail: short\nfail: {'long ' * 40}\n"
+    assert "fail: " + "long " * 40 in ask(node, "/").text
 
 
 def test_report() -> None:
@@ -223,23 +225,6 @@ def test_metrics_on_the_long_way() -> None:
     assert answer.text == "metrics openmetrics=True\n"
 
 
-# The operations have no parameters, so a few examples are all there are.
-schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(FakeNode()))
-
-
-@schema.parametrize()
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-def test_answers_conform_to_the_schema(case: schemathesis.Case[Any]) -> None:
-    """Whatever is sent, the answer is one that /openapi.json describes."""
-    case.call_and_validate(
-        checks=[
-            response_headers_conformance,
-            response_schema_conformance,
-            status_code_conformance,
-        ]
-    )
-
-
 # -- over a socket: the protocol with its short way ---------------------------------------------
 
 
@@ -327,7 +312,7 @@ def test_the_short_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(_scope: object, _receive: object, _send: object) -> None:
         raise AssertionError("the application was called")
 
-    monkeypatch.setattr("validator.daemon.make_app", lambda _node: broken)
+    monkeypatch.setattr("validator.service.daemon.make_app", lambda _node: broken)
     [short] = over_socket(FakeNode(), [SCRAPE], 1)
 
     assert short[0] == 200

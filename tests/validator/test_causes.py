@@ -5,7 +5,7 @@ from typing import Any
 
 from probes.contract import Finding, Reason, Result, Status
 from tests.validator.test_host_limits import CHECK, bad, run
-from validator.causes import without_consequences
+from validator.engine.causes import without_consequences
 from validator.report import overall
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from validator import cgroup
+from validator.engine import cgroup
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The command line: what it refuses, what it writes where, and the exit code in every case."""
 
-import asyncio
+import ast
 import contextlib
 import json
 import os
@@ -18,13 +18,19 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import typer
 
 from tests.validator import reports
-from validator import __version__, ask, check, cli, healthcheck
-from validator.plan import Event, Plan
+from validator import __version__, profiles
+from validator.cli import app, early, healthcheck, one_run
+from validator.cli import main as cli
+from validator.cli.app import COMMANDS
+from validator.engine.plan import Event, Plan, make_plan
+from validator.engine.spawn import MARKER, CannotStartError
+from validator.engine.stopping import Stop
 from validator.report import Report
+from validator.service import ask
 from validator.settings import Settings
-from validator.spawn import MARKER, CannotStartError
 
 SOUND = reports.sound()
 SICK = reports.sick()
@@ -45,38 +51,33 @@ class Worker:
 class Runner:
     """Stands for the runner: gives the report it was told to give."""
 
-    answer: Report | Exception | None = SOUND
+    answer: Report | Exception = SOUND
+    signals: tuple[signal.Signals, ...] = ()
     seen: tuple[Plan, Settings] | None = None
     worker: Any = None
-    cleaned = False
 
     def __init__(self, worker: Any = None) -> None:
         type(self).worker = worker
 
     async def run(
-        self, plan: Plan, settings: Settings, on_event: Callable[[Event], None]
+        self, plan: Plan, settings: Settings, on_event: Callable[[Event], None], stop: Stop
     ) -> Report:
-        """Tell of the run as a real one does; without an answer wait to be stopped."""
+        """Tell of the run as a real one does."""
         type(self).seen = (plan, settings)
         on_event(Event("importing"))
         on_event(Event("surveyed", planned=(("autograd", "cpu"),)))
         on_event(Event("started", "autograd", "cpu"))
-        if self.answer is None:
-            os.kill(os.getpid(), signal.SIGTERM)
-            try:
-                await asyncio.sleep(60)
-            finally:
-                os.kill(os.getpid(), signal.SIGINT)  # the impatient second one
-                await asyncio.sleep(0.05)  # gives it the chance to cut this off
-                type(self).cleaned = True
+        for number in self.signals:
+            stop.take(number)
         if isinstance(self.answer, Exception):
             raise self.answer
-        assert self.answer is not None
         on_event(Event("finished", "autograd", "cpu", result=self.answer.results[-1]))
         return self.answer
 
 
 Call = Callable[..., int]
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -88,21 +89,21 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
         started.append(Worker())
         return started[-1]
 
-    monkeypatch.setattr(cli, "start_worker", start)
+    monkeypatch.setattr(early, "start_worker", start)
     return started
 
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, workers: list[Worker]) -> Call:
     """Run the command in this process, with a fake runner."""
-    for name, value in {"answer": SOUND, "seen": None, "worker": None, "cleaned": False}.items():
+    for name, value in {"answer": SOUND, "seen": None, "worker": None, "signals": ()}.items():
         monkeypatch.setattr(Runner, name, value)
     for variable in list(os.environ):
         if variable.startswith("GPU_VALIDATOR_"):
             monkeypatch.delenv(variable)
-    monkeypatch.setattr(check, "Runner", Runner)
+    monkeypatch.setattr(one_run, "Runner", Runner)
 
-    def run(*argv: str, answer: Report | Exception | None = SOUND) -> int:
+    def run(*argv: str, answer: Report | Exception = SOUND) -> int:
         monkeypatch.setattr(Runner, "answer", answer)
         monkeypatch.setattr(sys, "argv", ["gpu-validator", *argv])
         return cli.main()
@@ -256,6 +257,31 @@ def test_flags_reach_the_run(call: Call, tmp_path: Path) -> None:
     assert not names & {"autograd", "tensor_ops"}
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--profile", "standard"), True),
+        (("--profile", "standard", "--quiet", "--output", "json"), True),
+        (("--profile", "standard", "--probe", "autograd"), False),
+        (("--profile", "quick"), False),
+    ],
+)
+def test_a_profile_that_holds_nothing_more_says_so(
+    options: tuple[str, ...],
+    told: bool,  # noqa: FBT001 - a table
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line on stderr, whatever goes to stdout, and none where probes were named."""
+    monkeypatch.setattr(profiles, "empty_profiles", lambda *_: ("instant", "standard", "deep"))
+    call("check", *options)
+    err = capsys.readouterr().err
+
+    line = "gpu-validator: profile standard holds nothing more than quick yet\n"
+    assert err == (line if told else "")
+
+
 def test_probe_repeats(call: Call) -> None:
     """Those named, in the catalogue's order."""
     call("check", "--probe", "autograd", "--probe", "torch_version")
@@ -320,7 +346,7 @@ def test_a_worker_that_cannot_start_is_the_run_s_matter(
     def refuse() -> None:
         raise CannotStartError("no memory")
 
-    monkeypatch.setattr(cli, "start_worker", refuse)
+    monkeypatch.setattr(early, "start_worker", refuse)
 
     assert call("check") == 0
     assert Runner.seen is not None
@@ -351,15 +377,39 @@ def test_debug_from_the_environment(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_signal_ends_the_run_cleanly(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    """128 + SIGTERM; a second signal does not cut off the cleaning up."""
-    code = call("check", answer=None)
+def test_a_signal_is_the_exit_code_whatever_was_decided(
+    call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """128 + SIGTERM, with the report; --fail-open and --strict turn nothing into a verdict."""
+    monkeypatch.setattr(Runner, "signals", (signal.SIGTERM,))
+    codes = [
+        call("check", "--output", "json", *options, answer=answer)
+        for answer in (SOUND, SICK)
+        for options in ([], ["--strict"], ["--fail-open"])
+    ]
     told = capsys.readouterr()
 
-    assert code == 143
-    assert Runner.cleaned
-    assert told.err == "gpu-validator: stopped by SIGTERM: nothing was decided\n"
+    assert codes == [143] * 6
+    assert len(told.out.splitlines()) == 6
+    assert told.err.splitlines()[-1] == "gpu-validator: stopped by SIGTERM: 6 of 7 decided"
+
+
+def test_a_second_signal_leaves_the_report_unwritten(
+    call: Call,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Whoever asks twice wants the prompt back; the exit code is that of the first signal."""
+    monkeypatch.setattr(Runner, "signals", (signal.SIGINT, signal.SIGTERM))
+    file = tmp_path / "report"
+    code = call("check", "--output", "json", "--output-file", str(file))
+    told = capsys.readouterr()
+
+    assert code == 130
     assert told.out == ""
+    assert not file.exists()
+    assert "stopped by SIGINT, and by a second signal" in told.err
 
 
 @pytest.mark.parametrize("form", ["text", "json", "junit"])
@@ -428,7 +478,7 @@ def test_output_file_named_dev_stdout(tmp_path: Path) -> None:
     """Where stdout is a file of somebody else's, that file gets the document at its end."""
     log = tmp_path / "log"
     log.write_text("before\n", encoding="utf-8")
-    program = "from pathlib import Path; from validator.check import write_whole; "
+    program = "from pathlib import Path; from validator.cli.files import write_whole; "
     program += "write_whole(Path('/dev/stdout'), 'document')"
     inode = log.stat().st_ino
     with log.open("a", encoding="utf-8") as stream:
@@ -473,7 +523,7 @@ def test_no_torch_needed(argv: list[str]) -> None:
         "import sys\n"
         "for name in ('torch', 'numpy', 'pynvml'): sys.modules[name] = None  # import raises\n"
         f"sys.argv = ['gpu-validator', *{argv}]\n"
-        "from validator.cli import main\n"
+        "from validator.cli.main import main\n"
         "sys.exit(main())\n"
     )
     ended = subprocess.run(
@@ -489,7 +539,7 @@ def test_no_torch_needed(argv: list[str]) -> None:
 def test_nothing_slow_before_the_worker() -> None:
     """The module that starts the worker imports the standard library alone."""
     program = (
-        "import sys; before = set(sys.modules); import validator.cli; "
+        "import sys; before = set(sys.modules); import validator.cli.main; "
         "print(*set(sys.modules) - before)"
     )
     ended = subprocess.run(
@@ -525,8 +575,8 @@ def faked(answer: str, form: str, stdout: int) -> tuple[int, bytes]:
     program = (
         "import sys\n"
         "from tests.validator import test_cli as fakes\n"
-        "from validator import check, cli\n"
-        "check.Runner, cli.start_worker = fakes.Runner, fakes.Worker\n"
+        "from validator.cli import early, main as cli, one_run\n"
+        "one_run.Runner, early.start_worker = fakes.Runner, fakes.Worker\n"
         f"fakes.Runner.answer = fakes.{answer}\n"
         f"sys.argv = ['gpu-validator', 'check', '--output', '{form}']\n"
         "sys.exit(cli.main())\n"
@@ -617,7 +667,7 @@ def until(condition: Callable[[], object], seconds: float = 20) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_no_process(number: signal.Signals) -> None:
-    """A real run, stopped while its worker imports torch: over within 2 s, and all of it."""
+    """A real run, stopped while its worker imports torch: over within 5 s, and all of it."""
     run = subprocess.Popen(
         [sys.executable, "-m", "validator", "check", "--output", "json"],
         stdout=subprocess.PIPE,
@@ -630,14 +680,49 @@ def test_a_signal_leaves_no_process(number: signal.Signals) -> None:
     out, err = run.communicate(timeout=30)
     took = time.monotonic() - started
 
-    # A signal that comes before our handler ends the process by itself: the shell sees the same.
-    assert run.returncode in {128 + number, -number}
+    assert run.returncode == 128 + number
     assert "Traceback" not in err
-    assert out == ""
-    assert took < 2
+    assert {one.reason for one in Report.model_validate_json(out).not_run} == {"cancelled"}
+    assert took < 5
     assert until(lambda: not processes_of(run.pid), 2)
 
 
+def test_signals_are_kept_until_a_run_heeds_them(
+    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that comes while libraries are imported is the run's; afterwards all is as it was."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def interrupted(*args: Any, **options: Any) -> Plan:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return make_plan(*args, **options)
+
+    monkeypatch.setattr(one_run, "make_plan", interrupted)
+
+    assert call("check", "--output", "json") == 143
+    assert "stopped by SIGTERM" in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_early_signal_ends_it_by_itself() -> None:
+    """Whatever is being imported, and however long that takes."""
+    program = (
+        "import os, signal\n"
+        "from validator.cli.early import EarlySignals\n"
+        "EarlySignals().listen()\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "print('still here', flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print('never')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "still here\n")
+
+
+@pytest.mark.torch
 def test_a_real_check() -> None:
     """From the command to torch and back: one document, its verdict as the exit code."""
     ended = command("check", "--probe", "torch_version", "--output", "json")
@@ -659,11 +744,11 @@ def test_a_real_check_without_streams() -> None:
 def test_serve_starts_itself_anew(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command line again, with its checked arguments in the environment."""
     monkeypatch.setattr(sys, "orig_argv", ["python", "gpu-validator", "serve", "..."])
-    monkeypatch.delenv(cli.SERVE, raising=False)
+    monkeypatch.delenv(early.SERVE, raising=False)
     given: list[Any] = []
 
     def execv(path: str, argv: list[str]) -> None:
-        given.extend([path, argv, json.loads(os.environ.pop(cli.SERVE))])
+        given.extend([path, argv, json.loads(os.environ.pop(early.SERVE))])
         raise KeyboardInterrupt  # it does not come back
 
     monkeypatch.setattr(os, "execv", execv)
@@ -690,13 +775,13 @@ def test_serve_becomes_the_daemon(
 
     def serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]) -> int:
         served.extend([settings.run.threads, settings.run.profile, config_file, flags])
-        return 7 if cli.SERVE not in os.environ else 8
+        return 7 if early.SERVE not in os.environ else 8
 
-    daemon = ModuleType("validator.daemon")
+    daemon = ModuleType("validator.service.daemon")
     daemon.serve = serve  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "validator.daemon", daemon)
+    monkeypatch.setitem(sys.modules, "validator.service.daemon", daemon)
     flags = {"run": {"profile": "deep"}}
-    monkeypatch.setenv(cli.SERVE, json.dumps({"config_file": str(file), "flags": flags}))
+    monkeypatch.setenv(early.SERVE, json.dumps({"config_file": str(file), "flags": flags}))
 
     assert call("serve") == 7
     assert served == [2, "deep", file, flags]
@@ -706,15 +791,15 @@ def test_the_daemon_s_process_is_light() -> None:
     """Its process has seen nothing of what parses and draws, nor what it is to judge."""
     program = (
         "import sys, types\n"
-        "daemon = types.ModuleType('validator.daemon')\n"
+        "daemon = types.ModuleType('validator.service.daemon')\n"
         "daemon.serve = lambda *_: print(*{'typer', 'rich', 'torch', 'numpy'} & set(sys.modules))\n"
-        "sys.modules['validator.daemon'] = daemon\n"
-        "from validator.cli import main\n"
+        "sys.modules['validator.service.daemon'] = daemon\n"
+        "from validator.cli.main import main\n"
         "sys.exit(main())\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, cli.SERVE: json.dumps({"config_file": None, "flags": {}})},
+        env={**os.environ, early.SERVE: json.dumps({"config_file": None, "flags": {}})},
         capture_output=True,
         text=True,
         timeout=60,
@@ -728,7 +813,7 @@ def test_serve_with_a_file_gone_bad(
     call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A file that changed between the two reads is told like any other."""
-    monkeypatch.setenv(cli.SERVE, json.dumps({"config_file": "/none.yaml", "flags": {}}))
+    monkeypatch.setenv(early.SERVE, json.dumps({"config_file": "/none.yaml", "flags": {}}))
 
     assert call("serve") == 2
     assert "/none.yaml: cannot be read" in capsys.readouterr().err
@@ -837,3 +922,44 @@ def test_healthcheck_is_bounded(
 def test_where_a_daemon_is_asked(host: str, url: str) -> None:
     """Every form of a listening address."""
     assert ask.url_of(host, 1) == url
+
+
+def declared_options() -> list[ast.Call]:
+    """Every declaration of an option in our source."""
+    return [
+        node
+        for file in (ROOT / "validator").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "typer.Option"
+    ]
+
+
+def test_every_option_has_its_name_spelled_out() -> None:
+    """A name that typer makes up from the parameter is another one in another typer."""
+    declared = declared_options()
+    unnamed = [
+        f"line {call.lineno}: {ast.unparse(call)}"
+        for call in declared
+        if not (
+            call.args
+            and isinstance(call.args[0], ast.Constant)
+            and str(call.args[0].value).startswith("--")
+        )
+    ]
+
+    assert len(declared) > 20
+    assert unnamed == []
+
+
+def test_the_parser_knows_the_names_that_are_declared() -> None:
+    """Said of the installed typer: each command takes the options that the source names."""
+    known = {
+        name
+        for command in COMMANDS
+        for option in typer.main.get_command(app.parser(())).commands[command].params  # type: ignore[attr-defined]
+        for name in option.opts
+    }
+    declared = {str(call.args[0].value) for call in declared_options()}  # type: ignore[attr-defined]
+
+    assert declared - known == {"--version"}
+    assert {"--device", "--probe", "--profile", "--output", "--timeout", "--url"} <= known

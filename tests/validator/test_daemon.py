@@ -19,10 +19,10 @@ import pytest
 
 from probes.catalog import BY_NAME
 from tests.validator.fake_runner import Clock, FakeRunner, gpus
-from validator import logs
-from validator.daemon import EXIT_UNUSABLE, Daemon, serve
-from validator.metrics import Form
-from validator.runner import Event
+from validator.engine.runner import Event
+from validator.service import logs
+from validator.service.daemon import EXIT_UNUSABLE, Daemon, serve
+from validator.service.metrics import Form
 from validator.settings import Settings, SettingsError, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -243,6 +243,26 @@ def test_one_line_an_event(capfd: pytest.CaptureFixture[str]) -> None:
     assert b'worker_restarts_total{reason="hung"} 1.0' in daemon.metrics(Form())
 
 
+def test_the_log_tells_the_whole_verdict(capfd: pytest.CaptureFixture[str]) -> None:
+    """What the report's short summary has no room for."""
+    logs.configure("info", "json")
+    runner = FakeRunner()
+    runner.status, runner.summary = "fail", "not a word of it is cut " * 20
+    daemon = Daemon(every(60), runner=runner)
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: daemon.report() is not None, daemon)
+
+    asyncio.run(go())
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    whole = ("not a word of it is cut " * 20).strip()
+
+    assert lines[-1]["summary"] == f"fail: torch_version on cpu (+6 more): {whole}"
+    assert lines[1]["summary"].strip() == whole
+    assert len(json.loads(daemon.report() or b"")["summary"]) <= 80
+
+
 def test_a_result_grows_old_without_a_run() -> None:
     """The scheduler is stuck: after three intervals the metrics say that nothing can be told."""
     clock = Clock()
@@ -326,9 +346,9 @@ def test_a_port_in_use_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 _PROGRAM = """
 import asyncio, sys
 from tests.validator.fake_runner import FakeRunner, gpus
-from validator import logs
-from validator.daemon import Daemon, hold
-from validator.listen import listen
+from validator.service import logs
+from validator.service.daemon import Daemon, hold
+from validator.service.listen import listen
 from validator.settings import load
 logs.configure("info", "json")
 runner = FakeRunner(gpus(2))
@@ -481,7 +501,7 @@ def test_sighup_reads_the_file_again(start: Start, tmp_path: Path) -> None:
 
 def test_the_daemon_imports_none_of_what_it_must_not() -> None:
     """No torch, no NumPy, no console libraries, no faster loop: they cost memory, or may hang."""
-    code = "import sys, validator.daemon; print(*sorted(sys.modules))"
+    code = "import sys, validator.service.daemon; print(*sorted(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -494,7 +514,7 @@ def test_the_daemon_imports_none_of_what_it_must_not() -> None:
 _REAL = """
 import sys
 from pathlib import Path
-from validator.daemon import serve
+from validator.service.daemon import serve
 from validator.settings import load
 flags = {"web": {"listen_address": [sys.argv[1]]}, "log": {"format": "json"}}
 sys.exit(serve(load(Path(sys.argv[2]), flags), Path(sys.argv[2]), flags))

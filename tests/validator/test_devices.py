@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from probes.catalog import TENSOR_OPS
-from validator.devices import choose, is_called, why_busy
+from validator.engine.devices import choose, is_called, may_be_accelerator, why_busy
 from validator.report import CPU, Device
 
 GPUS = tuple(
@@ -58,6 +58,71 @@ def test_wishes_are_met_in_the_order_of_the_devices_and_once() -> None:
     wanted = ("cpu", "0b:00.0", "cuda:1", "cuda:9")
 
     assert choose(wanted, GPUS) == ((GPUS[1], CPU), ("cuda:9",))
+
+
+INSTANCES = tuple(
+    Device(
+        name=f"cuda:0:{slot}",
+        type="cuda",
+        alone=True,
+        uuid=f"MIG-0{slot}020304-0506-0708-090a-0b0c0d0e0f00",
+        parent_uuid=GPUS[0].uuid,
+        pci_bus_id=GPUS[0].pci_bus_id,
+        process_count=0,
+        memory_free_bytes=9 << 30,
+    )
+    for slot in range(7)
+)
+
+
+@pytest.mark.parametrize("name", ["cuda:0:3", "MIG-03020304-0506", "mig-0302"])
+def test_an_instance_goes_by_its_name_and_its_uuid(name: str) -> None:
+    """The name of the report and the metrics, and what nvidia-smi calls it."""
+    assert choose((name,), (*INSTANCES, GPUS[1])) == ((INSTANCES[3],), ())
+
+
+@pytest.mark.parametrize("name", ["cuda:0", GPUS[0].uuid, "0a:00.0"])
+def test_the_name_of_a_gpu_means_all_its_instances(name: str) -> None:
+    """By index, UUID or PCI address; the whole GPU beside is not meant."""
+    assert choose((name,), (*INSTANCES, GPUS[1])) == (INSTANCES, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        ("cuda", True),
+        ("cuda:3", True),
+        ("cuda:0:3", True),
+        ("xpu:1", True),
+        ("GPU-01020304", True),
+        ("MIG-GPU-01020304-0506/7/0", True),
+        ("00000000:0B:00.0", True),
+        ("0b:00.0", True),
+        ("cpu", False),
+        ("cpu:0", False),
+        ("cuda3", False),
+        ("3", False),
+        ("GPU-", False),
+        ("", False),
+    ],
+)
+def test_a_typing_error_is_no_promise(name: str, may: bool) -> None:  # noqa: FBT001
+    """Only what could be the name of an accelerator promises that it is there."""
+    assert may_be_accelerator(name) is may
+
+
+def test_an_instance_is_cuda_0_in_its_own_process() -> None:
+    """A name of three parts is none that torch knows."""
+    assert INSTANCES[3].torch_name == "cuda:0"
+    assert GPUS[1].torch_name == "cuda:1"
+
+
+def test_an_instance_that_others_fill_is_busy_and_its_neighbour_is_not() -> None:
+    """Politeness goes by the instance's own processes and memory."""
+    busy = INSTANCES[0].model_copy(update={"process_count": 1, "memory_free_bytes": 1 << 28})
+
+    assert "1 other process on it leave" in why_busy(TENSOR_OPS, busy)
+    assert why_busy(TENSOR_OPS, INSTANCES[1]) == ""
 
 
 def test_a_type_means_all_its_devices() -> None:

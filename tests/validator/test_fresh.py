@@ -1,14 +1,16 @@
 """`check --max-age`: the daemon's report answers where it can, and nowhere else."""
 
 import http.client
+import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import UnixStreamServer
@@ -17,12 +19,15 @@ from typing import Any
 import pytest
 
 from probes.catalog import CATALOG
+from probes.contract import Finding
 from tests.validator import reports
 from tests.validator.reports import GPUS, node, recent
-from validator import ask, check, cli, fresh
-from validator.ask import NoAnswerError
-from validator.plan import make_plan
-from validator.report import NotRun, Report, to_json
+from validator.cli import early, one_run
+from validator.cli import main as cli
+from validator.engine.plan import make_plan
+from validator.report import NotRun, Report, host_name, to_json
+from validator.service import ask, fresh
+from validator.service.ask import NoAnswerError
 from validator.settings import Settings, load
 
 NOW = reports.STARTED + timedelta(seconds=60)
@@ -36,6 +41,7 @@ def answered(report: Report, settings: Settings | None = None, **fields: Any) ->
     values: dict[str, Any] = {
         "max_age_s": 600.0,
         "now": NOW,
+        "host": host_name(),
         "environment": {},
         "torch_here": None,
     }
@@ -105,6 +111,65 @@ def test_a_jobs_gpus_by_its_variable(visible: str, asked: tuple[str, ...], found
     assert names(answer) == found
 
 
+LOST = {
+    "status": "fail",
+    "reason": "check_failed",
+    "summary": "all_gpus: PCI shows 5 NVIDIA GPUs, and 1 of them cannot be used",
+    "findings": (Finding(id="cuda_available.all_gpus", status="fail"),),
+}
+
+
+def test_a_gpu_that_the_daemon_lost_is_a_fail() -> None:
+    """It does not know the device, and says itself that GPUs are lost: that is an answer."""
+    report = node({"cuda_available on cuda:0": LOST})
+    answer = answered(report, wanting("GPU-99999999"))
+    gone = answer.results[0]
+
+    assert (answer.status, gone.device, gone.reason) == ("fail", "GPU-99999999", "no_device")
+    assert gone.started_at == reports.STARTED
+
+
+def test_a_gpu_that_the_daemon_does_not_know_says_nothing_by_itself() -> None:
+    """The daemon may have been given fewer; and another failure of it is none of this kind."""
+    other = {**LOST, "findings": (Finding(id="cuda_available.kernel", status="fail"),)}
+    for report in (node(), node({"cuda_available on cuda:0": other})):
+        with pytest.raises(NoAnswerError, match="knows no device 'GPU-99999999'"):
+            answered(report, wanting("GPU-99999999"))
+
+
+def test_a_gpu_cut_into_instances_is_one_gpu() -> None:
+    """What is promised is counted as the operator counts: four GPUs, of which one has two parts."""
+    parts = tuple(
+        GPUS[0].model_copy(update={"name": f"cuda:0:{slot}", "uuid": f"MIG-{slot}"})
+        for slot in range(2)
+    )
+    parts = tuple(each.model_copy(update={"parent_uuid": GPUS[0].uuid}) for each in parts)
+    sliced = node().model_copy(update={"devices": (*parts, *GPUS[1:])})
+    only = ("torch_version",)
+
+    def asked(**expect: int) -> Report:
+        return answered(sliced, load(flags={"expect": expect}), only=only)
+
+    assert asked(gpus=4, mig_instances=2).status == "pass"
+    with pytest.raises(NoAnswerError, match=r"expect\.gpus is 5, the daemon tells of 4"):
+        asked(gpus=5)
+    with pytest.raises(NoAnswerError, match=r"expect\.mig_instances is 7, the daemon tells of 2"):
+        asked(mig_instances=7)
+
+
+def under_a_fault() -> Report:
+    """A report with one result that a fault was injected for."""
+    *rest, last = node().results
+    faulty = last.model_copy(update={"fault": "wrong_backward"})
+    return node().model_copy(update={"results": (*rest, faulty)})
+
+
+def twice() -> Report:
+    """A report with a second, better opinion of one probe."""
+    results = node().results
+    return node().model_copy(update={"results": (*results, results[0])})
+
+
 REFUSED: dict[str, tuple[Callable[[], Report], str]] = {
     "old": (lambda: answered(node(), max_age_s=59), "torch_version on cpu is 60 s old"),
     "one old": (
@@ -116,6 +181,60 @@ REFUSED: dict[str, tuple[Callable[[], Report], str]] = {
     "ahead": (
         lambda: answered(node(), now=reports.STARTED - timedelta(minutes=1)),
         "60 s ahead of this clock",
+    ),
+    "another host": (
+        lambda: answered(node(), host="node-18"),
+        f"is of the host {host_name()}, and this is node-18 .*NODE_NAME",
+    ),
+    "another domain": (
+        lambda: answered(node().model_copy(update={"host": "a.lab"}), host="a.prod"),
+        "is of the host a.lab, and this is a.prod",
+    ),
+    "an injected fault": (
+        lambda: answered(under_a_fault()),
+        "autograd on cuda:3 was made under the fault wrong_backward",
+    ),
+    "an injected fault on a device not asked for": (
+        lambda: answered(under_a_fault(), wanting("cuda:0")),
+        "autograd on cuda:3 was made under the fault wrong_backward",
+    ),
+    "finished in the future": (
+        lambda: answered(
+            node().model_copy(update={"finished_at": NOW + timedelta(seconds=10)}),
+        ),
+        "the daemon's report is 10 s ahead of this clock",
+    ),
+    "a result of the future": (
+        lambda: answered(
+            node({"autograd on cuda:1": {"started_at": NOW + timedelta(days=365)}}),
+        ),
+        "autograd on cuda:1 is 31536000 s ahead",
+    ),
+    "a time that overflows": (
+        lambda: answered(node({"autograd on cuda:1": {"duration_s": 1e300}})),
+        r"autograd on cuda:1 has a time that cannot be: .*duration_s 1e\+300",
+    ),
+    "an endless time": (
+        lambda: answered(node({"autograd on cuda:1": {"duration_s": float("inf")}})),
+        "autograd on cuda:1 has a time that cannot be: .*duration_s inf",
+    ),
+    "a time that is none": (
+        lambda: answered(node({"autograd on cuda:1": {"duration_s": float("nan")}})),
+        "autograd on cuda:1 has a time that cannot be: .*duration_s nan",
+    ),
+    "a time that runs backwards": (
+        lambda: answered(node({"autograd on cuda:1": {"duration_s": -1e9}})),
+        "autograd on cuda:1 has a time that cannot be",
+    ),
+    "the end of time": (
+        lambda: answered(
+            node({"autograd on cuda:1": {"started_at": datetime.max.replace(tzinfo=timezone.utc)}})
+        ),
+        "autograd on cuda:1 has a time that cannot be: started_at 9999-12-31",
+    ),
+    "two results of one probe": (
+        lambda: answered(twice()),
+        "the daemon has two results of torch_version on cpu",
     ),
     "no result": (
         lambda: answered(reports.report([reports.result("torch_version")])),
@@ -176,6 +295,16 @@ def test_what_is_no_answer(case: str) -> None:
     attempt, why = REFUSED[case]
     with pytest.raises(NoAnswerError, match=why):
         attempt()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("node-17", "NODE-17"), ("node-17.lab", "node-17"), ("n", "n.lab")]
+)
+def test_a_host_may_be_named_without_its_domain(theirs: str, ours: str) -> None:
+    """Kubernetes, Slurm and the kernel spell one node's name differently."""
+    report = node().model_copy(update={"host": theirs})
+
+    assert answered(report, host=ours).status == "pass"
 
 
 def test_promises_that_hold() -> None:
@@ -288,13 +417,13 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     for variable in list(os.environ):
         if variable.startswith("GPU_VALIDATOR_") or variable in fresh._VISIBLE:
             monkeypatch.delenv(variable)
-    monkeypatch.setattr(check, "Runner", Runner)
+    monkeypatch.setattr(one_run, "Runner", Runner)
     monkeypatch.setattr(Runner, "ran", 0)
 
     def started(*_: Any) -> None:
         raise AssertionError("a worker was started")
 
-    monkeypatch.setattr(cli, "start_worker", started)
+    monkeypatch.setattr(early, "start_worker", started)
 
     def run(*argv: str) -> int:
         monkeypatch.setattr(sys, "argv", ["gpu-validator", "check", *argv])
@@ -366,6 +495,67 @@ def test_nobody_listens(call: Callable[..., int], capsys: pytest.CaptureFixture[
     assert "unix:/no/such/socket cannot be asked: " in capsys.readouterr().err
 
 
+OF_NO_USE: dict[str, tuple[dict[str, Any], str]] = {
+    "another host": ({"host": "node-99"}, "is of the host node-99, and this is "),
+    "under a fault": ({"fault": "wrong_backward"}, "was made under the fault wrong_backward"),
+    "from the future": ({"started_at": "2999-01-01T00:00:00Z"}, "s ahead of this clock"),
+    "an overflow": ({"duration_s": 1e300}, "has a time that cannot be: "),
+    "another schema": ({"schema_version": 2}, "no report of version 1"),
+}
+
+
+@pytest.mark.parametrize(("changed", "why"), OF_NO_USE.values(), ids=OF_NO_USE)
+def test_a_report_of_no_use_is_told_and_the_probes_run(
+    changed: dict[str, Any],
+    why: str,
+    call: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever a server answers, the verdict is never taken from what speaks of something else."""
+    document = json.loads(recent(node()))
+    for name, value in changed.items():
+        of_a_result = name in {"fault", "duration_s"}
+        (document["results"][-1] if of_a_result else document)[name] = value
+    with listening_at(tmp_path / "s", body=json.dumps(document).encode()) as server:
+        assert call("--max-age", "10m", "--server", server) == 0
+
+    told = capsys.readouterr().err
+    assert Runner.ran == 1
+    assert why in told
+    assert told.endswith(": running the probes here\n")
+
+
+def test_a_signal_while_the_daemon_is_asked_is_the_exit_code(
+    call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report is whole and is written; whoever stopped the check does not take it for a pass."""
+    read = fresh.fetch
+
+    def interrupted(server: str) -> Report:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return read(server)
+
+    monkeypatch.setattr(fresh, "fetch", interrupted)
+    with listening_at(tmp_path / "s", body=recent(node())) as server:
+        assert call("--max-age", "10m", "--server", server) == 128 + signal.SIGTERM
+
+    assert Runner.ran == 0
+
+
+def test_the_report_of_a_newer_daemon_answers(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fields that this version does not know are passed over: an upgrade costs no run a node."""
+    document = json.loads(recent(node()))
+    document["new"] = document["results"][0]["newer"] = document["devices"][0]["newest"] = [1]
+    with listening_at(tmp_path / "s", body=json.dumps(document).encode()) as server:
+        assert call("--max-age", "10m", "--server", server) == 0
+
+    assert Runner.ran == 0
+    assert "from the daemon at " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("more", "code"), [((), 2), (("--fail-open",), 0)])
 def test_no_run_is_could_not_tell(
     more: tuple[str, ...],
@@ -400,6 +590,7 @@ def test_the_settings_know_the_server(
         (("--no-run",), "--no-run is for --max-age"),
         (("--max-age", "1m", "--server", "unix:x"), "--server: 'unix:x' is no address such as"),
         (("--max-age", "soon"), "--max-age: 'soon' is no duration"),
+        (("--max-age", "9" * 400), "is no age above 0"),
         (("--max-age", "0"), "--max-age: '0' is no age above 0"),
     ],
 )
@@ -410,7 +601,7 @@ def test_wrong_usage(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Exit code 2, and the option."""
-    monkeypatch.setattr(cli, "start_worker", type("W", (), {"kill": lambda _: True}))
+    monkeypatch.setattr(early, "start_worker", type("W", (), {"kill": lambda _: True}))
     monkeypatch.setattr(sys, "argv", ["gpu-validator", "check", *argv])
 
     assert cli.main() == 2
@@ -430,6 +621,7 @@ def test_healthcheck_over_the_unix_socket(
     assert f"{server} cannot be asked" in capsys.readouterr().err
 
 
+@pytest.mark.torch
 def test_a_real_daemon_over_its_socket(tmp_path: Path) -> None:
     """Processes all: the daemon's first run answers a check; its end takes the socket away."""
     path = tmp_path / "s"

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.validator.runs import write
-from validator import clock
-from validator.spawn import MARKER
+from validator.engine import clock
+from validator.engine.spawn import MARKER
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from probes.contract import Failure, Finding, Result
-from validator import cgroup, host_limits, limits_in_force
-from validator.attribution import attributed
+from validator.engine import cgroup, host_limits, limits_in_force
+from validator.engine.attribution import attributed
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = (sys.executable, "-m", "validator", "check", "--device", "cpu", "--output", "json")

@@ -8,10 +8,10 @@ import pytest
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, ran
 from validator import settings as settings_module
-from validator import supervisor
-from validator.plan import Event
+from validator.engine import supervisor
+from validator.engine.plan import Event
+from validator.engine.stall import stall
 from validator.settings import Settings
-from validator.stall import stall
 
 WITH_TORCH = replace(PLAN, specs=(TORCH_VERSION, *PLAN.specs))
 

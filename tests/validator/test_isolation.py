@@ -15,11 +15,13 @@ import pytest
 
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, TIMEOUT_S, Ran, marked, ran, run, spec, write, zombies
-from validator import cgroup, supervisor
 from validator import settings as settings_module
-from validator.plan import Event, Plan
-from validator.runner import Runner
+from validator.engine import cgroup, supervisor
+from validator.engine.plan import Event, Plan
+from validator.engine.runner import Runner
 from validator.settings import Settings
+
+pytestmark = pytest.mark.torch
 
 #: Code of ours that a sick probe finds its own result pipe with: the descriptor that is no log.
 RESULT_PIPE = """
@@ -229,8 +231,8 @@ def test_a_kill_for_memory_is_our_containers_fault(
     write(folder, "sicken", "    os.kill(os.getpid(), signal.SIGKILL)")
     counts = count()
     limit = cgroup.Limit(Path("memory.max"), 1000, 990)
-    monkeypatch.setattr("validator.cgroup.memory_kills", lambda: next(counts))
-    monkeypatch.setattr("validator.cgroup.memory_limit", lambda: limit)
+    monkeypatch.setattr("validator.engine.cgroup.memory_kills", lambda: next(counts))
+    monkeypatch.setattr("validator.engine.cgroup.memory_limit", lambda: limit)
 
     seen = ran()
 
@@ -246,8 +248,8 @@ def test_a_kill_for_memory_during_the_import_is_our_containers_fault(
     (folder / "torch.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     counts = count()
     limit = cgroup.Limit(Path("memory.max"), 1000, 990)
-    monkeypatch.setattr("validator.cgroup.memory_kills", lambda: next(counts))
-    monkeypatch.setattr("validator.cgroup.memory_limit", lambda: limit)
+    monkeypatch.setattr("validator.engine.cgroup.memory_kills", lambda: next(counts))
+    monkeypatch.setattr("validator.engine.cgroup.memory_limit", lambda: limit)
 
     seen = ran()
 
@@ -346,7 +348,7 @@ def test_a_worker_that_never_comes_up_is_our_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before our code runs nothing is told about torch: error, never fail."""
-    monkeypatch.setattr("validator.spawn._BOOT", "raise SystemExit(7)")
+    monkeypatch.setattr("validator.engine.spawn._BOOT", "raise SystemExit(7)")
 
     seen = ran()
 
@@ -523,14 +525,15 @@ def test_a_large_operation_runs_in_a_child_after_the_preload(folder: Path) -> No
 
 
 def test_a_device_that_is_not_here_is_named(folder: Path) -> None:
-    """Asked for and absent: an error that says what there is."""
-    settings = settings_module.load(flags={"run": {"devices": ("cuda:7", "cpu")}})
+    """Asked for and absent: a broken promise, and what there is; a typing error is none."""
+    settings = settings_module.load(flags={"run": {"devices": ("cuda:7", "cuda7", "cpu")}})
 
     seen = ran(Plan((spec("later"),), "quick", "cli"), settings)
 
     assert [(r.device, r.status, r.reason) for r in seen.report.results] == [
         ("cpu", "pass", "ok"),
-        ("cuda:7", "error", "no_device"),
+        ("cuda:7", "fail", "no_device"),
+        ("cuda7", "error", "no_device"),
     ]
     assert "there is cpu" in seen.report.results[1].summary
 

@@ -5,8 +5,8 @@ import pytest
 from probes.catalog import CATALOG
 from probes.contract import Finding, Reason, Status
 from tests.validator.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
-from validator.latest import Latest, Pair
 from validator.report import Device, NotRun
+from validator.service.latest import Latest, Pair
 
 OLDEST_S = 900.0
 ALL = dict.fromkeys((spec.name for spec in CATALOG), OLDEST_S)
@@ -313,12 +313,25 @@ def test_the_last_success_is_remembered_through_failures() -> None:
     assert known.latest.entries()[OPS].succeeded_at == first
 
 
-def test_the_reason_is_one_short_line() -> None:
-    """A summary of many lines and characters is cut."""
+def test_the_reason_is_one_short_line_and_the_text_is_whole() -> None:
+    """A summary of many lines and characters gives way to the check, and stands beside it whole."""
     known = Known(gpus(1))
     long = result("tensor_ops", "cuda:0", "fail", "check_failed", summary="x\n" * 300)
     known.latest.accept(report([long], gpus(1)))
-    reason = known.latest.readiness().reason
+    early = known.latest.readiness()
+    known.latest.accept(report([long, *everything(gpus(1))[1:]], gpus(1)))
+    known.latest.accept(report([long], gpus(1)))
+    readiness = known.latest.readiness()
 
-    assert len(reason) <= 80
-    assert "\n" not in reason
+    assert early.reason == readiness.reason == "fail: tensor_ops on cuda:0: check_failed"
+    assert early.text == readiness.text == "fail: tensor_ops on cuda:0: " + " ".join("x" * 300)
+
+
+def test_a_reason_that_fits_is_told_once() -> None:
+    """Nothing stands beside what is whole already."""
+    known = Known(gpus(1))
+    known.hear("fail")
+    readiness = known.latest.readiness()
+
+    assert readiness.whole == ""
+    assert readiness.text == readiness.reason

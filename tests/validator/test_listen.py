@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from validator.listen import address_of, listen, listening
+from validator.service.listen import address_of, listen, listening
 from validator.settings import Settings, SettingsError, load
 
 

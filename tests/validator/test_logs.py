@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from validator import logs
+from validator.service import logs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,7 +71,7 @@ def test_libraries_are_heard(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_reader_that_went_away_ends_nothing() -> None:
     """Stderr is a pipe that nobody reads any more."""
     code = (
-        "from validator import logs; logs.configure(); "
+        "from validator.service import logs; logs.configure(); "
         "logs.log().error('event', text='x' * 100_000); print('alive')"
     )
     read, write = os.pipe()
@@ -92,7 +92,10 @@ def test_a_reader_that_went_away_ends_nothing() -> None:
 def test_rich_is_not_imported_for_logs() -> None:
     """And it can be imported afterwards, by whoever needs it."""
     pytest.importorskip("rich")
-    code = "import sys; from validator import logs; assert 'rich' not in sys.modules; import rich"
+    code = (
+        "import sys; from validator.service import logs; "
+        "assert 'rich' not in sys.modules; import rich"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60)
 
     assert done.returncode == 0

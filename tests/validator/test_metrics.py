@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 from probes.catalog import CATALOG
 from probes.contract import Measurement, Reason, Status
 from tests.validator.fake_runner import NOON, Clock, everything, gpus, report, result
-from validator.latest import Latest
-from validator.metrics import Exposition, Form, Shown, families, series_count
 from validator.report import Environment, Tool
+from validator.service.latest import Latest
+from validator.service.metrics import Exposition, Form, Shown, families, series_count
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.txt"
 PROBES = [spec.name for spec in CATALOG]
@@ -262,6 +262,21 @@ def test_eight_gpus_stay_within_a_thousand_series() -> None:
     made = Exposition(lambda: families(latest, SHOWN, TOOL))
 
     assert 300 < series_count(made.read(Form())) <= 1000
+
+
+def test_an_instance_has_its_status_and_no_measured_values() -> None:
+    """A MIG instance goes by its own name; its GPU's whole neighbour is measured as ever."""
+    whole = gpus(1)[0]
+    names = {"name": "cuda:1:3", "uuid": "MIG-3", "parent_uuid": "GPU-9", "alone": True}
+    instance = whole.model_copy(update=names)
+    measured = (Measurement(name="first_kernel_seconds", value=0.5, unit="seconds"),)
+    results = [
+        result("cuda_available", device.name, measurements=measured) for device in (whole, instance)
+    ]
+    text = exposed(known(report(results, (whole, instance))))
+
+    assert ("cuda_available", "cuda:1:3") in values(text, "probe_success")
+    assert values(text, "first_kernel_seconds") == {(whole.name,): 0.5}
 
 
 def test_help_says_that_values_are_cached() -> None:

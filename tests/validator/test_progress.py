@@ -5,9 +5,9 @@ import io
 import pytest
 
 from tests.validator import reports
-from validator.console import console_for, text_of
-from validator.plan import Event
-from validator.progress import live
+from validator.cli.progress import live
+from validator.engine.plan import Event
+from validator.render.console import console_for, text_of
 
 
 class Terminal(io.StringIO):

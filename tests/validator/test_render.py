@@ -10,9 +10,9 @@ from rich.console import Console
 
 from probes.contract import Finding, Result
 from tests.validator import reports
-from validator import render
-from validator.console import clean, console_for, encodable, plain_console, short
-from validator.report import Device, Environment, Report
+from validator.cli import document as render
+from validator.render.console import clean, console_for, encodable, plain_console, short
+from validator.report import Device, Environment, Report, told_whole
 
 
 class Terminal(io.StringIO):
@@ -134,6 +134,37 @@ def test_terminal_is_wide_enough(made: Report, width: int) -> None:
     assert max(map(len, lines)) <= width
     assert table.index("") == len(made.results)
     assert any("cuda_available" in line or "device_transfer  ! warn" in line for line in lines)
+
+
+def test_only_a_column_of_a_narrow_terminal_is_cut() -> None:
+    """The verdict is whole there too, on as many lines as it takes."""
+    console = console_for(Terminal(), width=60)
+    console.no_color = True
+    console._color_system = None
+    made = reports.sick()
+    told = text(made, console)
+    row = next(line for line in told.splitlines() if line.startswith("cuda:0  tensor_ops"))
+
+    assert row.endswith("…")
+    assert told.count("…") == told[: told.index("\n\n✗")].count("…")
+    verdict = told[told.rindex("✗ fail: tensor_ops") :]
+    assert " ".join(verdict.split()) == f"✗ {told_whole(made.results)} · 300.0 s"
+    assert len(told_whole(made.results)) > 80
+
+
+def test_nothing_is_cut_in_a_pipe() -> None:
+    """Summary, values and verdict are whole, each on a line of its own."""
+    finding = Finding(
+        id="autograd.detach", status="fail", message="wrong", observed="o" * 900, expected="e" * 900
+    )
+    bad = reports.result("autograd", status="fail", summary="s " * 450, findings=(finding,))
+    told = text(reports.report([bad]), console_for(io.StringIO(), width=80))
+
+    assert "…" not in told
+    assert "more characters" not in told
+    assert f"    expected  {'e' * 900}\n    observed  {'o' * 900}\n" in told
+    assert f"s  {('s ' * 450).rstrip()}\n" in told
+    assert told.endswith(f"\n✗ fail: autograd on cpu: {('s ' * 450).rstrip()} · 3.2 s\n")
 
 
 def test_hints_hang_below_their_label() -> None:

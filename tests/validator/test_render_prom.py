@@ -15,13 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from probes.contract import Measurement
 from tests.deploy.components import get, node_exporter, tool
 from tests.validator.fake_runner import NOON, everything, gpus, report, result
-from validator import render as render_module
-from validator.check import write_whole
-from validator.commands import _FORMS
-from validator.latest import Latest
-from validator.metrics import Exposition, Form, Shown, families
-from validator.render_prom import render
+from validator.cli import document as render_module
+from validator.cli.check import _FORMS
+from validator.cli.files import write_whole
 from validator.report import NotRun, Report
+from validator.service.latest import Latest
+from validator.service.metrics import Exposition, Form, Shown, families
+from validator.service.textfile import render
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -183,7 +183,9 @@ def test_node_exporter_hands_it_out(tmp_path: Path) -> None:
 
 def _check(*argv: str, umask: int = 0o077) -> subprocess.CompletedProcess[str]:
     """A real run of the cheapest probe, with a umask as strict as systemd's may be."""
-    program = f"import os, sys; os.umask({umask}); from validator.cli import main; sys.exit(main())"
+    program = (
+        f"import os, sys; os.umask({umask}); from validator.cli.main import main; sys.exit(main())"
+    )
     return subprocess.run(
         [sys.executable, "-c", program, "check", "--probe", "torch_version", *argv],
         capture_output=True,
@@ -194,6 +196,7 @@ def _check(*argv: str, umask: int = 0o077) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.torch
 def test_the_file_is_whole_and_can_be_read_by_others(tmp_path: Path) -> None:
     """A run under a strict umask leaves one file, readable by node_exporter's user."""
     file = tmp_path / "gpu-validator.prom"
@@ -220,6 +223,7 @@ def test_other_files_keep_what_the_umask_says(tmp_path: Path) -> None:
     assert modes == {"text": 0o600, "json": 0o600, "junit": 0o600, "prom": 0o644}
 
 
+@pytest.mark.torch
 def test_on_stdout_it_is_the_metrics_alone() -> None:
     """For `| sponge`, `| curl`: nothing else is on stdout."""
     done = _check("--output", "prom")

@@ -5,8 +5,19 @@ import json
 import jsonschema_rs
 import pytest
 
+from probes.contract import Finding, Result
 from tests.validator import reports
-from validator.report import NotRun, Report, clip, exit_code, host_name, json_schema, overall
+from validator.report import (
+    NotRun,
+    Report,
+    exit_code,
+    fitting,
+    flat,
+    host_name,
+    json_schema,
+    overall,
+    told_whole,
+)
 
 LOST = NotRun(probe="autograd", device="cpu", reason="run_timeout")
 
@@ -83,6 +94,12 @@ def test_fail_open_does_not_hide_a_fail() -> None:
             ),
             "pass: 2 probes on 8 GPUs",
         ),
+        (
+            reports.report(
+                [reports.result("autograd", name) for name in ("cuda:0:0", "cuda:0:1", "cuda:1")]
+            ),
+            "pass: 1 probe on 3 devices",
+        ),
         (reports.report([reports.result("autograd")]), "pass: 1 probe"),
         (
             reports.report([reports.result("autograd", status="skip", reason="gpu_busy")]),
@@ -110,14 +127,72 @@ def test_summary(made: Report, line: str) -> None:
     assert made.summary == line
 
 
-def test_summary_is_one_short_printable_line() -> None:
-    """Node conditions and readiness bodies show 80 characters, and no control codes."""
-    line = clip("x\x1b[31m\n\ty " + "z" * 100)
+LONG = "no word of this is ever cut " * 8
 
-    assert len(line) == 80
-    assert line.isprintable()
-    assert line.startswith("x [31m y z")
-    assert clip("short") == "short"
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        (
+            reports.result("tensor_ops", "cuda:0", "fail", summary=f"matmul: wrong: {LONG}"),
+            "fail: tensor_ops on cuda:0 (+1 more): matmul: wrong",
+        ),
+        (
+            reports.result(
+                "tensor_ops",
+                "cuda:0",
+                "fail",
+                summary=LONG,
+                findings=(
+                    Finding(id="tensor_ops.creation", status="pass"),
+                    Finding(id="tensor_ops.sorting", status="fail"),
+                ),
+            ),
+            "fail: tensor_ops on cuda:0 (+1 more): sorting",
+        ),
+        (
+            reports.result("tensor_ops", "cuda:0", "fail", reason="crashed", summary=LONG),
+            "fail: tensor_ops on cuda:0 (+1 more): crashed",
+        ),
+        (
+            reports.result("device_transfer", f"MIG-{'0' * 36}", "fail", reason="timeout"),
+            f"fail: device_transfer on MIG-{'0' * 36}: timeout",
+        ),
+        (
+            reports.result("device_transfer", f"MIG-{'0' * 48}", "fail", summary=LONG),
+            f"fail: device_transfer on MIG-{'0' * 48}",
+        ),
+        (reports.result("device_transfer", LONG, "fail", summary=LONG), "fail: device_transfer"),
+    ],
+)
+def test_a_summary_that_does_not_fit_is_shorter_and_cuts_no_word(result: Result, line: str) -> None:
+    """It names probe, device and check, as far as there is room; the whole text is told beside."""
+    made = reports.report([result, reports.result("autograd", "cuda:0", "fail")])
+
+    assert made.summary == line
+    assert len(made.summary) <= 80
+    whole = told_whole(made.results)
+    assert whole == flat(f"fail: {result.probe} on {result.device} (+1 more): {result.summary}")
+
+
+def test_many_reasons_give_way_to_the_count() -> None:
+    """A list of reasons that does not fit is left out, not cut."""
+    reasons = ("gpu_busy", "no_device", "not_applicable", "disabled", "dependency")
+    made = reports.report(
+        [reports.result("autograd", f"cuda:{n}", "skip", reason=r) for n, r in enumerate(reasons)]
+    )
+
+    assert made.summary == "error: nothing could be told: 5 skipped"
+    assert told_whole(made.results).endswith("5 skipped (" + ", ".join(sorted(reasons)) + ")")
+
+
+def test_a_line_is_printable() -> None:
+    """Node conditions and logs show no control codes."""
+    line = flat("x\x1b[31m\n\ty " + "z" * 100)
+
+    assert line == "x [31m y " + "z" * 100
+    assert fitting(line, "x\ny", "z") == "x y"
+    assert fitting(line, line) == line
 
 
 def test_round_trip_keeps_nan() -> None:

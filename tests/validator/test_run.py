@@ -5,25 +5,29 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
+from probes.catalog import BY_NAME
 from tests.validator.runs import Ran, ran, spec, write, zombies
-from validator import run as run_module
 from validator import settings as settings_module
-from validator import supervisor
-from validator.plan import Plan, limits, make_plan, timeout_s
+from validator.engine import run as run_module
+from validator.engine import supervisor
+from validator.engine.plan import Plan, limits, make_plan, timeout_s
+from validator.engine.runner import Runner
 from validator.report import to_json
-from validator.runner import Runner
+
+pytestmark = pytest.mark.torch
 
 PLAN = Plan((spec("later"), spec("host", "host")), "quick", "cli")
 
 #: A machine of its own for the worker: its `sitecustomize` puts a survey in place of ours.
 SURVEY = """
 import os, signal, sys, time, types
-survey = types.ModuleType("probes.survey")
+survey = types.ModuleType("probes.node.survey")
 def take():
 {body}
 survey.take = take
-sys.modules["probes.survey"] = survey
+sys.modules["probes.node.survey"] = survey
 """
 
 GPU = """{{"name": "cuda:{index}", "type": "cuda", "index": {index}, "uuid": "GPU-{index}",
@@ -60,6 +64,111 @@ def test_a_gpu_that_nobody_uses_is_run_on(folder: Path) -> None:
 
     assert (seen.of("later").device, seen.of("later").status) == ("cuda:0", "fail")
     assert seen.of("later").gpu_uuid == "GPU-0"
+
+
+#: A device that only a process of its own is shown, as an instance is; here the CPU stands for it.
+ALONE = """{{"name": "cpu:0:{slot}", "type": "cpu", "index": {slot}, "uuid": "MIG-{slot}",
+            "parent_uuid": "GPU-0", "alone": True, "process_count": {slot},
+            "memory_free_bytes": 1000000}}"""
+
+
+def test_every_instance_gets_a_child_that_is_shown_it_alone(folder: Path) -> None:
+    """The child's variable holds its UUID, torch's name is of the first device, the report's own.
+
+    Three instances, of which others fill one.
+    """
+    listed = ", ".join(ALONE.format(slot=slot) for slot in (0, 2, 0))
+    listed = listed.replace("cpu:0:0", "cpu:0:1", 1).replace("MIG-0", "MIG-1", 1)
+    surveyed(folder, f"    return {{'devices': [{listed}], 'hardware': []}}")
+    write(
+        folder,
+        "later",
+        "    shown = os.environ['CUDA_VISIBLE_DEVICES']\n"
+        "    before = os.environ['_GPU_VALIDATOR_VISIBLE_BEFORE']\n"
+        "    raise RuntimeError(f'{device} is {shown}, before {before!r}')",
+    )
+
+    seen = ran(PLAN)
+    results = {r.device: r for r in seen.report.results if r.probe == "later"}
+
+    assert {name: r.reason for name, r in results.items()} == {
+        "cpu:0:1": "torch_raised",
+        "cpu:0:2": "gpu_busy",
+        "cpu:0:0": "torch_raised",
+    }
+    assert "cpu:0 is MIG-1, before ''" in results["cpu:0:1"].summary
+    assert "cpu:0 is MIG-0, before ''" in results["cpu:0:0"].summary
+    assert [r.gpu_uuid for r in results.values()] == ["MIG-1", "MIG-2", "MIG-0"]
+
+
+def statuses(seen: Ran) -> list[tuple[str, str, str, str]]:
+    """Probe, device, status and reason of every result."""
+    return [(r.probe, r.device, r.status, r.reason) for r in seen.report.results]
+
+
+def test_a_device_that_was_asked_for_and_is_gone_is_told_once(folder: Path) -> None:
+    """Of two devices one is there: `cuda_available` fails for the other, the rest points to it."""
+    present = ALONE.format(slot=0).replace("cpu:0:0", "cpu:0").replace("True", "False")
+    surveyed(folder, f"    return {{'devices': [{present}], 'hardware': []}}")
+    settings = settings_module.load(flags={"run": {"devices": ("cuda:3", "GPU-12345678")}})
+    plan = Plan((spec("later"), BY_NAME["cuda_available"]), "quick", "cli")
+
+    seen = ran(plan, settings)
+
+    assert statuses(seen) == [
+        ("later", "cuda:3", "skip", "dependency"),
+        ("later", "GPU-12345678", "skip", "dependency"),
+        ("cuda_available", "cuda:3", "fail", "no_device"),
+        ("cuda_available", "GPU-12345678", "fail", "no_device"),
+    ]
+    assert seen.report.results[2].findings[0].id == "cuda_available.all_gpus"
+    assert (
+        seen.report.results[2].summary == "not here, though it was asked for: there is cpu:0, cpu"
+    )
+    assert seen.report.results[3].gpu_uuid == "GPU-12345678"
+
+
+@pytest.mark.parametrize("name", ["cuda:0", "cuda", "GPU-12345678", "0000:0f:00.0"])
+def test_where_no_gpu_is_listed_its_cause_is_looked_for(folder: Path, name: str) -> None:
+    """Asked for on a machine without one: the real `cuda_available` fails in the CPU's place."""
+    surveyed(folder, "    return {'devices': [], 'hardware': []}")
+    settings = settings_module.load(flags={"run": {"devices": (name,)}, "expect": {"gpus": 0}})
+    plan = Plan((spec("later"), BY_NAME["cuda_available"]), "quick", "cli")
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+
+    seen = ran(plan, settings)
+
+    assert statuses(seen) == [
+        ("later", name, "skip", "dependency"),
+        ("cuda_available", "cpu", "fail", "check_failed"),
+    ]
+    assert f"asked for were {name}" in seen.of("cuda_available").findings[5].message
+
+
+def test_a_number_says_nothing_on_a_node_with_instances(folder: Path) -> None:
+    """Slurm counts instances, CUDA GPUs: a name for either is wrong usage, no lost GPU."""
+    surveyed(folder, f"    return {{'devices': [{ALONE.format(slot=0)}], 'hardware': []}}")
+    settings = settings_module.load(flags={"run": {"devices": ("cuda:3", "MIG-12345678")}})
+
+    seen = ran(Plan((spec("later"),), "quick", "cli"), settings)
+
+    assert statuses(seen) == [
+        ("later", "cuda:3", "error", "no_device"),
+        ("later", "MIG-12345678", "fail", "no_device"),
+    ]
+    assert "there is cpu:0:0" in seen.report.results[0].summary
+
+
+def test_what_could_not_be_listed_is_not_called_absent(folder: Path) -> None:
+    """The survey died: whether the device is there cannot be told, and nothing is drained."""
+    surveyed(folder, SICK_SURVEYS["raises"])
+    settings = settings_module.load(flags={"run": {"devices": ("cuda:0",)}})
+
+    seen = ran(PLAN, settings)
+
+    assert (seen.of("later").status, seen.of("later").reason) == ("error", "internal_error")
+    assert "could not be listed" in seen.of("later").summary
 
 
 SICK_SURVEYS = {
@@ -171,13 +280,19 @@ def test_a_plan_takes_the_probes_of_the_profile_or_those_named() -> None:
 def test_what_the_node_promises_reaches_the_probes_and_their_own_settings_win() -> None:
     """`expect` becomes limits; a probe's own limits and deadline go over the catalogue's."""
     flags = {
-        "expect": {"gpus": 8, "torch": ">=2.6"},
+        "expect": {"gpus": 8, "mig_instances": 7, "torch": ">=2.6"},
+        "run": {"devices": ("cuda:0", "cpu", "GPU-12345678", "cuda0")},
         "probes": {"cuda_available": {"timeout": "90s", "limits": {"first_kernel_s": 5.0}}},
     }
     settings = settings_module.load(flags=flags)
     specs = {each.name: each for each in make_plan(settings, "cli").specs}
 
-    assert limits(specs["cuda_available"], settings) == {"gpus": 8, "first_kernel_s": 5.0}
+    assert limits(specs["cuda_available"], settings) == {
+        "gpus": 8,
+        "mig_instances": 7,
+        "asked": ("cuda:0", "GPU-12345678"),
+        "first_kernel_s": 5.0,
+    }
     assert limits(specs["torch_version"], settings) == {"torch": ">=2.6", "gpus": 8}
     assert timeout_s(specs["cuda_available"], settings) == 90
     assert limits(specs["autograd"], settings) == {}

@@ -6,7 +6,7 @@ import pytest
 
 from probes.catalog import CATALOG
 from tests.validator.fake_runner import Clock
-from validator.schedule import Cron, Schedule, Timing, timings
+from validator.service.schedule import Cron, Schedule, Timing, timings
 from validator.settings import SettingsError, load
 
 #: A Wednesday.

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -13,15 +14,20 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from probes.contract import Finding, Result
-from probes.faults import BY_NAME, Fault
+from probes.faults.fault import Fault
+from probes.faults.table import BY_NAME
 from tests.validator import reports
 from tests.validator.runs import marked
-from validator import render_selftest, trials, verdicts
 from validator import settings as settings_module
-from validator.console import plain_console
-from validator.latest import Latest
+from validator.engine.stopping import Stop
+from validator.render.console import plain_console
 from validator.report import make_report
-from validator.verdicts import Selftest
+from validator.selftest import rendering as render_selftest
+from validator.selftest import trials, verdicts
+from validator.selftest.verdicts import Selftest
+from validator.service.latest import Latest
+
+pytestmark = pytest.mark.torch
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -42,7 +48,7 @@ CHOSEN = (
 def ran(*names: str) -> Selftest:
     """A selftest of some faults, and proof that it left no process."""
     options = trials.Options(faults=names)
-    selftest = asyncio.run(trials.run(settings_module.load(), options, None))
+    selftest = asyncio.run(trials.run(settings_module.load(), options, None, Stop()))
     assert marked() == []
     return selftest
 
@@ -189,13 +195,45 @@ def test_cut_off_it_leaves_no_process() -> None:
             faults=("layer.eval_gives_none", "process.hangs", "process.hangs_holding_the_lock"),
             on_trial=lambda *_: first.set(),
         )
-        running = asyncio.ensure_future(trials.run(settings_module.load(), options, None))
+        running = asyncio.ensure_future(trials.run(settings_module.load(), options, None, Stop()))
         await asyncio.wait_for(first.wait(), 60)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
 
     asyncio.run(cut_off())
+
+    assert marked() == []
+
+
+def test_stopped_it_keeps_what_was_judged() -> None:
+    """The verdicts so far, the other faults as not run, no pass, and no process."""
+    stop = Stop()
+
+    async def stopped() -> Selftest:
+        options = trials.Options(
+            faults=("layer.eval_gives_none", "process.hangs", "process.hangs_holding_the_lock"),
+            on_trial=lambda *_: stop.take(signal.SIGINT),
+        )
+        return await trials.run(settings_module.load(), options, None, stop)
+
+    selftest = asyncio.run(stopped())
+    told = [trial.verdict for trial in selftest.trials]
+
+    assert marked() == []
+    assert told.count("caught") == 1
+    assert told.count("not_run") == 2
+    assert not selftest.passed
+    assert selftest.summary == "1 of 1 faults caught; stopped before 2 others"
+
+
+def test_stopped_before_anything_was_judged_it_says_so() -> None:
+    """There is no matrix to show then."""
+    stop = Stop()
+    stop.take(signal.SIGTERM)
+    options = trials.Options(faults=("layer.eval_gives_none",))
+    with pytest.raises(trials.CannotRunError, match="stopped before a fault was judged"):
+        asyncio.run(trials.run(settings_module.load(), options, None, stop))
 
     assert marked() == []
 
@@ -234,7 +272,7 @@ def test_its_results_carry_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_daemon_has_no_way_to_ask_for_one() -> None:
     """Its modules never load the table, no route and no setting names it, `check` has no flag."""
-    program = "import validator.daemon, validator.api, sys; print(*sys.modules)"
+    program = "import validator.service.daemon, validator.service.api, sys; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     ).stdout.split()
@@ -244,7 +282,9 @@ def test_the_daemon_has_no_way_to_ask_for_one() -> None:
         for name in ("api", "daemon", "schedule", "check", "runner", "run")
     )
 
-    assert not {"probes.faults", "validator.trials", "validator.selftest"} & set(loaded)
+    assert not {"probes.faults", "validator.selftest.trials", "validator.cli.selftest"} & set(
+        loaded
+    )
     assert "fault" not in names.replace("default", "")
     assert "fault" not in sources.replace("default", "")
 
@@ -273,6 +313,41 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "layer.eval_gives_none" in done.stdout
     assert json.loads(path.read_text())["passed"] is True
+
+
+def test_the_command_stopped_writes_what_it_has() -> None:
+    """128 + SIGINT, and the document on stdout."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", STOPPED_BY_ITS_FIRST_TRIAL, "selftest", "--output", "json"),
+            *("--fault", "layer.eval_gives_none", "--fault", "process.hangs"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    out, err = process.communicate(timeout=100)
+
+    assert process.returncode == 130, err
+    assert {trial["verdict"] for trial in json.loads(out)["trials"]} == {"caught", "not_run"}
+    assert "stopped by SIGINT: 1 of 1 faults caught; stopped before 1 others" in err
+
+
+#: The command, which gets a signal when its first trial is over.
+STOPPED_BY_ITS_FIRST_TRIAL = """
+import dataclasses, os, signal, sys
+from validator.cli import main as cli
+from validator.selftest import trials
+run = trials.run
+
+def stopped(settings, options, *others):
+    def on_trial(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+    return run(settings, dataclasses.replace(options, on_trial=on_trial), *others)
+
+trials.run = stopped
+sys.exit(cli.main())
+"""
 
 
 def test_the_list() -> None:

@@ -16,10 +16,10 @@ import yaml
 
 from probes.catalog import BY_NAME
 from tests.validator.fake_runner import NOON, Clock, FakeRunner
-from validator import logs
-from validator.daemon import Daemon
+from validator.service import logs
+from validator.service.daemon import Daemon
+from validator.service.statusfiles import StatusFiles, Verdict
 from validator.settings import Files, Settings, SettingsError, load
-from validator.statusfiles import StatusFiles, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = Verdict(ready=True, reason="pass: 7 probes", status="pass", at=NOON, lasts_s=900)
@@ -251,6 +251,7 @@ def test_a_folder_that_is_missing_is_told(
     assert daemon.readiness().ready
 
 
+@pytest.mark.torch
 def test_a_stopped_process_leaves_no_file(tmp_path: Path) -> None:
     """A real daemon: the left-over goes, its own file comes, and SIGTERM takes it away."""
     folder = tmp_path / "node"

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from probes import cuda_driver, nvml, survey
-from probes.cuda_driver import CudaDriver, DriverDevice
-from probes.nvml import Nvml, NvmlGpu
+from probes.node import cuda_driver, nvml, survey
+from probes.node.cuda_driver import CudaDriver, DriverDevice
+from probes.node.nvml import Nvml, NvmlGpu
 from validator.report import Device, Environment
 
 

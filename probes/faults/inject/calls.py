@@ -140,6 +140,22 @@ def default_dtype(dtype: str) -> None:
     torch.set_default_dtype(getattr(torch, dtype))
 
 
+def default_device(device: str) -> None:
+    """Change the default device, as a library may at its import."""
+    torch.set_default_device(device)
+
+
+def deterministic() -> None:
+    """Have operations without a deterministic implementation raise."""
+    # torch.use_deterministic_algorithms would first import a compiler, which takes seconds.
+    torch._C._set_deterministic_algorithms(True, warn_only=False)
+
+
+def autocast() -> None:
+    """Switch autocast on for the rest of this process."""
+    torch.autocast("cpu").__enter__()
+
+
 def full_precision() -> None:
     """Have float32 products and convolutions be whole, so that short ones are a fault."""
     torch.backends.cuda.matmul.allow_tf32 = False

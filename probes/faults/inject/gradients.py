@@ -268,9 +268,6 @@ def does_something_else(name: str) -> None:
         replace(owner, "__exit__", lambda _: lambda *_given: None)
 
 
-def threads_hang(deadline_s: float) -> None:
-    """A backward never returns in any thread but the first; the probe's patience is cut short."""
-    from probes.autograd import trial  # noqa: PLC0415 - a probe is imported where it is to break
-
-    replace(trial, "DEADLINE_S", lambda _: deadline_s)
+def threads_hang() -> None:
+    """A backward never returns in any thread but the first."""
     replace(torch.Tensor, "backward", lambda _: _hangs_in_threads)

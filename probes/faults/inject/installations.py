@@ -10,7 +10,7 @@ from probes.torch_version import look
 
 def core_of_another_folder() -> None:
     """Have torch's compiled core come from elsewhere than its Python files."""
-    torch._C.__file__ = "/usr/lib/python3/torch/_C.so"
+    torch._C.__file__ = "/usr/lib/python3/dist-packages/torch/_C.so"
 
 
 def namespace_in_its_place() -> None:

@@ -13,10 +13,12 @@ from typing import Any, Final
 
 import torch
 
-from probes import attempt, cuda_driver, hardware, nvml
 from probes.cuda_available import seen as started
 from probes.faults.inject.replaced import replace, then
-from probes.torch_version import look, mapped
+from probes.node import containers, copies, cuda_driver, hardware, nvml, pci_gpus
+from probes.torch_version import look, mapped, runtimes
+from probes.torch_version import seen as looked
+from probes.worker import attempt
 
 _GIB: Final = 1024**3
 _NAME: Final = "NVIDIA H100 80GB HBM3"
@@ -32,6 +34,11 @@ NODE: Final[dict[str, Any]] = {
         "pci_addresses": ["0000:0f:00.0", "0000:1f:00.0"],
         "driver_version": _DRIVER,
     },
+    "pci": [
+        {"address": f"0000:{index}f:00.0", "model": 0x2330, "driver": "nvidia", "minor": index}
+        for index in range(2)
+    ],
+    "container": {},
     "kernel_module": _DRIVER,
     "nodes": {f"/dev/{name}": "" for name in ("nvidiactl", "nvidia-uvm", "nvidia0", "nvidia1")},
     "driver": {
@@ -99,6 +106,14 @@ NODE: Final[dict[str, Any]] = {
         {"family": "nccl", "path": f"{_LIBRARIES}/nccl/lib/libnccl.so.2", "version": "2"},
     ],
     "ahead": [],
+    "copies": [
+        {"name": name, "path": f"/opt/venv/lib/python3/site-packages/{name}", "place": "own"}
+        for name in ("torch", "numpy")
+    ],
+    "runtimes": [
+        "/opt/venv/lib/python3/site-packages/torch/lib/libgomp.so.1",
+        "/opt/venv/lib/python3/site-packages/numpy.libs/libscipy_openblas64_-32a4b2a6.so",
+    ],
 }
 
 
@@ -123,9 +138,13 @@ def edited(changes: Mapping[str, Any]) -> dict[str, Any]:
     return node
 
 
+#: Variables by which a process finds its libraries: those of this one stay.
+_KEPT: Final = {"LD_LIBRARY_PATH", "LD_PRELOAD"}
+
+
 def _optional(folders: list[str]) -> bool:
-    """Whether a model of the driver's or NVML's has more fields than the sound node tells."""
-    return folders[:1] in (["driver"], ["nvml"])
+    """Whether a model of the node's has more fields than the sound node tells."""
+    return folders[:1] in (["driver"], ["nvml"], ["pci"], ["container"])
 
 
 def pretends(changes: Mapping[str, Any]) -> None:
@@ -145,8 +164,10 @@ def _machine(node: dict[str, Any]) -> None:
     _answer(hardware, detect=present, nvidia_module=node["kernel_module"])
     _answer(cuda_driver, read=driver)
     _answer(nvml, read=management)
+    _answer(pci_gpus, read=tuple(pci_gpus.PciGpu.model_validate(gpu) for gpu in node["pci"]))
+    _answer(containers, read=containers.Container.model_validate(node["container"]))
     _answer(started, open_nodes=nodes)
-    for name in started.VARIABLES:
+    for name in {*started.VARIABLES, *looked.VARIABLES} - _KEPT:
         os.environ.pop(name, None)
     os.environ.update(node["variables"])
 
@@ -232,6 +253,8 @@ def _accelerator(said: dict[str, Any]) -> None:
 def _installation(node: dict[str, Any]) -> None:
     """What is installed and mapped. Metadata drop the local part of a version, as PyPI's do."""
     libraries = tuple(mapped.Library.model_validate(each) for each in node["libraries"])
+    _answer(copies, found_on=tuple(copies.Copy.model_validate(each) for each in node["copies"]))
+    _answer(runtimes, loaded=tuple(node["runtimes"]))
     replace(look, "_version", then(lambda version: version.partition("+")[0]))
     _answer(
         mapped,

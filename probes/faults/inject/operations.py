@@ -15,9 +15,9 @@ from typing import Any, Final
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from probes import attempt
 from probes.faults.inject.patterns import Pattern, pattern
 from probes.faults.inject.replaced import replace
+from probes.worker import attempt
 
 _LARGE: Final = 2**18  # elements: more than the blocks of one launch, and than a small buffer
 

@@ -8,7 +8,7 @@ import torch
 
 from probes.faults.inject.operations import TALLY, When, everywhere
 from probes.faults.inject.replaced import replace, then
-from probes.tensors import synchronize
+from probes.kit.tensors import synchronize
 
 _COPIES: Final = ("copy_", "_to_copy", "clone")
 

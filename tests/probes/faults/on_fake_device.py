@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from probes import device_transfer
+from probes.device_transfer import probe as device_transfer
 from probes.faults.inject import apply
 from tests.probes import fake_device
 from tests.probes.verdicts import tripped

@@ -2,8 +2,8 @@
 
 import pytest
 
-from probes.faults import FAULTS
 from probes.faults.inject.node import NODE, edited
+from probes.faults.table import FAULTS
 
 
 def test_a_change_changes_its_place_alone() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from probes.catalog import BY_NAME as PROBES
 from probes.catalog import CATALOG
-from probes.faults import BY_NAME, CONTROLS, FAULTS, Fault
+from probes.faults.fault import Fault
+from probes.faults.table import BY_NAME, CONTROLS, FAULTS
 
 ROOT = Path(__file__).parents[3]
 IDS = {f"{spec.name}.{check}" for spec in CATALOG for check in spec.promises}

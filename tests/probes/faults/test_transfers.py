@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from torch.utils import backend_registration
 
-from probes.faults import BY_NAME
+from probes.faults.table import BY_NAME
 from tests.probes.faults.programs import told_by
 
 #: A direction with every pattern, the others with the one that says which direction it is.

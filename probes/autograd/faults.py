@@ -1,0 +1,175 @@
+"""Faults that `autograd` must name: wrong operations of the backward, and a wrong engine."""
+
+from typing import Any, Final
+
+from probes.faults.fault import Event, Fault, Injection
+
+_SILENT: Final = Event(
+    "silent data corruption in the products of a backward",
+    "https://arxiv.org/abs/2605.04213",
+)
+_BOTH: Final = Event(
+    "forward and backward are wrong alike, so that finite differences agree",
+    "https://docs.pytorch.org/docs/stable/notes/gradcheck.html",
+)
+_SMALL: Final = Event(
+    "a gradient that is off by less than gradcheck's tolerance",
+    "https://docs.pytorch.org/docs/stable/generated/torch.autograd.gradcheck.gradcheck.html",
+)
+_FUSED: Final = Event(
+    "a fused attention's backward is NaN or wrong for some shapes",
+    "https://github.com/pytorch/pytorch/issues/196678",
+)
+_UPDATES: Final = Event(
+    "updates of one element by many threads are lost",
+    "https://github.com/pytorch/pytorch/issues/110532",
+)
+_KERNEL: Final = Event(
+    "a backward kernel that puts gradients in the wrong place",
+    "https://github.com/pytorch/pytorch/issues/84488",
+)
+_ENGINE: Final = Event(
+    "a patch, plug-in or version of torch whose autograd does something else than documented",
+    "https://docs.pytorch.org/docs/stable/notes/autograd.html",
+)
+_MODES: Final = Event(
+    "a library that changes gradient modes, at its import or in other threads",
+    "https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disabling-gradient-computation",
+)
+
+#: Fused attention's backward as the back-ends name it.
+_ATTENTIONS: Final = (
+    "_scaled_dot_product_flash_attention_for_cpu_backward",
+    "_scaled_dot_product_flash_attention_backward",
+    "_scaled_dot_product_efficient_attention_backward",
+    "_scaled_dot_product_cudnn_attention_backward",
+)
+
+
+def _ids(checks: str) -> tuple[str, ...]:
+    return tuple(f"autograd.{check}" for check in checks.split())
+
+
+def _wrong(
+    operators: str | tuple[str, ...], spoil: str, checks: str, event: Event, **when: Any
+) -> Fault:
+    names = (operators,) if isinstance(operators, str) else operators
+    parts = [
+        "backward",
+        "attention" if names == _ATTENTIONS else names[0].strip("_").removesuffix("_backward"),
+        spoil + (f"_{when['by']:.9g}" if "by" in when else ""),
+    ]
+    parts += [
+        value if isinstance(value, str) else key for key, value in when.items() if key != "by"
+    ]
+    return Fault(
+        name=".".join(parts),
+        kind="operation",
+        where="any",
+        event=event,
+        inject=(Injection("operations.wrong", {"operators": names, "spoil": spoil, **when}),),
+        trips=_ids(checks),
+    )
+
+
+def _engine(name: str, checks: str, event: Event = _ENGINE) -> Fault:
+    return Fault(
+        name=f"autograd.{name}",
+        kind="semantics",
+        where="any",
+        event=event,
+        inject=(Injection("gradients.does_something_else", {"name": name}),),
+        trips=_ids(checks),
+    )
+
+
+_OPERATIONS: Final = (
+    _wrong("mm", "scaled", "first_backward products network", _BOTH, by=1.001),
+    _wrong("mm", "one_bit", "first_backward products", _SILENT, dtype="float32"),
+    _wrong("mm", "zeros", "first_backward", _SILENT, first=2),
+    _wrong("mm", "swapped", "products", _SILENT, dtype="bfloat16"),
+    _wrong("mm", "scaled", "network", _SILENT, by=1 + 1e-8, dtype="float64"),
+    _wrong("bmm", "swapped", "products", _SILENT),
+    _wrong("convolution_backward", "zeros", "convolutions gradcheck gradcheck_tight", _KERNEL),
+    _wrong("convolution_backward", "shifted", "convolutions", _KERNEL),
+    _wrong("embedding_dense_backward", "one_bit", "indexing repeated", _UPDATES),
+    _wrong("embedding_dense_backward", "zeros", "repeated", _UPDATES, after=5),
+    _wrong("index_add", "swapped", "indexing", _UPDATES),
+    _wrong("scatter_add", "swapped", "indexing", _UPDATES),
+    _wrong("index_put", "one_bit", "indexing", _UPDATES),
+    _wrong("max_pool2d_with_indices_backward", "shifted", "orders", _KERNEL),
+    _wrong("reflection_pad2d_backward", "swapped", "shapes", _KERNEL),
+    _wrong("slice_backward", "shifted", "shapes", _KERNEL),
+    _wrong("threshold_backward", "scaled", "selections forward_mode", _KERNEL, by=0.999),
+    _wrong("cumsum", "one_bit", "reductions", _KERNEL),
+    _wrong("mul", "one_bit", "arithmetic", _SILENT, dtype="float32"),
+    _wrong("mul", "scaled", "gradgradcheck", _SMALL, by=1.001, dtype="float64"),
+    _wrong("tanh_backward", "scaled", "functions network gradcheck_tight", _SMALL, by=1.0005),
+    _wrong("tanh_backward", "scaled", "functions network", _SMALL, by=1 + 1e-8, dtype="float64"),
+    _wrong("tanh", "scaled", "functions network", _BOTH, by=1.001),
+    _wrong("gelu_backward", "nan", "functions gradcheck", _FUSED),
+    _wrong("_softmax_backward_data", "scaled", "rows gradcheck_tight", _SMALL, by=1.001),
+    _wrong("_log_softmax_backward_data", "shifted", "rows network gradcheck", _KERNEL),
+    _wrong(
+        ("native_layer_norm_backward", "_fused_rms_norm_backward"),
+        *("scaled", "rows network gradcheck_tight", _SMALL),
+        by=1.001,
+    ),
+    _wrong(_ATTENTIONS, "scaled", "rows", _FUSED, by=0.999),
+    _wrong(_ATTENTIONS, "nan", "rows", _FUSED),
+)
+
+_ENGINES: Final = (
+    _engine("grad_looks_off", "grad_enabled", _MODES),
+    _engine("detach_copies", "detach"),
+    _engine("detach_keeps_the_graph", "detach"),
+    _engine("no_grad_does_nothing", "no_grad", _MODES),
+    _engine("no_grad_never_ends", "no_grad", _MODES),
+    _engine("inference_mode_does_nothing", "inference_mode", _MODES),
+    _engine("inference_mode_is_no_grad", "inference_mode", _MODES),
+    _engine("enable_grad_does_nothing", "grad_modes", _MODES),
+    _engine("set_grad_always_enables", "grad_modes", _MODES),
+    _engine("zero_grad_does_nothing", "zero_grad"),
+    _engine("zero_grad_forgets_its_argument", "zero_grad"),
+    _engine("backward_does_nothing", "accumulation scalar_backward first_backward network"),
+    _engine("backward_replaces", "accumulation"),
+    _engine("backward_always_retains", "second_backward"),
+    _engine("backward_sums_a_vector", "vector_refused"),
+    _engine("backward_ignores_its_gradient", "vector_jacobian threads repeated"),
+    _engine("backward_loses_in_threads", "threads"),
+    _engine("grad_mode_shared_by_threads", "thread_modes", _MODES),
+    _engine("grad_forgets_create_graph", "grad_function"),
+    _engine("grad_accumulates_too", "grad_function"),
+    _engine("grad_allows_unused", "grad_function"),
+    _engine("batched_grad_sums", "batched"),
+    _engine("retain_grad_does_nothing", "leaves"),
+    _engine("add_hides_from_the_graph", "in_place"),
+    _engine("mul_copies", "in_place"),
+    _engine("functions_ignore_their_backward", "custom_function recomputation"),
+    _engine("saved_tensors_not_packed", "saved_tensors"),
+    _engine("tensor_hooks_ignored", "tensor_hooks"),
+    _engine("tensor_hooks_cannot_change", "tensor_hooks"),
+    _engine("hooks_cannot_be_removed", "tensor_hooks module_hooks accumulation_hooks"),
+    _engine("module_hooks_ignored", "module_hooks"),
+    _engine("accumulation_hooks_ignored", "accumulation_hooks"),
+    _engine("node_hooks_ignored", "node_hooks"),
+    _engine("requires_grad_makes_a_result", "leaves grad_fn"),
+    _engine("tangents_lost", "forward_mode"),
+    _engine("graph_of_the_first_iteration", "changing_graph"),
+)
+
+_HANGS: Final = Fault(
+    name="autograd.threads_hang",
+    kind="semantics",
+    where="any",
+    event=Event(
+        "a backward in another thread that never returns",
+        "https://docs.pytorch.org/docs/stable/notes/autograd.html#multithreaded-autograd",
+    ),
+    inject=(Injection("gradients.threads_hang"),),
+    trips=_ids("threads thread_modes"),
+    reason="timeout",
+    timeout_s=8.0,  # what comes before it takes part of a second, or seconds on a busy host
+)
+
+FAULTS: Final[tuple[Fault, ...]] = (*_OPERATIONS, *_ENGINES, _HANGS)

@@ -1,0 +1,68 @@
+"""What is observed on a device, and the verdicts on it."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from probes.autograd.expected import EXPECTED, holds
+from probes.autograd.seen import CASES, ENGINE, HOOKS, Seen, observe
+from probes.autograd.trial import LACKING, STOPPED
+from probes.contract import Finding, agree, require, skipped
+
+__all__ = ["Seen", "judge", "observe"]
+
+_HINT: Final = (
+    "run `gpu-validator check --device cpu --probe autograd`: if it fails there too, reinstall "
+    "torch in this image and look for what patches it at import; if not, suspect this GPU"
+)
+
+#: Checks that need float64, which finite differences of lesser types cannot do without.
+_OF_FLOAT64: Final = ("gradcheck", "gradcheck_tight", "gradgradcheck")
+
+
+def judge(seen: Seen) -> Iterator[Finding]:
+    """Every check in the catalogue's order: numbers first, then what the engine promises."""
+    lacking = seen.without.get("float64", "")
+    yield _kept("grad_enabled", seen)
+    for check in ("first_backward", *CASES, "network"):
+        yield _agreed(check, seen)
+    for check in _OF_FLOAT64:
+        if lacking:
+            yield skipped(f"autograd.{check}", f"this device has no float64: {lacking}")
+        else:
+            yield _agreed(check, seen)
+    for check in ("forward_mode", "batched"):
+        yield _agreed(check, seen)
+    for check in (*ENGINE, *HOOKS):
+        yield _kept(check, seen)
+    for check in ("repeated", "threads"):
+        yield _agreed(check, seen)
+    yield _kept("thread_modes", seen)
+
+
+def _agreed(check: str, seen: Seen) -> Finding:
+    return agree(f"autograd.{check}", seen.families.get(check, ()), hint=_HINT)
+
+
+def _kept(check: str, seen: Seen) -> Finding:
+    """Whether every fact is what it must be; those that are not are named with both values.
+
+    A back-end that lacks an operation ends the facts there: those before it must be right.
+    """
+    expected, facts = EXPECTED[check], seen.facts.get(check, {})
+    if LACKING in facts:
+        expected = {name: value for name, value in expected.items() if name in facts}
+        if not expected:
+            return skipped(f"autograd.{check}", str(facts[LACKING]))
+    wrong = [name for name, value in expected.items() if not holds(facts.get(name, STOPPED), value)]
+    names = ", ".join(wrong)
+    stopped = f" ({facts[STOPPED]})" if STOPPED in facts else ""
+    finding = require(
+        f"autograd.{check}",
+        not wrong,
+        {name: facts.get(name, STOPPED) for name in wrong} if wrong else list(expected),
+        {name: expected[name] for name in wrong} if wrong else "each as documented",
+        message=f"not as documented: {names}{stopped}",
+        hint=_HINT,
+        action="fix_image",
+    )
+    return finding.model_copy(update={"wrong": dict.fromkeys(wrong, "other")})

@@ -1,0 +1,57 @@
+"""Check of MIG instances, and how many GPUs can be used by one process or by several."""
+
+from probes.contract import Finding, require, skipped
+from probes.cuda_available.seen import Seen
+from probes.cuda_available.spec import Limits
+from probes.node.nvml import NvmlGpu
+
+
+def ours(seen: Seen) -> list[NvmlGpu]:
+    """The GPUs that NVML may tell us of."""
+    return [gpu for gpu in seen.nvml.gpus if gpu.accessible]
+
+
+def sliced(seen: Seen) -> bool:
+    """Whether some GPU is cut into instances, so that CUDA shows a process one device alone."""
+    return any(gpu.mig_uuids for gpu in ours(seen))
+
+
+def usable_gpus(seen: Seen) -> int:
+    """How many GPUs torch can use, each in a process of its own where MIG asks for that.
+
+    As an operator counts: a GPU with instances is one GPU, and one that is to have some, and has
+    none, is nothing that torch could use.
+    """
+    count = seen.framework.device_count
+    if count == 0 or not sliced(seen):
+        return count
+    usable = [gpu for gpu in ours(seen) if gpu.mig_uuids or not gpu.mig_enabled]
+    return sum(not gpu.error for gpu in usable)
+
+
+def mig_instances(seen: Seen, limits: Limits) -> Finding:
+    """As many MIG instances as promised, and some on each GPU that is set up for them."""
+    check = "cuda_available.mig_instances"
+    promised = limits.mig_instances
+    empty = [gpu for gpu in ours(seen) if gpu.mig_enabled and not gpu.mig_uuids]
+    count = sum(len(gpu.mig_uuids) for gpu in ours(seen))
+    if promised is None and not any(gpu.mig_enabled for gpu in ours(seen)):
+        return skipped(check, "no GPU here has MIG on")
+    fewer = promised is not None and count < promised
+    none = ", ".join(f"GPU {gpu.index}" for gpu in empty)
+    text = f"{count} instances" + (f"; {none}: MIG is on, without an instance" if empty else "")
+    if seen.visible_before is None and count > 1:  # its own choice: only what CUDA shows is judged
+        text += f"; one judged, and {count - 1} not: CUDA shows this process one of them"
+    return require(
+        check,
+        not fewer and not empty,
+        text,
+        "some on each GPU with MIG on" if promised is None else f">= {promised} instances",
+        message=f"NVML lists {count} MIG instances where {promised} were promised"
+        if fewer
+        else f"{none}: MIG is on and no instance is there, so nothing on it was judged",
+        hint="confirm with `nvidia-smi -L` and `nvidia-smi mig -lgi`; create instances with "
+        "`nvidia-smi mig -cgi PROFILE -C`, or turn MIG off",
+        action="fix_config",
+        otherwise="fail" if fewer else "warn",
+    )

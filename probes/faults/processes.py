@@ -1,0 +1,184 @@
+"""Faults of processes, and what must change nothing."""
+
+from typing import Any, Final
+
+from probes.faults.fault import Event, Fault, Injection
+
+_HANG: Final = Event(
+    "a driver or kernel that never returns",
+    "https://github.com/rwth-i6/returnn/issues/1756",
+)
+_DEATH: Final = Event(
+    "a library that crashes in the middle of a computation",
+    "https://github.com/pytorch/pytorch/issues/37577",
+)
+_SHM: Final = Event(
+    "a mapped file or /dev/shm that ran out of space",
+    "https://github.com/pytorch/pytorch/issues/5040",
+)
+_KILLED: Final = Event(
+    "somebody, or the kernel, that kills the process",
+    "https://docs.kernel.org/admin-guide/mm/concepts.html",
+)
+_LEFT: Final = Event(
+    "a library that ends the process without a word",
+    "https://docs.python.org/3/library/os.html#os._exit",
+)
+_MEMORY: Final = Event(
+    "memory of the device that others hold",
+    "https://docs.pytorch.org/docs/stable/notes/cuda.html#memory-management",
+)
+_STICKY: Final = Event(
+    "a failed kernel, after which every call on the device fails",
+    "https://github.com/pytorch/pytorch/issues/17425",
+)
+_ECC: Final = Event(
+    "an uncorrectable ECC error in the device's memory",
+    "https://github.com/sgl-project/sglang/issues/3204",
+)
+
+_TIMEOUT_S: Final = 1.5
+_PROBE: Final = "train_eval"
+#: Which runs the first operation, and so is named when that is deadly.
+_FIRST_CHECK: Final = f"{_PROBE}.dropout_train"
+
+
+def _fault(
+    name: str, event: Event, reason: Any, function: str, arguments: dict[str, Any], **fields: Any
+) -> Fault:
+    fields.setdefault("trips", (f"{_PROBE}.completes",))
+    return Fault(
+        name=f"process.{name}",
+        kind="process",
+        where="any",
+        event=event,
+        inject=(Injection(function, arguments),),
+        reason=reason,
+        **fields,
+    )
+
+
+def _dies(name: str, event: Event) -> Fault:
+    return _fault(
+        name.lower(), event, "crashed", "processes.dies", {"name": name}, trips=(_FIRST_CHECK,)
+    )
+
+
+PROCESSES: Final = (
+    _fault(
+        "hangs",
+        _HANG,
+        "timeout",
+        "operations.hangs",
+        {"holding_the_lock": False},
+        timeout_s=_TIMEOUT_S,
+        trips=(_FIRST_CHECK,),
+    ),
+    _fault(
+        "hangs_holding_the_lock",
+        _HANG,
+        "timeout",
+        "operations.hangs",
+        {"holding_the_lock": True},
+        timeout_s=_TIMEOUT_S,
+        trips=(_FIRST_CHECK,),
+    ),
+    _fault("crashes", _DEATH, "crashed", "processes.crashes", {}, trips=(_FIRST_CHECK,)),
+    _dies("SIGSEGV", _DEATH),
+    _dies("SIGABRT", _DEATH),
+    _dies("SIGILL", _DEATH),
+    _dies("SIGFPE", _DEATH),
+    _dies("SIGBUS", _SHM),
+    _dies("SIGKILL", _KILLED),
+    _fault("leaves", _LEFT, "internal_error", "processes.leaves", {}),
+    _fault(
+        "memory_taken",
+        _MEMORY,
+        "gpu_busy",
+        "operations.raises",
+        {"operators": ("mm", "addmm"), "text": "CUDA out of memory.", "memory": True},
+        trips=(),
+        spares=(f"{_PROBE}.completes",),
+        shared=True,
+    ),
+    _fault(
+        "memory_gone",
+        _MEMORY,
+        "torch_raised",
+        "operations.raises",
+        {"operators": ("mm", "addmm"), "text": "CUDA out of memory.", "memory": True},
+    ),
+    _fault(
+        "sticky_error",
+        _STICKY,
+        "check_failed",
+        "operations.raises",
+        {
+            "operators": ("mm", "addmm"),
+            "text": "CUDA error: device-side assert triggered",
+            "sticky": True,
+        },
+        trips=(f"{_PROBE}.completes", f"{_PROBE}.first_steps"),
+    ),
+    _fault(
+        "sticky_ecc",
+        _ECC,
+        "check_failed",
+        "operations.raises",
+        {
+            "operators": ("mm", "addmm"),
+            "text": "CUDA error: uncorrectable ECC error encountered",
+            "sticky": True,
+        },
+        trips=(f"{_PROBE}.completes", f"{_PROBE}.first_steps"),
+    ),
+)
+
+
+def _control(
+    name: str, where: Any, text: str, *inject: Injection, probes: tuple[str, ...]
+) -> Fault:
+    return Fault(
+        name=f"control.{name}",
+        kind="control",
+        where=where,
+        event=Event(text, "https://en.wikipedia.org/wiki/Scientific_control"),
+        inject=inject,
+        trips=(),
+        spares=tuple(f"{probe}.completes" for probe in probes),
+    )
+
+
+_ON_DEVICES: Final = ("device_transfer", "tensor_ops", "train_eval", "autograd")
+
+#: Nothing may trip under these: what injects faults must not be what is seen.
+CONTROLS: Final = (
+    _control(
+        "idle_operations",
+        "any",
+        "every operation is looked at, and none is changed",
+        Injection("operations.idle"),
+        probes=_ON_DEVICES,
+    ),
+    _control(
+        "pretended_node",
+        "node",
+        "a sound node of two GPUs that is not there",
+        Injection("node.pretends", {"changes": {}}),
+        probes=("cuda_available",),
+    ),
+    _control(
+        "pretended_installation",
+        "host",
+        "the sound installation of that node",
+        Injection("node.pretends", {"changes": {}}),
+        probes=("torch_version",),
+    ),
+    _control(
+        "flood",
+        "host",
+        "50 MB on stdout from native code",
+        Injection("processes.floods"),
+        probes=("numpy_sharing",),
+    ),
+)

@@ -1,0 +1,28 @@
+"""All faults: each probe's own, and those of processes, which any probe may meet."""
+
+from typing import Final
+
+from probes.autograd.faults import FAULTS as AUTOGRAD
+from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
+from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
+from probes.faults.fault import Fault
+from probes.faults.processes import CONTROLS, PROCESSES
+from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
+from probes.tensor_ops.faults import FAULTS as TENSOR_OPS
+from probes.torch_version.faults import FAULTS as TORCH_VERSION
+from probes.train_eval.faults import FAULTS as TRAIN_EVAL
+
+__all__ = ["BY_NAME", "CONTROLS", "FAULTS"]
+
+FAULTS: Final[tuple[Fault, ...]] = (
+    *TENSOR_OPS,
+    *TRAIN_EVAL,
+    *AUTOGRAD,
+    *NUMPY_SHARING,
+    *DEVICE_TRANSFER,
+    *PROCESSES,
+    *CUDA_AVAILABLE,
+    *TORCH_VERSION,
+)
+
+BY_NAME: Final[dict[str, Fault]] = {fault.name: fault for fault in (*FAULTS, *CONTROLS)}

@@ -1,0 +1,222 @@
+"""Answers that do not come from torch, and the comparison of torch's answers with them.
+
+Tolerances: only where rounding is inherent, and each names its source. `UNIT_ROUNDOFF` is half the
+distance from 1 to the next number (IEEE 754); `dot_bound` is Higham, Accuracy and Stability of
+Numerical Algorithms, section 3.1.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probes.contract import Comparison
+from probes.kit import breadcrumb
+from probes.kit.capabilities import lacks
+
+UNIT_ROUNDOFF = {
+    torch.float64: 2.0**-53,
+    torch.float32: 2.0**-24,
+    torch.float16: 2.0**-11,
+    torch.bfloat16: 2.0**-8,
+    torch.complex64: 2.0**-24,
+    torch.complex128: 2.0**-53,
+}
+
+#: Floating dtypes that NumPy does not have; float32 holds every value of theirs.
+_WITHOUT_NUMPY = {torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2}
+
+
+def dot_bound(
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], unit: float
+) -> npt.NDArray[np.float64]:
+    """Largest error of `a @ b` in any order of summation: gamma_K |a||b|, gamma_K = Ku/(1-Ku).
+
+    Shapes: a (..., M, K), b (..., K, N) -> (..., M, N), in units of the result. It bounds the error
+    against the exact product: a reference rounded with the same unit may be as far off again.
+
+    Raises:
+        ValueError: K units are 1 or more, where no bound holds.
+    """
+    terms = a.shape[-1]
+    if terms * unit >= 1:
+        raise ValueError(f"no bound for a sum of {terms} terms with unit roundoff {unit}")
+    gamma = terms * unit / (1 - terms * unit)
+    return np.asarray(gamma * (np.abs(a) @ np.abs(b)))
+
+
+def _python(value: Any) -> float | int | str:
+    if isinstance(value, (bool, np.bool_)):
+        return int(value)
+    if isinstance(value, (complex, np.complexfloating)):
+        return str(value)
+    scalar = value.item() if hasattr(value, "item") else value
+    return scalar if isinstance(scalar, (int, float)) else str(scalar)
+
+
+def compare(
+    operation: str,
+    observed: torch.Tensor | npt.NDArray[Any],
+    expected: npt.NDArray[Any],
+    allowed: npt.NDArray[np.float64] | float | None = None,
+) -> Comparison:
+    """Hold an output against its NumPy reference, element by element.
+
+    Without `allowed` dtype and bits must be equal: -0.0 is not 0.0; a NaN equals any NaN, and only
+    a NaN (a complex number's parts are held apart).
+    With `allowed` (absolute, a scalar or of the output's shape) |observed - expected| must not
+    exceed it; infinities must be equal and NaN must be where the reference has it. Integers beyond
+    2^53 need the comparison of bits.
+    A bfloat16 or float8 output is held against a float32 reference that it can represent.
+    """
+    if isinstance(observed, torch.Tensor):
+        tensor = observed.detach().cpu().resolve_conj().resolve_neg()
+        if tensor.dtype in _WITHOUT_NUMPY:
+            tensor = tensor.float()  # exact
+        seen = tensor.numpy()
+    else:
+        seen = np.asarray(observed)
+    if seen.shape != expected.shape:
+        return Comparison(
+            operation=operation,
+            problem=f"shape {list(seen.shape)} where {list(expected.shape)} is right",
+        )
+    if allowed is None and seen.dtype != expected.dtype:
+        return Comparison(
+            operation=operation, problem=f"dtype {seen.dtype} where {expected.dtype} is right"
+        )
+    if seen.dtype == expected.dtype and seen.tobytes() == expected.tobytes():
+        return Comparison(operation=operation, elements=seen.size)  # right by either rule, and fast
+    if allowed is None:
+        return _compare_bits(operation, seen, expected)
+    return _compare_within(operation, seen, expected, allowed)
+
+
+def _parts(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array with a last axis of its real parts: two of a complex number, else one."""
+    real = array.real.dtype
+    parts = array.dtype.itemsize // real.itemsize
+    return np.ascontiguousarray(array).view(real).reshape(*array.shape, parts)
+
+
+def _distance(seen: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """|seen - expected| of each element; infinite where that is no number."""
+    wide = np.complex128 if np.iscomplexobj(expected) or np.iscomplexobj(seen) else np.float64
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(seen.astype(wide) - expected.astype(wide))
+    return np.where(np.isnan(error), np.inf, error)
+
+
+def _compare_bits(operation: str, seen: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Comparison:
+    # In NumPy alone: with torch's own sharing in between, a fault of it would hit both sides alike.
+    left, right = _parts(seen), _parts(expected)  # (..., parts)
+    word = np.dtype(f"u{right.dtype.itemsize}")
+    different = left.view(word) ^ right.view(word)
+    if np.issubdtype(right.dtype, np.inexact):
+        different[np.isnan(left) & np.isnan(right)] = 0
+    wrong = different.any(axis=-1)
+    count = int(wrong.sum())
+    if count == 0:
+        return Comparison(operation=operation, elements=seen.size)
+    distance = np.where(wrong, _distance(seen, expected), -1.0)
+    worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(distance)), seen.shape))
+    mask = int(different[worst][np.flatnonzero(different[worst])[0]])
+    return Comparison(
+        operation=operation,
+        elements=seen.size,
+        mismatches=count,
+        first_index=tuple(int(i) for i in np.argwhere(wrong)[0]),
+        worst_index=worst,
+        expected=_python(expected[worst]),
+        observed=_python(seen[worst]),
+        xor_mask=f"0x{mask:0{2 * word.itemsize}x}",
+    )
+
+
+def _compare_within(
+    operation: str,
+    seen: npt.NDArray[Any],
+    expected: npt.NDArray[Any],
+    allowed: npt.NDArray[np.float64] | float,
+) -> Comparison:
+    nan = np.isnan(seen) & (np.isnan(_parts(seen)) == np.isnan(_parts(expected))).all(axis=-1)
+    same = (seen == expected) | nan
+    error = np.where(same, 0.0, _distance(seen, expected))
+    bound = np.broadcast_to(np.asarray(allowed, dtype=np.float64), error.shape)
+    # An infinite bound, as from a reference that overflowed, allows no infinity.
+    wrong = ~same & ~((error <= bound) & np.isfinite(error))
+    count = int(wrong.sum())
+    if count == 0:
+        return Comparison(operation=operation, elements=seen.size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        share = error / np.maximum(bound, np.finfo(np.float64).tiny)
+    excess = np.where(wrong, np.where(np.isnan(share), np.inf, share), -1.0)
+    worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), error.shape))
+    return Comparison(
+        operation=operation,
+        elements=seen.size,
+        mismatches=count,
+        first_index=tuple(int(i) for i in np.argwhere(wrong)[0]),
+        worst_index=worst,
+        expected=_python(expected[worst]),
+        observed=_python(seen[worst]),
+        worst_error=float(error[worst]),
+        allowed_error=float(bound[worst]),
+    )
+
+
+def attempted_all(
+    operation: str,
+    call: Callable[[], Iterable[Comparison]],
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> list[Comparison]:
+    """The comparisons that a call makes; what it raises is one more, with that as its problem.
+
+    What that device documents as absent, for operands of `dtype`, is lacking and no problem.
+    Running out of memory escapes: others may hold it, and only the worker knows.
+    """
+    made: list[Comparison] = []
+    breadcrumb.operation(operation)
+    try:
+        made.extend(call())
+    except torch.cuda.OutOfMemoryError:  # the name, before torch 2.5, of every back-end's
+        raise
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        BufferError,
+        LookupError,
+        AssertionError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
+        made.append(_raised(operation, error, device, dtype))
+    return made
+
+
+def _raised(operation: str, error: Exception, device: str, dtype: torch.dtype | None) -> Comparison:
+    text = str(error).splitlines()[0] if str(error) else ""
+    why = lacks(error, device, dtype)
+    problem = "" if why else f"raised {type(error).__name__}: {text}"
+    return Comparison(operation=operation, problem=problem, lacking=why)
+
+
+def attempted(
+    operation: str,
+    call: Callable[[], Comparison],
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Comparison:
+    """The same of a call that makes one comparison."""
+    return attempted_all(operation, lambda: [call()], device, dtype)[0]
+
+
+def fact(operation: str, observed: object, expected: object) -> Comparison:
+    """A single value that must be equal, as a comparison of its own."""
+    if observed == expected:
+        return Comparison(operation=operation, elements=1)
+    return Comparison(operation=operation, problem=f"{observed} where {expected} is right")

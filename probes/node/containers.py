@@ -1,0 +1,59 @@
+"""Whether this process runs in a container, and what that says about the GPUs it was given."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from probes.contract import Frozen
+
+#: Files and variables by which container engines tell that they are there.
+_FILES: Final = {
+    "var/run/secrets/kubernetes.io": "a Kubernetes pod",
+    "run/.containerenv": "a container",
+    ".dockerenv": "a container",
+    ".singularity.d": "a container",
+    "run/systemd/container": "a container",
+    "run/host/container-manager": "a container",
+    "dev/lxd": "a container",
+    "dev/incus": "a container",
+}
+_VARIABLES: Final = {
+    "KUBERNETES_SERVICE_HOST": "a Kubernetes pod",
+    "APPTAINER_CONTAINER": "a container",
+    "SINGULARITY_CONTAINER": "a container",
+    "container": "a container",
+}
+
+
+class Container(Frozen):
+    """`kind` is empty on a bare host."""
+
+    kind: str = ""
+    #: NVIDIA's container toolkit put a folder of its own in the place of the driver's: then
+    #: NVIDIA_VISIBLE_DEVICES was read by it, and is not only what the image says.
+    toolkit: bool = False
+    #: The GPUs were named by mounts instead (a strategy of NVIDIA's device plugin).
+    by_mounts: bool = False
+
+
+def read(environment: Mapping[str, str], root: Path = Path("/")) -> Container:
+    """What the file system under `root` and the environment say."""
+    kinds = [kind for path, kind in _FILES.items() if (root / path).exists()]
+    kinds += [kind for name, kind in _VARIABLES.items() if environment.get(name)]
+    mounts = _mounts(root)
+    # Engines that leave no other sign: containerd alone, LXC.
+    if not kinds and re.search(r" / / \S+(?: \S+)* - overlay | - fuse\.lxcfs ", mounts):
+        kinds = ["a container"]
+    return Container(
+        kind="a Kubernetes pod" if "a Kubernetes pod" in kinds else next(iter(kinds), ""),
+        toolkit=re.search(r" /proc/driver/nvidia ", mounts) is not None,
+        by_mounts=(root / "var/run/nvidia-container-devices").exists(),
+    )
+
+
+def _mounts(root: Path) -> str:
+    try:
+        return (root / "proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # no procfs here
+        return ""

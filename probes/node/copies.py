@@ -1,0 +1,71 @@
+"""Where torch and NumPy lie in the folders that Python searches: told without importing them."""
+
+import os
+import site
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from probes.contract import Frozen
+
+NAMES: Final = ("torch", "numpy")
+
+#: Where a copy lies: `own`, the interpreter's package folders, searched in one order by every
+#: start; the others depend on the user, the environment or the working folder.
+Place = Literal["own", "user site", "PYTHONPATH", "elsewhere"]
+
+
+class Copy(Frozen):
+    """One package or module of a name, in the order of sys.path; `compiled`: it has its core."""
+
+    name: str
+    path: str  # its folder; the file of a module that is none
+    place: Place
+    compiled: bool = True
+
+
+def found_on(path: Sequence[str], names: Sequence[str] = NAMES) -> tuple[Copy, ...]:
+    """Every copy that an import could find, the one that it takes first; links count once."""
+    return tuple(_copies(path, names))
+
+
+def _copies(path: Sequence[str], names: Sequence[str]) -> Iterator[Copy]:
+    known: set[Path] = set()
+    for entry in path:
+        folder = Path(entry or ".").resolve()
+        for name in names:
+            copy = _copy(folder, name)
+            if copy is not None and copy not in known:
+                known.add(copy)
+                yield Copy(
+                    name=name,
+                    path=str(copy),
+                    place=_place(folder),
+                    compiled=copy.is_dir() and _has_core(copy, name),
+                )
+
+
+def _copy(folder: Path, name: str) -> Path | None:
+    """What a folder of sys.path offers under a name; a folder without code is no copy."""
+    package, module = folder / name, folder / f"{name}.py"
+    if (package / "__init__.py").is_file():
+        return package.resolve()
+    return module.resolve() if module.is_file() else None
+
+
+def _has_core(package: Path, name: str) -> bool:
+    """Whether the compiled core lies beside the Python files."""
+    patterns = {"torch": ("_C*.so",), "numpy": ("_core/_multiarray*.so", "core/_multiarray*.so")}
+    return any(any(package.glob(pattern)) for pattern in patterns.get(name, ("*.so",)))
+
+
+def _place(folder: Path) -> Place:
+    """By which rule a folder came into sys.path."""
+    listed = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if folder in {Path(entry).resolve() for entry in listed if entry}:
+        return "PYTHONPATH"
+    if site.ENABLE_USER_SITE and folder == Path(site.getusersitepackages()).resolve():
+        return "user site"
+    prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, "/usr")}
+    return "own" if prefixes & set(folder.parents) else "elsewhere"

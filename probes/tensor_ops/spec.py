@@ -1,0 +1,67 @@
+"""What the probe costs, when it runs, and the promise of each check. No torch here."""
+
+from typing import Final, Literal
+
+from probes.contract import BITS, INTEGERS, MIB, Frozen, ProbeSpec
+
+
+class Limits(Frozen):
+    """What is asked of float32 products where the back-end may shorten their operands."""
+
+    #: "as_set" skips TF32 and the like where torch's own setting allows it; "exact" never does.
+    float32_products: Literal["as_set", "exact"] = "as_set"
+
+
+SPEC: Final = ProbeSpec(
+    name="tensor_ops",
+    profile="quick",
+    needs="device",
+    timeout_s=60,
+    interval_s=300,
+    memory_bytes=256 * MIB,
+    limits=Limits,
+    checks={
+        "creation": "factories give the values, shape, type, device and requires_grad asked for",
+        "conversion": "conversions truncate, round to even, overflow and wrap as documented",
+        "item": ".item(), .tolist() and bool() give the right Python value of the right type",
+        "arithmetic": "sums, products and powers of integer values are exact in every type",
+        "in_place": "operations ending in _ change the variable, return it, and nothing else",
+        "views": "views share their base's memory both ways, copies do not, wrong views raise",
+        "transposing": "transposes, permutations, flips and rolls put each element in its place",
+        "indexing": "integers, lists, masks and index tensors read and write the right elements",
+        "slicing": "narrow, split, diagonal, triangle and window take the right elements",
+        "joining": "cat, stack, repeat, tile, meshgrid and pad put each element in its place",
+        "integer_division": "quotients and remainders of negatives round and sign as documented",
+        "bitwise": "bitwise operations and shifts are right in every integer type",
+        "rounding": "halves go to the even neighbour, zeros keep their sign",
+        "comparison": "comparisons and selections treat NaN, infinities and -0 as documented",
+        "special_values": "poles, limits and invalid operands give infinities and NaN (C99 F)",
+        "subnormals": "subnormal numbers are kept, not flushed to zero",
+        "reductions": "sums, products, extremes and cumulations are exact; the first of ties wins",
+        "sorting": "sorts are stable, NaN is the largest, searches and sets are right",
+        "scatter": "scatters and index writes are right, duplicates add up",
+        "large": "a million elements are added, summed, cumulated and sorted right",
+        "empty": "no elements give neutral answers, right shapes and zeros from empty products",
+        "elementwise": "mathematical functions are within a few units in the last place",
+        "complex_numbers": "complex arithmetic is exact on integers, Fourier transforms in bounds",
+        "neural": "activations, softmax, norms, pooling, embedding and losses by their formulas",
+        "matmul_exact": "products of integer matrices are exact in every type and layout",
+        "float32_matmul": "float32 products keep 24 bits, unless TF32 was asked for",
+        "convolution": "convolutions of integers are exact in every type",
+        "float32_convolution": "float32 convolutions keep 24 bits, unless TF32 is allowed",
+        "linalg_solve": "solutions, inverses and determinants are within their bounds",
+        "linalg_decompose": "svd, eigh, qr and cholesky multiply back, orthonormal, known spectrum",
+        "random_mersenne": "on the CPU a seed gives MT19937's numbers, bit for bit",
+        "random_philox": "on CUDA and HIP a seed gives Philox4x32-10's numbers, bit for bit",
+        "random_seeds": "a seed repeats its numbers, another gives others, a state goes on",
+        "random_moments": "draws have the right mean, variance and shares within 6 sigma",
+    },
+    certain={
+        **dict.fromkeys(("views", "transposing", "indexing", "slicing", "joining"), BITS),
+        "matmul_exact": BITS,
+        **dict.fromkeys(
+            ("arithmetic", "in_place", "integer_division", "bitwise", "scatter", "large"),
+            INTEGERS,
+        ),
+    },
+)

@@ -1,0 +1,124 @@
+"""A probe looks with torch's own defaults, and what was set before is told and comes back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import torch
+
+from probes.kit import defaults
+
+_entered = ExitStack()  # what was switched on as a context, left after each test
+
+
+def autocast_on() -> bool:
+    """Whether products on the CPU are made shorter by autocast."""
+    product = torch.ones(2, 2) @ torch.ones(2, 2)
+    return product.dtype == torch.bfloat16
+
+
+#: How a library changes a default -> how to see it, what it is then, and what it is in a pin.
+CHANGES: dict[str, tuple[Callable[[], object], Callable[[], object], object, object]] = {
+    "torch.get_default_dtype()": (
+        lambda: torch.set_default_dtype(torch.float64),
+        lambda: torch.tensor([1.0]).dtype,
+        torch.float64,
+        torch.float32,
+    ),
+    "torch.get_default_device()": (
+        lambda: torch.set_default_device("meta"),
+        lambda: torch.zeros(1).device.type,
+        "meta",
+        "cpu",
+    ),
+    "torch.are_deterministic_algorithms_enabled()": (
+        lambda: torch.use_deterministic_algorithms(True),
+        torch.get_deterministic_debug_mode,
+        2,
+        0,
+    ),
+    "torch.is_autocast_enabled('cpu')": (
+        lambda: _entered.enter_context(torch.autocast("cpu")),
+        autocast_on,
+        True,
+        False,
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def undone() -> Iterator[None]:
+    """Leave torch's own defaults."""
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.use_deterministic_algorithms(False)
+    _entered.close()
+
+
+def test_torch_as_it_comes() -> None:
+    """Nothing is changed, and a pin changes nothing."""
+    assert defaults.changed() == {}
+    with defaults.pinned():
+        assert defaults.changed() == {}
+
+
+@pytest.mark.parametrize("call", CHANGES)
+def test_a_changed_default_is_pinned_told_and_restored(call: str) -> None:
+    """Inside the pin it is torch's own, and still told; afterwards it is the user's again."""
+    change, look, of_the_user, of_torch = CHANGES[call]
+    change()
+    assert look() == of_the_user
+
+    with defaults.pinned():
+        assert look() == of_torch
+        assert set(defaults.changed()) == {call}
+        with defaults.pinned():  # a retry within a try
+            assert look() == of_torch
+            assert set(defaults.changed()) == {call}
+
+    assert look() == of_the_user
+    assert set(defaults.changed()) == {call}
+
+
+def test_all_at_once_and_a_probe_that_raises() -> None:
+    """Each comes back, whatever happened inside."""
+    for name, (change, *_) in CHANGES.items():
+        if name != "torch.get_default_device()":  # on meta, autocast cannot be seen
+            change()
+    before = defaults.changed()
+    assert len(before) == len(CHANGES) - 1
+
+    with pytest.raises(TypeError, match="int"), defaults.pinned():
+        torch.tensor([1.0]).view("int")  # type: ignore[arg-type] # raises
+
+    assert defaults.changed() == before
+
+
+def test_only_a_warning_was_asked_for() -> None:
+    """Then that comes back, not an error."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+    assert list(defaults.changed().values()) == ["True, to warn only"]
+    with defaults.pinned():
+        assert not torch.are_deterministic_algorithms_enabled()
+
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+@pytest.mark.parametrize(("kind", "on"), [("cpu", True), ("cuda", False), ("mps", False)])
+def test_older_torch_is_asked_without_a_type(
+    kind: str, *, on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before torch 2.4 there was a question for the CPU and one for CUDA."""
+
+    def old(*given: Any) -> bool:
+        if given:
+            raise TypeError("is_autocast_enabled() takes no arguments (1 given)")
+        return False
+
+    monkeypatch.setattr(torch, "is_autocast_enabled", old)
+    monkeypatch.setattr(torch, "is_autocast_cpu_enabled", lambda: True)
+
+    assert defaults._autocast(kind) is on

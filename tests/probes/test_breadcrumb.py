@@ -1,0 +1,103 @@
+"""What a probe is about to do is told where another process can read it."""
+
+import importlib
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from probes.catalog import BY_NAME
+from probes.kit import breadcrumb
+from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
+
+#: Probes that go through families of operations, each of which may be deadly.
+OF_FAMILIES = ("numpy_sharing", "device_transfer", "tensor_ops", "autograd", "train_eval")
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Shared memory that this process tells its place in."""
+    monkeypatch.setattr(breadcrumb, "_LAST", breadcrumb._Breadcrumb())
+    descriptor = shared_page()
+    assert descriptor is not None
+    breadcrumb.show_on(descriptor)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_check_and_operation_are_read_back(page: int) -> None:
+    """The latest of each counts, and a new check has no operation yet."""
+    breadcrumb.begin()
+    table = {"products": 1, "rows": 2}
+    seen = []
+    for _ in breadcrumb.families(table):
+        before = read_breadcrumb(page)
+        breadcrumb.operation("matmul")
+        seen.append((before, read_breadcrumb(page)))
+
+    assert seen == [
+        (Breadcrumb(check), Breadcrumb(check, "matmul")) for check in ("products", "rows")
+    ]
+    assert read_breadcrumb(page) == Breadcrumb()
+
+
+def test_an_operation_of_any_length_and_script_fits(page: int) -> None:
+    """A long name is cut, and never spills nor breaks the reader."""
+    breadcrumb.check("rows")
+    breadcrumb.operation("é" * 1000)
+
+    check, operation = read_breadcrumb(page)
+
+    assert check == "rows"
+    assert 100 < len(operation) < breadcrumb.PAGE_BYTES
+    assert set(operation.rstrip("\ufffd")) == {"é"}
+
+
+def test_a_check_that_is_left_out_is_not_handed_out(page: int) -> None:
+    """The others are, in their order."""
+    breadcrumb.begin(frozenset({"rows"}))
+
+    assert list(breadcrumb.families({"products": 1, "rows": 2, "shapes": 3})) == [
+        ("products", 1),
+        ("shapes", 3),
+    ]
+
+
+def test_without_a_page_nothing_is_told_and_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that no supervisor shares memory with."""
+    monkeypatch.setattr(breadcrumb, "_LAST", breadcrumb._Breadcrumb())
+    breadcrumb.operation("matmul")
+
+    assert read_breadcrumb(None) == Breadcrumb()
+
+
+@pytest.mark.parametrize("name", OF_FAMILIES)
+def test_every_check_but_those_left_out_is_judged(
+    page: int, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With every third check left out the others pass as ever, and each was told by name."""
+    spec = BY_NAME[name]
+    checks = [check for check in spec.checks if check != "grad_enabled"]  # reads two flags
+    left_out = frozenset(checks[1::3])
+    told: list[tuple[str, str]] = []
+    real = breadcrumb._LAST.tell
+
+    def tell(check: str, operation: str = "") -> None:
+        told.append((check, operation))
+        real(check, operation)
+
+    monkeypatch.setattr(breadcrumb._LAST, "tell", tell)
+    probe = importlib.import_module(spec.module)
+    breadcrumb.begin(left_out)
+
+    findings = {
+        each.id.partition(".")[2]: each.status for each in probe.judge(probe.observe("cpu"))
+    }
+
+    rest = {check: status for check, status in findings.items() if check not in left_out}
+    assert set(rest.values()) <= {"pass", "skip"}
+    assert "pass" in rest.values()
+    applied = {check for check, status in rest.items() if status != "skip"}
+    assert applied - {"grad_enabled"} <= {check for check, _ in told}
+    assert not left_out & {check for check, _ in told}
+    assert len({operation for _, operation in told}) > len(applied)

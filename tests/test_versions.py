@@ -1,0 +1,51 @@
+"""What `make test-versions` installs: each dependency at its bound, and the newest of all."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def versions() -> ModuleType:
+    """The program, as a module."""
+    spec = importlib.util.spec_from_file_location("versions", ROOT / "tools" / "versions.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_lowest_set_is_every_dependency_at_its_bound(versions: ModuleType) -> None:
+    """Exactly that version, of all that the package always needs, and never of torch."""
+    needed = {one.name: one for one in versions.requirements()}
+    lowest = {Requirement(text).name: Requirement(text) for text in versions.sets()["lowest"]}
+
+    assert len(needed) > 8
+    assert not {"torch", "numpy"} & needed.keys()
+    assert lowest.keys() == needed.keys()
+    for name, one in lowest.items():
+        (exact,) = one.specifier
+        assert exact.operator == "=="
+        assert needed[name].specifier.contains(exact.version)
+
+
+def test_a_dependency_without_a_lower_bound_is_refused(versions: ModuleType) -> None:
+    """Nobody could say from which version on we work."""
+    assert versions.lowest(Requirement("rich>=13.7,<20")) == "rich==13.7"
+    for text in ("rich", "rich<20", "rich==13.7"):
+        with pytest.raises(SystemExit, match="no lower bound"):
+            versions.lowest(Requirement(text))
+
+
+def test_the_third_set_has_the_typer_that_named_options_otherwise(versions: ModuleType) -> None:
+    """All else is the newest there too."""
+    third, newest = versions.sets()["typer-0.27"], versions.sets()["newest"]
+
+    assert [text for text in third if text.startswith("typer")] == ["typer==0.27.*"]
+    assert {text for text in third if not text.startswith("typer")} < set(newest)

@@ -1,0 +1,174 @@
+"""A device that hangs costs a quick check one deadline and a little, not one a probe."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from probes.contract import ProbeSpec
+from tests.validator.runs import Ran, ran, spec, write
+from validator.engine import patience
+from validator.engine.patience import Patience
+from validator.engine.plan import Plan
+from validator.engine.runner import Runner
+from validator.report import json_schema
+
+pytestmark = pytest.mark.torch
+
+HANG = "    time.sleep(600)"
+
+#: Preloads nothing that is not there already, so that its probe runs in the CPU's second job.
+PRELOADED = ("torch.utils._device",)
+
+
+def hanging(folder: Path, *names: str) -> None:
+    """Write probes that hang."""
+    for name in names:
+        write(folder, name, HANG)
+
+
+def plan(*names: str, **fields: object) -> Plan:
+    """A plan of these probes, in that order."""
+    return Plan(tuple(replace(spec(name), **fields) for name in names), "quick", "cli")  # type: ignore[arg-type]
+
+
+def reasons(seen: Ran) -> dict[str, str]:
+    """What became of each probe, by name."""
+    return {result.probe: result.reason for result in seen.report.results} | {
+        one.probe: one.reason for one in seen.report.not_run
+    }
+
+
+def test_after_two_hangs_in_a_row_nothing_more_is_run_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first costs its own deadline, the second a short one, and the rest nothing."""
+    monkeypatch.setattr(patience, "SHORTENED_S", 0.5)
+    hanging(folder, "one", "two", "three")
+
+    seen = ran(plan("one", "two", "three", "earlier", timeout_s=2))
+
+    assert reasons(seen) == {
+        "one": "timeout",
+        "two": "timeout",
+        "three": "device_hangs",
+        "earlier": "device_hangs",
+    }
+    assert seen.of("one").summary == "no result within 2 s"
+    assert seen.of("two").summary == (
+        "no result within 0.5 s, shortened since another probe on this device had timed out"
+    )
+    assert seen.report.status == "fail"
+
+
+def test_a_probe_that_answers_between_two_hangs_keeps_the_rest_running(folder: Path) -> None:
+    """A probe that hangs by itself costs only itself, as before."""
+    hanging(folder, "one", "three")
+
+    seen = ran(plan("one", "earlier", "three", "later"))
+
+    assert reasons(seen) == {"one": "timeout", "earlier": "ok", "three": "timeout", "later": "ok"}
+    assert seen.report.not_run == ()
+
+
+def test_a_crash_between_two_hangs_is_an_end_too(folder: Path) -> None:
+    """What dies by a signal does not hang: the rest are run."""
+    hanging(folder, "one", "three")
+    write(folder, "sicken", "    os.abort()")
+
+    seen = ran(plan("one", "sicken", "three", "later"))
+
+    assert reasons(seen)["sicken"] == "crashed"
+    assert reasons(seen)["later"] == "ok"
+
+
+def test_both_jobs_of_the_cpu_share_one_patience(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One hangs in each, side by side: that is two, and what comes after them is not run."""
+    monkeypatch.setattr(patience, "SHORTENED_S", 0.5)
+    hanging(folder, "one", "two", "three", "four")
+    at_once = plan("one", "three", timeout_s=2).specs
+    later = plan("two", "four", timeout_s=60, preload=PRELOADED).specs
+
+    seen = ran(Plan(at_once + later, "quick", "cli"))
+
+    assert reasons(seen)["one"] == reasons(seen)["two"] == "timeout"
+    assert reasons(seen)["four"] == "device_hangs"
+    assert "shortened" in seen.of("two").summary  # it was under way when the first one timed out
+    assert seen.report.duration_s < 30
+
+
+def test_the_next_run_of_the_same_runner_is_patient_again(folder: Path) -> None:
+    """A daemon's next run finds out for itself whether the device still hangs."""
+    hanging(folder, "one", "two")
+    runner = Runner()
+
+    first = ran(plan("one", "two", "later"), runner=runner)
+    for name in ("one", "two"):
+        write(folder, name)
+    second = ran(plan("one", "two", "later"), runner=runner)
+
+    assert reasons(first)["later"] == "device_hangs"
+    assert second.report.status == "pass"
+
+
+def quick(own_s: float = 60.0) -> ProbeSpec:
+    """A probe of the quick profile."""
+    return replace(spec("quick"), timeout_s=own_s)
+
+
+def test_deadlines_fit_the_time_of_a_quick_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 10 s after a timeout, less where a quick check must end, never too little to run."""
+    now_s = 0.0
+    monkeypatch.setattr(patience, "now", lambda: now_s)
+    known = Patience()
+
+    assert known.deadline_s(quick(), "cuda:0", 60) == 60
+    now_s = 62.0
+    known.timed_out("cuda:0", None)
+    assert known.deadline_s(quick(), "cuda:0", 60) == 10
+    assert known.deadline_s(quick(), "cuda:0", 3) == 3
+    assert known.deadline_s(quick(), "cuda:1", 60) == 60
+    now_s = 66.0
+    assert known.deadline_s(quick(), "cuda:0", 60) == 7
+    assert known.deadline_s(replace(quick(), profile="deep"), "cuda:0", 600) == 10
+    now_s = 300.0
+    assert known.deadline_s(quick(), "cuda:0", 60) == 5
+
+
+def test_a_probe_under_way_is_cut_by_a_timeout_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets ten seconds more; one that starts later has its short deadline already."""
+    now_s = 60.0
+    monkeypatch.setattr(patience, "now", lambda: now_s)
+    known = Patience()
+
+    assert known.cut_s("cpu", 20, 60) == 60
+    known.timed_out("cpu", None)
+    assert known.cut_s("cpu", 20, 60) == 50
+    assert known.cut_s("cpu", 5, 60) == 60
+    assert known.cut_s("cpu", 61, 10) == 10
+    assert known.cut_s("cuda:0", 20, 60) == 60
+
+
+def test_hangs_count_in_a_row_and_by_device() -> None:
+    """One in each of two jobs is two; an answer in a job begins its row anew."""
+    known = Patience()
+    known.timed_out("cuda:0", "a job")
+    known.answered("cuda:0", "a job")
+    known.timed_out("cuda:0", "a job")
+    known.timed_out("cuda:1", "another")
+
+    assert not known.given_up("cuda:0")
+    assert not known.given_up("cuda:1")
+    known.timed_out("cuda:0", "a job")
+    assert known.given_up("cuda:0")
+    known.timed_out("cuda:1", "a third")
+    assert known.given_up("cuda:1")
+
+
+def test_the_schema_knows_the_reason() -> None:
+    """A reader of the published schema accepts the report of a device that hangs."""
+    told = json_schema()["$defs"]["NotRun"]["properties"]["reason"]["enum"]
+
+    assert "device_hangs" in told

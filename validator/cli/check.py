@@ -1,0 +1,187 @@
+"""The command `check`: its options; what they ask for is done by `one_run`."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Final, cast
+
+import typer
+
+from probes.catalog import BY_NAME
+from validator.cli import one_run
+from validator.cli.early import EarlyWorker
+from validator.cli.errors import UsageError
+from validator.cli.options import (
+    Action,
+    ConfigCheck,
+    ConfigFile,
+    LogFormat,
+    LogLevel,
+    Profile,
+    completing,
+    flags_of,
+    known_probes,
+    one_of,
+    refuse_server,
+    say_valid,
+    settings_of,
+)
+from validator.settings import seconds
+
+#: Forms of a report; written out, since the module that makes them imports half of rich.
+_FORMS: Final = ("text", "json", "junit", "prom")
+
+
+def command(  # noqa: PLR0913 - typer reads the options from the signature
+    profile: Profile = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            metavar="DEVICE",
+            help="Device to check: cuda:N, a UUID, a PCI id, cpu. Repeatable.",
+        ),
+    ] = None,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--probe",
+            metavar="PROBE",
+            help="Run this probe alone. Repeatable.",
+            callback=lambda names: known_probes("--probe")(names or []),
+            autocompletion=completing(BY_NAME),
+        ),
+    ] = None,
+    no_probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--no-probe",
+            metavar="PROBE",
+            help="Leave this probe out. Repeatable.",
+            callback=lambda names: known_probes("--no-probe")(names or []),
+            autocompletion=completing(BY_NAME),
+        ),
+    ] = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            metavar="FORM",
+            help="Form of the report: text, json, junit or prom.",
+            callback=one_of("--output", _FORMS),
+            autocompletion=completing(_FORMS),
+        ),
+    ] = "text",
+    output_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output-file",
+            metavar="FILE",
+            help="Write the report there, whole; stdout then shows it as text.",
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE",
+            help="Write the report with all observations there, what identifies the node replaced.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--timeout",
+            metavar="TIME",
+            help="Deadline of the whole run: 90, 500ms, 10m. Default: 5m.",
+        ),
+    ] = None,
+    exit_style: Annotated[
+        str,
+        typer.Option(
+            "--exit-style",
+            metavar="STYLE",
+            help="default: 0 good, 1 fail, 2 could not tell. nagios: 0/1/2/3.",
+            callback=one_of("--exit-style", ("default", "nagios")),
+            autocompletion=completing(("default", "nagios")),
+        ),
+    ] = "default",
+    strict: Annotated[bool, typer.Option("--strict", help="A warning or skip fails too.")] = False,
+    fail_open: Annotated[
+        bool, typer.Option("--fail-open", help="Exit with 0 when nothing could be told.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress; text only of what is wrong, and verdict.")
+    ] = False,
+    max_age: Annotated[
+        str | None,
+        typer.Option(
+            "--max-age",
+            metavar="TIME",
+            help="Answer from the daemon's report where no result is older: 10m. Else run.",
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="Daemon of --max-age, http://host:port or unix:/path. Default: from settings.",
+        ),
+    ] = None,
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Without an answer of --max-age: could not tell.")
+    ] = False,
+    config_file: ConfigFile = None,
+    config_check: ConfigCheck = False,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> Action:
+    """Check this machine once; the exit code is the verdict."""
+    flags = flags_of(
+        run={
+            "profile": profile,
+            "timeout": timeout,
+            "devices": device,
+            "observations": True if record is not None else None,
+        },
+        log={"level": log_level, "format": log_format},
+    )
+    if max_age is not None and record is not None:
+        raise UsageError("--record is for a run of its own: it cannot go with --max-age")
+    if max_age is None and (server is not None or no_run):
+        option = "--no-run" if server is None else "--server"
+        raise UsageError(f"{option} is for --max-age: without it no daemon is asked")
+    refuse_server("--server", server)
+
+    def action(early: EarlyWorker) -> int:
+        settings = settings_of(config_file, flags)
+        if config_check:
+            return say_valid(settings)
+        options = one_run.Options(
+            only=tuple(probe or ()),
+            without=tuple(no_probe or ()),
+            output=cast("Any", output),
+            output_file=output_file,
+            record=record,
+            exit_style=cast("Any", exit_style),
+            strict=strict,
+            fail_open=fail_open,
+            quiet=quiet,
+            max_age_s=_age(max_age),
+            server=server,
+            no_run=no_run,
+        )
+        return one_run.run(settings, options, early)
+
+    return action
+
+
+def _age(text: str | None) -> float | None:
+    """An age from the command line, in seconds."""
+    try:
+        age_s = seconds(text)
+    except ValueError as error:
+        raise UsageError(f"--max-age: {error}") from error
+    if age_s is not None and not 0 < cast("float", age_s) < math.inf:
+        raise UsageError(f"--max-age: {text!r} is no age above 0")
+    return cast("float | None", age_s)

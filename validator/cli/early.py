@@ -1,0 +1,78 @@
+"""What is there before a command is parsed: the worker that imports torch, and signals kept."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, Final
+
+from validator.engine.spawn import (
+    CannotStartError,
+    WorkerProcess,
+    refuse_without_calls,
+    start_worker,
+)
+
+#: Holds the checked arguments of `serve` over the exec that sheds the command line's libraries.
+SERVE: Final = "_GPU_VALIDATOR_SERVE"
+
+
+#: Options after which no run follows, or only where the daemon does not answer.
+_NO_RUN: Final = frozenset({"--help", "-h", "--config.check", "--max-age", "--list"})
+
+
+class EarlySignals:
+    """Signals that come before a run can heed them: the first is kept for it, a second ends us."""
+
+    def __init__(self) -> None:
+        self.caught: list[signal.Signals] = []
+        self._before: dict[signal.Signals, Any] = {}
+
+    def listen(self) -> None:
+        """Keep the signals that are not ignored (nohup), from now on."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._keep)
+
+    def _keep(self, number: int, _frame: FrameType | None) -> None:
+        if self.caught:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.caught.append(signal.Signals(number))
+
+    def close(self) -> None:
+        """Leave the signals as they were found."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class EarlyWorker:
+    """The worker started ahead of its run, until somebody takes it."""
+
+    def __init__(self) -> None:
+        self._worker: WorkerProcess | None = None
+        self.signals = EarlySignals()
+
+    def start(self, argv: Sequence[str]) -> None:
+        """Start it where the command line is that of a run."""
+        given = {item.partition("=")[0] for item in argv}
+        if argv[:1] == ["check"]:
+            self.signals.listen()
+        if argv[:1] in (["check"], ["selftest"]) and not _NO_RUN.intersection(given):
+            refuse_without_calls()
+            # One that cannot start is tried again by the run, which reports it.
+            with contextlib.suppress(CannotStartError):
+                self._worker = start_worker()
+
+    def take(self) -> WorkerProcess | None:
+        """Hand the worker over: the taker ends it."""
+        worker, self._worker = self._worker, None
+        return worker
+
+    def close(self) -> None:
+        """End the worker if nobody took it, and leave the signals as they were."""
+        self.signals.close()
+        worker = self.take()
+        if worker is not None:
+            worker.kill()

@@ -1,0 +1,60 @@
+"""The command `healthcheck`: asks a running daemon whether it is well, in bounded time."""
+
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+import typer
+
+from validator.cli.early import EarlyWorker
+from validator.cli.errors import say
+from validator.cli.options import (
+    Action,
+    ConfigFile,
+    ListenAddress,
+    flags_of,
+    refuse_server,
+    settings_of,
+)
+from validator.service.ask import UNIX, NoAnswerError, get, url_of
+from validator.settings import host_port
+
+_DEADLINE_S: Final = 5.0
+
+
+def command(
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="The daemon, http://host:port or unix:/path. Default: from settings.",
+        ),
+    ] = None,
+    listen_address: ListenAddress = None,
+    config_file: ConfigFile = None,
+) -> Action:
+    """Ask the running daemon whether it is well: exit code 0 or 1."""
+
+    def action(_: EarlyWorker) -> int:
+        refuse_server("--url", url)
+        if url is None:
+            settings = settings_of(config_file, flags_of(web={"listen_address": listen_address}))
+            wrong = ask(url_of(*host_port(settings.web.listen_address[0])))
+        else:
+            wrong = ask(url)
+        if wrong:
+            say(wrong)
+        return 1 if wrong else 0
+
+    return action
+
+
+def ask(server: str) -> str:
+    """GET a daemon's /healthz; what is wrong, or an empty text when it is well."""
+    path = "" if server.startswith(UNIX) else urlsplit(server).path
+    try:
+        answer = get(server, path if path not in {"", "/"} else "/healthz", _DEADLINE_S)
+    except NoAnswerError as error:
+        return str(error)
+    line = answer.body[:200].decode(errors="replace").partition("\n")[0]
+    return "" if answer.status == 200 else f"{server} answered {answer.status}: {line}"

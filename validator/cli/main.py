@@ -1,0 +1,91 @@
+"""The command `gpu-validator`: starts the worker before anything slow, and owns the exit code.
+
+Only the standard library is imported here: `check` has its worker importing torch while typer,
+pydantic and rich are imported for the command itself.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from validator.cli.early import SERVE, EarlyWorker
+from validator.cli.errors import UsageError, cannot_tell, say, values_of
+
+
+def main() -> int:
+    """Run one command and give its exit code."""
+    _open_streams()
+    checked = os.environ.pop(SERVE, None)
+    argv = sys.argv[1:]
+    early = EarlyWorker()
+    try:
+        early.start(argv)
+        return _serve(checked) if checked is not None else _command(argv, early)
+    except UsageError as error:
+        say(f"error: {error}")
+        return cannot_tell(argv)
+    except KeyboardInterrupt:
+        return 130  # 128 + SIGINT
+    except BrokenPipeError:
+        return 141  # 128 + SIGPIPE
+    except Exception as error:  # noqa: BLE001 - the interpreter's own 1 would mean a sick node
+        if _debugging(argv):
+            traceback.print_exc()
+        say(_explained(error))
+        return cannot_tell(argv)
+    finally:
+        early.close()
+
+
+def _explained(error: Exception) -> str:
+    """An exception in one line, with the limit or the missing system call that it comes from."""
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    with contextlib.suppress(MemoryError, OSError, ImportError):  # of what explains it
+        from validator.engine.host_limits import refusal  # noqa: PLC0415 - only when something is wrong
+
+        call = traceback.extract_tb(error.__traceback__)[-1]
+        if refused := refusal(text):
+            return f"error: {text}, in `{call.line}`: {refused}; {refused.hint}"
+    if isinstance(error, OSError):  # a full disk, a file that is gone
+        return f"error: {error}"
+    return f"internal error: {text} (a bug of gpu-validator; `--log.level debug` shows where)"
+
+
+def _command(argv: Sequence[str], early: EarlyWorker) -> int:
+    from validator.cli import app  # noqa: PLC0415 - slow, and imported while the worker starts
+
+    return app.run(argv, early)
+
+
+def _serve(checked: str) -> int:
+    """Become the daemon, in a process that never imported typer or rich."""
+    from validator.service.daemon import serve  # noqa: PLC0415 - this command alone needs it
+    from validator.settings import SettingsError, load  # noqa: PLC0415 - same
+
+    given = json.loads(checked)
+    config_file = Path(given["config_file"]) if given["config_file"] is not None else None
+    try:
+        settings = load(config_file, given["flags"])
+    except SettingsError as error:  # the file has changed since it was checked
+        raise UsageError(str(error)) from error
+    return serve(settings, config_file, given["flags"])
+
+
+def _debugging(argv: Sequence[str]) -> bool:
+    variable = os.environ.get("GPU_VALIDATOR_LOG__LEVEL")
+    return "debug" in values_of(argv, "--log.level") | {variable}
+
+
+def _open_streams() -> None:
+    """Put /dev/null where the caller closed a stream, or a socket of ours would take its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8")

@@ -1,0 +1,136 @@
+"""Options that several commands share, and the settings that they make together with the file."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from probes.catalog import BY_NAME
+from probes.contract import PROFILES
+from validator import profiles
+from validator.cli.early import EarlyWorker
+from validator.cli.errors import UsageError, say
+from validator.engine.plan import make_plan, refuse_nothing
+from validator.nearest import nearest
+from validator.render.console import emit
+from validator.service.ask import usable
+from validator.service.schedule import timings
+from validator.settings import Settings, SettingsError, load
+
+#: What a command is once its arguments are understood; gives the exit code.
+Action = Callable[[EarlyWorker], int]
+
+
+def one_of(option: str, known: Iterable[str]) -> Callable[[str | None], str | None]:
+    """A check that names the nearest right value."""
+    names = tuple(known)
+
+    def checked(value: str | None) -> str | None:
+        if value is not None and value not in names:
+            raise UsageError(f"{option}: unknown value {value!r}{nearest(value, names)}")
+        return value
+
+    return checked
+
+
+def known_probes(option: str) -> Callable[[list[str]], list[str]]:
+    """A check that every name is a probe's."""
+
+    def checked(names: list[str]) -> list[str]:
+        for name in names:
+            if name not in BY_NAME:
+                raise UsageError(f"{option}: unknown probe {name!r}{nearest(name, BY_NAME)}")
+        return names
+
+    return checked
+
+
+def completing(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Completions in a shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in known if name.startswith(incomplete)]
+
+    return complete
+
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config.file", metavar="FILE", help="Settings, in YAML.")
+]
+
+
+ConfigCheck = Annotated[
+    bool, typer.Option("--config.check", help="Check the configuration and exit.")
+]
+
+
+LogLevel = Annotated[
+    str | None,
+    typer.Option("--log.level", metavar="LEVEL", help="debug, info, warning or error."),
+]
+
+
+LogFormat = Annotated[
+    str | None, typer.Option("--log.format", metavar="FORM", help="text or json.")
+]
+
+
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="PROFILE",
+        help="Set of probes by cost: instant, quick, standard or deep. Default: quick."
+        + (f" Now: {profiles.notes()}." if profiles.notes() else ""),
+        callback=one_of("--profile", PROFILES),
+        autocompletion=completing(PROFILES),
+    ),
+]
+
+
+ListenAddress = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--web.listen-address", metavar="ADDRESS", help="host:port to listen on. Repeatable."
+    ),
+]
+
+
+def flags_of(**sections: dict[str, Any]) -> dict[str, Any]:
+    """The flags that were given, nested as the settings are."""
+    given = {
+        section: {key: value for key, value in keys.items() if value not in (None, [])}
+        for section, keys in sections.items()
+    }
+    return {section: keys for section, keys in given.items() if keys}
+
+
+def settings_of(config_file: Path | None, flags: dict[str, Any]) -> Settings:
+    """The settings of flags, environment and file; what is wrong in them is wrong usage."""
+    try:
+        return load(config_file, flags)
+    except SettingsError as error:
+        raise UsageError(str(error)) from error
+
+
+def say_valid(settings: Settings) -> int:
+    """Say that the configuration is valid; what only a schedule can tell is looked at too."""
+    note = profiles.note(settings.run.profile)
+    try:
+        timings(settings, BY_NAME.values())
+        refuse_nothing(make_plan(settings, "schedule"))
+    except SettingsError as error:
+        raise UsageError(str(error)) from error
+    if note:
+        say(note)
+    emit("the configuration is valid\n")
+    return 0
+
+
+def refuse_server(option: str, server: str | None) -> None:
+    """Refuse what is no address of a daemon."""
+    if server is not None and not usable(server):
+        raise UsageError(
+            f"{option}: {server!r} is no address such as http://127.0.0.1:8790 or unix:/path"
+        )

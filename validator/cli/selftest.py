@@ -1,0 +1,165 @@
+"""The command `selftest`: the faults, their matrix, and the verdict as the exit code."""
+
+import asyncio
+import contextlib
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, cast
+
+import typer
+from rich.console import Console
+
+from probes.catalog import BY_NAME
+from validator.cli.early import EarlyWorker
+from validator.cli.errors import UsageError, say
+from validator.cli.files import refuse_unwritable, write_whole
+from validator.cli.options import Action, completing, flags_of, known_probes, one_of, settings_of
+from validator.engine.stopping import Stop
+from validator.nearest import closest
+from validator.render.console import console_for, emit, plain_console
+from validator.selftest import rendering, trials
+from validator.selftest.trials import CannotRunError, Options
+from validator.selftest.verdicts import Selftest
+from validator.settings import Settings
+
+
+def _complete_fault(incomplete: str) -> list[str]:
+    """Completions in a shell; the table is read only for them."""
+    return [name for name in trials.fault_names() if name.startswith(incomplete)]
+
+
+def _faults(names: list[str]) -> list[str]:
+    """A check that names the nearest fault."""
+    known = trials.fault_names() if names else []
+    for name in names:
+        if name not in known:
+            close = closest(name, known)
+            hint = f"; did you mean {close!r}?" if close else "; see gpu-validator selftest --list"
+            raise UsageError(f"--fault: unknown fault {name!r}{hint}")
+    return names
+
+
+def command(
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--probe",
+            metavar="PROBE",
+            help="Inject the faults that this probe must catch. Repeatable.",
+            callback=lambda names: known_probes("--probe")(names or []),
+            autocompletion=completing(BY_NAME),
+        ),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="FAULT",
+            help="Inject this fault alone. Repeatable.",
+            callback=lambda names: _faults(names or []),
+            autocompletion=_complete_fault,
+        ),
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            metavar="DEVICE",
+            help="Device to inject on: cuda:N, a UUID, a PCI id, cpu. Repeatable.",
+        ),
+    ] = None,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="List the faults; inject nothing.")
+    ] = False,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            metavar="FORM",
+            help="Form of the matrix: text, json or junit.",
+            callback=one_of("--output", ("text", "json", "junit")),
+            autocompletion=completing(("text", "json", "junit")),
+        ),
+    ] = "text",
+    output_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output-file",
+            metavar="FILE",
+            help="Write the matrix there, whole; stdout then shows it as text.",
+        ),
+    ] = None,
+) -> Action:
+    """Break torch on purpose, and show that each check sees it: 0 all caught, 1 one survived."""
+
+    def action(early: EarlyWorker) -> int:
+        options = Options(probes=tuple(probe or ()), faults=tuple(fault or ()))
+        form = cast("Any", output)
+        if list_only:
+            return show_list(options, form)
+        settings = settings_of(None, flags_of(run={"devices": device}))
+        return run(settings, options, form, output_file, early)
+
+    return action
+
+
+_LOG_CHARACTERS: Final = 160
+
+
+def show_list(options: Options, output: rendering.Form) -> int:
+    """Print the faults that would be injected."""
+    if output == "junit":
+        raise UsageError("--list: its forms are text and json")
+    emit(rendering.listed(trials.chosen(options), output, _wide()))
+    return 0
+
+
+def run(
+    settings: Settings,
+    options: Options,
+    output: rendering.Form,
+    output_file: Path | None,
+    early: EarlyWorker,
+) -> int:
+    """Inject the faults, write the matrix where it is wanted: 0 all caught, 1 not, 2 not run."""
+    if not trials.chosen(options):
+        raise UsageError("no fault is left: see `gpu-validator selftest --list`")
+    if output_file is not None:
+        refuse_unwritable(output_file)
+    stop = Stop()
+    try:
+        ended = _shown(settings, options, early, stop)
+    except CannotRunError as error:
+        say(f"error: the selftest could not run: {error}")
+        return 2 if stop.by is None else 128 + stop.by
+    if stop.by is not None:
+        say(f"stopped by {stop.by.name}: {ended.summary}")
+    if output_file is not None:
+        write_whole(output_file, rendering.document(ended, output, plain_console()))
+    form = output if output_file is None else "text"
+    with contextlib.suppress(BrokenPipeError):  # the reader has left; the verdict stands
+        emit(rendering.document(ended, form, _wide()))
+    if stop.by is not None:
+        return 128 + stop.by
+    return 0 if ended.passed else 1
+
+
+def _wide() -> Console:
+    """The terminal as it is; in a pipe or log a line is as long as the longest names need."""
+    return console_for(sys.stdout, width=None if sys.stdout.isatty() else _LOG_CHARACTERS)
+
+
+def _shown(settings: Settings, options: Options, early: EarlyWorker, stop: Stop) -> Selftest:
+    """The selftest, whole or as far as it came, with its progress on a terminal."""
+    console = console_for(sys.stderr)
+    shows = sys.stderr.isatty() and not console.is_dumb_terminal
+    with rendering.live(console) if shows else contextlib.nullcontext() as on_trial:
+        if on_trial is not None:
+            options = dataclasses.replace(options, on_trial=on_trial)
+
+        async def listening() -> Selftest:
+            stop.listen()
+            return await trials.run(settings, options, early.take(), stop)
+
+        return asyncio.run(listening())

@@ -1,0 +1,87 @@
+"""Whose a bad result is: what a limit of the host brought about is an error, never a fail."""
+
+import re
+from typing import Final
+
+from probes.contract import Finding, Result, worst
+from validator.engine.host_limits import Refusal, refusal
+
+#: Reasons of results that an exception, a signal or a deadline ended.
+_ENDED: Final = frozenset({"torch_raised", "timeout", "crashed", "import_failed", "internal_error"})
+#: How a finding's operation says that it raised, and did not compute something wrong.
+_RAISED: Final = re.compile(r"\b\w*(Error|Exception)\b|std::")
+
+
+def attributed(result: Result) -> Result:
+    """The result, made an error that names the limit where the host refused what a probe needs."""
+    if result.status not in {"fail", "error"}:
+        return result
+    if result.reason in _ENDED:
+        refused = refusal(_told(result))
+        return result if refused is None else _by_limit(result, refused)
+    findings = tuple(_attributed(finding) for finding in result.findings)
+    status = worst(finding.status for finding in findings)
+    if status == result.status:
+        return result.model_copy(update={"findings": findings})
+    summary = next(finding.message for finding in findings if finding.status == status)
+    return result.model_copy(
+        update={
+            "findings": findings,
+            "status": status,
+            "reason": "internal_error",
+            "summary": summary,
+        }
+    )
+
+
+def _told(result: Result) -> str:
+    """All that a result tells of its end."""
+    raised = f"{result.error.type}: {result.error.message}" if result.error is not None else ""
+    return f"{result.summary}\n{raised}\n{result.log_tail}"
+
+
+def _by_limit(result: Result, refused: Refusal) -> Result:
+    """The result as an error; what passed before the end still stands."""
+    summary = f"{result.summary}: {refused}"
+    findings = tuple(
+        finding.model_copy(
+            update={
+                "status": "error",
+                "message": f"{finding.message}: {refused}",
+                "hint": refused.hint,
+                "action": "fix_config",
+            }
+        )
+        if finding.status in {"fail", "error"}
+        else finding
+        for finding in result.findings
+    )
+    return result.model_copy(
+        update={
+            "status": "error",
+            "reason": "internal_error",
+            "summary": summary,
+            "findings": findings,
+        }
+    )
+
+
+def _attributed(finding: Finding) -> Finding:
+    """A finding that failed, as an error where every operation in it was refused by the host."""
+    if finding.status != "fail":
+        return finding
+    told = finding.observed if isinstance(finding.observed, list) else [finding.message]
+    refused = [
+        refusal(text) if isinstance(text, str) and _RAISED.search(text) else None for text in told
+    ]
+    first = refused[0] if refused else None
+    if first is None or None in refused:
+        return finding
+    return finding.model_copy(
+        update={
+            "status": "error",
+            "message": f"{finding.message}: {first}",
+            "hint": first.hint,
+            "action": "fix_config",
+        }
+    )

@@ -1,0 +1,102 @@
+"""Which of a machine's devices a run is about, and which of them others are using."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from probes.contract import PROFILES, ProbeSpec
+from validator.report import CPU, Device
+
+#: What a CUDA context takes beside a probe's own memory: 300 to 700 MB were seen.
+_CONTEXT_BYTES: Final = 768 * 1024 * 1024
+
+#: Probes of dearer profiles load a GPU: not while others use it.
+_SHAREABLE: Final = PROFILES.index("quick")
+
+
+def _bus_id(text: str) -> str:
+    """A PCI address without its domain where that is zero: `00000000:0F:00.0` is `0f:00.0`."""
+    parts = text.lower().split(":")
+    return ":".join(parts[1:] if len(parts) == 3 and not parts[0].strip("0") else parts)
+
+
+#: What an accelerator may be called: `cuda`, `cuda:0`, `cuda:0:3`, a UUID or its start, a PCI id.
+_NAMES: Final = re.compile(
+    r"(?!cpu\b)[a-z]+|(?!cpu\b)[a-z]+(:\d+){1,2}|(gpu|mig)-[0-9a-z/-]{4,}"
+    r"|([0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+)
+
+
+def may_be_accelerator(name: str) -> bool:
+    """Whether a name could be an accelerator's, so that asking for it is a promise; no typo."""
+    return _NAMES.fullmatch(name.strip().lower()) is not None
+
+
+def is_ambiguous(name: str, found: Sequence[Device]) -> bool:
+    """Whether a number says nothing here: of MIG instances each tool has numbers of its own."""
+    numbered = re.fullmatch(r"[a-z]+:\d+", name.strip().lower()) is not None
+    return numbered and any(device.alone for device in found)
+
+
+def absent(name: str) -> Device:
+    """What is known of a device that was asked for and is not there: its name."""
+    by_uuid = name.strip().lower().startswith(("gpu-", "mig-"))
+    kind = "cuda" if by_uuid else name.partition(":")[0]
+    return Device(name=name, type=kind, uuid=name if by_uuid else None)
+
+
+def is_called(device: Device, name: str) -> bool:
+    """Whether a name means this device: `cuda:0`, `cuda` (all), a UUID or its start, a PCI id.
+
+    What names a GPU means each of its MIG instances too: `cuda:0` is `cuda:0:0` and `cuda:0:1`.
+    """
+    wanted = name.strip().lower()
+    if wanted in {device.name, device.type}:
+        return True
+    if device.parent_uuid is not None and device.name.rpartition(":")[0] == wanted:
+        return True
+    uuids = [uuid.lower() for uuid in (device.uuid, device.parent_uuid) if uuid is not None]
+    if len(wanted) >= 8 and any(uuid.startswith(wanted) for uuid in uuids):
+        return True
+    return device.pci_bus_id is not None and _bus_id(wanted) == _bus_id(device.pci_bus_id)
+
+
+def choose(
+    wanted: Sequence[str], found: Sequence[Device]
+) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+    """The devices to run on, and the wanted names that are none.
+
+    Without a wish: all accelerators, or the CPU when there is none.
+    """
+    if not wanted:
+        return tuple(found) or (CPU,), ()
+    present = (*found, CPU)
+    chosen = [device for device in present if any(is_called(device, name) for name in wanted)]
+    missing = [name for name in wanted if not any(is_called(device, name) for device in present)]
+    return tuple(chosen), tuple(missing)
+
+
+def count_gpus(found: Sequence[Device]) -> int:
+    """How many GPUs these devices are, as an operator counts: one cut into instances is one."""
+    accelerators = [device for device in found if device.type != CPU.type]
+    return len({device.parent_uuid or device.uuid or device.name for device in accelerators})
+
+
+def count_instances(found: Sequence[Device]) -> int:
+    """How many of these devices are MIG instances."""
+    return sum(device.parent_uuid is not None for device in found)
+
+
+def why_busy(spec: ProbeSpec, device: Device) -> str:
+    """Why a probe must not run beside those who use the device now; empty when it may."""
+    if not device.process_count:
+        return ""
+    others = f"{device.process_count} other process" + ("es" if device.process_count > 1 else "")
+    if device.compute_mode in {"exclusive_process", "exclusive_thread"}:
+        return f"{others} on it, and its mode is {device.compute_mode}"
+    if PROFILES.index(spec.profile) > _SHAREABLE:
+        return f"{others} on it, and a {spec.profile} probe would disturb them"
+    needed = _CONTEXT_BYTES + spec.memory_bytes
+    if device.memory_free_bytes is not None and device.memory_free_bytes < needed:
+        return f"{others} on it leave {device.memory_free_bytes} bytes free of {needed} needed"
+    return ""

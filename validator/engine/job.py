@@ -1,0 +1,347 @@
+"""The probes of one device, run in children of the worker, as many as it takes."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from probes.contract import ProbeSpec, Result
+from validator.engine import cgroup, outcomes, resume
+from validator.engine.attribution import attributed
+from validator.engine.clock import now
+from validator.engine.patience import Patience
+from validator.engine.plan import Event, limits, timeout_s
+from validator.engine.supervisor import Child, Ended, Worker, WorkerLostError
+from validator.engine.workers import NoWorkerError, Workers
+from validator.report import Device
+from validator.settings import Settings
+
+#: For a child to start a probe, or to end, in seconds.
+START_S: Final = 10.0
+_SHOWN_BYTES: Final = 80  # of a line that is no result
+_LOOK_S: Final = 1.0  # between two looks at a deadline that may have been shortened
+
+#: One of `outcomes`: what became of a probe on a device, in a text.
+_Outcome = Callable[..., Result]
+#: Ends of a process that one check may have brought about, so that the others can go on.
+_GOES_ON: Final = (outcomes.crashed, outcomes.timed_out)
+
+
+@dataclass(frozen=True)
+class HeldProcess:
+    """A process that SIGKILL does not end, so that nothing is started on its device."""
+
+    pid: int
+    pidfd: int
+
+
+class Surroundings:
+    """What all jobs of a run share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        workers: Workers,
+        held: dict[str, HeldProcess],
+        on_event: Callable[[Event], None],
+        *,
+        fault: str | None = None,
+    ) -> None:
+        """`held` is the runner's own: a name is added when a process cannot be killed.
+
+        Under a fault every child injects it into itself, and every result carries its name.
+        """
+        self.settings = settings
+        self.workers = workers
+        self.held = held
+        self.on_event = on_event
+        self.fault = fault
+        self.results: dict[tuple[str, str], Result] = {}
+        self.cores = cgroup.cores()
+        self.slots = asyncio.Semaphore(self.cores)  # children side by side
+        self.patience = Patience()
+        self.memory_kills = cgroup.memory_kills()
+
+    def record(self, result: Result) -> None:
+        """Keep a result, and tell of it; what the host refused is put down to the host."""
+        result = attributed(result)
+        if self.fault is not None:
+            result = result.model_copy(update={"fault": self.fault})
+        self.results[result.probe, result.device] = result
+        self.on_event(Event("finished", probe=result.probe, device=result.device, result=result))
+
+    def abandon(self, worker: Worker, child: Child, device_name: str) -> None:
+        """Remember that a process which cannot be killed holds a device."""
+        self.held[device_name] = HeldProcess(child.pid, worker.abandon(child))
+        text = f"process {child.pid} cannot be killed"
+        self.on_event(Event("held", device=device_name, text=text))
+
+
+class _Attempted:
+    """A probe that a child has started: when, and what it told before its end."""
+
+    def __init__(self, spec: ProbeSpec, deadline_s: float, own_s: float | None = None) -> None:
+        self.spec = spec
+        self.deadline_s = deadline_s
+        self._own_s = deadline_s if own_s is None else own_s  # before anything shortened it
+        self.preliminary: Result | None = None
+        self._began = time.monotonic()
+        self._began_s = now()  # on the clock of deadlines
+        self._started_at = datetime.now(timezone.utc)
+
+    def remaining_s(self, patience: Patience, device: str) -> float:
+        """Seconds until it is late; less where another probe on the device has timed out since."""
+        self.deadline_s = patience.cut_s(device, self._began_s, self.deadline_s)
+        return self._began_s + self.deadline_s - now()
+
+    def shown_deadline(self) -> str:
+        """The deadline, and why it was shorter than the probe's own."""
+        shown = f"{round(self.deadline_s, 1):g} s"
+        if self.deadline_s < self._own_s:
+            shown += ", shortened since another probe on this device had timed out"
+        return shown
+
+    def clock(self) -> dict[str, Any]:
+        """The fields of a result that say when and how long."""
+        return {"started_at": self._started_at, "duration_s": time.monotonic() - self._began}
+
+
+class Job:
+    """Probes of one device, in order. A sick one costs its child; the rest get a new one."""
+
+    def __init__(
+        self, device: Device, specs: list[ProbeSpec], threads: int, around: Surroundings
+    ) -> None:
+        """Take the probes to run; `threads` is how many each child computes with."""
+        self._device = device
+        self._remaining = list(specs)
+        self._threads = threads
+        self._around = around
+        #: How checks of the first remaining probe ended its processes until now.
+        self._deaths: list[resume.Death] = []
+
+    async def drive(self) -> None:
+        """Run them all; every one gets its result, but for those of a device that is held."""
+        try:
+            await self._drive()
+        finally:
+            self._settle()  # cancelled, or held: what died has died
+
+    async def _drive(self) -> None:
+        workers = self._around.workers
+        while self._remaining and not self._must_not_run():
+            try:
+                worker = await workers.live()
+            except NoWorkerError as error:
+                for spec in self._remaining:
+                    result = outcomes.broken(
+                        spec, self._device, str(error), log_tail=error.log_tail
+                    )
+                    self._settle(result)
+                return
+            async with self._around.slots:
+                try:
+                    child = await worker.fork(self._request())
+                    await self._watch(worker, child)
+                except WorkerLostError as lost:
+                    await workers.lose(worker, lost)
+
+    def _must_not_run(self) -> bool:
+        """Whether the device is held by a process that cannot be killed, or hangs."""
+        name = self._device.name
+        return name in self._around.held or self._around.patience.given_up(name)
+
+    def _request(self) -> dict[str, Any]:
+        settings = self._around.settings
+        return {
+            "probes": [
+                {
+                    "name": spec.name,
+                    "module": spec.module,
+                    "timeout_s": self._deadline_s(spec),
+                    "limits": limits(spec, settings),
+                    "left_out": self._left_out(spec),
+                    "about_node": spec.about_node,
+                    "certain": spec.certain,
+                }
+                for spec in self._remaining
+            ],
+            "device": self._device.torch_name,
+            "device_name": self._device.name,
+            "alone": self._device.uuid if self._device.alone else None,
+            "gpu_uuid": self._device.uuid,
+            "shared": bool(self._device.process_count),
+            "threads": self._threads,
+            "observations": settings.run.observations,
+            "fault": self._around.fault,
+            "backend": self._device.backend,
+            # What a fault trips is asked for on hardware of any kind.
+            "unproven": "fail" if self._around.fault is not None else settings.expect.unproven,
+        }
+
+    async def _watch(self, worker: Worker, child: Child) -> None:
+        """Take a child's results until it ends or must be ended."""
+        remaining = self._remaining
+        before = len(remaining)
+        attempted: _Attempted | None = None
+        deadline = now() + START_S
+        while isinstance(message := await self._next(child, attempted, deadline), bytes):
+            told = _parsed(message)
+            if attempted is None and remaining and told.get("start") == remaining[0].name:
+                own_s = timeout_s(remaining[0], self._around.settings)
+                attempted = _Attempted(remaining[0], self._deadline_s(remaining[0]), own_s)
+                started = Event("started", probe=attempted.spec.name, device=self._device.name)
+                self._around.on_event(started)
+                continue
+            result = self._result(told, attempted)
+            if result is None:
+                break
+            if attempted is not None and "preliminary" in told:
+                attempted.preliminary = result
+                continue
+            self._settle(_with_log(result, child))
+            self._around.patience.answered(self._device.name, self)
+            del remaining[0]
+            attempted = None
+            deadline = now() + START_S
+        progressed = isinstance(message, Ended) and len(remaining) < before
+        if attempted is None and remaining and not progressed:
+            attempted = _Attempted(remaining[0], START_S)  # it must be told of something
+        if isinstance(message, Ended):
+            outcome, text = await self._ended(worker, child, message.partial)
+        else:
+            outcome, text = await self._put_down(worker, child, attempted, message)
+        if attempted is not None:
+            tail = child.log_tail(attempted.spec.name)
+            clock = attempted.clock()
+            result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
+            self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
+            self._note(outcome)
+        if outcome is outcomes.unkillable:
+            self._around.abandon(worker, child, self._device.name)
+        else:
+            worker.forget(child)
+
+    def _end_first(
+        self, attempted: _Attempted, result: Result, child: Child, *, goes_on: bool
+    ) -> None:
+        """Settle the first remaining probe, or have it go on without the check it was at."""
+        at = child.breadcrumb()
+        result = attempted.preliminary or resume.named(result, at, attempted.spec)
+        rest: Result | None = result
+        if goes_on and attempted.preliminary is None:
+            before, self._deaths = self._deaths, [*self._deaths, resume.Death(at.check, result)]
+            if resume.may_go_on(attempted.spec, self._deaths):
+                return
+            if before:
+                rest = None  # it is the last of the deaths
+            else:
+                self._deaths = before
+        self._settle(rest)
+        del self._remaining[0]
+
+    def _settle(self, rest: Result | None = None) -> None:
+        """Record a probe: what its last process said, and how its checks ended the others."""
+        result = resume.merged(self._deaths, rest)
+        self._deaths = []
+        if result is not None:
+            self._around.record(result)
+
+    def _left_out(self, spec: ProbeSpec) -> list[str]:
+        """Checks that a child must not begin, since they have ended one."""
+        return [death.check for death in self._deaths] if spec is self._remaining[0] else []
+
+    def _note(self, outcome: _Outcome) -> None:
+        """Take note of how a probe without a result ended: in a hang, or in an end of its own."""
+        if outcome is outcomes.timed_out:
+            self._around.patience.timed_out(self._device.name, self)
+        elif outcome is outcomes.crashed:
+            self._around.patience.answered(self._device.name, self)
+
+    def _deadline_s(self, spec: ProbeSpec) -> float:
+        """Seconds that a probe gets which starts now; fewer when it goes on after a hang."""
+        own_s = timeout_s(spec, self._around.settings)
+        if spec is self._remaining[0]:
+            own_s = resume.deadline_s(own_s, self._deaths)
+        return self._around.patience.deadline_s(spec, self._device.name, own_s)
+
+    async def _next(
+        self, child: Child, attempted: _Attempted | None, deadline: float
+    ) -> bytes | Ended | None:
+        """The child's next line or its end; None when the probe, or its start, is late.
+
+        A deadline is looked at anew once a second: a timeout in another job may shorten it.
+        """
+        while True:
+            at = now()
+            if attempted is not None:
+                deadline = at + attempted.remaining_s(self._around.patience, self._device.name)
+            message = await child.next(min(deadline, at + _LOOK_S))
+            if message is not None or now() >= deadline:
+                return message
+
+    def _result(self, told: dict[str, Any], attempted: _Attempted | None) -> Result | None:
+        """The result in a message, if it is one of the probe that was started."""
+        text = told.get("result", told.get("preliminary"))
+        if attempted is None or not isinstance(text, str):
+            return None
+        try:
+            result = Result.model_validate_json(text)
+        except ValidationError:
+            return None
+        mine = (attempted.spec.name, self._device.name)
+        return result if (result.probe, result.device) == mine else None
+
+    async def _ended(self, worker: Worker, child: Child, partial: bytes) -> tuple[_Outcome, str]:
+        """What the end of a child means for the probe that it was at."""
+        try:
+            how = await worker.reap(child)
+        except WorkerLostError as lost:
+            await self._around.workers.lose(worker, lost)
+            return outcomes.broken, str(lost)
+        if how.signal == signal.SIGKILL and cgroup.memory_kills() > self._around.memory_kills:
+            return outcomes.out_of_memory, str(how)
+        if how.signal is not None:
+            return outcomes.crashed, str(how)
+        return outcomes.broken, f"{how} and left {'half a' if partial else 'no'} result"
+
+    async def _put_down(
+        self, worker: Worker, child: Child, attempted: _Attempted | None, message: bytes | None
+    ) -> tuple[_Outcome, str]:
+        """Kill a child that is late, or that talks nonsense; what that means for its probe."""
+        killed = await worker.kill(child)
+        if killed:
+            try:
+                await worker.reap(child)
+            except WorkerLostError as lost:
+                await self._around.workers.lose(worker, lost)
+        if message is not None:
+            shown = message[:_SHOWN_BYTES].decode(errors="replace")
+            if len(message) > _SHOWN_BYTES:
+                shown += f" (the first {_SHOWN_BYTES} of {len(message)} bytes)"
+            text = f"wrote what is no result of this probe: {shown}"
+            return (outcomes.broken if killed else outcomes.unkillable), text
+        deadline = f"{START_S:g} s" if attempted is None else attempted.shown_deadline()
+        text = f"no result within {deadline}"
+        return (outcomes.timed_out if killed else outcomes.unkillable), text
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _with_log(result: Result, child: Child) -> Result:
+    """What was printed belongs to a result that is not good."""
+    if result.status not in {"fail", "error"}:
+        return result
+    return result.model_copy(update={"log_tail": child.log_tail(result.probe)})

@@ -1,0 +1,68 @@
+"""What outlives a worker: processes that hid from its group are adopted here, killed and reaped."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+from validator.engine.spawn import MARKER
+
+_SWEEPS: Final = 20
+_SWEEP_S: Final = 0.05
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PF_EXITING: Final = 0x4  # of /proc/PID/stat's flags; linux/sched.h
+
+
+def adopt() -> None:
+    """Become the parent of whatever a worker leaves behind, in place of PID 1."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def children() -> frozenset[int]:
+    """Process ids of all our direct children, adopted ones too."""
+    found: set[int] = set()
+    for listed in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that ended meanwhile
+            found.update(map(int, listed.read_text(encoding="utf-8").split()))
+    return frozenset(found)
+
+
+def _left_behind(pid: int) -> bool:
+    """Whether a new child came from a worker: it carries its mark, or is dead or dying by now."""
+    mark = f"{MARKER}={os.getpid()}".encode()
+    try:
+        return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") or _is_ending(pid)
+    except PermissionError:  # of one that is ending, or of one that is not ours to kill
+        return _is_ending(pid)
+    except OSError:  # dying: to be looked at again
+        return True
+
+
+def _is_ending(pid: int) -> bool:
+    """Whether a process is a zombie or about to be: then its environment is gone, or root's."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # reaped meanwhile
+        return False
+    state, *numbers = stat.rpartition(")")[2].split()
+    return state == "Z" or bool(int(numbers[5]) & _PF_EXITING)
+
+
+async def sweep(spare: frozenset[int]) -> None:
+    """Kill and reap what workers left behind, also what hid in a session of its own.
+
+    Args:
+        spare: process ids to leave alone: what was there before, and what cannot be killed.
+    """
+    for _ in range(_SWEEPS):
+        left = [pid for pid in children() - spare if _left_behind(pid)]
+        if not left:
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - never blocks
+        await asyncio.sleep(_SWEEP_S)

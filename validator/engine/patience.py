@@ -1,0 +1,64 @@
+"""How long a run waits for the probes of a device on which one has timed out.
+
+A device that hangs would cost the deadline of every probe on it; a quick check is to be over in
+75 s. So after a first timeout the device's other probes get 10 s at most, those that are under way
+included, and after a second timeout in a row the rest are not run.
+"""
+
+from typing import Final
+
+from probes.contract import ProbeSpec
+from validator.engine.clock import now
+
+#: Deadline of a probe on a device where one has timed out before, in seconds.
+SHORTENED_S: Final = 10.0
+#: A quick check on a device that hangs is over by then, in seconds from its start.
+_QUICK_CHECK_S: Final = 75.0
+#: Of that, for killing children and for the report.
+_END_S: Final = 2.0
+#: The shortest deadline that a late start leaves: a healthy probe needs less.
+_LEAST_S: Final = 5.0
+_IN_A_ROW: Final = 2
+
+
+class Patience:
+    """What is known of the hangs of a run's devices, by the devices' names."""
+
+    def __init__(self) -> None:
+        """Start with the run."""
+        self._began_s = now()
+        self._hung_s: dict[str, float] = {}  # when a probe there first timed out
+        self._in_a_row: dict[tuple[str, object], int] = {}  # by device and job
+        self._given_up: set[str] = set()
+
+    def deadline_s(self, spec: ProbeSpec, device: str, own_s: float) -> float:
+        """Seconds that a probe gets which starts now and would have `own_s`."""
+        if device not in self._hung_s:
+            return own_s
+        if spec.profile not in {"instant", "quick"}:
+            return min(own_s, SHORTENED_S)
+        left_s = self._began_s + _QUICK_CHECK_S - _END_S - now()
+        return min(own_s, SHORTENED_S, max(_LEAST_S, left_s))
+
+    def cut_s(self, device: str, started_s: float, deadline_s: float) -> float:
+        """The deadline in seconds of a probe under way, shorter when another has timed out."""
+        hung_s = self._hung_s.get(device)
+        if hung_s is None or started_s > hung_s:
+            return deadline_s
+        return min(deadline_s, hung_s + SHORTENED_S - started_s)
+
+    def timed_out(self, device: str, job: object) -> None:
+        """Take note of a timeout; jobs side by side on one device are told apart."""
+        self._hung_s.setdefault(device, now())
+        self._in_a_row[device, job] = self._in_a_row.get((device, job), 0) + 1
+        timeouts = sum(count for (name, _), count in self._in_a_row.items() if name == device)
+        if timeouts >= _IN_A_ROW:
+            self._given_up.add(device)
+
+    def answered(self, device: str, job: object) -> None:
+        """Take note of a probe that came to its end: the device does not hang for good."""
+        self._in_a_row[device, job] = 0
+
+    def given_up(self, device: str) -> bool:
+        """Whether nothing more is started there."""
+        return device in self._given_up

@@ -1,0 +1,97 @@
+"""What a run is asked to do, and what it tells while it goes on."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from probes.catalog import BY_NAME, CATALOG
+from probes.contract import PROFILES, ProbeSpec, Profile, Result
+from validator.engine.devices import may_be_accelerator
+from validator.limits import normal
+from validator.profiles import note
+from validator.report import Device, Trigger
+from validator.settings import Settings, SettingsError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run is asked to do."""
+
+    specs: tuple[ProbeSpec, ...]
+    profile: Profile
+    trigger: Trigger
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a run tells while it goes on, for progress and logs."""
+
+    kind: Literal["importing", "surveyed", "started", "finished", "held", "restarted"]
+    probe: str = ""
+    device: str = ""
+    devices: tuple[Device, ...] = ()  # surveyed
+    planned: tuple[tuple[str, str], ...] = ()  # surveyed: (probe, device), decided skips included
+    result: Result | None = None  # finished
+    text: str = ""  # held, restarted: why
+
+
+def make_plan(
+    settings: Settings,
+    trigger: Trigger,
+    *,
+    only: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
+) -> Plan:
+    """The probes of the settings' profile, or those named, minus those refused.
+
+    Raises:
+        ValueError: a name is no probe's.
+    """
+    for name in (*only, *without):
+        if name not in BY_NAME:
+            raise ValueError(f"unknown probe {name!r}; known: {', '.join(BY_NAME)}")
+    dearest = PROFILES.index(settings.run.profile)
+    specs = tuple(
+        spec
+        for spec in CATALOG
+        if (spec.name in only if only else PROFILES.index(spec.profile) <= dearest)
+        and spec.name not in without
+    )
+    return Plan(specs, settings.run.profile, trigger)
+
+
+def refuse_nothing(plan: Plan) -> None:
+    """Refuse a schedule that would look at nothing.
+
+    Raises:
+        SettingsError: the plan is empty.
+    """
+    if not plan.specs:
+        why = note(plan.profile) or "no probe is left to run"
+        raise SettingsError(f"run.profile: {why}; a daemon of it would judge nothing")
+
+
+def is_enabled(spec: ProbeSpec, settings: Settings) -> bool:
+    """Whether the settings leave a probe switched on."""
+    own = settings.probes.get(spec.name)
+    return own is None or own.enabled
+
+
+def timeout_s(spec: ProbeSpec, settings: Settings) -> float:
+    """A probe's deadline on one device, in seconds."""
+    own = settings.probes.get(spec.name)
+    return own.timeout if own is not None and own.timeout is not None else spec.timeout_s
+
+
+def limits(spec: ProbeSpec, settings: Settings) -> dict[str, Any]:
+    """A probe's limits: what the node promises, then the probe's own settings."""
+    promised: dict[str, dict[str, Any]] = {
+        "cuda_available": {
+            "gpus": settings.expect.gpus,
+            "mig_instances": settings.expect.mig_instances,
+            "asked": tuple(name for name in settings.run.devices if may_be_accelerator(name)),
+        },
+        "torch_version": {"torch": settings.expect.torch, "gpus": settings.expect.gpus},
+    }
+    own = settings.probes.get(spec.name)
+    set_here = normal(spec.name, own.limits) if own is not None else {}
+    return {**promised.get(spec.name, {}), **set_here}

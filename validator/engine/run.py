@@ -1,0 +1,282 @@
+"""One pass over a plan: one worker, a child a device, a result for every probe whatever happens."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from probes.catalog import CUDA_AVAILABLE, TORCH_VERSION
+from probes.contract import ProbeSpec, Result
+from validator.engine import devices, outcomes
+from validator.engine.causes import without_consequences
+from validator.engine.clock import now
+from validator.engine.job import START_S, HeldProcess, Job, Surroundings
+from validator.engine.plan import Event, Plan, is_enabled, timeout_s
+from validator.engine.spawn import WorkerProcess
+from validator.engine.supervisor import Child, Ended, Worker, WorkerLostError
+from validator.engine.workers import NoWorkerError, Workers
+from validator.report import CPU, Device, Environment, NotRun, NotRunReason, Report, make_report
+from validator.settings import Settings
+
+_SURVEY_S: Final = 60.0  # cuInit of a node without persistence mode takes tens of seconds
+_PRELOAD_S: Final = 60.0
+#: The name under which a survey that cannot be killed is remembered, in place of a device's.
+_SURVEY: Final = "survey"
+
+
+class Run:
+    """One run. `go` once; `close` whatever became of it; then `report`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        settings: Settings,
+        on_event: Callable[[Event], None],
+        held: dict[str, HeldProcess],
+        *,
+        early: WorkerProcess | None,
+        nice: int,
+    ) -> None:
+        """Prepare; `held` is the runner's own and is added to when a process cannot be killed."""
+        import_s = timeout_s(TORCH_VERSION, settings)
+        self._plan = plan
+        self._settings = settings
+        self._workers = Workers(early, nice=nice, import_s=import_s, on_event=on_event)
+        self._around = Surroundings(settings, self._workers, held, on_event)
+        self._began = time.monotonic()
+        self._started_at = datetime.now(timezone.utc)
+        self._environment: Environment | None = None
+        self._devices: tuple[Device, ...] = ()
+        self._looks = False  # cuda_available, for devices that were asked for and are not listed
+        self._planned = [(spec, CPU) for spec in plan.specs]  # until the devices are known
+
+    @property
+    def workers(self) -> Workers:
+        """The run's worker, for whoever goes on with it before `close`."""
+        return self._workers
+
+    @property
+    def restarts(self) -> Counter[str]:
+        """How often the worker was started again, by reason."""
+        return self._workers.restarts
+
+    async def close(self) -> None:
+        """End the worker and everything below it."""
+        await self._workers.close()
+
+    async def go(self) -> None:
+        """Run everything that is planned."""
+        try:
+            await self._workers.live()
+        except NoWorkerError as error:
+            self._nothing_runs(error)
+            return
+        host = [spec for spec in self._enabled() if spec.needs == "host"]
+        on_host = Job(CPU, host, 1, self._around)
+        tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(on_host.drive())]
+        try:
+            self._plan_devices(await self._survey())
+            tasks += self._start_devices()
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def report(self, cut_off: NotRunReason = "run_timeout") -> Report:
+        """The report; a planned probe without a result got no chance, for the reason given."""
+        results = self._around.results
+        keys = [(spec.name, device.name) for spec, device in self._planned]
+        not_run = [
+            NotRun(probe=probe, device=device, reason=self._why_not(device) or cut_off)
+            for probe, device in keys
+            if (probe, device) not in results
+        ]
+        return make_report(
+            run_id=uuid.uuid4().hex,
+            trigger=self._plan.trigger,
+            profile=self._plan.profile,
+            results=without_consequences([results[key] for key in keys if key in results]),
+            not_run=not_run,
+            started_at=self._started_at,
+            finished_at=datetime.now(timezone.utc),
+            duration_s=time.monotonic() - self._began,
+            environment=self._environment or self._workers.environment,
+            devices=self._devices,
+        )
+
+    def _why_not(self, device: str) -> NotRunReason | None:
+        """What is known of a device on which nothing more was started."""
+        if device in self._around.held:
+            return "device_held"
+        return "device_hangs" if self._around.patience.given_up(device) else None
+
+    # ---- the probes
+
+    def _enabled(self) -> list[ProbeSpec]:
+        return [spec for spec in self._plan.specs if is_enabled(spec, self._settings)]
+
+    def _nothing_runs(self, error: NoWorkerError) -> None:
+        """Every planned probe's result when there is no worker."""
+        if error.result is not None:
+            self._planned = [(TORCH_VERSION, CPU)] + [
+                (spec, device) for spec, device in self._planned if spec is not TORCH_VERSION
+            ]
+            self._around.record(error.result)
+        for spec, device in self._planned:
+            if (spec.name, device.name) in self._around.results:
+                continue
+            self._around.record(
+                outcomes.dependency(spec, device, error.result)
+                if error.result is not None
+                else outcomes.broken(spec, device, str(error), log_tail=error.log_tail)
+            )
+
+    def _start_devices(self) -> list["asyncio.Future[None]"]:
+        """One task a device, and the import of what some of their probes need."""
+        specs = [spec for spec in self._enabled() if spec.needs == "device"]
+        side_by_side = min(self._around.cores, len(self._devices) + 1)
+        threads = self._settings.run.threads or max(1, self._around.cores // side_by_side)
+        ready = asyncio.Event()
+        tasks = [self._run_device(device, specs, ready, threads) for device in self._devices]
+        if self._looks and CPU not in self._devices:
+            tasks.append(self._run_device(CPU, [CUDA_AVAILABLE], ready, threads))
+        modules = tuple(dict.fromkeys(name for spec in specs for name in spec.preload))
+        # The import comes last: the worker forks nothing while it imports.
+        return [asyncio.ensure_future(task) for task in (*tasks, self._preload(modules, ready))]
+
+    async def _run_device(
+        self, device: Device, specs: list[ProbeSpec], ready: asyncio.Event, threads: int
+    ) -> None:
+        """The probes of one device, those that need a preload when it is ready.
+
+        A GPU gets one child at a time; on the CPU both kinds run side by side.
+        """
+        runnable = []
+        for spec in specs:
+            if (spec.name, device.name) in self._around.results:  # decided already
+                continue
+            if why := devices.why_busy(spec, device):
+                self._around.record(outcomes.busy(spec, device, why))
+            else:
+                runnable.append(spec)
+
+        async def at_once() -> None:
+            now = [spec for spec in runnable if not spec.preload]
+            await Job(device, now, threads, self._around).drive()
+
+        async def when_ready() -> None:
+            later = [spec for spec in runnable if spec.preload]
+            await ready.wait()
+            await Job(device, later, threads, self._around).drive()
+
+        waiting = asyncio.ensure_future(when_ready()) if device.type == "cpu" else None
+        try:
+            await at_once()
+            await (waiting or when_ready())
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+
+    async def _preload(self, modules: tuple[str, ...], ready: asyncio.Event) -> None:
+        try:
+            if modules:
+                worker = await self._workers.live()
+                await worker.preload(modules, _PRELOAD_S)
+        except WorkerLostError as lost:
+            await self._workers.lose(worker, lost)  # its children import what they need themselves
+        except NoWorkerError:
+            return  # told by those who want to run
+        finally:
+            ready.set()
+
+    # ---- the devices
+
+    def _plan_devices(self, answer: dict[str, Any]) -> None:
+        """Plan for the devices that were found, and decide what must not run."""
+        found = tuple(Device.model_validate(each) for each in answer.get("devices", ()))
+        if "environment" in answer:
+            self._environment = Environment.model_validate(answer["environment"])
+        chosen, missing = devices.choose(self._settings.run.devices, found)
+        strangers = tuple(devices.absent(name) for name in missing)
+        self._devices = chosen
+        # Where no device is listed, cuda_available looks for the cause in the CPU's place.
+        self._looks = bool(strangers) and not found and CUDA_AVAILABLE in self._enabled()
+        self._planned = [
+            pair for spec in self._plan.specs for pair in self._places(spec, strangers)
+        ]
+        pairs = tuple((spec.name, device.name) for spec, device in self._planned)
+        self._around.on_event(Event("surveyed", devices=chosen, planned=pairs))
+        listed = "devices" in answer
+        for spec, device in self._planned:
+            if not is_enabled(spec, self._settings):
+                self._around.record(outcomes.disabled(spec, device))
+            elif device in strangers:
+                self._around.record(self._result_of_absent(spec, device, found, listed=listed))
+            elif _SURVEY in self._around.held and spec.name == "cuda_available":
+                text = f"no list of the devices within {_SURVEY_S:g} s"
+                self._around.record(outcomes.unkillable(spec, device, text))
+
+    def _places(
+        self, spec: ProbeSpec, strangers: tuple[Device, ...]
+    ) -> list[tuple[ProbeSpec, Device]]:
+        """Where a probe is planned: on the host, on each chosen device and each that is missing."""
+        if spec.needs == "host":
+            return [(spec, CPU)]
+        if spec is CUDA_AVAILABLE and self._looks:
+            strangers = () if CPU in self._devices else (CPU,)
+        return [(spec, device) for device in (*self._devices, *strangers)]
+
+    def _result_of_absent(
+        self, spec: ProbeSpec, device: Device, found: tuple[Device, ...], *, listed: bool
+    ) -> Result:
+        """What is said of a device that was asked for and is not among those found.
+
+        Told once: by `cuda_available` where that is planned, else by the first probe on a device.
+        """
+        teller = next(each for each in self._enabled() if each.needs == "device")
+        if CUDA_AVAILABLE in self._enabled():
+            teller = CUDA_AVAILABLE
+        present = ", ".join(each.name for each in (*found, CPU))
+        unclear = devices.is_ambiguous(device.name, found)
+        if unclear or not devices.may_be_accelerator(device.name):
+            return outcomes.no_name_of_a_device(spec, device, present)
+        if not listed:
+            return outcomes.not_listed(spec, device)
+        if self._looks or spec is not teller:
+            return outcomes.not_here(spec, device, teller.name)
+        return outcomes.no_such_device(spec, device, present)
+
+    async def _survey(self) -> dict[str, Any]:
+        """What `probes.node.survey` says in a child of its own.
+
+        Empty when that hung or died; then `cuda_available` will do the same, and be told of.
+        """
+        if _SURVEY in self._around.held:
+            return {}
+        answer: dict[str, Any] = {}
+        try:
+            worker = await self._workers.live()
+            child = await worker.fork({"survey": True, "threads": 1})
+            message = await child.next(now() + _SURVEY_S)
+            over = isinstance(message, Ended)
+            if isinstance(message, bytes):
+                answer = json.loads(message)["survey"]
+                over = isinstance(await child.next(now() + START_S), Ended)
+            await self._end(worker, child, over=over)
+        except WorkerLostError as lost:
+            await self._workers.lose(worker, lost)
+        except NoWorkerError:
+            return {}  # told by those who want to run
+        return answer
+
+    async def _end(self, worker: Worker, child: Child, *, over: bool) -> None:
+        """Reap the survey's child; kill it before if it lingers or hangs."""
+        if over or await worker.kill(child):
+            await worker.reap(child)
+            worker.forget(child)
+        else:
+            self._around.abandon(worker, child, _SURVEY)

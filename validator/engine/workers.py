@@ -1,0 +1,193 @@
+"""The worker of a run: started, with torch imported; started again when it is lost."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from probes.contract import Failure, Result
+from validator.engine import outcomes
+from validator.engine.plan import Event
+from validator.engine.spawn import CannotStartError, WorkerProcess, start_worker
+from validator.engine.supervisor import Worker, WorkerLostError
+from validator.report import Environment
+
+_RESTARTS: Final = 2  # within a run
+#: Signals that others send, and no code to itself.
+_FROM_OUTSIDE: Final = frozenset(
+    {
+        signal.SIGKILL,
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGALRM,
+        signal.SIGPWR,
+    }
+)
+
+
+class NoWorkerError(Exception):
+    """There is no worker to be had; `result` is what that says of the machine, if anything."""
+
+    def __init__(self, text: str, log_tail: str = "", result: Result | None = None) -> None:
+        """Say why; the log tail is the last that a worker printed."""
+        super().__init__(text)
+        self.log_tail = log_tail
+        self.result = result
+
+
+class Workers:
+    """At most one worker at a time."""
+
+    def __init__(
+        self,
+        early: WorkerProcess | None,
+        *,
+        nice: int,
+        import_s: float,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        """Take a worker that was started early, if any, and the deadline of the import."""
+        self.restarts: Counter[str] = Counter()
+        self.environment = Environment()
+        self._early = early
+        self._nice = nice
+        self._import_s = import_s
+        self._on_event = on_event
+        self._worker: Worker | None = None
+        self._changing = asyncio.Lock()
+        self._given_up: NoWorkerError | None = None
+
+    async def live(self) -> Worker:
+        """The worker, started and with torch imported.
+
+        Raises:
+            NoWorkerError: it cannot be started, cannot import torch, or was lost too often.
+        """
+        async with self._changing:
+            if self._given_up is not None:
+                raise self._given_up
+            if self._worker is None:
+                try:
+                    self._worker = await self._start()
+                except NoWorkerError as error:
+                    self._given_up = error
+                    raise
+            return self._worker
+
+    async def lose(self, worker: Worker, lost: WorkerLostError) -> None:
+        """Put a lost worker away, once for all who noticed.
+
+        One that was of no use, and one too many, is not followed by another.
+        """
+        async with self._changing:
+            if self._worker is not worker:
+                return
+            self._worker = None
+            await worker.close()
+            if not worker.has_forked or self.restarts.total() == _RESTARTS:
+                self._given_up = NoWorkerError(str(lost), lost.log_tail)
+                return
+            self.restarts[lost.reason] += 1
+            self._on_event(Event("restarted", text=str(lost)))
+
+    async def close(self) -> None:
+        """End the worker and everything below it."""
+        if self._early is not None:
+            await Worker(self._early).close()
+        if self._worker is not None:
+            await self._worker.close()
+
+    async def _start(self) -> Worker:
+        """A worker with torch imported; one that others killed before that is tried once more."""
+        try:
+            return await self._import(self._early)
+        except _KilledError as killed:
+            self.restarts["died"] += 1
+            self._on_event(Event("restarted", text=str(killed)))
+        try:
+            return await self._import(None)
+        except _KilledError as killed:
+            text = f"importing torch, twice: {killed}"
+            hint = "somebody killed it: look at `dmesg | tail`, and at what ends processes here"
+            result = outcomes.not_imported(text, hint=hint, log_tail=killed.log_tail)
+            raise NoWorkerError(text, result=result) from killed
+
+    async def _import(self, process: WorkerProcess | None) -> Worker:
+        self._early = None
+        try:
+            process = process or start_worker(self._nice)
+        except CannotStartError as error:
+            raise NoWorkerError(str(error)) from error
+        worker = self._worker = Worker(process)  # so that `close` finds it
+        begun = time.monotonic()
+        try:
+            await worker.up()
+            self._on_event(Event("importing"))
+            answer = await worker.imported(self._import_s)
+        except WorkerLostError as lost:
+            if _is_killed(lost):
+                self._worker = None
+                await worker.close()
+                raise _KilledError(str(lost), lost.log_tail) from lost
+            if not worker.is_up:
+                raise NoWorkerError(f"before it was up: {lost}", lost.log_tail) from lost
+            raise _import_lost(lost, self._import_s, time.monotonic() - begun) from lost
+        if answer["event"] == "import_failed":
+            raise _import_raised(answer, worker.log_tail(), time.monotonic() - begun)
+        self.environment = Environment.model_validate(answer["environment"])
+        return worker
+
+
+class _KilledError(Exception):
+    """The worker was killed by others before torch was imported, which tells nothing of torch."""
+
+    def __init__(self, text: str, log_tail: str) -> None:
+        """Say how; the log tail is the last that it printed."""
+        super().__init__(text)
+        self.log_tail = log_tail
+
+
+def _is_killed(lost: WorkerLostError) -> bool:
+    """Whether a signal ended it that others send, and no code to itself."""
+    return lost.end is not None and lost.end.signal in _FROM_OUTSIDE
+
+
+def _import_lost(lost: WorkerLostError, deadline_s: float, duration_s: float) -> NoWorkerError:
+    text = f"importing torch: {lost}"
+    if lost.stands is not None:
+        text = f"importing torch did not end within {deadline_s:g} s: {lost.stands.text}"
+        if not lost.stands.blames_torch:
+            hint = (
+                "torch's files are read slowly: look at the file system that they are on, or give "
+                "the import longer: `probes.torch_version.timeout` in the settings, "
+                "GPU_VALIDATOR_PROBES__TORCH_VERSION__TIMEOUT in the environment"
+            )
+            result = outcomes.not_imported(
+                text, hint=hint, log_tail=lost.log_tail, duration_s=duration_s
+            )
+            return NoWorkerError(text, result=result)
+    result = outcomes.import_failed(text, log_tail=lost.log_tail, duration_s=duration_s)
+    return NoWorkerError(text, result=result)
+
+
+def _import_raised(answer: dict[str, Any], log_tail: str, duration_s: float) -> NoWorkerError:
+    failure = Failure.model_validate(answer["error"])
+    first_line = (failure.message.splitlines() or [""])[0]
+    text = f"importing {answer['module']} raised {failure.type}: {first_line}"
+    if answer["cause"]:
+        text += f" ({answer['cause']})"
+    result = outcomes.import_failed(
+        text,
+        hint=answer["hint"],
+        action=answer["action"],
+        error=failure,
+        log_tail=log_tail,
+        duration_s=duration_s,
+    )
+    return NoWorkerError(text, result=result)

@@ -1,0 +1,386 @@
+"""Does every check fail when it must? The probes under each fault, on this node's own devices.
+
+First the healthy control: all probes, and what injects faults without one; nothing may trip. Then
+each fault on each device it applies to, in a forked child of the one worker that imported torch.
+No report is made of it: what ran under a fault says nothing about the node.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+from probes.catalog import BY_NAME, CATALOG
+from probes.contract import COMPLETES, ProbeSpec, Result
+from probes.faults.fault import Fault
+from probes.faults.table import CONTROLS, FAULTS
+from validator.engine import cgroup, devices, orphans
+from validator.engine.job import HeldProcess, Job, Surroundings
+from validator.engine.plan import Event, Plan, timeout_s
+from validator.engine.run import Run
+from validator.engine.spawn import CannotStartError, WorkerProcess, start_worker
+from validator.engine.stopping import Stop, StoppedError, until_stopped
+from validator.engine.supervisor import WorkerLostError
+from validator.engine.workers import NoWorkerError, Workers
+from validator.report import CPU, Device, Report, Tool, host_name, revision
+from validator.selftest.verdicts import (
+    OF_GRADIENTS,
+    RIVALS,
+    SCORED,
+    Selftest,
+    Trial,
+    judge,
+    rivals,
+    scores,
+    summarize,
+    tripped,
+)
+from validator.settings import Expect, ProbeSettings, Settings
+
+#: What the worker imports before it forks, so that no child has to.
+_INJECTORS: Final = (
+    *("calls", "gradients", "installations", "node", "operations", "processes", "sharing"),
+    *("training", "transfers"),
+)
+_PRELOAD_S: Final = 60.0
+
+
+class CannotRunError(Exception):
+    """There was no worker, or no device, to inject faults on; the text says why."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which faults, and what hears of each trial: (trial, how many there are)."""
+
+    probes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    on_trial: Callable[[Trial, int], None] = lambda _trial, _total: None
+
+
+def fault_names() -> list[str]:
+    """The names of all faults that can be injected."""
+    return [fault.name for fault in FAULTS]
+
+
+def chosen(options: Options, known: Iterable[Fault] = FAULTS) -> tuple[Fault, ...]:
+    """The faults that are asked for: by name, by their probes, or all."""
+    return tuple(
+        fault
+        for fault in known
+        if (not options.faults or fault.name in options.faults)
+        and (not options.probes or set(options.probes) & set(fault.probes))
+    )
+
+
+async def run(
+    settings: Settings, options: Options, early: WorkerProcess | None, stop: Stop
+) -> Selftest:
+    """Run the control, then every chosen fault; leaves no process, also when cancelled.
+
+    Stopped, it keeps what was decided, and the other faults are `not_run`.
+
+    Raises:
+        CannotRunError: torch cannot be imported, nothing could be judged without a fault, or it
+            was stopped before anything was decided.
+    """
+    orphans.adopt()
+    before = orphans.children()
+    held: dict[str, HeldProcess] = {}
+    control = Run(_plan(options), settings, lambda _: None, held, early=early, nice=0)
+    selftest = _Selftest(settings, options, control.workers, held)
+    try:
+        await until_stopped(asyncio.wait_for(control.go(), settings.run.timeout), stop)
+        return await selftest.go(control.report(), stop)
+    except StoppedError as error:
+        raise CannotRunError("stopped before a fault was judged") from error
+    except asyncio.TimeoutError as error:
+        raise CannotRunError(f"the control did not end in {settings.run.timeout:g} s") from error
+    finally:
+        await control.close()
+        spare = frozenset(process.pid for process in held.values())
+        await orphans.sweep(spare=before | spare)
+
+
+def _plan(options: Options) -> Plan:
+    """The control's probes: all, or those of the chosen faults."""
+    faults = chosen(options)
+    names = {probe for fault in faults for probe in fault.probes}
+    everything = not (options.probes or options.faults)
+    specs = tuple(spec for spec in CATALOG if everything or spec.name in names)
+    return Plan(specs, "quick", "cli")
+
+
+class _Selftest:
+    """The trials of one selftest, side by side as far as cores and devices allow."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        workers: Workers,
+        held: dict[str, HeldProcess],
+    ) -> None:
+        self._settings = settings
+        self._options = options
+        self._workers = workers
+        self._held = held
+        self._began = time.monotonic()
+        self._started_at = datetime.now(timezone.utc)
+        self._slots: dict[str, asyncio.Semaphore] = {}
+        #: (check, device) that does not apply without a fault either.
+        self._inapplicable: set[tuple[str, str]] = set()
+        self._total = 0
+        #: Rules of others that raise an alarm without a fault: what they say counts for nothing.
+        self._unfit: set[str] = set()
+
+    async def go(self, control: Report, stop: Stop) -> Selftest:
+        """Judge the control, then run the trials, as many as there is time for."""
+        if not any(result.status in {"pass", "warn", "fail"} for result in control.results):
+            raise CannotRunError(control.summary)
+        if any(result.reason == "import_failed" for result in control.results):
+            raise CannotRunError(control.summary)
+        self._inapplicable = {
+            (finding.id, result.device)
+            for result in control.results
+            for finding in result.findings
+            if finding.status == "skip"
+        }
+        await until_stopped(self._preload(), stop)
+        alarms = [
+            f"{check} on {result.device}"
+            for result in control.results
+            for check in tripped([result])
+        ]
+        places = [(fault, device) for fault in CONTROLS for device in _devices(fault, control)]
+        wanted = {spec.name for spec in _plan(self._options).specs}
+        places = [place for place in places if wanted & set(place[0].probes)]
+        injected = await until_stopped(
+            asyncio.gather(*(self._control(*place) for place in places)), stop
+        )
+        for fault, device, results in injected:
+            where = f"under {fault.name} on {device.name}"
+            alarms += [f"{check} {where}" for check in tripped(results)]
+        faults = chosen(self._options)
+        pairs = [(fault, device) for fault in faults for device in _devices(fault, control)]
+        # Those that wait for a deadline first: they take no core.
+        pairs.sort(key=lambda pair: not pair[0].timeout_s)
+        self._total = len(pairs)
+        work = [asyncio.ensure_future(self._trial(*pair)) for pair in pairs]
+        stopped = False
+        try:
+            trials = await until_stopped(asyncio.gather(*work), stop)
+        except StoppedError:
+            stopped = True
+            trials = [
+                one.result() if one.done() and not one.cancelled() else _stopped(*pair)
+                for one, pair in zip(work, pairs, strict=True)
+            ]
+        return self._result(control, tuple(dict.fromkeys(alarms)), trials, stopped=stopped)
+
+    async def _preload(self) -> None:
+        modules = [name for spec in CATALOG for name in (*spec.preload, spec.module)]
+        modules += [f"probes.faults.inject.{name}" for name in _INJECTORS]
+        try:
+            worker = await self._workers.live()
+            await worker.preload((*modules, RIVALS.module), _PRELOAD_S)
+        except (NoWorkerError, WorkerLostError) as error:
+            raise CannotRunError(str(error)) from error
+
+    async def _control(self, fault: Fault, device: Device) -> tuple[Fault, Device, list[Result]]:
+        specs = [BY_NAME[name] for name in fault.probes]
+        results, _ = await self._under(
+            fault, device, [*specs, *([RIVALS] if fault.where == "any" else [])]
+        )
+        self._unfit |= set(_alarms(fault, results))
+        return fault, device, [result for result in results if result.probe != RIVALS.name]
+
+    async def _trial(self, fault: Fault, device: Device) -> Trial:
+        """One fault on one device."""
+        specs = [BY_NAME[name] for name in fault.probes]
+        busy = [why for spec in specs if (why := devices.why_busy(spec, device))]
+        expected = tuple(
+            check
+            for check in fault.trips
+            if fault.pretends or (check, device.name) not in self._inapplicable
+        )
+        base: dict[str, Any] = {"fault": fault.name, "kind": fault.kind, "device": device.name}
+        if busy:
+            trial = Trial(**base, verdict="not_run", expected=fault.trips, text=busy[0])
+        elif fault.trips and not expected:
+            text = "what it must trip does not apply here"
+            trial = Trial(**base, verdict="elsewhere", expected=fault.trips, text=text)
+        elif fault.kind == "import":
+            result, took = await self._imported(fault)
+            trial = judge(fault, device.name, expected, [result] if result else [], duration_s=took)
+        else:
+            scored = [RIVALS] if fault.kind in SCORED else []
+            results, took = await self._under(fault, device, [*specs, *scored])
+            alarms = _alarms(fault, results) if scored else None
+            own = [result for result in results if result.probe != RIVALS.name]
+            counted = _counted(results)
+            trial = judge(
+                fault,
+                device.name,
+                expected,
+                own,
+                duration_s=took,
+                rivals=alarms,
+                met=counted.get("met", 0) > 0,
+                reached=not counted.get("operations") or counted["matched"] > 0,
+            )
+        self._options.on_trial(trial, self._total)
+        return trial
+
+    async def _under(
+        self, fault: Fault, device: Device, specs: Sequence[ProbeSpec]
+    ) -> tuple[list[Result], float]:
+        """The results of some probes under a fault, and how long they took."""
+        around = Surroundings(
+            self._expecting(fault), self._workers, self._held, _quiet, fault=fault.name
+        )
+        if fault.shared:
+            device = device.model_copy(update={"process_count": 1})
+        async with self._slot(fault, device):
+            begun = time.monotonic()
+            await Job(device, list(specs), 1, around).drive()
+        return list(around.results.values()), time.monotonic() - begun
+
+    def _expecting(self, fault: Fault) -> Settings:
+        """Settings of the defaults, but for what the fault itself is about."""
+        probes = {}
+        if fault.timeout_s:
+            probes = {name: ProbeSettings(timeout=fault.timeout_s) for name in fault.probes}
+        gpus = "auto" if fault.promised_gpus is None else fault.promised_gpus
+        # Devices that were asked for say where to inject; the pretended node is judged whole.
+        run = self._settings.run.model_copy(update={"devices": ()})
+        return self._settings.model_copy(
+            update={"probes": probes, "expect": Expect(gpus=gpus), "run": run}
+        )
+
+    def _slot(self, fault: Fault, device: Device) -> contextlib.AbstractAsyncContextManager[Any]:
+        """A core, or the device for oneself; nothing for those that only wait."""
+        if fault.timeout_s:
+            return contextlib.nullcontext()
+        alone = device.type != "cpu" and fault.where != "node"
+        name, count = (device.name, 1) if alone else (CPU.name, cgroup.cores())
+        return self._slots.setdefault(name, asyncio.Semaphore(count))
+
+    async def _imported(self, fault: Fault) -> tuple[Result | None, float]:
+        """What a worker of its own says that finds the fault's modules before the real ones."""
+        deadline_s = fault.timeout_s or timeout_s(BY_NAME["torch_version"], self._settings)
+        async with self._slot(fault, CPU):
+            begun = time.monotonic()
+            with _written(fault) as folder:
+                try:
+                    process = start_worker(before=folder)
+                except CannotStartError as error:
+                    raise CannotRunError(str(error)) from error
+                workers = Workers(process, nice=0, import_s=deadline_s, on_event=_quiet)
+                result = None
+                try:
+                    await workers.live()
+                except NoWorkerError as error:
+                    result = error.result
+                finally:
+                    await workers.close()
+        if result is not None:
+            result = result.model_copy(update={"fault": fault.name})
+        return result, time.monotonic() - begun
+
+    def _result(
+        self, control: Report, alarms: tuple[str, ...], trials: Sequence[Trial], *, stopped: bool
+    ) -> Selftest:
+        judged = [trial for trial in trials if trial.verdict in {"caught", "survived"}]
+        if not judged and stopped:
+            raise StoppedError
+        if not judged:
+            raise CannotRunError("no fault applies here: see `gpu-validator selftest --list`")
+        survived = [trial for trial in judged if trial.verdict == "survived"]
+        return Selftest(
+            tool=Tool(revision=revision()),
+            host=host_name(),
+            started_at=self._started_at,
+            duration_s=time.monotonic() - self._began,
+            passed=not survived and not alarms and not stopped,
+            summary=summarize(len(judged), len(survived), len(alarms))
+            + (f"; stopped before {len(trials) - len(judged)} others" if stopped else ""),
+            control=alarms,
+            control_status=control.status,
+            devices=tuple(dict.fromkeys(trial.device for trial in judged)),
+            trials=tuple(trials),
+            scores=scores(judged),
+            rivals=rivals(judged, self._unfit),
+        )
+
+
+def _stopped(fault: Fault, device: Device) -> Trial:
+    """A trial that got no chance."""
+    return Trial(
+        fault=fault.name,
+        kind=fault.kind,
+        device=device.name,
+        verdict="not_run",
+        expected=fault.trips,
+        text="stopped before it was judged",
+    )
+
+
+def _quiet(_: Event) -> None:
+    """Nothing is told of single results."""
+
+
+def _alarms(fault: Fault, results: Iterable[Result]) -> tuple[str, ...]:
+    """Which rules of others raised an alarm under the same fault."""
+    theirs = tripped(result for result in results if result.probe == RIVALS.name)
+    names = [check.partition(".")[2] for check in theirs]
+    if COMPLETES in names:  # what raises or hangs nobody overlooks
+        names = list(RIVALS.checks)
+    of_gradients = "autograd" in fault.probes
+    return tuple(name for name in names if of_gradients or name != OF_GRADIENTS)
+
+
+def _counted(results: Iterable[Result]) -> dict[str, float]:
+    """What the injection counted: operations seen, those it was about, those in others' work."""
+    return {
+        each.name: each.value
+        for result in results
+        for each in result.measurements
+        if result.probe == RIVALS.name
+    }
+
+
+@contextlib.contextmanager
+def _written(fault: Fault) -> Iterator[Path]:
+    """A folder with the fault's files, as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="gpu-validator-") as name:
+        for path, content in fault.files.items():
+            file = Path(name, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+        yield Path(name)
+
+
+def _devices(fault: Fault, control: Report) -> tuple[Device, ...]:
+    """Where a fault is injected on this machine."""
+    if fault.where == "node":
+        return (_named_as(CPU, fault.device),)
+    present = control.devices or (CPU,)
+    if fault.where in {"host", "worker"}:
+        return (CPU,)
+    return tuple(
+        device
+        for device in present
+        if fault.where == "any" or (device.type == "cpu") == (fault.where == "cpu")
+    )
+
+
+def _named_as(device: Device, name: str) -> Device:
+    """A device that is not there, under the name of one that might be."""
+    kind, _, index = name.partition(":")
+    return device.model_copy(update={"name": name, "type": kind, "index": int(index or 0)})

@@ -1,0 +1,284 @@
+"""The HTTP interface: metrics, liveness, readiness, the merged report, the probes, a small page."""
+
+import functools
+import html
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import h11
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from prometheus_client.exposition import choose_encoder
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from probes.contract import Frozen, Profile, Reason, Status
+from validator import __version__
+from validator.report import Report
+from validator.service.latest import Readiness
+from validator.service.metrics import Form
+
+_Scope = MutableMapping[str, Any]
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+
+#: For every answer: nothing of it is a page's to run, to frame, to guess at or to keep.
+_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+class ProbeOnDevice(Frozen):
+    """What counts now of one probe on one device; None before the first result."""
+
+    device: str
+    status: Status | None = None
+    reason: Reason | None = None
+    summary: str = ""
+    ended_at: datetime | None = None
+    age_s: float | None = None
+
+
+class ProbeState(Frozen):
+    """One probe of the catalogue: what it checks, when it is due, what it last said."""
+
+    name: str
+    profile: Profile
+    needs: str
+    enabled: bool
+    timeout_s: float
+    interval_s: float
+    cron: str | None = None
+    due_at: datetime | None = None  # None: while it runs, or when it is not scheduled
+    checks: dict[str, str]  # id -> promise
+    devices: tuple[ProbeOnDevice, ...] = ()
+
+
+class Problem(Frozen):
+    """Why there is no answer."""
+
+    detail: str
+
+
+class Node(Protocol):
+    """What the HTTP interface asks of the daemon. Nothing here may wait."""
+
+    def alive(self) -> str:
+        """Empty while the scheduler makes progress, else what it is stuck on."""
+
+    def readiness(self) -> Readiness:
+        """Whether work may come, and why not."""
+
+    def report(self) -> bytes | None:
+        """The merged report as JSON; None before the first run has ended."""
+
+    def probes(self) -> list[ProbeState]:
+        """All probes, in the catalogue's order."""
+
+    def metrics(self, form: Form) -> bytes:
+        """The exposition."""
+
+
+@functools.lru_cache(maxsize=64)
+def negotiate(accept: str, accept_encoding: str) -> Form:
+    """The form of exposition that a client asks for."""
+    codings = (coding.partition(";") for coding in accept_encoding.lower().split(","))
+    gzipped = any(
+        name.strip() in {"gzip", "*"} and weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.000"}
+        for name, _, weight in codings
+    )
+    return Form("openmetrics" in choose_encoder(accept)[1], gzipped)
+
+
+def application(node: Node) -> FastAPI:
+    """The paths and what they answer."""
+    app = FastAPI(
+        title="gpu-validator",
+        version=__version__,
+        summary="Does the PyTorch in this image compute correctly on every GPU of this node?",
+        docs_url=None,  # these pages load from a CDN, and clusters are offline
+        redoc_url=None,
+    )
+    unavailable: dict[int | str, dict[str, Any]] = {
+        503: {"description": "No; the reason is the body"}
+    }
+
+    @app.get("/", response_class=HTMLResponse, summary="A page with state and links")
+    async def page() -> HTMLResponse:
+        return HTMLResponse(_page(node))
+
+    @app.get("/metrics", response_class=PlainTextResponse, summary="Prometheus or OpenMetrics text")
+    async def metrics(request: Request) -> Response:
+        form = negotiate(
+            request.headers.get("accept", ""), request.headers.get("accept-encoding", "")
+        )
+        headers = {"vary": "accept, accept-encoding"}
+        if form.gzipped:
+            headers["content-encoding"] = "gzip"
+        return Response(node.metrics(form), headers=headers, media_type=form.content_type)
+
+    @app.get(
+        "/healthz",
+        response_class=PlainTextResponse,
+        responses=unavailable,
+        summary="Whether the scheduler makes progress",
+    )
+    async def healthz() -> PlainTextResponse:
+        stuck = node.alive()
+        return PlainTextResponse(f"{stuck or 'ok'}\n", 503 if stuck else 200)
+
+    @app.get(
+        "/readyz",
+        response_class=PlainTextResponse,
+        responses=unavailable,
+        summary="Whether every probe has a fresh result and none is bad",
+    )
+    async def readyz() -> PlainTextResponse:
+        readiness = node.readiness()
+        # A condition takes the first line; the second is whole where the first is shortened.
+        body = f"{readiness.reason}\n" + (f"{readiness.whole}\n" if readiness.whole else "")
+        return PlainTextResponse(body, 200 if readiness.ready else 503)
+
+    @app.get(
+        "/api/v1/report",
+        response_model=Report,
+        responses={503: {"model": Problem, "description": "No run has ended yet"}},
+        summary="The newest result of each probe and device",
+    )
+    async def report() -> Response:
+        content = node.report()
+        if content is None:
+            problem = Problem(detail="no run has ended yet")
+            return Response(problem.model_dump_json(), 503, media_type="application/json")
+        return Response(content, media_type="application/json")
+
+    @app.get("/api/v1/probes", summary="The catalogue, with due times and what each last said")
+    async def probes() -> list[ProbeState]:
+        return node.probes()
+
+    return app
+
+
+def make_app(node: Node) -> _App:
+    """The application as ASGI, with HEAD and the headers of every answer."""
+    return _front(application(node))
+
+
+def _front(app: _App) -> _App:
+    """HEAD as GET without its body, and the headers that every answer has."""
+
+    async def front(scope: _Scope, receive: _Receive, send: _Send) -> None:
+        head = scope["type"] == "http" and scope["method"] == "HEAD"
+
+        async def answer(message: _Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message.get("headers", ()), *_HEADERS]
+                if message["status"] == 405:
+                    headers = [one for one in headers if one[0] != b"allow"]
+                    headers.append((b"allow", b"GET, HEAD"))
+                message = {**message, "headers": headers}
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await app({**scope, "method": "GET"} if head else scope, receive, answer)
+
+    return front
+
+
+def _page(node: Node) -> str:
+    readiness, rows = node.readiness(), []
+    for probe in node.probes():
+        for one in probe.devices:
+            cells = (probe.name, one.device, one.status or "not yet", one.summary)
+            rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    links = ("metrics", "healthz", "readyz", "api/v1/report", "api/v1/probes", "openapi.json")
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>gpu-validator</title>"
+        "<style>body{font:15px sans-serif;margin:2em}td{padding:.2em 1em .2em 0}</style>"
+        f"<h1>gpu-validator {html.escape(__version__)}</h1>"
+        f"<p><b>{'ready' if readiness.ready else 'not ready'}</b>: {html.escape(readiness.text)}"
+        f"<p>{' · '.join(f'<a href={link}>/{link}</a>' for link in links)}"
+        f"<table>{''.join(f'<tr>{row}' for row in rows)}</table>\n"
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _plain_scrape(request: bytes) -> Form | None:
+    """The form that a request asks for if it is a whole, plain GET of the metrics, else None.
+
+    Scrapers send the same bytes each time, so each is parsed once.
+    """
+    head, end, rest = request.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    if not end or rest or lines[0] != b"GET /metrics HTTP/1.1":
+        return None
+    asked: dict[bytes, bytes] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        name = name.lower()
+        # A name must be a token, and what repeats or changes the framing is h11's to judge.
+        if not colon or not name.replace(b"-", b"").isalnum() or name in asked or name in _FRAMING:
+            return None
+        asked[name] = value.strip(b" \t")
+    if b"host" not in asked or not all(
+        value.isascii() and _printable(value) for value in asked.values()
+    ):
+        return None
+    return negotiate(
+        asked.get(b"accept", b"").decode("ascii"),
+        asked.get(b"accept-encoding", b"").decode("ascii"),
+    )
+
+
+_FRAMING: Final = {b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade"}
+
+
+def _printable(value: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F or byte == 0x09 for byte in value)
+
+
+class ScrapeProtocol(H11Protocol):
+    """uvicorn's HTTP protocol, with a short way for a plain scrape.
+
+    Parsing a request with h11 and passing it through ASGI costs ten times what it takes to write
+    an answer that is ready. Whatever is not a whole, plain `GET /metrics` goes the usual way.
+    """
+
+    node: Node  # set on a subclass, since uvicorn makes the instances
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a plain scrape at once when the connection is between requests."""
+        idle = self.conn.their_state is h11.IDLE and self.conn.our_state is h11.IDLE
+        between = (
+            idle and not self.conn.trailing_data[0] and self.transport.get_write_buffer_size() == 0
+        )
+        form = _plain_scrape(data) if between and len(data) < 4096 else None
+        if form is None:
+            super().data_received(data)
+            return
+        self._unset_keepalive_if_required()
+        body = self.node.metrics(form)
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", form.content_type.encode("ascii")),
+            (b"content-length", b"%d" % len(body)),
+            (b"vary", b"accept, accept-encoding"),
+            *_HEADERS,
+        ]
+        if form.gzipped:
+            headers.append((b"content-encoding", b"gzip"))
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n" + body)
+        self.on_response_complete()
+
+
+def protocol_for(node: Node) -> type[ScrapeProtocol]:
+    """The protocol class that answers for one node."""
+    return type("NodeProtocol", (ScrapeProtocol,), {"node": node})

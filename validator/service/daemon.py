@@ -1,0 +1,430 @@
+"""The daemon: one asyncio loop that holds schedule, runs and HTTP server.
+
+It never touches a driver and never waits without a bound, so `/metrics` answers while a run hangs.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import uvicorn
+
+from probes.catalog import CATALOG
+from probes.contract import Result
+from validator import profiles
+from validator.engine.plan import Event, Plan, make_plan, refuse_nothing
+from validator.engine.runner import Runner
+from validator.report import Report, Tool, revision, to_json, told_whole
+from validator.service import logs
+from validator.service.api import Node, ProbeOnDevice, ProbeState, make_app, protocol_for
+from validator.service.latest import Latest, Pair, Readiness, ended
+from validator.service.listen import address_of, listening
+from validator.service.metrics import Exposition, Form, Shown, families
+from validator.service.schedule import Schedule, Timing, timings
+from validator.service.statusfiles import StatusFiles, Verdict
+from validator.settings import Files, Settings, SettingsError, load
+
+#: What a run may take beyond its own deadline before the daemon is called stuck.
+_RUN_GRACE_S: Final = 30.0
+
+#: A probe this late, with no run going on, was forgotten.
+_LATE_S: Final = 60.0
+
+#: What a run gets to end its processes when the daemon stops; the whole stop takes 5 s at most.
+_CANCEL_S: Final = 3.5
+
+_TICK_S: Final = 1.0
+
+#: A daemon's probes yield to the node's own work.
+_NICE: Final = 5
+
+EXIT_STOPPED: Final = 0
+EXIT_UNUSABLE: Final = 2
+
+
+class Runs(Protocol):
+    """What the daemon asks of a runner."""
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """How often a worker was started again, by reason."""
+
+    async def run(
+        self, plan: Plan, settings: Settings, on_event: Callable[[Event], None] = ...
+    ) -> Report:
+        """Run a plan; cancelled, leave no process."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server that ticks once a second, not ten times, and leaves signals to us."""
+
+    def __init__(self, config: uvicorn.Config, tick: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+        self._tick = tick
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the daemon's."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Keep the Date header right, and the daemon ticking, until told to stop."""
+        stopped = asyncio.ensure_future(self.stopping.wait())
+        while not stopped.done():
+            await self.on_tick(0)
+            self._tick()
+            await asyncio.wait({stopped}, timeout=_TICK_S)
+
+
+class Daemon:
+    """Holds settings, schedule and latest results; answers the HTTP interface; runs what is due."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        runner: Runs | None = None,
+        plan: Callable[..., Plan] = make_plan,
+        monotonic: Callable[[], float] = time.monotonic,
+        reload: Callable[[], Settings] | None = None,
+    ) -> None:
+        """Take settings that are right, and how to read them again.
+
+        Raises:
+            SettingsError: a timetable or a selection that cannot be.
+        """
+        self._runner: Runs = Runner(nice=_NICE) if runner is None else runner
+        self._plan, self._monotonic, self._reload = plan, monotonic, reload
+        self._log = logs.log()
+        self._settings = settings
+        self._latest = Latest(monotonic)
+        self._schedule = Schedule(self._table(settings), monotonic=monotonic)
+        self._exposition = Exposition(self._families, monotonic=monotonic)
+        self._merged: tuple[int, bytes | None] = (-1, None)
+        self._version = -1
+        self._files = StatusFiles(settings.files)
+        self._run_started_s: float | None = None
+        self._run_limit_s = 0.0
+        self._running: tuple[str, ...] = ()
+        self._work = asyncio.Event()
+        self._limit()
+
+    # -- settings ---------------------------------------------------------------------------
+
+    def _table(self, settings: Settings) -> dict[str, Timing]:
+        plan = self._plan(settings, "schedule")
+        refuse_nothing(plan)
+        return timings(settings, plan.specs)
+
+    def _limit(self) -> None:
+        oldest = self._settings.ready.max_age
+        limits = {
+            name: timing.stale_after_s if oldest is None else oldest
+            for name, timing in self._schedule.timings.items()
+        }
+        self._lasts_s = min(limits.values(), default=0.0)
+        self._latest.limit(limits)
+        self._refresh()
+
+    def reload(self) -> None:
+        """Read the settings again; bad ones are refused, and the old ones stay."""
+        if self._reload is None:
+            return
+        try:
+            settings = self._reload()
+            table = self._table(settings)
+        except SettingsError as error:
+            self._log.error("config_refused", error=str(error))
+            return
+        logs.configure(settings.log.level, settings.log.format)
+        tell_profile(settings)
+        moved = [
+            key
+            for key in type(settings.web).model_fields
+            if getattr(settings.web, key) != getattr(self._settings.web, key)
+        ]
+        if settings.files != self._settings.files:
+            self.withdraw(settings.files)
+        self._settings = settings
+        self._schedule.replace(table)
+        self._limit()
+        self._log.info("config_reloaded")
+        for key in moved:
+            self._log.warning("restart_needed", key=f"web.{key}")
+
+    # -- runs -------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Once a second: wake the scheduler when something is due, notice what grew old."""
+        if self._schedule.due():
+            self._work.set()
+        self._latest.grown_old()
+        self._refresh()
+
+    async def keep_running(self) -> None:
+        """Run what is due, one run at a time, for ever."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            names = self._schedule.due()
+            if names:
+                await self._run(names)
+
+    async def _run(self, names: tuple[str, ...]) -> None:
+        settings = self._settings
+        plan = self._plan(settings, "schedule", only=names)
+        self._run_started_s = self._monotonic()
+        self._run_limit_s = settings.run.timeout + _RUN_GRACE_S
+        self._running = names
+        self._schedule.started(names)
+        self._exposition.changed()
+        self._log.info("run_started", probes=names, profile=plan.profile)
+        try:
+            report = await self._runner.run(plan, settings, self._on_event)
+            self._latest.accept(report)
+        finally:
+            self._run_started_s, self._running = None, ()
+            self._exposition.changed()
+        self._log.info(
+            "run_finished",
+            run_id=report.run_id,
+            status=report.status,
+            duration_s=round(report.duration_s, 3),
+            summary=told_whole(report.results, report.not_run),
+        )
+        self._refresh()
+        del report, plan
+        gc.collect()  # a report is many small objects; between runs the daemon stays small
+
+    def _on_event(self, event: Event) -> None:
+        if event.kind == "surveyed":
+            self._latest.plan(event.planned, event.devices)
+            self._refresh()
+        elif event.kind == "finished" and event.result is not None:
+            self._tell(event.result)
+        elif event.kind == "restarted":
+            self._log.warning("worker_restarted", why=event.text)
+            self._exposition.changed()
+        elif event.kind == "held":
+            self._log.error("device_held", device=event.device, why=event.text)
+
+    def _tell(self, result: Result) -> None:
+        level = {"fail": "error", "error": "error", "warn": "warning"}.get(result.status, "info")
+        getattr(self._log, level)(
+            "result",
+            probe=result.probe,
+            device=result.device,
+            status=result.status,
+            reason=result.reason,
+            duration_s=round(result.duration_s, 3),
+            summary=result.summary,
+        )
+
+    # -- what the HTTP interface asks ---------------------------------------------------------
+
+    def alive(self) -> str:
+        """Empty while runs end in their time and nothing due is forgotten."""
+        if self._run_started_s is not None:
+            took = self._monotonic() - self._run_started_s
+            if took > self._run_limit_s:
+                return f"stuck: a run has not ended after {took:.0f} s"
+            return ""
+        late = self._schedule.late_s()
+        return f"stuck: a probe is {late:.0f} s overdue" if late > _LATE_S else ""
+
+    def readiness(self) -> Readiness:
+        """Whether work may come to this node."""
+        return self._latest.readiness()
+
+    def report(self) -> bytes | None:
+        """The merged report, made once a change."""
+        if self._merged[0] != self._latest.version:
+            report = self._latest.merged()
+            content = None if report is None else to_json(report).encode()
+            self._merged = (self._latest.version, content)
+        return self._merged[1]
+
+    def metrics(self, form: Form) -> bytes:
+        """The exposition in a form."""
+        return self._exposition.read(form)
+
+    def probes(self) -> list[ProbeState]:
+        """The catalogue, with due times and what counts now."""
+        due = self._schedule.due_at()
+        results = self._latest.results()
+        planned = self._latest.planned
+        states = []
+        for spec in CATALOG:
+            timing = self._schedule.timings.get(spec.name)
+            mine = self._settings.probes.get(spec.name)
+            states.append(
+                ProbeState(
+                    name=spec.name,
+                    profile=spec.profile,
+                    needs=spec.needs,
+                    enabled=mine is None or mine.enabled,
+                    timeout_s=self._timeout_s(spec.name),
+                    interval_s=spec.interval_s if timing is None else timing.interval_s,
+                    cron=None if timing is None else timing.cron,
+                    due_at=None if spec.name in self._running else due.get(spec.name),
+                    checks={f"{spec.name}.{check}": text for check, text in spec.promises.items()},
+                    devices=tuple(
+                        _on_device(pair, results.get(pair))
+                        for pair in planned
+                        if pair.probe == spec.name
+                    ),
+                )
+            )
+        return states
+
+    def _timeout_s(self, name: str) -> float:
+        mine = self._settings.probes.get(name)
+        own = next(spec.timeout_s for spec in CATALOG if spec.name == name)
+        return own if mine is None or mine.timeout is None else mine.timeout
+
+    def _families(self) -> Iterator[Any]:
+        timings_now = self._schedule.timings
+        shown = Shown(
+            timeout_s={name: self._timeout_s(name) for name in timings_now},
+            interval_s={name: timing.interval_s for name, timing in timings_now.items()},
+            restarts=self._runner.restarts,
+            run_in_progress=self._run_started_s is not None,
+        )
+        return families(self._latest, shown, Tool(revision=revision()))
+
+    def _refresh(self) -> None:
+        if self._version != self._latest.version:
+            self._version = self._latest.version
+            self._exposition.changed()
+            self._show_files()
+
+    def _show_files(self) -> None:
+        if not self._files.wanted:
+            return
+        report, readiness = self._latest.merged(), self._latest.readiness()
+        at = datetime.now(timezone.utc) if report is None else report.finished_at
+        status = None if report is None else report.status
+        self._complain(
+            self._files.show(Verdict(readiness.ready, readiness.text, status, at, self._lasts_s))
+        )
+
+    def _complain(self, problems: Iterable[str]) -> None:
+        for problem in problems:
+            self._log.error("status_file", error=problem)
+
+    def withdraw(self, files: Files | None = None) -> None:
+        """Leave no file that vouches for this node; from now on keep these, by default none."""
+        self._complain(self._files.remove())
+        self._files = StatusFiles(Files() if files is None else files)
+
+
+def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:
+    if result is None:
+        return ProbeOnDevice(device=pair.device)
+    at = ended(result)
+    return ProbeOnDevice(
+        device=pair.device,
+        status=result.status,
+        reason=result.reason,
+        summary=result.summary,
+        ended_at=at,
+        age_s=round(max(0.0, time.time() - at.timestamp()), 3),
+    )
+
+
+def tell_profile(settings: Settings) -> None:
+    """Say in the log that a profile holds nothing of its own."""
+    if note := profiles.note(settings.run.profile):
+        logs.log().warning("profile", note=note)
+
+
+def serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]) -> int:
+    """Run the daemon until SIGTERM or SIGINT; 0 then, 2 when it could not start."""
+    logs.configure(settings.log.level, settings.log.format)
+    tell_profile(settings)
+
+    async def until_stopped(sockets: list[socket.socket]) -> int:
+        daemon = Daemon(settings, reload=lambda: load(config_file, flags))
+        return await hold(daemon, sockets)
+
+    try:
+        with listening(settings.web) as sockets:
+            return asyncio.run(until_stopped(sockets))
+    except SettingsError as error:
+        logs.log().error("cannot_start", error=str(error))
+        return EXIT_UNUSABLE
+
+
+async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
+    """Serve and run until a signal says stop, then end both within 5 s.
+
+    An exception of ours in the scheduler ends the daemon and is raised: an orchestrator starts
+    it again, which a daemon that serves old results for ever would prevent.
+    """
+    log, loop = logs.log(), asyncio.get_running_loop()
+    server = _server(daemon, daemon.tick)
+    stop = asyncio.Event()
+
+    def stopping(number: signal.Signals) -> None:
+        log.info("stopping", signal=number.name)
+        stop.set()
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stopping, number)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+    for one in sockets:
+        log.info("listening", address=address_of(one))
+    gc.collect()
+    gc.freeze()  # what start-up made stays; no later collection walks it
+    serving = asyncio.ensure_future(server.serve(sockets))
+    running = asyncio.ensure_future(daemon.keep_running())
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({serving, running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in (serving, running) if task.done()]
+        server.stopping.set()
+        daemon.withdraw()
+        running.cancel()
+        stopped.cancel()
+        _, pending = await asyncio.wait({serving, running}, timeout=_CANCEL_S)
+        if pending:
+            # Whatever does not end now never may, and leaving the loop would wait for it. The
+            # worker dies with us: the kernel ends it with the thread that started it.
+            log.error("abandoned", tasks=len(pending))
+            os._exit(EXIT_UNUSABLE)
+        for task in failed:
+            task.result()
+    finally:
+        for number in (*signals, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+    log.info("stopped")
+    return EXIT_STOPPED
+
+
+def _server(node: Node, tick: Callable[[], None]) -> _Server:
+    config = uvicorn.Config(
+        make_app(node),
+        http=protocol_for(node),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=1024,
+        timeout_keep_alive=75,  # more than a usual scrape interval
+        timeout_graceful_shutdown=1,
+        h11_max_incomplete_event_size=16 * 1024,
+    )
+    return _Server(config, tick)

@@ -1,0 +1,280 @@
+"""The newest result of each probe and device, and what they say together about the node now."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from probes.catalog import CATALOG
+from probes.contract import Finding, Result, Status
+from validator.report import (
+    Device,
+    NotRun,
+    Report,
+    fitting,
+    flat,
+    make_report,
+    refuse_faults,
+    result_lines,
+    told_whole,
+    without_chance,
+)
+
+_ORDER: Final = {spec.name: place for place, spec in enumerate(CATALOG)}
+_GOOD: Final = ("pass", "warn")
+
+
+class Pair(NamedTuple):
+    """A probe and a device's name in this process, as they label reports and metrics."""
+
+    probe: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one probe on one device. Ages are of the monotonic clock, in seconds."""
+
+    newest: Result
+    heard_s: float
+    verdict: Result | None  # newest that says something about the machine
+    verdict_heard_s: float
+    succeeded_at: datetime | None = None  # end of the last pass or warn
+
+    @property
+    def ended_at(self) -> datetime:
+        """When the newest result was there."""
+        return ended(self.newest)
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether work may come to this node, and why not."""
+
+    ready: bool
+    reason: str  # one line of at most 80 characters
+    whole: str = ""  # the same in one line of any length, where it is longer
+
+    @property
+    def text(self) -> str:
+        """Why, in one line that is not shortened."""
+        return self.whole or self.reason
+
+
+def ended(result: Result) -> datetime:
+    """When a result was there."""
+    return result.started_at + timedelta(seconds=result.duration_s)
+
+
+class Latest:
+    """Takes in reports, hands out the merged one. A GPU is known by its UUID, else by its name."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Know nothing yet."""
+        self._monotonic = monotonic
+        self._entries: dict[str, dict[str, Entry]] = {}  # probe -> device key -> entry
+        self._planned: dict[str, tuple[str, ...]] = {}  # probe -> device names
+        self._missed: dict[Pair, NotRun] = {}  # never had a chance so far
+        self._report: Report | None = None  # the newest one taken in
+        self._oldest_s: dict[str, float] = {}
+        self._shown: tuple[tuple[Pair, Status], ...] = ()
+        self.devices: tuple[Device, ...] = ()
+        self.runs: Counter[tuple[str, str]] = Counter()  # (probe, status)
+        self.skips: Counter[tuple[str, str]] = Counter()  # (probe, reason)
+        self.version = 0  # grows when something that is shown has changed
+
+    def limit(self, oldest_s: Mapping[str, float]) -> None:
+        """Set the probes that count, and how old a result of each may be; forget all others."""
+        self._oldest_s = dict(oldest_s)
+        for known in (self._entries, self._planned):
+            for probe in [probe for probe in known if probe not in oldest_s]:
+                del known[probe]
+        self._missed = {pair: one for pair, one in self._missed.items() if pair.probe in oldest_s}
+        self.version += 1
+
+    def plan(self, planned: Iterable[tuple[str, str]], devices: tuple[Device, ...] = ()) -> None:
+        """Take note of what a run is about to do, so that its series exist from then on."""
+        devices_of: dict[str, list[str]] = {}
+        for probe, device in planned:
+            devices_of.setdefault(probe, []).append(device)
+        self._planned.update(
+            (probe, tuple(dict.fromkeys(names)))
+            for probe, names in devices_of.items()
+            if probe in self._oldest_s
+        )
+        self.devices = devices or self.devices
+        self.version += 1
+
+    def accept(self, report: Report) -> None:
+        """Take in a finished run: its word on a probe replaces all that was known of that probe.
+
+        So what ran on a GPU that is gone vanishes. What got no chance keeps its last entry, and a
+        busy or disabled one its last verdict. A fault's result raises `ValueError`.
+        """
+        refuse_faults(report.results)
+        now = self._monotonic()
+        uuid_of = {device.name: device.uuid for device in report.devices}
+        pairs = [Pair(one.probe, one.device) for one in report.results]
+        pairs += [Pair(one.probe, one.device) for one in report.not_run]
+        self.plan(pairs, report.devices)
+        spoken_of = {pair.probe for pair in pairs if pair.probe in self._oldest_s}
+        known, self._entries = self._entries, {**self._entries, **{one: {} for one in spoken_of}}
+        self._missed = {k: v for k, v in self._missed.items() if k.probe not in spoken_of}
+        findings: dict[str, Finding] = {}
+        for result in report.results:
+            self.runs[result.probe, result.status] += 1
+            if result.status == "skip":
+                self.skips[result.probe, result.reason] += 1
+            if result.probe in self._oldest_s:
+                key = result.gpu_uuid or uuid_of.get(result.device) or result.device
+                before = _find(known.get(result.probe, {}), key, result.device)
+                self._entries[result.probe][key] = _renewed(before, _slim(result, findings), now)
+        for missed in report.not_run:
+            if missed.probe in self._oldest_s:
+                key = uuid_of.get(missed.device) or missed.device
+                before = _find(known.get(missed.probe, {}), key, missed.device)
+                if before is None:
+                    self._missed[Pair(missed.probe, missed.device)] = missed
+                else:
+                    self._entries[missed.probe][key] = before
+        self._report = report.model_copy(update={"results": (), "not_run": ()})
+        self.version += 1
+
+    @property
+    def planned(self) -> tuple[Pair, ...]:
+        """Every probe and device that a result is due of; `unknown` before the first survey."""
+        return tuple(
+            Pair(spec.name, device)
+            for spec in CATALOG
+            if spec.name in self._oldest_s
+            for device in self._planned.get(
+                spec.name, ("cpu",) if spec.needs == "host" else ("unknown",)
+            )
+        )
+
+    @property
+    def newest(self) -> Report | None:
+        """The newest report taken in, without its results."""
+        return self._report
+
+    def entries(self) -> dict[Pair, Entry]:
+        """What is known, by the names that the devices have now."""
+        return {
+            Pair(probe, entry.newest.device): entry
+            for probe in sorted(self._entries, key=_ORDER.__getitem__)
+            for entry in self._entries[probe].values()
+        }
+
+    def results(self) -> dict[Pair, Result]:
+        """What counts now: each entry's verdict, or that it is too old to tell."""
+        now = self._monotonic()
+        return {
+            pair: _current(entry, now, self._oldest_s[pair.probe])
+            for pair, entry in self.entries().items()
+        }
+
+    def grown_old(self) -> bool:
+        """Whether time alone has changed a status since this was last asked."""
+        shown = tuple((pair, result.status) for pair, result in self.results().items())
+        changed, self._shown = shown != self._shown, shown
+        self.version += changed
+        return changed
+
+    def merged(self) -> Report | None:
+        """All that counts now as one report; None before the first run has ended."""
+        newest = self._report
+        if newest is None:
+            return None
+        results = tuple(self.results().values())
+        return make_report(
+            run_id=newest.run_id,
+            trigger="merged",
+            profile=newest.profile,
+            results=results,
+            not_run=tuple(self._missed.values()),
+            started_at=min([result.started_at for result in results], default=newest.started_at),
+            finished_at=newest.finished_at,
+            duration_s=newest.duration_s,
+            environment=newest.environment,
+            devices=self.devices,
+        )
+
+    def readiness(self) -> Readiness:
+        """Ready when every planned probe has a result and the worst is a pass or a warning."""
+        results = self.results()
+        missing = [pair for pair in self.planned if pair not in results]
+        report = self.merged()
+        if missing:
+            failed = next((one for one in results.values() if one.status == "fail"), None)
+            if failed is not None:
+                return _readiness(False, *result_lines(failed))
+            first = missing[0]
+            line = f"not ready: no result yet of {first.probe}"
+            place = "" if first.device == "unknown" else f" on {first.device}"
+            more = f" (+{len(missing) - 1} more)" if len(missing) > 1 else ""
+            return _readiness(False, f"{line}{place}{more}", f"{line}{more}")
+        if report is None:
+            return Readiness(False, "not ready: nothing is planned")
+        whole = told_whole(report.results, report.not_run)
+        return _readiness(report.status in _GOOD, whole, report.summary)
+
+
+def _readiness(ready: bool, whole: str, *shorter: str) -> Readiness:  # noqa: FBT001 - the verdict
+    """The reason in the longest form that fits, and the whole of it where that is none of them."""
+    reason, text = fitting(whole, *shorter), flat(whole)
+    return Readiness(ready, reason, "" if reason == text else text)
+
+
+def _slim(result: Result, known: dict[str, Finding]) -> Result:
+    """A result as it is kept between runs: findings equal on several devices are one object."""
+    shared = (known.setdefault(one.model_dump_json(), one) for one in result.findings)
+    return result.model_copy(update={"findings": tuple(shared)})
+
+
+def _find(entries: Mapping[str, Entry], key: str, device: str) -> Entry | None:
+    """An earlier entry by key, or by name when one of the two runs could not tell the UUID."""
+    if key in entries:
+        return entries[key]
+    named = (
+        entry
+        for entry in entries.values()
+        if entry.newest.device == device and (entry.newest.gpu_uuid is None or key == device)
+    )
+    return next(named, None)
+
+
+def _renewed(before: Entry | None, result: Result, now: float) -> Entry:
+    entry = Entry(result, now, result, now, None if before is None else before.succeeded_at)
+    if without_chance(result.reason):
+        if before is None:
+            return replace(entry, verdict=None)
+        return replace(entry, verdict=before.verdict, verdict_heard_s=before.verdict_heard_s)
+    return replace(entry, succeeded_at=ended(result)) if result.status in _GOOD else entry
+
+
+def _current(entry: Entry, now: float, oldest_s: float) -> Result:
+    newest, verdict = entry.newest, entry.verdict
+    fresh = now - entry.heard_s <= oldest_s
+    if verdict is None or verdict is newest:
+        return newest if fresh or newest.status == "fail" else _stale(newest, now - entry.heard_s)
+    here = verdict.model_copy(update={"device": newest.device})
+    if now - entry.verdict_heard_s <= oldest_s:
+        return here
+    # Too old to vouch for a device that is busy or left out. But a GPU found broken does not
+    # become whole by being busy: that verdict falls only to a better one.
+    if verdict.status == "fail" and (newest.reason == "gpu_busy" or not fresh):
+        return here
+    return newest if fresh else _stale(here, now - entry.verdict_heard_s)
+
+
+def _stale(result: Result, age_s: float) -> Result:
+    """A result too old to count, as one that could not be told."""
+    return result.model_copy(
+        update={
+            "status": "error",
+            "reason": "internal_error",
+            "summary": f"stale: no new result for {age_s:.0f} s, last was {result.status}",
+        }
+    )

@@ -1,0 +1,322 @@
+"""The latest results as Prometheus metrics, rendered once a change and not once a scrape."""
+
+import gzip
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, get_args
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
+
+from probes.contract import Status, worst
+from validator.report import Environment, Tool
+from validator.service.latest import Latest
+
+PREFIX: Final = "gpu_validator_"
+
+#: Every status once, for series that exist before the first run.
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+
+#: Reasons that a skip can have.
+SKIP_REASONS: Final = (
+    "gpu_busy",
+    "no_device",
+    "lost_access",
+    "not_applicable",
+    "disabled",
+    "dependency",
+)
+
+#: Why a worker had to be started again; others appear when they happen.
+RESTART_REASONS: Final = ("died", "hung")
+
+#: `environment_info`'s labels, fields of the report's environment.
+_ENVIRONMENT: Final = (
+    "torch",
+    "torch_cuda",
+    "cudnn",
+    "nccl",
+    "numpy",
+    "python",
+    "driver",
+    "fingerprint",
+)
+
+_NONE: Final = "none"  # a label's value where there is nothing: an empty one would be no label
+_CACHED: Final = "Cached from the last scheduled run."
+_PROCESS_MAX_AGE_S: Final = 5.0
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+#: Measurements of transfers: the direction in their name becomes a label.
+_TRANSFER: Final = re.compile(r"([a-z0-9]+_to_[a-z0-9]+)_(bytes_per_second)")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the metrics say beside the latest results."""
+
+    timeout_s: Mapping[str, float] = field(default_factory=dict)
+    interval_s: Mapping[str, float] = field(default_factory=dict)
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    run_in_progress: bool = False
+
+
+def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
+    """All metric families, in a fixed order; labels are bounded by catalogue and devices."""
+    yield _info(
+        "build",
+        "Version and source revision of gpu-validator.",
+        {"version": tool.version, "revision": tool.revision or _NONE},
+    )
+    newest = latest.newest
+    environment = Environment() if newest is None else newest.environment
+    versions = {name: getattr(environment, name) or _NONE for name in _ENVIRONMENT}
+    yield _info("environment", f"Software under test. {_CACHED}", versions)
+    gpus = _gauge("gpu_info", f"GPUs of this node; always 1. {_CACHED}", _GPU_LABELS)
+    for device in latest.devices:
+        if device.type != "cpu":
+            known = (device.uuid, device.pci_bus_id, device.model_name)
+            gpus.add_metric([device.name, *(value or _NONE for value in known)], 1)
+    yield gpus
+    healthy = "1 when every planned probe has a fresh result and none failed or could not be told"
+    yield _plain("node_healthy", f"{healthy}, else 0. {_CACHED}", float(latest.readiness().ready))
+    yield from _of_pairs(latest)
+    yield from _of_probes(latest, shown)
+    yield _plain("run_in_progress", "1 while a run goes on.", float(shown.run_in_progress))
+    restarts = _counter("worker_restarts", "Worker processes started again.", ("reason",))
+    for reason in sorted({*RESTART_REASONS, *shown.restarts}):
+        restarts.add_metric([reason], shown.restarts.get(reason, 0))
+    yield restarts
+    yield from _measured(latest)
+
+
+_GPU_LABELS: Final = ("device", "gpu_uuid", "pci_bus_id", "model_name")
+
+
+def _gauge(name: str, text: str, labels: Iterable[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, labels=list(labels))
+
+
+def _plain(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
+
+
+def _counter(name: str, text: str, labels: Iterable[str]) -> CounterMetricFamily:
+    return CounterMetricFamily(PREFIX + name, text, labels=list(labels))
+
+
+def _info(name: str, text: str, value: dict[str, str]) -> InfoMetricFamily:
+    return InfoMetricFamily(PREFIX + name, text, value=value)
+
+
+def _of_pairs(latest: Latest) -> Iterator[Metric]:
+    """A series a probe and device. What never ran is no success, and 0 is its time."""
+    entries, results = latest.entries(), latest.results()
+    labels = ("probe", "device")
+    success = _gauge(
+        "probe_success",
+        "1 when the last verdict was pass or warn, 0 when it was fail or error, when there is "
+        f"none, and when the probe was skipped. {_CACHED}",
+        labels,
+    )
+    ran = _gauge(
+        "probe_last_run_timestamp_seconds",
+        f"When the probe last ended; 0 if never. {_CACHED}",
+        labels,
+    )
+    succeeded = _gauge(
+        "probe_last_success_timestamp_seconds",
+        f"When the probe last ended in pass or warn; 0 if never. {_CACHED}",
+        labels,
+    )
+    for pair in latest.planned:
+        entry, result = entries.get(pair), results.get(pair)
+        success.add_metric(pair, result is not None and result.status in {"pass", "warn"})
+        ran.add_metric(pair, 0 if entry is None else entry.ended_at.timestamp())
+        good = None if entry is None else entry.succeeded_at
+        succeeded.add_metric(pair, 0 if good is None else good.timestamp())
+    yield from (success, ran, succeeded)
+
+
+def _of_probes(latest: Latest, shown: Shown) -> Iterator[Metric]:
+    """A few series a probe, whatever the number of devices."""
+    probes = tuple(dict.fromkeys(pair.probe for pair in latest.planned))
+    results = latest.results()
+    of_probe = {name: [one for one in results.values() if one.probe == name] for name in probes}
+    status = _gauge(
+        "probe_status",
+        f"1 at the probe's worst status over its devices, 0 at the others. {_CACHED}",
+        ("probe", "status"),
+    )
+    for probe in probes:
+        seen = worst(one.status for one in of_probe[probe]) if of_probe[probe] else None
+        for one in STATUSES:
+            status.add_metric([probe, one], seen == one)
+    yield status
+    duration = _gauge(
+        "probe_duration_seconds",
+        f"How long the probe took, on its slowest device; 0 if it never ran. {_CACHED}",
+        ("probe",),
+    )
+    timeout = _gauge("probe_timeout_seconds", "The probe's deadline.", ("probe",))
+    interval = _gauge(
+        "probe_interval_seconds",
+        "Seconds between runs of the probe; of a cron expression its longest gap.",
+        ("probe",),
+    )
+    runs = _counter("probe_runs", "Results of the probe, by status.", ("probe", "status"))
+    skips = _counter("probe_skips", "Skips of the probe, by reason.", ("probe", "reason"))
+    for probe in probes:
+        duration.add_metric([probe], max((one.duration_s for one in of_probe[probe]), default=0))
+        timeout.add_metric([probe], shown.timeout_s.get(probe, 0))
+        interval.add_metric([probe], shown.interval_s.get(probe, 0))
+        for one in STATUSES:
+            runs.add_metric([probe, one], latest.runs[probe, one])
+        for reason in SKIP_REASONS:
+            skips.add_metric([probe, reason], latest.skips[probe, reason])
+    yield from (duration, timeout, interval, runs, skips)
+
+
+def _measured(latest: Latest) -> Iterator[Metric]:
+    """Measured values under their own names, which no name of ours can be.
+
+    A second value of one series is dropped: Prometheus would refuse the whole scrape for it.
+    """
+    values: dict[str, dict[tuple[str, ...], float]] = {}
+    # Of MIG instances the status only: seven a GPU would be too many series.
+    instances = {device.name for device in latest.devices if device.parent_uuid is not None}
+    for pair, result in latest.results().items():
+        if pair.device in instances:
+            continue
+        for one in result.measurements:
+            transfer = _TRANSFER.fullmatch(one.name)
+            name = f"transfer_{transfer[2]}" if transfer else one.name
+            if not _NAME.fullmatch(name) or name in _OWN_NAMES:
+                continue
+            series: tuple[str, ...] = (pair.device, transfer[1]) if transfer else (pair.device,)
+            values.setdefault(name, {}).setdefault(series, one.value)
+    for name, series_values in sorted(values.items()):
+        directed = name == "transfer_bytes_per_second"
+        metric = _gauge(
+            name,
+            f"Measured by a probe: {name.replace('_', ' ')}. {_CACHED}",
+            ("device", "direction") if directed else ("device",),
+        )
+        for series, value in series_values.items():
+            if len(series) == 1 + directed:
+                metric.add_metric(series, value)
+        yield metric
+
+
+_OWN_NAMES: Final = {
+    "build_info",
+    "environment_info",
+    "gpu_info",
+    "node_healthy",
+    "probe_success",
+    "probe_status",
+    "probe_last_run_timestamp_seconds",
+    "probe_last_success_timestamp_seconds",
+    "probe_duration_seconds",
+    "probe_timeout_seconds",
+    "probe_interval_seconds",
+    "probe_runs_total",
+    "probe_skips_total",
+    "worker_restarts_total",
+    "run_in_progress",
+}
+
+
+class _Source(Collector):
+    """A collector over families that were made before."""
+
+    def __init__(self, made: Iterable[Metric]) -> None:
+        self._made = tuple(made)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._made
+
+
+@dataclass(frozen=True)
+class Form:
+    """One of the four forms of an exposition."""
+
+    openmetrics: bool = False
+    gzipped: bool = False
+
+    @property
+    def content_type(self) -> str:
+        """What the form is called in HTTP."""
+        if self.openmetrics:
+            return "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        return "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Exposition:
+    """The bytes that a scrape gets: each form made at its first use after a change.
+
+    The process's own metrics change all the time; they are read again when they are older than
+    5 s, so that fifty scrapers cost no more than one.
+    """
+
+    def __init__(
+        self,
+        collect: Callable[[], Iterable[Metric]],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        process: Collector | None = None,
+    ) -> None:
+        """Take what makes our families, and a collector of this process's metrics."""
+        self._collect, self._monotonic = collect, monotonic
+        self._process = process or ProcessCollector(registry=None)
+        self._ours: dict[bool, bytes] = {}  # OpenMetrics or not -> without its end
+        self._forms: dict[Form, bytes] = {}
+        self._read_s = float("-inf")
+
+    def changed(self) -> None:
+        """What the families say is another thing now."""
+        self._ours.clear()
+        self._forms.clear()
+
+    def read(self, form: Form) -> bytes:
+        """The exposition in a form, at most 5 s old."""
+        now = self._monotonic()
+        if now - self._read_s >= _PROCESS_MAX_AGE_S:
+            self._forms.clear()
+            self._read_s = now
+        if form not in self._forms:
+            plain = Form(openmetrics=form.openmetrics)
+            text = self._forms.get(plain) or self._text(form.openmetrics)
+            self._forms[plain] = text
+            if form.gzipped:
+                self._forms[form] = gzip.compress(text, 6, mtime=0)
+        return self._forms[form]
+
+    def _text(self, openmetrics: bool) -> bytes:  # noqa: FBT001 - one of two text formats
+        if openmetrics not in self._ours:
+            self._ours[openmetrics] = _render(self._collect(), openmetrics=openmetrics)
+        end = b"# EOF\n" if openmetrics else b""
+        return (
+            self._ours[openmetrics]
+            + _render(self._process.collect(), openmetrics=openmetrics)
+            + end
+        )
+
+
+def _render(made: Iterable[Metric], *, openmetrics: bool) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Source(made))
+    if openmetrics:
+        text: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
+        return text.removesuffix(b"# EOF\n")
+    return generate_latest(registry)
+
+
+def series_count(text: bytes) -> int:
+    """How many series an exposition in plain text has."""
+    return sum(1 for line in text.splitlines() if line and not line.startswith(b"#"))

@@ -1,0 +1,218 @@
+"""When each probe is due: at an interval with jitter, or by a cron expression in UTC.
+
+Intervals are counted on the monotonic clock, so a clock that is set moves nothing. An interval
+starts when its last run starts: a run that overruns delays the next one, which then comes once.
+"""
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+from typing import Final
+
+from apscheduler.triggers.cron import CronTrigger
+
+from probes.contract import ProbeSpec
+from validator.settings import Settings, SettingsError, Timetable
+
+#: Probes due within this many seconds of each other share one run, and its import of torch.
+SHARED_S: Final = 10.0
+
+#: A result older than this many intervals is stale.
+STALE_INTERVALS: Final = 3.0
+
+_DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_DAY_RANGE: Final = re.compile(r"(\*|[0-7]|[a-z]{3})(?:-([0-7]|[a-z]{3}))?(?:/([1-9]\d?))?")
+
+
+class Cron:
+    """A crontab expression of five fields, in UTC."""
+
+    def __init__(self, expression: str) -> None:
+        """Read it as cron does: Sunday is 0 or 7, and two restricted day fields are either-or."""
+        fields = expression.lower().split()
+        if len(fields) != 5:
+            raise ValueError(f"{expression!r} has {len(fields)} fields; write five, as '0 3 * * *'")
+        minute, hour, day, month, weekday = fields
+        weekday = weekday if weekday == "*" else _weekdays(weekday)
+        pairs = [(day, weekday)]
+        if not day.startswith("*") and weekday != "*":
+            pairs = [(day, "*"), ("*", weekday)]
+        self._triggers = [
+            CronTrigger(
+                minute=minute,
+                hour=hour,
+                day=one,
+                month=month,
+                day_of_week=other,
+                timezone=timezone.utc,
+            )
+            for one, other in pairs
+        ]
+
+    def after(self, moment: datetime) -> datetime | None:
+        """The first time that it names after a moment; None when there is none."""
+        later = moment + timedelta(microseconds=1)
+        times = [trigger.get_next_fire_time(None, later) for trigger in self._triggers]
+        return min((found for found in times if found is not None), default=None)
+
+    def longest_gap_s(self, moment: datetime) -> float:
+        """The longest pause between its next times: what `interval` is to the others."""
+        times = [moment]
+        while len(times) < 12 and (found := self.after(times[-1])) is not None:
+            times.append(found)
+        if len(times) == 1:
+            raise ValueError("names no time that will come")
+        return max((later - one).total_seconds() for one, later in pairwise(times))
+
+
+def _weekdays(field: str) -> str:
+    """Cron's numbers as names, since APScheduler 3 counts from Monday."""
+    days: list[str] = []
+    for part in field.split(","):
+        matched = _DAY_RANGE.fullmatch(part)
+        if matched is None:
+            raise ValueError(f"{part!r} is no day of the week; write 0-7 or sun, mon, ...")
+        first, last, step = matched.groups()
+        start = 0 if first == "*" else _day(first)
+        end = 6 if first == "*" or (step and not last) else _day(last or first)
+        length = 6 if (start, end) == (0, 7) else (end - start) % 7
+        days += [_DAYS[(start + ahead) % 7] for ahead in range(0, length + 1, int(step or 1))]
+    return ",".join(dict.fromkeys(days))
+
+
+def _day(text: str) -> int:
+    if text.isdigit():
+        return int(text)
+    if text not in _DAYS:
+        raise ValueError(f"{text!r} is no day of the week; write 0-7 or sun, mon, ...")
+    return _DAYS.index(text)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How often one probe runs."""
+
+    interval_s: float  # of a cron expression: its longest gap
+    jitter_s: float = 0.0
+    cron: str | None = None
+
+    @property
+    def stale_after_s(self) -> float:
+        """Age at which a result says nothing about now."""
+        return STALE_INTERVALS * self.interval_s
+
+
+def timings(settings: Settings, specs: Iterable[ProbeSpec]) -> dict[str, Timing]:
+    """The timing of each probe, from settings and its own default.
+
+    Raises:
+        SettingsError: a cron expression or a jitter that cannot be, named by its key.
+    """
+    return {spec.name: _timing(spec, settings.schedule.get(spec.name)) for spec in specs}
+
+
+def _timing(spec: ProbeSpec, table: Timetable | None) -> Timing:
+    table = table or Timetable()
+    key = f"schedule.{spec.name}"
+    if table.cron is not None:
+        try:
+            gap = Cron(table.cron).longest_gap_s(datetime.now(timezone.utc))
+        except ValueError as error:
+            raise SettingsError(f"{key}.cron: {error} (got {table.cron!r})") from error
+        # Who writes a time of day means it: no shift unless asked for.
+        return Timing(gap, table.jitter or 0.0, table.cron)
+    interval = spec.interval_s if table.interval is None else table.interval
+    jitter = interval / 10 if table.jitter is None else table.jitter
+    if jitter > interval:
+        raise SettingsError(f"{key}.jitter: {jitter:g} s is longer than the interval {interval:g}")
+    return Timing(interval, jitter)
+
+
+@dataclass(frozen=True)
+class _Due:
+    monotonic: float | None = None  # seconds
+    wall: datetime | None = None
+    after: datetime | None = None  # the moment that `wall` was reckoned from
+
+
+class Schedule:
+    """The due times of all probes. Every probe is due at once when it is new."""
+
+    def __init__(
+        self,
+        table: Mapping[str, Timing],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        shift: Callable[[], float] = lambda: random.SystemRandom().uniform(-1, 1),
+    ) -> None:
+        """Take timings and clocks; `shift` draws the jitter, a share of it from -1 to 1."""
+        self._monotonic, self._now, self._shift = monotonic, now, shift
+        self.timings: dict[str, Timing] = {}
+        self._due: dict[str, _Due] = {}
+        self._started: dict[str, float] = {}
+        self.replace(table)
+
+    def replace(self, table: Mapping[str, Timing]) -> None:
+        """Take other timings; a probe whose timing stays keeps its due time."""
+        kept = {name: self._due[name] for name in table if table[name] == self.timings.get(name)}
+        self.timings = dict(table)
+        shift = self._shift()
+        self._due = {
+            name: kept[name] if name in kept else self._reckon(name, shift) for name in table
+        }
+
+    def _reckon(self, name: str, shift: float) -> _Due:
+        timing = self.timings[name]
+        started = self._started.get(name)
+        if started is None:  # never ran: at once
+            return _Due(monotonic=self._monotonic())
+        if timing.cron is not None:
+            now = self._now()
+            found = Cron(timing.cron).after(now)
+            late = timedelta(seconds=abs(shift) * timing.jitter_s)  # never before its time
+            return _Due(wall=None if found is None else found + late, after=now)
+        return _Due(monotonic=started + timing.interval_s + shift * timing.jitter_s)
+
+    def _wait_s(self, name: str) -> float:
+        """Seconds until a probe is due; negative when it is late."""
+        due = self._due[name]
+        if due.monotonic is not None:
+            return due.monotonic - self._monotonic()
+        now = self._now()
+        if due.after is not None and now < due.after:  # the clock was set back
+            due = self._due[name] = self._reckon(name, 0.0)
+        return float("inf") if due.wall is None else (due.wall - now).total_seconds()
+
+    def due(self) -> tuple[str, ...]:
+        """Probes to run now: none, or those that are due and those that soon will be."""
+        waits = {name: self._wait_s(name) for name in self._due}
+        if not waits or min(waits.values()) > 0:
+            return ()
+        return tuple(name for name, wait in waits.items() if wait <= SHARED_S)
+
+    def started(self, names: Iterable[str]) -> None:
+        """A run of these began: one draw of jitter moves them all, so that they stay together."""
+        shift, begun = self._shift(), self._monotonic()
+        for name in names:
+            self._started[name] = begun
+            if name in self.timings:
+                self._due[name] = self._reckon(name, shift)
+
+    def late_s(self) -> float:
+        """By how much the latest probe is overdue."""
+        return max((0.0, *(-self._wait_s(name) for name in self._due)))
+
+    def due_at(self) -> dict[str, datetime]:
+        """The due time of each probe on the wall clock."""
+        now = self._now()
+        waits = {name: self._wait_s(name) for name in self._due}
+        return {
+            name: now + timedelta(seconds=max(wait, 0.0))
+            for name, wait in waits.items()
+            if wait != float("inf")
+        }
