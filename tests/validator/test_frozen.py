@@ -84,6 +84,15 @@ def stop_and_go_on(supervisor: int) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
+def is_left(group: Path) -> bool:
+    """Move out whoever is in a control group; whether nobody was, or came meanwhile."""
+    pids = (group / "cgroup.procs").read_text().split()
+    for line in pids:
+        with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+            (FREEZER / "cgroup.procs").write_text(line)
+    return not pids
+
+
 def freeze_and_thaw(supervisor: int) -> None:
     """Freeze all processes of a run by a control group, as `docker pause` does."""
     group = FREEZER / f"gpu-validator-test-{os.getpid()}"
@@ -100,8 +109,7 @@ def freeze_and_thaw(supervisor: int) -> None:
         until(lambda: time.monotonic() - begun > FROZEN_S)
     finally:
         (group / "freezer.state").write_text("THAWED")
-        for member in (group / "cgroup.procs").read_text().split():
-            (FREEZER / "cgroup.procs").write_text(member)
+        until(lambda: is_left(group))
         group.rmdir()
 
 
