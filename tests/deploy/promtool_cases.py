@@ -58,7 +58,7 @@ def promtool_case(name: str) -> dict[str, Any]:
         "rule_files": ["../rules/*.yml"],
         "evaluation_interval": f"{case.step}m",
         # Without it promtool takes the groups in any order.
-        "group_eval_order": ["gpu-env-validator.render.recording", "gpu-env-validator.alerts"],
+        "group_eval_order": ["gpu-env-validator.recording", "gpu-env-validator.alerts"],
         "tests": [
             {
                 "name": name,

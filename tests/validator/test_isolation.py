@@ -473,7 +473,7 @@ def test_a_run_that_is_cut_off_says_what_got_no_chance(folder: Path) -> None:
     """The run's own deadline: what has a result keeps it, the rest is not_run."""
     write(folder, "sicken", "    time.sleep(600)")
     slow = tuple(replace(each, timeout_s=600) for each in PLAN.specs)
-    settings = loading.load(flags={"run": {"timeout": 4.0}})
+    settings = loading.load(flags={"run": {"timeout": 10.0}})  # a slow import included
 
     seen = ran(replace(PLAN, specs=slow), settings)
 
@@ -483,7 +483,7 @@ def test_a_run_that_is_cut_off_says_what_got_no_chance(folder: Path) -> None:
     }
     assert seen.of("earlier").status == "pass"
     assert seen.report.status == "error"
-    assert seen.report.duration_s < 7
+    assert seen.report.duration_s < 13
 
 
 def test_a_cancelled_run_ends_within_two_seconds_and_leaves_nothing(folder: Path) -> None:
