@@ -34,13 +34,15 @@ def build(folder: Path) -> Path:
     return folder
 
 
-def ask(expression: str, libraries: Path, **environment: str | int) -> Any:
+def ask(
+    expression: str, libraries: Path, package: str = "probes.node", **environment: str | int
+) -> Any:
     """What `expression` gives, as JSON, in a new interpreter that sees the fake drivers.
 
-    The expression's first name is imported from `probes`, as in `nvml.read()`.
+    The expression's first name is imported from the package, as in `nvml.read()`.
     """
     module = expression.partition(".")[0]
-    program = f"import json; from probes import {module}; answer = {expression}; "
+    program = f"import json; from {package} import {module}; answer = {expression}; "
     program += "print(answer if isinstance(answer, str) else json.dumps(answer))"
     child = subprocess.run(
         [sys.executable, "-c", program],

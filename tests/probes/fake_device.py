@@ -339,7 +339,7 @@ def main(probe: str) -> None:
     torch.set_num_threads(1)
     library = start()
     device_transfer._DEVICE_BYTES = device_transfer._HOST_BYTES  # type: ignore[misc] # quick
-    module = importlib.import_module(f"probes.{probe}")
+    module = importlib.import_module(f"probes.{probe}.probe")
     json.dump(matrix() if module is device_transfer else {"sound": trips(module)}, sys.stdout)
     del library
 

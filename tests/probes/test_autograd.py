@@ -394,7 +394,7 @@ PRELOADED: Final = """
     import torch
     for module in {preload}:
         importlib.import_module(module)
-    importlib.import_module("probes.autograd")
+    importlib.import_module("probes.autograd.probe")
     loaded = set(sys.modules)
     child = os.fork()
     if child == 0:

@@ -1167,8 +1167,9 @@ def test_end_to_end_with_a_driver_that_fails(libraries: Path, code: int) -> None
     # A CUDA build counts NVML's GPUs even where CUDA cannot start.
     device = "cpu" if torch.version.cuda is None else "cuda:0"
     answer: Any = fakes.ask(
-        f"cuda_available.observe({device!r}).model_dump_json()",
+        f"probe.observe({device!r}).model_dump_json()",
         libraries,
+        "probes.cuda_available",
         FAKE_CUDA_INIT=code,
         FAKE_CUDA_COUNT=2,
         FAKE_NVML_COUNT=2,

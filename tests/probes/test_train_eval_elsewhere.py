@@ -187,7 +187,7 @@ def test_the_bound_of_the_fused_path_follows_the_device(monkeypatch: pytest.Monk
 def test_nothing_of_this_probe_imports_a_compiler() -> None:
     """`torch.use_deterministic_algorithms` would, for seconds, in every child."""
     script = (
-        "import sys; from probes import train_eval; train_eval.observe('cpu');"
+        "import sys; from probes.train_eval import probe; probe.observe('cpu');"
         "print('torch._inductor' in sys.modules)"
     )
     done = subprocess.run(

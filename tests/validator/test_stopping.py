@@ -32,9 +32,9 @@ ROOT = Path(__file__).parents[2]
 SITE = """
 import sys, time, types
 
-module = types.ModuleType("probes.tensor_ops")
+module = types.ModuleType("probes.tensor_ops.probe")
 module.observe = lambda device: time.sleep(600)
-sys.modules["probes.tensor_ops"] = module
+sys.modules["probes.tensor_ops.probe"] = module
 """
 
 _DEADLINE_S = 60.0

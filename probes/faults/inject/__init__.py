@@ -30,5 +30,5 @@ def _narrow(fault: Fault) -> None:
     asked = {check.partition(".")[2] for check in named}
     if not asked or fault.kind == "control":
         return
-    probe: Any = importlib.import_module(f"probes.{_NARROWED}")
+    probe: Any = importlib.import_module(f"probes.{_NARROWED}.probe")
     probe.FAMILIES = {name: body for name, body in probe.FAMILIES.items() if name in asked}
