@@ -35,7 +35,7 @@ def build(folder: Path) -> Path:
 
 
 def ask(
-    expression: str, libraries: Path, package: str = "probes.node", **environment: str | int
+    expression: str, libraries: Path, package: str = "probes.node", /, **environment: str | int
 ) -> Any:
     """What `expression` gives, as JSON, in a new interpreter that sees the fake drivers.
 
