@@ -35,7 +35,7 @@ def recordings() -> Iterator[Report]:
 def observed(result: Result) -> Observation:
     """A recorded result's observation, read as its probe's own."""
     module = importlib.import_module(BY_NAME[result.probe].module)
-    seen: Observation = module.Seen.model_validate(result.observation)
+    seen: Observation = module.Observation.model_validate(result.observation)
     return seen
 
 

@@ -122,7 +122,7 @@ def summarize(results: Sequence[Result], not_run: Sequence[NotRun] = ()) -> str:
     return fitting(*_lines(results, not_run))
 
 
-def told_whole(results: Sequence[Result], not_run: Sequence[NotRun] = ()) -> str:
+def full_summary(results: Sequence[Result], not_run: Sequence[NotRun] = ()) -> str:
     """The same in one line of any length."""
     return flat(next(_lines(results, not_run)))
 

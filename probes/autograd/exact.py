@@ -103,18 +103,18 @@ def _held(
     if gradient.dtype != of.dtype or gradient.device != of.device:
         wrong = f"a gradient in {gradient.dtype} on {gradient.device}"
         return Comparison(operation=name, problem=f"{wrong} for {of.dtype} on {of.device}")
-    seen = host(gradient)
+    observation = host(gradient)
     exact = np.add(expected, 0.0)  # every zero positive
     if case.roundings:
         unit = UNIT_ROUNDOFF[of.dtype]
         if case.by_products:
             unit = max(unit, product_unit(of.dtype, str(of.device)))
         unit *= case.roundings * function_slack(str(of.device))
-        return compare(name, seen, exact, unit * max(1.0, np.abs(exact).max()))
+        return compare(name, observation, exact, unit * max(1.0, np.abs(exact).max()))
     allowed = case.allowed
     if allowed is None and back_end(str(of.device)) == "hip":
         allowed = case.allowed_on_hip
-    return compare(name, seen, exact.astype(seen.dtype), allowed)
+    return compare(name, observation, exact.astype(observation.dtype), allowed)
 
 
 def run(case: Case, dtypes: Sequence[torch.dtype], device: str) -> Comparison:

@@ -97,10 +97,10 @@ def network(dtype: torch.dtype, device: str) -> Comparison:
         loss = functional.cross_entropy(scores, labels)
         loss.backward()
         expected = reference(rounding(dtype, device))
-        seen = {"loss": loss, **{key: value.grad for key, value in given.items()}}
+        observation = {"loss": loss, **{key: value.grad for key, value in given.items()}}
         return merged(
             name,
-            [_held(name, key, output, expected[key]) for key, output in seen.items()],
+            [_held(name, key, output, expected[key]) for key, output in observation.items()],
         )
 
     return attempted(name, held, device, dtype)

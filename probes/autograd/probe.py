@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from probes.autograd.expected import EXPECTED, holds
-from probes.autograd.seen import CASES, ENGINE, HOOKS, Seen, observe
+from probes.autograd.observation import CASES, ENGINE, HOOKS, Observation, observe
 from probes.autograd.trial import LACKING, STOPPED
 from probes.contract import Finding, agree, require, skipped
 
-__all__ = ["Seen", "judge", "observe"]
+__all__ = ["Observation", "judge", "observe"]
 
 _HINT: Final = (
     "run `gpu-validator check --device cpu --probe autograd`: if it fails there too, reinstall "
@@ -19,36 +19,36 @@ _HINT: Final = (
 _OF_FLOAT64: Final = ("gradcheck", "gradcheck_tight", "gradgradcheck")
 
 
-def judge(seen: Seen) -> Iterator[Finding]:
+def judge(observation: Observation) -> Iterator[Finding]:
     """Every check in the catalogue's order: numbers first, then what the engine promises."""
-    lacking = seen.without.get("float64", "")
-    yield _kept("grad_enabled", seen)
+    lacking = observation.without.get("float64", "")
+    yield _kept("grad_enabled", observation)
     for check in ("first_backward", *CASES, "network"):
-        yield _agreed(check, seen)
+        yield _agreed(check, observation)
     for check in _OF_FLOAT64:
         if lacking:
             yield skipped(f"autograd.{check}", f"this device has no float64: {lacking}")
         else:
-            yield _agreed(check, seen)
+            yield _agreed(check, observation)
     for check in ("forward_mode", "batched"):
-        yield _agreed(check, seen)
+        yield _agreed(check, observation)
     for check in (*ENGINE, *HOOKS):
-        yield _kept(check, seen)
+        yield _kept(check, observation)
     for check in ("repeated", "threads"):
-        yield _agreed(check, seen)
-    yield _kept("thread_modes", seen)
+        yield _agreed(check, observation)
+    yield _kept("thread_modes", observation)
 
 
-def _agreed(check: str, seen: Seen) -> Finding:
-    return agree(f"autograd.{check}", seen.families.get(check, ()), hint=_HINT)
+def _agreed(check: str, observation: Observation) -> Finding:
+    return agree(f"autograd.{check}", observation.families.get(check, ()), hint=_HINT)
 
 
-def _kept(check: str, seen: Seen) -> Finding:
+def _kept(check: str, observation: Observation) -> Finding:
     """Whether every fact is what it must be; those that are not are named with both values.
 
     A back-end that lacks an operation ends the facts there: those before it must be right.
     """
-    expected, facts = EXPECTED[check], seen.facts.get(check, {})
+    expected, facts = EXPECTED[check], observation.facts.get(check, {})
     if LACKING in facts:
         expected = {name: value for name, value in expected.items() if name in facts}
         if not expected:

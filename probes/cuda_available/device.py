@@ -1,7 +1,7 @@
 """Checks of one device: its kernel, its identity and its memory."""
 
 from probes.contract import Finding, agree, expect, require, skipped
-from probes.cuda_available.seen import Seen
+from probes.cuda_available.observation import Observation
 from probes.cuda_available.shared import by_mps, memory_limiter
 from probes.cuda_available.spec import Limits
 from probes.cuda_available.start import broken, right
@@ -13,10 +13,10 @@ from probes.node.nvml import NvmlGpu
 _RESERVED_BYTES = 1024**3
 
 
-def available(seen: Seen) -> Finding:
+def available(observation: Observation) -> Finding:
     """`is_available()` says what is so: programs choose their device by it."""
     check = "cuda_available.is_available"
-    framework = seen.framework
+    framework = observation.framework
     if framework.available is None:
         return skipped(check, "this back-end has no is_available")
     works = not framework.error
@@ -32,17 +32,17 @@ def available(seen: Seen) -> Finding:
     )
 
 
-def generic(seen: Seen) -> Finding:
+def generic(observation: Observation) -> Finding:
     """`torch.accelerator` gives the same answers, for code that names no vendor."""
     check = "cuda_available.accelerator_api"
-    api = seen.generic
+    api = observation.generic
     if not api.exists:
         return skipped(check, "torch.accelerator came with torch 2.6, or the device did not start")
     if api.error:
         return broken("accelerator_api", "torch.accelerator raised", api.error)
-    kind = seen.device.partition(":")[0]
+    kind = observation.device.partition(":")[0]
     observed = f"{api.type}, available {api.available}, {api.device_count} devices"
-    expected = f"{kind}, available True, {seen.framework.device_count} devices"
+    expected = f"{kind}, available True, {observation.framework.device_count} devices"
     return expect(
         check,
         observed,
@@ -55,21 +55,23 @@ def generic(seen: Seen) -> Finding:
     )
 
 
-def kernel(seen: Seen) -> Finding:
+def kernel(observation: Observation) -> Finding:
     """A first kernel gives exactly the right integers."""
     check = "cuda_available.kernel"
-    if seen.framework.error:
+    if observation.framework.error:
         return skipped(check, "torch did not start")
-    if seen.kernel.error:
-        return broken("kernel", f"a first kernel on {seen.device} raised", seen.kernel.error)
+    if observation.kernel.error:
+        return broken(
+            "kernel", f"a first kernel on {observation.device} raised", observation.kernel.error
+        )
     hint = "repeat on another GPU; when it stays on this one, drain the node and reset the GPU"
-    return agree(check, seen.kernel.comparisons, hint=hint, action="drain")
+    return agree(check, observation.kernel.comparisons, hint=hint, action="drain")
 
 
-def first_kernel(seen: Seen, limits: Limits) -> Finding:
+def first_kernel(observation: Observation, limits: Limits) -> Finding:
     """The first kernel, with the context it needs, comes without a long compilation."""
     check = "cuda_available.first_kernel"
-    took = seen.kernel.first_s
+    took = observation.kernel.first_s
     if took is None:
         return skipped(check, "no kernel ran")
     return require(
@@ -88,23 +90,25 @@ def _bare(name: str) -> str:
     return name.removeprefix("NVIDIA ").strip()
 
 
-def _differences(seen: Seen, device: DriverDevice | None, gpu: NvmlGpu | None) -> list[str]:
+def _differences(
+    observation: Observation, device: DriverDevice | None, gpu: NvmlGpu | None
+) -> list[str]:
     """Where torch, the driver and NVML describe this device differently."""
     if device is None:
-        return [f"the driver does not list {seen.device}"]
-    found = _from_torch(seen, device, gpu)
+        return [f"the driver does not list {observation.device}"]
+    found = _from_torch(observation, device, gpu)
     if device.integrated:  # NVML calls it otherwise: `Orin (nvgpu)` for CUDA's `Orin`
         return found
     if gpu is not None:
         return found + _from_nvml(device, gpu)
-    if device.uuid is not None and seen.nvml.gpus and not by_mps(seen):
+    if device.uuid is not None and observation.nvml.gpus and not by_mps(observation):
         found.append(f"NVML does not know {device.uuid}")
     return found
 
 
-def _from_torch(seen: Seen, device: DriverDevice, gpu: NvmlGpu | None) -> list[str]:
+def _from_torch(observation: Observation, device: DriverDevice, gpu: NvmlGpu | None) -> list[str]:
     """Where torch describes the driver's device differently."""
-    torch_side, found = seen.framework, []
+    torch_side, found = observation.framework, []
     for field in ("name", "capability"):
         mine, theirs = getattr(torch_side, field), getattr(device, field)
         if None not in (mine, theirs) and mine != theirs:
@@ -128,31 +132,35 @@ def _from_nvml(device: DriverDevice, gpu: NvmlGpu) -> list[str]:
     return found
 
 
-def identity(seen: Seen, device: DriverDevice | None, gpu: NvmlGpu | None) -> Finding:
+def identity(observation: Observation, device: DriverDevice | None, gpu: NvmlGpu | None) -> Finding:
     """What torch calls cuda:N is the driver's device N and one GPU of NVML's."""
     check = "cuda_available.identity"
-    if seen.framework.device_error:
-        return broken("identity", f"{seen.device} cannot be described", seen.framework.device_error)
-    if seen.framework.cuda is None or seen.driver.init_code != 0:
+    if observation.framework.device_error:
+        return broken(
+            "identity",
+            f"{observation.device} cannot be described",
+            observation.framework.device_error,
+        )
+    if observation.framework.cuda is None or observation.driver.init_code != 0:
         return skipped(check, "no CUDA driver to compare with")
-    found = _differences(seen, device, gpu)
+    found = _differences(observation, device, gpu)
     return require(
         check,
         not found,
-        "; ".join(found) or (device and device.uuid) or seen.framework.name,
+        "; ".join(found) or (device and device.uuid) or observation.framework.name,
         "torch, driver and NVML agree",
-        message=f"{seen.device} is described differently: " + "; ".join(found),
+        message=f"{observation.device} is described differently: " + "; ".join(found),
         hint="compare `nvidia-smi -L` with `python -c 'import torch; "
         "print(torch.cuda.get_device_properties(0))'`; restart the process, then reset the GPU",
     )
 
 
 def memory_size(
-    seen: Seen, limits: Limits, device: DriverDevice | None, gpu: NvmlGpu | None
+    observation: Observation, limits: Limits, device: DriverDevice | None, gpu: NvmlGpu | None
 ) -> Finding:
     """All of the GPU's memory is there: torch's, the driver's and NVML's totals agree."""
     check = "cuda_available.memory_size"
-    mine = seen.framework.memory_total_bytes
+    mine = observation.framework.memory_total_bytes
     theirs = {"driver": device.memory_total_bytes if device else None}
     reserved = 0
     integrated = device is not None and device.integrated  # it has the host's memory
@@ -171,7 +179,7 @@ def memory_size(
         <= total * (1 + limits.memory_size_tolerance)
     }
     text = ", ".join(f"{name} {total}" for name, total in totals.items())
-    limiter = memory_limiter(seen)
+    limiter = memory_limiter(observation)
     if limiter and wrong and all(mine < total for total in wrong.values()):
         return skipped(check, f"{limiter} may make CUDA tell of less memory than there is")
     # Of a slice that a hypervisor made, NVML's words on what is reserved are not documented.
@@ -189,7 +197,7 @@ def memory_size(
 
 
 def memory_free(
-    seen: Seen,
+    observation: Observation,
     limits: Limits,
     device: DriverDevice | None,
     gpu: NvmlGpu | None,
@@ -199,7 +207,7 @@ def memory_free(
     """Some memory is free. Others' use is contention; use by nobody is a leftover, and told."""
     check = "cuda_available.memory_free"
     before = None if gpu is None or instance else gpu.memory_free_bytes
-    free = before if before is not None else seen.framework.memory_free_bytes
+    free = before if before is not None else observation.framework.memory_free_bytes
     if free is None:
         return skipped(check, "free memory is not known")
     others = None if gpu is None or instance else gpu.process_count
@@ -225,7 +233,7 @@ def memory_free(
     )
 
 
-def compute_mode(seen: Seen, limits: Limits, gpu: NvmlGpu | None) -> Finding:
+def compute_mode(observation: Observation, limits: Limits, gpu: NvmlGpu | None) -> Finding:
     """Computing is allowed, and by more than one process: under MPS its server is the one."""
     check = "cuda_available.compute_mode"
     if gpu is None or gpu.compute_mode is None:
@@ -233,7 +241,7 @@ def compute_mode(seen: Seen, limits: Limits, gpu: NvmlGpu | None) -> Finding:
     return require(
         check,
         gpu.compute_mode in limits.compute_modes
-        or (gpu.compute_mode == "exclusive_process" and by_mps(seen)),
+        or (gpu.compute_mode == "exclusive_process" and by_mps(observation)),
         gpu.compute_mode,
         " or ".join(limits.compute_modes),
         message=f"the compute mode is {gpu.compute_mode}",
@@ -244,19 +252,21 @@ def compute_mode(seen: Seen, limits: Limits, gpu: NvmlGpu | None) -> Finding:
     )
 
 
-def busy(seen: Seen, limits: Limits, gpu: NvmlGpu | None) -> tuple[str, bool]:
+def busy(observation: Observation, limits: Limits, gpu: NvmlGpu | None) -> tuple[str, bool]:
     """The text of an error that says "busy" or "full", and whether NVML leaves that possible.
 
     A GPU that nobody used a moment before, and that refuses for being busy or full, is broken; one
     that is set to prohibited refuses by order, and nobody will go away.
     """
-    texts = (seen.framework.error, seen.kernel.error, seen.driver.init_name)
+    texts = (observation.framework.error, observation.kernel.error, observation.driver.init_name)
     found = [(text, symptom) for text in texts if (symptom := diagnose(text)) is not None]
     found = [(text, symptom) for text, symptom in found if symptom.reason == "gpu_busy"]
-    if not found or right(seen):
+    if not found or right(observation):
         return "", False
     text, symptom = found[0]
-    asked = [gpu] if gpu is not None else [each for each in seen.nvml.gpus if each.accessible]
+    asked = (
+        [gpu] if gpu is not None else [each for each in observation.nvml.gpus if each.accessible]
+    )
     idle = bool(asked) and all(each.process_count == 0 for each in asked)
     if any(each.compute_mode == "prohibited" for each in asked):
         return "", False

@@ -1,46 +1,48 @@
 """Check of MIG instances, and how many GPUs can be used by one process or by several."""
 
 from probes.contract import Finding, require, skipped
-from probes.cuda_available.seen import Seen
+from probes.cuda_available.observation import Observation
 from probes.cuda_available.spec import Limits
 from probes.node.nvml import NvmlGpu
 
 
-def ours(seen: Seen) -> list[NvmlGpu]:
+def ours(observation: Observation) -> list[NvmlGpu]:
     """The GPUs that NVML may tell us of."""
-    return [gpu for gpu in seen.nvml.gpus if gpu.accessible]
+    return [gpu for gpu in observation.nvml.gpus if gpu.accessible]
 
 
-def sliced(seen: Seen) -> bool:
+def sliced(observation: Observation) -> bool:
     """Whether some GPU is cut into instances, so that CUDA shows a process one device alone."""
-    return any(gpu.mig_uuids for gpu in ours(seen))
+    return any(gpu.mig_uuids for gpu in ours(observation))
 
 
-def usable_gpus(seen: Seen) -> int:
+def usable_gpus(observation: Observation) -> int:
     """How many GPUs torch can use, each in a process of its own where MIG asks for that.
 
     As an operator counts: a GPU with instances is one GPU, and one that is to have some, and has
     none, is nothing that torch could use.
     """
-    count = seen.framework.device_count
-    if count == 0 or not sliced(seen):
+    count = observation.framework.device_count
+    if count == 0 or not sliced(observation):
         return count
-    usable = [gpu for gpu in ours(seen) if gpu.mig_uuids or not gpu.mig_enabled]
+    usable = [gpu for gpu in ours(observation) if gpu.mig_uuids or not gpu.mig_enabled]
     return sum(not gpu.error for gpu in usable)
 
 
-def mig_instances(seen: Seen, limits: Limits) -> Finding:
+def mig_instances(observation: Observation, limits: Limits) -> Finding:
     """As many MIG instances as promised, and some on each GPU that is set up for them."""
     check = "cuda_available.mig_instances"
     promised = limits.mig_instances
-    empty = [gpu for gpu in ours(seen) if gpu.mig_enabled and not gpu.mig_uuids]
-    count = sum(len(gpu.mig_uuids) for gpu in ours(seen))
-    if promised is None and not any(gpu.mig_enabled for gpu in ours(seen)):
+    empty = [gpu for gpu in ours(observation) if gpu.mig_enabled and not gpu.mig_uuids]
+    count = sum(len(gpu.mig_uuids) for gpu in ours(observation))
+    if promised is None and not any(gpu.mig_enabled for gpu in ours(observation)):
         return skipped(check, "no GPU here has MIG on")
     fewer = promised is not None and count < promised
     none = ", ".join(f"GPU {gpu.index}" for gpu in empty)
     text = f"{count} instances" + (f"; {none}: MIG is on, without an instance" if empty else "")
-    if seen.visible_before is None and count > 1:  # its own choice: only what CUDA shows is judged
+    if (
+        observation.visible_before is None and count > 1
+    ):  # its own choice: only what CUDA shows is judged
         text += f"; one judged, and {count - 1} not: CUDA shows this process one of them"
     return require(
         check,

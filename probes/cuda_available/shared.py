@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from probes.cuda_available.seen import Seen
+from probes.cuda_available.observation import Observation
 
 #: Variables that limit the memory which CUDA tells of: NVIDIA's MPS, and HAMi and its kin.
 _MEMORY: Final = (
@@ -16,19 +16,19 @@ _MEMORY: Final = (
 _PRELOADED: Final = re.compile(r"v?gpu|cuda|nvml|nvidia", re.IGNORECASE)
 
 
-def by_mps(seen: Seen) -> bool:
+def by_mps(observation: Observation) -> bool:
     """Whether CUDA's multi-process service stands between, by the driver's word or by its pipes.
 
     Its server numbers, hides and may divide the GPUs, and holds them in exclusive mode by design.
     """
-    told = [device.mps for device in seen.driver.devices if device.mps is not None]
-    return any(told) or (not told and seen.mps_pipes)
+    told = [device.mps for device in observation.driver.devices if device.mps is not None]
+    return any(told) or (not told and observation.mps_pipes)
 
 
-def memory_limiter(seen: Seen) -> str:
+def memory_limiter(observation: Observation) -> str:
     """What may make CUDA tell of less memory than the GPU has; empty where nothing does."""
-    if by_mps(seen):
+    if by_mps(observation):
         return "MPS"
-    variable = next((name for name in _MEMORY if name in seen.variables), None)
-    library = next((path for path in seen.preloaded if _PRELOADED.search(path)), None)
+    variable = next((name for name in _MEMORY if name in observation.variables), None)
+    library = next((path for path in observation.preloaded if _PRELOADED.search(path)), None)
     return variable or library or ""

@@ -34,10 +34,14 @@ def layouts(source: Place, target: Place) -> list[Comparison]:
     """Views of every kind as a source; strided, transposed and broadcast destinations."""
 
     def from_view(name: str, view: Callable[[Any], Any]) -> Comparison:
-        seen, expected = view(source.words), view(target.reference)
-        made = move(seen, target.device)
-        into = poison(4 * seen.numel(), target.device).view(torch.int32).reshape(seen.shape)
-        into.copy_(seen)
+        observation, expected = view(source.words), view(target.reference)
+        made = move(observation, target.device)
+        into = (
+            poison(4 * observation.numel(), target.device)
+            .view(torch.int32)
+            .reshape(observation.shape)
+        )
+        into.copy_(observation)
         dense = name.removeprefix("from ") in {"transposed", "channels last", "five axes"}
         return together(
             name,
@@ -45,21 +49,25 @@ def layouts(source: Place, target: Place) -> list[Comparison]:
                 held(name, made, expected),
                 held(f"{name}, into", into, expected),
                 # A dense source keeps its strides: channels_last stays channels_last.
-                fact(f"{name}, strides", made.stride(), seen.stride() if dense else made.stride()),
+                fact(
+                    f"{name}, strides",
+                    made.stride(),
+                    observation.stride() if dense else made.stride(),
+                ),
             ],
         )
 
     def into_view(name: str, view: Callable[[Any], Any]) -> Comparison:
         into = poison(4 * 4097, target.device).view(torch.int32)
-        seen, expected = view(source.words), view(target.reference)
-        view(into).copy_(seen)
+        observation, expected = view(source.words), view(target.reference)
+        view(into).copy_(observation)
         # Words beside the view keep their poison, which is in no word of the view's source.
         kept = int((into == _POISON_WORD).sum().item())
         return together(
             name,
             [
                 held(name, view(into), expected),
-                fact(f"{name}, words beside it", kept, 4097 - seen.numel()),
+                fact(f"{name}, words beside it", kept, 4097 - observation.numel()),
             ],
         )
 

@@ -7,7 +7,8 @@ from typing import Final
 import torch
 from pydantic import Field
 
-from probes.contract import Comparison, Finding, Measurement, Observation, agree, skipped
+from probes import contract
+from probes.contract import Comparison, Finding, Measurement, agree, skipped
 from probes.device_transfer import advice, copies, dtypes, layouts, pinned, semantics
 from probes.device_transfer.pattern import made_by_numpy, made_by_torch
 from probes.device_transfer.places import Place, digest_by_numpy, held, summed
@@ -29,7 +30,7 @@ _BLIND: Final = "its own integers are wrong (device_pattern): copies cannot be j
 _Family = Callable[[], list[Comparison]]
 
 
-class Seen(Observation):
+class Observation(contract.Observation):
     """Copies held against their reference, by check; why a check has none; rates by direction."""
 
     device: str
@@ -40,7 +41,7 @@ class Seen(Observation):
     notes: dict[str, str] = Field(default_factory=dict)
 
 
-def observe(device: str) -> Seen:
+def observe(device: str) -> Observation:
     """Copy in each direction that exists, the first copies of the process first."""
     asked = torch.device(device)
     words = (_HOST_BYTES if asked.type == "cpu" else _DEVICE_BYTES) // 4
@@ -62,15 +63,15 @@ def observe(device: str) -> Seen:
         why = pinned.unavailable(device)
     if not why:
         families |= _of_pinned(host, there, rates, notes)
-    seen = {
+    observation = {
         name: tuple(family())
         for name, family in breadcrumb.families(
             {name: families[name] for name in SPEC.checks if name in families}
         )
     }
-    return Seen(
+    return Observation(
         device=device,
-        comparisons=seen,
+        comparisons=observation,
         skips={name: why for name in SPEC.checks if name not in families},
         bytes_per_second=rates,
         notes=notes,
@@ -155,30 +156,30 @@ def _sums(host: Place, place: Place) -> list[Comparison]:
     return [attempted(name, partial(one, name, make)) for name, make in cases.items()]
 
 
-def judge(seen: Seen) -> Iterator[Finding]:
+def judge(observation: Observation) -> Iterator[Finding]:
     """Each family of copies: all bits, or the first that is wrong, and the direction by name."""
-    pattern = seen.comparisons.get("device_pattern", ())  # none where it was deadly
-    blind = seen.device != "cpu" and not (pattern and all(each.holds for each in pattern))
+    pattern = observation.comparisons.get("device_pattern", ())  # none where it was deadly
+    blind = observation.device != "cpu" and not (pattern and all(each.holds for each in pattern))
     for name in SPEC.checks:
         check = f"device_transfer.{name}"
-        if name in seen.skips:
-            yield skipped(check, seen.skips[name])
+        if name in observation.skips:
+            yield skipped(check, observation.skips[name])
             continue
         if blind and name not in _WITHOUT_PATTERN:
             yield skipped(check, _BLIND)
             continue
-        comparisons = seen.comparisons.get(name, ())
-        if seen.device == "cpu":
+        comparisons = observation.comparisons.get(name, ())
+        if observation.device == "cpu":
             yield agree(check, comparisons, hint=advice.ON_CPU, action="fix_image")
             continue
         finding = agree(check, comparisons, hint=advice.hint(name), action="drain")
-        if finding.status == "pass" and name in seen.notes:
-            note = {"status": "warn", "message": seen.notes[name], "hint": advice.hint(name)}
+        if finding.status == "pass" and name in observation.notes:
+            note = {"status": "warn", "message": observation.notes[name], "hint": advice.hint(name)}
             finding = finding.model_copy(update={**note, "action": "investigate"})
         yield finding
 
 
-def measure(seen: Seen) -> Iterator[Measurement]:
+def measure(observation: Observation) -> Iterator[Measurement]:
     """How fast pinned memory is copied in each direction; nothing on the CPU."""
-    for way, value in seen.bytes_per_second.items():
+    for way, value in observation.bytes_per_second.items():
         yield Measurement(name=f"{way}_bytes_per_second", value=value, unit="bytes_per_second")

@@ -7,7 +7,8 @@ from typing import Final
 
 from pydantic import Field
 
-from probes.contract import Comparison, Finding, Observation, agree
+from probes import contract
+from probes.contract import Comparison, Finding, agree
 from probes.kit import breadcrumb
 from probes.numpy_sharing import dtypes, layouts, lifetime, protection, refusals, sharing
 
@@ -45,7 +46,7 @@ _EITHER: Final[dict[str, Callable[[], tuple[Comparison, str]]]] = {
 _COURTESY: Final = "readonly_warning"
 
 
-class Seen(Observation):
+class Observation(contract.Observation):
     """For each check, every call of its family held against what is right."""
 
     from_numpy: tuple[Comparison, ...] = ()
@@ -72,27 +73,27 @@ class Seen(Observation):
     notes: dict[str, str] = Field(default_factory=dict)
 
 
-def observe(device: str) -> Seen:  # noqa: ARG001 - a matter of the host; nothing touches a device
+def observe(device: str) -> Observation:  # noqa: ARG001 - a matter of the host; nothing touches a device
     """Pass small buffers to and fro, write on either side, and let go of either side first."""
     with warnings.catch_warnings():
         # Versions differ in what they deprecate at this border; the one that counts is recorded.
         warnings.simplefilter("ignore")
-        seen = {name: family() for name, family in breadcrumb.families(_FAMILIES)}
+        observation = {name: family() for name, family in breadcrumb.families(_FAMILIES)}
         either = {name: family() for name, family in breadcrumb.families(_EITHER)}
-    seen |= {name: (comparison,) for name, (comparison, _) in either.items()}
-    return Seen(**seen, notes={name: note for name, (_, note) in either.items()})
+    observation |= {name: (comparison,) for name, (comparison, _) in either.items()}
+    return Observation(**observation, notes={name: note for name, (_, note) in either.items()})
 
 
-def judge(seen: Seen) -> Iterator[Finding]:
+def judge(observation: Observation) -> Iterator[Finding]:
     """One finding a family; where versions may differ, a passing one says what this pair does."""
-    for name in Seen.model_fields:
+    for name in Observation.model_fields:
         if name == "notes":
             continue
         finding = agree(
-            f"numpy_sharing.{name}", getattr(seen, name), hint=_HINT, action="fix_image"
+            f"numpy_sharing.{name}", getattr(observation, name), hint=_HINT, action="fix_image"
         )
         if finding.status == "fail" and name == _COURTESY:
             finding = finding.model_copy(update={"status": "warn"})
-        if finding.status == "pass" and name in seen.notes:
-            finding = finding.model_copy(update={"message": seen.notes[name]})
+        if finding.status == "pass" and name in observation.notes:
+            finding = finding.model_copy(update={"message": observation.notes[name]})
         yield finding

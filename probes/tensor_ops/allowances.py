@@ -7,7 +7,7 @@ from typing import Final
 import torch
 
 from probes.contract import Comparison
-from probes.tensor_ops.seen import Seen
+from probes.tensor_ops.observation import Observation
 from probes.tensor_ops.spec import Limits
 
 #: Where Metal does otherwise by design: quotients, roots and powers are not rounded correctly,
@@ -30,12 +30,12 @@ _OLD_SETTINGS: Final = {"highest", "high", "medium"}  # of torch.set_float32_mat
 _CONSUMER_BLACKWELL: Final = (12, 0)
 
 
-def kind_of(seen: Seen) -> str:
+def kind_of(observation: Observation) -> str:
     """The back-end that was seen; of an old recording, what torch calls it."""
-    return seen.back_end or torch.device(seen.device).type
+    return observation.back_end or torch.device(observation.device).type
 
 
-def is_no_proof(name: str, seen: Seen, wrong: Sequence[Comparison]) -> bool:
+def is_no_proof(name: str, observation: Observation, wrong: Sequence[Comparison]) -> bool:
     """Whether a difference is worth a look, and no proof of a fault.
 
     Which numbers a seed gives is no promise of torch's, on the CPU from release to release, and on
@@ -43,24 +43,28 @@ def is_no_proof(name: str, seen: Seen, wrong: Sequence[Comparison]) -> bool:
     """
     if name in {"random_philox", "random_mersenne"}:
         return True
-    kind = kind_of(seen)
+    kind = kind_of(observation)
     if kind == "mps":
         return name in _LOOSE_ON_MPS
     if kind == "hip" and name == "matmul_exact":
         # A batch of 65537 is more than the blocks that a launch may have there in y and z.
         return all("bmm" in each.operation and _said(each, "invalid config") for each in wrong)
     if kind == "cuda" and name.startswith("linalg"):
-        recent = seen.capability is not None and seen.capability >= _CONSUMER_BLACKWELL
+        recent = (
+            observation.capability is not None and observation.capability >= _CONSUMER_BLACKWELL
+        )
         return recent and all(_said(each, "not_supported", "not supported") for each in wrong)
     return name == "subnormals" and kind not in {"cpu", "cuda", "hip"}
 
 
-def shortened(name: str, seen: Seen, limits: Limits, wrong: Sequence[Comparison]) -> str:
+def shortened(
+    name: str, observation: Observation, limits: Limits, wrong: Sequence[Comparison]
+) -> str:
     """Why a shortened float32 product is what was asked for; empty when it is a fault.
 
     What is wrong by more than short operands explain is a fault whatever was asked for.
     """
-    setting = seen.precision
+    setting = observation.precision
     if limits.float32_products == "exact":
         return ""
     if name.startswith("linalg"):

@@ -113,8 +113,8 @@ def _items(device: str) -> Iterator[Comparison]:
         (1 - 2j, np.complex64),
     ):
         right = np.array(value, kind)
-        seen = placed(right, device).item()
-        yield fact(name, (type(seen), seen), (type(right.item()), right.item()))
+        observation = placed(right, device).item()
+        yield fact(name, (type(observation), observation), (type(right.item()), right.item()))
     x = placed(np.array([[1, -0.0], [np.nan, 4]], F32), device)
     yield fact(
         name, (x[1, 1].item(), repr(x[0, 1].item()), repr(x[1, 0].item())), (4, "-0.0", "nan")

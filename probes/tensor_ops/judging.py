@@ -6,7 +6,7 @@ import torch
 
 from probes.contract import Finding, agree, skipped
 from probes.tensor_ops.allowances import is_no_proof, kind_of, shortened
-from probes.tensor_ops.seen import Seen
+from probes.tensor_ops.observation import Observation
 from probes.tensor_ops.spec import Limits
 
 _HINT = (
@@ -30,38 +30,38 @@ _HINTS: Final[dict[str, str]] = {
 }
 
 
-def verdict(name: str, seen: Seen, limits: Limits) -> Finding:
+def verdict(name: str, observation: Observation, limits: Limits) -> Finding:
     """Hold one family against its references."""
     check = f"tensor_ops.{name}"
-    comparisons = seen.families.get(name, ())
+    comparisons = observation.families.get(name, ())
     wrong = [each for each in comparisons if not each.holds]
-    why = _does_not_apply(name, seen)
+    why = _does_not_apply(name, observation)
     if not why and wrong:
-        why = shortened(name, seen, limits, wrong)
+        why = shortened(name, observation, limits, wrong)
     if why:
         return skipped(check, why)
-    finding = agree(check, comparisons, hint=_hint(name, seen))
-    if finding.status == "fail" and wrong and is_no_proof(name, seen, wrong):
+    finding = agree(check, comparisons, hint=_hint(name, observation))
+    if finding.status == "fail" and wrong and is_no_proof(name, observation, wrong):
         return finding.model_copy(update={"status": "warn"})
-    if finding.status == "pass" and (absent := seen.lacking.get(name)):
+    if finding.status == "pass" and (absent := observation.lacking.get(name)):
         more = f" and {len(absent) - 1} more" if absent[1:] else ""
         return finding.model_copy(update={"message": f"left out: {absent[0]}{more}"})
     return finding
 
 
-def _hint(name: str, seen: Seen) -> str:
+def _hint(name: str, observation: Observation) -> str:
     hint = _HINTS.get(name, _HINT)
-    if name.startswith(("float32", "linalg")) and seen.precision.variables:
-        pairs = seen.precision.variables.items()
+    if name.startswith(("float32", "linalg")) and observation.precision.variables:
+        pairs = observation.precision.variables.items()
         hint += "; set here: " + ", ".join(f"{key}={value}" for key, value in pairs)
     return hint
 
 
-def _does_not_apply(name: str, seen: Seen) -> str:
-    kind = torch.device(seen.device).type
-    if name in seen.not_implemented:
-        why = f": {seen.lacking[name][0]}" if seen.lacking.get(name) else ""
-        return f"the {kind_of(seen)} back-end implements none of these operations{why}"
+def _does_not_apply(name: str, observation: Observation) -> str:
+    kind = torch.device(observation.device).type
+    if name in observation.not_implemented:
+        why = f": {observation.lacking[name][0]}" if observation.lacking.get(name) else ""
+        return f"the {kind_of(observation)} back-end implements none of these operations{why}"
     if name == "random_mersenne" and kind != "cpu":
         return "MT19937 is the CPU's generator"
     if name == "random_philox" and kind != "cuda":

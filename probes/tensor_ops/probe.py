@@ -35,11 +35,11 @@ from probes.tensor_ops import (
     views,
 )
 from probes.tensor_ops.judging import verdict
-from probes.tensor_ops.seen import Seen
+from probes.tensor_ops.observation import Observation
 from probes.tensor_ops.spec import Limits
 from probes.tensor_ops.trial import Trial, run
 
-__all__ = ["FAMILIES", "Limits", "Seen", "judge", "observe", "operations"]
+__all__ = ["FAMILIES", "Limits", "Observation", "judge", "observe", "operations"]
 
 #: Check -> the trials of its family, in the catalogue's order.
 FAMILIES: Final[dict[str, Callable[[str], Iterable[Trial]]]] = {
@@ -80,7 +80,7 @@ FAMILIES: Final[dict[str, Callable[[str], Iterable[Trial]]]] = {
 }
 
 
-def observe(device: str) -> Seen:
+def observe(device: str) -> Observation:
     """Try every operation of every family on the device."""
     families: dict[str, tuple[Comparison, ...]] = {}
     lacking: dict[str, tuple[str, ...]] = {}
@@ -93,7 +93,7 @@ def observe(device: str) -> Seen:
                 families[name] = comparisons
             if absent:
                 lacking[name] = absent
-    return Seen(
+    return Observation(
         device=device,
         families=families,
         not_implemented=tuple(name for name in lacking if name not in families),
@@ -128,16 +128,16 @@ def _linear_algebra(name: str, setting: Precision) -> Iterator[None]:
         yield
 
 
-def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
+def judge(observation: Observation, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
     """Hold every family against its references."""
     for name in FAMILIES:
-        yield verdict(name, seen, limits)
+        yield verdict(name, observation, limits)
 
 
-def operations(seen: Seen) -> frozenset[str]:
+def operations(observation: Observation) -> frozenset[str]:
     """The distinct operations that were compared, whatever their family, type and layout."""
     return frozenset(
         each.operation.partition(" (")[0].removeprefix("Tensor.")
-        for family in seen.families.values()
+        for family in observation.families.values()
         for each in family
     )

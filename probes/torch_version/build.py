@@ -9,7 +9,7 @@ from packaging.version import Version
 from probes.contract import Finding, expect, require, skipped
 from probes.node.hardware import wheel_index
 from probes.torch_version.installed import REINSTALL, parsed
-from probes.torch_version.seen import NO_GPU_ASKED, Seen
+from probes.torch_version.observation import NO_GPU_ASKED, Observation
 from probes.torch_version.spec import Limits
 
 #: From this ROCm on its version and HIP's are counted apart.
@@ -27,10 +27,10 @@ def cuda_numbers(version: str | int | None) -> tuple[int, int] | None:
     return None if parts is None else (int(parts[1]), int(parts[2]))
 
 
-def _mixed(seen: Seen) -> list[str]:
+def _mixed(observation: Observation) -> list[str]:
     """Where the compiled library says something else than the Python files around it."""
-    build, found = seen.build, []
-    version = parsed(seen.torch.version)
+    build, found = observation.build, []
+    version = parsed(observation.torch.version)
     if version is not None and build.compiled_torch is not None:
         compiled = parsed(build.compiled_torch)
         if compiled is not None and compiled.release[:3] != _padded(version):
@@ -49,15 +49,15 @@ def _padded(version: Version) -> tuple[int, ...]:
     return (*version.release, 0, 0)[:3]
 
 
-def compiled_version(seen: Seen) -> Finding:
+def compiled_version(observation: Observation) -> Finding:
     """Python files and compiled library are of one build: no half-done upgrade."""
-    found = _mixed(seen)
-    if not found and seen.build.compiled_torch is None:
+    found = _mixed(observation)
+    if not found and observation.build.compiled_torch is None:
         return skipped("torch_version.compiled_version", "the compiled library tells no version")
     return require(
         "torch_version.compiled_version",
         not found,
-        "; ".join(found) or seen.build.compiled_torch,
+        "; ".join(found) or observation.build.compiled_torch,
         "one build",
         message="torch is a mix of builds: " + "; ".join(found),
         hint="confirm with `python -c 'import torch; print(torch.__version__, "
@@ -66,19 +66,19 @@ def compiled_version(seen: Seen) -> Finding:
     )
 
 
-def version(seen: Seen, limits: Limits) -> Finding:
+def version(observation: Observation, limits: Limits) -> Finding:
     """The version is one of those promised; a local part such as +cpu matches without being named.
 
     Pre-releases count by their order, as distributors name their builds so (2.9.0a0+nv25.9).
     """
     check = "torch_version.version"
-    found, wanted = parsed(seen.torch.version), limits.torch or f">={OLDEST}"
+    found, wanted = parsed(observation.torch.version), limits.torch or f">={OLDEST}"
     if found is None:
         return Finding(
             id=check,
             status="error" if limits.torch else "skip",
-            message=f"{seen.torch.version!r} is no PEP 440 version: it cannot be compared",
-            observed=seen.torch.version,
+            message=f"{observation.torch.version!r} is no PEP 440 version: it cannot be compared",
+            observed=observation.torch.version,
             expected=wanted,
             hint="confirm with `python -c 'import torch; print(torch.__version__)'`; give the "
             "build a PEP 440 version, or expect no version",
@@ -88,9 +88,9 @@ def version(seen: Seen, limits: Limits) -> Finding:
     return require(
         check,
         SpecifierSet(wanted).contains(held, prereleases=True),
-        seen.torch.version,
+        observation.torch.version,
         wanted,
-        message=f"torch {seen.torch.version} is not in {wanted}"
+        message=f"torch {observation.torch.version} is not in {wanted}"
         + ("" if limits.torch else ", the versions that these checks are made for"),
         hint="confirm with `python -c 'import torch; print(torch.__version__)'`; install "
         f"`torch{wanted}`, or change expect.torch",
@@ -99,16 +99,16 @@ def version(seen: Seen, limits: Limits) -> Finding:
     )
 
 
-def build_kind(seen: Seen, limits: Limits) -> Finding:
+def build_kind(observation: Observation, limits: Limits) -> Finding:
     """The build has a back-end for a GPU of this node; the hardware is told without torch."""
     check = "torch_version.build_kind"
-    vendors = seen.hardware.vendors
+    vendors = observation.hardware.vendors
     if limits.gpus == 0 or not vendors:
         why = "no GPU is expected here" if limits.gpus == 0 else "no GPU here: every build fits"
         return skipped(check, why)
-    if NO_GPU_ASKED in seen.variables.values():
+    if NO_GPU_ASKED in observation.variables.values():
         return skipped(check, "the Slurm job asked for no GPU")
-    build = seen.build
+    build = observation.build
     backends = {"nvidia": build.cuda, "amd": build.hip, "intel": build.xpu or None}
     kinds = [f"{vendor} ({made})" for vendor, made in backends.items() if made is not None]
     return require(
@@ -116,8 +116,9 @@ def build_kind(seen: Seen, limits: Limits) -> Finding:
         any(backends[vendor] is not None for vendor in vendors),
         ", ".join(kinds) or "no GPU back-end",
         f"a build for {' or '.join(vendors)}",
-        message=f"torch {seen.torch.version} is built for {', '.join(kinds) or 'the CPU alone'}, "
-        f"and this node has: {'; '.join(seen.hardware.evidence[:3])}",
+        message=f"torch {observation.torch.version} is built for "
+        f"{', '.join(kinds) or 'the CPU alone'}, and this node has: "
+        f"{'; '.join(observation.hardware.evidence[:3])}",
         hint="confirm with `python -c 'import torch; print(torch.__version__)'`; install and pin "
         "the build for this GPU, as in `pip install torch --index-url "
         f"{wheel_index(vendors)}`",
@@ -125,10 +126,10 @@ def build_kind(seen: Seen, limits: Limits) -> Finding:
     )
 
 
-def local_tag(seen: Seen) -> Finding:
+def local_tag(observation: Observation) -> Finding:
     """The tag of the version (+cpu, +cu130, +rocm6.4, +xpu) names the build that it is."""
     check = "torch_version.local_tag"
-    parsed_version, build = parsed(seen.torch.version), seen.build
+    parsed_version, build = parsed(observation.torch.version), observation.build
     tag = (parsed_version and parsed_version.local) or ""
     kind = re.match(r"(cpu$|xpu$|cu(?=\d{3,4}$)|rocm(?=\d))", tag)
     if kind is None:
@@ -137,7 +138,7 @@ def local_tag(seen: Seen) -> Finding:
     if kind[1] == "cu":  # cu118 is 11.8, cu1210 would be 12.10
         expected, observed = f"CUDA {rest[:2]}.{rest[2:]}", _short("CUDA", build.cuda)
     elif kind[1] == "rocm":
-        return _rocm_tag(seen, check, rest)
+        return _rocm_tag(observation, check, rest)
     else:
         expected = "XPU" if kind[1] == "xpu" else "CPU"
         observed = "XPU" if build.xpu else _short("CUDA", build.cuda)
@@ -146,13 +147,13 @@ def local_tag(seen: Seen) -> Finding:
         check,
         observed,
         expected,
-        message=f"torch {seen.torch.version} is a build for {observed}",
+        message=f"torch {observation.torch.version} is a build for {observed}",
         hint=REINSTALL,
         action="fix_image",
     )
 
 
-def _rocm_tag(seen: Seen, check: str, tag: str) -> Finding:
+def _rocm_tag(observation: Observation, check: str, tag: str) -> Finding:
     """The tag names ROCm's version, which newer builds tell (`torch.version.rocm`).
 
     Of others only HIP's version is known: the same as ROCm's up to ROCm 6, and since then counted
@@ -162,7 +163,7 @@ def _rocm_tag(seen: Seen, check: str, tag: str) -> Finding:
     named = cuda_numbers(f"{tag}.0")
     if named is None:
         return skipped(check, f"the tag names no version of ROCm ({tag})")
-    build, wanted = seen.build, _short("ROCm", f"{tag}.0")
+    build, wanted = observation.build, _short("ROCm", f"{tag}.0")
     told = build.rocm or build.hip
     only_hip = build.rocm is None and build.hip is not None
     observed = _short("HIP" if only_hip else "ROCm", told)
@@ -171,7 +172,7 @@ def _rocm_tag(seen: Seen, check: str, tag: str) -> Finding:
         cuda_numbers(told) == named,
         observed,
         wanted,
-        message=f"torch {seen.torch.version} is a build for {observed}",
+        message=f"torch {observation.torch.version} is a build for {observed}",
         hint=REINSTALL,
         action="fix_image",
         otherwise="warn" if only_hip and named[0] >= _ROCM_APART else "fail",

@@ -1,15 +1,15 @@
 """The check of torch's defaults: what a plug-in or sitecustomize has set before any probe."""
 
 from probes.contract import Finding, require
-from probes.torch_version.seen import Seen
+from probes.torch_version.observation import Observation
 
 
-def defaults(seen: Seen) -> Finding:
+def defaults(observation: Observation) -> Finding:
     """Default dtype, device, algorithms and autocast are torch's own when it is imported.
 
     A warning: a job may want them so. Every probe runs with torch's own all the same.
     """
-    found = [f"{call} is {value}" for call, value in sorted(seen.changed_defaults.items())]
+    found = [f"{call} is {value}" for call, value in sorted(observation.changed_defaults.items())]
     return require(
         "torch_version.defaults",
         not found,

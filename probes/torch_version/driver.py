@@ -7,7 +7,7 @@ from typing import Final
 from probes.contract import Finding, require, skipped
 from probes.kit.symptoms import SYMPTOMS, diagnose
 from probes.torch_version.build import cuda_numbers
-from probes.torch_version.seen import Gpu, Seen
+from probes.torch_version.observation import Gpu, Observation
 
 _NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
 
@@ -29,11 +29,11 @@ _GENERIC: Final[dict[str, set[str]]] = {
 }
 
 
-def driver_cuda(seen: Seen) -> Finding:
+def driver_cuda(observation: Observation) -> Finding:
     """The driver knows the wheel's CUDA; within one major version an older minor will do."""
     check = "torch_version.driver_cuda"
-    wheel = cuda_numbers(seen.build.cuda)
-    driver = cuda_numbers(seen.driver.driver_version)
+    wheel = cuda_numbers(observation.build.cuda)
+    driver = cuda_numbers(observation.driver.driver_version)
     if wheel is None:
         return skipped(check, "this torch is no CUDA build")
     if driver is None:
@@ -68,41 +68,41 @@ def _numbers(version: str | None) -> tuple[int, ...]:
     return tuple(int(part) for part in (version or "").split(".") if part)
 
 
-def is_compat(seen: Seen) -> bool:
+def is_compat(observation: Observation) -> bool:
     """Whether libcuda is of a forward-compatibility package, and so rightly of another version.
 
     By a folder so named (`compat`, `cuda-compat`, `compat_orin`); anywhere else but in a driver's
     own folders (the Nix store, a user's) by being newer than the kernel module.
     """
-    path = seen.driver.path
+    path = observation.driver.path
     if path is None:
         return False
     if any(re.search(r"(^|[-_])compat([-_]|$)", part) for part in Path(path).parts[:-1]):
         return True
     own = any(Path(path).is_relative_to(folder) for folder in _DRIVER_FOLDERS)
-    library, module = _library_version(path), seen.kernel_module
+    library, module = _library_version(path), observation.kernel_module
     return not own and None not in (library, module) and _numbers(library) > _numbers(module)
 
 
-def driver_files(seen: Seen) -> Finding:
+def driver_files(observation: Observation) -> Finding:
     """Kernel module, libcuda and NVML are of one driver version; a compat libcuda differs rightly.
 
     They differ when the driver was upgraded under a running node, or the image brings its own.
     """
     check = "torch_version.driver_files"
-    path = seen.driver.path
+    path = observation.driver.path
     versions = {
-        "kernel module": seen.kernel_module,
-        "libcuda": None if is_compat(seen) else _library_version(path),
-        "NVML": seen.nvml_driver,
+        "kernel module": observation.kernel_module,
+        "libcuda": None if is_compat(observation) else _library_version(path),
+        "NVML": observation.nvml_driver,
     }
     known = {name: number for name, number in versions.items() if number is not None}
-    symptom = diagnose(seen.nvml_error)
+    symptom = diagnose(observation.nvml_error)
     refused = symptom is not None and symptom.name == "nvml_version_mismatch"
     if len(known) < 2 and not refused:
         return skipped(check, "fewer than two parts of an NVIDIA driver tell their version")
     text = ", ".join(f"{name} {number}" for name, number in known.items())
-    text = f"{text}, NVML: {seen.nvml_error}".lstrip(", ") if refused else text
+    text = f"{text}, NVML: {observation.nvml_error}".lstrip(", ") if refused else text
     return require(
         check,
         len(set(known.values())) <= 1 and not refused,
@@ -135,9 +135,9 @@ def runs(flag: str, capability: tuple[int, int]) -> bool:
     return capability[0] == number // 10 and device >= number
 
 
-def _without_code(seen: Seen, gpu: Gpu) -> str:
+def _without_code(observation: Observation, gpu: Gpu) -> str:
     """Why the build has no code for this GPU; empty when it has."""
-    flags = seen.build.arch_flags
+    flags = observation.build.arch_flags
     if gpu.gfx is not None:
         targets = {flag.partition(":")[0] for flag in flags}
         covered = targets | {gfx for target in targets for gfx in _GENERIC.get(target, ())}
@@ -145,8 +145,8 @@ def _without_code(seen: Seen, gpu: Gpu) -> str:
     if gpu.capability is None:
         return ""
     fitting = [flag for flag in flags if runs(flag, gpu.capability)]
-    wheel = cuda_numbers(seen.build.cuda)
-    driver = cuda_numbers(seen.driver.driver_version)
+    wheel = cuda_numbers(observation.build.cuda)
+    driver = cuda_numbers(observation.driver.driver_version)
     name = "sm_{}{}".format(*gpu.capability)
     if not fitting:
         return f"is {name}"
@@ -156,18 +156,18 @@ def _without_code(seen: Seen, gpu: Gpu) -> str:
     return ""
 
 
-def architectures(seen: Seen) -> Finding:
+def architectures(observation: Observation) -> Finding:
     """The build has code for each GPU: machine code of its generation, or code to compile."""
     check = "torch_version.architectures"
-    flags = seen.build.arch_flags
-    amd = seen.build.hip is not None
-    gpus = [gpu for gpu in seen.gpus if (gpu.gfx is not None) == amd]
+    flags = observation.build.arch_flags
+    amd = observation.build.hip is not None
+    gpus = [gpu for gpu in observation.gpus if (gpu.gfx is not None) == amd]
     if not flags or not gpus:
         why = "this build tells no architectures" if not flags else "no GPU of this build's kind"
         return skipped(check, why)
-    wrong = [f"{gpu.label} {why}" for gpu in gpus if (why := _without_code(seen, gpu))]
-    forced = seen.variables.get("HSA_OVERRIDE_GFX_VERSION") if amd else None
-    hidden = amd and {"HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"} & seen.variables.keys()
+    wrong = [f"{gpu.label} {why}" for gpu in gpus if (why := _without_code(observation, gpu))]
+    forced = observation.variables.get("HSA_OVERRIDE_GFX_VERSION") if amd else None
+    hidden = amd and {"HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"} & observation.variables.keys()
     symptom = _NAMED["hip_no_binary" if amd else "no_kernel_image"]
     text = f"; HSA_OVERRIDE_GFX_VERSION={forced} makes it pass for another" if forced else ""
     # Of AMD's GPUs the kernel also lists those that are hidden from torch.

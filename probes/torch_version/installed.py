@@ -7,7 +7,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from probes.contract import Finding, require, skipped
-from probes.torch_version.seen import Distribution, Module, Seen
+from probes.torch_version.observation import Distribution, Module, Observation
 
 REINSTALL: Final = (
     "confirm with `pip list -v | grep -iE '^(torch|numpy) '` and `python -c 'import torch, numpy; "
@@ -58,18 +58,19 @@ def _built_in_place(module: Module) -> bool:
     return not {"site-packages", "dist-packages"} & {*Path(module.compiled).parts}
 
 
-def imports(seen: Seen) -> Finding:
+def imports(observation: Observation) -> Finding:
     """Both are packages, each with the compiled core beside its Python files.
 
     A developer's editable build keeps its core in a folder of its own: that is told, no more.
     """
-    modules = {"torch": seen.torch, "numpy": seen.numpy}
+    modules = {"torch": observation.torch, "numpy": observation.numpy}
     wrong = [each for name, each in modules.items() if _scattered(name, each)]
     problems = [text for name, each in modules.items() if (text := _scattered(name, each))]
     return require(
         "torch_version.imports",
         not problems,
-        "; ".join(problems) or f"torch {seen.torch.version}, numpy {seen.numpy.version}",
+        "; ".join(problems)
+        or f"torch {observation.torch.version}, numpy {observation.numpy.version}",
         "two packages, each with its compiled core",
         message="; ".join(problems),
         hint=REINSTALL,
@@ -95,20 +96,22 @@ def _contradictions(name: str, module: Module, listed: list[Distribution]) -> tu
     return "", False
 
 
-def metadata(seen: Seen) -> Finding:
+def metadata(observation: Observation) -> Finding:
     """What the package manager lists is what runs: nothing was installed over or beside it."""
     check = "torch_version.metadata"
-    if not seen.distributions:
+    if not observation.distributions:
         return skipped(check, "neither torch nor NumPy has installed metadata")
     found = [
-        _contradictions(name, module, [each for each in seen.distributions if each.name == name])
-        for name, module in (("torch", seen.torch), ("numpy", seen.numpy))
+        _contradictions(
+            name, module, [each for each in observation.distributions if each.name == name]
+        )
+        for name, module in (("torch", observation.torch), ("numpy", observation.numpy))
     ]
     text = "; ".join(text for text, _ in found if text)
     return require(
         check,
         not text,
-        text or [f"{each.name} {each.version}" for each in seen.distributions],
+        text or [f"{each.name} {each.version}" for each in observation.distributions],
         "one installation, of the version that is imported",
         message=text,
         hint=REINSTALL,
@@ -117,23 +120,23 @@ def metadata(seen: Seen) -> Finding:
     )
 
 
-def requirements(seen: Seen) -> Finding:
+def requirements(observation: Observation) -> Finding:
     """What torch's metadata requires is installed, in the versions that it was tested with."""
     check = "torch_version.requirements"
-    if not seen.needs:
+    if not observation.needs:
         return skipped(check, "torch's metadata requires nothing")
     unmet = [
         f"{need.name}{need.specifier} (installed: {need.installed})"
-        for need in seen.needs
+        for need in observation.needs
         if need.installed is None
         or not SpecifierSet(need.specifier).contains(need.installed, prereleases=True)
     ]
     return require(
         check,
         not unmet,
-        [*unmet] or f"{len(seen.needs)} requirements met",
+        [*unmet] or f"{len(observation.needs)} requirements met",
         "every requirement met",
-        message=f"{len(unmet)} of {len(seen.needs)} requirements of torch are not met: "
+        message=f"{len(unmet)} of {len(observation.needs)} requirements of torch are not met: "
         + ", ".join(unmet[:8]),
         hint="confirm with `pip check`; install torch with its dependencies, in one resolution",
         action="fix_image",

@@ -6,7 +6,7 @@ from typing import Final
 from probes.contract import Finding, require, skipped
 from probes.kit.symptoms import SYMPTOMS, diagnose
 from probes.torch_version.driver import is_compat
-from probes.torch_version.seen import Seen
+from probes.torch_version.observation import Observation
 from probes.torch_version.spec import Limits
 
 _NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
@@ -21,14 +21,14 @@ _SEARCH: Final = (
 )
 
 
-def libcuda(seen: Seen, limits: Limits) -> Finding:
+def libcuda(observation: Observation, limits: Limits) -> Finding:
     """The libcuda is the driver's: not the toolkit's stub, and a compat one only where expected."""
     check = "torch_version.libcuda"
-    path = seen.driver.path
+    path = observation.driver.path
     if path is None:
         return skipped(check, "no libcuda.so.1 is loaded here")
     parts = Path(path).parts
-    stub, compat = "stubs" in parts, is_compat(seen)
+    stub, compat = "stubs" in parts, is_compat(observation)
     symptom = _NAMED["stub_library" if stub else "forward_compatibility"]
     return require(
         check,
@@ -46,29 +46,29 @@ def libcuda(seen: Seen, limits: Limits) -> Finding:
     )
 
 
-def cudnn(seen: Seen) -> Finding:
+def cudnn(observation: Observation) -> Finding:
     """The cuDNN that is found loads, and torch takes its version for one that fits."""
     check = "torch_version.cudnn"
-    if not seen.build.compiled_for_gpu:
+    if not observation.build.compiled_for_gpu:
         return skipped(check, "this torch is no CUDA or ROCm build")
-    if not seen.cudnn_error and seen.cudnn_version is None:
+    if not observation.cudnn_error and observation.cudnn_version is None:
         return skipped(check, "this torch was built without cuDNN")
-    symptom = diagnose(seen.cudnn_error)
+    symptom = diagnose(observation.cudnn_error)
     return require(
         check,
-        not seen.cudnn_error,
-        seen.cudnn_error or seen.cudnn_version,
+        not observation.cudnn_error,
+        observation.cudnn_error or observation.cudnn_version,
         "a version that torch accepts",
-        message=f"cuDNN cannot be used: {seen.cudnn_error[:300]}",
+        message=f"cuDNN cannot be used: {observation.cudnn_error[:300]}",
         hint=symptom.hint if symptom else _SEARCH,
         action=symptom.action if symptom else "fix_image",
     )
 
 
-def cudnn_libraries(seen: Seen) -> Finding:
+def cudnn_libraries(observation: Observation) -> Finding:
     """All parts of cuDNN are of one installation; mixed ones refuse at the first convolution."""
     check = "torch_version.cudnn_libraries"
-    parts = [each for each in seen.libraries if each.family.startswith("cudnn")]
+    parts = [each for each in observation.libraries if each.family.startswith("cudnn")]
     if not parts:
         return skipped(check, "no cuDNN is mapped")
     # Wheels name their files by the major version alone: there the folder tells them apart.
@@ -92,10 +92,10 @@ def _dotted(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
 
 
-def nccl(seen: Seen) -> Finding:
+def nccl(observation: Observation) -> Finding:
     """The NCCL that is loaded is of torch's major version and not older than torch's own."""
     check = "torch_version.nccl"
-    compiled, loaded = seen.nccl_compiled, seen.nccl_loaded
+    compiled, loaded = observation.nccl_compiled, observation.nccl_loaded
     if compiled is None or loaded is None:
         why = "this torch has no NCCL" if compiled is None else "NCCL is no library of its own here"
         return skipped(check, why)
@@ -111,11 +111,11 @@ def nccl(seen: Seen) -> Finding:
     )
 
 
-def loaded_once(seen: Seen) -> Finding:
+def loaded_once(observation: Observation) -> Finding:
     """No library is mapped twice: two copies have two states, and calls may cross over."""
     check = "torch_version.loaded_once"
     paths: dict[str, list[str]] = {}
-    for each in seen.libraries:
+    for each in observation.libraries:
         if not each.path.startswith(_WSL):
             paths.setdefault(each.family, []).append(each.path)
     twice = {family: copies for family, copies in paths.items() if len(copies) > 1}
@@ -132,15 +132,17 @@ def loaded_once(seen: Seen) -> Finding:
     )
 
 
-def foreign_libraries(seen: Seen) -> Finding:
+def foreign_libraries(observation: Observation) -> Finding:
     """Libraries that torch's wheels brought are used, not others of that name that come first.
 
     With another CUDA library torch may well compute right, with another libtorch hardly.
     """
     check = "torch_version.foreign_libraries"
-    mixed = any(each.own and each.family.startswith(("torch", "c10")) for each in seen.libraries)
-    foreign = [f"{each.path} in place of {each.own}" for each in seen.libraries if each.own]
-    foreign += [f"{path} comes first in LD_LIBRARY_PATH" for path in seen.ahead]
+    mixed = any(
+        each.own and each.family.startswith(("torch", "c10")) for each in observation.libraries
+    )
+    foreign = [f"{each.path} in place of {each.own}" for each in observation.libraries if each.own]
+    foreign += [f"{path} comes first in LD_LIBRARY_PATH" for path in observation.ahead]
     return require(
         check,
         not foreign,

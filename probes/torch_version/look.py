@@ -16,10 +16,18 @@ from packaging.requirements import InvalidRequirement, Requirement
 from probes.kit import breadcrumb, defaults
 from probes.node import copies, cuda_driver, hardware, nvml
 from probes.torch_version import mapped, numpy_abi, runtimes
-from probes.torch_version.seen import VARIABLES, Build, Distribution, Gpu, Module, Need, Seen
+from probes.torch_version.observation import (
+    VARIABLES,
+    Build,
+    Distribution,
+    Gpu,
+    Module,
+    Need,
+    Observation,
+)
 
 
-def observe(device: str) -> Seen:  # noqa: ARG001 - the image is one, whatever the device
+def observe(device: str) -> Observation:  # noqa: ARG001 - the image is one, whatever the device
     """Look at the imported modules, their metadata and what the process has mapped."""
     here = _module(torch, sys.modules.get("torch._C"))
     breadcrumb.operation("cuInit of the driver, NVML, PCI")
@@ -29,7 +37,7 @@ def observe(device: str) -> Seen:  # noqa: ARG001 - the image is one, whatever t
     breadcrumb.operation("installed packages, mapped libraries, NumPy's arrays")
     maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     libraries, ahead = mapped.libraries(here.folder, os.environ.get("LD_LIBRARY_PATH", ""))
-    return Seen(
+    return Observation(
         torch=here,
         numpy=_module(np, _multiarray()),
         build=_build(),

@@ -17,7 +17,7 @@ from probes.contract import Action, Comparison, Finding, agree
 from probes.kit.symptoms import diagnose
 
 if TYPE_CHECKING:
-    from probes.torch_version.seen import Seen
+    from probes.torch_version.observation import Observation
 
 #: dtype of NumPy's and torch's name -> format of `struct` (complex: of its parts), and values.
 DTYPES: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
@@ -132,7 +132,7 @@ def scalars_to_tensors() -> tuple[Comparison, ...]:
     )
 
 
-def _judged(check: str, seen: "Seen", comparisons: tuple[Comparison, ...]) -> Finding:
+def _judged(check: str, observation: "Observation", comparisons: tuple[Comparison, ...]) -> Finding:
     problem = next((each.problem for each in comparisons if not each.holds), "")
     symptom = diagnose(problem)
     hint = "confirm with `python -c 'import torch, numpy; print(torch.__version__, "
@@ -141,21 +141,21 @@ def _judged(check: str, seen: "Seen", comparisons: tuple[Comparison, ...]) -> Fi
     finding = agree(f"torch_version.{check}", comparisons, action=action)
     if finding.status == "pass":
         return finding
-    pair = f"torch {seen.torch.version} with NumPy {seen.numpy.version}"
+    pair = f"torch {observation.torch.version} with NumPy {observation.numpy.version}"
     told = {"message": f"{pair}: {finding.message}", "hint": symptom.hint if symptom else hint}
     return finding.model_copy(update=told)
 
 
-def numpy_to_torch(seen: "Seen") -> Finding:
+def numpy_to_torch(observation: "Observation") -> Finding:
     """From NumPy's arrays torch reads the right values."""
-    return _judged("numpy_to_torch", seen, seen.numpy_to_torch)
+    return _judged("numpy_to_torch", observation, observation.numpy_to_torch)
 
 
-def torch_to_numpy(seen: "Seen") -> Finding:
+def torch_to_numpy(observation: "Observation") -> Finding:
     """From torch's tensors NumPy reads the right bytes."""
-    return _judged("torch_to_numpy", seen, seen.torch_to_numpy)
+    return _judged("torch_to_numpy", observation, observation.torch_to_numpy)
 
 
-def numpy_scalars(seen: "Seen") -> Finding:
+def numpy_scalars(observation: "Observation") -> Finding:
     """NumPy's scalars are numbers for torch."""
-    return _judged("numpy_scalars", seen, seen.numpy_scalars)
+    return _judged("numpy_scalars", observation, observation.numpy_scalars)

@@ -14,34 +14,34 @@ from probes.torch_version import (
     single,
 )
 from probes.torch_version.look import observe
-from probes.torch_version.seen import Seen
+from probes.torch_version.observation import Observation
 from probes.torch_version.spec import Limits
 
-__all__ = ["Limits", "Seen", "judge", "observe"]
+__all__ = ["Limits", "Observation", "judge", "observe"]
 
 
-def judge(seen: Seen, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
+def judge(observation: Observation, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
     """Hold the installation against itself, then against hardware, driver, libraries and NumPy."""
-    yield installed.imports(seen)
-    yield installed.metadata(seen)
-    yield single.one_copy(seen.copies)
-    yield build.compiled_version(seen)
-    yield installed.requirements(seen)
-    yield build.version(seen, limits)
-    yield build.build_kind(seen, limits)
-    yield build.local_tag(seen)
-    yield driver.driver_cuda(seen)
-    yield driver.driver_files(seen)
-    yield driver.architectures(seen)
-    yield libraries.libcuda(seen, limits)
-    yield libraries.cudnn(seen)
-    yield libraries.cudnn_libraries(seen)
-    yield libraries.nccl(seen)
-    yield libraries.loaded_once(seen)
-    yield libraries.foreign_libraries(seen)
-    yield changed_defaults.defaults(seen)
-    yield runtimes.openmp(seen.runtimes, seen.variables)
-    yield runtimes.blas(seen.runtimes)
-    yield numpy_abi.numpy_to_torch(seen)
-    yield numpy_abi.torch_to_numpy(seen)
-    yield numpy_abi.numpy_scalars(seen)
+    yield installed.imports(observation)
+    yield installed.metadata(observation)
+    yield single.one_copy(observation.copies)
+    yield build.compiled_version(observation)
+    yield installed.requirements(observation)
+    yield build.version(observation, limits)
+    yield build.build_kind(observation, limits)
+    yield build.local_tag(observation)
+    yield driver.driver_cuda(observation)
+    yield driver.driver_files(observation)
+    yield driver.architectures(observation)
+    yield libraries.libcuda(observation, limits)
+    yield libraries.cudnn(observation)
+    yield libraries.cudnn_libraries(observation)
+    yield libraries.nccl(observation)
+    yield libraries.loaded_once(observation)
+    yield libraries.foreign_libraries(observation)
+    yield changed_defaults.defaults(observation)
+    yield runtimes.openmp(observation.runtimes, observation.variables)
+    yield runtimes.blas(observation.runtimes)
+    yield numpy_abi.numpy_to_torch(observation)
+    yield numpy_abi.torch_to_numpy(observation)
+    yield numpy_abi.numpy_scalars(observation)

@@ -6,7 +6,8 @@ from typing import Final
 import torch
 from pydantic import Field
 
-from probes.contract import Action, Comparison, Finding, Observation, agree, skipped
+from probes import contract
+from probes.contract import Action, Comparison, Finding, agree, skipped
 from probes.kit import breadcrumb
 from probes.kit.precision import full_precision
 from probes.train_eval import (
@@ -54,7 +55,7 @@ _FAMILIES: Final[dict[str, Callable[[str], list[Comparison]]]] = {
 _NOT_PROMISED: Final = "equal bits from run to run are promised on the CPU only"
 
 
-class Seen(Observation):
+class Observation(contract.Observation):
     """What layers and training gave, held against closed forms, by check; why a check has none."""
 
     device: str
@@ -62,7 +63,7 @@ class Seen(Observation):
     skips: dict[str, str] = Field(default_factory=dict)
 
 
-def observe(device: str) -> Seen:
+def observe(device: str) -> Observation:
     """Run every family on the device; the random state is put back as it was."""
     skips = {} if torch.device(device).type == "cpu" else {"repeats": _NOT_PROMISED}
     with random_state_kept(device), torch.enable_grad(), full_precision():
@@ -71,12 +72,12 @@ def observe(device: str) -> Seen:
             for name, family in breadcrumb.families(_FAMILIES)
             if name not in skips
         }
-    return Seen(device=device, comparisons=comparisons, skips=skips)
+    return Observation(device=device, comparisons=comparisons, skips=skips)
 
 
-def judge(seen: Seen) -> Iterator[Finding]:
+def judge(observation: Observation) -> Iterator[Finding]:
     """Each family of layers or steps: all right, or the first that is wrong, with its values."""
-    on_cpu = seen.device == "cpu"
+    on_cpu = observation.device == "cpu"
     hint = (
         "replace this build of torch; look for a package that patches torch at import "
         "(`python -X importtime -c 'import torch'` beside your own start-up)"
@@ -86,8 +87,8 @@ def judge(seen: Seen) -> Iterator[Finding]:
     )
     for name in SPEC.checks:
         check = f"train_eval.{name}"
-        if name in seen.skips:
-            yield skipped(check, seen.skips[name])
+        if name in observation.skips:
+            yield skipped(check, observation.skips[name])
             continue
         action: Action = "fix_image" if on_cpu else "investigate"
-        yield agree(check, seen.comparisons.get(name, ()), hint=hint, action=action)
+        yield agree(check, observation.comparisons.get(name, ()), hint=hint, action=action)

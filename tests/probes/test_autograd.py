@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes.autograd import bounded, concurrency, exact, probe, trial
-from probes.autograd import seen as observing
+from probes.autograd import observation as observing
 from probes.autograd.bounded import product_unit
 from probes.autograd.expected import EXPECTED, NODE, REFUSED, SOME, holds
 from probes.catalog import AUTOGRAD
@@ -42,7 +42,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def sound() -> probe.Seen:
+def sound() -> probe.Observation:
     """One observation of this image."""
     return probe.observe("cpu")
 
@@ -55,14 +55,14 @@ def names(findings: Iterator[Finding]) -> set[str]:
 # ---- sound, and every check can fail
 
 
-def test_this_image_is_sound(sound: probe.Seen) -> None:
+def test_this_image_is_sound(sound: probe.Observation) -> None:
     """Nothing trips and nothing is skipped on the CPU of this image."""
     assert {finding.status for finding in probe.judge(sound)} == {"pass"}
 
 
-def test_judge_makes_the_checks_of_the_catalogue_in_order(sound: probe.Seen) -> None:
+def test_judge_makes_the_checks_of_the_catalogue_in_order(sound: probe.Observation) -> None:
     """Every check comes once, in the catalogue's order, also when nothing was seen."""
-    empty = probe.Seen(families={}, facts={})
+    empty = probe.Observation(families={}, facts={})
 
     assert [finding.id for finding in probe.judge(sound)] == list(AUTOGRAD.check_ids)
     assert [finding.id for finding in probe.judge(empty)] == list(AUTOGRAD.check_ids)
@@ -70,7 +70,7 @@ def test_judge_makes_the_checks_of_the_catalogue_in_order(sound: probe.Seen) -> 
 
 
 @pytest.mark.parametrize("check", FAMILIES)
-def test_wrong_numbers_trip_their_check_alone(sound: probe.Seen, check: str) -> None:
+def test_wrong_numbers_trip_their_check_alone(sound: probe.Observation, check: str) -> None:
     """One wrong element in any one operation of a family trips that family and no other."""
     for place, good in enumerate(sound.families[check]):
         bad = good.model_copy(update={"mismatches": 1, "first_index": (0,), "xor_mask": "0x1"})
@@ -81,7 +81,7 @@ def test_wrong_numbers_trip_their_check_alone(sound: probe.Seen, check: str) -> 
 
 
 @pytest.mark.parametrize("check", EXPECTED)
-def test_wrong_facts_trip_their_check_alone(sound: probe.Seen, check: str) -> None:
+def test_wrong_facts_trip_their_check_alone(sound: probe.Observation, check: str) -> None:
     """Each fact, made wrong, trips its check alone; so does one that was never seen."""
     for name, right in EXPECTED[check].items():
         for wrong in ("", None, not right, [0.0, float("nan")], trial.STOPPED):
@@ -96,7 +96,7 @@ def test_wrong_facts_trip_their_check_alone(sound: probe.Seen, check: str) -> No
         assert names(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
 
 
-def test_what_raised_is_in_the_message(sound: probe.Seen) -> None:
+def test_what_raised_is_in_the_message(sound: probe.Observation) -> None:
     """A check that something stopped says what that was, and what to do."""
     facts = {**sound.facts, "detach": {trial.STOPPED: "RuntimeError: no kernel"}}
     findings = {f.id: f for f in probe.judge(sound.model_copy(update={"facts": facts}))}
@@ -106,15 +106,15 @@ def test_what_raised_is_in_the_message(sound: probe.Seen) -> None:
     assert findings["autograd.detach"].action == "fix_image"
 
 
-def test_an_observation_survives_json_and_is_small(sound: probe.Seen) -> None:
+def test_an_observation_survives_json_and_is_small(sound: probe.Observation) -> None:
     """A stored report can be judged again, and takes less than 20 KiB."""
     text = sound.model_dump_json(exclude_defaults=True)
 
     assert len(text) < 20 * 1024
-    assert not tripped(probe.judge(probe.Seen.model_validate_json(text)))
+    assert not tripped(probe.judge(probe.Observation.model_validate_json(text)))
 
 
-def test_a_device_without_float64_skips_what_needs_it(sound: probe.Seen) -> None:
+def test_a_device_without_float64_skips_what_needs_it(sound: probe.Observation) -> None:
     """Finite differences are skipped there, and nothing trips."""
     of_float64 = {"gradcheck", "gradcheck_tight", "gradgradcheck"}
     rest = {key: value for key, value in sound.families.items() if key not in of_float64}
@@ -266,7 +266,7 @@ def test_an_operation_that_a_back_end_lacks_is_left_out(monkeypatch: pytest.Monk
     assert [(each.operation, ABSENT in each.lacking) for each in lacking] == [("take", True)]
 
 
-def test_a_family_that_a_back_end_lacks_whole_is_skipped(sound: probe.Seen) -> None:
+def test_a_family_that_a_back_end_lacks_whole_is_skipped(sound: probe.Observation) -> None:
     """And says why; a type that it lacks is no problem while others are right."""
     gone = tuple(
         each.model_copy(update={"elements": 0, "lacking": ABSENT})
@@ -283,7 +283,7 @@ def test_a_family_that_a_back_end_lacks_whole_is_skipped(sound: probe.Seen) -> N
     assert trial.merged("matmul", [part, part]).lacking == ABSENT
 
 
-def test_facts_end_where_a_back_end_lacks_an_operation(sound: probe.Seen) -> None:
+def test_facts_end_where_a_back_end_lacks_an_operation(sound: probe.Observation) -> None:
     """Those before it are judged; a check without any is skipped."""
     facts = dict(sound.facts["in_place"])
     partly = {"version_moves": facts["version_moves"], trial.LACKING: ABSENT}

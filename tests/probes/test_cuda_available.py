@@ -12,9 +12,9 @@ import torch
 
 from probes.catalog import CUDA_AVAILABLE
 from probes.contract import GPU_BUSY, Comparison, Finding, worst
+from probes.cuda_available import observation as looking
 from probes.cuda_available import probe
-from probes.cuda_available import seen as looking
-from probes.cuda_available.seen import Framework, Generic, Kernel, Node
+from probes.cuda_available.observation import Framework, Generic, Kernel, Node
 from probes.kit.symptoms import SYMPTOMS, diagnose
 from probes.node import containers, cuda_driver, hardware, nvml, pci_gpus
 from probes.node.containers import Container
@@ -32,7 +32,7 @@ UUIDS = [f"GPU-6f2d1c3b-90aa-4be1-8c35-5d1f0e7a2b{index:02d}" for index in range
 RIGHT = (Comparison(operation="add(out=), add_", elements=4096),)
 
 #: A sound node of two H100, built by hand from the models; no recording of a machine.
-H100_NODE = probe.Seen(
+H100_NODE = probe.Observation(
     device="cuda:1",
     hardware=Hardware(
         vendors=("nvidia",),
@@ -105,7 +105,7 @@ H100_NODE = probe.Seen(
     ),
 )
 
-CPU_MACHINE = probe.Seen(
+CPU_MACHINE = probe.Observation(
     device="cpu",
     hardware=Hardware(),
     variables={},
@@ -271,7 +271,7 @@ PROMISES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def judged(seen: probe.Seen, **limits: Any) -> dict[str, Finding]:
+def judged(seen: probe.Observation, **limits: Any) -> dict[str, Finding]:
     """The findings by check name, without the probe's prefix."""
     findings = list(probe.judge(seen, probe.Limits(**limits)))
     assert tuple(finding.id for finding in findings) == CUDA_AVAILABLE.check_ids
@@ -295,7 +295,7 @@ def test_this_image_is_sound() -> None:
 
 
 @pytest.mark.parametrize("seen", [H100_NODE, MIG_NODE], ids=["H100", "MIG"])
-def test_a_healthy_node_passes(seen: probe.Seen) -> None:
+def test_a_healthy_node_passes(seen: probe.Observation) -> None:
     """Nothing trips on a healthy node, and nothing is skipped but what nobody asked for."""
     findings = judged(seen)
     skips = {name for name, finding in findings.items() if finding.status == "skip"}
@@ -369,7 +369,7 @@ STARTS: dict[int, tuple[str, str]] = {
 }
 
 
-def failed_start(code: int, text: str, *, device: str = "cuda:1") -> probe.Seen:
+def failed_start(code: int, text: str, *, device: str = "cuda:1") -> probe.Observation:
     """The node when cuInit gives a code and torch raises a text."""
     dead = {
         "device": device,
@@ -702,7 +702,7 @@ def test_the_cpu_beside_working_gpus_is_left_alone() -> None:
 
 def test_another_vendors_device_is_judged_without_nvidias_libraries() -> None:
     """A device of another back-end computes right: what is NVIDIA's is skipped, the rest passes."""
-    seen = probe.Seen(
+    seen = probe.Observation(
         device="xpu:0",
         hardware=Hardware(vendors=("intel",)),
         variables={},
@@ -739,7 +739,7 @@ def test_a_gpu_beside_another_vendors_is_not_mixed_up() -> None:
     assert tripped(judged(seen).values()) == set()
 
 
-SOUND_VARIANTS: dict[str, tuple[probe.Seen, dict[str, Any]]] = {
+SOUND_VARIANTS: dict[str, tuple[probe.Observation, dict[str, Any]]] = {
     "narrowed by the variable alone": (
         H100_NODE,
         {
@@ -796,7 +796,7 @@ SOUND_VARIANTS: dict[str, tuple[probe.Seen, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("base", "change"), SOUND_VARIANTS.values(), ids=SOUND_VARIANTS.keys())
-def test_what_differs_rightly_is_no_fault(base: probe.Seen, change: dict[str, Any]) -> None:
+def test_what_differs_rightly_is_no_fault(base: probe.Observation, change: dict[str, Any]) -> None:
     """Each of these nodes is healthy, if not the usual one."""
     findings = judged(edited(base, change))
 
@@ -1174,7 +1174,9 @@ def test_end_to_end_with_a_driver_that_fails(libraries: Path, code: int) -> None
         FAKE_CUDA_COUNT=2,
         FAKE_NVML_COUNT=2,
     )
-    seen = edited(probe.Seen.model_validate(answer), {"hardware": H100_NODE.hardware, "nodes": ()})
+    seen = edited(
+        probe.Observation.model_validate(answer), {"hardware": H100_NODE.hardware, "nodes": ()}
+    )
     findings = judged(seen)
     symptom = diagnose(CODES[code])
 
@@ -1191,7 +1193,7 @@ def test_an_observation_is_small_and_survives_json() -> None:
     for seen in (probe.observe("cpu"), H100_NODE, MIG_NODE, DEAD_NODE):
         text = seen.model_dump_json(exclude_defaults=True)
 
-        assert probe.Seen.model_validate_json(text) == seen
+        assert probe.Observation.model_validate_json(text) == seen
         assert len(text) < 8 * 1024
 
 

@@ -35,10 +35,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def recorded(**changed: Comparison) -> probe.Seen:
+def recorded(**changed: Comparison) -> probe.Observation:
     """What a sound GPU shows, with some families of copies replaced."""
     sound = dict.fromkeys(DEVICE_TRANSFER.checks, RIGHT) | changed
-    return probe.Seen(
+    return probe.Observation(
         device="cuda:0",
         comparisons={name: (RIGHT, comparison) for name, comparison in sound.items()},
         bytes_per_second={"host_to_device": 25e9, "device_to_host": 24e9},
@@ -61,7 +61,7 @@ def test_a_wrong_copy_trips_its_check_alone(check: str) -> None:
 
 
 @pytest.mark.parametrize("seen", [recorded(), recorded(device_pattern=WRONG)])
-def test_every_check_is_yielded_in_order(seen: probe.Seen) -> None:
+def test_every_check_is_yielded_in_order(seen: probe.Observation) -> None:
     """The catalogue's checks, each once, whatever was seen."""
     assert tuple(f.id for f in probe.judge(seen)) == DEVICE_TRANSFER.check_ids
 
@@ -126,7 +126,7 @@ def test_no_false_alarm() -> None:
 
 def test_a_thread_of_its_own_sees_the_same() -> None:
     """The probe does not depend on the main thread."""
-    seen: list[probe.Seen] = []
+    seen: list[probe.Observation] = []
     thread = threading.Thread(target=lambda: seen.append(probe.observe("cpu")))
     thread.start()
     thread.join(60)

@@ -57,16 +57,16 @@ def test_pinning_is_skipped_only_where_there_may_be_none(
     assert bool(pinned.unavailable(device)) == skips
 
 
-def seen_on_a_gpu(**changes: Any) -> probe.Seen:
+def seen_on_a_gpu(**changes: Any) -> probe.Observation:
     """An observation of pinned memory; the device's own pattern was right."""
     right = (Comparison(operation="pattern", elements=1),)
-    return probe.Seen(
+    return probe.Observation(
         device="cuda:0",
         comparisons={"device_pattern": right, "pinned_shares": right},
     ).model_copy(update=changes)
 
 
-def status_of_pinned_shares(seen: probe.Seen) -> str:
+def status_of_pinned_shares(seen: probe.Observation) -> str:
     """The verdict of one check."""
     findings = {finding.id: finding.status for finding in probe.judge(seen)}
     return findings["device_transfer.pinned_shares"]

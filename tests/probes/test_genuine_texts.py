@@ -9,7 +9,7 @@ import pytest
 
 from probes.contract import GPU_BUSY, Finding
 from probes.cuda_available import probe
-from probes.cuda_available.seen import Framework, Generic, Kernel
+from probes.cuda_available.observation import Framework, Generic, Kernel
 from probes.kit.symptoms import Symptom, diagnose
 from probes.node.cuda_driver import CODES as NAMES
 from probes.node.cuda_driver import CudaDriver
@@ -31,7 +31,7 @@ def symptom_of(machine: str, table: dict[str, tuple[dict[str, int], str]]) -> Sy
     return NAMED[table[machine][1]]
 
 
-def node(**parts: Any) -> probe.Seen:
+def node(**parts: Any) -> probe.Observation:
     """A node of one GPU of which no torch device could be had."""
     sound: dict[str, Any] = {
         "device": "cpu",
@@ -45,7 +45,7 @@ def node(**parts: Any) -> probe.Seen:
         "kernel": Kernel(),
         "generic": Generic(),
     }
-    return probe.Seen(**sound | parts)
+    return probe.Observation(**sound | parts)
 
 
 def driver_of(machine: str) -> CudaDriver:
@@ -58,7 +58,7 @@ def driver_of(machine: str) -> CudaDriver:
     return CudaDriver(loaded=True, path="/lib/libcuda.so.1", init_code=code, init_name=NAMES[code])
 
 
-def judged(seen: probe.Seen) -> dict[str, Finding]:
+def judged(seen: probe.Observation) -> dict[str, Finding]:
     """Findings by the bare name of their check, where one GPU was promised."""
     findings = probe.judge(seen, probe.Limits(gpus=1))
     return {finding.id.partition(".")[2]: finding for finding in findings}

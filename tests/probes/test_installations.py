@@ -12,7 +12,7 @@ import torch
 from probes.node.copies import Copy, found_on
 from probes.node.hardware import Hardware
 from probes.torch_version import runtimes
-from probes.torch_version.seen import Build
+from probes.torch_version.observation import Build
 from tests.probes.edits import edited
 from tests.probes.test_torch_version import H100_NODE, MI300X_NODE, SITE, judged, named
 from tests.probes.verdicts import tripped

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from probes.contract import Finding
-from probes.cuda_available.seen import Node
+from probes.cuda_available.observation import Node
 from probes.node.containers import Container
 from probes.node.cuda_driver import CudaDriver
 from probes.node.hardware import Hardware

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from probes.cuda_available import observation as looking
 from probes.cuda_available import probe
-from probes.cuda_available import seen as looking
-from probes.cuda_available.seen import Framework, Node
+from probes.cuda_available.observation import Framework, Node
 from probes.node.cuda_driver import DriverDevice
 from probes.node.nvml import MigInstance, Nvml, NvmlGpu
 from tests.probes.edits import edited
@@ -97,7 +97,7 @@ OLD_DRIVER = {
     "driver.devices": (H100_NODE.driver.devices[1].model_copy(update={"index": 0}),),
 }
 
-HEALTHY: dict[str, tuple[probe.Seen, dict[str, Any]]] = {
+HEALTHY: dict[str, tuple[probe.Observation, dict[str, Any]]] = {
     "Jetson Orin": (ORIN, {}),
     "Jetson without NVML": (
         ORIN,
@@ -166,7 +166,9 @@ HEALTHY: dict[str, tuple[probe.Seen, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("base", "changes"), HEALTHY.values(), ids=HEALTHY)
-def test_a_healthy_node_of_another_kind_passes(base: probe.Seen, changes: dict[str, Any]) -> None:
+def test_a_healthy_node_of_another_kind_passes(
+    base: probe.Observation, changes: dict[str, Any]
+) -> None:
     """Nothing trips, and its kernel is judged."""
     findings = judged(edited(base, changes))
 
@@ -188,7 +190,7 @@ def test_instances_are_listed_rightly_where_no_nvml_could_say_so() -> None:
     assert findings["all_gpus"].status == "skip"
 
 
-SICK: dict[str, tuple[probe.Seen, dict[str, Any], str, str]] = {
+SICK: dict[str, tuple[probe.Observation, dict[str, Any], str, str]] = {
     "a Jetson that torch calls otherwise": (ORIN, {"framework.name": "Thor"}, "identity", "fail"),
     "a Jetson that lost half of its memory": (
         ORIN,
@@ -261,7 +263,7 @@ SICK: dict[str, tuple[probe.Seen, dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize(("base", "changes", "check", "status"), SICK.values(), ids=SICK)
 def test_the_same_node_sick_is_told(
-    base: probe.Seen, changes: dict[str, Any], check: str, status: str
+    base: probe.Observation, changes: dict[str, Any], check: str, status: str
 ) -> None:
     """What excuses one thing excuses no other."""
     findings = judged(edited(base, changes))

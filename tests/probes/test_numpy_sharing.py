@@ -53,7 +53,7 @@ FAULTS: dict[str, Comparison] = {
 
 
 @pytest.fixture(scope="module")
-def sound() -> probe.Seen:
+def sound() -> probe.Observation:
     """What a healthy image shows."""
     return probe.observe("cpu")
 
@@ -63,14 +63,14 @@ def checks_of(wrong: set[str]) -> set[str]:
     return {check.partition(".")[2] for check in wrong}
 
 
-def test_this_image_is_sound(sound: probe.Seen) -> None:
+def test_this_image_is_sound(sound: probe.Observation) -> None:
     """Nothing trips on a healthy torch and NumPy, and no check is skipped."""
     findings = list(probe.judge(sound))
 
     assert {finding.id: finding.message for finding in findings if finding.status != "pass"} == {}
 
 
-def test_every_check_of_the_catalogue_in_its_order(sound: probe.Seen) -> None:
+def test_every_check_of_the_catalogue_in_its_order(sound: probe.Observation) -> None:
     """`judge` makes exactly the checks that `explain` lists."""
     assert tuple(finding.id for finding in probe.judge(sound)) == NUMPY_SHARING.check_ids
 
@@ -81,7 +81,9 @@ def test_every_check_has_a_fault() -> None:
 
 
 @pytest.mark.parametrize(("check", "fault"), FAULTS.items())
-def test_fault_trips_its_check_alone(sound: probe.Seen, check: str, fault: Comparison) -> None:
+def test_fault_trips_its_check_alone(
+    sound: probe.Observation, check: str, fault: Comparison
+) -> None:
     """One wrong call among right ones trips its check, and no other."""
     seen = sound.model_copy(update={check: (*getattr(sound, check), fault)})
 
@@ -89,14 +91,14 @@ def test_fault_trips_its_check_alone(sound: probe.Seen, check: str, fault: Compa
 
 
 @pytest.mark.parametrize("check", FAULTS)
-def test_a_family_without_evidence_fails(sound: probe.Seen, check: str) -> None:
+def test_a_family_without_evidence_fails(sound: probe.Observation, check: str) -> None:
     """Absence is never health."""
     seen = sound.model_copy(update={check: ()})
 
     assert checks_of(tripped(probe.judge(seen))) == {check}
 
 
-def test_a_failure_names_the_call_and_what_to_do(sound: probe.Seen) -> None:
+def test_a_failure_names_the_call_and_what_to_do(sound: probe.Observation) -> None:
     """A report is enough to act on."""
     seen = sound.model_copy(update={"copies": (FAULTS["copies"],)})
     finding = next(f for f in probe.judge(seen) if f.status == "fail")
@@ -106,7 +108,7 @@ def test_a_failure_names_the_call_and_what_to_do(sound: probe.Seen) -> None:
     assert "rebuild the image" in finding.hint
 
 
-def test_a_version_that_may_differ_is_told(sound: probe.Seen) -> None:
+def test_a_version_that_may_differ_is_told(sound: probe.Observation) -> None:
     """The two informational checks say which way this pair of versions goes."""
     messages = {f.id: f.message for f in probe.judge(sound)}
 
@@ -116,11 +118,13 @@ def test_a_version_that_may_differ_is_told(sound: probe.Seen) -> None:
     assert "np.array(t, copy=False)" in messages["numpy_sharing.copy_false"]
 
 
-def test_a_stored_observation_can_be_judged_again(sound: probe.Seen) -> None:
+def test_a_stored_observation_can_be_judged_again(sound: probe.Observation) -> None:
     """JSON and back changes no verdict, and a healthy observation is small."""
     text = sound.model_dump_json(exclude_defaults=True)
 
-    assert list(probe.judge(probe.Seen.model_validate_json(text))) == list(probe.judge(sound))
+    assert list(probe.judge(probe.Observation.model_validate_json(text))) == list(
+        probe.judge(sound)
+    )
     assert len(text) < 20 * 1024
 
 
@@ -558,7 +562,9 @@ def test_a_refusal_is_a_refusal_by_whatever_exception(monkeypatch: pytest.Monkey
     assert not tripped(probe.judge(probe.observe("cpu")))
 
 
-def test_a_torch_that_shares_a_read_only_array_in_silence_is_a_warning(sound: probe.Seen) -> None:
+def test_a_torch_that_shares_a_read_only_array_in_silence_is_a_warning(
+    sound: probe.Observation,
+) -> None:
     """Writing to it is undefined, which torch documents; its warning is a courtesy."""
     wrong = (FAULTS["readonly_warning"],)
     findings = probe.judge(sound.model_copy(update={"readonly_warning": wrong}))

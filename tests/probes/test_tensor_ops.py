@@ -23,30 +23,30 @@ ELSEWHERE = {"random_philox"}
 
 
 @cache
-def sound() -> probe.Seen:
+def sound() -> probe.Observation:
     """What this machine's CPU gives, seen once."""
     return probe.observe("cpu")
 
 
-def with_families(seen: probe.Seen, **families: tuple[Comparison, ...]) -> probe.Seen:
+def with_families(seen: probe.Observation, **families: tuple[Comparison, ...]) -> probe.Observation:
     """The same observation with other comparisons in some families."""
     return seen.model_copy(update={"families": seen.families | families})
 
 
-def spoiled(check: str) -> probe.Seen:
+def spoiled(check: str) -> probe.Observation:
     """A sound observation in which one element of the family's last operation is wrong."""
     known = sound().families.get(check, (Comparison(operation="rand", elements=4096),))
     wrong = known[-1].model_copy(update={"mismatches": 1, "first_index": (3,), "worst_index": (3,)})
     return with_families(sound(), **{check: (*known[:-1], wrong)})
 
 
-def on(device: str, seen: probe.Seen | None = None, **fields: Any) -> probe.Seen:
+def on(device: str, seen: probe.Observation | None = None, **fields: Any) -> probe.Observation:
     """The observation as if it came from another device."""
     named = {"device": device, "back_end": torch.device(device).type, **fields}
     return (seen or sound()).model_copy(update=named)
 
 
-def gpu(seen: probe.Seen, back_end: str = "cuda", **fields: Any) -> probe.Seen:
+def gpu(seen: probe.Observation, back_end: str = "cuda", **fields: Any) -> probe.Observation:
     """The observation as if it came from a GPU of that kind, whose random numbers are right."""
     philox = (Comparison(operation="rand", elements=4096),)
     return on("cuda:0", with_families(seen, random_philox=philox), back_end=back_end, **fields)
@@ -187,7 +187,7 @@ def test_number_of_operations() -> None:
 def test_observation_is_small_and_survives_json() -> None:
     """At most 20 KiB, and the same verdicts after a round trip."""
     text = sound().model_dump_json(exclude_defaults=True)
-    again = probe.Seen.model_validate_json(text)
+    again = probe.Observation.model_validate_json(text)
 
     assert len(text) <= 20 * 1024
     assert list(probe.judge(again)) == list(probe.judge(sound()))
@@ -213,7 +213,7 @@ def test_nothing_global_changes() -> None:
 
 def test_the_same_in_every_thread_and_seed() -> None:
     """Other seeds, threads and modes change nothing in what is seen."""
-    seen: list[probe.Seen] = []
+    seen: list[probe.Observation] = []
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     try:
         torch.manual_seed(12345)

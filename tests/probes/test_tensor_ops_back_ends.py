@@ -29,7 +29,7 @@ NO_BATCHED = "raised RuntimeError: CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when 
 NO_LAUNCH = "raised RuntimeError: HIP error: invalid configuration argument"
 
 
-def finding(check: str, seen: probe.Seen, **limits: Any) -> Finding:
+def finding(check: str, seen: probe.Observation, **limits: Any) -> Finding:
     """What one check says."""
     found = probe.judge(seen, probe.Limits(**limits))
     return next(each for each in found if each.id == f"tensor_ops.{check}")
@@ -218,7 +218,9 @@ def test_functions_are_computed_on_one_thread(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[int, int]], probe.Seen]:
+def without_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[tuple[int, int]], probe.Observation]:
     """What is seen of products on an NVIDIA GPU whose cuBLAS refuses bfloat16."""
     product = torch.mm
 
@@ -227,7 +229,7 @@ def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[int, in
             raise RuntimeError(NO_BFLOAT16)
         return product(a, b, **options)
 
-    def observed(compute: tuple[int, int]) -> probe.Seen:
+    def observed(compute: tuple[int, int]) -> probe.Observation:
         monkeypatch.setattr(torch, "mm", mm)
         monkeypatch.setattr(capabilities, "back_end", lambda _device: "cuda")
         monkeypatch.setattr(capabilities, "capability", lambda _device: compute)
@@ -239,7 +241,7 @@ def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[int, in
 
 
 def test_a_p100_without_bfloat16_products_passes(
-    without_bfloat16: Callable[[tuple[int, int]], probe.Seen],
+    without_bfloat16: Callable[[tuple[int, int]], probe.Observation],
 ) -> None:
     """The type is left out, and the passing check says so."""
     (found,) = probe.judge(without_bfloat16((6, 0)))
@@ -249,7 +251,7 @@ def test_a_p100_without_bfloat16_products_passes(
 
 
 def test_an_a100_without_bfloat16_products_fails(
-    without_bfloat16: Callable[[tuple[int, int]], probe.Seen],
+    without_bfloat16: Callable[[tuple[int, int]], probe.Observation],
 ) -> None:
     """There the library promises them."""
     (found,) = probe.judge(without_bfloat16((8, 0)))
@@ -607,7 +609,7 @@ def test_another_implementation_is_as_right(
 def test_an_observation_of_before_is_judged_as_before() -> None:
     """Without the newer fields, a device is what torch calls it."""
     text = sound().model_dump(exclude={"back_end", "capability", "lacking"})
-    old = probe.Seen.model_validate(text)
+    old = probe.Observation.model_validate(text)
     spoiled = with_families(old, matmul_exact=(wrong("mm"),))
 
     assert tripped(probe.judge(old)) == set()

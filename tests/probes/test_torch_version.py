@@ -22,7 +22,7 @@ from probes.node.copies import Copy
 from probes.node.cuda_driver import CudaDriver, DriverDevice
 from probes.node.hardware import Hardware
 from probes.torch_version import driver, installed, mapped, probe
-from probes.torch_version.seen import Build, Distribution, Gpu, Module, Need
+from probes.torch_version.observation import Build, Distribution, Gpu, Module, Need
 from tests import fakes
 from tests.probes.edits import edited
 from tests.probes.verdicts import tripped
@@ -32,7 +32,7 @@ RIGHT = (Comparison(operation="some dtype", elements=3),)
 WRONG = (Comparison(operation="some dtype", elements=3, problem="expected 1, observed 2"),)
 
 #: Built by hand from the models and public version tables; no recording of a machine.
-H100_NODE = probe.Seen(
+H100_NODE = probe.Observation(
     torch=Module(
         version="2.6.0+cu124",
         folder=f"{SITE}/torch",
@@ -274,7 +274,7 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-def judged(seen: probe.Seen, **limits: Any) -> dict[str, Finding]:
+def judged(seen: probe.Observation, **limits: Any) -> dict[str, Finding]:
     """The findings by check name, without the probe's prefix."""
     findings = probe.judge(seen, probe.Limits(**limits))
     return {finding.id.partition(".")[2]: finding for finding in findings}
@@ -294,7 +294,7 @@ def test_this_image_is_sound() -> None:
 
 
 @pytest.mark.parametrize("seen", [H100_NODE, MI300X_NODE], ids=["H100", "MI300X"])
-def test_a_healthy_node_passes(seen: probe.Seen) -> None:
+def test_a_healthy_node_passes(seen: probe.Observation) -> None:
     """Nothing trips on a healthy GPU node, and what applies there is judged and not skipped."""
     findings = judged(seen)
     skips = {name for name, finding in findings.items() if finding.status == "skip"}
@@ -805,7 +805,7 @@ def in_child(libraries: Path, **environment: str | int) -> set[str]:
     answer: Any = fakes.ask(
         "torch_version.observe('cpu').model_dump_json()", libraries, **environment
     )
-    return tripped(probe.judge(probe.Seen.model_validate(answer)))
+    return tripped(probe.judge(probe.Observation.model_validate(answer)))
 
 
 def test_stub_and_old_module_in_a_real_process(libraries: Path, tmp_path: Path) -> None:
@@ -880,5 +880,5 @@ def test_an_observation_is_small_and_survives_json() -> None:
     for seen in (probe.observe("cpu"), H100_NODE):
         text = seen.model_dump_json(exclude_defaults=True)
 
-        assert probe.Seen.model_validate_json(text) == seen
+        assert probe.Observation.model_validate_json(text) == seen
         assert len(text) < 8 * 1024

@@ -43,10 +43,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def recorded(**changed: Comparison) -> probe.Seen:
+def recorded(**changed: Comparison) -> probe.Observation:
     """What a sound device shows, with some families replaced."""
     sound = dict.fromkeys(TRAIN_EVAL.checks, RIGHT) | changed
-    return probe.Seen(
+    return probe.Observation(
         device="cuda:0", comparisons={name: (RIGHT, each) for name, each in sound.items()}
     )
 
@@ -74,7 +74,7 @@ def test_a_wrong_answer_trips_its_check_alone(check: str) -> None:
 
 def test_every_check_is_yielded_in_order() -> None:
     """The catalogue's checks, each once; a family without answers is no pass."""
-    empty = probe.Seen(device="cpu", comparisons={})
+    empty = probe.Observation(device="cpu", comparisons={})
 
     assert tuple(f.id for f in probe.judge(recorded())) == TRAIN_EVAL.check_ids
     assert tripped(probe.judge(empty)) == set(TRAIN_EVAL.check_ids)

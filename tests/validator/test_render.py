@@ -12,7 +12,7 @@ from probes.contract import Finding, Result
 from tests.validator import reports
 from validator.cli import document as render
 from validator.render.console import clean, console_for, encodable, plain_console, short
-from validator.report import Device, Environment, Report, told_whole
+from validator.report import Device, Environment, Report, full_summary
 
 
 class Terminal(io.StringIO):
@@ -148,8 +148,8 @@ def test_only_a_column_of_a_narrow_terminal_is_cut() -> None:
     assert row.endswith("…")
     assert told.count("…") == told[: told.index("\n\n✗")].count("…")
     verdict = told[told.rindex("✗ fail: tensor_ops") :]
-    assert " ".join(verdict.split()) == f"✗ {told_whole(made.results)} · 300.0 s"
-    assert len(told_whole(made.results)) > 80
+    assert " ".join(verdict.split()) == f"✗ {full_summary(made.results)} · 300.0 s"
+    assert len(full_summary(made.results)) > 80
 
 
 def test_nothing_is_cut_in_a_pipe() -> None:

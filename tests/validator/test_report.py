@@ -13,10 +13,10 @@ from validator.report import (
     exit_code,
     fitting,
     flat,
+    full_summary,
     host_name,
     json_schema,
     overall,
-    told_whole,
 )
 
 LOST = NotRun(probe="autograd", device="cpu", reason="run_timeout")
@@ -171,7 +171,7 @@ def test_a_summary_that_does_not_fit_is_shorter_and_cuts_no_word(result: Result,
 
     assert made.summary == line
     assert len(made.summary) <= 80
-    whole = told_whole(made.results)
+    whole = full_summary(made.results)
     assert whole == flat(f"fail: {result.probe} on {result.device} (+1 more): {result.summary}")
 
 
@@ -183,7 +183,7 @@ def test_many_reasons_give_way_to_the_count() -> None:
     )
 
     assert made.summary == "error: nothing could be told: 5 skipped"
-    assert told_whole(made.results).endswith("5 skipped (" + ", ".join(sorted(reasons)) + ")")
+    assert full_summary(made.results).endswith("5 skipped (" + ", ".join(sorted(reasons)) + ")")
 
 
 def test_a_line_is_printable() -> None:

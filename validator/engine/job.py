@@ -41,7 +41,7 @@ class HeldProcess:
     pidfd: int
 
 
-class Surroundings:
+class RunContext:
     """What all jobs of a run share."""
 
     def __init__(
@@ -116,13 +116,13 @@ class Job:
     """Probes of one device, in order. A sick one costs its child; the rest get a new one."""
 
     def __init__(
-        self, device: Device, specs: list[ProbeSpec], threads: int, around: Surroundings
+        self, device: Device, specs: list[ProbeSpec], threads: int, context: RunContext
     ) -> None:
         """Take the probes to run; `threads` is how many each child computes with."""
         self._device = device
         self._remaining = list(specs)
         self._threads = threads
-        self._around = around
+        self._context = context
         #: How checks of the first remaining probe ended its processes until now.
         self._deaths: list[resume.Death] = []
 
@@ -134,7 +134,7 @@ class Job:
             self._settle()  # cancelled, or held: what died has died
 
     async def _drive(self) -> None:
-        workers = self._around.workers
+        workers = self._context.workers
         while self._remaining and not self._must_not_run():
             try:
                 worker = await workers.live()
@@ -145,7 +145,7 @@ class Job:
                     )
                     self._settle(result)
                 return
-            async with self._around.slots:
+            async with self._context.slots:
                 try:
                     child = await worker.fork(self._request())
                     await self._watch(worker, child)
@@ -155,10 +155,10 @@ class Job:
     def _must_not_run(self) -> bool:
         """Whether the device is held by a process that cannot be killed, or hangs."""
         name = self._device.name
-        return name in self._around.held or self._around.patience.given_up(name)
+        return name in self._context.held or self._context.patience.given_up(name)
 
     def _request(self) -> dict[str, Any]:
-        settings = self._around.settings
+        settings = self._context.settings
         return {
             "probes": [
                 {
@@ -179,10 +179,10 @@ class Job:
             "shared": bool(self._device.process_count),
             "threads": self._threads,
             "observations": settings.run.observations,
-            "fault": self._around.fault,
+            "fault": self._context.fault,
             "backend": self._device.backend,
             # What a fault trips is asked for on hardware of any kind.
-            "unproven": "fail" if self._around.fault is not None else settings.expect.unproven,
+            "unproven": "fail" if self._context.fault is not None else settings.expect.unproven,
         }
 
     async def _watch(self, worker: Worker, child: Child) -> None:
@@ -194,10 +194,10 @@ class Job:
         while isinstance(message := await self._next(child, attempted, deadline), bytes):
             told = _parsed(message)
             if attempted is None and remaining and told.get("start") == remaining[0].name:
-                own_s = timeout_s(remaining[0], self._around.settings)
+                own_s = timeout_s(remaining[0], self._context.settings)
                 attempted = _Attempted(remaining[0], self._deadline_s(remaining[0]), own_s)
                 started = Event("started", probe=attempted.spec.name, device=self._device.name)
-                self._around.on_event(started)
+                self._context.on_event(started)
                 continue
             result = self._result(told, attempted)
             if result is None:
@@ -206,7 +206,7 @@ class Job:
                 attempted.preliminary = result
                 continue
             self._settle(_with_log(result, child))
-            self._around.patience.answered(self._device.name, self)
+            self._context.patience.answered(self._device.name, self)
             del remaining[0]
             attempted = None
             deadline = now() + START_S
@@ -216,7 +216,7 @@ class Job:
         if isinstance(message, Ended):
             outcome, text = await self._ended(worker, child, message.partial)
         else:
-            outcome, text = await self._put_down(worker, child, attempted, message)
+            outcome, text = await self._kill_late(worker, child, attempted, message)
         if attempted is not None:
             tail = child.log_tail(attempted.spec.name)
             clock = attempted.clock()
@@ -224,7 +224,7 @@ class Job:
             self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
             self._note(outcome)
         if outcome is outcomes.unkillable:
-            self._around.abandon(worker, child, self._device.name)
+            self._context.abandon(worker, child, self._device.name)
         else:
             worker.forget(child)
 
@@ -251,7 +251,7 @@ class Job:
         result = resume.merged(self._deaths, rest)
         self._deaths = []
         if result is not None:
-            self._around.record(result)
+            self._context.record(result)
 
     def _left_out(self, spec: ProbeSpec) -> list[str]:
         """Checks that a child must not begin, since they have ended one."""
@@ -260,16 +260,16 @@ class Job:
     def _note(self, outcome: _Outcome) -> None:
         """Take note of how a probe without a result ended: in a hang, or in an end of its own."""
         if outcome is outcomes.timed_out:
-            self._around.patience.timed_out(self._device.name, self)
+            self._context.patience.timed_out(self._device.name, self)
         elif outcome is outcomes.crashed:
-            self._around.patience.answered(self._device.name, self)
+            self._context.patience.answered(self._device.name, self)
 
     def _deadline_s(self, spec: ProbeSpec) -> float:
         """Seconds that a probe gets which starts now; fewer when it goes on after a hang."""
-        own_s = timeout_s(spec, self._around.settings)
+        own_s = timeout_s(spec, self._context.settings)
         if spec is self._remaining[0]:
             own_s = resume.deadline_s(own_s, self._deaths)
-        return self._around.patience.deadline_s(spec, self._device.name, own_s)
+        return self._context.patience.deadline_s(spec, self._device.name, own_s)
 
     async def _next(
         self, child: Child, attempted: _Attempted | None, deadline: float
@@ -281,7 +281,7 @@ class Job:
         while True:
             at = now()
             if attempted is not None:
-                deadline = at + attempted.remaining_s(self._around.patience, self._device.name)
+                deadline = at + attempted.remaining_s(self._context.patience, self._device.name)
             message = await child.next(min(deadline, at + _LOOK_S))
             if message is not None or now() >= deadline:
                 return message
@@ -303,15 +303,15 @@ class Job:
         try:
             how = await worker.reap(child)
         except WorkerLostError as lost:
-            await self._around.workers.lose(worker, lost)
+            await self._context.workers.lose(worker, lost)
             return outcomes.broken, str(lost)
-        if how.signal == signal.SIGKILL and cgroup.memory_kills() > self._around.memory_kills:
+        if how.signal == signal.SIGKILL and cgroup.memory_kills() > self._context.memory_kills:
             return outcomes.out_of_memory, str(how)
         if how.signal is not None:
             return outcomes.crashed, str(how)
         return outcomes.broken, f"{how} and left {'half a' if partial else 'no'} result"
 
-    async def _put_down(
+    async def _kill_late(
         self, worker: Worker, child: Child, attempted: _Attempted | None, message: bytes | None
     ) -> tuple[_Outcome, str]:
         """Kill a child that is late, or that talks nonsense; what that means for its probe."""
@@ -320,7 +320,7 @@ class Job:
             try:
                 await worker.reap(child)
             except WorkerLostError as lost:
-                await self._around.workers.lose(worker, lost)
+                await self._context.workers.lose(worker, lost)
         if message is not None:
             shown = message[:_SHOWN_BYTES].decode(errors="replace")
             if len(message) > _SHOWN_BYTES:

@@ -14,7 +14,7 @@ from probes.contract import ProbeSpec, Result
 from validator.engine import devices, outcomes
 from validator.engine.causes import without_consequences
 from validator.engine.clock import now
-from validator.engine.job import START_S, HeldProcess, Job, Surroundings
+from validator.engine.job import START_S, HeldProcess, Job, RunContext
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
 from validator.engine.spawn import WorkerProcess
 from validator.engine.supervisor import Child, Ended, Worker, WorkerLostError
@@ -46,7 +46,7 @@ class Run:
         self._plan = plan
         self._settings = settings
         self._workers = Workers(early, nice=nice, import_s=import_s, on_event=on_event)
-        self._around = Surroundings(settings, self._workers, held, on_event)
+        self._context = RunContext(settings, self._workers, held, on_event)
         self._began = time.monotonic()
         self._started_at = datetime.now(timezone.utc)
         self._environment: Environment | None = None
@@ -76,7 +76,7 @@ class Run:
             self._nothing_runs(error)
             return
         host = [spec for spec in self._enabled() if spec.needs == "host"]
-        on_host = Job(CPU, host, 1, self._around)
+        on_host = Job(CPU, host, 1, self._context)
         tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(on_host.drive())]
         try:
             self._plan_devices(await self._survey())
@@ -88,7 +88,7 @@ class Run:
 
     def report(self, cut_off: NotRunReason = "run_timeout") -> Report:
         """The report; a planned probe without a result got no chance, for the reason given."""
-        results = self._around.results
+        results = self._context.results
         keys = [(spec.name, device.name) for spec, device in self._planned]
         not_run = [
             NotRun(probe=probe, device=device, reason=self._why_not(device) or cut_off)
@@ -110,9 +110,9 @@ class Run:
 
     def _why_not(self, device: str) -> NotRunReason | None:
         """What is known of a device on which nothing more was started."""
-        if device in self._around.held:
+        if device in self._context.held:
             return "device_held"
-        return "device_hangs" if self._around.patience.given_up(device) else None
+        return "device_hangs" if self._context.patience.given_up(device) else None
 
     # ---- the probes
 
@@ -125,11 +125,11 @@ class Run:
             self._planned = [(TORCH_VERSION, CPU)] + [
                 (spec, device) for spec, device in self._planned if spec is not TORCH_VERSION
             ]
-            self._around.record(error.result)
+            self._context.record(error.result)
         for spec, device in self._planned:
-            if (spec.name, device.name) in self._around.results:
+            if (spec.name, device.name) in self._context.results:
                 continue
-            self._around.record(
+            self._context.record(
                 outcomes.dependency(spec, device, error.result)
                 if error.result is not None
                 else outcomes.broken(spec, device, str(error), log_tail=error.log_tail)
@@ -138,8 +138,8 @@ class Run:
     def _start_devices(self) -> list["asyncio.Future[None]"]:
         """One task a device, and the import of what some of their probes need."""
         specs = [spec for spec in self._enabled() if spec.needs == "device"]
-        side_by_side = min(self._around.cores, len(self._devices) + 1)
-        threads = self._settings.run.threads or max(1, self._around.cores // side_by_side)
+        side_by_side = min(self._context.cores, len(self._devices) + 1)
+        threads = self._settings.run.threads or max(1, self._context.cores // side_by_side)
         ready = asyncio.Event()
         tasks = [self._run_device(device, specs, ready, threads) for device in self._devices]
         if self._looks and CPU not in self._devices:
@@ -157,21 +157,21 @@ class Run:
         """
         runnable = []
         for spec in specs:
-            if (spec.name, device.name) in self._around.results:  # decided already
+            if (spec.name, device.name) in self._context.results:  # decided already
                 continue
             if why := devices.why_busy(spec, device):
-                self._around.record(outcomes.busy(spec, device, why))
+                self._context.record(outcomes.busy(spec, device, why))
             else:
                 runnable.append(spec)
 
         async def at_once() -> None:
             now = [spec for spec in runnable if not spec.preload]
-            await Job(device, now, threads, self._around).drive()
+            await Job(device, now, threads, self._context).drive()
 
         async def when_ready() -> None:
             later = [spec for spec in runnable if spec.preload]
             await ready.wait()
-            await Job(device, later, threads, self._around).drive()
+            await Job(device, later, threads, self._context).drive()
 
         waiting = asyncio.ensure_future(when_ready()) if device.type == "cpu" else None
         try:
@@ -209,16 +209,16 @@ class Run:
             pair for spec in self._plan.specs for pair in self._places(spec, strangers)
         ]
         pairs = tuple((spec.name, device.name) for spec, device in self._planned)
-        self._around.on_event(Event("surveyed", devices=chosen, planned=pairs))
+        self._context.on_event(Event("surveyed", devices=chosen, planned=pairs))
         listed = "devices" in answer
         for spec, device in self._planned:
             if not is_enabled(spec, self._settings):
-                self._around.record(outcomes.disabled(spec, device))
+                self._context.record(outcomes.disabled(spec, device))
             elif device in strangers:
-                self._around.record(self._result_of_absent(spec, device, found, listed=listed))
-            elif _SURVEY in self._around.held and spec.name == "cuda_available":
+                self._context.record(self._result_of_absent(spec, device, found, listed=listed))
+            elif _SURVEY in self._context.held and spec.name == "cuda_available":
                 text = f"no list of the devices within {_SURVEY_S:g} s"
-                self._around.record(outcomes.unkillable(spec, device, text))
+                self._context.record(outcomes.unkillable(spec, device, text))
 
     def _places(
         self, spec: ProbeSpec, strangers: tuple[Device, ...]
@@ -255,7 +255,7 @@ class Run:
 
         Empty when that hung or died; then `cuda_available` will do the same, and be told of.
         """
-        if _SURVEY in self._around.held:
+        if _SURVEY in self._context.held:
             return {}
         answer: dict[str, Any] = {}
         try:
@@ -279,4 +279,4 @@ class Run:
             await worker.reap(child)
             worker.forget(child)
         else:
-            self._around.abandon(worker, child, _SURVEY)
+            self._context.abandon(worker, child, _SURVEY)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from probes.contract import Action, Finding, Result
 from validator.render.console import clean, mark, plain, short, table, text_of
-from validator.report import Device, Report, told_whole
+from validator.report import Device, Report, full_summary
 
 #: Lines of a dead probe's output that are shown; the report holds more.
 _LOG_LINES: Final = 12
@@ -199,5 +199,5 @@ def _not_run(report: Report) -> list[RenderableType]:
 
 def _verdict(report: Report) -> Text:
     """The last line: the first thing that is wrong, or how much was proven; and the time taken."""
-    text = clean(told_whole(report.results, report.not_run))
+    text = clean(full_summary(report.results, report.not_run))
     return mark(report.status, text).append(f" · {report.duration_s:.1f} s")

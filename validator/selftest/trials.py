@@ -20,7 +20,7 @@ from probes.contract import COMPLETES, ProbeSpec, Result
 from probes.faults.fault import Fault
 from probes.faults.table import CONTROLS, FAULTS
 from validator.engine import cgroup, devices, orphans
-from validator.engine.job import HeldProcess, Job, Surroundings
+from validator.engine.job import HeldProcess, Job, RunContext
 from validator.engine.plan import Event, Plan, timeout_s
 from validator.engine.run import Run
 from validator.engine.spawn import CannotStartError, WorkerProcess, start_worker
@@ -241,7 +241,7 @@ class _Selftest:
         self, fault: Fault, device: Device, specs: Sequence[ProbeSpec]
     ) -> tuple[list[Result], float]:
         """The results of some probes under a fault, and how long they took."""
-        around = Surroundings(
+        around = RunContext(
             self._expecting(fault), self._workers, self._held, _quiet, fault=fault.name
         )
         if fault.shared:

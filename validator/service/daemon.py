@@ -15,7 +15,7 @@ from probes.contract import Result
 from validator import profiles
 from validator.engine.plan import Event, Plan, make_plan, refuse_nothing
 from validator.engine.runner import Runner
-from validator.report import Report, Tool, revision, to_json, told_whole
+from validator.report import Report, Tool, full_summary, revision, to_json
 from validator.service import logs
 from validator.service.api import ProbeOnDevice, ProbeState
 from validator.service.latest import Latest, Pair, Readiness, ended
@@ -162,7 +162,7 @@ class Daemon:
             run_id=report.run_id,
             status=report.status,
             duration_s=round(report.duration_s, 3),
-            summary=told_whole(report.results, report.not_run),
+            summary=full_summary(report.results, report.not_run),
         )
         self._refresh()
         del report, plan

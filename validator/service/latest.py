@@ -15,10 +15,10 @@ from validator.report import (
     Report,
     fitting,
     flat,
+    full_summary,
     make_report,
     refuse_faults,
     result_lines,
-    told_whole,
     without_chance,
 )
 
@@ -38,9 +38,9 @@ class Entry:
     """What is known of one probe on one device. Ages are of the monotonic clock, in seconds."""
 
     newest: Result
-    heard_s: float
+    received_s: float
     verdict: Result | None  # newest that says something about the machine
-    verdict_heard_s: float
+    verdict_received_s: float
     succeeded_at: datetime | None = None  # end of the last pass or warn
 
     @property
@@ -217,7 +217,7 @@ class Latest:
             return _readiness(False, f"{line}{place}{more}", f"{line}{more}")
         if report is None:
             return Readiness(False, "not ready: nothing is planned")
-        whole = told_whole(report.results, report.not_run)
+        whole = full_summary(report.results, report.not_run)
         return _readiness(report.status in _GOOD, whole, report.summary)
 
 
@@ -250,23 +250,25 @@ def _renewed(before: Entry | None, result: Result, now: float) -> Entry:
     if without_chance(result.reason):
         if before is None:
             return replace(entry, verdict=None)
-        return replace(entry, verdict=before.verdict, verdict_heard_s=before.verdict_heard_s)
+        return replace(entry, verdict=before.verdict, verdict_received_s=before.verdict_received_s)
     return replace(entry, succeeded_at=ended(result)) if result.status in _GOOD else entry
 
 
 def _current(entry: Entry, now: float, oldest_s: float) -> Result:
     newest, verdict = entry.newest, entry.verdict
-    fresh = now - entry.heard_s <= oldest_s
+    fresh = now - entry.received_s <= oldest_s
     if verdict is None or verdict is newest:
-        return newest if fresh or newest.status == "fail" else _stale(newest, now - entry.heard_s)
+        return (
+            newest if fresh or newest.status == "fail" else _stale(newest, now - entry.received_s)
+        )
     here = verdict.model_copy(update={"device": newest.device})
-    if now - entry.verdict_heard_s <= oldest_s:
+    if now - entry.verdict_received_s <= oldest_s:
         return here
     # Too old to vouch for a device that is busy or left out. But a GPU found broken does not
     # become whole by being busy: that verdict falls only to a better one.
     if verdict.status == "fail" and (newest.reason == "gpu_busy" or not fresh):
         return here
-    return newest if fresh else _stale(here, now - entry.verdict_heard_s)
+    return newest if fresh else _stale(here, now - entry.verdict_received_s)
 
 
 def _stale(result: Result, age_s: float) -> Result:

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import torch
 
-from probes.cuda_available import seen as started
+from probes.cuda_available import observation as started
 from probes.faults.inject.replaced import replace, then
 from probes.node import containers, copies, cuda_driver, hardware, nvml, pci_gpus
 from probes.torch_version import look, mapped, runtimes
-from probes.torch_version import seen as looked
+from probes.torch_version import observation as looked
 from probes.worker import attempt
 
 _GIB: Final = 1024**3

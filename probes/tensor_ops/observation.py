@@ -2,11 +2,12 @@
 
 from pydantic import Field
 
-from probes.contract import Comparison, Observation
+from probes import contract
+from probes.contract import Comparison
 from probes.kit.precision import Precision
 
 
-class Seen(Observation):
+class Observation(contract.Observation):
     """Comparisons by check; a family that does not apply to the device is not there."""
 
     device: str

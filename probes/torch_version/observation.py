@@ -4,7 +4,8 @@ from typing import Final
 
 from pydantic import Field
 
-from probes.contract import Comparison, Frozen, Observation
+from probes import contract
+from probes.contract import Comparison, Frozen
 from probes.node import cuda_driver, hardware
 from probes.node.copies import Copy
 from probes.torch_version import mapped
@@ -69,7 +70,7 @@ class Build(Frozen):
     arch_flags: tuple[str, ...] = ()  # sm_90, compute_90, gfx942
 
 
-class Seen(Observation):
+class Observation(contract.Observation):
     """One installation of torch and NumPy, and the machine around it."""
 
     torch: Module

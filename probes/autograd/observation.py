@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from pydantic import Field
 
+from probes import contract
 from probes.autograd import (
     concurrency,
     curves,
@@ -25,7 +26,7 @@ from probes.autograd import (
 )
 from probes.autograd.exact import Case, first_backward, run
 from probes.autograd.trial import Facts, gathered
-from probes.contract import Comparison, Observation
+from probes.contract import Comparison
 from probes.kit import breadcrumb
 from probes.kit.capabilities import back_end, has_dtype
 from probes.kit.precision import full_precision
@@ -86,7 +87,7 @@ _CONCURRENT: Final[dict[str, Callable[[str], list[Comparison]]]] = {
 _Family = Callable[[], list[Comparison]]
 
 
-class Seen(Observation):
+class Observation(contract.Observation):
     """Comparisons and facts by check, and why a floating type is not to be had here."""
 
     families: dict[str, tuple[Comparison, ...]]
@@ -94,7 +95,7 @@ class Seen(Observation):
     without: dict[str, str] = Field(default_factory=dict)
 
 
-def observe(device: str) -> Seen:
+def observe(device: str) -> Observation:
     """Take gradients in every way; the very first one of the process is held too."""
     found = gathered(modes.as_found(device), device)
     # Where a library has switched gradients off, that is one finding and not all of them.
@@ -108,7 +109,7 @@ def observe(device: str) -> Seen:
         return _observed(device, {"grad_enabled": found})
 
 
-def _observed(device: str, facts: dict[str, Facts]) -> Seen:
+def _observed(device: str, facts: dict[str, Facts]) -> Observation:
     families: dict[str, tuple[Comparison, ...]] = {}
     for check, first in breadcrumb.families({"first_backward": first_backward}):
         families[check] = (first(device),)
@@ -130,7 +131,7 @@ def _observed(device: str, facts: dict[str, Facts]) -> Seen:
         check: gathered(steps(device), device)
         for check, steps in breadcrumb.families({"thread_modes": concurrency.thread_modes})
     }
-    return Seen(families=families, facts=facts, without=without)
+    return Observation(families=families, facts=facts, without=without)
 
 
 def _numbers(device: str, without: frozenset[str]) -> dict[str, _Family]:

@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from probes.contract import Comparison, Frozen, Observation
+from probes import contract
+from probes.contract import Comparison, Frozen
 from probes.kit import breadcrumb
 from probes.kit.references import compare
 from probes.kit.tensors import accelerator_type, device_count, poisoned, synchronize
@@ -88,7 +89,7 @@ class Generic(Frozen):
     error: str = ""
 
 
-class Seen(Observation):
+class Observation(contract.Observation):
     """Hardware, driver, NVML, torch and a kernel, each asked for itself."""
 
     device: str
@@ -250,7 +251,7 @@ def _mps_pipes() -> bool:
     return (Path(folder) / "control").exists()
 
 
-def observe(device: str) -> Seen:
+def observe(device: str) -> Observation:
     """Ask everyone, from the hardware up; on "cpu" only why there is no accelerator."""
     present = hardware.detect()
     breadcrumb.operation("NVML")
@@ -282,7 +283,7 @@ def observe(device: str) -> Seen:
             module: Any = getattr(torch.backends if kind == "mps" else torch, kind)
             available = bool(module.is_available()) if hasattr(module, "is_available") else None
         count = 0 if kind is None else device_count(kind)
-    return Seen(
+    return Observation(
         device=device,
         hardware=present,
         variables=_variables(),
