@@ -342,7 +342,10 @@ def test_every_mig_instance_and_the_gpu_beside_gets_a_child_of_its_own(
     The fake driver computes nothing, so each fails; what each was shown is what is looked at.
     """
     steering: dict[str, int | str] = {
-        **{"FAKE_NVML_MIG": 1, "FAKE_CUDA_MIG": 1, "FAKE_NVML_COUNT": 2, "FAKE_NVML_WHOLE": 1},
+        "FAKE_NVML_MIG": 1,
+        "FAKE_CUDA_MIG": 1,
+        "FAKE_NVML_COUNT": 2,
+        "FAKE_NVML_WHOLE": 1,
         "FAKE_NVML_SLOTS": "0123456",
     }
     checked = check(python, libraries, steering)
