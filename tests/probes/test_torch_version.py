@@ -803,7 +803,7 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_child(libraries: Path, **environment: str | int) -> set[str]:
     """What trips in a child that sees the fake drivers."""
     answer: Any = fakes.ask(
-        "torch_version.observe('cpu').model_dump_json()", libraries, **environment
+        "probe.observe('cpu').model_dump_json()", libraries, "probes.torch_version", **environment
     )
     return tripped(probe.judge(probe.Observation.model_validate(answer)))
 
@@ -844,7 +844,7 @@ def test_nccl_is_asked_for_its_version(tmp_path: Path) -> None:
     subprocess.run([compiler, "-shared", "-fPIC", "-o", path, source], check=True)
 
     mapping = f"torch_version.mapped.Library(family='nccl', path={str(path)!r})"
-    told = fakes.ask(f"torch_version.mapped.nccl_loaded(({mapping},))", tmp_path)
+    told = fakes.ask(f"mapped.nccl_loaded(({mapping},))", tmp_path, "probes.torch_version")
 
     assert told == [2, 21, 5]
     assert mapped.nccl_loaded(()) is None
