@@ -843,7 +843,7 @@ def test_nccl_is_asked_for_its_version(tmp_path: Path) -> None:
     source.write_text("int ncclGetVersion(int *v) { *v = 22105; return 0; }\n")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", path, source], check=True)
 
-    mapping = f"torch_version.mapped.Library(family='nccl', path={str(path)!r})"
+    mapping = f"mapped.Library(family='nccl', path={str(path)!r})"
     told = fakes.ask(f"mapped.nccl_loaded(({mapping},))", tmp_path, "probes.torch_version")
 
     assert told == [2, 21, 5]
