@@ -91,6 +91,11 @@ class Finding(Frozen):
     #: Of a check over a family of operations: those that were wrong, and in what way.
     wrong: dict[str, Wrong] = Field(default_factory=dict)
 
+    @property
+    def computed_wrong(self) -> bool:
+        """Whether operations came to an end there and gave wrong values, and did not just raise."""
+        return any(way != "other" for way in self.wrong.values())
+
     @field_validator("observed", "expected")
     @classmethod
     def _keep_nan(cls, value: JsonValue) -> JsonValue:

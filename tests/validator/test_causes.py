@@ -138,3 +138,13 @@ def test_a_torch_without_numpy_is_one_finding_of_a_real_run(tmp_path: Any) -> No
     (told,) = bad(done)
     assert (told["probe"], told["status"]) == ("torch_version", "fail")
     assert done.returncode == 1
+
+
+def test_wrong_bits_beside_a_cause_are_told() -> None:
+    """A probe that computed wrong shows something of its own, whatever failed before it."""
+    bits = Finding(id="tensor_ops.large", status="fail", message="wrong", wrong={"add": "bits"})
+    raised = bits.model_copy(update={"wrong": {"add": "other"}})
+
+    for finding, status in ((bits, "fail"), (raised, "skip")):
+        one = WRONG.model_copy(update={"findings": (finding,)})
+        assert without_consequences([NO_KERNEL, one])[1].status == status

@@ -399,6 +399,20 @@ def test_a_wrong_value_beside_a_refusal_stays_a_fail() -> None:
     assert attributed(both).status == "fail"
 
 
+def test_wrong_values_stay_a_fail_whatever_ended_the_probe_afterwards() -> None:
+    """A probe that died for a limit had already shown wrong bits: the machine is sick too."""
+    wrong = Finding(
+        id="tensor_ops.add", status="fail", message="1 of 4 wrong", wrong={"add": "bits"}
+    )
+    died = ended("MemoryError: can't start new thread")
+    result = attributed(died.model_copy(update={"findings": (*died.findings, wrong)}))
+
+    assert (result.status, result.reason) == ("fail", died.reason)
+    assert wrong in result.findings
+    assert {each.status for each in result.findings if each != wrong} == {"error"}
+    assert "thread" in result.summary
+
+
 def test_an_error_keeps_its_own_traceback() -> None:
     """What ended it is still in the report, for whoever mends it."""
     failure = Failure(type="MemoryError", message="", traceback="here")

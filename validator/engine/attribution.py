@@ -41,8 +41,7 @@ def _told(result: Result) -> str:
 
 
 def _by_limit(result: Result, refused: Refusal) -> Result:
-    """The result as an error; what passed before the end still stands."""
-    summary = f"{result.summary}: {refused}"
+    """The result as an error; what passed before the end still stands, and so do wrong values."""
     findings = tuple(
         finding.model_copy(
             update={
@@ -52,10 +51,13 @@ def _by_limit(result: Result, refused: Refusal) -> Result:
                 "action": "fix_config",
             }
         )
-        if finding.status in {"fail", "error"}
+        if finding.status in {"fail", "error"} and not finding.computed_wrong
         else finding
         for finding in result.findings
     )
+    summary = f"{result.summary}: {refused}"
+    if any(finding.status == "fail" for finding in findings):
+        return result.model_copy(update={"summary": summary, "findings": findings})
     return result.model_copy(
         update={
             "status": "error",

@@ -63,6 +63,8 @@ def _cause_of(result: Result, others: Sequence[Result]) -> tuple[str, str] | Non
     """The check that tells what a result follows from, and what is lost; None: it is its own."""
     if result.status not in {"fail", "error"} or result.reason not in _FOLLOWS:
         return None
+    if any(finding.computed_wrong for finding in result.findings):
+        return None  # it shows something of its own
     for other in others:
         if other.probe == result.probe or other.status not in {"fail", "error"}:
             continue
