@@ -14,6 +14,7 @@ from pathlib import Path
 
 from validator.cli.early import SERVE, EarlyWorker
 from validator.cli.errors import UsageError, cannot_tell, say, values_of
+from validator.engine.host_limits import refusal
 
 
 def main() -> int:
@@ -44,12 +45,11 @@ def main() -> int:
 def _explained(error: Exception) -> str:
     """An exception in one line, with the limit or the missing system call that it comes from."""
     text = f"{type(error).__name__}: {error}".rstrip(": ")
-    with contextlib.suppress(MemoryError, OSError, ImportError):  # of what explains it
-        from validator.engine.host_limits import refusal  # noqa: PLC0415 - only when something is wrong
-
-        call = traceback.extract_tb(error.__traceback__)[-1]
+    with contextlib.suppress(MemoryError, OSError):  # of what explains it
+        line = traceback.extract_tb(error.__traceback__)[-1].line  # without memory there is none
         if refused := refusal(text):
-            return f"error: {text}, in `{call.line}`: {refused}; {refused.hint}"
+            place = f", in `{line}`" if line else ""
+            return f"error: {text}{place}: {refused}; {refused.hint}"
     if isinstance(error, OSError):  # a full disk, a file that is gone
         return f"error: {error}"
     return f"internal error: {text} (a bug of gpu-validator; `--log.level debug` shows where)"
