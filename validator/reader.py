@@ -20,6 +20,7 @@ _INSTEAD: Final = (
     "investigate",  # of an action
     "cancelled",  # of a reason for not being run
     "merged",  # of what a run was started by
+    "other",  # of a way of being wrong
 )
 
 
@@ -44,6 +45,8 @@ def _known(value: Any, kind: Any) -> Any:
         return value if value in arguments else _instead(arguments)
     if origin is tuple and isinstance(value, list):
         return [_known(item, arguments[0]) for item in value]
+    if origin is dict and isinstance(value, Mapping):
+        return {key: _known(item, arguments[1]) for key, item in value.items()}
     if origin in {Union, types.UnionType} and value is not None:
         (only, *others) = [each for each in arguments if each is not type(None)]
         return value if others else _known(value, only)

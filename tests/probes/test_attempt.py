@@ -199,7 +199,7 @@ def test_a_cpu_that_raises_tells_nothing_of_the_device(sick: Sick) -> None:
 def test_checks_of_the_node_are_not_placed_by_the_cpu(sick: Sick) -> None:
     """A driver that is wrong is wrong whatever the device: its own advice stands."""
     sick.findings = (DRAINED,)
-    trying = tried(name="cuda_available")
+    trying = tried(about_node=True)
     result = trying.classify(trying.first())
 
     assert sick.observed == ["cuda:1", "cuda:1", "cuda:1"]

@@ -101,7 +101,7 @@ def test_a_limit_that_suffices_changes_nothing(limit: int, value: int) -> None:
 @pytest.mark.parametrize(
     ("limit", "value", "text"),
     [
-        (resource.RLIMIT_AS, 40 << 20, "RLIMIT_AS is 41943040 bytes"),
+        (resource.RLIMIT_AS, 40 << 20, "no memory"),
         (resource.RLIMIT_NOFILE, 6, "RLIMIT_NOFILE is 6"),
     ],
 )

@@ -96,7 +96,7 @@ def mappings(value: Any) -> Iterator[dict[str, Any]]:
     """Every mapping of a document that is a model of ours, the innermost first."""
     if isinstance(value, dict):
         for key, part in value.items():
-            if key not in {"observation", "observed", "expected"}:
+            if key not in {"observation", "observed", "expected", "wrong"}:
                 yield from mappings(part)
         yield value
     elif isinstance(value, list):

@@ -19,9 +19,15 @@ from validator.engine.host_limits import refusal
 
 def main() -> int:
     """Run one command and give its exit code."""
+    try:
+        return _main(sys.argv[1:])
+    except Exception:  # noqa: BLE001 - no memory is left even to say so; 1 would mean a sick node
+        return cannot_tell(sys.argv[1:])
+
+
+def _main(argv: Sequence[str]) -> int:
     _open_streams()
     checked = os.environ.pop(SERVE, None)
-    argv = sys.argv[1:]
     early = EarlyWorker()
     try:
         early.start(argv)
@@ -45,11 +51,16 @@ def main() -> int:
 def _explained(error: Exception) -> str:
     """An exception in one line, with the limit or the missing system call that it comes from."""
     text = f"{type(error).__name__}: {error}".rstrip(": ")
-    with contextlib.suppress(MemoryError, OSError):  # of what explains it
-        line = traceback.extract_tb(error.__traceback__)[-1].line  # without memory there is none
-        if refused := refusal(text):
-            place = f", in `{line}`" if line else ""
-            return f"error: {text}{place}: {refused}; {refused.hint}"
+    line, refused = "", None
+    try:
+        line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+        with contextlib.suppress(OSError):  # of what explains it
+            refused = refusal(text)
+    except MemoryError:
+        return f"error: {text}: no memory was left to say more; see `ulimit -v` and `ulimit -d`"
+    if refused is not None:
+        place = f", in `{line}`" if line else ""
+        return f"error: {text}{place}: {refused}; {refused.hint}"
     if isinstance(error, OSError):  # a full disk, a file that is gone
         return f"error: {error}"
     return f"internal error: {text} (a bug of gpu-validator; `--log.level debug` shows where)"
