@@ -182,8 +182,9 @@ def test_a_container_that_is_too_small_for_torch_is_named() -> None:
     assert "memory.limit_in_bytes is 62914560 bytes" in text
 
 
-def test_a_filter_that_refuses_clone3_is_named() -> None:
-    """Threads cannot start under it, and torch is not to blame."""
+def test_a_filter_that_refuses_clone3_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads cannot start under it, torch waits for them for ever, and is not to blame."""
+    monkeypatch.setenv("GPU_VALIDATOR_PROBES__AUTOGRAD__TIMEOUT", "8")
     number = limits_in_force._CLONE3
     text = told(run(*REFUSE, str(number), str(errno.EPERM), *CHECK, "--probe", "autograd"))
 
