@@ -31,6 +31,7 @@ from probes.node import hardware
 from probes.worker import proven
 from probes.worker.errors import describe
 
+_PROBES = Path(__file__).parents[1]
 _RETRIES = 2  # of a probe whose check failed, to classify the failure
 _RETRY_SHARE = 0.1  # of the deadline that the first try may have used for a retry to fit
 _SUMMARY_CHARACTERS = 1000  # of an exception's first line, which may be anything
@@ -253,7 +254,7 @@ def _blame(error: Exception, module: ModuleType) -> Reason:
     if isinstance(error, RuntimeError):
         return "torch_raised"
     innermost = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    ours = {Path(__file__).parent, Path(str(module.__file__)).parent}
+    ours = {_PROBES, Path(str(module.__file__)).parent}
     return "internal_error" if ours & set(innermost.parents) else "torch_raised"
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from probes.contract import GPU_BUSY, Finding, Observation, Status, skipped
+from probes.kit import tensors
 from probes.kit.symptoms import diagnose
 from probes.node import hardware
 from probes.worker import attempt
@@ -255,6 +256,19 @@ def test_what_torch_raises_on_unproven_hardware_is_a_warning_but_for_a_known_cau
 
     assert (unknown.status, unknown.reason) == ("warn", "unproven")
     assert (known.status, known.reason) == ("fail", "torch_raised")
+
+
+def test_an_exception_of_what_probes_share_is_ours(
+    sick: Sick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the kit must not look like a sick torch; one in torch's own files does."""
+    monkeypatch.setattr(sys.modules["sick"], "observe", lambda _: tensors.bits(None))  # type: ignore[arg-type]
+    ours = tried().first()
+    monkeypatch.setattr(sys.modules["sick"], "observe", lambda _: torch.nn.Linear("two", 3))
+    theirs = tried().first()
+
+    assert (ours.status, ours.reason) == ("error", "internal_error")
+    assert (theirs.status, theirs.reason) == ("fail", "torch_raised")
 
 
 def test_whose_hardware_a_check_of_the_host_is_about(

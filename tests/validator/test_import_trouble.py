@@ -1,5 +1,7 @@
 """An import that others cut off or hold up tells nothing of torch; one that torch holds up does."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +10,12 @@ import pytest
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, ran
 from validator import loading
-from validator.engine import supervisor
+from validator.engine import spawn, supervisor
 from validator.engine.plan import Event
 from validator.engine.stall import stall
 from validator.settings import Settings
 
+ROOT = Path(__file__).resolve().parents[2]
 WITH_TORCH = replace(PLAN, specs=(TORCH_VERSION, *PLAN.specs))
 
 
@@ -150,3 +153,23 @@ def test_a_stall_blames_torch_only_in_its_own_code(
 
     assert seen.blames_torch is blames
     assert kernel in seen.text
+
+
+def test_the_worker_is_pointed_at_the_folder_of_our_packages() -> None:
+    """In an image nothing of ours is installed: what the boot line inserts has to be right."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-S",
+            "-E",
+            "-c",
+            "import sys; sys.path.insert(0, sys.argv[1]); import probes; print(probes.__file__)",
+            str(spawn._ROOT),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert Path(done.stdout.strip()) == ROOT / "probes" / "__init__.py", done.stderr

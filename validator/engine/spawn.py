@@ -22,7 +22,7 @@ _Made = TypeVar("_Made")
 #: In the environment of the worker and all it starts, so that what outlives it can be found.
 MARKER = "_GPU_VALIDATOR_WORKER"
 
-_ROOT = Path(__file__).resolve().parent.parent  # the folder that holds the package `probes`
+_ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package `probes`
 
 # `-c` and a cleaned path: the user's folder may hold a `probes/` or a `random.py` of its own. Our
 # root goes first only while `probes` is found, then leaves, so that it shadows nothing of theirs.
