@@ -264,7 +264,7 @@ def test_an_exception_of_what_probes_share_is_ours(
     """A bug in the kit must not look like a sick torch; one in torch's own files does."""
     monkeypatch.setattr(sys.modules["sick"], "observe", lambda _: tensors.bits(None))  # type: ignore[arg-type]
     ours = tried().first()
-    monkeypatch.setattr(sys.modules["sick"], "observe", lambda _: torch.nn.Linear("two", 3))
+    monkeypatch.setattr(sys.modules["sick"], "observe", lambda _: torch.nn.Linear("two", 3))  # type: ignore[arg-type]
     theirs = tried().first()
 
     assert (ours.status, ours.reason) == ("error", "internal_error")
