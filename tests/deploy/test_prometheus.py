@@ -351,11 +351,11 @@ def test_alert_fires_and_resolves(emulator: Path, tmp_path: Path) -> None:
             )
             with prometheus(configuration) as running:
                 with _daemon(tmp_path, port, environment | {"EMULATOR_FAULTS": "1:h2d:flip"}):
-                    fired = wait_for("the alert", lambda: told("firing"), 60)
+                    fired = wait_for("the alert", lambda: told("firing"), 120)
                     # Devices are judged side by side: the sick one may be told first.
-                    healthy = wait_for("a healthy device", lambda: _healthy(running), 60)
+                    healthy = wait_for("a healthy device", lambda: _healthy(running), 120)
                 with _daemon(tmp_path, port, environment | {"EMULATOR_FAULTS": ""}) as address:
-                    wait_for("the recovery", lambda: get(f"http://{address}/readyz"), 60)
+                    wait_for("the recovery", lambda: get(f"http://{address}/readyz"), 120)
                     resolved = wait_for("its end", lambda: told("resolved"), 60)
 
     assert fired["labels"] == {
