@@ -49,3 +49,36 @@ def test_the_third_set_has_the_typer_that_named_options_otherwise(versions: Modu
 
     assert [text for text in third if text.startswith("typer")] == ["typer==0.27.*"]
     assert {text for text in third if not text.startswith("typer")} < set(newest)
+
+
+@pytest.mark.parametrize(
+    ("text", "needs"),
+    [
+        ("import torch\n", True),
+        ("from torch.nn import functional\n", True),
+        ("import torchvision\n", False),
+        ("def test_it():\n    import torch\n", False),
+        ("TEMPLATE = '''\nimport torch\n'''\n", False),
+    ],
+)
+def test_a_module_that_imports_torch_is_left_out(
+    versions: ModuleType,
+    tmp_path: Path,
+    text: str,
+    needs: bool,  # noqa: FBT001
+) -> None:
+    """It would end the collection; one whose programs or functions import it can be read."""
+    file = tmp_path / "test_it.py"
+    file.write_text(text)
+
+    assert versions.imports_torch(file) == needs
+
+
+def test_nothing_is_left_out_that_runs_without_torch(versions: ModuleType) -> None:
+    """What is left out is marked as needing torch, or is the fuzzer; the rest is most of it."""
+    left_out = set(versions.left_out())
+    all_of_them = set((ROOT / "tests" / "validator").glob("test_*.py"))
+
+    assert versions.FUZZER in left_out
+    assert left_out < all_of_them
+    assert len(left_out) < len(all_of_them) / 4

@@ -124,6 +124,7 @@ HALF_A_SECOND = """
 """
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("freeze", WAYS.values(), ids=WAYS)
 def test_a_probe_that_was_frozen_with_everything_is_not_late(
     folder: Path, freeze: Callable[[int], None]
@@ -153,6 +154,7 @@ def test_an_import_that_was_frozen_with_everything_is_not_late(folder: Path) -> 
     assert "its own end" in results[0][3]
 
 
+@pytest.mark.torch
 def test_a_probe_that_is_stopped_alone_is_late(folder: Path) -> None:
     """A child that stands still while its supervisor runs has hung."""
     write(folder, "sicken", "    os.kill(os.getpid(), signal.SIGSTOP)")

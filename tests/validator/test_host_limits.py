@@ -76,6 +76,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("limit", "value", "text"), LIMITS.values(), ids=LIMITS)
 def test_a_limit_that_ends_the_import_is_named(limit: int, value: int, text: str) -> None:
     """Torch that cannot be imported for a limit's sake is no broken torch."""
@@ -84,6 +85,7 @@ def test_a_limit_that_ends_the_import_is_named(limit: int, value: int, text: str
     assert text in told(done)
 
 
+@pytest.mark.torch
 def test_processor_time_that_is_over_in_the_import_is_named(tmp_path: Path) -> None:
     """A torch that computes for as long as it may: the machine is never too fast for the limit."""
     (tmp_path / "torch").mkdir()
@@ -94,6 +96,7 @@ def test_processor_time_that_is_over_in_the_import_is_named(tmp_path: Path) -> N
     assert "RLIMIT_CPU is 3 s" in told(done)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("limit", "value"),
     [(resource.RLIMIT_AS, 2 << 30), (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_STACK, 1 << 20)],
@@ -129,6 +132,7 @@ def join(group: Path) -> None:
     (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("most", [12, 14, 16])
 def test_too_few_descriptors_are_named(most: int) -> None:
     """Wherever they run out between the first pipe and the last, the limit is told."""
@@ -152,6 +156,7 @@ def control_group(controller: str, limit: str, value: int) -> Iterator[Callable[
         group.rmdir()
 
 
+@pytest.mark.torch
 def test_too_few_tasks_for_threads_are_named() -> None:
     """Five tasks suffice for the processes, and not for the threads that autograd starts."""
     with control_group("pids", "pids.max", 5) as enter:
@@ -161,6 +166,7 @@ def test_too_few_tasks_for_threads_are_named() -> None:
     assert "pids.max is 5" in text
 
 
+@pytest.mark.torch
 def test_too_few_tasks_for_a_child_are_named() -> None:
     """Where not even a child can be forked, the worker dies, and the limit is told."""
     with control_group("pids", "pids.max", 2) as enter:
@@ -169,6 +175,7 @@ def test_too_few_tasks_for_a_child_are_named() -> None:
     assert "pids.max is 2" in text
 
 
+@pytest.mark.torch
 def test_too_few_processes_of_a_user_are_named() -> None:
     """RLIMIT_NPROC binds everybody but root, so that another user's worker is started."""
     reads = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
@@ -182,6 +189,7 @@ def test_too_few_processes_of_a_user_are_named() -> None:
     assert "RLIMIT_NPROC is 5" in text
 
 
+@pytest.mark.torch
 def test_a_container_that_is_too_small_for_torch_is_named() -> None:
     """The kernel kills for memory while torch is imported, twice: the limit is told."""
     with control_group("memory", "memory.limit_in_bytes", 60 << 20) as enter:
@@ -191,6 +199,7 @@ def test_a_container_that_is_too_small_for_torch_is_named() -> None:
     assert "memory.limit_in_bytes is 62914560 bytes" in text
 
 
+@pytest.mark.torch
 def test_a_filter_that_refuses_clone3_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads cannot start under it, torch waits for them for ever, and is not to blame."""
     monkeypatch.setenv("GPU_VALIDATOR_PROBES__AUTOGRAD__TIMEOUT", "8")
@@ -217,6 +226,7 @@ CALLS = {  # numbers on x86-64
 }
 
 
+@pytest.mark.torch
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86-64")
 @pytest.mark.parametrize(("number", "error", "text"), CALLS.values(), ids=CALLS)
 def test_a_system_call_that_is_refused_is_named(number: int, error: int, text: str) -> None:
@@ -239,6 +249,7 @@ def test_a_missing_proc_is_named() -> None:
     assert "needs /proc" in told(done)
 
 
+@pytest.mark.torch
 def test_a_python_without_pidfd_open_will_do(folder: Path) -> None:
     """Some builds of Python lack the function although the kernel has the call."""
     (folder / "sitecustomize.py").write_text("import os; del os.pidfd_open")
@@ -256,6 +267,7 @@ def test_a_python_without_pidfd_open_will_do(folder: Path) -> None:
 # ---- deaths
 
 
+@pytest.mark.torch
 def test_a_death_is_told_although_the_parent_ignores_its_children(folder: Path) -> None:
     """Under a parent that ignores SIGCHLD the kernel reaps: the signal must not be lost."""
     (folder / "torch.py").write_text("import os; os.abort()")

@@ -24,6 +24,7 @@ def quick_import() -> Settings:
     return loading.load(flags={"probes": {"torch_version": {"timeout": 1.0}}})
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
 def test_a_worker_that_is_killed_while_importing_is_tried_once_more(
     folder: Path, name: str
@@ -48,6 +49,7 @@ def test_a_worker_that_is_killed_while_importing_is_tried_once_more(
     ]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
 def test_a_worker_that_is_killed_again_is_an_error(folder: Path, name: str) -> None:
     """Whoever kills it, torch is not to blame, and the rest points to the one finding."""
@@ -82,6 +84,7 @@ SLOW = {
 }
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("code", "where"), SLOW.values(), ids=SLOW)
 def test_an_import_that_files_hold_up_is_an_error(folder: Path, code: str, where: str) -> None:
     """It says where the import stands, and which setting gives it longer."""
@@ -128,6 +131,7 @@ STALLS = {
 }
 
 
+@pytest.mark.torch
 def test_a_deep_traceback_still_tells_where_it_stands(folder: Path) -> None:
     """The innermost frames are printed first, and more follows than a log's tail holds."""
     (folder / "torch.py").write_text(

@@ -5,11 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from probes.catalog import BY_NAME
 from probes.contract import Finding
 from tests.validator.reports import report, result
 from validator.render.recording import anonymous
 from validator.report import Device, Report, to_json
+
+ROOT = Path(__file__).resolve().parents[2]
 
 GPU, INSTANCE = "8dfa2c7d-60e9-0056-d6f9-d685c5583bd6", "1FA1B2C3-0001-0002-0003-000000000004"
 
@@ -60,11 +64,12 @@ def record(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, "NODE_NAME": "rack-7-node-3"},
+        env={**os.environ, "NODE_NAME": "rack-7-node-3", "PYTHONPATH": str(ROOT)},
         cwd=folder,
     )
 
 
+@pytest.mark.torch
 def test_check_records_what_it_has_seen(tmp_path: Path) -> None:
     """The file holds the observation of a pass; stdout stays what it was without."""
     done = record(tmp_path, "--record", "seen.json")
