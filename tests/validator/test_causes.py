@@ -3,6 +3,8 @@
 from datetime import datetime, timezone
 from typing import Any
 
+import pytest
+
 from probes.contract import Finding, Reason, Result, Status
 from tests.validator.test_host_limits import CHECK, bad, run
 from validator.engine.causes import without_consequences
@@ -129,6 +131,7 @@ sys.meta_path.insert(0, Finder())
 """
 
 
+@pytest.mark.slow
 def test_a_torch_without_numpy_is_one_finding_of_a_real_run(tmp_path: Any) -> None:
     """The whole quick profile: one result is bad, the others point to it, and it comes first."""
     (tmp_path / "sitecustomize.py").write_text(BROKEN)

@@ -13,7 +13,7 @@ from validator.engine.plan import Plan
 from validator.engine.runner import Runner
 from validator.report import json_schema
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 HANG = "    time.sleep(600)"
 

@@ -20,6 +20,8 @@ from probes.contract import Failure, Finding, Result
 from validator.engine import cgroup, host_limits, limits_in_force
 from validator.engine.attribution import blame_host_limits
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = (sys.executable, "-m", "validator", "check", "--device", "cpu", "--output", "json")
 REFUSE = (sys.executable, str(Path(__file__).with_name("refuse.py")))

@@ -13,6 +13,8 @@ from validator import loading
 from validator.engine.plan import Plan
 from validator.engine.runner import Runner
 
+pytestmark = pytest.mark.slow
+
 #: A probe of four checks; what each does stands in for `{name}`.
 TEMPLATE = """
 import ctypes, os, signal, time

@@ -28,7 +28,7 @@ from validator.selftest.verdicts import Selftest
 from validator.service.latest import Latest
 from validator.settings import Settings
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

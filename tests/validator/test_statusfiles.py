@@ -252,6 +252,7 @@ def test_a_folder_that_is_missing_is_told(
     assert daemon.readiness().ready
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_stopped_process_leaves_no_file(tmp_path: Path) -> None:
     """A real daemon: the left-over goes, its own file comes, and SIGTERM takes it away."""

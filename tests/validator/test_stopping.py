@@ -24,7 +24,7 @@ from validator.engine.spawn import MARKER
 from validator.engine.stopping import Stop
 from validator.report import Report
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 
