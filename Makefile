@@ -50,7 +50,7 @@ lint: ## Check style, format, types and shell scripts
 	@if command -v shellcheck >/dev/null; then shellcheck tools/*.sh .ci/run; \
 	else echo 'shellcheck is not here: shell scripts not checked'; fi
 
-bench: ## Measure check, daemon and scrapes against their rivals on this machine
+bench: ## Measure check, daemon and scrapes against other tools on this machine
 	@tools/environment.sh dev
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 

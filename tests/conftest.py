@@ -1,6 +1,7 @@
-"""What all tests share."""
+"""What all tests share: the signals of a terminal, what is said at the start and at the end."""
 
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,24 @@ def pytest_configure() -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """How long it takes, before it is waited for."""
+    """How long the tests take on two idle cores, said before anybody waits for them."""
     chosen = str(config.getoption("markexpr", ""))
     if "not slow" in chosen:
-        return "these are the fast tests: about a minute on two cores"
-    return "all tests: some minutes on two cores; `make quick-test` is the first minute of them"
+        return "the fast tests: about a minute on two cores"
+    return "all tests: about nine minutes on two cores; `make quick-test` takes one"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was skipped and why, a line a reason, the most frequent first."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        # (file, line, "Skipped: why"); only an expected failure has another form
+        text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[text.removeprefix("Skipped: ")] += 1
+    if reasons:
+        terminalreporter.write_sep("=", "skipped, and why")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5}  {reason}")
 
 
 @pytest.fixture(scope="session")

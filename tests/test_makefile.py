@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "tools" / "environment.sh"
 _FOR_TORCH = ("PYTHON", "VENV", "TORCH", "TORCH_INDEX", "CPU_INDEX", "MAKEFLAGS", "MFLAGS")

@@ -19,7 +19,10 @@ import pytest
 
 from probes.catalog import BY_NAME
 
-pytestmark = pytest.mark.timeout(300)  # the first of them compiles
+pytestmark = [
+    pytest.mark.timeout(300),  # the first of them compiles
+    pytest.mark.slow,
+]
 
 ROOT = Path(__file__).parents[1]
 HEALTHY, SICK = "fake:0", "fake:1"

@@ -86,7 +86,9 @@ def probe(spec: ProbeSpec) -> Iterator[str]:
     yield from table("check", "promise", "passed on GPUs")
     for name, promise in spec.promises.items():
         check = f"{spec.name}.{name}"
-        yield row(f"`{check}`", promise, "; ".join(explain.recorded_on(check)) or "none yet")
+        yield row(
+            f"`{check}`", promise, "; ".join(explain.hardware_of_recordings(check)) or "none yet"
+        )
     yield ""
     yield from (f"- <{reference}>" for reference in read.references)
 

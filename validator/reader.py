@@ -31,10 +31,10 @@ def read_report(text: str | bytes) -> Report:
         ValueError: it is no JSON, or lacks what every report has (pydantic's own error is one).
     """
     content = json.loads(text)
-    return Report.model_validate_json(json.dumps(_known(content, Report)))
+    return Report.model_validate_json(json.dumps(_without_unknown(content, Report)))
 
 
-def _known(value: Any, kind: Any) -> Any:
+def _without_unknown(value: Any, kind: Any) -> Any:
     """A value without what its type does not know."""
     arguments = get_args(kind)
     origin = get_origin(kind)
@@ -44,12 +44,12 @@ def _known(value: Any, kind: Any) -> Any:
     if origin is Literal:
         return value if value in arguments else _instead(arguments)
     if origin is tuple and isinstance(value, list):
-        return [_known(item, arguments[0]) for item in value]
+        return [_without_unknown(item, arguments[0]) for item in value]
     if origin is dict and isinstance(value, Mapping):
-        return {key: _known(item, arguments[1]) for key, item in value.items()}
+        return {key: _without_unknown(item, arguments[1]) for key, item in value.items()}
     if origin in {Union, types.UnionType} and value is not None:
         (only, *others) = [each for each in arguments if each is not type(None)]
-        return value if others else _known(value, only)
+        return value if others else _without_unknown(value, only)
     return value
 
 
@@ -57,7 +57,7 @@ def _fields(value: Any, model: type[BaseModel]) -> Any:
     if not isinstance(value, Mapping):
         return value  # for the model to refuse
     return {
-        name: _known(value[name], field.annotation)
+        name: _without_unknown(value[name], field.annotation)
         for name, field in model.model_fields.items()
         if name in value
     }

@@ -51,7 +51,7 @@ class Attempt:
     """One probe on one device. `poisoned` after it: start nothing more in this process."""
 
     def __init__(self, probe: dict[str, Any], request: dict[str, Any]) -> None:
-        """Take the probe's and the job's part of a fork request."""
+        """Create it from the probe's part and the job's part of a fork request."""
         self._name: str = probe["name"]
         self._module: str = probe["module"]
         self._limits: dict[str, Any] = probe["limits"]

@@ -17,7 +17,7 @@ case "$*" in
 *find_spec*) exit $((! HAS_TORCH)) ;;
 "-m pip --version") exit 0 ;;
 "-m pip "*) echo "$* | constraint: ${{PIP_CONSTRAINT:-none}}" >>"$CALLS" ;;
-*) exec {sys.executable} "$@" ;;
+*) exec '{sys.executable}' "$@" ;;
 esac
 """
 

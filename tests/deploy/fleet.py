@@ -105,7 +105,7 @@ class Node:
         """All series of this second, with the labels that Prometheus adds."""
         labels = {"job": "gpu-env-validator", "instance": self.name}
         self._clock.now_s = at_s
-        self._latest.grown_old()
+        self._latest.has_aged()
         state = (self._latest.version, dict(self.restarts))
         if self._shown[0] != state:
             self._shown = (state, _parsed(self._exposition(), labels))

@@ -19,6 +19,8 @@ import yaml
 from tests.deploy.cluster import KUBERNETES, ROOT, find, invalid, kustomize
 from validator.settings import Web, host_port
 
+pytestmark = pytest.mark.slow
+
 FOLDER = ROOT / "deploy/node-problem-detector"
 SCRIPT = FOLDER / "check_gpu_validator.sh"
 MONITOR: dict[str, Any] = json.loads((FOLDER / "gpu-validator-monitor.json").read_text())

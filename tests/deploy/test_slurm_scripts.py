@@ -66,6 +66,7 @@ def without_a_gpu() -> None:
         pytest.skip("a GPU is here")
 
 
+@pytest.mark.slow
 def test_no_job_starts_on_a_gpu_that_is_not_there(scripts: Path) -> None:
     """Slurm gives GPU 0, and no GPU is in this machine: the job must not start."""
     without_a_gpu()

@@ -16,7 +16,10 @@ from tests import emulator as package
 from tests.emulator.sick import SICK
 from tests.emulator.trials import HEALTHY
 
-pytestmark = pytest.mark.timeout(300)  # the first of them compiles
+pytestmark = [
+    pytest.mark.timeout(300),  # the first of them compiles
+    pytest.mark.slow,
+]
 
 ROOT = Path(__file__).parents[2]
 

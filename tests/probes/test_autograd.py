@@ -145,6 +145,7 @@ def test_without_float64_the_rest_is_observed(monkeypatch: pytest.MonkeyPatch) -
 # ---- no false alarm, nothing left behind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2**31])
 def test_no_alarm_whatever_the_seed_and_the_default_type(seed: int) -> None:
     """Seeds, the default type and the number of threads are the user's own business."""
@@ -411,6 +412,7 @@ PRELOADED: Final = """
 """
 
 
+@pytest.mark.slow
 def test_the_preload_is_complete_and_harmless() -> None:
     """A child forked after the preload computes in parallel, and imports next to nothing more."""
     script = textwrap.dedent(PRELOADED).format(preload=AUTOGRAD.preload)
@@ -576,6 +578,7 @@ OPERATIONS: Final[dict[str, tuple[Corrupted, set[str]]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", OPERATIONS)
 def test_a_corrupted_operation_is_named(fault: str) -> None:
     """A wrong kernel, even one that is wrong in both directions, trips the checks it belongs to."""
@@ -937,6 +940,7 @@ def _the_graph_of_the_first_iteration_is_kept(monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", BREAKS)
 def test_a_broken_torch_is_named(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """A torch that does something else than it says trips the checks it belongs to."""

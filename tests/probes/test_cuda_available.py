@@ -1161,6 +1161,7 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fakes.build(tmp_path_factory.mktemp("drivers"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [802, 999])
 def test_end_to_end_with_a_driver_that_fails(libraries: Path, code: int) -> None:
     """What libcuda and NVML really said arrives in the finding, through ctypes and pynvml."""

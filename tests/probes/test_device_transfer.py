@@ -335,6 +335,7 @@ def on_device() -> dict[str, set[str]]:
     return fake_device.run("device_transfer")
 
 
+@pytest.mark.slow
 def test_a_sound_device_trips_nothing(on_device: dict[str, set[str]]) -> None:
     """All three directions of the fake device are right as it stands."""
     assert on_device["sound"] == set()

@@ -12,6 +12,8 @@ from probes.device_transfer import dtypes, pinned, probe
 from probes.device_transfer.pattern import made_by_numpy
 from probes.device_transfer.places import Place, apart_from_host
 
+pytestmark = pytest.mark.slow
+
 WORDS = 2**16
 
 

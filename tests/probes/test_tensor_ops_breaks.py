@@ -13,6 +13,8 @@ from probes.faults.inject.calls import last_of_ties, off_by_one, unstable
 from probes.tensor_ops import probe
 from tests.probes.verdicts import tripped
 
+pytestmark = pytest.mark.slow
+
 Fault = Callable[[torch.Tensor], object]  # spoils an output, in place
 
 

@@ -808,6 +808,7 @@ def in_child(libraries: Path, **environment: str | int) -> set[str]:
     return tripped(probe.judge(probe.Observation.model_validate(answer)))
 
 
+@pytest.mark.slow
 def test_stub_and_old_module_in_a_real_process(libraries: Path, tmp_path: Path) -> None:
     """A libcuda under stubs/, another version than NVML's, and mapped twice, is told by each."""
     stubs = tmp_path / "stubs"
@@ -822,6 +823,7 @@ def test_stub_and_old_module_in_a_real_process(libraries: Path, tmp_path: Path) 
     assert named("loaded_once") <= in_child(stubs, LD_PRELOAD=str(libraries / "libcuda.so.1"))
 
 
+@pytest.mark.slow
 def test_mixed_cudnn_in_a_real_process(libraries: Path, tmp_path: Path) -> None:
     """Parts of cuDNN from two folders are seen in the process's own maps."""
     preload = []
@@ -834,6 +836,7 @@ def test_mixed_cudnn_in_a_real_process(libraries: Path, tmp_path: Path) -> None:
     assert named("cudnn_libraries") <= in_child(libraries, LD_PRELOAD=" ".join(preload))
 
 
+@pytest.mark.slow
 def test_nccl_is_asked_for_its_version(tmp_path: Path) -> None:
     """The library that is mapped tells its own version, whatever torch was compiled with."""
     compiler = shutil.which("cc")

@@ -58,6 +58,7 @@ def test_this_image_is_sound() -> None:
     assert [(f.id, f.message) for f in findings if f.status != "pass"] == []
 
 
+@pytest.mark.slow
 def test_a_device_apart_from_the_host_is_sound() -> None:
     """The same checks hold on a device whose memory is not the host's."""
     assert fake_device.run("train_eval") == {"sound": set()}
@@ -93,6 +94,7 @@ def test_a_passing_observation_is_small() -> None:
     assert len(probe.observe("cpu").model_dump_json(exclude_defaults=True)) < 20 * 1024
 
 
+@pytest.mark.slow
 def test_no_false_alarm() -> None:
     """Thirty runs over random states, a few of them on two threads: nothing trips."""
     state = torch.get_rng_state()

@@ -13,6 +13,8 @@ from probes.kit import capabilities, precision, references
 from probes.train_eval import attention, layers, learning, probe, saving, state
 from tests.probes.verdicts import tripped
 
+pytestmark = pytest.mark.slow
+
 ABSENT = "The operator 'aten::rrelu' is not currently implemented for the MPS device"
 
 

@@ -132,6 +132,7 @@ sys.meta_path.insert(0, Finder())
 
 
 @pytest.mark.torch
+@pytest.mark.slow
 def test_a_torch_without_numpy_is_one_finding_of_a_real_run(tmp_path: Any) -> None:
     """The whole quick profile: one result is bad, the others point to it, and it comes first."""
     (tmp_path / "sitecustomize.py").write_text(BROKEN)

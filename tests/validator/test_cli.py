@@ -32,6 +32,8 @@ from validator.report import Report
 from validator.service import ask
 from validator.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SOUND = reports.sound()
 SICK = reports.sick()
 

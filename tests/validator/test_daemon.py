@@ -74,6 +74,7 @@ def test_the_first_run_is_at_once_and_of_everything() -> None:
     assert len(runner.plans[0]) == 7
 
 
+@pytest.mark.slow
 def test_never_two_runs_at_a_time() -> None:
     """Twenty intervals of different length in a row: one run at a time, none lost."""
     clock = Clock()
@@ -461,6 +462,7 @@ def test_a_signal_cancels_a_run_that_hangs(start: Start) -> None:
     assert (code, took < 5) == (0, True)
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_cancelled_is_abandoned(start: Start) -> None:
     """Still within 5 s; the exit code says that it was no clean end."""
     daemon = start("stubborn")
@@ -536,6 +538,7 @@ def processes_of(pid: int) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_end_to_end_with_the_real_runner(start: Start, tmp_path: Path) -> None:
     """One probe on this machine: a run, its report and metrics; a stop in a second run's middle."""
     names = BY_NAME.keys() - {"torch_version", "numpy_sharing"}

@@ -135,7 +135,7 @@ def test_list_fits_80_columns() -> None:
 
 def test_listed_as_data() -> None:
     """What a program reads of a probe."""
-    data = explain.listed(CATALOG[0])
+    data = explain.list_entry(CATALOG[0])
 
     assert data["probe"] == "torch_version"
     assert data["checks"]["torch_version.completes"]

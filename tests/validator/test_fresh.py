@@ -622,6 +622,7 @@ def test_healthcheck_over_the_unix_socket(
     assert f"{server} cannot be asked" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_real_daemon_over_its_socket(tmp_path: Path) -> None:
     """Processes all: the daemon's first run answers a check; its end takes the socket away."""

@@ -17,6 +17,8 @@ from tests.validator.runs import write
 from validator.engine import clock
 from validator.engine.spawn import MARKER
 
+pytestmark = pytest.mark.slow
+
 FREEZER = Path("/sys/fs/cgroup/freezer")
 ROOT = Path(__file__).resolve().parents[2]
 FROZEN_S = 2.5  # the probes' deadline is 1 s

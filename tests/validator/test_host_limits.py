@@ -18,7 +18,9 @@ import pytest
 
 from probes.contract import Failure, Finding, Result
 from validator.engine import cgroup, host_limits, limits_in_force
-from validator.engine.attribution import attributed
+from validator.engine.attribution import blame_host_limits
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = (sys.executable, "-m", "validator", "check", "--device", "cpu", "--output", "json")
@@ -349,8 +351,8 @@ def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("unlimited")
 def test_a_text_that_only_a_limit_leaves_is_an_error(text: str, what: str) -> None:
     """In the exception's text or in the log alone, and also when no limit can be read."""
-    raised = attributed(ended(text))
-    logged = attributed(ended("died by SIGABRT", reason="crashed", log_tail=text))
+    raised = blame_host_limits(ended(text))
+    logged = blame_host_limits(ended("died by SIGABRT", reason="crashed", log_tail=text))
 
     for result in (raised, logged):
         assert (result.status, result.reason) == ("error", "internal_error")
@@ -363,11 +365,11 @@ def test_a_text_that_only_a_limit_leaves_is_an_error(text: str, what: str) -> No
 @pytest.mark.usefixtures("unlimited")
 def test_memory_is_blamed_only_under_a_limit(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same end is a fail on a host without limits, and an error that names a tight one."""
-    free = attributed(ended(text))
+    free = blame_host_limits(ended(text))
     monkeypatch.setattr(
         limits_in_force, "_soft", lambda name: 1 << 30 if name == "RLIMIT_AS" else None
     )
-    tight = attributed(ended(text))
+    tight = blame_host_limits(ended(text))
 
     assert free == ended(text)
     assert (tight.status, tight.reason) == ("error", "internal_error")
@@ -379,7 +381,7 @@ def test_what_no_limit_leaves_stays_a_fail(text: str, monkeypatch: pytest.Monkey
     """A limit in force excuses nothing else."""
     monkeypatch.setattr(limits_in_force, "_soft", lambda _: 12 << 30)
 
-    assert attributed(ended(text)) == ended(text)
+    assert blame_host_limits(ended(text)) == ended(text)
 
 
 def test_under_a_very_tight_limit_whatever_raises_is_an_error(
@@ -387,15 +389,15 @@ def test_under_a_very_tight_limit_whatever_raises_is_an_error(
 ) -> None:
     """Libraries raise without saying that memory was short; what computed wrong stays a fail."""
     raised = "Conv2d: raised RuntimeError: could not create a primitive"
-    wide = attributed(checked(raised))
+    wide = blame_host_limits(checked(raised))
     monkeypatch.setattr(
         limits_in_force, "_soft", lambda name: 350 << 20 if name == "RLIMIT_DATA" else None
     )
 
     assert wide.status == "fail"
-    assert attributed(checked(raised)).status == "error"
-    assert "RLIMIT_DATA is 367001600 bytes" in attributed(checked(raised)).summary
-    assert attributed(checked("Conv2d: 3 of 4 elements wrong")).status == "fail"
+    assert blame_host_limits(checked(raised)).status == "error"
+    assert "RLIMIT_DATA is 367001600 bytes" in blame_host_limits(checked(raised)).summary
+    assert blame_host_limits(checked("Conv2d: 3 of 4 elements wrong")).status == "fail"
 
 
 def checked(*observed: str) -> Result:
@@ -408,7 +410,7 @@ def checked(*observed: str) -> Result:
 
 def test_a_check_whose_every_operation_was_refused_is_an_error() -> None:
     """An operation that raised for want of threads computed nothing wrong."""
-    result = attributed(checked("add: raised RuntimeError: can't start new thread"))
+    result = blame_host_limits(checked("add: raised RuntimeError: can't start new thread"))
 
     assert (result.status, result.reason) == ("error", "internal_error")
     assert result.findings[0].action == "fix_config"
@@ -418,7 +420,7 @@ def test_a_wrong_value_beside_a_refusal_stays_a_fail() -> None:
     """One operation that computed wrong is not excused by another that could not run."""
     both = checked("add: raised RuntimeError: can't start new thread", "mul: 3 of 4 elements wrong")
 
-    assert attributed(both).status == "fail"
+    assert blame_host_limits(both).status == "fail"
 
 
 def test_wrong_values_stay_a_fail_whatever_ended_the_probe_afterwards() -> None:
@@ -427,7 +429,7 @@ def test_wrong_values_stay_a_fail_whatever_ended_the_probe_afterwards() -> None:
         id="tensor_ops.add", status="fail", message="1 of 4 wrong", wrong={"add": "bits"}
     )
     died = ended("MemoryError: can't start new thread")
-    result = attributed(died.model_copy(update={"findings": (*died.findings, wrong)}))
+    result = blame_host_limits(died.model_copy(update={"findings": (*died.findings, wrong)}))
 
     assert (result.status, result.reason) == ("fail", died.reason)
     assert wrong in result.findings
@@ -438,7 +440,7 @@ def test_wrong_values_stay_a_fail_whatever_ended_the_probe_afterwards() -> None:
 def test_an_error_keeps_its_own_traceback() -> None:
     """What ended it is still in the report, for whoever mends it."""
     failure = Failure(type="MemoryError", message="", traceback="here")
-    result = attributed(ended("MemoryError: can't start new thread", error=failure))
+    result = blame_host_limits(ended("MemoryError: can't start new thread", error=failure))
 
     assert result.error == failure
     assert host_limits.refusal("nothing of the kind") is None

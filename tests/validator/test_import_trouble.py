@@ -16,6 +16,8 @@ from validator.engine.stall import stall
 from validator.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
 WITH_TORCH = replace(PLAN, specs=(TORCH_VERSION, *PLAN.specs))
 
 
@@ -110,7 +112,7 @@ TORCH = '"/venv/site-packages/torch/__init__.py", line 9 in <module>'
 LOADER = '"<frozen importlib._bootstrap_external>", line 1233 in create_module'
 READER = '"<frozen importlib._bootstrap_external>", line 1131 in get_data'
 CTYPES = '"/usr/lib/python3.11/ctypes/__init__.py", line 376 in __init__'
-OURS = '"/app/probes/worker.py", line 60 in _import_torch'
+OURS = '"/app/probes/worker/main.py", line 60 in _import_torch'
 
 STALLS = {
     "in torch's Python code": ("", (TORCH, OURS), True),

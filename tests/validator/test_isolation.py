@@ -21,7 +21,7 @@ from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
 from validator.settings import Settings
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 #: Code of ours that a sick probe finds its own result pipe with: the descriptor that is no log.
 RESULT_PIPE = """

@@ -38,7 +38,7 @@ def test_before_the_first_run_nothing_is_healthy() -> None:
     """No result is not ready, has no report, and every probe is planned on what is not known."""
     known = Known()
 
-    assert known.latest.merged() is None
+    assert known.latest.merged_report() is None
     assert not known.latest.readiness().ready
     assert known.latest.readiness().reason.startswith("not ready: no result yet of torch_version")
     assert Pair("torch_version", "cpu") in known.latest.planned
@@ -48,7 +48,7 @@ def test_before_the_first_run_nothing_is_healthy() -> None:
 def test_all_passed_is_ready() -> None:
     """The merged report has one result a pair and says so."""
     known = Known(gpus(2))
-    merged = known.latest.merged()
+    merged = known.latest.merged_report()
 
     assert merged is not None
     assert (merged.trigger, merged.status) == ("merged", "pass")
@@ -61,7 +61,7 @@ def test_a_newer_result_replaces_its_own_pair_alone() -> None:
     """One probe fails on its next run: that pair is bad, all others stay."""
     known = Known(gpus(1))
     known.hear("fail")
-    merged = known.latest.merged()
+    merged = known.latest.merged_report()
 
     assert merged is not None
     assert {one.probe for one in merged.results if one.status != "pass"} == {"tensor_ops"}
@@ -108,7 +108,7 @@ def test_what_got_no_chance_is_missing_or_stays() -> None:
     fresh.latest.accept(report(others, gpus(1), [missed]))
     known = Known(gpus(1))
     known.latest.accept(report(others, gpus(1), [missed]))
-    merged = fresh.latest.merged()
+    merged = fresh.latest.merged_report()
 
     assert merged is not None
     assert (merged.status, merged.not_run) == ("error", (missed,))
@@ -139,15 +139,15 @@ def test_an_old_fail_stays_a_fail() -> None:
 def test_growing_old_is_noticed_once() -> None:
     """Time alone changes what is shown: the version grows when it does, and only then."""
     known = Known(gpus(1))
-    known.latest.grown_old()
+    known.latest.has_aged()
     version = known.latest.version
-    unchanged = known.latest.grown_old()
+    unchanged = known.latest.has_aged()
     known.clock.now_s += OLDEST_S + 1
 
     assert not unchanged
     assert known.latest.version == version
-    assert known.latest.grown_old()
-    assert not known.latest.grown_old()
+    assert known.latest.has_aged()
+    assert not known.latest.has_aged()
     assert known.latest.version == version + 1
 
 
@@ -214,7 +214,7 @@ def test_a_removed_gpu_vanishes() -> None:
     """The next run sees one GPU of two: nothing of the other is left."""
     known = Known(gpus(2))
     known.latest.accept(report(everything(gpus(1)), gpus(1)))
-    merged = known.latest.merged()
+    merged = known.latest.merged_report()
 
     assert merged is not None
     assert {one.device for one in merged.results} == {"cpu", "cuda:0"}

@@ -377,7 +377,7 @@ def test_rendered_once_a_change() -> None:
     made = Exposition(counted, monotonic=clock, process=NoProcess())
     first = {made.read(Form()) for _ in range(100)}
     after_first = counted.made
-    made.changed()
+    made.invalidate()
     second = {made.read(Form()) for _ in range(100)}
 
     assert (after_first, counted.made, len(first), len(second)) == (1, 2, 1, 1)

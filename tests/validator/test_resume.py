@@ -13,7 +13,7 @@ from validator import loading
 from validator.engine.plan import Plan
 from validator.engine.runner import Runner
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 #: A probe of four checks; what each does stands in for `{name}`.
 TEMPLATE = """

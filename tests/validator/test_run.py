@@ -16,7 +16,7 @@ from validator.engine.plan import Plan, limits, make_plan, timeout_s
 from validator.engine.runner import Runner
 from validator.report import to_json
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 PLAN = Plan((spec("later"), spec("host", "host")), "quick", "cli")
 

@@ -42,7 +42,7 @@ class Both:
     def run(self) -> tuple[str, ...]:
         """Start what is due."""
         names = self.schedule.due()
-        self.schedule.started(names)
+        self.schedule.record_start(names)
         return names
 
 
@@ -108,7 +108,7 @@ def test_jitter_is_drawn_anew_within_its_bounds() -> None:
     schedule = Schedule({"a": Timing(300, jitter_s=30)}, monotonic=clock)
     waits = set()
     for _ in range(50):
-        schedule.started(["a"])
+        schedule.record_start(["a"])
         waits.add(-schedule.late_s() + schedule._wait_s("a"))
 
     assert all(270 <= wait <= 330 for wait in waits)

@@ -28,7 +28,7 @@ from validator.selftest.verdicts import Selftest
 from validator.service.latest import Latest
 from validator.settings import Settings
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -49,7 +49,7 @@ CHOSEN = (
 def ran(*names: str) -> Selftest:
     """A selftest of some faults, and proof that it left no process."""
     options = trials.Options(faults=names)
-    selftest = asyncio.run(trials.run(loading.load(), options, None, Stop()))
+    selftest = asyncio.run(trials.run_selftest(loading.load(), options, None, Stop()))
     assert marked() == []
     return selftest
 
@@ -157,7 +157,7 @@ FAULT = dataclasses.replace(
 )
 def test_what_counts_as_caught(results: list[Result], text: str) -> None:
     """All that must trip, none that must not, and the right reason."""
-    trial = verdicts.judge(FAULT, "cpu", FAULT.trips, results)
+    trial = verdicts.make_trial(FAULT, "cpu", FAULT.trips, results)
 
     assert (trial.verdict, trial.text) == ("survived" if text else "caught", text)
 
@@ -167,9 +167,9 @@ def test_what_was_not_judged_is_neither_caught_nor_missed() -> None:
     skip = Finding(id="a.b", status="skip", message="TF32 is allowed")
     skipped = result(reason="not_applicable").model_copy(update={"findings": (skip,)})
     fault = dataclasses.replace(FAULT, reason="")
-    unjudged = verdicts.judge(fault, "cuda:0", ("a.b",), [skipped])
-    uncalled = verdicts.judge(FAULT, "cuda:0", ("a.b",), [], reached=False)
-    partly = verdicts.judge(fault, "cuda:0", ("a.b", "a.c"), [skipped, result("a.c")])
+    unjudged = verdicts.make_trial(fault, "cuda:0", ("a.b",), [skipped])
+    uncalled = verdicts.make_trial(FAULT, "cuda:0", ("a.b",), [], reached=False)
+    partly = verdicts.make_trial(fault, "cuda:0", ("a.b", "a.c"), [skipped, result("a.c")])
 
     assert (unjudged.verdict, unjudged.text) == ("elsewhere", "TF32 is allowed")
     assert uncalled.verdict == "elsewhere"
@@ -196,7 +196,7 @@ def test_cut_off_it_leaves_no_process() -> None:
             faults=("layer.eval_gives_none", "process.hangs", "process.hangs_holding_the_lock"),
             on_trial=lambda *_: first.set(),
         )
-        running = asyncio.ensure_future(trials.run(loading.load(), options, None, Stop()))
+        running = asyncio.ensure_future(trials.run_selftest(loading.load(), options, None, Stop()))
         await asyncio.wait_for(first.wait(), 60)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -216,7 +216,7 @@ def test_stopped_it_keeps_what_was_judged() -> None:
             faults=("layer.eval_gives_none", "process.hangs", "process.hangs_holding_the_lock"),
             on_trial=lambda *_: stop.take(signal.SIGINT),
         )
-        return await trials.run(loading.load(), options, None, stop)
+        return await trials.run_selftest(loading.load(), options, None, stop)
 
     selftest = asyncio.run(stopped())
     told = [trial.verdict for trial in selftest.trials]
@@ -234,7 +234,7 @@ def test_stopped_before_anything_was_judged_it_says_so() -> None:
     stop.take(signal.SIGTERM)
     options = trials.Options(faults=("layer.eval_gives_none",))
     with pytest.raises(trials.CannotRunError, match="stopped before a fault was judged"):
-        asyncio.run(trials.run(loading.load(), options, None, stop))
+        asyncio.run(trials.run_selftest(loading.load(), options, None, stop))
 
     assert marked() == []
 
@@ -257,11 +257,11 @@ def test_its_results_carry_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that a child made, and those that the supervisor made for it."""
     seen: list[Result] = []
 
-    def judge(fault: Fault, device: str, expected: Any, results: Any, **more: Any) -> Any:
+    def record_trial(fault: Fault, device: str, expected: Any, results: Any, **more: Any) -> Any:
         seen.extend(results)
-        return verdicts.judge(fault, device, expected, results, **more)
+        return verdicts.make_trial(fault, device, expected, results, **more)
 
-    monkeypatch.setattr(trials, "judge", judge)
+    monkeypatch.setattr(trials, "make_trial", record_trial)
     ran("process.leaves", "layer.eval_gives_none", "import.no_torch")
 
     assert {each.fault for each in seen} == {

@@ -19,11 +19,11 @@ from tests.validator.fake_runner import NOON, Clock, FakeRunner
 from validator.loading import load
 from validator.service import logs
 from validator.service.daemon import Daemon
-from validator.service.statusfiles import StatusFiles, Verdict
+from validator.service.statusfiles import NodeState, StatusFiles
 from validator.settings import Files, Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
-GOOD = Verdict(ready=True, reason="pass: 7 probes", status="pass", at=NOON, lasts_s=900)
+GOOD = NodeState(ready=True, reason="pass: 7 probes", status="pass", at=NOON, lasts_s=900)
 
 
 def labels(path: Path) -> dict[str, str]:
@@ -67,7 +67,7 @@ def test_a_sick_node_has_no_ready_file(tmp_path: Path) -> None:
     """The file of an earlier pass goes; the label says why."""
     kept = StatusFiles(files(tmp_path))
     kept.show(GOOD)
-    kept.show(Verdict(ready=False, reason="fail: x", status="fail", at=NOON, lasts_s=900))
+    kept.show(NodeState(ready=False, reason="fail: x", status="fail", at=NOON, lasts_s=900))
 
     assert not (tmp_path / "gpu-validator-ready").exists()
     assert labels(tmp_path / "gpu-validator") == {"ready": "false", "status": "fail"}
@@ -77,7 +77,7 @@ def test_before_the_first_result_there_is_no_label(tmp_path: Path) -> None:
     """Nothing is known: a file of an earlier daemon, or of before a reboot, goes."""
     kept = StatusFiles(files(tmp_path))
     kept.show(GOOD)
-    kept.show(Verdict(ready=False, reason="not ready", status=None, at=NOON, lasts_s=900))
+    kept.show(NodeState(ready=False, reason="not ready", status=None, at=NOON, lasts_s=900))
 
     assert names(tmp_path) == []
 
@@ -110,7 +110,7 @@ def test_a_reader_never_sees_a_half(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    problems = kept.show(Verdict(ready=True, reason="warn: y", status="warn", at=NOON, lasts_s=9))
+    problems = kept.show(NodeState(ready=True, reason="warn: y", status="warn", at=NOON, lasts_s=9))
 
     assert problems == [
         f"{tmp_path / 'gpu-validator-ready'}: No space left on device",
@@ -252,6 +252,7 @@ def test_a_folder_that_is_missing_is_told(
     assert daemon.readiness().ready
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_stopped_process_leaves_no_file(tmp_path: Path) -> None:
     """A real daemon: the left-over goes, its own file comes, and SIGTERM takes it away."""

@@ -24,7 +24,7 @@ from validator.engine.spawn import MARKER
 from validator.engine.stopping import Stop
 from validator.report import Report
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 
@@ -219,17 +219,17 @@ def test_a_second_signal_waits_for_nothing_and_still_kills(
 ) -> None:
     """A run that does not heed its cancellation gets its five seconds only after a first one."""
     write(folder, "sicken", "    time.sleep(600)")
-    go = run_module.Run.go
+    execute = run_module.Run.execute
     released: asyncio.Event
 
     async def stubborn(self: run_module.Run) -> None:
         with contextlib.suppress(asyncio.CancelledError):
-            await go(self)
+            await execute(self)
         while not released.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await released.wait()
 
-    monkeypatch.setattr(run_module.Run, "go", stubborn)
+    monkeypatch.setattr(run_module.Run, "execute", stubborn)
 
     async def stopped(signals: int) -> float:
         nonlocal released

@@ -33,7 +33,9 @@ def command(
     def action(_: EarlyWorker) -> int:
 
         if output == "json":
-            emit(json.dumps([explain.listed(spec) for spec in BY_NAME.values()], indent=2) + "\n")
+            emit(
+                json.dumps([explain.list_entry(spec) for spec in BY_NAME.values()], indent=2) + "\n"
+            )
         else:
             emit(render_list(console_for(sys.stdout)))
         return 0

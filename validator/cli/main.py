@@ -42,13 +42,13 @@ def _main(argv: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the interpreter's own 1 would mean a sick node
         if _debugging(argv):
             traceback.print_exc()
-        say(_explained(error))
+        say(_explain_error(error))
         return cannot_tell(argv)
     finally:
         early.close()
 
 
-def _explained(error: Exception) -> str:
+def _explain_error(error: Exception) -> str:
     """An exception in one line, with the limit or the missing system call that it comes from."""
     text = f"{type(error).__name__}: {error}".rstrip(": ")
     line, refused = "", None

@@ -51,7 +51,7 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
         why = note or "no probe is left to run"
         raise UsageError(f"{why}: see --profile, --probe, --no-probe and `gpu-validator list`")
     _refuse_unwritable(options)
-    report = _answered(plan, settings, options)
+    report = _daemon_report(plan, settings, options)
     stop = Stop()
     if report is None:
         if options.no_run:
@@ -90,7 +90,7 @@ def _say_stopped(report: Report, stop: Stop) -> None:
     say(f"stopped by {stop.by.name}: {decided} of {decided + lost} decided")
 
 
-def _answered(plan: Plan, settings: Settings, options: Options) -> Report | None:
+def _daemon_report(plan: Plan, settings: Settings, options: Options) -> Report | None:
     """The daemon's report, where one is wanted and answers the plan."""
     if options.max_age_s is None:
         return None

@@ -111,7 +111,7 @@ def show_list(options: Options, output: rendering.Form) -> int:
     """Print the faults that would be injected."""
     if output == "junit":
         raise UsageError("--list: its forms are text and json")
-    emit(rendering.listed(trials.chosen(options), output, _wide()))
+    emit(rendering.fault_list(trials.choose(options), output, _wide()))
     return 0
 
 
@@ -123,26 +123,26 @@ def run(
     early: EarlyWorker,
 ) -> int:
     """Inject the faults, write the matrix where it is wanted: 0 all caught, 1 not, 2 not run."""
-    if not trials.chosen(options):
+    if not trials.choose(options):
         raise UsageError("no fault is left: see `gpu-validator selftest --list`")
     if output_file is not None:
         refuse_unwritable(output_file)
     stop = Stop()
     try:
-        ended = _shown(settings, options, early, stop)
+        selftest = _run_with_progress(settings, options, early, stop)
     except CannotRunError as error:
         say(f"error: the selftest could not run: {error}")
         return 2 if stop.by is None else 128 + stop.by
     if stop.by is not None:
-        say(f"stopped by {stop.by.name}: {ended.summary}")
+        say(f"stopped by {stop.by.name}: {selftest.summary}")
     if output_file is not None:
-        write_whole(output_file, rendering.document(ended, output, plain_console()))
+        write_whole(output_file, rendering.document(selftest, output, plain_console()))
     form = output if output_file is None else "text"
     with contextlib.suppress(BrokenPipeError):  # the reader has left; the verdict stands
-        emit(rendering.document(ended, form, _wide()))
+        emit(rendering.document(selftest, form, _wide()))
     if stop.by is not None:
         return 128 + stop.by
-    return 0 if ended.passed else 1
+    return 0 if selftest.passed else 1
 
 
 def _wide() -> Console:
@@ -150,16 +150,18 @@ def _wide() -> Console:
     return console_for(sys.stdout, width=None if sys.stdout.isatty() else _LOG_CHARACTERS)
 
 
-def _shown(settings: Settings, options: Options, early: EarlyWorker, stop: Stop) -> Selftest:
+def _run_with_progress(
+    settings: Settings, options: Options, early: EarlyWorker, stop: Stop
+) -> Selftest:
     """The selftest, whole or as far as it came, with its progress on a terminal."""
     console = console_for(sys.stderr)
-    shows = sys.stderr.isatty() and not console.is_dumb_terminal
-    with rendering.live(console) if shows else contextlib.nullcontext() as on_trial:
+    on_terminal = sys.stderr.isatty() and not console.is_dumb_terminal
+    with rendering.live(console) if on_terminal else contextlib.nullcontext() as on_trial:
         if on_trial is not None:
             options = dataclasses.replace(options, on_trial=on_trial)
 
-        async def listening() -> Selftest:
+        async def run_until_stopped() -> Selftest:
             stop.listen()
-            return await trials.run(settings, options, early.take(), stop)
+            return await trials.run_selftest(settings, options, early.take(), stop)
 
-        return asyncio.run(listening())
+        return asyncio.run(run_until_stopped())

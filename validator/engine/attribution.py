@@ -1,4 +1,4 @@
-"""Whose a bad result is: what a limit of the host brought about is an error, never a fail."""
+"""Results that a limit of the host brought about: an error that names the limit, never a fail."""
 
 import re
 from typing import Final
@@ -12,14 +12,14 @@ _ENDED: Final = frozenset({"torch_raised", "timeout", "crashed", "import_failed"
 _RAISED: Final = re.compile(r"\b\w*(Error|Exception)\b|std::")
 
 
-def attributed(result: Result) -> Result:
-    """The result, made an error that names the limit where the host refused what a probe needs."""
+def blame_host_limits(result: Result) -> Result:
+    """Return the result, as an error that names the limit where the host refused something."""
     if result.status not in {"fail", "error"}:
         return result
     if result.reason in _ENDED:
-        refused = refusal(_told(result))
+        refused = refusal(_texts_of_end(result))
         return result if refused is None else _by_limit(result, refused)
-    findings = tuple(_attributed(finding) for finding in result.findings)
+    findings = tuple(_blame_in_finding(finding) for finding in result.findings)
     status = worst(finding.status for finding in findings)
     if status == result.status:
         return result.model_copy(update={"findings": findings})
@@ -34,8 +34,8 @@ def attributed(result: Result) -> Result:
     )
 
 
-def _told(result: Result) -> str:
-    """All that a result tells of its end."""
+def _texts_of_end(result: Result) -> str:
+    """The texts of a result about its end, one a line: summary, exception, log tail."""
     raised = f"{result.error.type}: {result.error.message}" if result.error is not None else ""
     return f"{result.summary}\n{raised}\n{result.log_tail}"
 
@@ -68,13 +68,13 @@ def _by_limit(result: Result, refused: Refusal) -> Result:
     )
 
 
-def _attributed(finding: Finding) -> Finding:
+def _blame_in_finding(finding: Finding) -> Finding:
     """A finding that failed, as an error where every operation in it was refused by the host."""
     if finding.status != "fail":
         return finding
-    told = finding.observed if isinstance(finding.observed, list) else [finding.message]
+    texts = finding.observed if isinstance(finding.observed, list) else [finding.message]
     refused = [
-        refusal(text) if isinstance(text, str) and _RAISED.search(text) else None for text in told
+        refusal(text) if isinstance(text, str) and _RAISED.search(text) else None for text in texts
     ]
     first = refused[0] if refused else None
     if first is None or None in refused:

@@ -67,7 +67,7 @@ class Limit:
     used: int
 
     @property
-    def left(self) -> int:
+    def available(self) -> int:
         """How much more may be used."""
         return self.value - self.used
 
@@ -89,7 +89,7 @@ def _tightest(controller: str, *names: tuple[str, str]) -> Limit | None:
             value, used = _number(folder / limit), _number(folder / usage)
             if value is not None and used is not None:
                 limits.append(Limit(folder / limit, value, used))
-    return min(limits, key=lambda limit: limit.left, default=None)
+    return min(limits, key=lambda limit: limit.available, default=None)
 
 
 def task_limit() -> Limit | None:
@@ -106,7 +106,7 @@ def memory_limit() -> Limit | None:
     )
 
 
-def described_memory_limit() -> str:
+def describe_memory_limit() -> str:
     """Who killed for memory, in words: the limit with its value, or the host."""
     limit = memory_limit()
     if limit is None:

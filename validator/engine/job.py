@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from probes.contract import ProbeSpec, Result
 from validator.engine import cgroup, outcomes, resume
-from validator.engine.attribution import attributed
+from validator.engine.attribution import blame_host_limits
 from validator.engine.clock import now
-from validator.engine.patience import Patience
+from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Event, limits, timeout_s
-from validator.engine.supervisor import Child, Ended, Worker, WorkerLostError
+from validator.engine.supervisor import Child, ChildEnded, Worker, WorkerLostError
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import Device
 from validator.settings import Settings
@@ -53,7 +53,7 @@ class RunContext:
         *,
         fault: str | None = None,
     ) -> None:
-        """`held` is the runner's own: a name is added when a process cannot be killed.
+        """Create it; a device whose process cannot be killed goes into `held`, the runner's own.
 
         Under a fault every child injects it into itself, and every result carries its name.
         """
@@ -65,12 +65,12 @@ class RunContext:
         self.results: dict[tuple[str, str], Result] = {}
         self.cores = cgroup.cores()
         self.slots = asyncio.Semaphore(self.cores)  # children side by side
-        self.patience = Patience()
+        self.hangs = DeviceHangs()
         self.memory_kills = cgroup.memory_kills()
 
     def record(self, result: Result) -> None:
-        """Keep a result, and tell of it; what the host refused is put down to the host."""
-        result = attributed(result)
+        """Keep a result and send the event; what the host refused becomes an error of the host."""
+        result = blame_host_limits(result)
         if self.fault is not None:
             result = result.model_copy(update={"fault": self.fault})
         self.results[result.probe, result.device] = result
@@ -95,13 +95,13 @@ class _Attempted:
         self._began_s = now()  # on the clock of deadlines
         self._started_at = datetime.now(timezone.utc)
 
-    def remaining_s(self, patience: Patience, device: str) -> float:
+    def remaining_s(self, hangs: DeviceHangs, device: str) -> float:
         """Seconds until it is late; less where another probe on the device has timed out since."""
-        self.deadline_s = patience.cut_s(device, self._began_s, self.deadline_s)
+        self.deadline_s = hangs.shortened_deadline_s(device, self._began_s, self.deadline_s)
         return self._began_s + self.deadline_s - now()
 
     def shown_deadline(self) -> str:
-        """The deadline, and why it was shorter than the probe's own."""
+        """The deadline as text, and why it was shorter than the probe's own."""
         shown = f"{round(self.deadline_s, 1):g} s"
         if self.deadline_s < self._own_s:
             shown += ", shortened since another probe on this device had timed out"
@@ -118,7 +118,7 @@ class Job:
     def __init__(
         self, device: Device, specs: list[ProbeSpec], threads: int, context: RunContext
     ) -> None:
-        """Take the probes to run; `threads` is how many each child computes with."""
+        """Create the job; each of its children computes with that many threads."""
         self._device = device
         self._remaining = list(specs)
         self._threads = threads
@@ -126,16 +126,16 @@ class Job:
         #: How checks of the first remaining probe ended its processes until now.
         self._deaths: list[resume.Death] = []
 
-    async def drive(self) -> None:
+    async def run(self) -> None:
         """Run them all; every one gets its result, but for those of a device that is held."""
         try:
-            await self._drive()
+            await self._run_remaining()
         finally:
             self._settle()  # cancelled, or held: what died has died
 
-    async def _drive(self) -> None:
+    async def _run_remaining(self) -> None:
         workers = self._context.workers
-        while self._remaining and not self._must_not_run():
+        while self._remaining and not self._is_blocked():
             try:
                 worker = await workers.live()
             except NoWorkerError as error:
@@ -152,10 +152,10 @@ class Job:
                 except WorkerLostError as lost:
                     await workers.lose(worker, lost)
 
-    def _must_not_run(self) -> bool:
+    def _is_blocked(self) -> bool:
         """Whether the device is held by a process that cannot be killed, or hangs."""
         name = self._device.name
-        return name in self._context.held or self._context.patience.given_up(name)
+        return name in self._context.held or self._context.hangs.is_given_up(name)
 
     def _request(self) -> dict[str, Any]:
         settings = self._context.settings
@@ -166,7 +166,7 @@ class Job:
                     "module": spec.module,
                     "timeout_s": self._deadline_s(spec),
                     "limits": limits(spec, settings),
-                    "left_out": self._left_out(spec),
+                    "left_out": self._left_out_checks(spec),
                     "about_node": spec.about_node,
                     "certain": spec.certain,
                 }
@@ -192,29 +192,29 @@ class Job:
         attempted: _Attempted | None = None
         deadline = now() + START_S
         while isinstance(message := await self._next(child, attempted, deadline), bytes):
-            told = _parsed(message)
-            if attempted is None and remaining and told.get("start") == remaining[0].name:
+            fields = _parse(message)
+            if attempted is None and remaining and fields.get("start") == remaining[0].name:
                 own_s = timeout_s(remaining[0], self._context.settings)
                 attempted = _Attempted(remaining[0], self._deadline_s(remaining[0]), own_s)
                 started = Event("started", probe=attempted.spec.name, device=self._device.name)
                 self._context.on_event(started)
                 continue
-            result = self._result(told, attempted)
+            result = self._result(fields, attempted)
             if result is None:
                 break
-            if attempted is not None and "preliminary" in told:
+            if attempted is not None and "preliminary" in fields:
                 attempted.preliminary = result
                 continue
-            self._settle(_with_log(result, child))
-            self._context.patience.answered(self._device.name, self)
+            self._settle(_add_log_tail(result, child))
+            self._context.hangs.record_answer(self._device.name, self)
             del remaining[0]
             attempted = None
             deadline = now() + START_S
-        progressed = isinstance(message, Ended) and len(remaining) < before
+        progressed = isinstance(message, ChildEnded) and len(remaining) < before
         if attempted is None and remaining and not progressed:
             attempted = _Attempted(remaining[0], START_S)  # it must be told of something
-        if isinstance(message, Ended):
-            outcome, text = await self._ended(worker, child, message.partial)
+        if isinstance(message, ChildEnded):
+            outcome, text = await self._outcome_of_end(worker, child, message.partial)
         else:
             outcome, text = await self._kill_late(worker, child, attempted, message)
         if attempted is not None:
@@ -222,7 +222,7 @@ class Job:
             clock = attempted.clock()
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
             self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
-            self._note(outcome)
+            self._record_end(outcome)
         if outcome is outcomes.unkillable:
             self._context.abandon(worker, child, self._device.name)
         else:
@@ -233,7 +233,7 @@ class Job:
     ) -> None:
         """Settle the first remaining probe, or have it go on without the check it was at."""
         at = child.breadcrumb()
-        result = attempted.preliminary or resume.named(result, at, attempted.spec)
+        result = attempted.preliminary or resume.add_place(result, at, attempted.spec)
         rest: Result | None = result
         if goes_on and attempted.preliminary is None:
             before, self._deaths = self._deaths, [*self._deaths, resume.Death(at.check, result)]
@@ -248,32 +248,32 @@ class Job:
 
     def _settle(self, rest: Result | None = None) -> None:
         """Record a probe: what its last process said, and how its checks ended the others."""
-        result = resume.merged(self._deaths, rest)
+        result = resume.merge(self._deaths, rest)
         self._deaths = []
         if result is not None:
             self._context.record(result)
 
-    def _left_out(self, spec: ProbeSpec) -> list[str]:
+    def _left_out_checks(self, spec: ProbeSpec) -> list[str]:
         """Checks that a child must not begin, since they have ended one."""
         return [death.check for death in self._deaths] if spec is self._remaining[0] else []
 
-    def _note(self, outcome: _Outcome) -> None:
-        """Take note of how a probe without a result ended: in a hang, or in an end of its own."""
+    def _record_end(self, outcome: _Outcome) -> None:
+        """Record for the device whether a probe without a result hung or came to an end."""
         if outcome is outcomes.timed_out:
-            self._context.patience.timed_out(self._device.name, self)
+            self._context.hangs.record_timeout(self._device.name, self)
         elif outcome is outcomes.crashed:
-            self._context.patience.answered(self._device.name, self)
+            self._context.hangs.record_answer(self._device.name, self)
 
     def _deadline_s(self, spec: ProbeSpec) -> float:
         """Seconds that a probe gets which starts now; fewer when it goes on after a hang."""
         own_s = timeout_s(spec, self._context.settings)
         if spec is self._remaining[0]:
             own_s = resume.deadline_s(own_s, self._deaths)
-        return self._context.patience.deadline_s(spec, self._device.name, own_s)
+        return self._context.hangs.deadline_s(spec, self._device.name, own_s)
 
     async def _next(
         self, child: Child, attempted: _Attempted | None, deadline: float
-    ) -> bytes | Ended | None:
+    ) -> bytes | ChildEnded | None:
         """The child's next line or its end; None when the probe, or its start, is late.
 
         A deadline is looked at anew once a second: a timeout in another job may shorten it.
@@ -281,14 +281,14 @@ class Job:
         while True:
             at = now()
             if attempted is not None:
-                deadline = at + attempted.remaining_s(self._context.patience, self._device.name)
+                deadline = at + attempted.remaining_s(self._context.hangs, self._device.name)
             message = await child.next(min(deadline, at + _LOOK_S))
             if message is not None or now() >= deadline:
                 return message
 
-    def _result(self, told: dict[str, Any], attempted: _Attempted | None) -> Result | None:
+    def _result(self, fields: dict[str, Any], attempted: _Attempted | None) -> Result | None:
         """The result in a message, if it is one of the probe that was started."""
-        text = told.get("result", told.get("preliminary"))
+        text = fields.get("result", fields.get("preliminary"))
         if attempted is None or not isinstance(text, str):
             return None
         try:
@@ -298,8 +298,10 @@ class Job:
         mine = (attempted.spec.name, self._device.name)
         return result if (result.probe, result.device) == mine else None
 
-    async def _ended(self, worker: Worker, child: Child, partial: bytes) -> tuple[_Outcome, str]:
-        """What the end of a child means for the probe that it was at."""
+    async def _outcome_of_end(
+        self, worker: Worker, child: Child, partial: bytes
+    ) -> tuple[_Outcome, str]:
+        """Reap a child and return what its end means for the probe that it ran, with a text."""
         try:
             how = await worker.reap(child)
         except WorkerLostError as lost:
@@ -314,7 +316,7 @@ class Job:
     async def _kill_late(
         self, worker: Worker, child: Child, attempted: _Attempted | None, message: bytes | None
     ) -> tuple[_Outcome, str]:
-        """Kill a child that is late, or that talks nonsense; what that means for its probe."""
+        """Kill a child that is late or wrote no result; return what that means for its probe."""
         killed = await worker.kill(child)
         if killed:
             try:
@@ -332,15 +334,15 @@ class Job:
         return (outcomes.timed_out if killed else outcomes.unkillable), text
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _parse(line: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(line)
+        fields = json.loads(line)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
-def _with_log(result: Result, child: Child) -> Result:
+def _add_log_tail(result: Result, child: Child) -> Result:
     """What was printed belongs to a result that is not good."""
     if result.status not in {"fail", "error"}:
         return result

@@ -19,7 +19,7 @@ _SIGNAL_HINTS: Final = {
 }
 
 
-def decided(
+def make_result(
     spec: ProbeSpec,
     device: Device,
     status: Status,
@@ -67,12 +67,12 @@ def timed_out(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Resu
         hint += "; confirm with `timeout 20 nvidia-smi` and `dmesg | grep -iE 'nvrm|xid'`; drain "
         hint += "the node and reset the GPU, or reboot when that hangs too"
     action = _blame(spec, device)
-    return decided(spec, device, "fail", "timeout", text, hint=hint, action=action, **fields)
+    return make_result(spec, device, "fail", "timeout", text, hint=hint, action=action, **fields)
 
 
 def unkillable(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """The deadline passed, and the process is held by the driver: even SIGKILL does not end it."""
-    return decided(
+    return make_result(
         spec,
         device,
         "fail",
@@ -88,17 +88,17 @@ def crashed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result
     """A fatal signal ended it; the text's last word is its name."""
     hint = _SIGNAL_HINTS.get(text.rpartition(" ")[2], "the log's tail may say why")
     action = _blame(spec, device)
-    return decided(spec, device, "fail", "crashed", text, hint=hint, action=action, **fields)
+    return make_result(spec, device, "fail", "crashed", text, hint=hint, action=action, **fields)
 
 
 def out_of_memory(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """The memory limit of our own control group ended it: nothing is told about the machine."""
-    return decided(
+    return make_result(
         spec,
         device,
         "error",
         "internal_error",
-        f"{text}, {cgroup.described_memory_limit()}",
+        f"{text}, {cgroup.describe_memory_limit()}",
         hint="raise the memory limit of the validator's container",
         action="fix_config",
         **fields,
@@ -108,7 +108,7 @@ def out_of_memory(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> 
 def broken(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """The child or the worker broke the protocol, or went away: nothing is told."""
     hint = "run `gpu-validator check --log.level debug`, and report it with the log's tail"
-    return decided(
+    return make_result(
         spec,
         device,
         "error",
@@ -130,7 +130,7 @@ def import_failed(
 ) -> Result:
     """Torch or NumPy cannot be imported: the first promise of the environment is broken."""
     hint = hint or "confirm with `python -X faulthandler -c 'import torch, numpy'` in this image"
-    return decided(
+    return make_result(
         TORCH_VERSION,
         CPU,
         "fail",
@@ -146,7 +146,7 @@ def import_failed(
 
 def not_imported(summary: str, *, hint: str, **fields: Any) -> Result:
     """The import of torch came to no end of its own: nothing is told about torch."""
-    return decided(
+    return make_result(
         TORCH_VERSION,
         CPU,
         "error",
@@ -163,22 +163,22 @@ def dependency(spec: ProbeSpec, device: Device, cause: Result) -> Result:
     """What it needs failed already, and that is told there."""
     checks = [finding.id for finding in cause.findings if finding.status == cause.status]
     text = f"needs torch and NumPy, which were not imported: see {checks[0]}"
-    return decided(spec, device, "skip", "dependency", text)
+    return make_result(spec, device, "skip", "dependency", text)
 
 
 def disabled(spec: ProbeSpec, device: Device) -> Result:
     """Switched off in the settings."""
-    return decided(spec, device, "skip", "disabled", f"probes.{spec.name}.enabled is false")
+    return make_result(spec, device, "skip", "disabled", f"probes.{spec.name}.enabled is false")
 
 
 def busy(spec: ProbeSpec, device: Device, why: str) -> Result:
     """Others use the GPU, and this probe would disturb them or fail for their sake."""
-    return decided(spec, device, "skip", "gpu_busy", why)
+    return make_result(spec, device, "skip", "gpu_busy", why)
 
 
 def no_such_device(spec: ProbeSpec, device: Device, present: str) -> Result:
     """A device was asked for, which promises that it is there, and it is not."""
-    return decided(
+    return make_result(
         spec,
         device,
         "fail",
@@ -194,12 +194,12 @@ def no_such_device(spec: ProbeSpec, device: Device, present: str) -> Result:
 def not_here(spec: ProbeSpec, device: Device, told_by: str) -> Result:
     """A device that was asked for is not there, which another probe tells."""
     text = f"{device.name!r} is not here: {told_by} says why"
-    return decided(spec, device, "skip", "dependency", text)
+    return make_result(spec, device, "skip", "dependency", text)
 
 
 def no_name_of_a_device(spec: ProbeSpec, device: Device, present: str) -> Result:
     """What was asked for is no device's name: wrong usage, which says nothing of the machine."""
-    return decided(
+    return make_result(
         spec,
         device,
         "error",

@@ -26,7 +26,7 @@ class Death:
     result: Result
 
 
-def named(result: Result, at: Breadcrumb, spec: ProbeSpec) -> Result:
+def add_place(result: Result, at: Breadcrumb, spec: ProbeSpec) -> Result:
     """The result of a dead or hung process, with the place where it was in its text.
 
     Where that is a failure, its finding becomes that of the check which was running.
@@ -66,7 +66,7 @@ def deadline_s(whole_s: float, deaths: Sequence[Death]) -> float:
     return min(whole_s, _AFTER_HANG_S) if hung else whole_s
 
 
-def merged(deaths: Sequence[Death], rest: Result | None) -> Result | None:
+def merge(deaths: Sequence[Death], rest: Result | None) -> Result | None:
     """One result of all processes: deadly checks first, then what the last process judged."""
     if not deaths:
         return rest

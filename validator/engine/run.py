@@ -17,7 +17,7 @@ from validator.engine.clock import now
 from validator.engine.job import START_S, HeldProcess, Job, RunContext
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
 from validator.engine.spawn import WorkerProcess
-from validator.engine.supervisor import Child, Ended, Worker, WorkerLostError
+from validator.engine.supervisor import Child, ChildEnded, Worker, WorkerLostError
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device, Environment, NotRun, NotRunReason, Report, make_report
 from validator.settings import Settings
@@ -29,7 +29,7 @@ _SURVEY: Final = "survey"
 
 
 class Run:
-    """One run. `go` once; `close` whatever became of it; then `report`."""
+    """One run: call `execute` once, `close` in any case, then `report`."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Run:
         early: WorkerProcess | None,
         nice: int,
     ) -> None:
-        """Prepare; `held` is the runner's own and is added to when a process cannot be killed."""
+        """Create it; a device whose process cannot be killed goes into `held`, the runner's own."""
         import_s = timeout_s(TORCH_VERSION, settings)
         self._plan = plan
         self._settings = settings
@@ -51,7 +51,9 @@ class Run:
         self._started_at = datetime.now(timezone.utc)
         self._environment: Environment | None = None
         self._devices: tuple[Device, ...] = ()
-        self._looks = False  # cuda_available, for devices that were asked for and are not listed
+        self._cpu_stands_in = (
+            False  # cuda_available, for devices that were asked for and are not listed
+        )
         self._planned = [(spec, CPU) for spec in plan.specs]  # until the devices are known
 
     @property
@@ -68,16 +70,16 @@ class Run:
         """End the worker and everything below it."""
         await self._workers.close()
 
-    async def go(self) -> None:
+    async def execute(self) -> None:
         """Run everything that is planned."""
         try:
             await self._workers.live()
         except NoWorkerError as error:
             self._nothing_runs(error)
             return
-        host = [spec for spec in self._enabled() if spec.needs == "host"]
+        host = [spec for spec in self._enabled_specs() if spec.needs == "host"]
         on_host = Job(CPU, host, 1, self._context)
-        tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(on_host.drive())]
+        tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(on_host.run())]
         try:
             self._plan_devices(await self._survey())
             tasks += self._start_devices()
@@ -112,11 +114,11 @@ class Run:
         """What is known of a device on which nothing more was started."""
         if device in self._context.held:
             return "device_held"
-        return "device_hangs" if self._context.patience.given_up(device) else None
+        return "device_hangs" if self._context.hangs.is_given_up(device) else None
 
     # ---- the probes
 
-    def _enabled(self) -> list[ProbeSpec]:
+    def _enabled_specs(self) -> list[ProbeSpec]:
         return [spec for spec in self._plan.specs if is_enabled(spec, self._settings)]
 
     def _nothing_runs(self, error: NoWorkerError) -> None:
@@ -137,12 +139,12 @@ class Run:
 
     def _start_devices(self) -> list["asyncio.Future[None]"]:
         """One task a device, and the import of what some of their probes need."""
-        specs = [spec for spec in self._enabled() if spec.needs == "device"]
+        specs = [spec for spec in self._enabled_specs() if spec.needs == "device"]
         side_by_side = min(self._context.cores, len(self._devices) + 1)
         threads = self._settings.run.threads or max(1, self._context.cores // side_by_side)
         ready = asyncio.Event()
         tasks = [self._run_device(device, specs, ready, threads) for device in self._devices]
-        if self._looks and CPU not in self._devices:
+        if self._cpu_stands_in and CPU not in self._devices:
             tasks.append(self._run_device(CPU, [CUDA_AVAILABLE], ready, threads))
         modules = tuple(dict.fromkeys(name for spec in specs for name in spec.preload))
         # The import comes last: the worker forks nothing while it imports.
@@ -166,12 +168,12 @@ class Run:
 
         async def at_once() -> None:
             now = [spec for spec in runnable if not spec.preload]
-            await Job(device, now, threads, self._context).drive()
+            await Job(device, now, threads, self._context).run()
 
         async def when_ready() -> None:
             later = [spec for spec in runnable if spec.preload]
             await ready.wait()
-            await Job(device, later, threads, self._context).drive()
+            await Job(device, later, threads, self._context).run()
 
         waiting = asyncio.ensure_future(when_ready()) if device.type == "cpu" else None
         try:
@@ -201,12 +203,14 @@ class Run:
         if "environment" in answer:
             self._environment = Environment.model_validate(answer["environment"])
         chosen, missing = devices.choose(self._settings.run.devices, found)
-        strangers = tuple(devices.absent(name) for name in missing)
+        absent_devices = tuple(devices.absent(name) for name in missing)
         self._devices = chosen
         # Where no device is listed, cuda_available looks for the cause in the CPU's place.
-        self._looks = bool(strangers) and not found and CUDA_AVAILABLE in self._enabled()
+        self._cpu_stands_in = (
+            bool(absent_devices) and not found and CUDA_AVAILABLE in self._enabled_specs()
+        )
         self._planned = [
-            pair for spec in self._plan.specs for pair in self._places(spec, strangers)
+            pair for spec in self._plan.specs for pair in self._planned_pairs(spec, absent_devices)
         ]
         pairs = tuple((spec.name, device.name) for spec, device in self._planned)
         self._context.on_event(Event("surveyed", devices=chosen, planned=pairs))
@@ -214,21 +218,21 @@ class Run:
         for spec, device in self._planned:
             if not is_enabled(spec, self._settings):
                 self._context.record(outcomes.disabled(spec, device))
-            elif device in strangers:
+            elif device in absent_devices:
                 self._context.record(self._result_of_absent(spec, device, found, listed=listed))
             elif _SURVEY in self._context.held and spec.name == "cuda_available":
                 text = f"no list of the devices within {_SURVEY_S:g} s"
                 self._context.record(outcomes.unkillable(spec, device, text))
 
-    def _places(
-        self, spec: ProbeSpec, strangers: tuple[Device, ...]
+    def _planned_pairs(
+        self, spec: ProbeSpec, absent_devices: tuple[Device, ...]
     ) -> list[tuple[ProbeSpec, Device]]:
         """Where a probe is planned: on the host, on each chosen device and each that is missing."""
         if spec.needs == "host":
             return [(spec, CPU)]
-        if spec is CUDA_AVAILABLE and self._looks:
-            strangers = () if CPU in self._devices else (CPU,)
-        return [(spec, device) for device in (*self._devices, *strangers)]
+        if spec is CUDA_AVAILABLE and self._cpu_stands_in:
+            absent_devices = () if CPU in self._devices else (CPU,)
+        return [(spec, device) for device in (*self._devices, *absent_devices)]
 
     def _result_of_absent(
         self, spec: ProbeSpec, device: Device, found: tuple[Device, ...], *, listed: bool
@@ -237,17 +241,17 @@ class Run:
 
         Told once: by `cuda_available` where that is planned, else by the first probe on a device.
         """
-        teller = next(each for each in self._enabled() if each.needs == "device")
-        if CUDA_AVAILABLE in self._enabled():
-            teller = CUDA_AVAILABLE
+        reporter = next(each for each in self._enabled_specs() if each.needs == "device")
+        if CUDA_AVAILABLE in self._enabled_specs():
+            reporter = CUDA_AVAILABLE
         present = ", ".join(each.name for each in (*found, CPU))
         unclear = devices.is_ambiguous(device.name, found)
         if unclear or not devices.may_be_accelerator(device.name):
             return outcomes.no_name_of_a_device(spec, device, present)
         if not listed:
             return outcomes.not_listed(spec, device)
-        if self._looks or spec is not teller:
-            return outcomes.not_here(spec, device, teller.name)
+        if self._cpu_stands_in or spec is not reporter:
+            return outcomes.not_here(spec, device, reporter.name)
         return outcomes.no_such_device(spec, device, present)
 
     async def _survey(self) -> dict[str, Any]:
@@ -262,10 +266,10 @@ class Run:
             worker = await self._workers.live()
             child = await worker.fork({"survey": True, "threads": 1})
             message = await child.next(now() + _SURVEY_S)
-            over = isinstance(message, Ended)
+            over = isinstance(message, ChildEnded)
             if isinstance(message, bytes):
                 answer = json.loads(message)["survey"]
-                over = isinstance(await child.next(now() + START_S), Ended)
+                over = isinstance(await child.next(now() + START_S), ChildEnded)
             await self._end(worker, child, over=over)
         except WorkerLostError as lost:
             await self._workers.lose(worker, lost)

@@ -27,7 +27,7 @@ class Runner:
     """Runs plans, one at a time; remembers the devices that an unkillable process holds."""
 
     def __init__(self, worker: WorkerProcess | None = None, *, nice: int = 0) -> None:
-        """Take a worker that was started early, if any; `nice` is given to those started later."""
+        """Create it; `worker` runs already, if given; later ones get the niceness `nice`."""
         self.restarts: Counter[str] = Counter()  # of workers, by reason
         self._early = worker
         self._nice = nice
@@ -57,20 +57,20 @@ class Runner:
         before = orphans.children()
         early, self._early = self._early, None
         run = Run(plan, settings, on_event, self._held, early=early, nice=self._nice)
-        going = asyncio.ensure_future(run.go())
+        task = asyncio.ensure_future(run.execute())
         try:
-            await first_of(going, stop.asked, timeout_s=settings.run.timeout)
-            in_time = going.done()
+            await first_of(task, stop.asked, timeout_s=settings.run.timeout)
+            in_time = task.done()
             cut_off: NotRunReason = "cancelled" if stop.asked.is_set() else "run_timeout"
         finally:
-            going.cancel()
-            await first_of(going, stop.at_once, timeout_s=_CLOSE_S)
+            task.cancel()
+            await first_of(task, stop.at_once, timeout_s=_CLOSE_S)
             await run.close()
             self.restarts += run.restarts
             unkillable = frozenset(process.pid for process in self._held.values())
             await orphans.sweep(spare=before | unkillable)
         if in_time:
-            going.result()  # a bug of ours is raised, never swallowed
+            task.result()  # a bug of ours is raised, never swallowed
         return run.report(cut_off)
 
     def _release(self) -> None:

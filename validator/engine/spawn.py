@@ -94,15 +94,15 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
         environment["PYTHONPATH"] = f"{before}{os.pathsep}{known}" if known else str(before)
     memory_kills_before = cgroup.memory_kills()
     with contextlib.ExitStack() as failed, contextlib.ExitStack() as always:
-        ours, theirs = _called("socketpair", _socketpair)
+        ours, theirs = _call("socketpair", _socketpair)
         failed.callback(ours.close)
         always.callback(theirs.close)
-        log_read, log_write = _called("pipe2", os.pipe)
+        log_read, log_write = _call("pipe2", os.pipe)
         failed.callback(os.close, log_read)
         always.callback(os.close, log_write)
         command = [sys.executable, "-X", "faulthandler", "-c", _BOOT]
         command += [str(_ROOT), str(theirs.fileno()), str(os.getpid()), str(nice)]
-        process = _called(
+        process = _call(
             "fork, setsid or execve",
             lambda: subprocess.Popen(
                 command,
@@ -116,7 +116,7 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
         )
         failed.callback(process.wait)
         failed.callback(process.kill)
-        pidfd = _called("pidfd_open (Linux 5.3)", lambda: pidfd_open(process.pid))
+        pidfd = _call("pidfd_open (Linux 5.3)", lambda: pidfd_open(process.pid))
         failed.pop_all()
     return WorkerProcess(process, pidfd, ours, log_read, memory_kills_before)
 
@@ -152,8 +152,8 @@ def _undo_what_a_parent_ignores() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, signal.SIGUSR1})
 
 
-def _called(call: str, make: Callable[[], _Made]) -> _Made:
-    """What a system call gives.
+def _call(call: str, make: Callable[[], _Made]) -> _Made:
+    """Make a system call and return what it gives.
 
     Raises:
         CannotStartError: it failed; a call that is missing or refused is named as what is needed.

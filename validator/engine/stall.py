@@ -46,8 +46,8 @@ class Stall:
     text: str
 
 
-def seen_by_kernel(pid: int) -> str:
-    """What a process reads or asks a driver for, looked at a few times; empty when it does not."""
+def kernel_activity(pid: int) -> str:
+    """The file or driver call that a process is in, as text; empty when it is in none."""
     for look in range(_LOOKS):
         if look:
             time.sleep(_BETWEEN_S)
@@ -94,7 +94,7 @@ def stall(kernel: str, log_tail: str) -> Stall:
     """Whose a stall is, by what the kernel and the traceback in the log say.
 
     Args:
-        kernel: what `seen_by_kernel` gave.
+        kernel: what `kernel_activity` gave.
         log_tail: holds faulthandler's traceback, innermost frame first; without one nothing tells.
     """
     _, found, traceback = log_tail.rpartition("(most recent call first):")

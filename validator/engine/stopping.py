@@ -1,4 +1,4 @@
-"""What signals ask of a run: the first to end it and tell what there is, a second to be gone."""
+"""Signals that end a run: after the first it reports what it has, after a second it just exits."""
 
 import asyncio
 import signal
@@ -20,20 +20,20 @@ class Stop:
     """Whether a run is to stop. `asked` is set by the first signal, `at_once` by the second."""
 
     def __init__(self) -> None:
-        """Nobody has asked yet."""
+        """Create a stop that nobody has asked for yet."""
         self.asked = asyncio.Event()
         self.at_once = asyncio.Event()
         self.by: signal.Signals | None = None  # the first signal
 
     def listen(self, signals: Iterable[signal.Signals] = SIGNALS) -> None:
-        """Take the signals of the running event loop, but those that are ignored (nohup)."""
+        """Have the running event loop call `take` on these signals, except ignored ones (nohup)."""
         loop = asyncio.get_running_loop()
         for number in signals:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self.take, number)
 
     def take(self, number: signal.Signals) -> None:
-        """Take note of a signal."""
+        """Record a signal: the first sets `asked`, the next one sets `at_once`."""
         if self.by is None:
             self.by = number
             self.asked.set()
@@ -46,7 +46,7 @@ class StoppedError(Exception):
 
 
 async def until_stopped(work: Awaitable[Answer], stop: Stop) -> Answer:
-    """What the work gives.
+    """Await the work and return what it gives.
 
     Raises:
         StoppedError: the stop came first; the work is cancelled and has ended.

@@ -21,7 +21,7 @@ from typing import Any, Final
 from validator.engine import cgroup, clock
 from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 from validator.engine.spawn import WorkerProcess
-from validator.engine.stall import Stall, seen_by_kernel, stall
+from validator.engine.stall import Stall, kernel_activity, stall
 
 TAIL_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 65536
@@ -46,14 +46,14 @@ class WorkerLostError(Exception):
         log_tail: str,
         *,
         end: "Exit | None" = None,
-        stands: Stall | None = None,
+        stalled_at: Stall | None = None,
     ) -> None:
-        """Say how it was lost: `end` where it died, `stands` where it hung."""
+        """Create the error; `end` is given where it died, `stalled_at` where it hung."""
         super().__init__(text)
         self.reason = reason
         self.log_tail = log_tail
         self.end = end
-        self.stands = stands
+        self.stalled_at = stalled_at
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Exit:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChildEnded:
     """The child is over and its pipe is empty; `partial` is what was written of a last line."""
 
     partial: bytes
@@ -139,11 +139,11 @@ class Child:
     def __init__(
         self, job: int, pid: int, pidfd: int, result_fd: int, log_fd: int, page: int | None = None
     ) -> None:
-        """Take what `Worker.fork` got from the worker; `page` is where it tells its place."""
+        """Own the descriptors from `Worker.fork`; `page` is the memory with the child's place."""
         self.job = job
         self.pid = pid
         self.pidfd = pidfd
-        self._messages: deque[bytes | Ended] = deque()
+        self._messages: deque[bytes | ChildEnded] = deque()
         self._arrived = asyncio.Event()
         self._partial = b""
         self._page = page
@@ -161,11 +161,11 @@ class Child:
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self.pidfd)
         self._results.drain()
-        self._messages.append(Ended(self._partial))
+        self._messages.append(ChildEnded(self._partial))
         self.over.set()
         self._arrived.set()
 
-    async def next(self, deadline: float) -> bytes | Ended | None:
+    async def next(self, deadline: float) -> bytes | ChildEnded | None:
         """The next line or the end; None when `clock.now()` reached the deadline first."""
         while not self._messages:
             self._arrived.clear()
@@ -212,7 +212,7 @@ class Worker:
     """A worker process: its replies, its children, its end."""
 
     def __init__(self, process: WorkerProcess) -> None:
-        """Listen to a started worker. Call in a running event loop."""
+        """Start to listen to a worker; needs a running event loop."""
         self._process = process
         self._control = process.control
         self._control.setblocking(False)
@@ -228,7 +228,7 @@ class Worker:
         self._log = _Log(process.log_fd)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._control.fileno(), self._receive)
-        loop.add_reader(process.pidfd, self._died)
+        loop.add_reader(process.pidfd, self._on_death)
 
     # ---- what it tells
 
@@ -245,14 +245,14 @@ class Worker:
                 return
             message: dict[str, Any] = json.loads(packet)
             key = f"{message['event']}:{message['job']}" if "job" in message else message["event"]
-            future = self._expected(key)
+            future = self._reply_future(key)
             if not future.done():
                 future.set_result((message, fds))
 
-    def _expected(self, key: str) -> asyncio.Future[tuple[dict[str, Any], list[int]]]:
+    def _reply_future(self, key: str) -> asyncio.Future[tuple[dict[str, Any], list[int]]]:
         return self._replies.setdefault(key, asyncio.get_running_loop().create_future())
 
-    def _died(self) -> None:
+    def _on_death(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._process.pidfd)
         self._receive()
@@ -263,7 +263,7 @@ class Worker:
     async def _reply(self, *keys: str, seconds: float | None = None) -> dict[str, Any]:
         """The first of some events; whoever waits is told when the worker is lost instead."""
         seconds = _REPLY_S if seconds is None else seconds
-        futures = [self._expected(key) for key in keys]
+        futures = [self._reply_future(key) for key in keys]
         lost = asyncio.ensure_future(self._lost.wait())
         awaited: set[asyncio.Future[Any]] = {*futures, lost}
         try:
@@ -277,29 +277,29 @@ class Worker:
                 return message | {"fds": fds}
         if self._lost.is_set():
             raise WorkerLostError("died", self._death(), self._log.tail(), end=self._end)
-        kernel = seen_by_kernel(self._process.process.pid)
+        kernel = kernel_activity(self._process.process.pid)
         with contextlib.suppress(ProcessLookupError):
             self._process.process.send_signal(signal.SIGUSR1)
         await clock.happens(self._lost, _TRACEBACK_S)
         waited = f"the worker gave no `{' or '.join(keys)}` in {seconds:.0f} s"
-        stands = stall(kernel, self._log.end())
-        raise WorkerLostError("hung", waited, self._log.tail(), stands=stands)
+        stalled_at = stall(kernel, self._log.end())
+        raise WorkerLostError("hung", waited, self._log.tail(), stalled_at=stalled_at)
 
     def _death(self) -> str:
         """How it died, and whether for want of memory."""
         text = f"the worker {self._end}"
         killed = self._end is not None and self._end.signal == signal.SIGKILL
         if killed and cgroup.memory_kills() > self._process.memory_kills_before:
-            text += f", {cgroup.described_memory_limit()}"
+            text += f", {cgroup.describe_memory_limit()}"
         return text
 
-    async def up(self) -> None:
+    async def wait_until_up(self) -> None:
         """Wait until the process runs our code."""
         await self._reply("up")
         self.is_up = True
 
-    async def imported(self, seconds: float) -> dict[str, Any]:
-        """How the import of torch went: event `imported` or `import_failed`."""
+    async def wait_for_import(self, seconds: float) -> dict[str, Any]:
+        """Return the message that ends the import of torch: event `imported` or `import_failed`."""
         return await self._reply("imported", "import_failed", seconds=seconds)
 
     # ---- what it is asked
@@ -353,7 +353,7 @@ class Worker:
         return child
 
     async def reap(self, child: Child) -> Exit:
-        """How an ended child ended. Its group is killed while the zombie still holds its id."""
+        """Reap an ended child and return how it ended; the rest of its group is killed before."""
         async with self._one_request:  # a worker that is importing tells of no end
             answer = await self._reply(f"exited:{child.job}")
             child.signal(signal.SIGKILL)
@@ -383,7 +383,7 @@ class Worker:
         return self._log.tail()
 
     async def close(self) -> None:
-        """End it and all its children; bounded, whatever state they are in."""
+        """Kill it and all its children; takes a few seconds at most, whatever state they are in."""
         if self._closed:
             return
         self._closed = True

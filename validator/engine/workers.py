@@ -32,10 +32,10 @@ _FROM_OUTSIDE: Final = frozenset(
 
 
 class NoWorkerError(Exception):
-    """There is no worker to be had; `result` is what that says of the machine, if anything."""
+    """No worker can be started; `result` is what that says about the machine, if anything."""
 
     def __init__(self, text: str, log_tail: str = "", result: Result | None = None) -> None:
-        """Say why; the log tail is the last that a worker printed."""
+        """Create the error; `text` says why, `log_tail` is the last that a worker printed."""
         super().__init__(text)
         self.log_tail = log_tail
         self.result = result
@@ -52,7 +52,7 @@ class Workers:
         import_s: float,
         on_event: Callable[[Event], None],
     ) -> None:
-        """Take a worker that was started early, if any, and the deadline of the import."""
+        """Create it; `early` runs already, `import_s` is the deadline of the import in seconds."""
         self.restarts: Counter[str] = Counter()
         self.environment = Environment()
         self._early = early
@@ -127,9 +127,9 @@ class Workers:
         worker = self._worker = Worker(process)  # so that `close` finds it
         begun = time.monotonic()
         try:
-            await worker.up()
+            await worker.wait_until_up()
             self._on_event(Event("importing"))
-            answer = await worker.imported(self._import_s)
+            answer = await worker.wait_for_import(self._import_s)
         except WorkerLostError as lost:
             if _is_killed(lost):
                 self._worker = None
@@ -137,9 +137,9 @@ class Workers:
                 raise _KilledError(str(lost), lost.log_tail) from lost
             if not worker.is_up:
                 raise NoWorkerError(f"before it was up: {lost}", lost.log_tail) from lost
-            raise _import_lost(lost, self._import_s, time.monotonic() - begun) from lost
+            raise _error_of_lost_import(lost, self._import_s, time.monotonic() - begun) from lost
         if answer["event"] == "import_failed":
-            raise _import_raised(answer, worker.log_tail(), time.monotonic() - begun)
+            raise _error_of_failed_import(answer, worker.log_tail(), time.monotonic() - begun)
         self.environment = Environment.model_validate(answer["environment"])
         return worker
 
@@ -148,7 +148,7 @@ class _KilledError(Exception):
     """The worker was killed by others before torch was imported, which tells nothing of torch."""
 
     def __init__(self, text: str, log_tail: str) -> None:
-        """Say how; the log tail is the last that it printed."""
+        """Create the error from a text that says how; `log_tail` is the last that it printed."""
         super().__init__(text)
         self.log_tail = log_tail
 
@@ -158,11 +158,13 @@ def _is_killed(lost: WorkerLostError) -> bool:
     return lost.end is not None and lost.end.signal in _FROM_OUTSIDE
 
 
-def _import_lost(lost: WorkerLostError, deadline_s: float, duration_s: float) -> NoWorkerError:
+def _error_of_lost_import(
+    lost: WorkerLostError, deadline_s: float, duration_s: float
+) -> NoWorkerError:
     text = f"importing torch: {lost}"
-    if lost.stands is not None:
-        text = f"importing torch did not end within {deadline_s:g} s: {lost.stands.text}"
-        if not lost.stands.blames_torch:
+    if lost.stalled_at is not None:
+        text = f"importing torch did not end within {deadline_s:g} s: {lost.stalled_at.text}"
+        if not lost.stalled_at.blames_torch:
             hint = (
                 "torch's files are read slowly: look at the file system that they are on, or give "
                 "the import longer: `probes.torch_version.timeout` in the settings, "
@@ -176,7 +178,9 @@ def _import_lost(lost: WorkerLostError, deadline_s: float, duration_s: float) ->
     return NoWorkerError(text, result=result)
 
 
-def _import_raised(answer: dict[str, Any], log_tail: str, duration_s: float) -> NoWorkerError:
+def _error_of_failed_import(
+    answer: dict[str, Any], log_tail: str, duration_s: float
+) -> NoWorkerError:
     failure = Failure.model_validate(answer["error"])
     first_line = (failure.message.splitlines() or [""])[0]
     text = f"importing {answer['module']} raised {failure.type}: {first_line}"

@@ -53,7 +53,7 @@ def render_explanation(spec: ProbeSpec, check: str | None, console: Console) -> 
     parts += _section("References", read.references)
     parts += _section("Runs", [_runs(spec)])
     if check is not None:
-        recorded = explain.recorded_on(f"{spec.name}.{check}")
+        recorded = explain.hardware_of_recordings(f"{spec.name}.{check}")
         parts += _section("Proven on", [*recorded, _BY_TESTS])
     if check is None:
         limits = [

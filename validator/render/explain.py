@@ -122,7 +122,7 @@ def find(name: str) -> tuple[ProbeSpec, str | None]:
     return spec, check
 
 
-def recorded_on(check_id: str) -> tuple[str, ...]:
+def hardware_of_recordings(check_id: str) -> tuple[str, ...]:
     """The hardware that a check has passed on in a recording, each with its type of back-end."""
     table = json.loads(_PROVEN.read_text(encoding="utf-8"))
     return tuple(
@@ -132,7 +132,7 @@ def recorded_on(check_id: str) -> tuple[str, ...]:
     )
 
 
-def listed(spec: ProbeSpec) -> dict[str, Any]:
+def list_entry(spec: ProbeSpec) -> dict[str, Any]:
     """One probe as `list --output json` tells it."""
     return {
         "probe": spec.name,

@@ -41,7 +41,7 @@ def text(selftest: Selftest, console: Console) -> str:
             trial.device,
             mark(_STATUS[trial.verdict], _WORDS.get(trial.verdict, trial.verdict)),  # type: ignore[arg-type]
             f"{trial.duration_s:.2f} s" if trial.duration_s else "",
-            _told(trial),
+            _checks_text(trial),
         )
         for trial in selftest.trials
     ]
@@ -63,7 +63,7 @@ def text(selftest: Selftest, console: Console) -> str:
     return text_of(console, *parts, "", mark(verdict, line))  # type: ignore[arg-type]
 
 
-def _told(trial: Trial) -> str:
+def _checks_text(trial: Trial) -> str:
     """The checks that tripped; of one that survived, why."""
     if trial.text:
         return clean(trial.text)
@@ -122,7 +122,7 @@ def _case(trial: Trial) -> ET.Element:
     return case
 
 
-def listed(faults: Sequence[Fault], output: Form, console: Console) -> str:
+def fault_list(faults: Sequence[Fault], output: Form, console: Console) -> str:
     """The faults, what each stands for, and what it must trip."""
     if output == "json":
         return json.dumps([_entry(fault) for fault in faults], indent=2) + "\n"

@@ -34,7 +34,7 @@ from validator.selftest.verdicts import (
     SCORED,
     Selftest,
     Trial,
-    judge,
+    make_trial,
     rivals,
     scores,
     summarize,
@@ -68,7 +68,7 @@ def fault_names() -> list[str]:
     return [fault.name for fault in FAULTS]
 
 
-def chosen(options: Options, known: Iterable[Fault] = FAULTS) -> tuple[Fault, ...]:
+def choose(options: Options, known: Iterable[Fault] = FAULTS) -> tuple[Fault, ...]:
     """The faults that are asked for: by name, by their probes, or all."""
     return tuple(
         fault
@@ -78,7 +78,7 @@ def chosen(options: Options, known: Iterable[Fault] = FAULTS) -> tuple[Fault, ..
     )
 
 
-async def run(
+async def run_selftest(
     settings: Settings, options: Options, early: WorkerProcess | None, stop: Stop
 ) -> Selftest:
     """Run the control, then every chosen fault; leaves no process, also when cancelled.
@@ -95,8 +95,8 @@ async def run(
     control = Run(_plan(options), settings, lambda _: None, held, early=early, nice=0)
     selftest = _Selftest(settings, options, control.workers, held)
     try:
-        await until_stopped(asyncio.wait_for(control.go(), settings.run.timeout), stop)
-        return await selftest.go(control.report(), stop)
+        await until_stopped(asyncio.wait_for(control.execute(), settings.run.timeout), stop)
+        return await selftest.run_trials(control.report(), stop)
     except StoppedError as error:
         raise CannotRunError("stopped before a fault was judged") from error
     except asyncio.TimeoutError as error:
@@ -109,7 +109,7 @@ async def run(
 
 def _plan(options: Options) -> Plan:
     """The control's probes: all, or those of the chosen faults."""
-    faults = chosen(options)
+    faults = choose(options)
     names = {probe for fault in faults for probe in fault.probes}
     everything = not (options.probes or options.faults)
     specs = tuple(spec for spec in CATALOG if everything or spec.name in names)
@@ -139,7 +139,7 @@ class _Selftest:
         #: Rules of others that raise an alarm without a fault: what they say counts for nothing.
         self._unfit: set[str] = set()
 
-    async def go(self, control: Report, stop: Stop) -> Selftest:
+    async def run_trials(self, control: Report, stop: Stop) -> Selftest:
         """Judge the control, then run the trials, as many as there is time for."""
         if not any(result.status in {"pass", "warn", "fail"} for result in control.results):
             raise CannotRunError(control.summary)
@@ -166,7 +166,7 @@ class _Selftest:
         for fault, device, results in injected:
             where = f"under {fault.name} on {device.name}"
             alarms += [f"{check} {where}" for check in tripped(results)]
-        faults = chosen(self._options)
+        faults = choose(self._options)
         pairs = [(fault, device) for fault in faults for device in _devices(fault, control)]
         # Those that wait for a deadline first: they take no core.
         pairs.sort(key=lambda pair: not pair[0].timeout_s)
@@ -178,7 +178,7 @@ class _Selftest:
         except StoppedError:
             stopped = True
             trials = [
-                one.result() if one.done() and not one.cancelled() else _stopped(*pair)
+                one.result() if one.done() and not one.cancelled() else _trial_without_chance(*pair)
                 for one, pair in zip(work, pairs, strict=True)
             ]
         return self._result(control, tuple(dict.fromkeys(alarms)), trials, stopped=stopped)
@@ -216,23 +216,25 @@ class _Selftest:
             text = "what it must trip does not apply here"
             trial = Trial(**base, verdict="elsewhere", expected=fault.trips, text=text)
         elif fault.kind == "import":
-            result, took = await self._imported(fault)
-            trial = judge(fault, device.name, expected, [result] if result else [], duration_s=took)
+            result, duration_s = await self._import_under_fault(fault)
+            trial = make_trial(
+                fault, device.name, expected, [result] if result else [], duration_s=duration_s
+            )
         else:
             scored = [RIVALS] if fault.kind in SCORED else []
-            results, took = await self._under(fault, device, [*specs, *scored])
+            results, duration_s = await self._under(fault, device, [*specs, *scored])
             alarms = _alarms(fault, results) if scored else None
             own = [result for result in results if result.probe != RIVALS.name]
-            counted = _counted(results)
-            trial = judge(
+            counts = _injection_counts(results)
+            trial = make_trial(
                 fault,
                 device.name,
                 expected,
                 own,
-                duration_s=took,
+                duration_s=duration_s,
                 rivals=alarms,
-                met=counted.get("met", 0) > 0,
-                reached=not counted.get("operations") or counted["matched"] > 0,
+                met=counts.get("met", 0) > 0,
+                reached=not counts.get("operations") or counts["matched"] > 0,
             )
         self._options.on_trial(trial, self._total)
         return trial
@@ -240,16 +242,16 @@ class _Selftest:
     async def _under(
         self, fault: Fault, device: Device, specs: Sequence[ProbeSpec]
     ) -> tuple[list[Result], float]:
-        """The results of some probes under a fault, and how long they took."""
-        around = RunContext(
-            self._expecting(fault), self._workers, self._held, _quiet, fault=fault.name
+        """The results of some probes under a fault, and how long they took in seconds."""
+        context = RunContext(
+            self._expecting(fault), self._workers, self._held, _ignore_event, fault=fault.name
         )
         if fault.shared:
             device = device.model_copy(update={"process_count": 1})
         async with self._slot(fault, device):
-            begun = time.monotonic()
-            await Job(device, list(specs), 1, around).drive()
-        return list(around.results.values()), time.monotonic() - begun
+            started_s = time.monotonic()
+            await Job(device, list(specs), 1, context).run()
+        return list(context.results.values()), time.monotonic() - started_s
 
     def _expecting(self, fault: Fault) -> Settings:
         """Settings of the defaults, but for what the fault itself is about."""
@@ -264,24 +266,24 @@ class _Selftest:
         )
 
     def _slot(self, fault: Fault, device: Device) -> contextlib.AbstractAsyncContextManager[Any]:
-        """A core, or the device for oneself; nothing for those that only wait."""
+        """A slot to wait for: a core, or the whole device; none for faults that only wait."""
         if fault.timeout_s:
             return contextlib.nullcontext()
         alone = device.type != "cpu" and fault.where != "node"
         name, count = (device.name, 1) if alone else (CPU.name, cgroup.cores())
         return self._slots.setdefault(name, asyncio.Semaphore(count))
 
-    async def _imported(self, fault: Fault) -> tuple[Result | None, float]:
-        """What a worker of its own says that finds the fault's modules before the real ones."""
+    async def _import_under_fault(self, fault: Fault) -> tuple[Result | None, float]:
+        """Import torch with the fault's files first; the result if that failed, and seconds."""
         deadline_s = fault.timeout_s or timeout_s(BY_NAME["torch_version"], self._settings)
         async with self._slot(fault, CPU):
-            begun = time.monotonic()
-            with _written(fault) as folder:
+            started_s = time.monotonic()
+            with _fault_files(fault) as folder:
                 try:
                     process = start_worker(before=folder)
                 except CannotStartError as error:
                     raise CannotRunError(str(error)) from error
-                workers = Workers(process, nice=0, import_s=deadline_s, on_event=_quiet)
+                workers = Workers(process, nice=0, import_s=deadline_s, on_event=_ignore_event)
                 result = None
                 try:
                     await workers.live()
@@ -291,7 +293,7 @@ class _Selftest:
                     await workers.close()
         if result is not None:
             result = result.model_copy(update={"fault": fault.name})
-        return result, time.monotonic() - begun
+        return result, time.monotonic() - started_s
 
     def _result(
         self, control: Report, alarms: tuple[str, ...], trials: Sequence[Trial], *, stopped: bool
@@ -319,7 +321,7 @@ class _Selftest:
         )
 
 
-def _stopped(fault: Fault, device: Device) -> Trial:
+def _trial_without_chance(fault: Fault, device: Device) -> Trial:
     """A trial that got no chance."""
     return Trial(
         fault=fault.name,
@@ -331,8 +333,8 @@ def _stopped(fault: Fault, device: Device) -> Trial:
     )
 
 
-def _quiet(_: Event) -> None:
-    """Nothing is told of single results."""
+def _ignore_event(_: Event) -> None:
+    """Ignore an event: single results of a selftest are not shown."""
 
 
 def _alarms(fault: Fault, results: Iterable[Result]) -> tuple[str, ...]:
@@ -345,7 +347,7 @@ def _alarms(fault: Fault, results: Iterable[Result]) -> tuple[str, ...]:
     return tuple(name for name in names if of_gradients or name != OF_GRADIENTS)
 
 
-def _counted(results: Iterable[Result]) -> dict[str, float]:
+def _injection_counts(results: Iterable[Result]) -> dict[str, float]:
     """What the injection counted: operations seen, those it was about, those in others' work."""
     return {
         each.name: each.value
@@ -356,8 +358,8 @@ def _counted(results: Iterable[Result]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _written(fault: Fault) -> Iterator[Path]:
-    """A folder with the fault's files, as long as it is needed."""
+def _fault_files(fault: Fault) -> Iterator[Path]:
+    """Write the fault's files into a temporary folder; it is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="gpu-validator-") as name:
         for path, content in fault.files.items():
             file = Path(name, path)
@@ -369,7 +371,7 @@ def _written(fault: Fault) -> Iterator[Path]:
 def _devices(fault: Fault, control: Report) -> tuple[Device, ...]:
     """Where a fault is injected on this machine."""
     if fault.where == "node":
-        return (_named_as(CPU, fault.device),)
+        return (_device_named(CPU, fault.device),)
     present = control.devices or (CPU,)
     if fault.where in {"host", "worker"}:
         return (CPU,)
@@ -380,7 +382,7 @@ def _devices(fault: Fault, control: Report) -> tuple[Device, ...]:
     )
 
 
-def _named_as(device: Device, name: str) -> Device:
+def _device_named(device: Device, name: str) -> Device:
     """A device that is not there, under the name of one that might be."""
     kind, _, index = name.partition(":")
     return device.model_copy(update={"name": name, "type": kind, "index": int(index or 0)})

@@ -14,7 +14,8 @@ from validator.report import Tool
 #: How a fault went: `elsewhere`, what it must trip does not apply on that device.
 Verdict = Literal["caught", "survived", "elsewhere", "not_run"]
 
-#: The rules of others, as a probe that no catalogue lists; the kinds of faults they are scored on.
+#: Rivals are the pass rules of other tools, on the same faults: here as a probe that is in no
+#: catalogue. Then the kinds of faults that they are scored on.
 RIVALS: Final = ProbeSpec(
     name="rivals",
     profile="quick",
@@ -88,7 +89,7 @@ def tripped(results: Iterable[Result]) -> list[str]:
     ]
 
 
-def judge(
+def make_trial(
     fault: Fault,
     device: str,
     expected: tuple[str, ...],
@@ -99,7 +100,7 @@ def judge(
     met: bool = False,
     reached: bool = True,
 ) -> Trial:
-    """Caught, when each check that must trip did, none that must not, for the right reason.
+    """Return the trial: caught when each check that must trip did, and none that must not.
 
     A check that is skipped under the fault has judged nothing: it is neither. `reached` says
     whether anything was called that the fault is about.
@@ -149,7 +150,7 @@ def scores(judged: Sequence[Trial]) -> tuple[Score, ...]:
         own = [
             trial
             for trial in judged
-            if name == "all" or any(check.startswith(f"{name}.") for check in _named(trial))
+            if name == "all" or any(check.startswith(f"{name}.") for check in _checks_of(trial))
         ]
         if own:
             caught = sum(trial.verdict == "caught" for trial in own)
@@ -157,7 +158,7 @@ def scores(judged: Sequence[Trial]) -> tuple[Score, ...]:
     return tuple(found)
 
 
-def _named(trial: Trial) -> tuple[str, ...]:
+def _checks_of(trial: Trial) -> tuple[str, ...]:
     """The checks that a trial is about."""
     return trial.expected or FAULT_BY_NAME[trial.fault].spares
 

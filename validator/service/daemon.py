@@ -18,10 +18,10 @@ from validator.engine.runner import Runner
 from validator.report import Report, Tool, full_summary, revision, to_json
 from validator.service import logs
 from validator.service.api import ProbeOnDevice, ProbeState
-from validator.service.latest import Latest, Pair, Readiness, ended
+from validator.service.latest import Latest, Pair, Readiness, end_time
 from validator.service.metrics import Exposition, Form, Shown, families
 from validator.service.schedule import Schedule, Timing, timings
-from validator.service.statusfiles import StatusFiles, Verdict
+from validator.service.statusfiles import NodeState, StatusFiles
 from validator.settings import Files, Settings, SettingsError
 
 #: What a run may take beyond its own deadline before the daemon is called stuck.
@@ -60,7 +60,7 @@ class Daemon:
         monotonic: Callable[[], float] = time.monotonic,
         reload: Callable[[], Settings] | None = None,
     ) -> None:
-        """Take settings that are right, and how to read them again.
+        """Create it from settings that are right; `reload` reads them again.
 
         Raises:
             SettingsError: a timetable or a selection that cannot be.
@@ -130,7 +130,7 @@ class Daemon:
         """Once a second: wake the scheduler when something is due, notice what grew old."""
         if self._schedule.due():
             self._work.set()
-        self._latest.grown_old()
+        self._latest.has_aged()
         self._refresh()
 
     async def keep_running(self) -> None:
@@ -148,15 +148,15 @@ class Daemon:
         self._run_started_s = self._monotonic()
         self._run_limit_s = settings.run.timeout + _RUN_GRACE_S
         self._running = names
-        self._schedule.started(names)
-        self._exposition.changed()
+        self._schedule.record_start(names)
+        self._exposition.invalidate()
         self._log.info("run_started", probes=names, profile=plan.profile)
         try:
             report = await self._runner.run(plan, settings, self._on_event)
             self._latest.accept(report)
         finally:
             self._run_started_s, self._running = None, ()
-            self._exposition.changed()
+            self._exposition.invalidate()
         self._log.info(
             "run_finished",
             run_id=report.run_id,
@@ -176,7 +176,7 @@ class Daemon:
             self._tell(event.result)
         elif event.kind == "restarted":
             self._log.warning("worker_restarted", why=event.text)
-            self._exposition.changed()
+            self._exposition.invalidate()
         elif event.kind == "held":
             self._log.error("device_held", device=event.device, why=event.text)
 
@@ -211,7 +211,7 @@ class Daemon:
     def report(self) -> bytes | None:
         """The merged report, made once a change."""
         if self._merged[0] != self._latest.version:
-            report = self._latest.merged()
+            report = self._latest.merged_report()
             content = None if report is None else to_json(report).encode()
             self._merged = (self._latest.version, content)
         return self._merged[1]
@@ -267,17 +267,17 @@ class Daemon:
     def _refresh(self) -> None:
         if self._version != self._latest.version:
             self._version = self._latest.version
-            self._exposition.changed()
+            self._exposition.invalidate()
             self._show_files()
 
     def _show_files(self) -> None:
         if not self._files.wanted:
             return
-        report, readiness = self._latest.merged(), self._latest.readiness()
+        report, readiness = self._latest.merged_report(), self._latest.readiness()
         at = datetime.now(timezone.utc) if report is None else report.finished_at
         status = None if report is None else report.status
         self._complain(
-            self._files.show(Verdict(readiness.ready, readiness.text, status, at, self._lasts_s))
+            self._files.show(NodeState(readiness.ready, readiness.text, status, at, self._lasts_s))
         )
 
     def _complain(self, problems: Iterable[str]) -> None:
@@ -285,7 +285,7 @@ class Daemon:
             self._log.error("status_file", error=problem)
 
     def withdraw(self, files: Files | None = None) -> None:
-        """Leave no file that vouches for this node; from now on keep these, by default none."""
+        """Remove the status files; from now on keep `files` in their place, by default none."""
         self._complain(self._files.remove())
         self._files = StatusFiles(Files() if files is None else files)
 
@@ -293,7 +293,7 @@ class Daemon:
 def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:
     if result is None:
         return ProbeOnDevice(device=pair.device)
-    at = ended(result)
+    at = end_time(result)
     return ProbeOnDevice(
         device=pair.device,
         status=result.status,

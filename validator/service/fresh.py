@@ -16,7 +16,7 @@ from validator.engine.plan import Plan, is_enabled
 from validator.reader import read_report
 from validator.report import CPU, SCHEMA_VERSION, Device, Report, overall, summarize
 from validator.service.ask import UNIX, NoAnswerError, get, url_of
-from validator.service.latest import ended
+from validator.service.latest import end_time
 from validator.settings import Settings, host_port
 
 #: The daemon answers from memory; one that takes longer is stuck, and a prolog has no more time.
@@ -84,13 +84,13 @@ def select(
     Raises:
         NoAnswerError: it does not answer it; the text says why.
     """
-    _of_this_node(report, host)
-    _of_this_time(report, now)
-    _same_torch(report, torch_here)
+    _refuse_other_node(report, host)
+    _refuse_future(report, now)
+    _refuse_other_torch(report, torch_here)
     chosen = _devices(report, settings, environment)
-    _promises(report, settings, environment)
+    _refuse_broken_promise(report, settings, environment)
     known = _by_pair(report)
-    results: list[Result] = list(_gone(report, plan, settings, environment))
+    results: list[Result] = list(_results_of_lost(report, plan, settings, environment))
     for gone in results:
         _usable(gone, max_age_s, now)
     for spec in plan.specs:
@@ -126,7 +126,7 @@ def _usable(result: Result, max_age_s: float, now: datetime) -> None:
 
 
 def _age_s(result: Result, now: datetime) -> float:
-    """Seconds since a result was there; below 0 when it is of a clock that is ahead."""
+    """Seconds since a result's probe ended; below 0 when its clock is ahead of ours."""
     wrong = NoAnswerError(
         f"the daemon's result of {result.probe} on {result.device} has a time that cannot be: "
         f"started_at {result.started_at}, duration_s {result.duration_s:g}"
@@ -134,12 +134,12 @@ def _age_s(result: Result, now: datetime) -> float:
     if not result.duration_s >= 0:  # NaN too
         raise wrong
     try:
-        return (now - ended(result)).total_seconds()
+        return (now - end_time(result)).total_seconds()
     except OverflowError:
         raise wrong from None
 
 
-def _of_this_node(report: Report, host: str) -> None:
+def _refuse_other_node(report: Report, host: str) -> None:
     """Refuse another node's report; a name may be told without its domain."""
     theirs, ours = report.host.lower(), host.lower()
     same = theirs == ours
@@ -152,7 +152,7 @@ def _of_this_node(report: Report, host: str) -> None:
         )
 
 
-def _of_this_time(report: Report, now: datetime) -> None:
+def _refuse_future(report: Report, now: datetime) -> None:
     ahead_s = (max(report.started_at, report.finished_at) - now).total_seconds()
     if ahead_s > _AHEAD_S:
         raise NoAnswerError(f"the daemon's report is {ahead_s:.0f} s ahead of this clock")
@@ -187,8 +187,8 @@ def installed_torch() -> str | None:
         return None
 
 
-def _same_torch(report: Report, torch_here: str | None) -> None:
-    """A verdict on another torch is none on this one. Without one here, the daemon's is meant."""
+def _refuse_other_torch(report: Report, torch_here: str | None) -> None:
+    """Refuse results about another torch; where none is installed here, the daemon's is meant."""
     theirs = report.environment.torch
     # Of `2.13.0+cu130` the local part may be missing from the metadata of an installed wheel.
     if torch_here is not None and theirs is not None:
@@ -197,8 +197,10 @@ def _same_torch(report: Report, torch_here: str | None) -> None:
             raise NoAnswerError(f"the daemon judged torch {theirs}, and here is {torch_here}")
 
 
-def _promises(report: Report, settings: Settings, environment: Mapping[str, str]) -> None:
-    """What this node promises by our settings, which need not be the daemon's."""
+def _refuse_broken_promise(
+    report: Report, settings: Settings, environment: Mapping[str, str]
+) -> None:
+    """Refuse a report that breaks a promise of our settings, which need not be the daemon's."""
     gpus = devices.count_gpus(report.devices)
     instances, least = devices.count_instances(report.devices), settings.expect.mig_instances
     if least is not None and instances < least:
@@ -216,7 +218,7 @@ def _devices(
     report: Report, settings: Settings, environment: Mapping[str, str]
 ) -> tuple[Device, ...]:
     """The daemon's devices that are asked for, whatever they are called here."""
-    names = tuple(_translated(settings.run.devices, environment))
+    names = tuple(_translate(settings.run.devices, environment))
     found = tuple(device for device in report.devices if device.type != CPU.type)
     chosen, missing = devices.choose(names, found)
     if missing and not _lost_gpus(report):
@@ -233,7 +235,7 @@ def _lost_gpus(report: Report) -> list[Result]:
     ]
 
 
-def _gone(
+def _results_of_lost(
     report: Report, plan: Plan, settings: Settings, environment: Mapping[str, str]
 ) -> Iterator[Result]:
     """A result for each asked device that the daemon does not know, where it has lost some.
@@ -243,15 +245,19 @@ def _gone(
     if CUDA_AVAILABLE not in plan.specs:
         return
     found = tuple(device for device in report.devices if device.type != CPU.type)
-    _, missing = devices.choose(tuple(_translated(settings.run.devices, environment)), found)
+    _, missing = devices.choose(tuple(_translate(settings.run.devices, environment)), found)
     present = ", ".join(device.name for device in (*found, CPU))
     for name, lost in zip(missing, _lost_gpus(report) * len(missing), strict=False):
         gone = outcomes.no_such_device(CUDA_AVAILABLE, devices.absent(name), present)
         yield gone.model_copy(update={"started_at": lost.started_at, "duration_s": lost.duration_s})
 
 
-def _translated(wanted: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
-    """The names of devices in words that mean the same to the daemon."""
+def _translate(wanted: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield the names of the wanted devices as the daemon calls them.
+
+    Raises:
+        NoAnswerError: which of the daemon's devices is meant cannot be told.
+    """
     limit = _limit(environment)
     if limit is None:
         yield from wanted

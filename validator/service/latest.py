@@ -39,14 +39,14 @@ class Entry:
 
     newest: Result
     received_s: float
-    verdict: Result | None  # newest that says something about the machine
-    verdict_received_s: float
+    conclusive: Result | None  # newest that says something about the machine
+    conclusive_received_s: float
     succeeded_at: datetime | None = None  # end of the last pass or warn
 
     @property
     def ended_at(self) -> datetime:
-        """When the newest result was there."""
-        return ended(self.newest)
+        """The time at which the newest result's probe ended (UTC)."""
+        return end_time(self.newest)
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ class Readiness:
         return self.whole or self.reason
 
 
-def ended(result: Result) -> datetime:
-    """When a result was there."""
+def end_time(result: Result) -> datetime:
+    """The time at which a result's probe ended (UTC)."""
     return result.started_at + timedelta(seconds=result.duration_s)
 
 
 class Latest:
-    """Takes in reports, hands out the merged one. A GPU is known by its UUID, else by its name."""
+    """The latest result of each probe and device. A GPU is known by its UUID, else by its name."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Know nothing yet."""
+        """Create an empty store; `monotonic` gives the seconds that ages are counted in."""
         self._monotonic = monotonic
         self._entries: dict[str, dict[str, Entry]] = {}  # probe -> device key -> entry
         self._planned: dict[str, tuple[str, ...]] = {}  # probe -> device names
@@ -95,7 +95,7 @@ class Latest:
         self.version += 1
 
     def plan(self, planned: Iterable[tuple[str, str]], devices: tuple[Device, ...] = ()) -> None:
-        """Take note of what a run is about to do, so that its series exist from then on."""
+        """Record what a run is about to do, so that its series exist from then on."""
         devices_of: dict[str, list[str]] = {}
         for probe, device in planned:
             devices_of.setdefault(probe, []).append(device)
@@ -119,9 +119,9 @@ class Latest:
         pairs = [Pair(one.probe, one.device) for one in report.results]
         pairs += [Pair(one.probe, one.device) for one in report.not_run]
         self.plan(pairs, report.devices)
-        spoken_of = {pair.probe for pair in pairs if pair.probe in self._oldest_s}
-        known, self._entries = self._entries, {**self._entries, **{one: {} for one in spoken_of}}
-        self._missed = {k: v for k, v in self._missed.items() if k.probe not in spoken_of}
+        reported = {pair.probe for pair in pairs if pair.probe in self._oldest_s}
+        known, self._entries = self._entries, {**self._entries, **{one: {} for one in reported}}
+        self._missed = {k: v for k, v in self._missed.items() if k.probe not in reported}
         findings: dict[str, Finding] = {}
         for result in report.results:
             self.runs[result.probe, result.status] += 1
@@ -130,7 +130,7 @@ class Latest:
             if result.probe in self._oldest_s:
                 key = result.gpu_uuid or uuid_of.get(result.device) or result.device
                 before = _find(known.get(result.probe, {}), key, result.device)
-                self._entries[result.probe][key] = _renewed(before, _slim(result, findings), now)
+                self._entries[result.probe][key] = _next_entry(before, _slim(result, findings), now)
         for missed in report.not_run:
             if missed.probe in self._oldest_s:
                 key = uuid_of.get(missed.device) or missed.device
@@ -175,14 +175,14 @@ class Latest:
             for pair, entry in self.entries().items()
         }
 
-    def grown_old(self) -> bool:
+    def has_aged(self) -> bool:
         """Whether time alone has changed a status since this was last asked."""
         shown = tuple((pair, result.status) for pair, result in self.results().items())
         changed, self._shown = shown != self._shown, shown
         self.version += changed
         return changed
 
-    def merged(self) -> Report | None:
+    def merged_report(self) -> Report | None:
         """All that counts now as one report; None before the first run has ended."""
         newest = self._report
         if newest is None:
@@ -205,7 +205,7 @@ class Latest:
         """Ready when every planned probe has a result and the worst is a pass or a warning."""
         results = self.results()
         missing = [pair for pair in self.planned if pair not in results]
-        report = self.merged()
+        report = self.merged_report()
         if missing:
             failed = next((one for one in results.values() if one.status == "fail"), None)
             if failed is not None:
@@ -245,30 +245,32 @@ def _find(entries: Mapping[str, Entry], key: str, device: str) -> Entry | None:
     return next(named, None)
 
 
-def _renewed(before: Entry | None, result: Result, now: float) -> Entry:
+def _next_entry(before: Entry | None, result: Result, now: float) -> Entry:
     entry = Entry(result, now, result, now, None if before is None else before.succeeded_at)
     if without_chance(result.reason):
         if before is None:
-            return replace(entry, verdict=None)
-        return replace(entry, verdict=before.verdict, verdict_received_s=before.verdict_received_s)
-    return replace(entry, succeeded_at=ended(result)) if result.status in _GOOD else entry
+            return replace(entry, conclusive=None)
+        return replace(
+            entry, conclusive=before.conclusive, conclusive_received_s=before.conclusive_received_s
+        )
+    return replace(entry, succeeded_at=end_time(result)) if result.status in _GOOD else entry
 
 
 def _current(entry: Entry, now: float, oldest_s: float) -> Result:
-    newest, verdict = entry.newest, entry.verdict
+    newest, conclusive = entry.newest, entry.conclusive
     fresh = now - entry.received_s <= oldest_s
-    if verdict is None or verdict is newest:
+    if conclusive is None or conclusive is newest:
         return (
             newest if fresh or newest.status == "fail" else _stale(newest, now - entry.received_s)
         )
-    here = verdict.model_copy(update={"device": newest.device})
-    if now - entry.verdict_received_s <= oldest_s:
+    here = conclusive.model_copy(update={"device": newest.device})
+    if now - entry.conclusive_received_s <= oldest_s:
         return here
     # Too old to vouch for a device that is busy or left out. But a GPU found broken does not
     # become whole by being busy: that verdict falls only to a better one.
-    if verdict.status == "fail" and (newest.reason == "gpu_busy" or not fresh):
+    if conclusive.status == "fail" and (newest.reason == "gpu_busy" or not fresh):
         return here
-    return newest if fresh else _stale(here, now - entry.verdict_received_s)
+    return newest if fresh else _stale(here, now - entry.conclusive_received_s)
 
 
 def _stale(result: Result, age_s: float) -> Result:

@@ -70,7 +70,7 @@ def configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _flat if form == "text" else _unchanged,
+            _flat if form == "text" else _identity,
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
@@ -96,5 +96,5 @@ def _flat(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[s
     }
 
 
-def _unchanged(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+def _identity(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
     return dict(event)

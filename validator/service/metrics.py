@@ -92,7 +92,7 @@ def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
     for reason in sorted({*RESTART_REASONS, *shown.restarts}):
         restarts.add_metric([reason], shown.restarts.get(reason, 0))
     yield restarts
-    yield from _measured(latest)
+    yield from _measurements(latest)
 
 
 _GPU_LABELS: Final = ("device", "gpu_uuid", "pci_bus_id", "model_name")
@@ -182,7 +182,7 @@ def _of_probes(latest: Latest, shown: Shown) -> Iterator[Metric]:
     yield from (duration, timeout, interval, runs, skips)
 
 
-def _measured(latest: Latest) -> Iterator[Metric]:
+def _measurements(latest: Latest) -> Iterator[Metric]:
     """Measured values under their own names, which no name of ours can be.
 
     A second value of one series is dropped: Prometheus would refuse the whole scrape for it.
@@ -271,15 +271,15 @@ class Exposition:
         monotonic: Callable[[], float] = time.monotonic,
         process: Collector | None = None,
     ) -> None:
-        """Take what makes our families, and a collector of this process's metrics."""
+        """Create it; `collect` makes our families, `process` collects this process's metrics."""
         self._collect, self._monotonic = collect, monotonic
         self._process = process or ProcessCollector(registry=None)
         self._ours: dict[bool, bytes] = {}  # OpenMetrics or not -> without its end
         self._forms: dict[Form, bytes] = {}
         self._read_s = float("-inf")
 
-    def changed(self) -> None:
-        """What the families say is another thing now."""
+    def invalidate(self) -> None:
+        """Make every form anew at its next use: what the families say has changed."""
         self._ours.clear()
         self._forms.clear()
 

@@ -150,7 +150,7 @@ class Schedule:
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         shift: Callable[[], float] = lambda: random.SystemRandom().uniform(-1, 1),
     ) -> None:
-        """Take timings and clocks; `shift` draws the jitter, a share of it from -1 to 1."""
+        """Create it, every probe due at once; `shift` draws the jitter, a share from -1 to 1."""
         self._monotonic, self._now, self._shift = monotonic, now, shift
         self.timings: dict[str, Timing] = {}
         self._due: dict[str, _Due] = {}
@@ -158,15 +158,15 @@ class Schedule:
         self.replace(table)
 
     def replace(self, table: Mapping[str, Timing]) -> None:
-        """Take other timings; a probe whose timing stays keeps its due time."""
+        """Use other timings from now on; a probe whose timing stays keeps its due time."""
         kept = {name: self._due[name] for name in table if table[name] == self.timings.get(name)}
         self.timings = dict(table)
         shift = self._shift()
         self._due = {
-            name: kept[name] if name in kept else self._reckon(name, shift) for name in table
+            name: kept[name] if name in kept else self._next_due(name, shift) for name in table
         }
 
-    def _reckon(self, name: str, shift: float) -> _Due:
+    def _next_due(self, name: str, shift: float) -> _Due:
         timing = self.timings[name]
         started = self._started.get(name)
         if started is None:  # never ran: at once
@@ -185,7 +185,7 @@ class Schedule:
             return due.monotonic - self._monotonic()
         now = self._now()
         if due.after is not None and now < due.after:  # the clock was set back
-            due = self._due[name] = self._reckon(name, 0.0)
+            due = self._due[name] = self._next_due(name, 0.0)
         return float("inf") if due.wall is None else (due.wall - now).total_seconds()
 
     def due(self) -> tuple[str, ...]:
@@ -195,16 +195,16 @@ class Schedule:
             return ()
         return tuple(name for name, wait in waits.items() if wait <= SHARED_S)
 
-    def started(self, names: Iterable[str]) -> None:
-        """A run of these began: one draw of jitter moves them all, so that they stay together."""
-        shift, begun = self._shift(), self._monotonic()
+    def record_start(self, names: Iterable[str]) -> None:
+        """Record that a run of these began; one draw of jitter moves them all together."""
+        shift, started_s = self._shift(), self._monotonic()
         for name in names:
-            self._started[name] = begun
+            self._started[name] = started_s
             if name in self.timings:
-                self._due[name] = self._reckon(name, shift)
+                self._due[name] = self._next_due(name, shift)
 
     def late_s(self) -> float:
-        """By how much the latest probe is overdue."""
+        """Seconds by which the latest probe is overdue; 0 when none is."""
         return max((0.0, *(-self._wait_s(name) for name in self._due)))
 
     def due_at(self) -> dict[str, datetime]:

@@ -15,8 +15,8 @@ LABEL = "feature.node.kubernetes.io/gpu-validator"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the files say."""
+class NodeState:
+    """What the files say about this node."""
 
     ready: bool
     reason: str  # one line
@@ -26,10 +26,10 @@ class Verdict:
 
 
 class StatusFiles:
-    """Keeps the configured files true. An error of the file system is told, never raised."""
+    """Writes the configured files. An error of the file system is returned, never raised."""
 
     def __init__(self, files: Files) -> None:
-        """Take paths; touch nothing."""
+        """Create it for these paths; no file is touched yet."""
         self._files = files
 
     @property
@@ -37,31 +37,37 @@ class StatusFiles:
         """Whether any file is configured."""
         return self._files.ready is not None or self._files.nfd is not None
 
-    def show(self, verdict: Verdict) -> list[str]:
-        """Write what holds now and remove what does not; gives what went wrong, by path."""
-        ready = _ready_text(verdict) if verdict.ready else None
-        nfd = None if verdict.status is None else _nfd_text(verdict)
-        return [*_put(self._files.ready, ready), *_put(self._files.nfd, nfd)]
+    def show(self, state: NodeState) -> list[str]:
+        """Write the files that hold now and remove the others; return what went wrong, by path."""
+        ready = _ready_text(state) if state.ready else None
+        nfd = None if state.status is None else _nfd_text(state)
+        return [
+            *_write_or_remove(self._files.ready, ready),
+            *_write_or_remove(self._files.nfd, nfd),
+        ]
 
     def remove(self) -> list[str]:
-        """Vouch for nothing: at start, before the first result, and at the end."""
-        return [*_put(self._files.ready, None), *_put(self._files.nfd, None)]
+        """Remove the files, so that none vouches for this node; return what went wrong, by path."""
+        return [
+            *_write_or_remove(self._files.ready, None),
+            *_write_or_remove(self._files.nfd, None),
+        ]
 
 
-def _ready_text(verdict: Verdict) -> str:
-    return f"{_rfc3339(verdict.at)}\n{verdict.reason}\n"
+def _ready_text(state: NodeState) -> str:
+    return f"{_rfc3339(state.at)}\n{state.reason}\n"
 
 
-def _nfd_text(verdict: Verdict) -> str:
+def _nfd_text(state: NodeState) -> str:
     """A feature file: https://kubernetes-sigs.github.io/node-feature-discovery/ (local source).
 
     The expiry is read when the file is: a daemon that is gone takes its labels with it.
     """
-    expiry = datetime.now(timezone.utc) + timedelta(seconds=verdict.lasts_s)
+    expiry = datetime.now(timezone.utc) + timedelta(seconds=state.lasts_s)
     return (
         f"# +expiry-time={_rfc3339(expiry)}\n"
-        f"{LABEL}.ready={'true' if verdict.ready else 'false'}\n"
-        f"{LABEL}.status={verdict.status}\n"
+        f"{LABEL}.ready={'true' if state.ready else 'false'}\n"
+        f"{LABEL}.status={state.status}\n"
     )
 
 
@@ -69,8 +75,8 @@ def _rfc3339(at: datetime) -> str:
     return at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _put(path: Path | None, text: str | None) -> list[str]:
-    """Write a file whole, or remove it; a reader sees the old or the new one, never a half."""
+def _write_or_remove(path: Path | None, text: str | None) -> list[str]:
+    """Replace a file in one step, or remove it where `text` is None; return what went wrong."""
     if path is None:
         return []
     # Node Feature Discovery passes over files whose name starts with a dot.

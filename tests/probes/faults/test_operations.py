@@ -6,6 +6,8 @@ import pytest
 
 from tests.probes.faults.programs import told_by
 
+pytestmark = pytest.mark.slow
+
 RIGHT, WRONG = -1.0, 0.0  # of neg(1)
 
 #: Case -> what it gives; what torch gives without a fault stands beside where that is not plain.

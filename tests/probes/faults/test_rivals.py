@@ -10,6 +10,8 @@ from probes.catalog import AUTOGRAD
 from probes.faults import rivals
 from probes.faults.rivals import GRADCHECK, RULES, Array
 
+pytestmark = pytest.mark.slow
+
 RIGHT = np.linspace(1, 6400, 64)
 
 

@@ -8,6 +8,8 @@ from torch.utils import backend_registration
 from probes.faults.table import BY_NAME
 from tests.probes.faults.programs import told_by
 
+pytestmark = pytest.mark.slow
+
 #: A direction with every pattern, the others with the one that says which direction it is.
 CHOSEN = (
     *("host_to_device.one_bit", "device_to_host.one_bit", "device_to_device.one_bit"),

@@ -21,18 +21,18 @@ _LEAST_S: Final = 5.0
 _IN_A_ROW: Final = 2
 
 
-class Patience:
-    """What is known of the hangs of a run's devices, by the devices' names."""
+class DeviceHangs:
+    """The timeouts of one run, by the device's name, and the deadlines that follow from them."""
 
     def __init__(self) -> None:
-        """Start with the run."""
+        """Create a record without hangs; the 75 s of a quick check count from now."""
         self._began_s = now()
         self._hung_s: dict[str, float] = {}  # when a probe there first timed out
         self._in_a_row: dict[tuple[str, object], int] = {}  # by device and job
         self._given_up: set[str] = set()
 
     def deadline_s(self, spec: ProbeSpec, device: str, own_s: float) -> float:
-        """Seconds that a probe gets which starts now and would have `own_s`."""
+        """The deadline in seconds of a probe that starts now and has `own_s` on a sound device."""
         if device not in self._hung_s:
             return own_s
         if spec.profile not in {"instant", "quick"}:
@@ -40,25 +40,25 @@ class Patience:
         left_s = self._began_s + _QUICK_CHECK_S - _END_S - now()
         return min(own_s, SHORTENED_S, max(_LEAST_S, left_s))
 
-    def cut_s(self, device: str, started_s: float, deadline_s: float) -> float:
+    def shortened_deadline_s(self, device: str, started_s: float, deadline_s: float) -> float:
         """The deadline in seconds of a probe under way, shorter when another has timed out."""
         hung_s = self._hung_s.get(device)
         if hung_s is None or started_s > hung_s:
             return deadline_s
         return min(deadline_s, hung_s + SHORTENED_S - started_s)
 
-    def timed_out(self, device: str, job: object) -> None:
-        """Take note of a timeout; jobs side by side on one device are told apart."""
+    def record_timeout(self, device: str, job: object) -> None:
+        """Count a timeout; jobs that run side by side on one device count apart."""
         self._hung_s.setdefault(device, now())
         self._in_a_row[device, job] = self._in_a_row.get((device, job), 0) + 1
         timeouts = sum(count for (name, _), count in self._in_a_row.items() if name == device)
         if timeouts >= _IN_A_ROW:
             self._given_up.add(device)
 
-    def answered(self, device: str, job: object) -> None:
-        """Take note of a probe that came to its end: the device does not hang for good."""
+    def record_answer(self, device: str, job: object) -> None:
+        """Count from zero again: a probe came to its end, so the device does not hang for good."""
         self._in_a_row[device, job] = 0
 
-    def given_up(self, device: str) -> bool:
+    def is_given_up(self, device: str) -> bool:
         """Whether nothing more is started there."""
         return device in self._given_up

@@ -7,13 +7,13 @@ import pytest
 
 from probes.contract import ProbeSpec
 from tests.validator.runs import Ran, ran, spec, write
-from validator.engine import patience
-from validator.engine.patience import Patience
+from validator.engine import hangs
+from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Plan
 from validator.engine.runner import Runner
 from validator.report import json_schema
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 HANG = "    time.sleep(600)"
 
@@ -43,7 +43,7 @@ def test_after_two_hangs_in_a_row_nothing_more_is_run_there(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first costs its own deadline, the second a short one, and the rest nothing."""
-    monkeypatch.setattr(patience, "SHORTENED_S", 0.5)
+    monkeypatch.setattr(hangs, "SHORTENED_S", 0.5)
     hanging(folder, "one", "two", "three")
 
     seen = ran(plan("one", "two", "three", "earlier", timeout_s=2))
@@ -82,11 +82,11 @@ def test_a_crash_between_two_hangs_is_an_end_too(folder: Path) -> None:
     assert reasons(seen)["later"] == "ok"
 
 
-def test_both_jobs_of_the_cpu_share_one_patience(
+def test_both_jobs_of_the_cpu_share_one_count_of_hangs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One hangs in each, side by side: that is two, and what comes after them is not run."""
-    monkeypatch.setattr(patience, "SHORTENED_S", 0.5)
+    monkeypatch.setattr(hangs, "SHORTENED_S", 0.5)
     hanging(folder, "one", "two", "three", "four")
     at_once = plan("one", "three", timeout_s=2).specs
     later = plan("two", "four", timeout_s=60, preload=PRELOADED).specs
@@ -121,12 +121,12 @@ def quick(own_s: float = 60.0) -> ProbeSpec:
 def test_deadlines_fit_the_time_of_a_quick_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 10 s after a timeout, less where a quick check must end, never too little to run."""
     now_s = 0.0
-    monkeypatch.setattr(patience, "now", lambda: now_s)
-    known = Patience()
+    monkeypatch.setattr(hangs, "now", lambda: now_s)
+    known = DeviceHangs()
 
     assert known.deadline_s(quick(), "cuda:0", 60) == 60
     now_s = 62.0
-    known.timed_out("cuda:0", None)
+    known.record_timeout("cuda:0", None)
     assert known.deadline_s(quick(), "cuda:0", 60) == 10
     assert known.deadline_s(quick(), "cuda:0", 3) == 3
     assert known.deadline_s(quick(), "cuda:1", 60) == 60
@@ -140,31 +140,31 @@ def test_deadlines_fit_the_time_of_a_quick_check(monkeypatch: pytest.MonkeyPatch
 def test_a_probe_under_way_is_cut_by_a_timeout_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets ten seconds more; one that starts later has its short deadline already."""
     now_s = 60.0
-    monkeypatch.setattr(patience, "now", lambda: now_s)
-    known = Patience()
+    monkeypatch.setattr(hangs, "now", lambda: now_s)
+    known = DeviceHangs()
 
-    assert known.cut_s("cpu", 20, 60) == 60
-    known.timed_out("cpu", None)
-    assert known.cut_s("cpu", 20, 60) == 50
-    assert known.cut_s("cpu", 5, 60) == 60
-    assert known.cut_s("cpu", 61, 10) == 10
-    assert known.cut_s("cuda:0", 20, 60) == 60
+    assert known.shortened_deadline_s("cpu", 20, 60) == 60
+    known.record_timeout("cpu", None)
+    assert known.shortened_deadline_s("cpu", 20, 60) == 50
+    assert known.shortened_deadline_s("cpu", 5, 60) == 60
+    assert known.shortened_deadline_s("cpu", 61, 10) == 10
+    assert known.shortened_deadline_s("cuda:0", 20, 60) == 60
 
 
 def test_hangs_count_in_a_row_and_by_device() -> None:
     """One in each of two jobs is two; an answer in a job begins its row anew."""
-    known = Patience()
-    known.timed_out("cuda:0", "a job")
-    known.answered("cuda:0", "a job")
-    known.timed_out("cuda:0", "a job")
-    known.timed_out("cuda:1", "another")
+    known = DeviceHangs()
+    known.record_timeout("cuda:0", "a job")
+    known.record_answer("cuda:0", "a job")
+    known.record_timeout("cuda:0", "a job")
+    known.record_timeout("cuda:1", "another")
 
-    assert not known.given_up("cuda:0")
-    assert not known.given_up("cuda:1")
-    known.timed_out("cuda:0", "a job")
-    assert known.given_up("cuda:0")
-    known.timed_out("cuda:1", "a third")
-    assert known.given_up("cuda:1")
+    assert not known.is_given_up("cuda:0")
+    assert not known.is_given_up("cuda:1")
+    known.record_timeout("cuda:0", "a job")
+    assert known.is_given_up("cuda:0")
+    known.record_timeout("cuda:1", "a third")
+    assert known.is_given_up("cuda:1")
 
 
 def test_the_schema_knows_the_reason() -> None:
