@@ -36,7 +36,7 @@ COPY pyproject.toml README.md LICENSE /src/
 RUN sh /opt/gpu-validator/build/container.sh libraries /src /opt/gpu-validator/lib
 
 FROM base AS package
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml README.md LICENSE gpu_env_validator.py /src/
 COPY probes /src/probes
 COPY validator /src/validator
 RUN sh /opt/gpu-validator/build/container.sh package /src /opt/gpu-validator/app \

@@ -46,7 +46,7 @@ lint: ## Check style, format, types and shell scripts
 	@tools/environment.sh dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy probes validator tests
+	$(BIN)/mypy gpu_env_validator.py probes validator tests
 	@if command -v shellcheck >/dev/null; then shellcheck tools/*.sh .ci/run; \
 	else echo 'shellcheck is not here: shell scripts not checked'; fi
 
