@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from probes.contract import Failure, Finding, Result
+from validator.cli import main as command
 from validator.engine import cgroup, host_limits, limits_in_force
 from validator.engine.attribution import blame_host_limits
 
@@ -127,6 +128,24 @@ def test_a_limit_that_ends_the_command_itself_is_named(limit: int, value: int, t
     assert text in done.stderr
     assert "bug" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_panic_of_a_library_is_no_sick_node(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What Rust raises for pydantic without memory is no Exception: 2 and one line, never 1."""
+
+    class PanicException(BaseException):
+        pass
+
+    def panic(*_: object) -> int:
+        raise PanicException("Error building schema validator:\n  MemoryError: ")
+
+    monkeypatch.setattr(command, "_command", panic)
+    monkeypatch.setattr(sys, "argv", ["gpu-validator", "list"])
+
+    assert command.main() == 2
+    assert "PanicException: Error building schema validator: MemoryError" in capsys.readouterr().err
 
 
 def join(group: Path) -> None:

@@ -21,7 +21,9 @@ def main() -> int:
     """Run one command and give its exit code."""
     try:
         return _main(sys.argv[1:])
-    except Exception:  # noqa: BLE001 - no memory is left even to say so; 1 would mean a sick node
+    except SystemExit:
+        raise
+    except BaseException:  # noqa: BLE001 - no memory is left even to say so; 1 would mean a sick node
         return cannot_tell(sys.argv[1:])
 
 
@@ -39,7 +41,10 @@ def _main(argv: Sequence[str]) -> int:
         return 130  # 128 + SIGINT
     except BrokenPipeError:
         return 141  # 128 + SIGPIPE
-    except Exception as error:  # noqa: BLE001 - the interpreter's own 1 would mean a sick node
+    except SystemExit:
+        raise
+    # What a library in Rust panics with, such as pydantic's without memory, is no Exception.
+    except BaseException as error:  # noqa: BLE001 - the interpreter's own 1 would mean a sick node
         if _debugging(argv):
             traceback.print_exc()
         say(_explain_error(error))
@@ -48,9 +53,9 @@ def _main(argv: Sequence[str]) -> int:
         early.close()
 
 
-def _explain_error(error: Exception) -> str:
+def _explain_error(error: BaseException) -> str:
     """An exception in one line, with the limit or the missing system call that it comes from."""
-    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
     line, refused = "", None
     try:
         line = traceback.extract_tb(error.__traceback__)[-1].line or ""
