@@ -76,6 +76,7 @@ def test_there_is_no_other_case() -> None:
     assert {path.stem for path in CASES.iterdir()} == CASES_BY_NAME.keys()
 
 
+@pytest.mark.slow
 def test_promtool_runs_all_cases() -> None:
     """At every moment of every case exactly the alerts fire that it names, with their texts."""
     done = _promtool("test", "rules", *map(str, CASES.glob("*.yml")))
@@ -115,6 +116,7 @@ MUTATIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alert", "mutation"), MUTATIONS)
 def test_a_spoilt_rule_is_found(tmp_path: Path, alert: str, mutation: str) -> None:
     """The cases can fail: each rule that never fires, always fires, or does not wait, trips one."""
