@@ -1,7 +1,10 @@
 """An import that others cut off or hold up tells nothing of torch; one that torch holds up does."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -13,6 +16,7 @@ from validator.engine.plan import Event
 from validator.engine.stall import stall
 from validator.settings import Settings
 
+ROOT: Final = Path(__file__).parents[2]
 WITH_TORCH = replace(PLAN, specs=(TORCH_VERSION, *PLAN.specs))
 
 
@@ -150,3 +154,22 @@ def test_a_stall_blames_torch_only_in_its_own_code(
 
     assert seen.blames_torch is blames
     assert kernel in seen.text
+
+
+def test_a_working_directory_that_was_removed_is_nobodys_fault(tmp_path: Path) -> None:
+    """The worker runs elsewhere: MKL would end the import of torch there, a wrong `fail`."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = (
+        f"import os, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from validator.engine.spawn import start_worker\n"
+        "worker = start_worker()\n"
+        "print(os.readlink(f'/proc/{worker.process.pid}/cwd'))\n"
+        "worker.kill()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stdout) == (0, "/\n"), ended.stderr
