@@ -173,3 +173,15 @@ def test_a_working_directory_that_was_removed_is_nobodys_fault(tmp_path: Path) -
     )
 
     assert (ended.returncode, ended.stdout) == (0, "/\n"), ended.stderr
+
+
+@pytest.mark.parametrize("letter", ["\\U0001f600", "\\udc80", "\\x01"])
+def test_an_error_of_many_bytes_is_told(folder: Path, letter: str) -> None:
+    """What torch raises may be long, in letters of four bytes or in control characters."""
+    (folder / "torch.py").write_text(f"raise OSError('its own end ' + 9000 * '{letter}')")
+
+    seen = ran(WITH_TORCH)
+
+    told = seen.of("torch_version")
+    assert (told.status, told.reason) == ("fail", "import_failed")
+    assert "raised OSError: its own end" in told.summary
