@@ -15,7 +15,6 @@ from validator import limits
 from validator.nearest import closest, nearest
 from validator.settings import ENV_PREFIX, FILE_KEY, Settings, SettingsError
 
-
 #: Of a settings file; what is far longer is a device or a wrong path, and would fill the memory.
 _MOST_CHARACTERS: Final = 1 << 20
 

@@ -246,4 +246,4 @@ def test_expected_gpus_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_file_without_end_is_refused() -> None:
     """A device named by mistake would be read until no memory is left."""
     with pytest.raises(SettingsError, match="/dev/zero: more than 1048576 characters"):
-        loading.load(Path("/dev/zero"))
+        load(Path("/dev/zero"))
