@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import yaml
 from pydantic import (
@@ -14,6 +14,9 @@ from pydantic import (
 from validator import limits
 from validator.nearest import closest, nearest
 from validator.settings import ENV_PREFIX, FILE_KEY, Settings, SettingsError
+
+#: Of a settings file; what is far longer is a device or a wrong path, and would fill the memory.
+_MOST_CHARACTERS: Final = 1 << 20
 
 
 def load(config_file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -60,7 +63,11 @@ class _Loader(yaml.SafeLoader):
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+        with path.open(encoding="utf-8") as stream:
+            text = stream.read(_MOST_CHARACTERS + 1)
+        if len(text) > _MOST_CHARACTERS:
+            raise SettingsError(f"{path}: more than {_MOST_CHARACTERS} characters are no settings")
+        content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

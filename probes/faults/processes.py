@@ -89,7 +89,7 @@ PROCESSES: Final = (
     _dies("SIGILL", _DEATH),
     _dies("SIGFPE", _DEATH),
     _dies("SIGBUS", _SHM),
-    _dies("SIGKILL", _KILLED),
+    _fault("sigkill", _KILLED, "internal_error", "processes.dies", {"name": "SIGKILL"}),
     _fault("leaves", _LEFT, "internal_error", "processes.leaves", {}),
     _fault(
         "memory_taken",

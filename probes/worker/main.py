@@ -60,7 +60,9 @@ def _die_with(parent: int) -> None:
 
 
 def _send(control: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-    socket.send_fds(control, [json.dumps(message).encode()], list(fds))
+    # As it is and not as \u escapes, which make six bytes of one: a packet holds 64 KiB.
+    text = json.dumps(message, ensure_ascii=False)
+    socket.send_fds(control, [text.encode(errors="surrogatepass")], list(fds))
 
 
 def _import_torch(control: socket.socket) -> bool:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -15,9 +16,8 @@ from validator.engine.plan import Event
 from validator.engine.stall import stall
 from validator.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
-
 WITH_TORCH = replace(PLAN, specs=(TORCH_VERSION, *PLAN.specs))
 
 
@@ -179,3 +179,34 @@ def test_the_worker_is_pointed_at_the_folder_of_our_packages() -> None:
     )
 
     assert Path(done.stdout.strip()) == ROOT / "probes" / "__init__.py", done.stderr
+
+
+def test_a_working_directory_that_was_removed_is_nobodys_fault(tmp_path: Path) -> None:
+    """The worker runs elsewhere: MKL would end the import of torch there, a wrong `fail`."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = (
+        f"import os, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from validator.engine.spawn import start_worker\n"
+        "worker = start_worker()\n"
+        "print(os.readlink(f'/proc/{worker.process.pid}/cwd'))\n"
+        "worker.kill()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stdout) == (0, "/\n"), ended.stderr
+
+
+@pytest.mark.parametrize("letter", ["\\U0001f600", "\\udc80", "\\x01"])
+def test_an_error_of_many_bytes_is_told(folder: Path, letter: str) -> None:
+    """What torch raises may be long, in letters of four bytes or in control characters."""
+    (folder / "torch.py").write_text(f"raise OSError('its own end ' + 9000 * '{letter}')")
+
+    seen = ran(WITH_TORCH)
+
+    told = seen.of("torch_version")
+    assert (told.status, told.reason) == ("fail", "import_failed")
+    assert "raised OSError: its own end" in told.summary

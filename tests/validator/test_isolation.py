@@ -198,29 +198,65 @@ def test_the_rest_resume_within_half_a_second_of_a_kill(folder: Path) -> None:
     assert times["finished", "later"] - times["finished", "sicken"] < 0.5
 
 
-def test_a_probe_killed_from_outside_has_crashed(folder: Path) -> None:
-    """SIGKILL by somebody else is a fatal signal; it is told apart from our own kill."""
-    write(
-        folder,
-        "sicken",
-        f"    open('{folder}/pid.new', 'w').write(str(os.getpid()))\n"
-        f"    os.rename('{folder}/pid.new', '{folder}/pid')\n    time.sleep(600)",
-    )
-
-    async def kill() -> Ran:
-        going = asyncio.ensure_future(run(PLAN, loading.load(), Runner(), lambda _: None))
+async def sent(folder: Path, number: signal.Signals, times: int) -> Ran:
+    """A run in which a signal is sent to the process of `sicken`, to as many as there are."""
+    going = asyncio.ensure_future(run(PLAN, loading.load(), Runner(), lambda _: None))
+    for _ in range(times):
         pid = folder / "pid"
         for _ in range(1000):
             if pid.exists():
-                os.kill(int(pid.read_text()), signal.SIGKILL)
                 break
             await asyncio.sleep(0.01)
-        return await going
+        found = int(pid.read_text())
+        pid.unlink()
+        os.kill(found, number)
+    return await going
 
-    seen = asyncio.run(kill())
 
-    assert (seen.of("sicken").status, seen.of("sicken").reason) == ("fail", "crashed")
-    assert seen.of("sicken").summary == "died by SIGKILL"
+#: Tells its process id, and waits for somebody to do something to it.
+WAITS = """
+    if not os.path.exists("{folder}/once"):
+        open("{folder}/pid.new", "w").write(str(os.getpid()))
+        os.rename("{folder}/pid.new", "{folder}/pid")
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_probe_killed_from_outside_twice_is_an_error(
+    folder: Path, number: signal.Signals
+) -> None:
+    """What others kill says nothing of the machine: no node is drained for it."""
+    write(folder, "sicken", WAITS.replace("{folder}", str(folder)))
+
+    seen = asyncio.run(sent(folder, number, times=2))
+
+    assert (seen.of("sicken").status, seen.of("sicken").reason) == ("error", "internal_error")
+    assert seen.of("sicken").summary == f"died by {number.name}"
+    assert seen.of("later").status == "pass"
+
+
+def test_a_probe_killed_from_outside_once_is_run_again(folder: Path) -> None:
+    """The second process is the one that is judged."""
+    body = WAITS.replace("{folder}", str(folder)).replace(
+        "        time.sleep", f"        open('{folder}/once', 'w').close()\n        time.sleep"
+    )
+    write(folder, "sicken", body)
+
+    seen = asyncio.run(sent(folder, signal.SIGKILL, times=1))
+
+    assert seen.of("sicken").status == "pass"
+    assert seen.report.status == "pass"
+
+
+def test_a_probe_stopped_from_outside_is_an_error(folder: Path) -> None:
+    """SIGSTOP is no hang of the device's: it is told apart from one, and kept from a verdict."""
+    write(folder, "sicken", WAITS.replace("{folder}", str(folder)))
+
+    seen = asyncio.run(sent(folder, signal.SIGSTOP, times=1))
+
+    assert (seen.of("sicken").status, seen.of("sicken").reason) == ("error", "internal_error")
+    assert "stopped by somebody" in seen.of("sicken").summary
     assert seen.of("later").status == "pass"
 
 

@@ -241,3 +241,9 @@ def test_expected_gpus_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("GPU_VALIDATOR_EXPECT__GPUS", "8")
 
     assert load().expect.gpus == 8
+
+
+def test_a_file_without_end_is_refused() -> None:
+    """A device named by mistake would be read until no memory is left."""
+    with pytest.raises(SettingsError, match="/dev/zero: more than 1048576 characters"):
+        load(Path("/dev/zero"))

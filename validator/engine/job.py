@@ -125,6 +125,8 @@ class Job:
         self._context = context
         #: How checks of the first remaining probe ended its processes until now.
         self._deaths: list[resume.Death] = []
+        #: Probes whose process others have killed: they are tried once more.
+        self._killed: set[str] = set()
 
     async def run(self) -> None:
         """Run them all; every one gets its result, but for those of a device that is held."""
@@ -221,12 +223,21 @@ class Job:
             tail = child.log_tail(attempted.spec.name)
             clock = attempted.clock()
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
-            self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
+            if not self._is_tried_again(outcome, attempted):
+                self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
             self._record_end(outcome)
         if outcome is outcomes.unkillable:
             self._context.abandon(worker, child, self._device.name)
         else:
             worker.forget(child)
+
+    def _is_tried_again(self, outcome: _Outcome, attempted: _Attempted) -> bool:
+        """Whether others killed a probe's process for the first time, before it told anything."""
+        if outcome is not outcomes.killed or attempted.preliminary is not None:
+            return False
+        first = attempted.spec.name not in self._killed
+        self._killed.add(attempted.spec.name)
+        return first
 
     def _end_first(
         self, attempted: _Attempted, result: Result, child: Child, *, goes_on: bool
@@ -309,6 +320,8 @@ class Job:
             return outcomes.broken, str(lost)
         if how.signal == signal.SIGKILL and cgroup.memory_kills() > self._context.memory_kills:
             return outcomes.out_of_memory, str(how)
+        if how.by_others:
+            return outcomes.killed, str(how)
         if how.signal is not None:
             return outcomes.crashed, str(how)
         return outcomes.broken, f"{how} and left {'half a' if partial else 'no'} result"
@@ -317,6 +330,7 @@ class Job:
         self, worker: Worker, child: Child, attempted: _Attempted | None, message: bytes | None
     ) -> tuple[_Outcome, str]:
         """Kill a child that is late or wrote no result; return what that means for its probe."""
+        stopped = message is None and child.is_stopped()
         killed = await worker.kill(child)
         if killed:
             try:
@@ -331,6 +345,8 @@ class Job:
             return (outcomes.broken if killed else outcomes.unkillable), text
         deadline = f"{START_S:g} s" if attempted is None else attempted.shown_deadline()
         text = f"no result within {deadline}"
+        if killed and stopped:
+            return outcomes.stopped, text
         return (outcomes.timed_out if killed else outcomes.unkillable), text
 
 

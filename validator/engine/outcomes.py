@@ -15,7 +15,6 @@ _SIGNAL_HINTS: Final = {
     "SIGSEGV": "a library crashed: the log's tail names the frames",
     "SIGABRT": "a library gave up: the log's tail says why",
     "SIGFPE": "an arithmetic trap in native code",
-    "SIGKILL": "somebody, or the kernel, killed it: look at `dmesg | tail`",
 }
 
 
@@ -89,6 +88,35 @@ def crashed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result
     hint = _SIGNAL_HINTS.get(text.rpartition(" ")[2], "the log's tail may say why")
     action = _blame(spec, device)
     return make_result(spec, device, "fail", "crashed", text, hint=hint, action=action, **fields)
+
+
+def killed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """Somebody else ended it, again and again: nothing is told about the machine."""
+    return decided(
+        spec,
+        device,
+        "error",
+        "internal_error",
+        text,
+        hint="somebody killed it: look at `dmesg | tail` (a machine check kills too), and at what "
+        "ends processes here (earlyoom, systemd-oomd, the batch system)",
+        action="investigate",
+        **fields,
+    )
+
+
+def stopped(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """The deadline passed while somebody else held it still: nothing is told about the machine."""
+    return decided(
+        spec,
+        device,
+        "error",
+        "internal_error",
+        f"{text}: the process was stopped by somebody (SIGSTOP, a debugger)",
+        hint="look at what stops processes here, and run the check again",
+        action="investigate",
+        **fields,
+    )
 
 
 def out_of_memory(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:

@@ -110,6 +110,7 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
                 stdout=log_write,
                 stderr=log_write,
                 env=environment,
+                cwd=_gone_folder(),
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             ),
@@ -140,6 +141,15 @@ def refuse_without_calls() -> None:
 
 def _socketpair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _gone_folder() -> str | None:
+    """The root where our working directory was removed: there MKL ends the import of torch."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "/"
+    return None
 
 
 def _undo_what_a_parent_ignores() -> None:

@@ -16,6 +16,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from validator.engine import cgroup, clock
@@ -56,12 +57,33 @@ class WorkerLostError(Exception):
         self.stalled_at = stalled_at
 
 
+#: Signals that others send, and no code to itself.
+_FROM_OUTSIDE: Final = frozenset(
+    {
+        signal.SIGKILL,
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGALRM,
+        signal.SIGPWR,
+    }
+)
+
+
 @dataclass(frozen=True)
 class Exit:
     """How a process ended: one of the two is None."""
 
     code: int | None = None
     signal: int | None = None
+
+    @property
+    def by_others(self) -> bool:
+        """Whether a signal ended it that others send, and no code to itself."""
+        return self.signal in _FROM_OUTSIDE
 
     def __str__(self) -> str:
         if self.signal is None:
@@ -183,6 +205,13 @@ class Child:
     def breadcrumb(self) -> Breadcrumb:
         """The check and operation that it told last, before its end or until now."""
         return read_breadcrumb(self._page)
+
+    def is_stopped(self) -> bool:
+        """Whether it stands still by a signal or a debugger, and so does not hang of its own."""
+        with contextlib.suppress(OSError):  # it has ended
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+            return stat.rpartition(")")[2].split()[0] in {"T", "t"}
+        return False
 
     def signal(self, number: int) -> None:
         """Send a signal to its process group; none of it left is fine."""

@@ -1,7 +1,6 @@
 """The worker of a run: started, with torch imported; started again when it is lost."""
 
 import asyncio
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,20 +14,6 @@ from validator.engine.supervisor import Worker, WorkerLostError
 from validator.report import Environment
 
 _RESTARTS: Final = 2  # within a run
-#: Signals that others send, and no code to itself.
-_FROM_OUTSIDE: Final = frozenset(
-    {
-        signal.SIGKILL,
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGQUIT,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGALRM,
-        signal.SIGPWR,
-    }
-)
 
 
 class NoWorkerError(Exception):
@@ -155,7 +140,7 @@ class _KilledError(Exception):
 
 def _is_killed(lost: WorkerLostError) -> bool:
     """Whether a signal ended it that others send, and no code to itself."""
-    return lost.end is not None and lost.end.signal in _FROM_OUTSIDE
+    return lost.end is not None and lost.end.by_others
 
 
 def _error_of_lost_import(
