@@ -92,7 +92,7 @@ def crashed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result
 
 def killed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """Somebody else ended it, again and again: nothing is told about the machine."""
-    return decided(
+    return make_result(
         spec,
         device,
         "error",
@@ -107,7 +107,7 @@ def killed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
 
 def stopped(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """The deadline passed while somebody else held it still: nothing is told about the machine."""
-    return decided(
+    return make_result(
         spec,
         device,
         "error",
