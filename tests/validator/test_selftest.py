@@ -176,6 +176,14 @@ def test_what_was_not_judged_is_neither_caught_nor_missed() -> None:
     assert (partly.verdict, partly.missed) == ("caught", ())
 
 
+def test_a_trial_that_ended_before_it_called_anything_is_not_elsewhere() -> None:
+    """A probe past its deadline says nothing of the fault, nor of what a device calls."""
+    late = result("a.completes", reason="timeout")
+    trial = verdicts.judge(FAULT, "cuda:0", ("a.b",), [late], reached=False)
+
+    assert (trial.verdict, trial.text) == ("survived", "not tripped: a.b")
+
+
 def test_the_control_that_raises_fails_the_selftest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a control that really breaks something nothing is proven."""
     broken = dataclasses.replace(BY_NAME["layer.eval_gives_none"], kind="control")

@@ -110,7 +110,7 @@ def make_trial(
     missed = tuple(check for check in expected if check not in found and check not in skips)
     text = _why(fault, missed, found, [result.reason for result in results])
     verdict: Verdict = "survived" if text else "caught"
-    if missed and not reached:
+    if missed and not reached and not found:  # else it ended before it got there
         verdict, text = "elsewhere", "nothing that it is about is called on this device"
     elif expected and not text and not set(expected) & set(found):
         verdict, text = "elsewhere", skips[expected[0]]
