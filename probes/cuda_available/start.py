@@ -216,7 +216,7 @@ def enough_gpus(observation: Observation, limits: Limits) -> Finding:
     check = "cuda_available.enough_gpus"
     count = instances.usable_gpus(observation)
     if isinstance(limits.gpus, int):
-        least, why = limits.gpus, f"{limits.gpus} were promised"
+        least, why = limits.gpus, f"promised: {limits.gpus}"
     else:
         least, why = (
             int(bool(observation.hardware.vendors)),

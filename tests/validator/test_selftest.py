@@ -179,7 +179,7 @@ def test_what_was_not_judged_is_neither_caught_nor_missed() -> None:
 def test_a_trial_that_ended_before_it_called_anything_is_not_elsewhere() -> None:
     """A probe past its deadline says nothing of the fault, nor of what a device calls."""
     late = result("a.completes", reason="timeout")
-    trial = verdicts.judge(FAULT, "cuda:0", ("a.b",), [late], reached=False)
+    trial = verdicts.make_trial(FAULT, "cuda:0", ("a.b",), [late], reached=False)
 
     assert (trial.verdict, trial.text) == ("survived", "not tripped: a.b")
 

@@ -85,8 +85,8 @@ def _control(selftest: Selftest) -> list[Text]:
 
 
 def _score(score: Score) -> tuple[str, ...]:
-    share = 100 * score.caught / score.faults
-    caught = f"{score.caught} of {score.faults} ({share:.0f} %)"
+    share = 100 * score.caught // score.faults  # rounded down: 100 % means all of them
+    caught = f"{score.caught} of {score.faults} ({share} %)"
     return (score.name, caught) if score.met is None else (score.name, caught, str(score.met))
 
 
