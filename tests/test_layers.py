@@ -1,6 +1,7 @@
 """Who imports whom: arrows run one way, between wings and between modules, and none runs back."""
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -56,9 +57,15 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
     return {name.removesuffix(".__init__"): file for name, file in dotted.items()}
 
 
+@functools.cache
+def nodes(text: str) -> tuple[ast.AST, ...]:
+    """All of a source's syntax tree."""
+    return tuple(ast.walk(ast.parse(text)))
+
+
 def imported(text: str, known: Iterable[str]) -> Iterator[str]:
     """Full names of what a source imports, wherever it does; a module by its own name."""
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(text):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -276,7 +276,7 @@ def _summary(status: Status, findings: tuple[Finding, ...]) -> str:
     if status in {"pass", "skip"}:
         applied = [finding for finding in findings if finding.status != "skip"]
         if applied:
-            return f"{len(applied)} checks passed"
+            return f"{len(applied)} check{'s' if len(applied) > 1 else ''} passed"
         reasons = [finding.message for finding in findings]
         return next((why for why in reasons if why.startswith(GPU_BUSY)), reasons[0])
     bad = [finding for finding in findings if finding.status == status]

@@ -157,9 +157,9 @@ def test_an_import_that_was_frozen_with_everything_is_not_late(folder: Path) -> 
 
 
 @pytest.mark.torch
-def test_a_probe_that_is_stopped_alone_is_late(folder: Path) -> None:
-    """A child that stands still while its supervisor runs has hung."""
-    write(folder, "sicken", "    os.kill(os.getpid(), signal.SIGSTOP)")
+def test_a_probe_that_stands_still_alone_is_late(folder: Path) -> None:
+    """A child that waits for ever while its supervisor runs has hung."""
+    write(folder, "sicken", "    signal.pause()")
 
     with running(folder, 60) as process:
         results = json.loads(process.communicate(timeout=60)[0])
