@@ -113,7 +113,7 @@ def test_an_injector_that_does_nothing_is_a_survivor(monkeypatch: pytest.MonkeyP
         trips=("train_eval.first_steps",),
         spares=(),
     )
-    monkeypatch.setattr(trials, "chosen", lambda _: (idle,))
+    monkeypatch.setattr(trials, "choose", lambda _: (idle,))
     selftest = ran()
     (trial,) = selftest.trials
 
@@ -352,14 +352,14 @@ STOPPED_BY_ITS_FIRST_TRIAL = """
 import dataclasses, os, signal, sys
 from validator.cli import main as cli
 from validator.selftest import trials
-run = trials.run
+run = trials.run_selftest
 
 def stopped(settings, options, *others):
     def on_trial(*_):
         os.kill(os.getpid(), signal.SIGINT)
     return run(settings, dataclasses.replace(options, on_trial=on_trial), *others)
 
-trials.run = stopped
+trials.run_selftest = stopped
 sys.exit(cli.main())
 """
 
