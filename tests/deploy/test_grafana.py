@@ -90,6 +90,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
             yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("panel", "expression"), EXPRESSIONS, ids=[one for one, _ in EXPRESSIONS])
 def test_expression_returns_something(scraped: Prometheus, panel: str, expression: str) -> None:
     """It parses, and there is a value to show for it."""

@@ -35,6 +35,8 @@ from tests.deploy.cluster import (
 )
 from validator.settings import Settings, Web, host_port
 
+pytestmark = pytest.mark.slow
+
 #: What a mode gives up of the policy, and nothing else.
 GIVEN_UP: Final = {
     "feature-file": {"root", "host-folder"},
@@ -472,7 +474,6 @@ def test_the_daemon_starts_with_what_the_manifests_say(tmp_path: Path) -> None:
         assert "runn" in accepts(container, tmp_path, config + "\nrunn: {}\n")
 
 
-@pytest.mark.slow
 def test_job_and_gate_start_with_what_the_manifests_say(job: list[Object], tmp_path: Path) -> None:
     """The one-shot command lines are accepted, and a wrong one would not be."""
     for container in (ours(pod_of(job, "Job")), ours(pod_of(gated(tmp_path), "Deployment"))):

@@ -40,6 +40,8 @@ from tests.deploy.scenarios import CASES_BY_NAME
 from tests.validator.test_metrics import SHOWN, TOOL, full
 from validator.service.metrics import Exposition, Form, families
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOK = ROOT / "docs" / "runbook.md"
 RUNBOOK_URL = "https://github.com/gpu-env-validator/gpu-env-validator/blob/main/docs/runbook.md"
@@ -76,7 +78,6 @@ def test_there_is_no_other_case() -> None:
     assert {path.stem for path in CASES.iterdir()} == CASES_BY_NAME.keys()
 
 
-@pytest.mark.slow
 def test_promtool_runs_all_cases() -> None:
     """At every moment of every case exactly the alerts fire that it names, with their texts."""
     done = _promtool("test", "rules", *map(str, CASES.glob("*.yml")))
@@ -116,7 +117,6 @@ MUTATIONS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("alert", "mutation"), MUTATIONS)
 def test_a_spoilt_rule_is_found(tmp_path: Path, alert: str, mutation: str) -> None:
     """The cases can fail: each rule that never fires, always fires, or does not wait, trips one."""

@@ -12,6 +12,8 @@ import torch
 
 from tests.deploy.slurm_lab import SCRIPTS
 
+pytestmark = pytest.mark.slow
+
 #: A driver's folder that knows one GPU.
 INFORMATION = """Model: \t\t NVIDIA H100 80GB HBM3
 GPU UUID: \t GPU-7d8c1b0a-1111-2222-3333-000000000000
@@ -66,7 +68,6 @@ def without_a_gpu() -> None:
         pytest.skip("a GPU is here")
 
 
-@pytest.mark.slow
 def test_no_job_starts_on_a_gpu_that_is_not_there(scripts: Path) -> None:
     """Slurm gives GPU 0, and no GPU is in this machine: the job must not start."""
     without_a_gpu()

@@ -9,6 +9,8 @@ from probes.kit.symptoms import diagnose
 from probes.node import cuda_driver
 from tests import fakes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:

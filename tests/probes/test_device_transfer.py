@@ -259,6 +259,7 @@ BREAKS: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_break_of_torch_is_named(name: str) -> None:
     """Torch broken below `observe` trips the check that says what is broken."""
@@ -356,6 +357,7 @@ ALWAYS = {
 FAMILIES = ("sizes", "dtypes", "layouts", "converts")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ALWAYS)
 def test_the_bad_direction_is_named(way: str, on_device: dict[str, set[str]]) -> None:
     """A fault of one direction trips that direction's checks, and no other direction's."""

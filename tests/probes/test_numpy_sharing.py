@@ -477,6 +477,7 @@ BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BREAKS)
 def test_break_of_torch_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A torch that is wrong in one way trips the check that names it; nothing escapes."""

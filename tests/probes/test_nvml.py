@@ -10,6 +10,8 @@ from probes.kit.symptoms import diagnose
 from probes.node import nvml
 from tests import fakes
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 

@@ -435,6 +435,7 @@ BREAKS: dict[str, tuple[Callable[[], Any], set[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_break_of_torch_is_named(name: str) -> None:
     """Torch broken below `observe` trips the checks that say what is broken."""

@@ -27,6 +27,8 @@ from validator.service.metrics import Form
 from validator.service.server import EXIT_UNUSABLE, serve
 from validator.settings import Settings, SettingsError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -74,7 +76,6 @@ def test_the_first_run_is_at_once_and_of_everything() -> None:
     assert len(runner.plans[0]) == 7
 
 
-@pytest.mark.slow
 def test_never_two_runs_at_a_time() -> None:
     """Twenty intervals of different length in a row: one run at a time, none lost."""
     clock = Clock()
@@ -462,7 +463,6 @@ def test_a_signal_cancels_a_run_that_hangs(start: Start) -> None:
     assert (code, took < 5) == (0, True)
 
 
-@pytest.mark.slow
 def test_a_run_that_cannot_be_cancelled_is_abandoned(start: Start) -> None:
     """Still within 5 s; the exit code says that it was no clean end."""
     daemon = start("stubborn")
@@ -538,7 +538,6 @@ def processes_of(pid: int) -> set[int]:
     return found
 
 
-@pytest.mark.slow
 def test_end_to_end_with_the_real_runner(start: Start, tmp_path: Path) -> None:
     """One probe on this machine: a run, its report and metrics; a stop in a second run's middle."""
     names = BY_NAME.keys() - {"torch_version", "numpy_sharing"}
