@@ -117,7 +117,7 @@ def summarize(results: Sequence[Result], not_run: Sequence[NotRun] = ()) -> str:
     """One line of at most 80 characters: the first thing that is wrong, or how much was proven.
 
     What does not fit gives way to a shorter text that still names probe, device and check; no
-    word is cut. `told_whole` gives the text that is not shortened.
+    word is cut. `full_summary` gives the text that is not shortened.
     """
     return fitting(*_lines(results, not_run))
 
