@@ -18,7 +18,8 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
-from probes.contract import Finding, Measurement, Observation, expect
+from probes import contract
+from probes.contract import Finding, Measurement, expect
 from probes.faults.inject import operations
 from probes.kit.tensors import refusal
 
@@ -28,7 +29,7 @@ _REPEATS: Final = 3
 Array = npt.NDArray[Any]
 
 
-class Seen(Observation):
+class Observation(contract.Observation):
     """What each rule says of what it was shown; a rule that raised says no as well."""
 
     passes: dict[str, bool]
@@ -131,7 +132,7 @@ def _gradients(device: str) -> bool:
     )
 
 
-def observe(device: str) -> Seen:
+def observe(device: str) -> Observation:
     """Work as the others' tools do, and ask each rule."""
     tally = operations.TALLY
     before = tally.matched
@@ -148,7 +149,7 @@ def observe(device: str) -> Seen:
     with np.errstate(all="ignore"):
         for part in (work, differentiate):
             refusal(part)  # what raised is noticed by any tool: its rules stay at no
-    return Seen(
+    return Observation(
         passes=passes,
         operations=tally.seen,
         matched=tally.matched,
@@ -156,13 +157,13 @@ def observe(device: str) -> Seen:
     )
 
 
-def judge(seen: Seen) -> Iterator[Finding]:
+def judge(observation: Observation) -> Iterator[Finding]:
     """A finding a rule: `fail` where it would have raised an alarm."""
-    for rule, content in seen.passes.items():
+    for rule, content in observation.passes.items():
         yield expect(f"rivals.{rule}", content, True)
 
 
-def measure(seen: Seen) -> Iterator[Measurement]:
+def measure(observation: Observation) -> Iterator[Measurement]:
     """How many operations the injection saw, how many it was about, how many of them here."""
     for name in ("operations", "matched", "met"):
-        yield Measurement(name=name, value=getattr(seen, name), unit="operations")
+        yield Measurement(name=name, value=getattr(observation, name), unit="operations")

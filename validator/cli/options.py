@@ -35,10 +35,11 @@ def one_of(option: str, known: Iterable[str]) -> Callable[[str | None], str | No
     return checked
 
 
-def known_probes(option: str) -> Callable[[list[str]], list[str]]:
-    """A check that every name is a probe's."""
+def known_probes(option: str) -> Callable[[list[str] | None], list[str]]:
+    """A check that every name is a probe's; without the option there is none."""
 
-    def checked(names: list[str]) -> list[str]:
+    def checked(names: list[str] | None) -> list[str]:
+        names = names or []
         for name in names:
             if name not in BY_NAME:
                 raise UsageError(f"{option}: unknown probe {name!r}{nearest(name, BY_NAME)}")

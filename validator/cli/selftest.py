@@ -47,7 +47,7 @@ def command(
             "--probe",
             metavar="PROBE",
             help="Inject the faults that this probe must catch. Repeatable.",
-            callback=lambda names: known_probes("--probe")(names or []),
+            callback=known_probes("--probe"),
             autocompletion=completing(BY_NAME),
         ),
     ] = None,

@@ -90,13 +90,20 @@ def crashed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result
     return make_result(spec, device, "fail", "crashed", text, hint=hint, action=action, **fields)
 
 
+def _untold(
+    spec: ProbeSpec, device: Device, text: str, *, hint: str, action: Action, **fields: Any
+) -> Result:
+    """An `error`: what ended the process says nothing about the machine."""
+    return make_result(
+        spec, device, "error", "internal_error", text, hint=hint, action=action, **fields
+    )
+
+
 def killed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """Somebody else ended it, again and again: nothing is told about the machine."""
-    return make_result(
+    return _untold(
         spec,
         device,
-        "error",
-        "internal_error",
         text,
         hint="somebody killed it: look at `dmesg | tail` (a machine check kills too), and at what "
         "ends processes here (earlyoom, systemd-oomd, the batch system)",
@@ -107,11 +114,9 @@ def killed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
 
 def stopped(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """The deadline passed while somebody else held it still: nothing is told about the machine."""
-    return make_result(
+    return _untold(
         spec,
         device,
-        "error",
-        "internal_error",
         f"{text}: the process was stopped by somebody (SIGSTOP, a debugger)",
         hint="look at what stops processes here, and run the check again",
         action="investigate",
@@ -121,11 +126,9 @@ def stopped(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result
 
 def out_of_memory(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """The memory limit of our own control group ended it: nothing is told about the machine."""
-    return make_result(
+    return _untold(
         spec,
         device,
-        "error",
-        "internal_error",
         f"{text}, {cgroup.describe_memory_limit()}",
         hint="raise the memory limit of the validator's container",
         action="fix_config",
@@ -136,11 +139,9 @@ def out_of_memory(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> 
 def broken(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """The child or the worker broke the protocol, or went away: nothing is told."""
     hint = "run `gpu-validator check --log.level debug`, and report it with the log's tail"
-    return make_result(
+    return _untold(
         spec,
         device,
-        "error",
-        "internal_error",
         text,
         hint=hint,
         action="investigate",
