@@ -81,6 +81,16 @@ def tried(
     return attempt.Attempt(probe, {**request, "backend": backend, "unproven": unproven})
 
 
+def test_the_summary_counts_the_checks_that_applied(sick: Sick) -> None:
+    """One is no plural, and what was skipped is not counted."""
+    passing, left_out = Finding(id="sick.mean", status="pass"), skipped("sick.max", "no such type")
+    sick.findings = (SOUND, left_out)
+    one = tried().first().summary
+    sick.findings = (SOUND, passing, left_out)
+
+    assert (one, tried().first().summary) == ("1 check passed", "2 checks passed")
+
+
 def test_a_device_that_fails_afterwards_fails_a_probe_that_saw_nothing(sick: Sick) -> None:
     """Work that was queued and failed shows only when the device is waited for."""
     sick.error = ECC
