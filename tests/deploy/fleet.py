@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from probes.contract import Reason, Status
-from tests.validator.fake_runner import Clock, gpus, report, result
+from tests.validator.service.fake_runner import Clock, gpus, report, result
 from validator.report import CPU, Environment, NotRun, Report, Tool
 from validator.service.latest import Latest
 from validator.service.metrics import Exposition, Form, Shown, families

@@ -11,8 +11,8 @@ import yaml
 
 from tests.deploy.components import Prometheus, prometheus, served, wait_for
 from tests.deploy.rules import RULES, metric_names, recorded, recorded_names
-from tests.validator.fake_runner import gpus, report, result
-from tests.validator.test_metrics import SHOWN, TOOL, full
+from tests.validator.service.fake_runner import gpus, report, result
+from tests.validator.service.test_metrics import SHOWN, TOOL, full
 from validator.report import Environment
 from validator.service.metrics import Exposition, Form, families
 

@@ -37,7 +37,7 @@ from tests.deploy.rules import (
     recorded_names,
 )
 from tests.deploy.scenarios import CASES_BY_NAME
-from tests.validator.test_metrics import SHOWN, TOOL, full
+from tests.validator.service.test_metrics import SHOWN, TOOL, full
 from validator.service.metrics import Exposition, Form, families
 
 pytestmark = pytest.mark.slow

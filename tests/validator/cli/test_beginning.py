@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 #: Ours is found after PYTHONPATH, as what is installed is.
 PROGRAM: Final = (
     f"import sys; sys.path.append({str(ROOT)!r}); sys.argv[0] = 'gpu-validator'; "

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from probes.contract import Measurement
 from tests.deploy.components import get, node_exporter, tool
-from tests.validator.fake_runner import NOON, everything, gpus, report, result
+from tests.validator.service.fake_runner import NOON, everything, gpus, report, result
 from validator.cli import document as render_module
 from validator.cli.check import _FORMS
 from validator.cli.files import write_whole

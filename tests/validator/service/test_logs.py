@@ -11,7 +11,7 @@ import pytest
 
 from validator.service import logs
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_text_is_one_line_of_keys(capfd: pytest.CaptureFixture[str]) -> None:

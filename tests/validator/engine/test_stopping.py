@@ -26,7 +26,7 @@ from validator.report import Report
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 #: Put in the worker's way: `tensor_ops` hangs.
 SITE = """

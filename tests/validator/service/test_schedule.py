@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from probes.catalog import CATALOG
-from tests.validator.fake_runner import Clock
+from tests.validator.service.fake_runner import Clock
 from validator.loading import load
 from validator.service.schedule import Cron, Schedule, Timing, timings
 from validator.settings import SettingsError

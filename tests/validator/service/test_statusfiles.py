@@ -15,14 +15,14 @@ import pytest
 import yaml
 
 from probes.catalog import BY_NAME
-from tests.validator.fake_runner import NOON, Clock, FakeRunner
+from tests.validator.service.fake_runner import NOON, Clock, FakeRunner
 from validator.loading import load
 from validator.service import logs
 from validator.service.daemon import Daemon
 from validator.service.statusfiles import NodeState, StatusFiles
 from validator.settings import Files, Settings, SettingsError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GOOD = NodeState(ready=True, reason="pass: 7 probes", status="pass", at=NOON, lasts_s=900)
 
 

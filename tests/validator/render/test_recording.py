@@ -13,7 +13,7 @@ from tests.validator.reports import report, result
 from validator.render.recording import anonymous
 from validator.report import Device, Report, to_json
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 GPU, INSTANCE = "8dfa2c7d-60e9-0056-d6f9-d685c5583bd6", "1FA1B2C3-0001-0002-0003-000000000004"
 

@@ -4,7 +4,7 @@ import pytest
 
 from probes.catalog import CATALOG
 from probes.contract import Finding, Reason, Status
-from tests.validator.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
+from tests.validator.service.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
 from validator.report import Device, NotRun
 from validator.service.latest import Latest, Pair
 

@@ -20,7 +20,7 @@ from validator.engine.spawn import MARKER
 pytestmark = pytest.mark.slow
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FROZEN_S = 2.5  # the probes' deadline is 1 s
 
 RUN = """

@@ -18,12 +18,12 @@ from prometheus_client.registry import Collector
 
 from probes.catalog import CATALOG
 from probes.contract import Measurement, Reason, Status
-from tests.validator.fake_runner import NOON, Clock, everything, gpus, report, result
+from tests.validator.service.fake_runner import NOON, Clock, everything, gpus, report, result
 from validator.report import Environment, Tool
 from validator.service.latest import Latest
 from validator.service.metrics import Exposition, Form, Shown, families, series_count
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.txt"
+GOLDEN = Path(__file__).parents[2] / "golden" / "metrics.txt"
 PROBES = [spec.name for spec in CATALOG]
 ALL = dict.fromkeys(PROBES, 900.0)
 SHOWN = Shown(timeout_s=dict.fromkeys(PROBES, 60), interval_s=dict.fromkeys(PROBES, 300))
@@ -292,7 +292,7 @@ def test_help_says_that_values_are_cached() -> None:
 def test_golden() -> None:
     """The exposition is as recorded: a renamed metric breaks dashboards, so it breaks this.
 
-    Record it again with `python -m tests.validator.test_metrics`, and read the difference.
+    Record it again with `python -m tests.validator.service.test_metrics`, and read the difference.
     """
     recorded = GOLDEN.read_text(encoding="utf-8")
 

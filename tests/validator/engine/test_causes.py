@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from probes.contract import Finding, Reason, Result, Status
-from tests.validator.test_host_limits import CHECK, bad, run
+from tests.validator.engine.test_host_limits import CHECK, bad, run
 from validator.engine.causes import without_consequences
 from validator.report import overall
 

@@ -16,7 +16,7 @@ from validator.engine.plan import Event
 from validator.engine.stall import stall
 from validator.settings import Settings
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.slow
 WITH_TORCH = replace(PLAN, specs=(TORCH_VERSION, *PLAN.specs))
 

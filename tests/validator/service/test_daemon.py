@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from probes.catalog import BY_NAME
-from tests.validator.fake_runner import Clock, FakeRunner, gpus
+from tests.validator.service.fake_runner import Clock, FakeRunner, gpus
 from validator.engine.runner import Event
 from validator.loading import load
 from validator.service import logs
@@ -29,7 +29,7 @@ from validator.settings import Settings, SettingsError
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def every(interval_s: float, *names: str, **more: Any) -> Settings:
@@ -349,7 +349,7 @@ def test_a_port_in_use_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 
 _PROGRAM = """
 import asyncio, sys
-from tests.validator.fake_runner import FakeRunner, gpus
+from tests.validator.service.fake_runner import FakeRunner, gpus
 from validator.service import logs
 from validator.service.daemon import Daemon
 from validator.service.server import hold

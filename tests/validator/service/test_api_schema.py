@@ -10,7 +10,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.validator.test_api import FakeNode
+from tests.validator.service.test_api import FakeNode
 from validator.service.api import make_app
 
 # The operations have no parameters, so a few examples are all there are.

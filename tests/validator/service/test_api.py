@@ -12,7 +12,7 @@ import h11
 import httpx
 import pytest
 
-from tests.validator.fake_runner import everything, report
+from tests.validator.service.fake_runner import everything, report
 from validator import __version__
 from validator.report import Report
 from validator.service.api import ProbeOnDevice, ProbeState, make_app, negotiate

@@ -23,7 +23,7 @@ from validator.engine.attribution import blame_host_limits
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CHECK = (sys.executable, "-m", "validator", "check", "--device", "cpu", "--output", "json")
 REFUSE = (sys.executable, str(Path(__file__).with_name("refuse.py")))
 

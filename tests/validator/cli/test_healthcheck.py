@@ -1,0 +1,122 @@
+"""`healthcheck`: it asks the daemon, and waits for a bounded time."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from tests.validator.cli.fakes import Call
+from validator.cli import healthcheck
+from validator.service import ask
+
+pytestmark = pytest.mark.slow
+
+
+class Health(BaseHTTPRequestHandler):
+    """A daemon that is well at /healthz and ill at /ill."""
+
+    def do_GET(self) -> None:
+        """Answer by the path."""
+        self.send_response({"/healthz": 200, "/ill": 503}.get(self.path, 404))
+        self.end_headers()
+        self.wfile.write(b"the scheduler stands still\nand more")
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing on stderr."""
+
+
+@pytest.fixture
+def daemon() -> Iterator[str]:
+    """Its URL."""
+    server = HTTPServer(("127.0.0.1", 0), Health)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_healthcheck(
+    daemon: str, call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0 when the daemon is well, 1 with its words when not; a proxy is none of its business."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    well = [
+        call("healthcheck", "--url", daemon),
+        call("healthcheck", "--url", f"{daemon}/"),
+        call("healthcheck", "--web.listen-address", daemon.removeprefix("http://")),
+    ]
+    assert capsys.readouterr().err == ""
+    ill = call("healthcheck", "--url", f"{daemon}/ill")
+
+    assert well == [0, 0, 0]
+    assert ill == 1
+    assert "answered 503: the scheduler stands still\n" in capsys.readouterr().err
+
+
+def test_healthcheck_finds_the_daemon_by_its_settings(
+    daemon: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon on every interface is asked on the loopback."""
+    port = daemon.rpartition(":")[2]
+    monkeypatch.setenv("GPU_VALIDATOR_WEB__LISTEN_ADDRESS", f":{port}")
+
+    assert call("healthcheck") == 0
+
+
+def test_healthcheck_without_a_daemon(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        refused = call("healthcheck", "--url", f"http://127.0.0.1:{unused.getsockname()[1]}")
+
+    assert refused == 1
+    assert "cannot be asked" in capsys.readouterr().err
+
+
+def test_healthcheck_is_bounded(
+    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A daemon that sends a byte now and then does not hold it for longer."""
+    monkeypatch.setattr(healthcheck, "_DEADLINE_S", 0.3)
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                while not stop.wait(0.05):
+                    connection.sendall(b"H")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        started = time.monotonic()
+        code = call("healthcheck", "--url", f"http://127.0.0.1:{server.getsockname()[1]}")
+        took = time.monotonic() - started
+        stop.set()
+        thread.join()
+
+    assert code == 1
+    assert took < 2
+    assert "gave no answer in 0.3 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("", "http://127.0.0.1:1"),
+        ("0.0.0.0", "http://127.0.0.1:1"),
+        ("::", "http://[::1]:1"),
+        ("fe80::1", "http://[fe80::1]:1"),
+        ("gpu-17", "http://gpu-17:1"),
+    ],
+)
+def test_where_a_daemon_is_asked(host: str, url: str) -> None:
+    """Every form of a listening address."""
+    assert ask.url_of(host, 1) == url

@@ -1,0 +1,127 @@
+"""How the command starts: the early worker, internal errors, no torch where none is needed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.validator.cli.fakes import Call, Runner, Worker, command
+from validator import __version__
+from validator.cli import early
+from validator.engine.spawn import CannotStartError
+
+pytestmark = pytest.mark.slow
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_early_worker_is_handed_over(call: Call, workers: list[Worker]) -> None:
+    """The run gets the worker that was started first, and nobody else ends it."""
+    call("check")
+
+    assert [Runner.worker] == workers
+    assert not workers[0].killed
+
+
+@pytest.mark.parametrize("argv", [["list"], ["schema"], ["check", "--help"], ["--version"]])
+def test_no_worker_where_nothing_runs(
+    argv: list[str], call: Call, workers: list[Worker], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Importing torch for a help text would be waste."""
+    assert call(*argv) == 0
+    assert workers == []
+    assert capsys.readouterr().out
+
+
+def test_a_worker_that_cannot_start_is_the_run_s_matter(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run tries again, and reports it."""
+
+    def refuse() -> None:
+        raise CannotStartError("no memory")
+
+    monkeypatch.setattr(early, "start_worker", refuse)
+
+    assert call("check") == 0
+    assert Runner.seen is not None
+    assert Runner.worker is None
+
+
+def test_an_internal_error_is_one_line(call: Call, capfd: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, never the 1 that drains a node; the traceback only when asked for."""
+    code = call("check", answer=RuntimeError("ours\nand more"))
+    told = capfd.readouterr().err
+    call("check", "--log.level", "debug", answer=RuntimeError("ours"))
+    debugged = capfd.readouterr().err
+
+    assert code == 2
+    assert told.startswith("gpu-validator: internal error: RuntimeError: ours and more (a bug")
+    assert told.count("\n") == 1
+    assert "Traceback" in debugged
+    assert "event=started" in debugged
+
+
+def test_debug_from_the_environment(
+    call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable works as the flag does."""
+    monkeypatch.setenv("GPU_VALIDATOR_LOG__LEVEL", "debug")
+    call("check", answer=RuntimeError("ours"))
+
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_version() -> None:
+    """Name and version, from a real process."""
+    ended = command("--version")
+
+    assert (ended.returncode, ended.stdout) == (0, f"gpu-validator {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["list"],
+        ["list", "--output", "json"],
+        ["explain", "cuda_available"],
+        ["explain", "cuda_available.kernel"],
+        ["schema"],
+    ],
+)
+def test_no_torch_needed(argv: list[str]) -> None:
+    """What the probes promise can be read on a laptop without torch, NumPy or a GPU."""
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'numpy', 'pynvml'): sys.modules[name] = None  # import raises\n"
+        f"sys.argv = ['gpu-validator', *{argv}]\n"
+        "from validator.cli.main import main\n"
+        "sys.exit(main())\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert "cuda_available" in ended.stdout or argv == ["schema"]
+    if argv[0] == "schema" or "json" in argv:
+        json.loads(ended.stdout)
+
+
+def test_nothing_slow_before_the_worker() -> None:
+    """The module that starts the worker imports the standard library alone."""
+    program = (
+        "import sys; before = set(sys.modules); import validator.cli.main; "
+        "print(*set(sys.modules) - before)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    imported = set(ended.stdout.split())
+    packages = {name.partition(".")[0] for name in imported}
+
+    assert "validator" in imported
+    assert packages - set(sys.stdlib_module_names) == {"validator", "probes"}
+    # What both sides need, and imports the standard library alone.
+    assert {name for name in imported if name.startswith("probes")} == {"probes", "probes.pidfd"}
