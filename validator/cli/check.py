@@ -14,13 +14,17 @@ from validator.cli.options import (
     Action,
     ConfigCheck,
     ConfigFile,
+    Devices,
     LogFormat,
     LogLevel,
+    OutputFile,
+    Probes,
     Profile,
     completing,
     flags_of,
     known_probes,
     one_of,
+    output_option,
     refuse_server,
     say_valid,
     settings_of,
@@ -33,24 +37,8 @@ _FORMS: Final = ("text", "json", "junit", "prom")
 
 def command(  # noqa: PLR0913 - typer reads the options from the signature
     profile: Profile = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--device",
-            metavar="DEVICE",
-            help="Device to check: cuda:N, a UUID, a PCI id, cpu. Repeatable.",
-        ),
-    ] = None,
-    probe: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--probe",
-            metavar="PROBE",
-            help="Run this probe alone. Repeatable.",
-            callback=known_probes("--probe"),
-            autocompletion=completing(BY_NAME),
-        ),
-    ] = None,
+    device: Devices = None,
+    probe: Probes = None,
     no_probe: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,24 +49,8 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             autocompletion=completing(BY_NAME),
         ),
     ] = None,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            metavar="FORM",
-            help="Form of the report: text, json, junit or prom.",
-            callback=one_of("--output", _FORMS),
-            autocompletion=completing(_FORMS),
-        ),
-    ] = "text",
-    output_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--output-file",
-            metavar="FILE",
-            help="Write the report there, whole; stdout then shows it as text.",
-        ),
-    ] = None,
+    output: Annotated[str, output_option(_FORMS)] = "text",
+    output_file: OutputFile = None,
     record: Annotated[
         Path | None,
         typer.Option(

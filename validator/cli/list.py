@@ -4,13 +4,11 @@ import json
 import sys
 from typing import Annotated
 
-import typer
-
 from probes.catalog import BY_NAME
 from validator.cli.early import EarlyWorker
 from validator.cli.options import (
     Action,
-    one_of,
+    output_option,
 )
 from validator.render import explain
 from validator.render.catalogue import render_list
@@ -18,15 +16,7 @@ from validator.render.console import console_for, emit
 
 
 def command(
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            metavar="FORM",
-            help="text or json.",
-            callback=one_of("--output", ("text", "json")),
-        ),
-    ] = "text",
+    output: Annotated[str, output_option(("text", "json"))] = "text",
 ) -> Action:
     """List the probes."""
 

@@ -99,6 +99,49 @@ ListenAddress = Annotated[
 ]
 
 
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Only this device: cuda:N, a UUID, a PCI id, cpu. Repeatable.",
+    ),
+]
+
+
+Probes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--probe",
+        metavar="PROBE",
+        help="Only this probe. Repeatable.",
+        callback=known_probes("--probe"),
+        autocompletion=completing(BY_NAME),
+    ),
+]
+
+
+OutputFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-file",
+        metavar="FILE",
+        help="Write the output there, whole; stdout then shows it as text.",
+    ),
+]
+
+
+def output_option(forms: tuple[str, ...]) -> Any:
+    """The declaration of `--output` for a command that writes these forms."""
+    return typer.Option(
+        "--output",
+        metavar="FORM",
+        help=f"Form of the output: {', '.join(forms[:-1])} or {forms[-1]}.",
+        callback=one_of("--output", forms),
+        autocompletion=completing(forms),
+    )
+
+
 def flags_of(**sections: dict[str, Any]) -> dict[str, Any]:
     """The flags that were given, nested as the settings are."""
     given = {

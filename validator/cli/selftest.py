@@ -10,11 +10,18 @@ from typing import Annotated, Any, Final, cast
 import typer
 from rich.console import Console
 
-from probes.catalog import BY_NAME
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
 from validator.cli.files import refuse_unwritable, write_whole
-from validator.cli.options import Action, completing, flags_of, known_probes, one_of, settings_of
+from validator.cli.options import (
+    Action,
+    Devices,
+    OutputFile,
+    Probes,
+    flags_of,
+    output_option,
+    settings_of,
+)
 from validator.engine.stopping import Stop
 from validator.nearest import closest
 from validator.render.console import console_for, emit, plain_console
@@ -41,16 +48,7 @@ def _faults(names: list[str]) -> list[str]:
 
 
 def command(
-    probe: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--probe",
-            metavar="PROBE",
-            help="Inject the faults that this probe must catch. Repeatable.",
-            callback=known_probes("--probe"),
-            autocompletion=completing(BY_NAME),
-        ),
-    ] = None,
+    probe: Probes = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,35 +59,12 @@ def command(
             autocompletion=_complete_fault,
         ),
     ] = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--device",
-            metavar="DEVICE",
-            help="Device to inject on: cuda:N, a UUID, a PCI id, cpu. Repeatable.",
-        ),
-    ] = None,
+    device: Devices = None,
     list_only: Annotated[
         bool, typer.Option("--list", help="List the faults; inject nothing.")
     ] = False,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            metavar="FORM",
-            help="Form of the matrix: text, json or junit.",
-            callback=one_of("--output", ("text", "json", "junit")),
-            autocompletion=completing(("text", "json", "junit")),
-        ),
-    ] = "text",
-    output_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--output-file",
-            metavar="FILE",
-            help="Write the matrix there, whole; stdout then shows it as text.",
-        ),
-    ] = None,
+    output: Annotated[str, output_option(("text", "json", "junit"))] = "text",
+    output_file: OutputFile = None,
 ) -> Action:
     """Break torch on purpose, and show that each check sees it: 0 all caught, 1 one survived."""
 

@@ -96,6 +96,13 @@ def test_every_option_has_its_name_spelled_out() -> None:
     assert unnamed == []
 
 
+def test_an_option_is_declared_once() -> None:
+    """What several commands take has one declaration, so that it cannot mean two things."""
+    names = [str(call.args[0].value) for call in declared_options()]  # type: ignore[attr-defined]
+
+    assert sorted(names) == sorted(set(names))
+
+
 def test_the_parser_knows_the_names_that_are_declared() -> None:
     """Said of the installed typer: each command takes the options that the source names."""
     known = {
