@@ -111,6 +111,15 @@ class Measurement(Frozen):
     threshold: float | None = None
 
 
+class Timing(Frozen):
+    """How long a part of something took, and when it began, in seconds since the whole began."""
+
+    name: str
+    device: str = ""  # that it was about, where it was about one
+    started_s: float
+    duration_s: float
+
+
 class Failure(Frozen):
     """An exception that ended a probe: its type, its text and the end of its traceback."""
 
@@ -133,6 +142,8 @@ class Result(Frozen):
     findings: tuple[Finding, ...] = ()
     observation: dict[str, JsonValue] | None = None
     measurements: tuple[Measurement, ...] = ()
+    timings: tuple[Timing, ...] = ()  # of its checks, where they were asked for
+    memory_bytes: int | None = None  # taken on the device beyond its context; None: not measured
     error: Failure | None = None
     log_tail: str = ""
     fault: str | None = None  # injected on purpose: then it says nothing about the machine

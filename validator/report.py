@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import FloatSchema
 
-from probes.contract import Frozen, Reason, Result, Status, worst
+from probes.contract import Frozen, Reason, Result, Status, Timing, worst
 from validator import __version__
 
 SCHEMA_VERSION: Final = 1
@@ -105,6 +105,7 @@ class Report(Frozen):
     devices: tuple[Device, ...] = ()
     results: tuple[Result, ...] = ()
     not_run: tuple[NotRun, ...] = ()
+    timings: tuple[Timing, ...] = ()  # steps outside the probes, where they were asked for
 
 
 def overall(results: Iterable[Result], not_run: Sequence[NotRun] = ()) -> Status:

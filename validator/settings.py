@@ -159,6 +159,10 @@ class Run(_Section):
         description="keep the raw observation of a pass too (some 60 KiB a device), not only of "
         "what failed",
     )
+    timings: bool = Field(
+        default=False,
+        description="keep how long each step and each check took, and the device memory taken",
+    )
 
 
 class Ready(_Section):

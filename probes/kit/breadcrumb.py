@@ -5,6 +5,7 @@ sits in a driver. Telling is a copy of 256 bytes, without a system call.
 """
 
 import mmap
+import time
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeVar
 
@@ -20,14 +21,27 @@ class _Breadcrumb:
         self.page: mmap.mmap | None = None
         self.left_out: frozenset[str] = frozenset()
         self.check = ""
+        #: What is timed: the check, or the operation where it belongs to none.
+        self.part = ""
+        self.began_s = time.monotonic()
+        self.parts: list[tuple[str, float, float]] = []  # name, began_s, ended_s
 
     def tell(self, check: str, operation: str = "") -> None:
         self.check = check
+        if (check or operation) != self.part:
+            self._end_part(check or operation)
         if self.page is not None:
             # Two texts, each ended by a zero byte, and zeros to the end. One copy, so that no
             # reader finds half of it.
             told = f"{check}\0{operation}".encode()[: PAGE_BYTES - 1]
             self.page[:] = told.ljust(PAGE_BYTES, b"\0")
+
+    def _end_part(self, following: str) -> None:
+        """Keep when the last part began and ended; the one that follows begins now."""
+        now_s = time.monotonic()
+        if self.part:
+            self.parts.append((self.part, self.began_s, now_s))
+        self.part, self.began_s = following, now_s
 
 
 _LAST: Final = _Breadcrumb()
@@ -42,6 +56,7 @@ def begin(left_out: frozenset[str] = frozenset()) -> None:
     """Begin a probe: at no check yet. `left_out` are checks that killed a process before."""
     _LAST.left_out = left_out
     _LAST.tell("")
+    _LAST.parts = []
 
 
 def families(table: Mapping[str, T]) -> Iterator[tuple[str, T]]:
@@ -55,6 +70,15 @@ def families(table: Mapping[str, T]) -> Iterator[tuple[str, T]]:
         _LAST.tell(check)
         yield check, value
     _LAST.tell("")
+
+
+def parts() -> list[tuple[str, float, float]]:
+    """The parts that this probe came through, each with its begin and end in monotonic seconds.
+
+    A part is a check, or an operation that belongs to no check.
+    """
+    _LAST.tell("")
+    return _LAST.parts
 
 
 def check(name: str) -> None:

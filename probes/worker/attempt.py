@@ -7,6 +7,8 @@ import importlib
 import json
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
@@ -20,11 +22,13 @@ from probes.contract import (
     Reason,
     Result,
     Status,
+    Timing,
     Wrong,
     worst,
 )
 from probes.kit import breadcrumb, defaults
 from probes.kit.backend import cpu_type, node_type
+from probes.kit.memory import MemoryWatch
 from probes.kit.symptoms import diagnose
 from probes.kit.tensors import synchronize
 from probes.node import hardware
@@ -63,6 +67,9 @@ class Attempt:
         self._gpu_uuid: str | None = request["gpu_uuid"]
         self._shared: bool = request["shared"]
         self._keep_observation: bool = request["observations"]
+        self._keep_timings: bool = request["timings"]
+        self._timings: tuple[Timing, ...] = ()  # of the first try
+        self._memory_bytes: int | None = None
         self._fault: str | None = request.get("fault")
         #: Checks that killed a process before this one, and are told by the supervisor.
         self._left_out = frozenset(probe.get("left_out", ()))
@@ -81,7 +88,8 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - a broken probe or limit must not cost the rest
             return self._raised(error, "internal_error")
         try:
-            seen = self._observe(module, self._device)
+            with self._measured():
+                seen = self._observe(module, self._device)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
             return self._raised(error, _blame(error, module))
         try:
@@ -107,12 +115,17 @@ class Attempt:
         return judged
 
     def classify(self, failed: Result) -> Result:
-        """Say whether a failure comes again, and on the CPU too. It never becomes a pass."""
+        """Say whether a failure comes again, and on the CPU too. It never becomes a pass.
+
+        Only the checks that failed are made again: the others have told what they can.
+        """
         if self.poisoned or time.monotonic() - self._started > _RETRY_SHARE * self._timeout_s:
             return failed
-        again = [self._failing(self._device) for _ in range(_RETRIES)]
         failing = {finding.id for finding in failed.findings if finding.status == "fail"}
-        times = sum(ids is None or bool(ids) for ids in again)
+        others = {finding.id for finding in failed.findings} - failing
+        self._left_out |= {check.removeprefix(f"{self._name}.") for check in others}
+        again = [self._failing(self._device) for _ in range(_RETRIES)]
+        times = sum(ids is None or bool(ids & failing) for ids in again)
         kind = "persistent" if times == len(again) else "intermittent"
         text = f"{kind}: failed again in {times} of {len(again)} retries"
         findings = failed.findings
@@ -156,6 +169,20 @@ class Attempt:
         breadcrumb.begin(self._left_out)
         with defaults.pinned():
             return module.observe(device)
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Keep how long the parts of the probe take, and the memory it takes, where asked for."""
+        watch = MemoryWatch(self._device) if self._keep_timings else None
+        try:
+            yield
+        finally:
+            if watch is not None:
+                self._memory_bytes = watch.taken_bytes()
+                self._timings = tuple(
+                    Timing(name=name, started_s=began_s - self._started, duration_s=end_s - began_s)
+                    for name, began_s, end_s in breadcrumb.parts()
+                )
 
     def _judge(self, module: ModuleType, seen: object, limits: object) -> tuple[Finding, ...]:
         """All findings but those of checks that were left out: nothing was seen for them."""
@@ -207,6 +234,8 @@ class Attempt:
             started_at=self._started_at,
             duration_s=time.monotonic() - self._started,
             fault=self._fault,
+            timings=self._timings,
+            memory_bytes=self._memory_bytes,
             **fields,
         )
 

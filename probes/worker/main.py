@@ -67,7 +67,7 @@ def _send(control: socket.socket, message: dict[str, Any], fds: tuple[int, ...] 
 
 def _import_torch(control: socket.socket) -> bool:
     """Import torch and NumPy as the user's own job would, and tell how that went."""
-    started = time.monotonic()
+    began_s = time.monotonic()
     try:
         module = "torch"
         torch = importlib.import_module("torch")
@@ -95,7 +95,8 @@ def _import_torch(control: socket.socket) -> bool:
         control,
         {
             "event": "imported",
-            "seconds": time.monotonic() - started,
+            "began_s": began_s,  # on the clock that all processes share
+            "ended_s": time.monotonic(),
             "environment": environment,
         },
     )

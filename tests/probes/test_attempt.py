@@ -75,7 +75,13 @@ def tried(
     unproven: str = "fail", backend: str | None = "cuda", name: str = "sick", **more: Any
 ) -> attempt.Attempt:
     """An attempt at it on the second GPU."""
-    request = {"device": "cuda:1", "gpu_uuid": None, "shared": False, "observations": True}
+    request = {
+        "device": "cuda:1",
+        "gpu_uuid": None,
+        "shared": False,
+        "observations": True,
+        "timings": False,
+    }
     probe = {"name": name, "module": "sick", "limits": {}, "timeout_s": 60.0}
     probe |= {"about_node": False, "certain": {}, **more}
     return attempt.Attempt(probe, {**request, "backend": backend, "unproven": unproven})
@@ -154,6 +160,30 @@ def test_a_failure_on_a_device_that_works_is_tried_again(sick: Sick) -> None:
     assert sick.observed == ["cuda:1", "cuda:1", "cuda:1", "cpu"]
     assert "persistent: failed again in 2 of 2 retries; fails on the CPU too" in result.summary
     assert not trying.poisoned
+
+
+def test_only_what_failed_is_tried_again(sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks that passed have told what they can: a retry costs what failed, and no more."""
+    begun: list[frozenset[str]] = []
+    monkeypatch.setattr(attempt.breadcrumb, "begin", begun.append)
+    mean = Finding(id="sick.mean", status="pass")
+    sick.findings = (mean, WRONG, OTHER, skipped("sick.max", "no such type"))
+    trying = tried()
+    trying.classify(trying.first())
+
+    assert begun == [frozenset(), *[frozenset({"mean", "max"})] * 3]
+
+
+def test_a_check_that_fails_in_a_retry_alone_is_still_told(sick: Sick) -> None:
+    """What was left out is not judged in a retry, so that it cannot fail there unseen."""
+    sick.findings = (WRONG, SOUND)
+    trying = tried()
+    failed = trying.first()
+    sick.findings = (SOUND.model_copy(update={"id": WRONG.id}), OTHER)
+    result = trying.classify(failed)
+
+    assert result.status == "fail"
+    assert "intermittent: failed again in 0 of 2 retries" in result.summary
 
 
 DRAINED = WRONG.model_copy(update={"action": "drain"})

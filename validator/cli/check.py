@@ -59,6 +59,12 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             help="Write the report with all observations there, what identifies the node replaced.",
         ),
     ] = None,
+    timings: Annotated[
+        bool,
+        typer.Option(
+            "--timings", help="Show how long each step took, and the memory taken on a device."
+        ),
+    ] = False,
     timeout: Annotated[
         str | None,
         typer.Option(
@@ -115,11 +121,14 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             "timeout": timeout,
             "devices": device,
             "observations": True if record is not None else None,
+            "timings": True if timings or record is not None else None,
         },
         log={"level": log_level, "format": log_format},
     )
     if max_age is not None and record is not None:
         raise UsageError("--record is for a run of its own: it cannot go with --max-age")
+    if max_age is not None and timings:
+        raise UsageError("--timings is for a run of its own: it cannot go with --max-age")
     if max_age is None and (server is not None or no_run):
         option = "--no-run" if server is None else "--server"
         raise UsageError(f"{option} is for --max-age: without it no daemon is asked")

@@ -149,8 +149,9 @@ class Job:
                 return
             async with self._context.slots:
                 try:
+                    forked_s = time.monotonic()
                     child = await worker.fork(self._request())
-                    await self._watch(worker, child)
+                    await self._watch(worker, child, forked_s)
                 except WorkerLostError as lost:
                     await workers.lose(worker, lost)
 
@@ -181,13 +182,14 @@ class Job:
             "shared": bool(self._device.process_count),
             "threads": self._threads,
             "observations": settings.run.observations,
+            "timings": settings.run.timings,
             "fault": self._context.fault,
             "backend": self._device.backend,
             # What a fault trips is asked for on hardware of any kind.
             "unproven": "fail" if self._context.fault is not None else settings.expect.unproven,
         }
 
-    async def _watch(self, worker: Worker, child: Child) -> None:
+    async def _watch(self, worker: Worker, child: Child, forked_s: float) -> None:
         """Take a child's results until it ends or must be ended."""
         remaining = self._remaining
         before = len(remaining)
@@ -196,10 +198,7 @@ class Job:
         while isinstance(message := await self._next(child, attempted, deadline), bytes):
             fields = _parse(message)
             if attempted is None and remaining and fields.get("start") == remaining[0].name:
-                own_s = timeout_s(remaining[0], self._context.settings)
-                attempted = _Attempted(remaining[0], self._deadline_s(remaining[0]), own_s)
-                started = Event("started", probe=attempted.spec.name, device=self._device.name)
-                self._context.on_event(started)
+                attempted = self._begin(forked_s if len(remaining) == before else None)
                 continue
             result = self._result(fields, attempted)
             if result is None:
@@ -230,6 +229,16 @@ class Job:
             self._context.abandon(worker, child, self._device.name)
         else:
             worker.forget(child)
+
+    def _begin(self, forked_s: float | None) -> _Attempted:
+        """The first remaining probe, which has started; `forked_s` says when its process did."""
+        spec, device = self._remaining[0], self._device.name
+        if forked_s is not None:
+            timeline = self._context.workers.timeline
+            timeline.add("start of a process", forked_s, time.monotonic(), device=device)
+        self._context.on_event(Event("started", probe=spec.name, device=device))
+        own_s = timeout_s(spec, self._context.settings)
+        return _Attempted(spec, self._deadline_s(spec), own_s)
 
     def _is_tried_again(self, outcome: _Outcome, attempted: _Attempted) -> bool:
         """Whether others killed a probe's process for the first time, before it told anything."""

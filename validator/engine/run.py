@@ -6,7 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from probes.catalog import CUDA_AVAILABLE, TORCH_VERSION
@@ -47,8 +47,10 @@ class Run:
         self._settings = settings
         self._workers = Workers(early, nice=nice, import_s=import_s, on_event=on_event)
         self._context = RunContext(settings, self._workers, held, on_event)
-        self._began = time.monotonic()
-        self._started_at = datetime.now(timezone.utc)
+        #: When the worker was started, which the command does before its other work.
+        self._began = self._workers.timeline.began_s
+        before_s = time.monotonic() - self._began
+        self._started_at = datetime.now(timezone.utc) - timedelta(seconds=before_s)
         self._environment: Environment | None = None
         self._devices: tuple[Device, ...] = ()
         self._cpu_stands_in = (
@@ -81,7 +83,9 @@ class Run:
         on_host = Job(CPU, host, 1, self._context)
         tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(on_host.run())]
         try:
-            self._plan_devices(await self._survey())
+            with self._workers.timeline.step("survey of the devices"):
+                answer = await self._survey()
+            self._plan_devices(answer)
             tasks += self._start_devices()
             await asyncio.gather(*tasks)
         finally:
@@ -108,6 +112,7 @@ class Run:
             duration_s=time.monotonic() - self._began,
             environment=self._environment or self._workers.environment,
             devices=self._devices,
+            timings=self._workers.timeline.steps if self._settings.run.timings else (),
         )
 
     def _why_not(self, device: str) -> NotRunReason | None:
@@ -187,7 +192,8 @@ class Run:
         try:
             if modules:
                 worker = await self._workers.live()
-                await worker.preload(modules, _PRELOAD_S)
+                with self._workers.timeline.step("import for later probes"):
+                    await worker.preload(modules, _PRELOAD_S)
         except WorkerLostError as lost:
             await self._workers.lose(worker, lost)  # its children import what they need themselves
         except NoWorkerError:

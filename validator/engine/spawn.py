@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ class WorkerProcess:
     control: socket.socket  # AF_UNIX, SOCK_SEQPACKET: one JSON document a packet
     log_fd: int
     memory_kills_before: int  # that our control group had counted when it was started
+    started_s: float  # when, on the monotonic clock
 
     def kill(self) -> bool:
         """End the worker and its descriptors; False when it could not be killed within 2 s."""
@@ -93,6 +95,7 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
         known = os.environ.get("PYTHONPATH")
         environment["PYTHONPATH"] = f"{before}{os.pathsep}{known}" if known else str(before)
     memory_kills_before = cgroup.memory_kills()
+    started_s = time.monotonic()
     with contextlib.ExitStack() as failed, contextlib.ExitStack() as always:
         ours, theirs = _call("socketpair", _socketpair)
         failed.callback(ours.close)
@@ -119,7 +122,7 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
         failed.callback(process.kill)
         pidfd = _call("pidfd_open (Linux 5.3)", lambda: pidfd_open(process.pid))
         failed.pop_all()
-    return WorkerProcess(process, pidfd, ours, log_read, memory_kills_before)
+    return WorkerProcess(process, pidfd, ours, log_read, memory_kills_before, started_s)
 
 
 def refuse_without_calls() -> None:

@@ -11,6 +11,7 @@ from validator.engine import outcomes
 from validator.engine.plan import Event
 from validator.engine.spawn import CannotStartError, WorkerProcess, start_worker
 from validator.engine.supervisor import Worker, WorkerLostError
+from validator.engine.timeline import Timeline
 from validator.report import Environment
 
 _RESTARTS: Final = 2  # within a run
@@ -40,6 +41,7 @@ class Workers:
         """Create it; `early` runs already, `import_s` is the deadline of the import in seconds."""
         self.restarts: Counter[str] = Counter()
         self.environment = Environment()
+        self.timeline = Timeline(early.started_s if early is not None else time.monotonic())
         self._early = early
         self._nice = nice
         self._import_s = import_s
@@ -126,6 +128,9 @@ class Workers:
         if answer["event"] == "import_failed":
             raise _error_of_failed_import(answer, worker.log_tail(), time.monotonic() - begun)
         self.environment = Environment.model_validate(answer["environment"])
+        began_s, ended_s = answer["began_s"], answer["ended_s"]
+        self.timeline.add("start of the worker", process.started_s, began_s)
+        self.timeline.add("import of torch and NumPy", began_s, ended_s)
         return worker
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probes.contract import Action, Finding, Result
+from validator.render import timings
 from validator.render.console import clean, mark, plain, short, table, text_of
 from validator.report import Device, Report, full_summary
 
@@ -37,6 +38,8 @@ def render(report: Report, console: Console, *, quiet: bool = False) -> str:
         parts += [*_head(report), ""]
     if report.results and not quiet:
         parts += [*_results(report, console), ""]
+    if report.timings and not quiet:
+        parts += [*timings.lines(report, console), ""]
     end = text_of(console, *_not_run(report), _verdict(report))
     return text_of(console, *parts) + _all_wrong(report, console) + end
 

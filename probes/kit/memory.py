@@ -1,0 +1,45 @@
+"""Memory of a device: what a probe takes beyond the context, and what it gives back."""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+
+
+def _allocator(device: str) -> ModuleType | None:
+    """The module that counts the device's memory; None where nothing does, or nothing runs yet.
+
+    Asking starts the back-end: before a probe has done that, there is nothing to ask.
+    """
+    kind = torch.device(device).type
+    module: Any = getattr(torch, kind, None)
+    asked = ("is_initialized", "mem_get_info", "memory_reserved", "max_memory_reserved")
+    if module is None or kind == "cpu" or not all(hasattr(module, name) for name in asked):
+        return None
+    allocator: ModuleType | None = module if module.is_initialized() else None
+    return allocator
+
+
+class MemoryWatch:
+    """What is taken on a device from its creation on, by torch and by the libraries it starts."""
+
+    def __init__(self, device: str) -> None:
+        """Begin to watch; the peak that torch's allocator has counted until now is forgotten."""
+        self._device = torch.device(device)
+        self._torch = _allocator(device)
+        if self._torch is not None:
+            self._torch.reset_peak_memory_stats(self._device)
+            self._free_bytes, _ = self._torch.mem_get_info(self._device)
+
+    def taken_bytes(self) -> int | None:
+        """The most that was taken at a time; None where it cannot be told.
+
+        The device's free memory now, and what torch's allocator held at its peak and gave back
+        since. What other processes take or give back meanwhile is counted too.
+        """
+        if self._torch is None:
+            return None
+        free_bytes, _ = self._torch.mem_get_info(self._device)
+        held = self._torch.max_memory_reserved(self._device)
+        given_back = held - self._torch.memory_reserved(self._device)
+        return max(0, int(self._free_bytes - free_bytes + given_back))
