@@ -28,7 +28,7 @@ TEST_TOOLS: Final = ("pytest>=8.2", "pytest-timeout>=2.3", "httpx>=0.27", "jsons
 TYPER: Final = "typer==0.27.*"
 
 TESTS: Final = ROOT / "tests" / "validator"
-FUZZER: Final = TESTS / "test_api_schema.py"
+FUZZER: Final = TESTS / "service" / "test_api_schema.py"
 
 
 def imports_torch(file: Path) -> bool:
@@ -44,7 +44,7 @@ def imports_torch(file: Path) -> bool:
 
 def left_out() -> list[Path]:
     """Modules of tests that need what the environments do not have."""
-    return [FUZZER, *(file for file in sorted(TESTS.glob("test_*.py")) if imports_torch(file))]
+    return [FUZZER, *(file for file in sorted(TESTS.rglob("test_*.py")) if imports_torch(file))]
 
 
 def requirements() -> list[Requirement]:

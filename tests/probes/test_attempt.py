@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from probes.contract import GPU_BUSY, Finding, Observation, Status, skipped
-from probes.kit import tensors
+from probes.kit import breadcrumb, tensors
 from probes.kit.symptoms import diagnose
 from probes.node import hardware
 from probes.worker import attempt
@@ -165,7 +165,7 @@ def test_a_failure_on_a_device_that_works_is_tried_again(sick: Sick) -> None:
 def test_only_what_failed_is_tried_again(sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks that passed have told what they can: a retry costs what failed, and no more."""
     begun: list[frozenset[str]] = []
-    monkeypatch.setattr(attempt.breadcrumb, "begin", begun.append)
+    monkeypatch.setattr(breadcrumb, "begin", begun.append)
     mean = Finding(id="sick.mean", status="pass")
     sick.findings = (mean, WRONG, OTHER, skipped("sick.max", "no such type"))
     trying = tried()

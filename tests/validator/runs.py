@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from probes.contract import ProbeSpec, Result
 from validator import loading
@@ -115,7 +116,18 @@ def marked() -> list[str]:
     return found
 
 
+#: Dead children that nobody reaped before the test began: other tests' matter.
+_EARLIER_ZOMBIES: Final[set[int]] = set()
+
+
+def forget_zombies() -> None:
+    """Begin a test: zombies that are there already are not its own."""
+    _EARLIER_ZOMBIES.clear()
+    _EARLIER_ZOMBIES.update(zombies())
+
+
 def zombies() -> list[int]:
-    """Our own dead children that nobody reaped."""
+    """Our own dead children that nobody reaped since the test began."""
     stats = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in orphans.children()}
-    return [pid for pid, stat in stats.items() if stat.rpartition(")")[2].split()[0] == "Z"]
+    dead = [pid for pid, stat in stats.items() if stat.rpartition(")")[2].split()[0] == "Z"]
+    return [pid for pid in dead if pid not in _EARLIER_ZOMBIES]

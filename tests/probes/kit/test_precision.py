@@ -39,15 +39,15 @@ def answer(question: Callable[[], object]) -> str:
 def untouched() -> Iterator[None]:
     """No variable of this machine's, and every switch as it was afterwards."""
     before = switches()
+    owners = (BACKENDS, BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul) if NEW else ()
+    values = [owner.fp32_precision for owner in owners]
     with pytest.MonkeyPatch.context() as patch:
         for name in precision.VARIABLES:
             patch.delenv(name, raising=False)
         yield
     torch.set_float32_matmul_precision("highest")
-    if NEW:
-        for owner in (BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul):
-            owner.fp32_precision = "none"
-        BACKENDS.fp32_precision = "none"
+    for owner, value in zip(owners, values, strict=True):
+        owner.fp32_precision = value
     assert switches() == before
 
 
