@@ -1,6 +1,5 @@
 """The command `check`: its options; what they ask for is done by `one_run`."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
@@ -20,6 +19,7 @@ from validator.cli.options import (
     OutputFile,
     Probes,
     Profile,
+    Timeout,
     completing,
     flags_of,
     known_probes,
@@ -27,9 +27,9 @@ from validator.cli.options import (
     output_option,
     refuse_server,
     say_valid,
+    seconds_of,
     settings_of,
 )
-from validator.settings import seconds
 
 #: Forms of a report; written out, since the module that makes them imports half of rich.
 _FORMS: Final = ("text", "json", "junit", "prom")
@@ -65,14 +65,7 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             "--timings", help="Show how long each step took, and the memory taken on a device."
         ),
     ] = False,
-    timeout: Annotated[
-        str | None,
-        typer.Option(
-            "--timeout",
-            metavar="TIME",
-            help="Deadline of the whole run: 90, 500ms, 10m. Default: 5m.",
-        ),
-    ] = None,
+    timeout: Timeout = None,
     exit_style: Annotated[
         str,
         typer.Option(
@@ -148,21 +141,10 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             strict=strict,
             fail_open=fail_open,
             quiet=quiet,
-            max_age_s=_age(max_age),
+            max_age_s=seconds_of("--max-age", max_age),
             server=server,
             no_run=no_run,
         )
         return one_run.run(settings, options, early)
 
     return action
-
-
-def _age(text: str | None) -> float | None:
-    """An age from the command line, in seconds."""
-    try:
-        age_s = seconds(text)
-    except ValueError as error:
-        raise UsageError(f"--max-age: {error}") from error
-    if age_s is not None and not 0 < cast("float", age_s) < math.inf:
-        raise UsageError(f"--max-age: {text!r} is no age above 0")
-    return cast("float | None", age_s)

@@ -1,8 +1,9 @@
 """Options that several commands share, and the settings that they make together with the file."""
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -17,7 +18,7 @@ from validator.nearest import nearest
 from validator.render.console import emit
 from validator.service.ask import usable
 from validator.service.schedule import timings
-from validator.settings import Settings, SettingsError
+from validator.settings import Settings, SettingsError, seconds
 
 #: What a command is once its arguments are understood; gives the exit code.
 Action = Callable[[EarlyWorker], int]
@@ -131,6 +132,17 @@ OutputFile = Annotated[
 ]
 
 
+Timeout = Annotated[
+    str | None,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        help="Deadline of the whole: 90, 500ms, 10m; what was decided until then is told. "
+        "Default: 5m for check, none for selftest.",
+    ),
+]
+
+
 def output_option(forms: tuple[str, ...]) -> Any:
     """The declaration of `--output` for a command that writes these forms."""
     return typer.Option(
@@ -140,6 +152,21 @@ def output_option(forms: tuple[str, ...]) -> Any:
         callback=one_of("--output", forms),
         autocompletion=completing(forms),
     )
+
+
+def seconds_of(option: str, text: str | None) -> float | None:
+    """The seconds that an option gives, above 0; None where it is not given.
+
+    Raises:
+        UsageError: it is no such time.
+    """
+    try:
+        given_s = cast("float | None", seconds(text))
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+    if given_s is not None and not 0 < given_s < math.inf:
+        raise UsageError(f"{option}: {text!r} is no time above 0")
+    return given_s
 
 
 def flags_of(**sections: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from validator.cli.options import (
     Devices,
     OutputFile,
     Probes,
+    Timeout,
     flags_of,
     output_option,
+    seconds_of,
     settings_of,
 )
 from validator.engine.stopping import Stop
@@ -65,11 +67,19 @@ def command(
     ] = False,
     output: Annotated[str, output_option(("text", "json", "junit"))] = "text",
     output_file: OutputFile = None,
+    timeout: Timeout = None,
 ) -> Action:
-    """Break torch on purpose, and show that each check sees it: 0 all caught, 1 one survived."""
+    """Break torch on purpose, and show that each check sees it.
+
+    Exit code: 0 all caught, 1 one survived, 2 it could not run or was stopped before its end.
+    """
 
     def action(early: EarlyWorker) -> int:
-        options = Options(probes=tuple(probe or ()), faults=tuple(fault or ()))
+        options = Options(
+            probes=tuple(probe or ()),
+            faults=tuple(fault or ()),
+            timeout_s=seconds_of("--timeout", timeout),
+        )
         form = cast("Any", output)
         if list_only:
             return show_list(options, form)
@@ -107,16 +117,16 @@ def run(
         selftest = _run_with_progress(settings, options, early, stop)
     except CannotRunError as error:
         say(f"error: the selftest could not run: {error}")
-        return 2 if stop.by is None else 128 + stop.by
-    if stop.by is not None:
-        say(f"stopped by {stop.by.name}: {selftest.summary}")
+        return 2
+    if stop.why:
+        say(f"{stop.why}: {selftest.summary}")
     if output_file is not None:
         write_whole(output_file, rendering.document(selftest, output, plain_console()))
     form = output if output_file is None else "text"
     with contextlib.suppress(BrokenPipeError):  # the reader has left; the verdict stands
         emit(rendering.document(selftest, form, _wide()))
-    if stop.by is not None:
-        return 128 + stop.by
+    if stop.why:
+        return 2
     return 0 if selftest.passed else 1
 
 

@@ -10,6 +10,9 @@ from validator.report import CPU, Device
 #: What a CUDA context takes beside a probe's own memory: 300 to 700 MB were seen.
 _CONTEXT_BYTES: Final = 768 * 1024 * 1024
 
+#: Compute modes in which one process holds the GPU.
+_EXCLUSIVE: Final = ("exclusive_process", "exclusive_thread")
+
 #: Probes of dearer profiles load a GPU: not while others use it.
 _SHAREABLE: Final = PROFILES.index("quick")
 
@@ -87,12 +90,26 @@ def count_instances(found: Sequence[Device]) -> int:
     return sum(device.parent_uuid is not None for device in found)
 
 
+def side_by_side(specs: Sequence[ProbeSpec], device: Device, cores: int) -> int:
+    """How many processes may each run these probes on the device at a time, at least 1.
+
+    One a core, on a GPU as many as its free memory has room for; one where that is not known, or
+    where the mode lets no second process in.
+    """
+    if device.type == CPU.type:
+        return cores
+    if device.memory_free_bytes is None or device.compute_mode in _EXCLUSIVE:
+        return 1
+    each = _CONTEXT_BYTES + max((spec.memory_bytes for spec in specs), default=0)
+    return max(1, min(cores, device.memory_free_bytes // each))
+
+
 def why_busy(spec: ProbeSpec, device: Device) -> str:
     """Why a probe must not run beside those who use the device now; empty when it may."""
     if not device.process_count:
         return ""
     others = f"{device.process_count} other process" + ("es" if device.process_count > 1 else "")
-    if device.compute_mode in {"exclusive_process", "exclusive_thread"}:
+    if device.compute_mode in _EXCLUSIVE:
         return f"{others} on it, and its mode is {device.compute_mode}"
     if PROFILES.index(spec.profile) > _SHAREABLE:
         return f"{others} on it, and a {spec.profile} probe would disturb them"

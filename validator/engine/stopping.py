@@ -1,6 +1,7 @@
 """Signals that end a run: after the first it reports what it has, after a second it just exits."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Awaitable, Iterable
 from typing import Any, Final, TypeVar
@@ -17,13 +18,17 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether a run is to stop. `asked` is set by the first signal, `at_once` by the second."""
+    """Whether a run is to stop. `asked` is set by the first signal, `at_once` by the second.
+
+    `expire` sets `asked` as well: then `by` is None and `expired` is true.
+    """
 
     def __init__(self) -> None:
         """Create a stop that nobody has asked for yet."""
         self.asked = asyncio.Event()
         self.at_once = asyncio.Event()
         self.by: signal.Signals | None = None  # the first signal
+        self.expired = False
 
     def listen(self, signals: Iterable[signal.Signals] = SIGNALS) -> None:
         """Have the running event loop call `take` on these signals, except ignored ones (nohup)."""
@@ -39,6 +44,18 @@ class Stop:
             self.asked.set()
         else:
             self.at_once.set()
+
+    def expire(self) -> None:
+        """Record that the time is over."""
+        self.expired = True
+        self.asked.set()
+
+    @property
+    def why(self) -> str:
+        """What asked for the stop, in words; empty when nothing did."""
+        if self.by is not None:
+            return f"stopped by {self.by.name}"
+        return "stopped by --timeout" if self.expired else ""
 
 
 class StoppedError(Exception):
@@ -62,6 +79,8 @@ async def until_stopped(work: Awaitable[Answer], stop: Stop) -> Answer:
         if not going.done():
             going.cancel()
             await asyncio.wait({going}, timeout=_END_S)
+            with contextlib.suppress(asyncio.CancelledError, asyncio.InvalidStateError):
+                going.exception()  # looked at, or asyncio prints that nobody did
     raise StoppedError
 
 

@@ -8,9 +8,16 @@ from typing import Literal
 from xml.etree import ElementTree as ET
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
+from probes.contract import Status
 from probes.faults.fault import Fault
 from validator.render import junit as junit_of_reports
 from validator.render.console import clean, mark, table, text_of
@@ -58,9 +65,17 @@ def text(selftest: Selftest, console: Console) -> str:
             "",
             *table(console, heads, [(*_score(score), "all")[:3] for score in selftest.rivals]),
         ]
-    verdict = "pass" if selftest.passed else "fail"
+    verdict = _verdict(selftest)
     line = f"{verdict}: {selftest.summary} ({selftest.duration_s:.1f} s)"
-    return text_of(console, *parts, "", mark(verdict, line))  # type: ignore[arg-type]
+    return text_of(console, *parts, "", mark(verdict, line))
+
+
+def _verdict(selftest: Selftest) -> Status:
+    """`error` where nothing is wrong in what was judged, and not everything was."""
+    wrong = selftest.control or any(trial.verdict == "survived" for trial in selftest.trials)
+    if wrong:
+        return "fail"
+    return "pass" if selftest.complete else "error"
 
 
 def _checks_text(trial: Trial) -> str:
@@ -154,6 +169,7 @@ def live(console: Console) -> Iterator[Callable[[Trial, int], None]]:
         TextColumn("faults"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[what]}"),
         console=console,
         transient=True,

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -42,11 +42,6 @@ from validator.selftest.verdicts import (
 )
 from validator.settings import Expect, ProbeSettings, Settings
 
-#: What the worker imports before it forks, so that no child has to.
-_INJECTORS: Final = (
-    *("calls", "gradients", "installations", "node", "operations", "processes", "sharing"),
-    *("training", "transfers"),
-)
 _PRELOAD_S: Final = 60.0
 
 
@@ -61,6 +56,7 @@ class Options:
     probes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     on_trial: Callable[[Trial, int], None] = lambda _trial, _total: None
+    timeout_s: float | None = None  # after which what was decided is all; None: no end
 
 
 def fault_names() -> list[str]:
@@ -83,7 +79,8 @@ async def run_selftest(
 ) -> Selftest:
     """Run the control, then every chosen fault; leaves no process, also when cancelled.
 
-    Stopped, it keeps what was decided, and the other faults are `not_run`.
+    Stopped, by `stop` or by the options' timeout, it keeps what was decided, and the other faults
+    are `not_run`.
 
     Raises:
         CannotRunError: torch cannot be imported, nothing could be judged without a fault, or it
@@ -92,13 +89,15 @@ async def run_selftest(
     orphans.adopt()
     before = orphans.children()
     held: dict[str, HeldProcess] = {}
+    if options.timeout_s is not None:
+        asyncio.get_running_loop().call_later(options.timeout_s, stop.expire)
     control = Run(_plan(options), settings, lambda _: None, held, early=early, nice=0)
     selftest = _Selftest(settings, options, control.workers, held)
     try:
         await until_stopped(asyncio.wait_for(control.execute(), settings.run.timeout), stop)
         return await selftest.run_trials(control.report(), stop)
     except StoppedError as error:
-        raise CannotRunError("stopped before a fault was judged") from error
+        raise CannotRunError(f"{stop.why or 'stopped'} before a fault was judged") from error
     except asyncio.TimeoutError as error:
         raise CannotRunError(f"the control did not end in {settings.run.timeout:g} s") from error
     finally:
@@ -132,7 +131,8 @@ class _Selftest:
         self._held = held
         self._began = time.monotonic()
         self._started_at = datetime.now(timezone.utc)
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._cores = asyncio.Semaphore(cgroup.cores())
+        self._room: dict[str, asyncio.Semaphore] = {}  # for processes on an accelerator, by name
         #: (check, device) that does not apply without a fault either.
         self._inapplicable: set[tuple[str, str]] = set()
         self._total = 0
@@ -151,54 +151,57 @@ class _Selftest:
             for finding in result.findings
             if finding.status == "skip"
         }
-        await until_stopped(self._preload(), stop)
-        alarms = [
-            f"{check} on {result.device}"
-            for result in control.results
-            for check in tripped([result])
-        ]
-        places = [(fault, device) for fault in CONTROLS for device in _devices(fault, control)]
-        wanted = {spec.name for spec in _plan(self._options).specs}
-        places = [place for place in places if wanted & set(place[0].probes)]
-        injected = await until_stopped(
-            asyncio.gather(*(self._control(*place) for place in places)), stop
-        )
-        for fault, device, results in injected:
-            where = f"under {fault.name} on {device.name}"
-            alarms += [f"{check} {where}" for check in tripped(results)]
         faults = choose(self._options)
+        wanted = {spec.name for spec in _plan(self._options).specs}
+        controls = [fault for fault in CONTROLS if wanted & set(fault.probes)]
+        await until_stopped(self._preload((*controls, *faults)), stop)
+        places = [(fault, device) for fault in controls for device in _devices(fault, control)]
         pairs = [(fault, device) for fault in faults for device in _devices(fault, control)]
         # Those that wait for a deadline first: they take no core.
         pairs.sort(key=lambda pair: not pair[0].timeout_s)
         self._total = len(pairs)
+        injected = [asyncio.ensure_future(self._control(*place)) for place in places]
         work = [asyncio.ensure_future(self._trial(*pair)) for pair in pairs]
         stopped = False
         try:
-            trials = await until_stopped(asyncio.gather(*work), stop)
+            await until_stopped(asyncio.gather(*injected, *work), stop)
         except StoppedError:
             stopped = True
-            trials = [
-                one.result() if one.done() and not one.cancelled() else _trial_without_chance(*pair)
-                for one, pair in zip(work, pairs, strict=True)
-            ]
+        alarms = [f"{check} on {one.device}" for one in control.results for check in tripped([one])]
+        for one in injected:
+            alarms += one.result() if _has_result(one) else []
+        trials = [
+            one.result() if _has_result(one) else _trial_without_chance(*pair)
+            for one, pair in zip(work, pairs, strict=True)
+        ]
         return self._result(control, tuple(dict.fromkeys(alarms)), trials, stopped=stopped)
 
-    async def _preload(self) -> None:
-        modules = [name for spec in CATALOG for name in (*spec.preload, spec.module)]
-        modules += [f"probes.faults.inject.{name}" for name in _INJECTORS]
+    async def _preload(self, faults: Sequence[Fault]) -> None:
+        """Have the worker import what the trials need, so that no child has to."""
+        needed = [BY_NAME[name] for fault in faults for name in fault.probes]
+        modules = [name for spec in needed for name in (*spec.preload, spec.module)]
+        modules += [
+            f"probes.faults.inject.{injection.function.partition('.')[0]}"
+            for fault in faults
+            for injection in fault.inject
+        ]
+        if any(fault.kind in (*SCORED, "control") for fault in faults):
+            modules.append(RIVALS.module)
         try:
             worker = await self._workers.live()
-            await worker.preload((*modules, RIVALS.module), _PRELOAD_S)
+            await worker.preload(tuple(dict.fromkeys(modules)), _PRELOAD_S)
         except (NoWorkerError, WorkerLostError) as error:
             raise CannotRunError(str(error)) from error
 
-    async def _control(self, fault: Fault, device: Device) -> tuple[Fault, Device, list[Result]]:
+    async def _control(self, fault: Fault, device: Device) -> list[str]:
+        """What tripped on a device under a fault that changes nothing."""
         specs = [BY_NAME[name] for name in fault.probes]
         results, _ = await self._under(
             fault, device, [*specs, *([RIVALS] if fault.where == "any" else [])]
         )
         self._unfit |= set(_alarms(fault, results))
-        return fault, device, [result for result in results if result.probe != RIVALS.name]
+        own = [result for result in results if result.probe != RIVALS.name]
+        return [f"{check} under {fault.name} on {device.name}" for check in tripped(own)]
 
     async def _trial(self, fault: Fault, device: Device) -> Trial:
         """One fault on one device."""
@@ -265,13 +268,19 @@ class _Selftest:
             update={"probes": probes, "expect": Expect(gpus=gpus), "run": run}
         )
 
-    def _slot(self, fault: Fault, device: Device) -> contextlib.AbstractAsyncContextManager[Any]:
-        """A slot to wait for: a core, or the whole device; none for faults that only wait."""
+    @contextlib.asynccontextmanager
+    async def _slot(self, fault: Fault, device: Device) -> AsyncIterator[None]:
+        """Room for one more trial: a core and memory of the device; faults that wait take none."""
         if fault.timeout_s:
-            return contextlib.nullcontext()
-        alone = device.type != "cpu" and fault.where != "node"
-        name, count = (device.name, 1) if alone else (CPU.name, cgroup.cores())
-        return self._slots.setdefault(name, asyncio.Semaphore(count))
+            yield
+            return
+        async with contextlib.AsyncExitStack() as taken:
+            if device.type != CPU.type and fault.where != "node":
+                count = devices.side_by_side(CATALOG, device, cgroup.cores())
+                room = self._room.setdefault(device.name, asyncio.Semaphore(count))
+                await taken.enter_async_context(room)
+            await taken.enter_async_context(self._cores)
+            yield
 
     async def _import_under_fault(self, fault: Fault) -> tuple[Result | None, float]:
         """Import torch with the fault's files first; the result if that failed, and seconds."""
@@ -310,6 +319,7 @@ class _Selftest:
             started_at=self._started_at,
             duration_s=time.monotonic() - self._began,
             passed=not survived and not alarms and not stopped,
+            complete=not stopped,
             summary=summarize(len(judged), len(survived), len(alarms))
             + (f"; stopped before {len(trials) - len(judged)} others" if stopped else ""),
             control=alarms,
@@ -319,6 +329,11 @@ class _Selftest:
             scores=scores(judged),
             rivals=rivals(judged, self._unfit),
         )
+
+
+def _has_result(work: "asyncio.Future[Any]") -> bool:
+    """Whether a work came to its end, and was not cut off."""
+    return work.done() and not work.cancelled()
 
 
 def _trial_without_chance(fault: Fault, device: Device) -> Trial:

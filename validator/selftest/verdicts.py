@@ -70,6 +70,7 @@ class Selftest(Frozen):
     started_at: AwareDatetime
     duration_s: float
     passed: bool
+    complete: bool = True  # False: it was stopped before every fault was judged
     summary: str
     control: tuple[str, ...]  # what tripped without a fault; empty when healthy
     control_status: Status

@@ -232,8 +232,10 @@ def test_stopped_it_keeps_what_was_judged() -> None:
     assert marked() == []
     assert told.count("caught") == 1
     assert told.count("not_run") == 2
-    assert not selftest.passed
+    assert (selftest.passed, selftest.complete) == (False, False)
     assert selftest.summary == "1 of 1 faults caught; stopped before 2 others"
+    verdict = render_selftest.text(selftest, plain_console()).splitlines()[-1]
+    assert verdict.startswith("? error: 1 of 1 faults caught")  # nothing was found wrong
 
 
 def test_stopped_before_anything_was_judged_it_says_so() -> None:
@@ -241,7 +243,7 @@ def test_stopped_before_anything_was_judged_it_says_so() -> None:
     stop = Stop()
     stop.take(signal.SIGTERM)
     options = trials.Options(faults=("layer.eval_gives_none",))
-    with pytest.raises(trials.CannotRunError, match="stopped before a fault was judged"):
+    with pytest.raises(trials.CannotRunError, match="stopped by SIGTERM before a fault"):
         asyncio.run(trials.run_selftest(loading.load(), options, None, stop))
 
     assert marked() == []
@@ -330,7 +332,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_the_command_stopped_writes_what_it_has() -> None:
-    """128 + SIGINT, and the document on stdout."""
+    """Exit code 2, as whatever is not decided, and the document on stdout."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-c", STOPPED_BY_ITS_FIRST_TRIAL, "selftest", "--output", "json"),
@@ -342,9 +344,39 @@ def test_the_command_stopped_writes_what_it_has() -> None:
     )
     out, err = process.communicate(timeout=100)
 
-    assert process.returncode == 130, err
+    assert process.returncode == 2, err
     assert {trial["verdict"] for trial in json.loads(out)["trials"]} == {"caught", "not_run"}
     assert "stopped by SIGINT: 1 of 1 faults caught; stopped before 1 others" in err
+
+
+def test_the_command_ends_in_time_with_what_it_has() -> None:
+    """`--timeout`: a fault that waits for a long deadline is cut off, the other is told."""
+    done = command(
+        *("--timeout", "8", "--output", "json"),
+        *("--fault", "process.hangs", "--fault", "layer.eval_gives_none"),
+        code=SLOW_HANG,
+    )
+
+    assert done.returncode == 2, done.stderr
+    told = {trial["fault"]: trial["verdict"] for trial in json.loads(done.stdout)["trials"]}
+    assert told == {"layer.eval_gives_none": "caught", "process.hangs": "not_run"}
+    assert "stopped by --timeout: 1 of 1 faults caught; stopped before 1 others" in done.stderr
+
+
+#: The command, under which a fault that hangs is waited for longer than anybody has time.
+SLOW_HANG = """
+import dataclasses, sys
+from probes.faults import table
+from validator.cli import main as cli
+from validator.selftest import trials
+
+def patient(fault):
+    return dataclasses.replace(fault, timeout_s=900.0) if fault.timeout_s else fault
+
+chosen = trials.choose
+trials.choose = lambda options: tuple(map(patient, chosen(options)))
+sys.exit(cli.main())
+"""
 
 
 #: The command, which gets a signal when its first trial is over.
@@ -385,6 +417,8 @@ def test_the_list() -> None:
         (("--probe", "autogard"), "did you mean 'autograd'?"),
         (("--list", "--output", "junit"), "its forms are text and json"),
         (("--output-file", "/none/x"), "there is no directory /none"),
+        (("--timeout", "soon"), "--timeout: 'soon' is no duration"),
+        (("--timeout", "0"), "--timeout: '0' is no time above 0"),
     ],
 )
 def test_wrong_usage(argv: tuple[str, ...], text: str) -> None:
