@@ -1,1 +1,1 @@
-"""What is checked: one module a probe. torch and NumPy live here and nowhere else."""
+"""The probes, one package each. Only this package imports torch and NumPy."""

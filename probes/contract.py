@@ -1,4 +1,4 @@
-"""What a probe hands back: observations, findings, results. Pydantic only; no torch, no NumPy."""
+"""The data that probes return: observations, findings, results. No torch and no NumPy here."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,41 +40,41 @@ RANKING: Final[tuple[Status, ...]] = ("fail", "error", "warn", "pass", "skip")
 
 
 def worst(statuses: Iterable[Status]) -> Status:
-    """The worst of some statuses; `skip` when there are none, since absence is never health."""
+    """The worst of the statuses; `skip` when there are none: nothing checked is not a pass."""
     return min(statuses, key=RANKING.index, default="skip")
 
 
 class Frozen(BaseModel):
-    """Immutable, closed, and NaN and Inf survive a JSON round trip."""
+    """An immutable model without extra fields; NaN and Inf survive a JSON round trip."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Observation(Frozen):
-    """What was seen on the machine, raw, no opinion. Each probe derives its own."""
+    """What a probe measured on the machine, not yet judged. Each probe derives its own class."""
 
 
-def _spelled_out(value: JsonValue) -> JsonValue:
-    """Free-form values lose NaN in JSON, so it is spelled out as text before it gets there."""
+def _nan_as_text(value: JsonValue) -> JsonValue:
+    """The value with NaN and infinities as text: JSON cannot hold them in free-form values."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, list):
-        return [_spelled_out(item) for item in value]
+        return [_nan_as_text(item) for item in value]
     if isinstance(value, dict):
-        return {key: _spelled_out(item) for key, item in value.items()}
+        return {key: _nan_as_text(item) for key, item in value.items()}
     return value
 
 
-def _holds_nan(value: JsonValue) -> bool:
-    """Python calls two lists equal that hold the same NaN."""
+def _contains_nan(value: JsonValue) -> bool:
+    """Whether NaN is in the value, at any depth: two lists with the same NaN compare equal."""
     if isinstance(value, float):
         return math.isnan(value)
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(_holds_nan(part) for part in parts)
+    return any(_contains_nan(part) for part in parts)
 
 
-#: In what way an operation was wrong: integers or other values that must be equal to the bit, an
-#: error beyond its bound, or something else (it raised, had another shape, type or fact).
+#: How an operation was wrong: integers differ, other values that must be equal bit for bit differ,
+#: an error exceeds its bound, or something else (it raised; shape, type or a fact is wrong).
 Wrong = Literal["integers", "bits", "bound", "other"]
 
 
@@ -88,18 +88,18 @@ class Finding(Frozen):
     expected: JsonValue = None
     hint: str = ""
     action: Action = "none"
-    #: Of a check over a family of operations: those that were wrong, and in what way.
+    #: Operation -> how it was wrong, where the check compares a family of operations.
     wrong: dict[str, Wrong] = Field(default_factory=dict)
 
     @property
     def computed_wrong(self) -> bool:
-        """Whether operations came to an end there and gave wrong values, and did not just raise."""
+        """Whether some operation returned wrong values; one that only raised does not count."""
         return any(way != "other" for way in self.wrong.values())
 
     @field_validator("observed", "expected")
     @classmethod
     def _keep_nan(cls, value: JsonValue) -> JsonValue:
-        return _spelled_out(value)
+        return _nan_as_text(value)
 
 
 class Measurement(Frozen):
@@ -146,11 +146,11 @@ class Result(Frozen):
     memory_bytes: int | None = None  # taken on the device beyond its context; None: not measured
     error: Failure | None = None
     log_tail: str = ""
-    fault: str | None = None  # injected on purpose: then it says nothing about the machine
+    fault: str | None = None  # injected on purpose; the result then says nothing about the machine
 
 
 class Comparison(Frozen):
-    """One operation's output held against its reference, element by element.
+    """One operation's output compared with its reference, element by element.
 
     `mismatches` counts elements whose bits differ, or whose error exceeds the allowed one; a NaN
     that the reference does not have is always one. `problem` is set instead when the output had
@@ -182,7 +182,7 @@ class Comparison(Frozen):
 
     @property
     def wrong(self) -> Wrong:
-        """In what way it is wrong, where it does not hold."""
+        """How the output is wrong; only valid where it is wrong."""
         if self.problem:
             return "other"
         if self.allowed_error is not None:
@@ -217,10 +217,10 @@ def expect(
     action: Action = "investigate",
     otherwise: Status = "fail",
 ) -> Finding:
-    """A finding that passes when `observed == expected`; NaN never passes, in a list neither."""
+    """A finding that passes when `observed == expected`; NaN never passes, alone or in a list."""
     return require(
         check,
-        observed == expected and not _holds_nan(observed),
+        observed == expected and not _contains_nan(observed),
         observed,
         expected,
         message=message,
@@ -232,7 +232,7 @@ def expect(
 
 def require(
     check: str,
-    holds: bool,  # noqa: FBT001 - the verdict itself, named at every call by its place
+    holds: bool,  # noqa: FBT001 - the condition itself; its position says what it is
     observed: JsonValue,
     expected: JsonValue,
     *,
@@ -255,20 +255,21 @@ def require(
     )
 
 
-#: How a check's skip begins when others hold the GPU: the result's reason is then `gpu_busy`.
+#: Start of the message of a check skipped because others use the GPU; the reason of the result is
+#: then `gpu_busy`.
 GPU_BUSY: Final = "the GPU is busy"
 
 
 def skipped(check: str, why: str) -> Finding:
-    """A check that does not apply here, said plainly."""
+    """A finding with status `skip` for a check that does not apply here; `why` is its message."""
     return Finding(id=check, status="skip", message=why)
 
 
-#: Characters of the operations that a passing finding lists; the observation has them all.
+#: Limit on the operation names in a passing finding; the observation has all of them.
 _LISTED_CHARACTERS: Final = 120
 
 
-def _listed(operations: Sequence[str]) -> list[JsonValue]:
+def _first_operations(operations: Sequence[str]) -> list[JsonValue]:
     """The first operations, and how many more there are."""
     shown: list[JsonValue] = []
     left = _LISTED_CHARACTERS
@@ -281,14 +282,14 @@ def _listed(operations: Sequence[str]) -> list[JsonValue]:
     return [*shown, f"and {more} more"] if more else shown
 
 
-#: The ways of being wrong, the one that says most last.
-_WAYS: Final[tuple[Wrong, ...]] = ("other", "bound", "bits", "integers")
+#: From the least informative way of being wrong to the most informative.
+_WRONG_RANKING: Final[tuple[Wrong, ...]] = ("other", "bound", "bits", "integers")
 
 
-def _worst_ways(comparisons: Iterable[Comparison]) -> dict[str, Wrong]:
-    """Operation -> in what way it is wrong; of several, the one that says most."""
-    ways = sorted(comparisons, key=lambda comparison: _WAYS.index(comparison.wrong))
-    return {comparison.name: comparison.wrong for comparison in ways}
+def _wrong_operations(comparisons: Iterable[Comparison]) -> dict[str, Wrong]:
+    """Operation -> how it is wrong; the most informative way where there are several."""
+    ranked = sorted(comparisons, key=lambda comparison: _WRONG_RANKING.index(comparison.wrong))
+    return {comparison.name: comparison.wrong for comparison in ranked}
 
 
 def agree(
@@ -298,9 +299,9 @@ def agree(
     hint: str = "",
     action: Action = "investigate",
 ) -> Finding:
-    """A finding over a family of operations: passes when there are some and every one holds.
+    """A finding over a family of operations: passes when some were compared and all are right.
 
-    What the back-end lacks counts for nothing; a family of which it has nothing is skipped.
+    Operations that the back-end lacks are ignored; if it lacks all of them, the check is skipped.
     """
     lacking = next((each.lacking for each in comparisons if each.lacking), "")
     comparisons = [each for each in comparisons if not each.lacking]
@@ -311,25 +312,25 @@ def agree(
         return Finding(
             id=check,
             status="pass",
-            observed=_listed([comparison.operation for comparison in comparisons]),
+            observed=_first_operations([comparison.operation for comparison in comparisons]),
             expected="bits equal, or error within its bound",
         )
     if not comparisons:
         return require(
             check, False, [], "at least one operation compared", hint=hint, action=action
         )
-    named = ", ".join(comparison.operation for comparison in wrong[:8])
-    named += f", and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+    names = ", ".join(comparison.operation for comparison in wrong[:8])
+    names += f", and {len(wrong) - 8} more" if len(wrong) > 8 else ""
     return Finding(
         id=check,
         status="fail",
-        message=f"{len(wrong)} of {len(comparisons)} operations wrong ({named}): "
+        message=f"{len(wrong)} of {len(comparisons)} operations wrong ({names}): "
         + wrong[0].describe(),
         observed=[comparison.describe() for comparison in wrong[:16]],
         expected=f"all {len(comparisons)} operations right in every element",
         hint=hint,
         action=action,
-        wrong=_worst_ways(wrong),
+        wrong=_wrong_operations(wrong),
     )
 
 
@@ -340,7 +341,7 @@ PROFILES: Final[tuple[Profile, ...]] = ("instant", "quick", "standard", "deep")
 
 MIB: Final = 1024 * 1024
 
-#: The check of every probe that the worker makes, not `judge`: an exception that ended the probe.
+#: Name of the check that the worker adds to every probe: it fails if an exception ended the probe.
 COMPLETES: Final = "completes"
 
 
@@ -361,11 +362,11 @@ class ProbeSpec:
     preload: tuple[str, ...] = ()
     #: Where the probe's code is; by default the module of its own name.
     module: str = ""
-    #: Its checks are about the node's GPUs also where it runs on the host.
+    #: Whether its checks concern the node's GPUs although it runs on the host.
     about_node: bool = False
-    #: Checks that fail on hardware of every kind, proven or not, since arithmetic or the user has
-    #: promised what they ask for -> the ways of being wrong that count, where operations are
-    #: compared (`Finding.wrong`); any, where none are.
+    #: Checks whose failure counts on any hardware, proven or not, because arithmetic or the user's
+    #: setting guarantees the answer -> the values of `Finding.wrong` that count; in a check that
+    #: compares no operations every failure counts.
     certain: Mapping[str, tuple[Wrong, ...]] = field(default_factory=dict)
     #: The model of its limits, which a site may set; None: it has no limits.
     limits: type[Frozen] | None = None
@@ -381,7 +382,7 @@ class ProbeSpec:
 
     @property
     def promises(self) -> dict[str, str]:
-        """Every check's name and promise, with the one that the worker makes for all probes."""
+        """Check name -> promise, including the check that the worker adds to all probes."""
         return {**self.checks, COMPLETES: "the probe runs to its end: nothing raises unasked"}
 
 

@@ -1,7 +1,7 @@
-"""Backward again, from several threads and on several streams: always the reference's bits.
+"""Repeated backward passes, from several threads and streams: always the reference's bits.
 
-The operands are integers and the indices collide, so that a lost update shows as a wrong sum,
-while a legal change of order does not.
+The operands are integers and indices repeat: a lost update gives a wrong sum, while another
+order of the additions gives the same sum.
 """
 
 import contextlib
@@ -14,9 +14,18 @@ import torch
 from pydantic import JsonValue
 from torch.nn import functional
 
-from probes.autograd.engine import Steps, made_by, own
-from probes.autograd.exact import Places
-from probes.autograd.trial import Array, host, integers, leaf, merged, numbers, tensor, together
+from probes.autograd.engine import Steps, grad_fn_name, new_leaf
+from probes.autograd.exact import Indices
+from probes.autograd.trial import (
+    Array,
+    host,
+    integers,
+    leaf,
+    merged,
+    numbers,
+    run_in_threads,
+    tensor,
+)
 from probes.contract import Comparison
 from probes.kit.references import attempted, compare
 
@@ -24,12 +33,12 @@ _REPEATS: Final = 3
 _THREADS: Final = 2
 
 #: 2048 words of a vocabulary of 37: each row's gradient is a sum of about 55 colliding updates.
-_WORDS: Final[Places] = np.arange(2048) * 31 % 41 % 37
+_WORDS: Final[Indices] = np.arange(2048) * 31 % 41 % 37
 _TABLE, _MIX = integers((37, 24), 63), integers((24, 16), 64)
 
 
 @cache
-def _expected() -> tuple[Array, Array, Array]:
+def _expected_gradients() -> tuple[Array, Array, Array]:
     upstream = _upstream()
     rows = upstream @ _MIX.T
     table = np.zeros_like(_TABLE)
@@ -53,19 +62,19 @@ def _backward(device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return table.grad, rows.grad, mix.grad
 
 
-def _compared(operation: str, device: str) -> Comparison:
-    def held() -> Comparison:
+def _backward_comparison(operation: str, device: str) -> Comparison:
+    def comparison() -> Comparison:
         parts = [
             compare(operation, host(gradient), reference.astype(np.float32))
-            for gradient, reference in zip(_backward(device), _expected(), strict=True)
+            for gradient, reference in zip(_backward(device), _expected_gradients(), strict=True)
         ]
         return merged(operation, parts)
 
-    return attempted(operation, held, device)
+    return attempted(operation, comparison, device)
 
 
 def own_stream(device: str) -> contextlib.AbstractContextManager[object]:
-    """A stream of its own on an accelerator whose back-end has streams."""
+    """A context with a new stream on the device, if its back-end has streams."""
     kind = torch.device(device).type
     module: Any = getattr(torch, kind, None)
     if kind == "cpu" or not (hasattr(module, "Stream") and hasattr(module, "stream")):
@@ -76,18 +85,18 @@ def own_stream(device: str) -> contextlib.AbstractContextManager[object]:
 
 def _in_stream(operation: str, device: str) -> Comparison:
     with own_stream(device):
-        return _compared(operation, device)
+        return _backward_comparison(operation, device)
 
 
 def repeated(device: str) -> list[Comparison]:
-    """The same backward some times over."""
-    return [_compared(f"backward {turn + 1}", device) for turn in range(_REPEATS)]
+    """The same backward several times."""
+    return [_backward_comparison(f"backward {turn + 1}", device) for turn in range(_REPEATS)]
 
 
 def threaded(device: str) -> list[Comparison]:
-    """The same backward from several threads at once, each on a stream of its own."""
+    """The same backward from several threads at once, each on its own stream."""
     names = [f"thread {number + 1}" for number in range(_THREADS)]
-    answers = together([partial(_in_stream, name, device) for name in names])
+    answers = run_in_threads([partial(_in_stream, name, device) for name in names])
     return [
         Comparison(operation=name, problem=answer) if isinstance(answer, str) else answer
         for name, answer in zip(names, answers, strict=True)
@@ -95,30 +104,30 @@ def threaded(device: str) -> list[Comparison]:
 
 
 def _in_thread(call: Callable[[], JsonValue]) -> JsonValue:
-    return together([call])[0]
+    return run_in_threads([call])[0]
 
 
 def thread_modes(device: str) -> Steps:
-    """Modes belong to their thread; a graph does not."""
-    x = own(device)
+    """Gradient modes belong to a thread; a graph can be used in another thread."""
+    x = new_leaf(device)
     with torch.no_grad():
-        beside = _in_thread(lambda: [torch.is_grad_enabled(), made_by(x * 2)])
-    yield "beside_no_grad", beside
+        in_other_thread = _in_thread(lambda: [torch.is_grad_enabled(), grad_fn_name(x * 2)])
+    yield "beside_no_grad", in_other_thread
     with torch.inference_mode():
-        beside = _in_thread(torch.is_inference_mode_enabled)
-    yield "beside_inference_mode", beside
+        in_other_thread = _in_thread(torch.is_inference_mode_enabled)
+    yield "beside_inference_mode", in_other_thread
 
-    def leave_off() -> JsonValue:
+    def switch_off() -> JsonValue:
         torch.set_grad_enabled(False)
         return torch.is_grad_enabled()
 
-    yield "switched_off_there", _in_thread(leave_off)
-    yield "still_on_here", [torch.is_grad_enabled(), made_by(x * 2)]
+    yield "switched_off_there", _in_thread(switch_off)
+    yield "still_on_here", [torch.is_grad_enabled(), grad_fn_name(x * 2)]
 
-    def finish() -> JsonValue:
+    def run_backward() -> JsonValue:
         total.backward()
         return numbers(x.grad)
 
     total = (x * x).sum()
-    yield "backward_of_this_graph_there", _in_thread(finish)
+    yield "backward_of_this_graph_there", _in_thread(run_backward)
     yield "gradient_here", numbers(x.grad)

@@ -1,6 +1,6 @@
-"""Cases whose gradients round: closed forms in NumPy float64, held within a few unit roundoffs.
+"""Cases with rounded gradients: closed forms in NumPy float64, within a few unit roundoffs.
 
-Reductions over rows of 6 take 6 more steps than what `FUNCTION_STEPS` allows a single function.
+Reductions over rows of 6 need 6 more steps than `FUNCTION_STEPS` allows for a single function.
 """
 
 import math
@@ -16,7 +16,7 @@ from probes.autograd.trial import Array, integers
 
 _ROW_STEPS: Final = 64.0
 
-# Eighths, which every floating type holds; no function's kink or pole is among them.
+# Exact in every floating type; no function has a kink or pole at any of them.
 _REAL = integers((3, 5), 81) / 8 + (np.arange(15) % 4).reshape(3, 5) / 4 - 0.5625
 _POSITIVE = np.abs(_REAL) + 0.25
 _SMALL = _REAL / 2  # within -1 and 1
@@ -29,8 +29,8 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _softmax(x: Array) -> Array:
-    grown = np.exp(x - x.max(-1, keepdims=True))
-    return np.asarray(grown / grown.sum(-1, keepdims=True))
+    exponentials = np.exp(x - x.max(-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
 
 
 def _erf(x: Array) -> Array:
@@ -110,8 +110,8 @@ FUNCTIONS: Final[tuple[Case, ...]] = (
 )
 
 
-def _normalized(g: Array, x: Array, axis: tuple[int, ...]) -> Array:
-    """Gradient of (x - mean) / sqrt(var + 1e-5), statistics taken over those axes."""
+def _normalization_gradient(g: Array, x: Array, axis: tuple[int, ...]) -> Array:
+    """Gradient of (x - mean) / sqrt(var + 1e-5), with mean and var over the axes."""
     centred = x - x.mean(axis, keepdims=True)
     factor = 1 / np.sqrt((centred**2).mean(axis, keepdims=True) + 1e-5)
     normal = centred * factor
@@ -119,13 +119,13 @@ def _normalized(g: Array, x: Array, axis: tuple[int, ...]) -> Array:
     return np.asarray(inner * factor)
 
 
-def _attended(g: Array, q: Array, k: Array, v: Array) -> tuple[Array, Array, Array]:
+def _attention_gradients(g: Array, q: Array, k: Array, v: Array) -> tuple[Array, Array, Array]:
     """Gradients of softmax(q k' / sqrt(d)) v, each of shape (batch, heads, length, d)."""
-    share = _softmax(q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]))
-    of_share = g @ v.swapaxes(-1, -2)
-    of_score = share * (of_share - (of_share * share).sum(-1, keepdims=True))
+    weights = _softmax(q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]))
+    of_weights = g @ v.swapaxes(-1, -2)
+    of_score = weights * (of_weights - (of_weights * weights).sum(-1, keepdims=True))
     of_score /= math.sqrt(q.shape[-1])
-    return of_score @ k, of_score.swapaxes(-1, -2) @ q, share.swapaxes(-1, -2) @ g
+    return of_score @ k, of_score.swapaxes(-1, -2) @ q, weights.swapaxes(-1, -2) @ g
 
 
 ROWS: Final[tuple[Case, ...]] = (
@@ -177,28 +177,30 @@ ROWS: Final[tuple[Case, ...]] = (
         "cosine_similarity",
         (_ROWS, _OTHER),
         functional.cosine_similarity,
-        lambda g, x, y: (_turned(g, x, y), _turned(g, y, x)),
+        lambda g, x, y: (_cosine_gradient(g, x, y), _cosine_gradient(g, y, x)),
         roundings=_ROW_STEPS,
     ),
     Case(
         "layer_norm",
         (_ROWS,),
         lambda x: functional.layer_norm(x, (6,)),
-        lambda g, x: (_normalized(g, x, (1,)),),
+        lambda g, x: (_normalization_gradient(g, x, (1,)),),
         roundings=_ROW_STEPS,
     ),
     Case(
         "batch_norm",
         (_ROWS,),
         lambda x: functional.batch_norm(x, None, None, training=True),
-        lambda g, x: (_normalized(g, x, (0,)),),
+        lambda g, x: (_normalization_gradient(g, x, (0,)),),
         roundings=_ROW_STEPS,
     ),
     Case(
         "group_norm",
         (_ROWS,),
         lambda x: functional.group_norm(x, 2),
-        lambda g, x: (_normalized(g.reshape(4, 2, 3), x.reshape(4, 2, 3), (2,)).reshape(4, 6),),
+        lambda g, x: (
+            _normalization_gradient(g.reshape(4, 2, 3), x.reshape(4, 2, 3), (2,)).reshape(4, 6),
+        ),
         roundings=_ROW_STEPS,
     ),
     Case(
@@ -209,15 +211,15 @@ ROWS: Final[tuple[Case, ...]] = (
             integers((1, 2, 7, 8), 86) / 4,
         ),
         functional.scaled_dot_product_attention,
-        _attended,
+        _attention_gradients,
         roundings=_ROW_STEPS,
         by_products=True,
     ),
 )
 
 
-def _turned(g: Array, x: Array, y: Array) -> Array:
-    """Gradient of the cosine of two rows, for the first of them."""
+def _cosine_gradient(g: Array, x: Array, y: Array) -> Array:
+    """Gradient of the cosine similarity of two rows, with respect to the first."""
     lengths = np.linalg.norm(x, axis=1, keepdims=True), np.linalg.norm(y, axis=1, keepdims=True)
     cosine = (x * y).sum(1, keepdims=True) / (lengths[0] * lengths[1])
     return np.asarray(g[:, None] * (y / lengths[1] - cosine * x / lengths[0]) / lengths[0])

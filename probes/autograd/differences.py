@@ -1,7 +1,7 @@
-"""Derivatives of torch against torch's own finite differences, first and second.
+"""First and second derivatives, compared with finite differences by torch's gradcheck.
 
-`gradcheck` holds torch against torch, so it is blind to an operation that is wrong in both
-directions alike; the closed forms and integers of the other families are not.
+`gradcheck` compares torch with torch, so it misses an operation that is equally wrong in forward
+and backward; the closed forms and integers of the other families find it.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,22 +17,22 @@ from probes.autograd.trial import Array, integers, leaf
 from probes.contract import Comparison
 from probes.kit.references import attempted
 
-#: With atol 1e-7 and rtol 1e-6 a derivative that is off by 0.05 % is seen; by default (1e-5, 1e-3)
-#: it is not. Central differences with step 1e-6 of values near 1 are off by some 1e-10.
+#: With atol 1e-7 and rtol 1e-6 a derivative that is wrong by 0.05 % is found; with the defaults
+#: (1e-5, 1e-3) it is not. Central differences with step 1e-6 near 1 have an error of some 1e-10.
 _TIGHT: Final[dict[str, Any]] = {"eps": 1e-6, "atol": 1e-7, "rtol": 1e-6}
 _DEFAULT: Final[dict[str, Any]] = {"eps": 1e-6, "atol": 1e-5, "rtol": 1e-3}
-#: Sums whose order differs between two runs of one kernel differ by roundings, which is allowed.
+#: Two runs of a kernel may sum in different orders and so differ by roundings, which is allowed.
 _REORDERED: Final = 1e-10
 
 
 @dataclass(frozen=True)
 class Smooth:
-    """An operation that can be differentiated, and where to do so."""
+    """A differentiable operation, and the operands at which it is checked."""
 
     name: str
     call: Callable[..., torch.Tensor]
     operands: tuple[Array, ...]
-    twice: bool = False  # its second derivative too
+    twice: bool = False  # also check the second derivative
 
 
 _X, _Y = integers((2, 3), 91) / 8, integers((3, 2), 92) / 8
@@ -71,8 +71,8 @@ def _leaves(smooth: Smooth, device: str) -> list[torch.Tensor]:
     return [leaf(values, device, torch.float64) for values in smooth.operands]
 
 
-def _first(smooth: Smooth, settings: dict[str, Any], device: str) -> Comparison:
-    return _verdict(
+def _gradcheck_comparison(smooth: Smooth, settings: dict[str, Any], device: str) -> Comparison:
+    return _check_comparison(
         smooth.name,
         lambda: gradcheck(
             smooth.call, _leaves(smooth, device), fast_mode=True, nondet_tol=_REORDERED, **settings
@@ -81,12 +81,12 @@ def _first(smooth: Smooth, settings: dict[str, Any], device: str) -> Comparison:
     )
 
 
-def _second(smooth: Smooth, device: str) -> Comparison:
+def _gradgradcheck_comparison(smooth: Smooth, device: str) -> Comparison:
     leaves = _leaves(smooth, device)
     shape = tuple(smooth.call(*(each.detach() for each in leaves)).shape)
-    # Given, so that none is drawn from the user's random stream.
+    # Given, because gradgradcheck would draw one from the user's random stream.
     upstream = leaf(integers(shape, 95) / 8, device, torch.float64)
-    return _verdict(
+    return _check_comparison(
         smooth.name,
         lambda: gradgradcheck(
             smooth.call, leaves, [upstream], fast_mode=True, nondet_tol=_REORDERED, **_TIGHT
@@ -95,31 +95,31 @@ def _second(smooth: Smooth, device: str) -> Comparison:
     )
 
 
-def _verdict(name: str, check: Callable[[], bool], device: str) -> Comparison:
+def _check_comparison(name: str, check: Callable[[], bool], device: str) -> Comparison:
     return attempted(
         name, lambda: Comparison(operation=name, elements=int(check())), device, torch.float64
     )
 
 
 def tight(device: str) -> list[Comparison]:
-    """Gradients of float64 within the tight bounds."""
-    return [_first(smooth, _TIGHT, device) for smooth in SMOOTH]
+    """Gradcheck in float64 within the tight bounds."""
+    return [_gradcheck_comparison(smooth, _TIGHT, device) for smooth in SMOOTH]
 
 
 def default(device: str, within_tight: Sequence[Comparison]) -> list[Comparison]:
-    """Gradients of float64 within the default bounds of gradcheck.
+    """Gradcheck in float64 within its default bounds.
 
-    What holds within the tight bounds holds within the wider ones, and is not computed again.
+    What passed within the tight bounds passes within these too, and is not computed again.
     """
     known = {found.operation for found in within_tight if found.holds}
     return [
         Comparison(operation=smooth.name, elements=1)
         if smooth.name in known
-        else _first(smooth, _DEFAULT, device)
+        else _gradcheck_comparison(smooth, _DEFAULT, device)
         for smooth in SMOOTH
     ]
 
 
 def second(device: str) -> list[Comparison]:
-    """Second derivatives within the tight bounds."""
-    return [_second(smooth, device) for smooth in SMOOTH if smooth.twice]
+    """Gradgradcheck in float64 within the tight bounds."""
+    return [_gradgradcheck_comparison(smooth, device) for smooth in SMOOTH if smooth.twice]

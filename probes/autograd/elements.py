@@ -1,4 +1,4 @@
-"""Cases of element-wise operations and reductions whose gradients of integers are exact."""
+"""Cases of element-wise operations and reductions, with exact gradients for integers."""
 
 from typing import Final
 
@@ -25,7 +25,7 @@ ARITHMETIC: Final[tuple[Case, ...]] = (
     Case("reciprocal", (_POWERS,), torch.reciprocal, lambda g, x: (-g / x**2,)),
     Case("neg", (_X,), torch.neg, lambda g, _x: (-g,)),
     Case("square", (_X,), torch.square, lambda g, x: (2 * g * x,)),
-    # No pow is promised to be exact, also where its answer is an integer.
+    # pow is not promised to be exact, even where its result is an integer.
     Case("pow 3", (_X,), lambda x: x**3, lambda g, x: (3 * g * x**2,), roundings=FUNCTION_STEPS),
     Case(
         "addcmul",

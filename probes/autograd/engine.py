@@ -1,6 +1,6 @@
-"""What the engine promises: where gradients go, what a graph is, and what must be refused.
+"""Facts about the autograd engine: accumulation of gradients, and calls that must be refused.
 
-Each function yields facts: a name, and plain numbers, booleans or a refusal's text.
+Each function yields facts: a name, and numbers, booleans or the text of an error.
 """
 
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ from probes.autograd.trial import leaf, numbers, refused, tensor
 Steps = Iterator[tuple[str, JsonValue]]
 
 
-def own(device: str) -> torch.Tensor:
+def new_leaf(device: str) -> torch.Tensor:
     """A new leaf [1, 2, 3]."""
     return leaf([1.0, 2.0, 3.0], device)
 
 
-def made_by(result: torch.Tensor) -> str:
-    """The name of the node that made a tensor; empty for a user-made one."""
+def grad_fn_name(result: torch.Tensor) -> str:
+    """The class name of a tensor's grad_fn; empty without one."""
     return type(result.grad_fn).__name__ if result.grad_fn is not None else ""
 
 
 class Weight(nn.Module):
-    """A module of one parameter [1, 2, 3], which it multiplies with its input."""
+    """A module that multiplies its input by one parameter, [1, 2, 3]."""
 
     def __init__(self, device: str) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class Weight(nn.Module):
 
 
 def accumulation(device: str) -> Steps:
-    """A second backward adds to .grad; zero_grad starts anew, in both its ways."""
-    x = own(device)
+    """Each backward adds to .grad, also if .grad was set or is None."""
+    x = new_leaf(device)
     (x * x).sum().backward()
     yield "once", numbers(x.grad)
     (x * x).sum().backward()
@@ -51,13 +51,13 @@ def accumulation(device: str) -> Steps:
     x.grad = None
     (x * x).sum().backward()
     yield "after_none", numbers(x.grad)
-    y = own(device)
+    y = new_leaf(device)
     (y * y + y).sum().backward()  # y is used three times
     yield "several_uses", numbers(y.grad)
 
 
 def zero_grad(device: str) -> Steps:
-    """Module.zero_grad: None by default, zeros on request, and gradients are new after it."""
+    """Module.zero_grad sets .grad to None, or to zeros on request; then backward starts anew."""
     module = Weight(device)
     two = tensor([2.0, 2.0, 2.0], device)
     module(two).sum().backward()
@@ -73,10 +73,10 @@ def zero_grad(device: str) -> Steps:
 
 def scalar_backward(device: str) -> Steps:
     """backward() of one number needs no argument."""
-    x = own(device)
+    x = new_leaf(device)
     (x * x).sum().backward()
     yield "of_a_scalar", numbers(x.grad)
-    y = own(device)
+    y = new_leaf(device)
     (y[1:2] * 4).backward()
     yield "of_one_element", numbers(y.grad)
     z = leaf(3.0, device)
@@ -85,8 +85,8 @@ def scalar_backward(device: str) -> Steps:
 
 
 def vector_refused(device: str) -> Steps:
-    """backward() of several numbers is refused without a gradient, and with one of wrong shape."""
-    x = own(device)
+    """backward() of several numbers raises without a gradient, and with one of wrong shape."""
+    x = new_leaf(device)
     yield "without", refused((x * 2).backward)
     yield "grad_without", refused(lambda: torch.autograd.grad(x * 2, x))
     wrong = tensor([1.0, 1.0], device)
@@ -98,20 +98,20 @@ def vector_jacobian(device: str) -> Steps:
     """With a gradient v, backward() adds v times the Jacobian."""
     matrix = tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], device)
     v = tensor([1.0, -2.0], device)
-    x = own(device)
+    x = new_leaf(device)
     (matrix @ x).backward(gradient=v)
     yield "backward", numbers(x.grad)
-    y = own(device)
+    y = new_leaf(device)
     yield "grad", numbers(torch.autograd.grad(matrix @ y, y, v)[0])
-    z = own(device)
+    z = new_leaf(device)
     torch.autograd.backward([matrix @ z, z * z], [v, tensor([1.0, 10.0, 100.0], device)])
     yield "two_roots", numbers(z.grad)
     yield "v_unchanged", numbers(v)
 
 
 def grad_function(device: str) -> Steps:
-    """autograd.grad returns gradients and leaves .grad alone; create_graph allows another."""
-    x = own(device)
+    """autograd.grad returns gradients and leaves .grad unchanged; create_graph allows another."""
+    x = new_leaf(device)
     (first,) = torch.autograd.grad((x**3).sum(), x, create_graph=True)
     yield "first", numbers(first)
     (second,) = torch.autograd.grad(first.sum(), x, create_graph=True)
@@ -120,12 +120,12 @@ def grad_function(device: str) -> Steps:
     yield "third", numbers(third)
     yield "graph", [first.requires_grad, third.requires_grad]
     yield "grad_untouched", numbers(x.grad)
-    y, other = x * 2, own(device)
+    y, other = x * 2, new_leaf(device)
     yield "of_a_result", numbers(torch.autograd.grad((y * y).sum(), y)[0])
     pair = torch.autograd.grad((x * x).sum(), (x, other), allow_unused=True)
     yield "unused", [numbers(each) for each in pair]
     yield "unused_refused", refused(lambda: torch.autograd.grad((x * x).sum(), other))
-    z = own(device)
+    z = new_leaf(device)
     (slope,) = torch.autograd.grad((z**3).sum(), z, create_graph=True)
     (slope * slope).sum().backward()  # d (3 z^2)^2 / dz = 36 z^3
     yield "backward_of_gradient", numbers(z.grad)

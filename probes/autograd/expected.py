@@ -1,8 +1,8 @@
-"""What each fact must be, value by value.
+"""The expected value of each fact.
 
-Where torch promises that something is refused, or that there is a node, it promises neither the
-error's type and text nor the node's name: those are other in other versions and back-ends.
-The leaf is x = [1, 2, 3] where nothing else is said.
+If torch promises that something is refused, or that there is a node, it does not promise the type
+and text of the error or the name of the node: they differ between versions and back-ends.
+The leaf is x = [1, 2, 3] unless stated otherwise.
 """
 
 import re
@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 #: Any error, as `Type: text`.
 REFUSED: Final = "refused"
-#: The name of a graph's node, torch's own or of a back-end's function in C++ or Python.
+#: The name of a graph node: torch's, or of a back-end's function in C++ or Python.
 NODE: Final = "the name of a node"
 #: A whole number of one or more.
 SOME: Final = "at least 1"
@@ -51,7 +51,7 @@ EXPECTED: Final[dict[str, dict[str, JsonValue]]] = {
     "vector_jacobian": {
         "backward": [-7.0, -8.0, -9.0],  # [1, -2] [[1, 2, 3], [4, 5, 6]]
         "grad": [-7.0, -8.0, -9.0],
-        "two_roots": [-5.0, 32.0, 591.0],  # and [1, 10, 100] 2 x on top
+        "two_roots": [-5.0, 32.0, 591.0],  # plus [1, 10, 100] 2 x
         "v_unchanged": [1.0, -2.0],
     },
     "grad_function": {
@@ -215,8 +215,8 @@ EXPECTED: Final[dict[str, dict[str, JsonValue]]] = {
 }
 
 
-def holds(observed: JsonValue, expected: JsonValue) -> bool:
-    """Whether a fact is what it must be; a list is held item by item."""
+def is_expected(observed: JsonValue, expected: JsonValue) -> bool:
+    """Whether a fact has its expected value; lists are compared item by item."""
     if expected == REFUSED:
         return isinstance(observed, str) and _ERROR.match(observed) is not None
     if expected == NODE:
@@ -227,7 +227,7 @@ def holds(observed: JsonValue, expected: JsonValue) -> bool:
         return (
             isinstance(observed, list)
             and len(observed) == len(expected)
-            and all(map(holds, observed, expected))
+            and all(map(is_expected, observed, expected))
         )
-    # Python's True equals 1 and 1.0, which no fact here may be instead.
+    # The types must be equal too: Python's True equals 1 and 1.0.
     return observed == expected and type(observed) is type(expected)

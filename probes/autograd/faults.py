@@ -1,4 +1,4 @@
-"""Faults that `autograd` must name: wrong operations of the backward, and a wrong engine."""
+"""The faults for the checks of this probe: wrong operations in backward, and a wrong engine."""
 
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ _MODES: Final = Event(
     "https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disabling-gradient-computation",
 )
 
-#: Fused attention's backward as the back-ends name it.
+#: The backward of fused attention, by its name in each back-end.
 _ATTENTIONS: Final = (
     "_scaled_dot_product_flash_attention_for_cpu_backward",
     "_scaled_dot_product_flash_attention_backward",
@@ -169,7 +169,7 @@ _HANGS: Final = Fault(
     inject=(Injection("gradients.threads_hang"),),
     trips=_ids("threads thread_modes"),
     reason="timeout",
-    timeout_s=8.0,  # what comes before it takes part of a second, or seconds on a busy host
+    timeout_s=8.0,  # the checks before it take less than a second, or seconds on a busy host
 )
 
 FAULTS: Final[tuple[Fault, ...]] = (*_OPERATIONS, *_ENGINES, _HANGS)

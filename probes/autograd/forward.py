@@ -1,4 +1,4 @@
-"""Other ways to ask for a derivative: carried forward beside the values, or many at once."""
+"""Forward-mode derivatives, and batched backward."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from probes.kit.references import attempted, compare
 
 @dataclass(frozen=True)
 class Forward:
-    """An operation's derivative along a direction: (operands, tangents) -> tangent, by NumPy."""
+    """An operation and its directional derivative by NumPy: (operands, tangents) -> tangent."""
 
     name: str
     call: Callable[..., torch.Tensor]
@@ -49,15 +49,17 @@ FORWARD: Final[tuple[Forward, ...]] = (
 
 
 def forward_mode(device: str) -> list[Comparison]:
-    """Tangents of integer operands, carried forward beside the values: bits."""
-    return [attempted(case.name, partial(_pushed, case, device), device) for case in FORWARD]
+    """Forward-mode tangents of integer operands, compared bit for bit."""
+    return [
+        attempted(case.name, partial(_tangent_comparison, case, device), device) for case in FORWARD
+    ]
 
 
-def _pushed(case: Forward, device: str) -> Comparison:
+def _tangent_comparison(case: Forward, device: str) -> Comparison:
     tangents = [integers(values.shape, 99 + k) for k, values in enumerate(case.operands)]
     level = forward_ad.enter_dual_level()
     try:
-        # forward_ad.make_dual would first import a compiler, which these operations do not need.
+        # Not forward_ad.make_dual, which imports a compiler that these operations do not need.
         duals = [
             torch._VF._make_dual(tensor(values, device), tensor(along, device), level=level)
             for values, along in zip(case.operands, tangents, strict=True)
@@ -72,16 +74,16 @@ def _pushed(case: Forward, device: str) -> Comparison:
 
 
 def batched(device: str) -> list[Comparison]:
-    """A whole Jacobian from one backward over a batch of upstream gradients: bits."""
+    """A Jacobian from one backward with a batch of upstream gradients, compared bit for bit."""
 
-    def held() -> Comparison:
+    def comparison() -> Comparison:
         matrix, at = integers((4, 3), 88), integers((3,), 89)
         x = leaf(at, device)
         y = tensor(matrix, device) @ x * x[0]
-        every = tensor(np.eye(4), device)
-        (jacobian,) = torch.autograd.grad(y, x, every, is_grads_batched=True)
+        all_rows = tensor(np.eye(4), device)
+        (jacobian,) = torch.autograd.grad(y, x, all_rows, is_grads_batched=True)
         expected = matrix * at[0]
         expected[:, 0] += matrix @ at
         return compare("matmul", host(jacobian), expected.astype(np.float32))
 
-    return [attempted("matmul", held, device)]
+    return [attempted("matmul", comparison, device)]

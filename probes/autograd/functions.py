@@ -1,4 +1,4 @@
-"""Functions with a backward of their own, and what a graph keeps for its backward."""
+"""Facts about custom Functions, recomputation, and the tensors that a graph saves."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import torch
 from pydantic import JsonValue
 from torch.autograd.graph import saved_tensors_hooks
 
-from probes.autograd.engine import Steps, made_by, own
+from probes.autograd.engine import Steps, grad_fn_name, new_leaf
 from probes.autograd.trial import host, integers, leaf, numbers, refused, tensor
 
 
 class _Scaled(torch.autograd.Function):
-    """x * y * factor, whose backward answers ten times the true gradient for x."""
+    """x * y * factor, whose backward returns ten times the true gradient of x."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor, factor: float) -> torch.Tensor:
@@ -30,12 +30,12 @@ class _Scaled(torch.autograd.Function):
         )
 
 
-def _applied(function: Any, *given: object) -> Any:
-    return function.apply(*given)
+def _apply(function: Any, *arguments: object) -> Any:
+    return function.apply(*arguments)
 
 
 class _WrongShape(torch.autograd.Function):
-    """The identity, whose backward answers with too few elements."""
+    """The identity, whose backward returns too few elements."""
 
     @staticmethod
     def forward(_ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -47,7 +47,7 @@ class _WrongShape(torch.autograd.Function):
 
 
 class _Split(torch.autograd.Function):
-    """The positive part and, not differentiable, where it is."""
+    """The positive part of x, and a mask of it that is not differentiable."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,35 +64,35 @@ class _Split(torch.autograd.Function):
 
 
 def custom_function(device: str) -> Steps:
-    """A Function's own backward is the one that is used, with what its forward saved."""
-    x, y = own(device), tensor([4.0, 5.0, 6.0], device)
-    z = _applied(_Scaled, x, y, 2.0)
+    """A custom Function's backward is used, with the tensors that its forward saved."""
+    x, y = new_leaf(device), tensor([4.0, 5.0, 6.0], device)
+    z = _apply(_Scaled, x, y, 2.0)
     yield "value", numbers(z)
-    yield "made_by", made_by(z)
+    yield "made_by", grad_fn_name(z)
     z.sum().backward()
     yield "gradient", [numbers(x.grad), numbers(y.grad)]
-    a, b = own(device), leaf([4.0, 5.0, 6.0], device)
-    _applied(_Scaled, a, b, 2.0).backward(tensor([1.0, 10.0, 100.0], device))
+    a, b = new_leaf(device), leaf([4.0, 5.0, 6.0], device)
+    _apply(_Scaled, a, b, 2.0).backward(tensor([1.0, 10.0, 100.0], device))
     yield "both", [numbers(a.grad), numbers(b.grad)]
-    c, d = own(device), leaf([4.0, 5.0, 6.0], device)
-    (slope,) = torch.autograd.grad(_applied(_Scaled, c, d, 2.0).sum(), c, create_graph=True)
+    c, d = new_leaf(device), leaf([4.0, 5.0, 6.0], device)
+    (slope,) = torch.autograd.grad(_apply(_Scaled, c, d, 2.0).sum(), c, create_graph=True)
     yield "twice", numbers(torch.autograd.grad(slope.sum(), d)[0])
     yield (
         "wrong_shape_refused",
-        refused(lambda: _applied(_WrongShape, own(device)).sum().backward()),
+        refused(lambda: _apply(_WrongShape, new_leaf(device)).sum().backward()),
     )
     part = leaf([-1.0, 2.0, -3.0], device)
-    kept, where = _applied(_Split, part)
+    kept, where = _apply(_Split, part)
     yield "not_differentiable", [kept.requires_grad, where.requires_grad]
     (kept * where).sum().backward()
     yield "split_gradient", numbers(part.grad)
     with torch.no_grad():
-        silent = _applied(_Scaled, x, y, 2.0)
-    yield "in_no_grad", made_by(silent)
+        silent = _apply(_Scaled, x, y, 2.0)
+    yield "in_no_grad", grad_fn_name(silent)
 
 
 class _Recomputed(torch.autograd.Function):
-    """A layer that keeps its inputs alone, and computes itself again in its backward."""
+    """A layer that saves only its inputs, and runs its forward again in its backward."""
 
     @staticmethod
     def forward(
@@ -117,19 +117,19 @@ def _layer(x: torch.Tensor, w: torch.Tensor, events: list[JsonValue]) -> torch.T
 
 
 def recomputation(device: str) -> Steps:
-    """Activations dropped and computed again in the backward give the gradient's own bits."""
-    at, weight = integers((4, 5), 61), integers((5, 3), 62)
-    x, w = leaf(at, device), leaf(weight, device)
+    """Activations computed again in the backward give a gradient with the same bits."""
+    x_values, weight = integers((4, 5), 61), integers((5, 3), 62)
+    x, w = leaf(x_values, device), leaf(weight, device)
     events: list[JsonValue] = []
-    _applied(_Recomputed, x, w, events).sum().backward()
+    _apply(_Recomputed, x, w, events).sum().backward()
     yield "recorded", events
-    slope = (at @ weight > 0) - 2.0  # of each output: relu's, and that of the rest
+    slope = (x_values @ weight > 0) - 2.0  # derivative of each output: of relu, and of -2 z
     yield "x", x.grad is not None and bool((host(x.grad) == slope @ weight.T).all())
-    yield "w", w.grad is not None and bool((host(w.grad) == at.T @ slope).all())
+    yield "w", w.grad is not None and bool((host(w.grad) == x_values.T @ slope).all())
 
 
 def saved_tensors(device: str) -> Steps:
-    """What a graph saves can be kept elsewhere, and comes back as it went."""
+    """Saved tensors can be packed, kept elsewhere, and unpacked for the backward."""
     events: list[str] = []
 
     def pack(value: torch.Tensor) -> torch.Tensor:
@@ -140,7 +140,7 @@ def saved_tensors(device: str) -> Steps:
         events.append("unpack")
         return value.to(device)
 
-    x = own(device)
+    x = new_leaf(device)
     with saved_tensors_hooks(pack, unpack):
         y = (x.exp() * 0 + x * x).sum()
     z = (x * x).sum()  # after the block: not packed

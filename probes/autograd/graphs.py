@@ -1,28 +1,28 @@
-"""What a graph is, what belongs to it, and what must be refused for its sake."""
+"""Facts about graphs: detach, grad_fn, leaves, and operations that must be refused."""
 
 from typing import Any
 
 import torch
 
-from probes.autograd.engine import Steps, made_by, own
+from probes.autograd.engine import Steps, grad_fn_name, new_leaf
 from probes.autograd.trial import leaf, numbers, refused, tensor
 
 
 def detach(device: str) -> Steps:
-    """A detached tensor is the same memory without a graph, and no gradient goes through it."""
-    x = own(device)
+    """A detached tensor shares the memory, has no graph, and passes no gradient."""
+    x = new_leaf(device)
     y = x * 2
     cut = y.detach()
     yield "requires_grad", cut.requires_grad
-    yield "made_by", made_by(cut)
+    yield "made_by", grad_fn_name(cut)
     yield "same_memory", cut.data_ptr() == y.data_ptr()
     yield "values", numbers(cut)
-    yield "source_keeps_graph", made_by(y)
+    yield "source_keeps_graph", grad_fn_name(y)
     (x * (x * x).detach()).sum().backward()
     yield "gradient", numbers(x.grad)
     z = x * 3
     z.detach_()
-    yield "in_place", [z.requires_grad, made_by(z)]
+    yield "in_place", [z.requires_grad, grad_fn_name(z)]
     kept = x * 2
     kept.detach().mul_(5)
     yield "write_shows", numbers(kept)
@@ -31,24 +31,24 @@ def detach(device: str) -> Steps:
 def grad_fn(device: str) -> Steps:
     """A user-made tensor has no grad_fn, a result has one, and it leads back to the leaf."""
     plain = tensor([1.0, 2.0, 3.0], device)
-    yield "plain", [plain.requires_grad, made_by(plain)]
-    yield "plain_result", [(plain * 2).requires_grad, made_by(plain * 2)]
-    x = own(device)
-    yield "user_made", [x.requires_grad, made_by(x)]
+    yield "plain", [plain.requires_grad, grad_fn_name(plain)]
+    yield "plain_result", [(plain * 2).requires_grad, grad_fn_name(plain * 2)]
+    x = new_leaf(device)
+    yield "user_made", [x.requires_grad, grad_fn_name(x)]
     y = x * plain
-    yield "result", [y.requires_grad, made_by(y)]
+    yield "result", [y.requires_grad, grad_fn_name(y)]
     node: Any = y.grad_fn
     yield "inputs", [type(parent).__name__ for parent, _ in node.next_functions]
     yield "leads_to_leaf", node.next_functions[0][0].variable is x
-    yield "sum", made_by(y.sum())
-    yield "view", made_by(y[1:])
+    yield "sum", grad_fn_name(y.sum())
+    yield "view", grad_fn_name(y[1:])
     whole = torch.ones(3, dtype=torch.int64).to(device)
     yield "integers_refused", refused(whole.requires_grad_)
 
 
 def leaves(device: str) -> Steps:
-    """Only leaves that ask for it get a gradient; a result keeps one after retain_grad()."""
-    x, frozen = own(device), tensor([5.0, 5.0, 5.0], device)
+    """Leaves with requires_grad get a gradient; a result only after retain_grad()."""
+    x, frozen = new_leaf(device), tensor([5.0, 5.0, 5.0], device)
     y = x * frozen
     z = y * y
     z.retain_grad()
@@ -72,7 +72,7 @@ def leaves(device: str) -> Steps:
 
 
 def changing_graph(device: str) -> Steps:
-    """A graph built anew each time, by Python's own branches and loops."""
+    """A graph that differs in each iteration, by branches and loops in Python."""
     for turns in range(1, 6):
         x = leaf(2.0, device)
         y = x
@@ -87,13 +87,13 @@ def changing_graph(device: str) -> Steps:
 
 
 def second_backward(device: str) -> Steps:
-    """A graph serves once, unless it is retained."""
-    x = own(device)
+    """A graph can be used for one backward only, unless it is retained."""
+    x = new_leaf(device)
     once = (x * x).sum()
     once.backward()
     yield "again", refused(once.backward)
     yield "nothing_added", numbers(x.grad)
-    y = own(device)
+    y = new_leaf(device)
     kept = (y * y).sum()
     kept.backward(retain_graph=True)
     kept.backward()
@@ -102,17 +102,17 @@ def second_backward(device: str) -> Steps:
 
 
 def in_place(device: str) -> Steps:
-    """In-place operations have gradients; those that would falsify one are refused."""
-    x = own(device)
+    """In-place operations have gradients; one that would make a gradient wrong is refused."""
+    x = new_leaf(device)
     y = x * 2
     before = y._version
     y.mul_(3)
     yield "version_moves", y._version - before
-    yield "new_node", made_by(y)
+    yield "new_node", grad_fn_name(y)
     y[0] = 7.0
     (y * tensor([1.0, 10.0, 100.0], device)).sum().backward()
     yield "gradient", numbers(x.grad)
-    z = own(device)
+    z = new_leaf(device)
     saved = z * 1
     square = (saved * saved).sum()
     saved.add_(1)

@@ -1,4 +1,4 @@
-"""Hooks: in which order they are called, with what, what they change, and that they can go."""
+"""Facts about hooks: their order, arguments and effects, and that they can be removed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
-from probes.autograd.engine import Steps, Weight, own
+from probes.autograd.engine import Steps, Weight, new_leaf
 from probes.autograd.trial import numbers, tensor
 
 
@@ -14,7 +14,7 @@ def _first(values: Any) -> JsonValue:
     return numbers(values[0])
 
 
-def _noting(
+def _recording_hook(
     events: list[JsonValue], name: str, factor: float | None = None
 ) -> Callable[[torch.Tensor], torch.Tensor | None]:
     def hook(gradient: torch.Tensor) -> torch.Tensor | None:
@@ -25,25 +25,25 @@ def _noting(
 
 
 def tensor_hooks(device: str) -> Steps:
-    """In the order of registration, each with what the one before it made; removed ones not."""
+    """Tensor hooks run in order, each with the result of the one before; removed ones do not."""
     events: list[JsonValue] = []
-    x = own(device)
+    x = new_leaf(device)
     y = x * 2
-    y.register_hook(_noting(events, "first"))
-    y.register_hook(_noting(events, "tenfold", 10.0))
-    gone = y.register_hook(_noting(events, "gone", 0.0))
-    y.register_hook(_noting(events, "last"))
-    gone.remove()
-    x.register_hook(_noting(events, "leaf"))
+    y.register_hook(_recording_hook(events, "first"))
+    y.register_hook(_recording_hook(events, "tenfold", 10.0))
+    removed = y.register_hook(_recording_hook(events, "gone", 0.0))
+    y.register_hook(_recording_hook(events, "last"))
+    removed.remove()
+    x.register_hook(_recording_hook(events, "leaf"))
     (y * y).sum().backward()
     yield "called", events
     yield "gradient", numbers(x.grad)
 
 
 def node_hooks(device: str) -> Steps:
-    """Hooks of a graph's nodes, before and after each."""
+    """Hooks of a graph node run before and after it."""
     events: list[JsonValue] = []
-    x = own(device)
+    x = new_leaf(device)
     y = x * 2
     node = y.grad_fn
     if node is None:
@@ -57,7 +57,7 @@ def node_hooks(device: str) -> Steps:
 
 
 def module_hooks(device: str) -> Steps:
-    """A module's hooks around its forward and its backward, which may replace values."""
+    """Module hooks run around forward and backward, and may replace gradients."""
     events: list[JsonValue] = []
     module = Weight(device)
     handles = [
@@ -81,7 +81,7 @@ def module_hooks(device: str) -> Steps:
         return (to_inputs[0] * 100,)
 
     handles.append(module.register_full_backward_hook(replaced))
-    x = own(device)
+    x = new_leaf(device)
     (module(x) * 5).sum().backward()
     yield "called", list(events)
     yield "replaced", numbers(x.grad)
@@ -94,9 +94,9 @@ def module_hooks(device: str) -> Steps:
 
 
 def accumulation_hooks(device: str) -> Steps:
-    """A hook that is called once a parameter's .grad is complete, as sharded training needs."""
+    """A hook is called once a parameter's .grad is complete, as sharded training needs."""
     events: list[JsonValue] = []
-    x = own(device)
+    x = new_leaf(device)
     handle = x.register_post_accumulate_grad_hook(lambda leaf: events.append(numbers(leaf.grad)))
     (x * x + 3 * x).sum().backward()
     (x * x).sum().backward()
@@ -104,7 +104,7 @@ def accumulation_hooks(device: str) -> Steps:
     handle.remove()
     (x * x).sum().backward()
     yield "after_removal", len(events) - 2
-    cleared = own(device)
+    cleared = new_leaf(device)
     weights = tensor([1.0, 1.0, 1.0], device)
 
     def step(parameter: torch.Tensor) -> None:

@@ -7,50 +7,50 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from probes.autograd.exact import Case, Places, movement
+from probes.autograd.exact import Case, Indices, movement
 from probes.autograd.trial import Array, integers
 
 _X, _Y = integers((4, 6), 51), integers((3, 6), 52)
 _VECTOR = integers((11,), 53)
 _IMAGE = integers((2, 4, 3, 5), 54)
 _DISTINCT = (np.arange(24.0) * 7 % 25 - 11.5).reshape(4, 6)  # no two equal
-_TWICE = np.array([3, 0, 3, 1, 0, 3])  # some more than once, one never
+_TWICE = np.array([3, 0, 3, 1, 0, 3])  # some indices repeat, 2 is missing
 _PICKS = np.array([[0, 5, 5, 2], [1, 1, 1, 1], [3, 4, 0, 3], [5, 0, 2, 5]])
-_COLUMNS = np.array([[0, 5], [4, 1], [3, 2], [5, 0]])  # each at most once a row
+_COLUMNS = np.array([[0, 5], [4, 1], [3, 2], [5, 0]])  # no repetition in a row
 _MASK = (np.arange(24) * 5 % 7 > 3).reshape(4, 6)
 _TABLE = integers((5, 3), 55)
-_WORDS = np.array([[1, 4, 1], [0, 1, 4]])  # rows 2 and 3 never, row 1 three times
+_WORDS = np.array([[1, 4, 1], [0, 1, 4]])  # rows 2 and 3 are missing, row 1 comes three times
 
 
-def _on(like: torch.Tensor, index: npt.NDArray[Any]) -> torch.Tensor:
+def _index_like(like: torch.Tensor, index: npt.NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(index).to(like.device)
 
 
-def _padded(places: Places, width: tuple[tuple[int, int], ...], mode: str) -> Places:
-    return np.pad(places, width, mode=mode)  # type: ignore[call-overload,no-any-return]
+def _padded(indices: Indices, width: tuple[tuple[int, int], ...], mode: str) -> Indices:
+    return np.pad(indices, width, mode=mode)  # type: ignore[call-overload,no-any-return]
 
 
-def _scattered(places: Places, sources: Places) -> Places:
-    out: Places = places.copy()
+def _scattered(indices: Indices, sources: Indices) -> Indices:
+    out: Indices = indices.copy()
     np.put_along_axis(out, _COLUMNS, sources, 1)
     return out
 
 
-def _added(into: Array, rows: Places, upstream: Array) -> Array:
-    np.add.at(into, rows, upstream)
-    return into
+def _add_at(total: Array, rows: Indices, upstream: Array) -> Array:
+    np.add.at(total, rows, upstream)
+    return total
 
 
-def _without(places: Places, row: int, by: Places) -> Places:
-    out: Places = places.copy()
-    out[row] = by
+def _with_row(indices: Indices, row: int, row_indices: Indices) -> Indices:
+    out: Indices = indices.copy()
+    out[row] = row_indices
     return out
 
 
-def _pooled(places: Places) -> Places:
-    """Where the largest of each 2 x 3 block of `_DISTINCT` stands."""
+def _pooled_indices(indices: Indices) -> Indices:
+    """The index of the largest element of each 2 x 3 block of `_DISTINCT`."""
     blocks = _DISTINCT.reshape(2, 2, 2, 3).swapaxes(1, 2).reshape(2, 2, 6)
-    spots = places.reshape(2, 2, 2, 3).swapaxes(1, 2).reshape(2, 2, 6)
+    spots = indices.reshape(2, 2, 2, 3).swapaxes(1, 2).reshape(2, 2, 6)
     return np.take_along_axis(spots, blocks.argmax(-1)[..., None], -1)[..., 0]
 
 
@@ -131,63 +131,65 @@ INDEXING: Final[tuple[Case, ...]] = (
     movement(
         "embedding",
         (_TABLE,),
-        lambda t: functional.embedding(_on(t, _WORDS), t),
+        lambda t: functional.embedding(_index_like(t, _WORDS), t),
         lambda p: p[_WORDS],
         in_halves=True,
     ),
     movement(
         "embedding padding",
         (_TABLE,),
-        lambda t: functional.embedding(_on(t, _WORDS), t, padding_idx=4),
+        lambda t: functional.embedding(_index_like(t, _WORDS), t, padding_idx=4),
         lambda p: np.where((_WORDS == 4)[..., None], -1, p[_WORDS]),
     ),
     movement(
         "index_select",
         (_X,),
-        lambda x: x.index_select(0, _on(x, _TWICE)),
+        lambda x: x.index_select(0, _index_like(x, _TWICE)),
         lambda p: p[_TWICE],
         in_halves=True,
     ),
     movement(
         "gather",
         (_X,),
-        lambda x: x.gather(1, _on(x, _PICKS)),
+        lambda x: x.gather(1, _index_like(x, _PICKS)),
         lambda p: np.take_along_axis(p, _PICKS, 1),
         in_halves=True,
     ),
-    movement("take", (_X,), lambda x: x.take(_on(x, _PICKS)), lambda p: p.ravel()[_PICKS]),
+    movement("take", (_X,), lambda x: x.take(_index_like(x, _PICKS)), lambda p: p.ravel()[_PICKS]),
     movement(
         "integer index",
         (_X,),
-        lambda x: x[_on(x, _TWICE), _on(x, _TWICE[::-1].copy())],
+        lambda x: x[_index_like(x, _TWICE), _index_like(x, _TWICE[::-1].copy())],
         lambda p: p[_TWICE, _TWICE[::-1]],
         in_halves=True,
     ),
-    movement("boolean index", (_X,), lambda x: x[_on(x, _MASK)], lambda p: p[_MASK]),
-    movement("masked_select", (_X,), lambda x: x.masked_select(_on(x, _MASK)), lambda p: p[_MASK]),
+    movement("boolean index", (_X,), lambda x: x[_index_like(x, _MASK)], lambda p: p[_MASK]),
+    movement(
+        "masked_select", (_X,), lambda x: x.masked_select(_index_like(x, _MASK)), lambda p: p[_MASK]
+    ),
     movement(
         "scatter",
         (_X, integers((4, 2), 56)),
-        lambda x, s: x.scatter(1, _on(x, _COLUMNS), s),
+        lambda x, s: x.scatter(1, _index_like(x, _COLUMNS), s),
         _scattered,
     ),
     movement(
         "index_copy",
         (_X, _Y[:2].copy()),
-        lambda x, y: x.index_copy(0, _on(x, _TWICE[:2].copy()), y),
-        lambda p, q: _without(_without(p, 3, q[0]), 0, q[1]),
+        lambda x, y: x.index_copy(0, _index_like(x, _TWICE[:2].copy()), y),
+        lambda p, q: _with_row(_with_row(p, 3, q[0]), 0, q[1]),
     ),
     movement(
         "index_fill",
         (_X,),
-        lambda x: x.index_fill(0, _on(x, _TWICE[3:4].copy()), 7.0),
-        lambda p: _without(p, 1, np.full(6, -1)),
+        lambda x: x.index_fill(0, _index_like(x, _TWICE[3:4].copy()), 7.0),
+        lambda p: _with_row(p, 1, np.full(6, -1)),
     ),
     movement(
         "select_scatter",
         (_X, _Y[0].copy()),
         lambda x, y: torch.select_scatter(x, y, 0, 2),
-        lambda p, q: _without(p, 2, q),
+        lambda p, q: _with_row(p, 2, q),
     ),
 )
 
@@ -220,7 +222,7 @@ ORDERS: Final[tuple[Case, ...]] = (
         "max_pool2d",
         (_DISTINCT.reshape(1, 1, 4, 6),),
         lambda x: functional.max_pool2d(x, (2, 3)),
-        lambda p: _pooled(p[0, 0])[None, None],
+        lambda p: _pooled_indices(p[0, 0])[None, None],
     ),
 )
 
@@ -228,27 +230,27 @@ ADDITIONS: Final[tuple[Case, ...]] = (
     Case(
         "index_add",
         (_X, integers((6, 6), 57)),
-        lambda x, y: x.index_add(0, _on(x, _TWICE), y),
+        lambda x, y: x.index_add(0, _index_like(x, _TWICE), y),
         lambda g, _x, _y: (g, g[_TWICE]),
         in_halves=True,
     ),
     Case(
         "scatter_add",
         (_X, integers((4, 4), 58)),
-        lambda x, y: x.scatter_add(1, _on(x, _PICKS), y),
+        lambda x, y: x.scatter_add(1, _index_like(x, _PICKS), y),
         lambda g, _x, _y: (g, np.take_along_axis(g, _PICKS, 1)),
         in_halves=True,
     ),
     Case(
         "index_put accumulate",
         (_X, integers((6, 6), 59)),
-        lambda x, y: x.index_put((_on(x, _TWICE),), y, accumulate=True),
+        lambda x, y: x.index_put((_index_like(x, _TWICE),), y, accumulate=True),
         lambda g, _x, _y: (g, g[_TWICE]),
     ),
     Case(
         "embedding_bag",
         (_TABLE,),
-        lambda t: functional.embedding_bag(_on(t, _WORDS), t, mode="sum"),
-        lambda g, t: (_added(np.zeros_like(t), _WORDS, g[:, None, :]),),
+        lambda t: functional.embedding_bag(_index_like(t, _WORDS), t, mode="sum"),
+        lambda g, t: (_add_at(np.zeros_like(t), _WORDS, g[:, None, :]),),
     ),
 )

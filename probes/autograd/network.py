@@ -1,7 +1,7 @@
 """A small network's gradients against hand-written NumPy float64, each within a derived bound.
 
-torch may order the same sums otherwise, or use another formula of as many roundings: twice the
-bound is allowed.
+torch may sum in another order, or use another formula with as many roundings: so twice the bound
+is allowed.
 """
 
 from typing import Final
@@ -16,9 +16,9 @@ from probes.contract import Comparison
 from probes.kit.references import attempted, compare
 
 _EPSILON: Final = 1e-5  # of the layer norm
-_SLACK: Final = 2.0  # see above
+_SLACK: Final = 2.0  # see the module's docstring
 
-# Sixteenths, which every floating type holds: batch 6, 8 inputs, 16 hidden, 5 classes.
+# Multiples of 1/16, exact in every floating type: batch 6, 8 inputs, 16 hidden, 5 classes.
 _INPUTS = {
     "x": integers((6, 8), 71) / 16,
     "w1": integers((16, 8), 72) / 8,  # (hidden, inputs)
@@ -42,7 +42,7 @@ def _layer_norm(h: Bounded) -> tuple[Bounded, Bounded]:
 
 
 def reference(unit: Rounding) -> dict[str, Bounded]:
-    """The loss, and its gradient for every input, by the chain rule written out."""
+    """The loss and its gradient for every input, by the chain rule: name -> value with bound."""
     given = {name: Bounded(value, np.zeros_like(value), unit) for name, value in _INPUTS.items()}
     x, w1, gamma, w2 = given["x"], given["w1"], given["gamma"], given["w2"]
     h = x @ w1.T + given["b1"]  # (6, 16)
@@ -60,12 +60,12 @@ def reference(unit: Rounding) -> dict[str, Bounded]:
     share = total.mapped(1 / total.value, 1 / total.value**2)
     softmax = grown * share
     one_hot = np.eye(5)[_LABELS]
-    wanted = Bounded(one_hot, np.zeros_like(one_hot), unit)
+    target = Bounded(one_hot, np.zeros_like(one_hot), unit)
     logs = total.mapped(np.log(total.value), 1 / total.value)
-    picked = (wanted * (z - Bounded(z.value - shifted, z.error, unit))).total(1)
+    picked = (target * (z - Bounded(z.value - shifted, z.error, unit))).total(1)
     loss = (logs - picked).total(0).scaled(1 / 6)
 
-    dz = (softmax - wanted).scaled(1 / 6)  # (6, 5)
+    dz = (softmax - target).scaled(1 / 6)  # (6, 5)
     dt = dz @ w2
     one = Bounded(np.ones_like(t_value), np.zeros_like(t_value), unit)
     da = dt * (one - t * t)
@@ -85,10 +85,10 @@ def reference(unit: Rounding) -> dict[str, Bounded]:
 
 
 def network(dtype: torch.dtype, device: str) -> Comparison:
-    """Linear, layer norm, tanh, linear, cross entropy: the loss and seven gradients."""
+    """The loss and seven gradients of: linear, layer norm, tanh, linear, cross entropy."""
     name = f"two-layer network {str(dtype).removeprefix('torch.')}"
 
-    def held() -> Comparison:
+    def comparison() -> Comparison:
         given = {key: leaf(value, device, dtype) for key, value in _INPUTS.items()}
         hidden = functional.linear(given["x"], given["w1"], given["b1"])
         normal = functional.layer_norm(hidden, (16,), given["gamma"], given["beta"], _EPSILON)
@@ -100,13 +100,18 @@ def network(dtype: torch.dtype, device: str) -> Comparison:
         observation = {"loss": loss, **{key: value.grad for key, value in given.items()}}
         return merged(
             name,
-            [_held(name, key, output, expected[key]) for key, output in observation.items()],
+            [
+                _output_comparison(name, key, output, expected[key])
+                for key, output in observation.items()
+            ],
         )
 
-    return attempted(name, held, device, dtype)
+    return attempted(name, comparison, device, dtype)
 
 
-def _held(name: str, key: str, output: torch.Tensor | None, expected: Bounded) -> Comparison:
+def _output_comparison(
+    name: str, key: str, output: torch.Tensor | None, expected: Bounded
+) -> Comparison:
     if output is None:
         return Comparison(operation=name, problem=f"backward() left no gradient of {key}")
     shape = _INPUTS[key].shape if key in _INPUTS else ()

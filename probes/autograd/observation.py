@@ -1,4 +1,4 @@
-"""What this probe sees: its tables of cases and facts, gone through once on a device."""
+"""The observation: runs the tables of cases and facts once on a device."""
 
 import warnings
 from collections.abc import Callable
@@ -24,14 +24,14 @@ from probes.autograd import (
     network,
     products,
 )
-from probes.autograd.exact import Case, first_backward, run
-from probes.autograd.trial import Facts, gathered
+from probes.autograd.exact import Case, case_comparison, first_backward
+from probes.autograd.trial import Facts, collect_facts
 from probes.contract import Comparison
 from probes.kit import breadcrumb
 from probes.kit.capabilities import back_end, has_dtype
 from probes.kit.precision import full_precision
 
-#: Check -> cases, each in float32 and, where marked, float16 and bfloat16.
+#: Check -> cases, each run in float32 and, if `in_halves`, in float16 and bfloat16.
 CASES: Final[dict[str, tuple[Case, ...]]] = {
     "products": products.PRODUCTS,
     "convolutions": products.CONVOLUTIONS,
@@ -45,10 +45,10 @@ CASES: Final[dict[str, tuple[Case, ...]]] = {
     "rows": curves.ROWS,
 }
 
-#: In float64 too: kernels of their own, or functions of another precision.
+#: Checks also run in float64, which has its own kernels or another precision.
 _IN_FLOAT64: Final = ("products", "convolutions", "functions", "rows")
 
-#: Check -> what it sees of the engine, in the order of the catalogue.
+#: Check -> function that yields facts about the engine, in the catalogue's order.
 ENGINE: Final[dict[str, Callable[[str], engine.Steps]]] = {
     "accumulation": engine.accumulation,
     "zero_grad": engine.zero_grad,
@@ -70,7 +70,7 @@ ENGINE: Final[dict[str, Callable[[str], engine.Steps]]] = {
     "saved_tensors": functions.saved_tensors,
 }
 
-#: The same, where Python code is called back in a backward.
+#: The same, for checks with Python hooks that a backward calls.
 HOOKS: Final[dict[str, Callable[[str], engine.Steps]]] = {
     "tensor_hooks": hooks.tensor_hooks,
     "node_hooks": hooks.node_hooks,
@@ -78,7 +78,7 @@ HOOKS: Final[dict[str, Callable[[str], engine.Steps]]] = {
     "accumulation_hooks": hooks.accumulation_hooks,
 }
 
-#: Check -> the same backward many times over, at last from several threads.
+#: Check -> comparisons of repeated backward passes; threads come last.
 _CONCURRENT: Final[dict[str, Callable[[str], list[Comparison]]]] = {
     "repeated": concurrency.repeated,
     "threads": concurrency.threaded,
@@ -88,7 +88,7 @@ _Family = Callable[[], list[Comparison]]
 
 
 class Observation(contract.Observation):
-    """Comparisons and facts by check, and why a floating type is not to be had here."""
+    """Comparisons and facts by check; `without`: floating type -> why the device lacks it."""
 
     families: dict[str, tuple[Comparison, ...]]
     facts: dict[str, Facts]
@@ -96,20 +96,20 @@ class Observation(contract.Observation):
 
 
 def observe(device: str) -> Observation:
-    """Take gradients in every way; the very first one of the process is held too."""
-    found = gathered(modes.as_found(device), device)
-    # Where a library has switched gradients off, that is one finding and not all of them.
+    """Run all cases and facts on the device; the first backward of the process is checked too."""
+    found = collect_facts(modes.modes_at_start(device), device)
+    # If a library switched gradients off, only `grad_enabled` must fail, not every check.
     with (
         warnings.catch_warnings(),
         torch.inference_mode(mode=False),
         torch.enable_grad(),
         full_precision(),
     ):
-        warnings.simplefilter("ignore")  # asking a result for its .grad warns, for one
-        return _observed(device, {"grad_enabled": found})
+        warnings.simplefilter("ignore")  # for example, reading .grad of a result warns
+        return _observation(device, {"grad_enabled": found})
 
 
-def _observed(device: str, facts: dict[str, Facts]) -> Observation:
+def _observation(device: str, facts: dict[str, Facts]) -> Observation:
     families: dict[str, tuple[Comparison, ...]] = {}
     for check, first in breadcrumb.families({"first_backward": first_backward}):
         families[check] = (first(device),)
@@ -120,30 +120,31 @@ def _observed(device: str, facts: dict[str, Facts]) -> Observation:
     }
     families |= {
         check: tuple(family())
-        for check, family in breadcrumb.families(_numbers(device, frozenset(without)))
+        for check, family in breadcrumb.families(_numeric_families(device, frozenset(without)))
     }
     facts |= {
-        check: gathered(steps(device), device)
+        check: collect_facts(steps(device), device)
         for check, steps in breadcrumb.families({**ENGINE, **HOOKS})
     }
     families |= {check: tuple(family(device)) for check, family in breadcrumb.families(_CONCURRENT)}
     facts |= {
-        check: gathered(steps(device), device)
+        check: collect_facts(steps(device), device)
         for check, steps in breadcrumb.families({"thread_modes": concurrency.thread_modes})
     }
     return Observation(families=families, facts=facts, without=without)
 
 
-def _numbers(device: str, without: frozenset[str]) -> dict[str, _Family]:
-    """Check -> what takes its gradients, in those types that the device has."""
+def _numeric_families(device: str, without: frozenset[str]) -> dict[str, _Family]:
+    """Check -> function that returns its comparisons, in the types that the device has."""
     halves = [torch.float16, torch.bfloat16]
     halves = [dtype for dtype in halves if str(dtype).removeprefix("torch.") not in without]
     full = [torch.float32] + ([] if "float64" in without else [torch.float64])
 
-    def of(check: str) -> list[Comparison]:
+    def cases(check: str) -> list[Comparison]:
         wide = full if check in _IN_FLOAT64 else full[:1]
         return [
-            run(case, [*wide, *(halves if case.in_halves else ())], device) for case in CASES[check]
+            case_comparison(case, [*wide, *(halves if case.in_halves else ())], device)
+            for case in CASES[check]
         ]
 
     def networks() -> list[Comparison]:
@@ -163,7 +164,7 @@ def _numbers(device: str, without: frozenset[str]) -> dict[str, _Family]:
     if "float64" in without:
         in_float64.clear()
     return {
-        **{check: partial(of, check) for check in CASES},
+        **{check: partial(cases, check) for check in CASES},
         "network": networks,
         **in_float64,
         "forward_mode": partial(forward.forward_mode, device),

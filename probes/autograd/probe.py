@@ -1,9 +1,9 @@
-"""What is observed on a device, and the verdicts on it."""
+"""The probe's `observe` and `judge`."""
 
 from collections.abc import Iterator
 from typing import Final
 
-from probes.autograd.expected import EXPECTED, holds
+from probes.autograd.expected import EXPECTED, is_expected
 from probes.autograd.observation import CASES, ENGINE, HOOKS, Observation, observe
 from probes.autograd.trial import LACKING, STOPPED
 from probes.contract import Finding, agree, require, skipped
@@ -15,45 +15,47 @@ _HINT: Final = (
     "torch in this image and look for what patches it at import; if not, suspect this GPU"
 )
 
-#: Checks that need float64, which finite differences of lesser types cannot do without.
+#: Checks that need float64: finite differences in other types are too inaccurate.
 _OF_FLOAT64: Final = ("gradcheck", "gradcheck_tight", "gradgradcheck")
 
 
 def judge(observation: Observation) -> Iterator[Finding]:
-    """Every check in the catalogue's order: numbers first, then what the engine promises."""
+    """Yield a finding for every check, in the catalogue's order."""
     lacking = observation.without.get("float64", "")
-    yield _kept("grad_enabled", observation)
+    yield _facts_finding("grad_enabled", observation)
     for check in ("first_backward", *CASES, "network"):
-        yield _agreed(check, observation)
+        yield _comparison_finding(check, observation)
     for check in _OF_FLOAT64:
         if lacking:
             yield skipped(f"autograd.{check}", f"this device has no float64: {lacking}")
         else:
-            yield _agreed(check, observation)
+            yield _comparison_finding(check, observation)
     for check in ("forward_mode", "batched"):
-        yield _agreed(check, observation)
+        yield _comparison_finding(check, observation)
     for check in (*ENGINE, *HOOKS):
-        yield _kept(check, observation)
+        yield _facts_finding(check, observation)
     for check in ("repeated", "threads"):
-        yield _agreed(check, observation)
-    yield _kept("thread_modes", observation)
+        yield _comparison_finding(check, observation)
+    yield _facts_finding("thread_modes", observation)
 
 
-def _agreed(check: str, observation: Observation) -> Finding:
+def _comparison_finding(check: str, observation: Observation) -> Finding:
     return agree(f"autograd.{check}", observation.families.get(check, ()), hint=_HINT)
 
 
-def _kept(check: str, observation: Observation) -> Finding:
-    """Whether every fact is what it must be; those that are not are named with both values.
+def _facts_finding(check: str, observation: Observation) -> Finding:
+    """A finding over the facts of a check; wrong facts are listed with both values.
 
-    A back-end that lacks an operation ends the facts there: those before it must be right.
+    If the back-end lacks an operation the facts end there; those before it must be right.
     """
     expected, facts = EXPECTED[check], observation.facts.get(check, {})
     if LACKING in facts:
         expected = {name: value for name, value in expected.items() if name in facts}
         if not expected:
             return skipped(f"autograd.{check}", str(facts[LACKING]))
-    wrong = [name for name, value in expected.items() if not holds(facts.get(name, STOPPED), value)]
+    wrong = [
+        name for name, value in expected.items() if not is_expected(facts.get(name, STOPPED), value)
+    ]
     names = ", ".join(wrong)
     stopped = f" ({facts[STOPPED]})" if STOPPED in facts else ""
     finding = require(

@@ -1,4 +1,4 @@
-"""Cases of products and convolutions."""
+"""Cases of matrix products and convolutions."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from torch.nn import functional
 from probes.autograd.exact import Case, contraction
 from probes.autograd.trial import Array, integers
 
-#: Shapes are small primes, so that no kernel's tile fits and no transposition goes unseen.
+#: Shapes are small primes: they fit no kernel's tile, and a wrong transposition changes the shape.
 _A, _B = integers((5, 7), 1), integers((7, 3), 2)
 _V, _W = integers((7,), 5), integers((5,), 6)
 
@@ -64,7 +64,7 @@ PRODUCTS: Final[tuple[Case, ...]] = (
 def _windows(
     kernel: Sequence[int], narrow: Sequence[int], stride: int, dilation: int
 ) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-    """Each kernel position, with the slices of the wide side that meet the narrow side there."""
+    """Yield each kernel position, with the slices of the wide array that it multiplies."""
     for at in itertools.product(*(range(size) for size in kernel)):
         spans = (
             slice(k * dilation, k * dilation + stride * (size - 1) + 1, stride)
@@ -83,8 +83,8 @@ def _inner(wide: Array, padding: int) -> Array:
     return wide[place]
 
 
-#: How far from the integer MIOpen's Winograd may be, which it has for strides of 2 and for filters
-#: of any size: its multi-pass form uses sixths and 24ths, which no binary type holds.
+#: Allowed error of MIOpen's Winograd, which it may use for stride 2 and filters of any size: its
+#: multi-pass form uses factors 1/6 and 1/24, which are not exact in binary.
 _WINOGRAD: Final = 0.25
 
 
@@ -99,14 +99,14 @@ def convolution(
     groups: int = 1,
     allowed: float | None = None,
 ) -> Case:
-    """An input (N, C, *S) with a kernel (O, C/groups, *K), in any number of space dimensions."""
+    """A case of a convolution: input (N, C, *S), kernel (O, C/groups, *K)."""
 
     def gradients(upstream: Array, x: Array, w: Array) -> tuple[Array, Array]:
         of_x, of_w = _padded(np.zeros_like(x), padding), np.zeros_like(w)
         xs = np.split(_padded(x, padding), groups, axis=1)
         for k, (into, wide, narrow) in enumerate(
             zip(
-                np.split(of_x, groups, axis=1),  # views: written through
+                np.split(of_x, groups, axis=1),  # views of of_x, which is filled through them
                 xs,
                 np.split(upstream, groups, axis=1),
                 strict=True,
@@ -117,8 +117,8 @@ def convolution(
                 place: tuple[Any, ...] = (outputs, slice(None), *at)
                 tap = w[place]  # (O/groups, C/groups)
                 into[window] += np.einsum("no...,oc->nc...", narrow, tap)
-                met = np.einsum("no...,nc...->oc...", narrow, wide[window])
-                of_w[place] = met.reshape(*tap.shape, -1).sum(-1)
+                contribution = np.einsum("no...,nc...->oc...", narrow, wide[window])
+                of_w[place] = contribution.reshape(*tap.shape, -1).sum(-1)
         return _inner(of_x, padding), of_w
 
     return Case(name, operands, call, gradients, allowed=allowed, allowed_on_hip=_WINOGRAD)
@@ -132,7 +132,7 @@ def transposed(
     stride: int = 1,
     padding: int = 0,
 ) -> Case:
-    """An input (N, C, *S) with a kernel (C, O, *K): the adjoint of a convolution."""
+    """A case of a transposed convolution: input (N, C, *S), kernel (C, O, *K)."""
 
     def gradients(upstream: Array, x: Array, w: Array) -> tuple[Array, Array]:
         of_x, of_w = np.zeros_like(x), np.zeros_like(w)
@@ -141,8 +141,8 @@ def transposed(
             place: tuple[Any, ...] = (slice(None), slice(None), *at)
             tap = w[place]  # (C, O)
             of_x += np.einsum("no...,co->nc...", wide[window], tap)
-            met = np.einsum("nc...,no...->co...", x, wide[window])
-            of_w[place] = met.reshape(*tap.shape, -1).sum(-1)
+            contribution = np.einsum("nc...,no...->co...", x, wide[window])
+            of_w[place] = contribution.reshape(*tap.shape, -1).sum(-1)
         return of_x, of_w
 
     return Case(name, operands, call, gradients, allowed_on_hip=_WINOGRAD)
@@ -150,9 +150,9 @@ def transposed(
 
 _IMAGE = integers((2, 4, 9, 7), 21)
 
-#: Stride or dilation 2, where cuDNN and the CPU's libraries compute the plain sum. With stride 1 a
-#: GPU may choose Winograd's or an FFT algorithm, which round: there the nearest integer must be
-#: the right one.
+#: Mostly stride or dilation 2, for which cuDNN and the CPU's libraries compute the plain sum. With
+#: stride 1 a GPU may use Winograd's or an FFT algorithm, which round: there only the nearest
+#: integer must be right.
 CONVOLUTIONS: Final[tuple[Case, ...]] = (
     convolution(
         "conv1d stride 2",

@@ -1,4 +1,4 @@
-"""What the probe costs, when it runs, and the promise of each check. No torch here."""
+"""The probe's cost, schedule and checks. Does not import torch."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ SPEC: Final = ProbeSpec(
     timeout_s=60,
     interval_s=300,
     memory_bytes=128 * MIB,
-    # What gradcheck and backward(gradient=...) import on first use.
+    # Modules that gradcheck and backward(gradient=...) import on first use.
     preload=("torch.fx.experimental.symbolic_shapes", "torch.utils._device"),
     checks={
         "grad_enabled": "gradients are switched on, as nothing but the user may change",

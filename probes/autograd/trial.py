@@ -1,4 +1,4 @@
-"""How the parts of this probe ask torch: guarded, bounded in time, with integer operands."""
+"""Helpers of this probe: integer operands, facts, threads, and errors turned into data."""
 
 import math
 import threading
@@ -13,14 +13,14 @@ from pydantic import JsonValue
 
 from probes.contract import Comparison
 from probes.kit import breadcrumb
-from probes.kit.capabilities import lacks
+from probes.kit.capabilities import documented_absence
 from probes.kit.tensors import refusal
 
 Array = npt.NDArray[np.float64]
 Facts = dict[str, JsonValue]
 T = TypeVar("T")
 
-#: What torch, or a reference that is handed a wrong shape, raises.
+#: Errors raised by torch, or by a reference that gets a wrong shape.
 RAISED: Final = (
     RuntimeError,
     TypeError,
@@ -31,10 +31,10 @@ RAISED: Final = (
     AssertionError,
 )
 
-#: Name of the fact that stands for all that could not be seen because something raised.
+#: Name of the fact with the error that ended the facts of a check.
 STOPPED: Final = "raised"
 
-#: The same where that is an absence which the back-end documents.
+#: The same for an error that is a documented absence of the back-end.
 LACKING: Final = "lacking"
 
 _REFUSAL_CHARACTERS: Final = 160
@@ -42,33 +42,33 @@ _REFUSAL_CHARACTERS: Final = 160
 
 @cache
 def integers(shape: tuple[int, ...], salt: int = 0) -> Array:
-    """Odd integers from -5 to 5 without a short period, so that a swapped pair shows.
+    """Odd integers from -5 to 5 without a short period, so that exchanged elements are found.
 
-    Never 0: the sign of a product with 0 is nobody's promise.
+    Never 0: the sign of a product with 0 is not promised. Cached and read-only.
     """
     count = math.prod(shape)
     # Knuth's multiplicative hash; its high bits mix best.
     mixed = (np.arange(count, dtype=np.uint64) + np.uint64(977 * salt)) * np.uint64(2654435761)
     six = (mixed % np.uint64(2**32)) // np.uint64(2**16) % np.uint64(6)
     values: Array = (2.0 * six - 5.0).reshape(tuple(shape))
-    values.setflags(write=False)  # shared by all who ask for the same
+    values.setflags(write=False)  # cached: all callers share it
     return values
 
 
 def tensor(values: npt.ArrayLike, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Those values on the device; a copy, so that nothing is shared with the reference."""
+    """The values as a tensor on the device; a copy that shares no memory with the reference."""
     host = torch.from_numpy(np.array(values, dtype=np.float64))
-    # Cast first: some devices have no float64. A copy in any case, also on the CPU.
+    # Convert before the move: some devices have no float64. copy=True: a copy on the CPU too.
     return host.to(dtype, copy=True).to(device)
 
 
 def leaf(values: npt.ArrayLike, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Those values as a tensor of the user's own, whose gradient is wanted."""
+    """The values as a leaf tensor that requires a gradient."""
     return tensor(values, device, dtype).requires_grad_()
 
 
 def host(gradient: torch.Tensor) -> npt.NDArray[Any]:
-    """A gradient in NumPy, with every zero positive: the sign of an empty sum is not promised."""
+    """The gradient as a NumPy array; zeros are made positive: their sign is not promised."""
     on_host = gradient.detach().cpu()
     if on_host.dtype == torch.bfloat16:
         on_host = on_host.float()  # exact
@@ -77,7 +77,7 @@ def host(gradient: torch.Tensor) -> npt.NDArray[Any]:
 
 
 def numbers(gradient: torch.Tensor | None) -> JsonValue:
-    """A small gradient as a fact: plain numbers, or None where there is none."""
+    """A small gradient as plain numbers for a fact; None without a gradient."""
     if gradient is None:
         return None
     listed: JsonValue = host(gradient).tolist()
@@ -85,14 +85,14 @@ def numbers(gradient: torch.Tensor | None) -> JsonValue:
 
 
 def refused(call: Callable[[], object]) -> str:
-    """What was raised, cut where its advice begins; empty when the call went through."""
+    """The error that a call raised, cut to a bounded length; empty if it raised none."""
     return refusal(call)[:_REFUSAL_CHARACTERS]
 
 
 def merged(operation: str, parts: Sequence[Comparison]) -> Comparison:
-    """One comparison for all parts of an operation: the first wrong one itself, or their sum.
+    """One comparison for all parts of an operation: the first wrong part, or their sum.
 
-    It is lacking where every part is.
+    `lacking` is set if every part is lacking.
     """
     for part in parts:
         if not part.holds:
@@ -102,37 +102,38 @@ def merged(operation: str, parts: Sequence[Comparison]) -> Comparison:
     return Comparison(operation=operation, elements=elements, lacking=lacking)
 
 
-def gathered(steps: Iterable[tuple[str, JsonValue]], device: str) -> Facts:
-    """Facts as they come; what raises ends them, and is a fact itself."""
+def collect_facts(steps: Iterable[tuple[str, JsonValue]], device: str) -> Facts:
+    """Collect the facts that `steps` yields; an error ends them and becomes a fact itself."""
     facts: Facts = {}
     recording = torch.is_grad_enabled()
     try:
         for name, value in steps:
             facts[name] = value
             breadcrumb.operation(f"after {name}")
-    except torch.cuda.OutOfMemoryError:  # every back-end's; others may hold the memory
+    except torch.cuda.OutOfMemoryError:  # of every back-end; others may use the memory
         raise
     except RAISED as error:
-        why = lacks(error, device)
-        said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        facts |= {LACKING: why} if why else {STOPPED: said}
+        why = documented_absence(error, device)
+        text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        facts |= {LACKING: why} if why else {STOPPED: text}
     finally:
-        # A mode that did not end must not spill into the next check.
+        # A mode that did not end must not affect the next check.
         torch._C._set_grad_enabled(recording)
     return facts
 
 
-def together(calls: Sequence[Callable[[], T]]) -> list[T | str]:
-    """What each call returned, all started at once, each in a thread of its own.
+def run_in_threads(calls: Sequence[Callable[[], T]]) -> list[T | str]:
+    """Run the calls at once, each in its own thread; return their results, or texts of errors.
 
-    One that raised gives the error's text. They are waited for as long as they take: on a busy
-    device that may be long, and whoever runs the probe bounds it and names where it hung.
+    Waits without a deadline: on a busy device a call may take long, and the supervisor stops a
+    probe that hangs.
 
     Raises:
-        RuntimeError: a thread cannot be started, which is the host's to answer for.
+        RuntimeError: a thread cannot be started, which is a problem of the host.
+        torch.cuda.OutOfMemoryError: a call raised it.
     """
     answers: list[T | str] = [""] * len(calls)
-    exhausted: list[torch.cuda.OutOfMemoryError] = []
+    memory_errors: list[torch.cuda.OutOfMemoryError] = []
     start = threading.Barrier(len(calls))
 
     def run(place: int) -> None:
@@ -140,7 +141,7 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T | str]:
             start.wait()
             answers[place] = calls[place]()
         except torch.cuda.OutOfMemoryError as error:
-            exhausted.append(error)
+            memory_errors.append(error)
         except RAISED as error:
             answers[place] = f"{type(error).__name__}: {error}"
 
@@ -151,10 +152,10 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T | str]:
         for thread in threads:
             thread.start()
     except RuntimeError:
-        start.abort()  # those that were started must not wait for the others
+        start.abort()  # started threads must not wait for the others
         raise
     for thread in threads:
         thread.join()
-    if exhausted:
-        raise exhausted[0]
+    if memory_errors:
+        raise memory_errors[0]
     return list(answers)

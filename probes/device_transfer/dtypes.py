@@ -11,7 +11,7 @@ from probes.contract import Comparison
 from probes.device_transfer.copies import move, together
 from probes.device_transfer.pattern import RAMP_BYTES
 from probes.device_transfer.places import Place, apart_from_host, held, poison, summed
-from probes.kit.capabilities import has_dtype, lacks
+from probes.kit.capabilities import documented_absence, has_dtype
 from probes.kit.references import attempted, compare, fact
 
 _TYPED_BYTES: Final = RAMP_BYTES + 32768
@@ -58,7 +58,7 @@ def _stores(device: str, dtype: torch.dtype) -> bool:
     except torch.cuda.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError) as error:
-        return not lacks(error, device)
+        return not documented_absence(error, device)
     return True
 
 

@@ -1,4 +1,4 @@
-"""What a fault is: a named break, the real event it stands for, and what must be said of it."""
+"""The model of a fault: its name, the real event it stands for, and the checks that must trip."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ Where = Literal["any", "cpu", "accelerator", "host", "node", "worker"]
 
 
 class Event(NamedTuple):
-    """What happens on real machines, and where that is written down."""
+    """An event on real machines, and the URL that describes it."""
 
     text: str
     source: str
@@ -23,11 +23,11 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Injection:
-    """A function of `probes.faults.inject`, as `module.function`, and what it is called with."""
+    """A function of `probes.faults.inject`, as `module.function`, and its arguments."""
 
     function: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    #: Whether it is told the device, as `device`.
+    #: Whether it also gets the device, as argument `device`.
     on_device: bool = False
 
 
@@ -42,31 +42,31 @@ class Fault:
     inject: tuple[Injection, ...]
     #: Ids of checks; each must fail, warn or be an error.
     trips: tuple[str, ...]
-    #: Ids of checks that must not trip: what is blamed must be what is broken.
+    #: Ids of checks that must not trip, so that only the broken part is blamed.
     spares: tuple[str, ...] = ()
-    #: Why the first probe's result is what it must be; empty when only the checks count.
+    #: The expected reason of the first probe's result; empty if only the checks count.
     reason: Reason | Literal[""] = ""
-    #: A probe's deadline under this fault, in seconds; 0 leaves the catalogue's.
+    #: Deadline of a probe under this fault, in seconds; 0: the catalogue's.
     timeout_s: float = 0.0
-    #: How many GPUs the node is said to have; None leaves what is found.
+    #: The number of GPUs that the settings expect; None: `auto`.
     promised_gpus: int | None = None
-    #: Whether others are said to hold the device's memory.
+    #: Whether the worker is told that others use the device's memory.
     shared: bool = False
-    #: Files to put before all others on the path of a worker of its own: name -> content.
+    #: Files put first on the path of a separate worker: name -> content.
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """Names of the probes to run under it: those of the checks it names."""
+        """The probes to run under the fault: those of its checks."""
         names = (check.partition(".")[0] for check in (*self.trips, *self.spares))
         return tuple(dict.fromkeys(names))
 
     @property
     def pretends(self) -> bool:
-        """Whether the machine is another one under it: what applies here says nothing then."""
+        """Whether the fault simulates another machine: checks then say nothing about this one."""
         return any(injection.function.startswith("node.") for injection in self.inject)
 
     @property
     def device(self) -> str:
-        """Where it is injected when that is one place whatever the machine; else empty."""
+        """The device that it is always injected on; empty if that depends on the machine."""
         return {"node": "cuda:1", "host": "cpu", "cpu": "cpu", "worker": "cpu"}.get(self.where, "")

@@ -1,4 +1,4 @@
-"""How faults of a node that is not there are written: two GPUs, of which something is changed."""
+"""Helpers to define faults of the simulated node: two GPUs with some values changed."""
 
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ DRIVER_API: Final = "https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__T
 
 
 def event_of(text: str, source: str) -> Event:
-    """An event; its source is a link, or the number of an issue of torch's."""
+    """An event; `source` is a URL or the number of a PyTorch issue."""
     return Event(text, source if source.startswith("http") else f"{_PYTORCH}/{source}")
 
 
@@ -32,7 +32,7 @@ def on_node(
     *more: Injection,
     **fields: Any,
 ) -> Fault:
-    """A fault of the pretended node: `changes` to its table, by path, before the probe looks."""
+    """A fault of the simulated node: `changes` are new values in its table, by path."""
     probe = "torch_version" if fields.get("where") == "host" else "cuda_available"
     return Fault(
         name=name,

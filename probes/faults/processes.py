@@ -1,4 +1,4 @@
-"""Faults of processes, and what must change nothing."""
+"""Faults of processes, and the controls, which must trip no check."""
 
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ _KILLED: Final = Event(
     "somebody, or the kernel, that kills the process",
     "https://docs.kernel.org/admin-guide/mm/concepts.html",
 )
-_LEFT: Final = Event(
+_EXITED: Final = Event(
     "a library that ends the process without a word",
     "https://docs.python.org/3/library/os.html#os._exit",
 )
@@ -39,7 +39,7 @@ _ECC: Final = Event(
 
 _TIMEOUT_S: Final = 1.5
 _PROBE: Final = "train_eval"
-#: Which runs the first operation, and so is named when that is deadly.
+#: It runs the first operation, so it is blamed when that operation kills the process.
 _FIRST_CHECK: Final = f"{_PROBE}.dropout_train"
 
 
@@ -58,7 +58,7 @@ def _fault(
     )
 
 
-def _dies(name: str, event: Event) -> Fault:
+def _signal_fault(name: str, event: Event) -> Fault:
     return _fault(
         name.lower(), event, "crashed", "processes.dies", {"name": name}, trips=(_FIRST_CHECK,)
     )
@@ -84,13 +84,13 @@ PROCESSES: Final = (
         trips=(_FIRST_CHECK,),
     ),
     _fault("crashes", _DEATH, "crashed", "processes.crashes", {}, trips=(_FIRST_CHECK,)),
-    _dies("SIGSEGV", _DEATH),
-    _dies("SIGABRT", _DEATH),
-    _dies("SIGILL", _DEATH),
-    _dies("SIGFPE", _DEATH),
-    _dies("SIGBUS", _SHM),
+    _signal_fault("SIGSEGV", _DEATH),
+    _signal_fault("SIGABRT", _DEATH),
+    _signal_fault("SIGILL", _DEATH),
+    _signal_fault("SIGFPE", _DEATH),
+    _signal_fault("SIGBUS", _SHM),
     _fault("sigkill", _KILLED, "internal_error", "processes.dies", {"name": "SIGKILL"}),
-    _fault("leaves", _LEFT, "internal_error", "processes.leaves", {}),
+    _fault("leaves", _EXITED, "internal_error", "processes.leaves", {}),
     _fault(
         "memory_taken",
         _MEMORY,
@@ -151,7 +151,7 @@ def _control(
 
 _ON_DEVICES: Final = ("device_transfer", "tensor_ops", "train_eval", "autograd")
 
-#: Nothing may trip under these: what injects faults must not be what is seen.
+#: No check may trip under these: they show that the injection itself changes nothing.
 CONTROLS: Final = (
     _control(
         "idle_operations",

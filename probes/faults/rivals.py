@@ -1,4 +1,4 @@
-"""Rules that others use to check a GPU, each on a workload of its own kind: scored beside ours.
+"""Rules of other tools that check a GPU, on workloads like theirs, scored beside our probes.
 
 Why: a rule is worth what it catches. These are the common ones, implemented as published, and run
      under the same faults as the probes.
@@ -30,24 +30,24 @@ Array = npt.NDArray[Any]
 
 
 class Observation(contract.Observation):
-    """What each rule says of what it was shown; a rule that raised says no as well."""
+    """Whether each rule passes; False also where its work raised."""
 
     passes: dict[str, bool]
-    operations: int = 0  # that passed the injection in this process,
-    matched: int = 0  # those of them that the fault is about, and
-    met: int = 0  # those of them in the work done here
+    operations: int = 0  # operations that the injection saw in this process
+    matched: int = 0  # those that the fault applies to
+    met: int = 0  # those that the fault applies to, in this probe's work
 
 
 def _matrix(seed: int) -> Array:
-    """Values as gpu-burn draws them: even over [0, 10), (256, 256) float32."""
+    """Values as gpu-burn draws them: uniform over [0, 10), (256, 256) float32."""
     return np.random.default_rng(seed).uniform(0, 10, (_SIZE, _SIZE)).astype(np.float32)
 
 
-def _worked(device: str) -> dict[str, list[tuple[Array, Array]]]:
-    """Outputs and float64 references of a stress tool's work, by operation, each repeated.
+def _workload_results(device: str) -> dict[str, list[tuple[Array, Array]]]:
+    """Run a stress tool's workload: operation -> (output, float64 reference) of each repetition.
 
-    More than those tools do (a product alone, mostly): a product, a batched one, a sum, a
-    convolution, a softmax, and the copies to the device and back that each of them needs.
+    Those tools mostly run one matrix product. This runs a product, a batched one, a sum, a
+    convolution and a softmax, with the copies to the device and back.
     """
     a, b = _matrix(1), _matrix(2)
     x, w = a[:32, :64].reshape(1, 2, 32, 32), b[0, :18].reshape(1, 2, 3, 3)
@@ -61,16 +61,17 @@ def _worked(device: str) -> dict[str, list[tuple[Array, Array]]]:
         "conv2d": np.einsum("bchwij,ocij->bohw", windows, w.astype(np.float64)),
         "softmax": shifted / shifted.sum(1, keepdims=True),
     }
-    there = {name: torch.from_numpy(array).to(device) for name, array in (("a", a), ("b", b))}
+    on_device = {name: torch.from_numpy(array).to(device) for name, array in (("a", a), ("b", b))}
     image, kernel = torch.from_numpy(x).to(device), torch.from_numpy(w).to(device)
     work: dict[str, Callable[[], torch.Tensor]] = {
-        "mm": lambda: there["a"] @ there["b"],
+        "mm": lambda: on_device["a"] @ on_device["b"],
         "bmm": lambda: torch.bmm(
-            torch.stack([there["a"], there["b"]]), torch.stack([there["b"], there["a"]])
+            torch.stack([on_device["a"], on_device["b"]]),
+            torch.stack([on_device["b"], on_device["a"]]),
         ),
-        "sum": lambda: there["a"].sum(1),
+        "sum": lambda: on_device["a"].sum(1),
         "conv2d": lambda: nn.functional.conv2d(image, kernel),
-        "softmax": lambda: there["a"].softmax(1),
+        "softmax": lambda: on_device["a"].softmax(1),
     }
     return {
         name: [(call().cpu().numpy(), references[name]) for _ in range(_REPEATS)]
@@ -86,45 +87,50 @@ def _finite(pairs: list[tuple[Array, Array]]) -> bool:
 def _close(pairs: list[tuple[Array, Array]], relative: float, absolute: float) -> bool:
     """`|out - reference| <= absolute + relative * |reference|` everywhere; NaN is not close."""
     return all(
-        bool((np.abs(out.astype(np.float64) - right) <= absolute + relative * np.abs(right)).all())
-        for out, right in pairs
+        bool(
+            (
+                np.abs(out.astype(np.float64) - reference)
+                <= absolute + relative * np.abs(reference)
+            ).all()
+        )
+        for out, reference in pairs
     )
 
 
-def _like_the_first(pairs: list[tuple[Array, Array]]) -> bool:
-    """gpu-burn's rule: later results within 1e-3 of the first; of NaN no comparison is true."""
+def _near_the_first(pairs: list[tuple[Array, Array]]) -> bool:
+    """gpu-burn's rule: later results within 1e-3 of the first; NaN is not detected."""
     first = pairs[0][0]
     return not any(bool((np.abs(out - first) > 1e-3).any()) for out, _ in pairs[1:])
 
 
-#: A rule of outputs -> whether it is content.
+#: Rule -> function that returns whether the outputs pass.
 RULES: Final[dict[str, Callable[[list[tuple[Array, Array]]], bool]]] = {
     "finite": _finite,
     "allclose_1e-2": partial(_close, relative=1e-2, absolute=1e-2),
-    "gpu_burn": _like_the_first,
+    "gpu_burn": _near_the_first,
     # torch.testing's defaults for float32.
     "assert_close": partial(_close, relative=1.3e-6, absolute=1e-5),
 }
 
-#: The rule of gradients, which needs float64.
+#: The rule for gradients, which needs float64.
 GRADCHECK: Final = "gradcheck"
 
 
-def _gradients(device: str) -> bool:
-    """Apply gradcheck with its defaults to a layer of each common kind."""
+def _gradcheck_passes(device: str) -> bool:
+    """Whether gradcheck, with its defaults, passes for a layer of each common kind."""
 
-    def given(*shape: int) -> torch.Tensor:
+    def leaf(*shape: int) -> torch.Tensor:
         values = np.random.default_rng(len(shape)).uniform(-1, 1, shape)
         return torch.from_numpy(values).to(device).requires_grad_()
 
     functional = nn.functional
     layers: list[tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] = [
-        (lambda x, w: (x @ w).tanh(), (given(3, 4), given(4, 2))),
-        (functional.conv1d, (given(1, 2, 6), given(2, 2, 3))),
-        (lambda x: x.log_softmax(1), (given(2, 3),)),
-        (lambda x: x.softmax(1), (given(2, 3),)),
-        (lambda x: functional.layer_norm(functional.gelu(x), (3,)), (given(2, 3),)),
-        (functional.scaled_dot_product_attention, (given(1, 1, 3, 2),) * 3),
+        (lambda x, w: (x @ w).tanh(), (leaf(3, 4), leaf(4, 2))),
+        (functional.conv1d, (leaf(1, 2, 6), leaf(2, 2, 3))),
+        (lambda x: x.log_softmax(1), (leaf(2, 3),)),
+        (lambda x: x.softmax(1), (leaf(2, 3),)),
+        (lambda x: functional.layer_norm(functional.gelu(x), (3,)), (leaf(2, 3),)),
+        (functional.scaled_dot_product_attention, (leaf(1, 1, 3, 2),) * 3),
     ]
     return all(
         not refusal(lambda call=call, inputs=inputs: gradcheck(call, inputs, fast_mode=True))  # type: ignore[misc]
@@ -133,22 +139,22 @@ def _gradients(device: str) -> bool:
 
 
 def observe(device: str) -> Observation:
-    """Work as the others' tools do, and ask each rule."""
+    """Run the workload of the other tools and apply each rule."""
     tally = operations.TALLY
     before = tally.matched
-    tally.calls = 0  # a fault of the first calls is to be theirs too
+    tally.calls = 0  # so that a fault of the first calls hits this work too
     passes = dict.fromkeys((*RULES, GRADCHECK), False)
 
     def work() -> None:
-        outputs = _worked(device).values()
-        passes.update({rule: all(map(content, outputs)) for rule, content in RULES.items()})
+        outputs = _workload_results(device).values()
+        passes.update({rule: all(map(passes_rule, outputs)) for rule, passes_rule in RULES.items()})
 
     def differentiate() -> None:
-        passes[GRADCHECK] = _gradients(device)
+        passes[GRADCHECK] = _gradcheck_passes(device)
 
     with np.errstate(all="ignore"):
         for part in (work, differentiate):
-            refusal(part)  # what raised is noticed by any tool: its rules stay at no
+            refusal(part)  # any tool notices an error: the rules stay False
     return Observation(
         passes=passes,
         operations=tally.seen,
@@ -158,12 +164,12 @@ def observe(device: str) -> Observation:
 
 
 def judge(observation: Observation) -> Iterator[Finding]:
-    """A finding a rule: `fail` where it would have raised an alarm."""
-    for rule, content in observation.passes.items():
-        yield expect(f"rivals.{rule}", content, True)
+    """One finding for each rule: `fail` where the rule detects a fault."""
+    for rule, passes in observation.passes.items():
+        yield expect(f"rivals.{rule}", passes, True)
 
 
 def measure(observation: Observation) -> Iterator[Measurement]:
-    """How many operations the injection saw, how many it was about, how many of them here."""
+    """The counts of operations: seen by the injection, matched by it, matched in this work."""
     for name in ("operations", "matched", "met"):
         yield Measurement(name=name, value=getattr(observation, name), unit="operations")

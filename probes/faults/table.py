@@ -1,4 +1,4 @@
-"""All faults: each probe's own, and those of processes, which any probe may meet."""
+"""All faults: those of each probe, and those of processes."""
 
 from typing import Final
 

@@ -1,1 +1,1 @@
-"""What probes share: references, readings of a device, pinned defaults; no probe's own rules."""
+"""Code that probes share: references, device properties, pinned defaults; no probe's own rules."""

@@ -1,4 +1,4 @@
-"""Which type of back-end a device is: what was proven on one type says nothing about another.
+"""The type of a device's back-end: a check proven on one type is not proven on another.
 
 The type is torch's device type (`xpu`, `mps`, ...), `hip` for ROCm's `cuda`, and for the CPU its
 architecture. CUDA splits where its behaviour does.
@@ -10,8 +10,8 @@ from typing import Final
 #: The first compute capability with the tensor cores and types that checks were written for.
 _FIRST_PROVEN_CAPABILITY: Final = (7, 5)
 
-#: PCI vendor -> the type of back-end that its GPUs have in torch.
-_OF_VENDOR: Final = {"nvidia": "cuda", "amd": "hip", "intel": "xpu"}
+#: PCI vendor -> back-end type of its GPUs in torch.
+_TYPE_OF_VENDOR: Final = {"nvidia": "cuda", "amd": "hip", "intel": "xpu"}
 
 
 def cpu_type() -> str:
@@ -20,8 +20,8 @@ def cpu_type() -> str:
 
 
 def node_type(vendors: tuple[str, ...]) -> str:
-    """The type that a check of the whole node is about: its first GPU vendor's, else the CPU's."""
-    return next((_OF_VENDOR[vendor] for vendor in vendors), cpu_type())
+    """The type for checks of the whole node: that of its first GPU vendor, else the CPU's."""
+    return next((_TYPE_OF_VENDOR[vendor] for vendor in vendors), cpu_type())
 
 
 def cuda_type(

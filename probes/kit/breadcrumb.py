@@ -1,7 +1,7 @@
-"""Where a probe is: told before each operation, so that a death or a hang names what ran last.
+"""The check and operation that a probe is at, recorded so that a crash or hang names the last one.
 
-The page is memory shared with the supervisor: it still can be read when this process is dead, or
-sits in a driver. Telling is a copy of 256 bytes, without a system call.
+The record is a page of memory shared with the supervisor, which can read it when this process is
+dead or blocked in a driver. Recording copies 256 bytes and makes no system call.
 """
 
 import mmap
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class _Breadcrumb:
-    """The check and the operation that this process is at, and the checks it must not begin."""
+    """The current check, the page that it is recorded in, and the checks to leave out."""
 
     def __init__(self) -> None:
         self.page: mmap.mmap | None = None
@@ -26,15 +26,15 @@ class _Breadcrumb:
         self.began_s = time.monotonic()
         self.parts: list[tuple[str, float, float]] = []  # name, began_s, ended_s
 
-    def tell(self, check: str, operation: str = "") -> None:
+    def write(self, check: str, operation: str = "") -> None:
         self.check = check
         if (check or operation) != self.part:
             self._end_part(check or operation)
         if self.page is not None:
-            # Two texts, each ended by a zero byte, and zeros to the end. One copy, so that no
-            # reader finds half of it.
-            told = f"{check}\0{operation}".encode()[: PAGE_BYTES - 1]
-            self.page[:] = told.ljust(PAGE_BYTES, b"\0")
+            # Two texts, each ended by a zero byte, then zeros. Written in one copy, so that no
+            # reader sees half of a record.
+            text = f"{check}\0{operation}".encode()[: PAGE_BYTES - 1]
+            self.page[:] = text.ljust(PAGE_BYTES, b"\0")
 
     def _end_part(self, following: str) -> None:
         """Keep when the last part began and ended; the one that follows begins now."""
@@ -44,48 +44,48 @@ class _Breadcrumb:
         self.part, self.began_s = following, now_s
 
 
-_LAST: Final = _Breadcrumb()
+_CURRENT: Final = _Breadcrumb()
 
 
-def show_on(descriptor: int) -> None:
-    """Tell every place from now on in the memory behind a descriptor, PAGE_BYTES long."""
-    _LAST.page = mmap.mmap(descriptor, PAGE_BYTES)
+def use_page(descriptor: int) -> None:
+    """Record from now on in the memory behind a file descriptor, PAGE_BYTES long."""
+    _CURRENT.page = mmap.mmap(descriptor, PAGE_BYTES)
 
 
 def begin(left_out: frozenset[str] = frozenset()) -> None:
-    """Begin a probe: at no check yet. `left_out` are checks that killed a process before."""
-    _LAST.left_out = left_out
-    _LAST.tell("")
-    _LAST.parts = []
+    """Start a probe: no check yet. `left_out`: checks that are not made in this process."""
+    _CURRENT.left_out = left_out
+    _CURRENT.write("")
+    _CURRENT.parts = []
 
 
 def families(table: Mapping[str, T]) -> Iterator[tuple[str, T]]:
-    """Go through a table by check, telling each check before it is handed out.
+    """Iterate over a table by check, recording each check before it is yielded.
 
-    Checks that are left out are not handed out. After the last one no check is told.
+    Checks that are left out are not yielded. After the last one no check is recorded.
     """
     for check, value in table.items():
-        if check in _LAST.left_out:
+        if check in _CURRENT.left_out:
             continue
-        _LAST.tell(check)
+        _CURRENT.write(check)
         yield check, value
-    _LAST.tell("")
+    _CURRENT.write("")
 
 
 def parts() -> list[tuple[str, float, float]]:
-    """The parts that this probe came through, each with its begin and end in monotonic seconds.
+    """Return the parts that this probe went through: name, start and end in monotonic seconds.
 
     A part is a check, or an operation that belongs to no check.
     """
-    _LAST.tell("")
-    return _LAST.parts
+    _CURRENT.write("")
+    return _CURRENT.parts
 
 
 def check(name: str) -> None:
-    """Tell a check that is begun outside its table."""
-    _LAST.tell(name)
+    """Record the current check, where `families` does not do it."""
+    _CURRENT.write(name)
 
 
 def operation(name: str) -> None:
-    """Tell the operation that comes next in the check that was told last."""
-    _LAST.tell(_LAST.check, name)
+    """Record the next operation of the current check."""
+    _CURRENT.write(_CURRENT.check, name)

@@ -1,6 +1,6 @@
-"""Torch's own defaults while a probe looks, whatever a plug-in or sitecustomize has set.
+"""Restores torch's own defaults while a probe observes, if a plug-in or sitecustomize changed them.
 
-A changed default changes the right answer of half the calls: it is one finding, not thirty.
+A changed default changes the right answer of half of the calls: it is one finding, not thirty.
 """
 
 import sys
@@ -19,59 +19,59 @@ _AUTOCAST: Final = "torch.is_autocast_enabled('{}')"
 
 _HOST: Final = "cpu"
 
-_found: list[dict[str, str]] = []  # by the pins that are in force, outermost first
+_pinned_changes: list[dict[str, str]] = []  # one entry for each `pinned` block, outermost first
 
 
 def changed() -> dict[str, str]:
-    """The defaults that are not torch's own, call -> what it says; as found before any pin."""
-    return dict(_found[0]) if _found else _differing()
+    """Changed defaults: torch's call -> its value, as they were before any `pinned` block."""
+    return dict(_pinned_changes[0]) if _pinned_changes else _changed_defaults()
 
 
 @contextmanager
 def pinned() -> Iterator[None]:
-    """Torch's own default dtype, device, algorithms and no autocast; what was set comes back."""
-    found = _differing()
-    _found.append(found)
+    """Set torch's own default dtype, device, algorithms, no autocast; restore at the end."""
+    changes = _changed_defaults()
+    _pinned_changes.append(changes)
     try:
         with ExitStack() as undo:
-            for name in found:
+            for name in changes:
                 _pin(name, undo)
             yield
     finally:
-        _found.pop()
+        _pinned_changes.pop()
 
 
-def _differing() -> dict[str, str]:
-    found: dict[str, str] = {}
+def _changed_defaults() -> dict[str, str]:
+    changes: dict[str, str] = {}
     if torch.get_default_dtype() != torch.float32:
-        found[_DTYPE] = str(torch.get_default_dtype())
+        changes[_DTYPE] = str(torch.get_default_dtype())
     device = _default_device()
     if device is not None and device.type != _HOST:
-        found[_DEVICE] = str(device)
+        changes[_DEVICE] = str(device)
     if torch.are_deterministic_algorithms_enabled():
         warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-        found[_DETERMINISTIC] = "True, to warn only" if warn_only else "True"
+        changes[_DETERMINISTIC] = "True, to warn only" if warn_only else "True"
     for kind in {_HOST, accelerator_type() or _HOST}:
         if _autocast(kind):
-            found[_AUTOCAST.format(kind)] = "True"
-    return found
+            changes[_AUTOCAST.format(kind)] = "True"
+    return changes
 
 
 def _default_device() -> torch.device | None:
-    """Where tensors are made when nobody says where; None where nobody has set it.
+    """The default device that somebody set; None where nobody did.
 
-    Not by torch.get_default_device, which makes a tensor there: a sick GPU would raise for all.
+    torch.get_default_device would make a tensor there, and raise if that GPU is broken.
     """
-    module = sys.modules.get("torch.utils._device")  # imported by who sets a device
-    found: torch.device | None = getattr(module, "CURRENT_DEVICE", None)
-    return found
+    module = sys.modules.get("torch.utils._device")  # imported when a default device is set
+    changes: torch.device | None = getattr(module, "CURRENT_DEVICE", None)
+    return changes
 
 
 def _autocast(kind: str) -> bool:
     """Whether autocast is on for that type of device, in this thread."""
     try:
         return bool(torch.is_autocast_enabled(kind))
-    except TypeError:  # before torch 2.4 it was asked without a type, and meant CUDA
+    except TypeError:  # before torch 2.4 it took no type, and meant CUDA
         if kind == _HOST:
             return bool(torch.is_autocast_cpu_enabled())
         return kind == "cuda" and bool(torch.is_autocast_enabled())
@@ -80,7 +80,7 @@ def _autocast(kind: str) -> bool:
 
 
 def _pin(name: str, undo: ExitStack) -> None:
-    """Put one default right, and have `undo` put back what was there."""
+    """Set one default to torch's own, and let `undo` restore the old value."""
     if name == _DTYPE:
         undo.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)

@@ -1,6 +1,6 @@
-"""What may shorten float32 products: torch's switches, old and new, and variables beyond them.
+"""What allows float32 products in less precision: torch's old and new switches, and variables.
 
-What cannot be told counts as allowed: a short product is then no proof of a fault.
+A setting that cannot be read counts as allowed: a shortened product is then no proof of a fault.
 
 Ref: https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
      https://docs.pytorch.org/docs/stable/generated/torch.set_float32_matmul_precision.html
@@ -19,8 +19,8 @@ from pydantic import Field
 from probes.contract import Frozen
 from probes.kit.capabilities import back_end
 
-#: Variables that concern float32 products -> the back-ends whose library reads them itself, so
-#: that it may shorten whatever torch says. torch's own variable shows in torch's switches.
+#: Environment variable -> the back-ends whose library reads it and may then shorten float32
+#: products whatever torch's switches say. torch's own variable acts through the switches.
 VARIABLES: Final[dict[str, tuple[str, ...]]] = {
     "NVIDIA_TF32_OVERRIDE": ("cuda",),
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": (),
@@ -28,39 +28,43 @@ VARIABLES: Final[dict[str, tuple[str, ...]]] = {
     "DNNL_DEFAULT_FPMATH_MODE": ("cpu", "xpu"),
     "ONEDNN_DEFAULT_FPMATH_MODE": ("cpu", "xpu"),
 }
-#: Values that leave products whole: 0 forbids TF32, and oneDNN's default mode is strict.
-_WHOLE: Final = {"0", "STRICT"}
-_SHORT: Final = {"tf32", "bf16", "fp16"}  # of the new switches; `ieee` and `none` are whole
+#: Values that keep full precision: 0 forbids TF32, and oneDNN's default mode is strict.
+_FULL_PRECISION: Final = {"0", "STRICT"}
+_SHORT: Final = {
+    "tf32",
+    "bf16",
+    "fp16",
+}  # of the new switches; `ieee` and `none` keep full precision
 _LEGACY: Final = {"highest", "high", "medium"}  # of the old switch
 _UNKNOWN: Final = "cannot be told"
 
 
 class Precision(Frozen):
-    """What is set for float32 products on one device."""
+    """The settings for float32 products on one device."""
 
     matmul: str = ""  # torch.get_float32_matmul_precision(), or what it raised
     matmul_may_shorten: bool = False
     convolution_may_shorten: bool = False
-    #: Of the environment, as they are set; not each of them shortens here.
+    #: Environment variables as they are set; not all of them have an effect on this device.
     variables: dict[str, str] = Field(default_factory=dict)
-    #: Those that shorten here whatever torch says, `full_precision` included.
+    #: Those that shorten products on this device whatever torch says, `full_precision` included.
     forced_by: str = ""
 
 
 def read(device: str) -> Precision:
-    """What torch and the environment allow float32 products to become on that device."""
+    """The settings of torch and the environment for float32 products on that device."""
     kind = back_end(device)
     variables = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     forcing = {
         name: value
         for name, value in variables.items()
-        if kind in VARIABLES[name] and value.upper() not in _WHOLE
+        if kind in VARIABLES[name] and value.upper() not in _FULL_PRECISION
     }
-    legacy = _asked(lambda: str(torch.get_float32_matmul_precision()))
+    legacy = _answer(lambda: str(torch.get_float32_matmul_precision()))
     return Precision(
         matmul=legacy,
-        matmul_may_shorten=bool(forcing) or _products(kind, legacy),
-        convolution_may_shorten=bool(forcing) or _convolutions(kind, legacy),
+        matmul_may_shorten=bool(forcing) or _matmul_may_shorten(kind, legacy),
+        convolution_may_shorten=bool(forcing) or _convolution_may_shorten(kind, legacy),
         variables=variables,
         forced_by=", ".join(f"{name}={value}" for name, value in forcing.items()),
     )
@@ -68,33 +72,33 @@ def read(device: str) -> Precision:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute products (not convolutions) in whole float32, then restore exactly what was set.
+    """Compute matrix products (not convolutions) in full float32; restore the settings afterwards.
 
-    Variables of the environment act below torch and stay in force: see `Precision.forced_by`.
+    Environment variables act below torch and stay in force: see `Precision.forced_by`.
     """
-    own: list[tuple[Any, str]] = []
+    saved: list[tuple[Any, str]] = []
     legacy = ""
     try:
-        # Parents first: what a child says is its own once no parent stands behind it.
-        for switch in _switches():
-            own.append((switch, str(switch.fp32_precision)))
+        # Parents first: a child shows its own value only while its parents are `none`.
+        for switch in _all_switches():
+            saved.append((switch, str(switch.fp32_precision)))
             switch.fp32_precision = "none"
-        # With no mix of old and new left, the old switch can be read.
-        legacy = _asked(lambda: str(torch.get_float32_matmul_precision()))
+        # The old switch can be read now: it raises on a mix of old and new settings.
+        legacy = _answer(lambda: str(torch.get_float32_matmul_precision()))
         if legacy in _LEGACY:
             torch.set_float32_matmul_precision("highest")
-        for switch in _leaves():
+        for switch in _matmul_switches():
             switch.fp32_precision = "ieee"
         yield
     finally:
         if legacy in _LEGACY:
             torch.set_float32_matmul_precision(legacy)
-        for switch, value in reversed(own):  # one may be another name of its parent
+        for switch, value in reversed(saved):  # a child may be another name of its parent
             switch.fp32_precision = value
 
 
-def _asked(question: Callable[[], str]) -> str:
-    """The answer, what was raised by a mix of old and new switches, or that the switch is gone."""
+def _answer(question: Callable[[], str]) -> str:
+    """The answer; the error text if old and new switches are mixed; `_UNKNOWN` if it is missing."""
     try:
         return question()
     except RuntimeError as error:
@@ -103,44 +107,44 @@ def _asked(question: Callable[[], str]) -> str:
         return _UNKNOWN
 
 
-def _products(kind: str, legacy: str) -> bool:
-    """Whether a switch lets matrix products be shorter."""
+def _matmul_may_shorten(kind: str, legacy: str) -> bool:
+    """Whether a switch allows shortened matrix products."""
     place = "cuda" if kind in {"cuda", "hip"} else "mkldnn"
-    return _allowed(legacy, _told(place, "matmul"))
+    return _may_shorten(legacy, _new_setting(place, "matmul"))
 
 
-def _convolutions(kind: str, legacy: str) -> bool:
-    """Whether a switch lets convolutions be shorter: TF32 is torch's default on CUDA."""
+def _convolution_may_shorten(kind: str, legacy: str) -> bool:
+    """Whether a switch allows shortened convolutions: TF32 is torch's default on CUDA."""
     if kind == "cpu":
-        return _allowed(legacy, _told("mkldnn", "conv"))
+        return _may_shorten(legacy, _new_setting("mkldnn", "conv"))
     if kind not in {"cuda", "hip"}:
         return True
-    new = _told("cudnn", "conv")
+    new = _new_setting("cudnn", "conv")
     if new != _UNKNOWN:
         return new in _SHORT
-    return _asked(lambda: str(torch.backends.cudnn.allow_tf32)) != "False"
+    return _answer(lambda: str(torch.backends.cudnn.allow_tf32)) != "False"
 
 
-def _allowed(legacy: str, new: str) -> bool:
-    """Whether either switch allows it, or neither can be told."""
+def _may_shorten(legacy: str, new: str) -> bool:
+    """Whether the old or the new switch allows shortening, or neither can be read."""
     if legacy == _UNKNOWN:
         return new == _UNKNOWN or new in _SHORT
     return legacy != "highest" or new in _SHORT
 
 
-def _told(place: str, operation: str) -> str:
-    """What the new switch (torch 2.9 and later) of that library and operation says."""
+def _new_setting(place: str, operation: str) -> str:
+    """The value of the new switch (torch 2.9 and later) of that library and operation."""
     library = getattr(torch.backends, place)
-    return _asked(lambda: str(getattr(library, operation).fp32_precision))
+    return _answer(lambda: str(getattr(library, operation).fp32_precision))
 
 
-def _leaves() -> list[Any]:
+def _matmul_switches() -> list[Any]:
     """The new switches of matrix products that this torch has."""
     found = [getattr(getattr(torch.backends, name), "matmul", None) for name in ("cuda", "mkldnn")]
     return [switch for switch in found if hasattr(switch, "fp32_precision")]
 
 
-def _switches() -> list[Any]:
-    """The new switches that decide over matrix products, parents before children."""
+def _all_switches() -> list[Any]:
+    """The new switches that affect matrix products, parents before children."""
     parents: list[Any] = [torch.backends, torch.backends.cudnn, torch.backends.mkldnn]
-    return [each for each in parents if hasattr(each, "fp32_precision")] + _leaves()
+    return [each for each in parents if hasattr(each, "fp32_precision")] + _matmul_switches()

@@ -1,7 +1,7 @@
-"""Answers that do not come from torch, and the comparison of torch's answers with them.
+"""Comparison of torch's outputs with references that do not come from torch.
 
-Tolerances: only where rounding is inherent, and each names its source. `UNIT_ROUNDOFF` is half the
-distance from 1 to the next number (IEEE 754); `dot_bound` is Higham, Accuracy and Stability of
+A tolerance is used only where rounding is inherent, and names its source. `UNIT_ROUNDOFF` is half
+the distance from 1 to the next number (IEEE 754); `dot_bound` is Higham, Accuracy and Stability of
 Numerical Algorithms, section 3.1.
 """
 
@@ -14,7 +14,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit import breadcrumb
-from probes.kit.capabilities import lacks
+from probes.kit.capabilities import documented_absence
 
 UNIT_ROUNDOFF = {
     torch.float64: 2.0**-53,
@@ -25,7 +25,7 @@ UNIT_ROUNDOFF = {
     torch.complex128: 2.0**-53,
 }
 
-#: Floating dtypes that NumPy does not have; float32 holds every value of theirs.
+#: Floating dtypes that NumPy does not have; float32 can represent each of their values.
 _WITHOUT_NUMPY = {torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2}
 
 
@@ -47,7 +47,7 @@ def dot_bound(
     return np.asarray(gamma * (np.abs(a) @ np.abs(b)))
 
 
-def _python(value: Any) -> float | int | str:
+def _python_number(value: Any) -> float | int | str:
     if isinstance(value, (bool, np.bool_)):
         return int(value)
     if isinstance(value, (complex, np.complexfloating)):
@@ -62,56 +62,60 @@ def compare(
     expected: npt.NDArray[Any],
     allowed: npt.NDArray[np.float64] | float | None = None,
 ) -> Comparison:
-    """Hold an output against its NumPy reference, element by element.
+    """Compare an output with its NumPy reference, element by element.
 
     Without `allowed` dtype and bits must be equal: -0.0 is not 0.0; a NaN equals any NaN, and only
-    a NaN (a complex number's parts are held apart).
+    a NaN (the parts of a complex number are compared separately).
     With `allowed` (absolute, a scalar or of the output's shape) |observed - expected| must not
     exceed it; infinities must be equal and NaN must be where the reference has it. Integers beyond
     2^53 need the comparison of bits.
-    A bfloat16 or float8 output is held against a float32 reference that it can represent.
+    A bfloat16 or float8 output is compared with a float32 reference that it can represent.
     """
     if isinstance(observed, torch.Tensor):
         tensor = observed.detach().cpu().resolve_conj().resolve_neg()
         if tensor.dtype in _WITHOUT_NUMPY:
             tensor = tensor.float()  # exact
-        seen = tensor.numpy()
+        output = tensor.numpy()
     else:
-        seen = np.asarray(observed)
-    if seen.shape != expected.shape:
+        output = np.asarray(observed)
+    if output.shape != expected.shape:
         return Comparison(
             operation=operation,
-            problem=f"shape {list(seen.shape)} where {list(expected.shape)} is right",
+            problem=f"shape {list(output.shape)} where {list(expected.shape)} is right",
         )
-    if allowed is None and seen.dtype != expected.dtype:
+    if allowed is None and output.dtype != expected.dtype:
         return Comparison(
-            operation=operation, problem=f"dtype {seen.dtype} where {expected.dtype} is right"
+            operation=operation, problem=f"dtype {output.dtype} where {expected.dtype} is right"
         )
-    if seen.dtype == expected.dtype and seen.tobytes() == expected.tobytes():
-        return Comparison(operation=operation, elements=seen.size)  # right by either rule, and fast
+    if output.dtype == expected.dtype and output.tobytes() == expected.tobytes():
+        return Comparison(
+            operation=operation, elements=output.size
+        )  # right by both rules, and fast
     if allowed is None:
-        return _compare_bits(operation, seen, expected)
-    return _compare_within(operation, seen, expected, allowed)
+        return _compare_bits(operation, output, expected)
+    return _compare_within(operation, output, expected, allowed)
 
 
 def _parts(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array with a last axis of its real parts: two of a complex number, else one."""
+    """The array with a new last axis of real parts: length 2 for complex numbers, else 1."""
     real = array.real.dtype
     parts = array.dtype.itemsize // real.itemsize
     return np.ascontiguousarray(array).view(real).reshape(*array.shape, parts)
 
 
-def _distance(seen: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """|seen - expected| of each element; infinite where that is no number."""
-    wide = np.complex128 if np.iscomplexobj(expected) or np.iscomplexobj(seen) else np.float64
+def _distance(output: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """|seen - expected| of each element; infinite where that is NaN."""
+    wide = np.complex128 if np.iscomplexobj(expected) or np.iscomplexobj(output) else np.float64
     with np.errstate(invalid="ignore", over="ignore"):
-        error = np.abs(seen.astype(wide) - expected.astype(wide))
+        error = np.abs(output.astype(wide) - expected.astype(wide))
     return np.where(np.isnan(error), np.inf, error)
 
 
-def _compare_bits(operation: str, seen: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Comparison:
-    # In NumPy alone: with torch's own sharing in between, a fault of it would hit both sides alike.
-    left, right = _parts(seen), _parts(expected)  # (..., parts)
+def _compare_bits(
+    operation: str, output: npt.NDArray[Any], expected: npt.NDArray[Any]
+) -> Comparison:
+    # Only with NumPy: a fault of torch's memory sharing would change both sides alike.
+    left, right = _parts(output), _parts(expected)  # (..., parts)
     word = np.dtype(f"u{right.dtype.itemsize}")
     different = left.view(word) ^ right.view(word)
     if np.issubdtype(right.dtype, np.inexact):
@@ -119,49 +123,49 @@ def _compare_bits(operation: str, seen: npt.NDArray[Any], expected: npt.NDArray[
     wrong = different.any(axis=-1)
     count = int(wrong.sum())
     if count == 0:
-        return Comparison(operation=operation, elements=seen.size)
-    distance = np.where(wrong, _distance(seen, expected), -1.0)
-    worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(distance)), seen.shape))
+        return Comparison(operation=operation, elements=output.size)
+    distance = np.where(wrong, _distance(output, expected), -1.0)
+    worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(distance)), output.shape))
     mask = int(different[worst][np.flatnonzero(different[worst])[0]])
     return Comparison(
         operation=operation,
-        elements=seen.size,
+        elements=output.size,
         mismatches=count,
         first_index=tuple(int(i) for i in np.argwhere(wrong)[0]),
         worst_index=worst,
-        expected=_python(expected[worst]),
-        observed=_python(seen[worst]),
+        expected=_python_number(expected[worst]),
+        observed=_python_number(output[worst]),
         xor_mask=f"0x{mask:0{2 * word.itemsize}x}",
     )
 
 
 def _compare_within(
     operation: str,
-    seen: npt.NDArray[Any],
+    output: npt.NDArray[Any],
     expected: npt.NDArray[Any],
     allowed: npt.NDArray[np.float64] | float,
 ) -> Comparison:
-    nan = np.isnan(seen) & (np.isnan(_parts(seen)) == np.isnan(_parts(expected))).all(axis=-1)
-    same = (seen == expected) | nan
-    error = np.where(same, 0.0, _distance(seen, expected))
+    nan = np.isnan(output) & (np.isnan(_parts(output)) == np.isnan(_parts(expected))).all(axis=-1)
+    same = (output == expected) | nan
+    error = np.where(same, 0.0, _distance(output, expected))
     bound = np.broadcast_to(np.asarray(allowed, dtype=np.float64), error.shape)
     # An infinite bound, as from a reference that overflowed, allows no infinity.
     wrong = ~same & ~((error <= bound) & np.isfinite(error))
     count = int(wrong.sum())
     if count == 0:
-        return Comparison(operation=operation, elements=seen.size)
+        return Comparison(operation=operation, elements=output.size)
     with np.errstate(over="ignore", invalid="ignore"):
         share = error / np.maximum(bound, np.finfo(np.float64).tiny)
     excess = np.where(wrong, np.where(np.isnan(share), np.inf, share), -1.0)
     worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), error.shape))
     return Comparison(
         operation=operation,
-        elements=seen.size,
+        elements=output.size,
         mismatches=count,
         first_index=tuple(int(i) for i in np.argwhere(wrong)[0]),
         worst_index=worst,
-        expected=_python(expected[worst]),
-        observed=_python(seen[worst]),
+        expected=_python_number(expected[worst]),
+        observed=_python_number(output[worst]),
         worst_error=float(error[worst]),
         allowed_error=float(bound[worst]),
     )
@@ -173,16 +177,19 @@ def attempted_all(
     device: str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> list[Comparison]:
-    """The comparisons that a call makes; what it raises is one more, with that as its problem.
+    """Run a call and return its comparisons, and one more with the error if it raises.
 
-    What that device documents as absent, for operands of `dtype`, is lacking and no problem.
-    Running out of memory escapes: others may hold it, and only the worker knows.
+    An error that is a documented absence of the device, for operands of `dtype`, is recorded in
+    `lacking`, not as a problem.
+
+    Raises:
+        torch.cuda.OutOfMemoryError: others may use the memory, which only the worker knows.
     """
-    made: list[Comparison] = []
+    comparisons: list[Comparison] = []
     breadcrumb.operation(operation)
     try:
-        made.extend(call())
-    except torch.cuda.OutOfMemoryError:  # the name, before torch 2.5, of every back-end's
+        comparisons.extend(call())
+    except torch.cuda.OutOfMemoryError:  # before torch 2.5 this is the class of every back-end
         raise
     except (
         RuntimeError,
@@ -194,13 +201,13 @@ def attempted_all(
         AttributeError,
         ArithmeticError,
     ) as error:
-        made.append(_raised(operation, error, device, dtype))
-    return made
+        comparisons.append(_raised(operation, error, device, dtype))
+    return comparisons
 
 
 def _raised(operation: str, error: Exception, device: str, dtype: torch.dtype | None) -> Comparison:
     text = str(error).splitlines()[0] if str(error) else ""
-    why = lacks(error, device, dtype)
+    why = documented_absence(error, device, dtype)
     problem = "" if why else f"raised {type(error).__name__}: {text}"
     return Comparison(operation=operation, problem=problem, lacking=why)
 
@@ -211,12 +218,12 @@ def attempted(
     device: str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Comparison:
-    """The same of a call that makes one comparison."""
+    """`attempted_all` for a call that makes one comparison."""
     return attempted_all(operation, lambda: [call()], device, dtype)[0]
 
 
 def fact(operation: str, observed: object, expected: object) -> Comparison:
-    """A single value that must be equal, as a comparison of its own."""
+    """A comparison of one value that must be equal."""
     if observed == expected:
         return Comparison(operation=operation, elements=1)
     return Comparison(operation=operation, problem=f"{observed} where {expected} is right")

@@ -1,8 +1,8 @@
-"""Known error texts of drivers, torch and NumPy: what each means, how to confirm it, what to do.
+"""Known error texts of drivers, torch and NumPy: cause, how to confirm it, what to do.
 
 Texts are those of torch (c10/cuda/CUDAFunctions.cpp), of cudaGetErrorString, of NVML and of the
-dynamic linker; names such as CUDA_ERROR_NO_DEVICE are matched beside them. The first match wins,
-so narrow patterns stand before wide ones.
+dynamic linker, or error names such as CUDA_ERROR_NO_DEVICE. The first match wins, so narrow
+patterns come before wide ones.
 
 Ref: https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html
 """
@@ -21,7 +21,7 @@ class Symptom(Frozen):
     cause: str
     hint: str
     action: Action
-    #: What the result's reason becomes when this text ends a probe.
+    #: The reason of the result if an error with this text ended a probe.
     reason: Reason = "torch_raised"
 
 
@@ -469,7 +469,7 @@ SYMPTOMS: Final[tuple[Symptom, ...]] = (
 
 
 def diagnose(text: str) -> Symptom | None:
-    """The first known symptom whose text occurs in this one."""
+    """The first symptom whose pattern is found in the text; None if there is none."""
     for symptom in SYMPTOMS:
         if re.search(symptom.pattern, text):
             return symptom

@@ -1,4 +1,4 @@
-"""What probes need of torch whatever its version or back-end: devices, bits, poison, refusals."""
+"""Helpers for any torch version and back-end: devices, bits, poisoned tensors, expected errors."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-#: Every byte of a poisoned tensor: 171, -1.2e-12 in float32, a value in no test's reference.
+#: Every byte of a poisoned tensor: 171, or -1.2e-12 in float32; no reference has this value.
 POISON_BYTE = 0xAB
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64, 16: np.uint64}
@@ -17,9 +17,9 @@ _SIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: t
 def accelerator_type() -> str | None:
     """The device type of this build's accelerator (`cuda`, `xpu`, ...), or None.
 
-    `torch.accelerator` exists from torch 2.6, where it raises when no device is there. Before that
-    each back-end is asked whether this build has it, in the same order: a registered PrivateUse1,
-    then CUDA (and ROCm), XPU, MPS.
+    torch 2.6 has `torch.accelerator`, which raises there if no device is present. Then, and before
+    2.6, the back-ends are tried in torch's own order: a registered PrivateUse1, CUDA (and ROCm),
+    XPU, MPS.
     """
     if hasattr(torch, "accelerator"):
         with contextlib.suppress(RuntimeError):
@@ -41,7 +41,7 @@ def device_count(kind: str) -> int:
 
 
 def synchronize(device: str) -> None:
-    """Wait for all work on the device; what failed asynchronously raises here."""
+    """Wait for all work on the device. Raises what torch raises if earlier work failed."""
     kind = torch.device(device).type
     if kind == "cpu":
         return
@@ -53,7 +53,7 @@ def synchronize(device: str) -> None:
 
 
 def poisoned(shape: Sequence[int], dtype: torch.dtype, device: str) -> torch.Tensor:
-    """A tensor of that shape filled with 0xAB bytes, so that a kernel that does nothing shows."""
+    """A tensor of that shape filled with 0xAB bytes, to detect a kernel that writes nothing."""
     itemsize = torch.empty(0, dtype=dtype).element_size()
     count = int(np.prod(shape, dtype=np.int64)) * itemsize
     raw = torch.full((count,), POISON_BYTE, dtype=torch.uint8)  # (bytes,), on the host
@@ -73,7 +73,7 @@ def bits(tensor: torch.Tensor) -> npt.NDArray[np.unsignedinteger]:
 
 
 def refusal(call: Callable[[], object]) -> str:
-    """What a call that must be refused raised, as `Type: text`; empty when it went through."""
+    """The error that a call raised, as `Type: text`; empty if it raised none."""
     try:
         call()
     except (

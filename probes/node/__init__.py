@@ -1,4 +1,4 @@
-"""What is seen of a node without a tensor: PCI hardware, libcuda, NVML, the survey of devices.
+"""What can be read about a node without using a tensor: PCI hardware, libcuda, NVML, devices.
 
-Never a verdict.
+It only reads: judging is left to the probes.
 """

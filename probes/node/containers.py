@@ -1,4 +1,4 @@
-"""Whether this process runs in a container, and what that says about the GPUs it was given."""
+"""Whether this process runs in a container, and how its GPUs were assigned."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Final
 
 from probes.contract import Frozen
 
-#: Files and variables by which container engines tell that they are there.
+#: Files and variables that container engines create.
 _FILES: Final = {
     "var/run/secrets/kubernetes.io": "a Kubernetes pod",
     "run/.containerenv": "a container",
@@ -27,18 +27,18 @@ _VARIABLES: Final = {
 
 
 class Container(Frozen):
-    """`kind` is empty on a bare host."""
+    """The container around this process. `kind` is empty on a bare host."""
 
     kind: str = ""
-    #: NVIDIA's container toolkit put a folder of its own in the place of the driver's: then
-    #: NVIDIA_VISIBLE_DEVICES was read by it, and is not only what the image says.
+    #: NVIDIA's container toolkit mounted its folder over the driver's: then it has applied
+    #: NVIDIA_VISIBLE_DEVICES, which otherwise may only come from the image.
     toolkit: bool = False
-    #: The GPUs were named by mounts instead (a strategy of NVIDIA's device plugin).
+    #: GPUs were requested by mounts, not by variable (a strategy of NVIDIA's device plugin).
     by_mounts: bool = False
 
 
 def read(environment: Mapping[str, str], root: Path = Path("/")) -> Container:
-    """What the file system under `root` and the environment say."""
+    """Detect the container from the file system under `root` and the environment."""
     kinds = [kind for path, kind in _FILES.items() if (root / path).exists()]
     kinds += [kind for name, kind in _VARIABLES.items() if environment.get(name)]
     mounts = _mounts(root)

@@ -1,4 +1,4 @@
-"""Where torch and NumPy lie in the folders that Python searches: told without importing them."""
+"""The copies of torch and NumPy in the folders that Python searches, found without an import."""
 
 import os
 import site
@@ -11,22 +11,22 @@ from probes.contract import Frozen
 
 NAMES: Final = ("torch", "numpy")
 
-#: Where a copy lies: `own`, the interpreter's package folders, searched in one order by every
-#: start; the others depend on the user, the environment or the working folder.
+#: Where a copy is installed: `own` is a package folder of the interpreter, searched in the same
+#: order at every start; the others depend on the user, the environment or the working folder.
 Place = Literal["own", "user site", "PYTHONPATH", "elsewhere"]
 
 
 class Copy(Frozen):
-    """One package or module of a name, in the order of sys.path; `compiled`: it has its core."""
+    """One package or module with the name; `compiled`: it has the compiled core."""
 
     name: str
-    path: str  # its folder; the file of a module that is none
+    path: str  # its folder, or its file if it is a single module
     place: Place
     compiled: bool = True
 
 
 def found_on(path: Sequence[str], names: Sequence[str] = NAMES) -> tuple[Copy, ...]:
-    """Every copy that an import could find, the one that it takes first; links count once."""
+    """All copies that an import could find, in the order of `path`; links count once."""
     return tuple(_copies(path, names))
 
 
@@ -47,7 +47,7 @@ def _copies(path: Sequence[str], names: Sequence[str]) -> Iterator[Copy]:
 
 
 def _copy(folder: Path, name: str) -> Path | None:
-    """What a folder of sys.path offers under a name; a folder without code is no copy."""
+    """The package or module of that name in a folder of sys.path; None without code."""
     package, module = folder / name, folder / f"{name}.py"
     if (package / "__init__.py").is_file():
         return package.resolve()
@@ -55,13 +55,13 @@ def _copy(folder: Path, name: str) -> Path | None:
 
 
 def _has_core(package: Path, name: str) -> bool:
-    """Whether the compiled core lies beside the Python files."""
+    """Whether the compiled core is in the package folder."""
     patterns = {"torch": ("_C*.so",), "numpy": ("_core/_multiarray*.so", "core/_multiarray*.so")}
     return any(any(package.glob(pattern)) for pattern in patterns.get(name, ("*.so",)))
 
 
 def _place(folder: Path) -> Place:
-    """By which rule a folder came into sys.path."""
+    """Which rule put the folder into sys.path."""
     listed = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if folder in {Path(entry).resolve() for entry in listed if entry}:
         return "PYTHONPATH"

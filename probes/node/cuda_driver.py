@@ -1,7 +1,7 @@
-"""What libcuda itself says, asked through ctypes: the true cause of a failed start, without torch.
+"""Reads libcuda through ctypes, without torch, to find the true cause of a failed CUDA start.
 
-No context is made, so no GPU memory is taken; the enumeration honours CUDA_VISIBLE_DEVICES.
-`cuInit` can hang with the interpreter's lock held elsewhere: call it only in a killable process.
+No context is created, so no GPU memory is used; the devices listed follow CUDA_VISIBLE_DEVICES.
+`cuInit` can hang in the driver: call `read` only in a process that another one can kill.
 """
 
 import ctypes
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from probes.contract import Frozen
-from probes.node.nvml import Nvml, NvmlGpu, sysfs_address, text_of
+from probes.node.nvml import Nvml, NvmlGpu, decoded, sysfs_address
 
-#: Codes of CUresult that a start-up can end with (cuda.h).
+#: CUresult codes that driver start-up can return (cuda.h).
 CODES: Final[dict[int, str]] = {
     0: "CUDA_SUCCESS",
     1: "CUDA_ERROR_INVALID_VALUE",
@@ -46,15 +46,15 @@ CODES: Final[dict[int, str]] = {
     999: "CUDA_ERROR_UNKNOWN",
 }
 
-# Numbers of CUdevice_attribute (cuda.h); a driver that is older than one of them refuses it.
+# Values of CUdevice_attribute (cuda.h); a driver older than an attribute returns an error.
 _CAPABILITY: Final = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 _INTEGRATED: Final = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED: shares the host's memory (Jetson, GB10)
 _NUMA_CONFIG: Final = 130  # CU_DEVICE_ATTRIBUTE_NUMA_CONFIG: 1 where its memory is a NUMA node
-_MPS_ENABLED: Final = 133  # CU_DEVICE_ATTRIBUTE_MPS_ENABLED: contexts here are shared by way of MPS
+_MPS_ENABLED: Final = 133  # CU_DEVICE_ATTRIBUTE_MPS_ENABLED: contexts are shared through MPS
 
 
 class DriverDevice(Frozen):
-    """One device in CUDA's order. None where the driver did not say."""
+    """One device in CUDA's order. A field is None if the driver did not report it."""
 
     index: int
     uuid: str | None = None  # GPU-..., or MIG-... for an instance
@@ -64,15 +64,15 @@ class DriverDevice(Frozen):
     memory_total_bytes: int | None = None
     integrated: bool | None = None  # it shares the host's memory
     numa_memory: bool | None = None  # its memory is a NUMA node of the host (GH200, GB200)
-    mps: bool | None = None  # CUDA's multi-process service (MPS) stands between
+    mps: bool | None = None  # contexts go through the multi-process service (MPS)
 
 
 class CudaDriver(Frozen):
-    """What came of loading libcuda.so.1 and of `cuInit`; `init_code` is None when never called."""
+    """The outcome of loading libcuda.so.1 and calling `cuInit` (`init_code` None: not called)."""
 
     loaded: bool = False
     load_error: str = ""
-    path: str | None = None  # the file that was mapped: shows stubs/ and compat/
+    path: str | None = None  # the mapped file: reveals stubs/ and compat/
     init_code: int | None = None
     init_name: str = ""
     driver_version: int | None = None  # 12040 is CUDA 12.4
@@ -80,15 +80,15 @@ class CudaDriver(Frozen):
     devices: tuple[DriverDevice, ...] = ()
 
 
-def _mapped() -> str | None:
-    """The file behind the libcuda.so.1 of this process."""
+def _mapped_path() -> str | None:
+    """The file that this process has mapped as libcuda.so.1."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     found = re.search(r"\s(/\S*/libcuda\.so\S*)", maps)
     return found.group(1) if found else None
 
 
 class _Library:
-    """libcuda's functions by name; one that is missing, or fails, is False."""
+    """Calls libcuda's functions by name."""
 
     def __init__(self) -> None:
         self._functions = ctypes.CDLL("libcuda.so.1")
@@ -98,37 +98,39 @@ class _Library:
         call = getattr(self._functions, function, None)
         return None if call is None else int(call(*arguments))
 
-    def did(self, function: str, *arguments: object) -> bool:
-        """Whether the call was there and succeeded."""
+    def succeeded(self, function: str, *arguments: object) -> bool:
+        """Whether the function exists and the call succeeded."""
         return self.code(function, *arguments) == 0
 
     def text(self, function: str, device: int) -> str | None:
-        """What `function(char *, int length, device)` writes."""
+        """The text that `function(char *, int length, device)` writes; None if it fails."""
         buffer = ctypes.create_string_buffer(256)
-        return text_of(buffer.value) if self.did(function, buffer, len(buffer), device) else None
+        return (
+            decoded(buffer.value) if self.succeeded(function, buffer, len(buffer), device) else None
+        )
 
 
-def _uuid(library: _Library, device: int) -> str | None:
+def _device_uuid(library: _Library, device: int) -> str | None:
     """The device's UUID.
 
-    `cuDeviceGetUuid_v2` gives an instance's own under MIG, the older call never does: where the
-    two differ, it is an instance.
+    Under MIG `cuDeviceGetUuid_v2` returns the instance's UUID, the older function the GPU's: if
+    the two differ, the device is a MIG instance.
     """
-    told = []
+    found = []
     for function in ("cuDeviceGetUuid_v2", "cuDeviceGetUuid"):
         buffer = ctypes.create_string_buffer(16)
-        if library.did(function, buffer, device):
-            told.append(uuids.UUID(bytes=buffer.raw))
-    if not told:
+        if library.succeeded(function, buffer, device):
+            found.append(uuids.UUID(bytes=buffer.raw))
+    if not found:
         return None
-    return f"{'GPU' if len(set(told)) == 1 else 'MIG'}-{told[0]}"
+    return f"{'GPU' if len(set(found)) == 1 else 'MIG'}-{found[0]}"
 
 
 def _attribute(library: _Library, attribute: int, device: int) -> int | None:
     """One attribute of a device; None where the driver does not know it."""
     number = ctypes.c_int(-1)
-    told = library.did("cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
-    return number.value if told else None
+    known = library.succeeded("cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
+    return number.value if known else None
 
 
 def _is_set(library: _Library, attribute: int, device: int) -> bool | None:
@@ -139,19 +141,19 @@ def _is_set(library: _Library, attribute: int, device: int) -> bool | None:
 
 def _device(library: _Library, index: int) -> DriverDevice:
     handle, total = ctypes.c_int(-1), ctypes.c_size_t(0)
-    if not library.did("cuDeviceGet", ctypes.byref(handle), index):
+    if not library.succeeded("cuDeviceGet", ctypes.byref(handle), index):
         return DriverDevice(index=index)
     device = handle.value
     address = library.text("cuDeviceGetPCIBusId", device)
-    sized = library.did("cuDeviceTotalMem_v2", ctypes.byref(total), device)
+    has_size = library.succeeded("cuDeviceTotalMem_v2", ctypes.byref(total), device)
     major, minor = (_attribute(library, attribute, device) for attribute in _CAPABILITY)
     return DriverDevice(
         index=index,
-        uuid=_uuid(library, device),
+        uuid=_device_uuid(library, device),
         pci_bus_id=None if address is None else sysfs_address(address),
         name=library.text("cuDeviceGetName", device),
         capability=None if major is None or minor is None else (major, minor),
-        memory_total_bytes=total.value if sized else None,
+        memory_total_bytes=total.value if has_size else None,
         integrated=_is_set(library, _INTEGRATED, device),
         numa_memory=_is_set(library, _NUMA_CONFIG, device),
         mps=_is_set(library, _MPS_ENABLED, device),
@@ -159,36 +161,38 @@ def _device(library: _Library, index: int) -> DriverDevice:
 
 
 def read() -> CudaDriver:
-    """Load libcuda.so.1, initialise it and list its devices; nothing is raised, no context made."""
+    """Load libcuda.so.1, initialise it and list its devices. Creates no context, raises nothing."""
     try:
         library = _Library()
     except OSError as error:
         return CudaDriver(load_error=str(error))
     version, count = ctypes.c_int(0), ctypes.c_int(0)
-    told = library.did("cuDriverGetVersion", ctypes.byref(version))  # allowed before cuInit
-    path = _mapped()
+    has_version = library.succeeded(
+        "cuDriverGetVersion", ctypes.byref(version)
+    )  # allowed before cuInit
+    path = _mapped_path()
     code = library.code("cuInit", 0)
     if code is None:
         return CudaDriver(load_error=f"{path or 'libcuda.so.1'} has no function cuInit", path=path)
-    counted = code == 0 and library.did("cuDeviceGetCount", ctypes.byref(count))
+    has_count = code == 0 and library.succeeded("cuDeviceGetCount", ctypes.byref(count))
     return CudaDriver(
         loaded=True,
         path=path,
         init_code=code,
         init_name=CODES.get(code, f"CUDA_ERROR_{code}"),
-        driver_version=version.value if told else None,
-        device_count=count.value if counted else None,
-        devices=tuple(_device(library, index) for index in range(count.value)) if counted else (),
+        driver_version=version.value if has_version else None,
+        device_count=count.value if has_count else None,
+        devices=tuple(_device(library, index) for index in range(count.value)) if has_count else (),
     )
 
 
 def match(
     index: int, count: int, driver: CudaDriver, management: Nvml, environment: Mapping[str, str]
 ) -> tuple[DriverDevice | None, NvmlGpu | None]:
-    """What the driver and NVML know of torch's device `index` of `count`.
+    """The driver's and NVML's entries for torch's device `index` of `count`; None if unknown.
 
-    They are matched by UUID, a MIG instance with the GPU that it is a part of. Where the driver
-    does not start there is no UUID: then NVML's order is CUDA's only if nothing can reorder it.
+    They are matched by UUID, a MIG instance with its GPU. If the driver does not start there is no
+    UUID: then the index is used, if nothing can make CUDA's order differ from NVML's.
     """
     device = next((device for device in driver.devices if device.index == index), None)
     if device is not None and device.uuid is not None:

@@ -1,9 +1,9 @@
-"""Which vendors' GPUs this machine has, told without torch, without a driver call.
+"""The GPU vendors of this machine, found without torch and without calling a driver.
 
-Otherwise a CPU build of torch on a GPU node looks like "no GPU, fine". What must not look like a
-GPU node: integrated graphics, a server's or a VM's display adapter, an NPU, and a GPU that was
-given away to a VM. sysfs and most of procfs are the host's in a container too, so a container
-that was given no GPU still sees that the node has some.
+Without this, a CPU build of torch on a GPU node would look like a node without GPUs. These do not
+count as GPUs: integrated graphics, the display adapter of a server or VM, an NPU, and a GPU passed
+to a VM. A container sees the host's sysfs and most of its procfs, so a container without GPUs
+still sees that the node has some.
 """
 
 import re
@@ -17,7 +17,7 @@ Vendor = Literal["nvidia", "amd", "intel"]
 
 _PCI_VENDORS: Final[dict[str, Vendor]] = {"10de": "nvidia", "1002": "amd", "8086": "intel"}
 
-#: Drivers that hold a GPU for a virtual machine: this system cannot use it.
+#: Drivers that reserve a GPU for a virtual machine: this system cannot use it.
 GIVEN_AWAY: Final = {"vfio-pci", "pci-stub", "nvgrace_gpu_vfio_pci", "nvidia_vgpu_vfio", "gim"}
 
 # AMD compute GPUs of class 0x0300 or 0x0380, which integrated graphics share; MI300 and later are
@@ -65,16 +65,16 @@ def wheel_index(vendors: tuple[Vendor, ...]) -> str:
 
 
 class Hardware(Frozen):
-    """The GPUs that this machine shows, and why we think so. No vendors means no GPU was found."""
+    """The GPUs of this machine and the evidence for them. No vendors: no GPU was found."""
 
     vendors: tuple[Vendor, ...] = ()
     evidence: tuple[str, ...] = ()
-    pci_addresses: tuple[str, ...] = ()  # of GPUs only, virtual functions of our own left out
+    pci_addresses: tuple[str, ...] = ()  # of GPUs only, without virtual functions created here
     driver_version: str | None = None  # of the loaded kernel module: nvidia, else amdgpu
     architectures: tuple[str, ...] = ()  # gfx942 of each AMD GPU; hidden ones too
 
 
-class _Sign(NamedTuple):
+class _Evidence(NamedTuple):
     vendor: Vendor
     evidence: str
     pci_address: str | None = None
@@ -82,22 +82,24 @@ class _Sign(NamedTuple):
 
 
 def detect(root: Path = Path("/")) -> Hardware:
-    """What the file system under `root` says about GPUs. What cannot be read is no evidence."""
-    signs = [*_pci(root), *_nvidia(root), *_amd(root)]
-    found = {sign.vendor for sign in signs}
+    """Find GPUs in the file system under `root`. What cannot be read counts as no evidence."""
+    evidence = [*_pci(root), *_nvidia(root), *_amd(root)]
+    found = {each.vendor for each in evidence}
     return Hardware(
         vendors=tuple(vendor for vendor in _PCI_VENDORS.values() if vendor in found),
-        evidence=tuple(sign.evidence for sign in signs),
-        pci_addresses=tuple(sign.pci_address for sign in signs if sign.pci_address is not None),
-        driver_version=nvidia_module(root) or text_of(root / "sys/module/amdgpu/version") or None,
-        architectures=tuple(sign.architecture for sign in signs if sign.architecture is not None),
+        evidence=tuple(each.evidence for each in evidence),
+        pci_addresses=tuple(each.pci_address for each in evidence if each.pci_address is not None),
+        driver_version=nvidia_module(root) or file_text(root / "sys/module/amdgpu/version") or None,
+        architectures=tuple(
+            each.architecture for each in evidence if each.architecture is not None
+        ),
     )
 
 
 def nvidia_module(root: Path = Path("/")) -> str | None:
     """The version of NVIDIA's loaded kernel module; None when none is loaded."""
-    told = kernel_module_version(text_of(root / "proc/driver/nvidia/version"))
-    return told or text_of(root / "sys/module/nvidia/version") or None
+    version = kernel_module_version(file_text(root / "proc/driver/nvidia/version"))
+    return version or file_text(root / "sys/module/nvidia/version") or None
 
 
 def kernel_module_version(text: str) -> str | None:
@@ -106,39 +108,39 @@ def kernel_module_version(text: str) -> str | None:
     return match[1] if match else None
 
 
-def text_of(path: Path) -> str:
+def file_text(path: Path) -> str:
     """The text of a file, stripped; empty when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:  # not there, hidden from this container, or unplugged while we looked
+    except OSError:  # missing, hidden from this container, or unplugged meanwhile
         return ""
 
 
-def number_in(path: Path) -> int:
+def sysfs_number(path: Path) -> int:
     """A sysfs value such as 0x030200; -1 when it cannot be read."""
-    text = text_of(path)
+    text = file_text(path)
     return int(text, 16) if re.fullmatch(r"(0x)?[0-9a-fA-F]+", text) else -1
 
 
-def _pci(root: Path) -> Iterator[_Sign]:
+def _pci(root: Path) -> Iterator[_Evidence]:
     for folder in sorted(root.glob("sys/bus/pci/devices/*")):
-        number = number_in(folder / "vendor")
+        number = sysfs_number(folder / "vendor")
         vendor = _PCI_VENDORS.get(f"{number:04x}")
-        kind = number_in(folder / "class") >> 8  # the last byte is the programming interface
-        device = number_in(folder / "device")
+        kind = sysfs_number(folder / "class") >> 8  # the last byte is the programming interface
+        device = sysfs_number(folder / "device")
         if vendor is None or not is_gpu(vendor, kind, device):
             continue
         driver = folder / "driver"
-        if (folder / "physfn").exists():  # a slice, made here for virtual machines
+        if (folder / "physfn").exists():  # a virtual function, made here for virtual machines
             continue
         if driver.exists() and driver.resolve().name in GIVEN_AWAY:
             continue
         name = f"PCI {folder.name} is {number:04x}:{device:04x} of class {kind:04x}"
-        yield _Sign(vendor, name, folder.name)
+        yield _Evidence(vendor, name, folder.name)
 
 
 def is_gpu(vendor: Vendor, kind: int, device: int) -> bool:
-    """Whether a PCI function is a GPU to compute on. `kind` is its class and subclass."""
+    """Whether a PCI function is a compute GPU. `kind` is its class and subclass."""
     if vendor == "nvidia":  # its audio, USB and NVSwitch functions are of other classes
         return kind >> 8 == 0x03
     if vendor == "amd":
@@ -146,36 +148,36 @@ def is_gpu(vendor: Vendor, kind: int, device: int) -> bool:
     return kind == 0x0302 or (kind >> 8 == 0x03 and device in _INTEL_DISCRETE)
 
 
-def _nvidia(root: Path) -> Iterator[_Sign]:
-    if version := kernel_module_version(text_of(root / "proc/driver/nvidia/version")):
-        yield _Sign("nvidia", f"/proc/driver/nvidia/version says {version}")
+def _nvidia(root: Path) -> Iterator[_Evidence]:
+    if version := kernel_module_version(file_text(root / "proc/driver/nvidia/version")):
+        yield _Evidence("nvidia", f"/proc/driver/nvidia/version says {version}")
     if gpus := sorted(path.name for path in root.glob("proc/driver/nvidia/gpus/*")):
-        yield _Sign("nvidia", f"/proc/driver/nvidia/gpus lists {', '.join(gpus)}")
+        yield _Evidence("nvidia", f"/proc/driver/nvidia/gpus lists {', '.join(gpus)}")
     nodes = [path.name for path in root.glob("dev/nvidia*")]
     nodes = sorted(name for name in nodes if re.fullmatch(r"nvidia(\d+|ctl)", name))
     for name in nodes:
-        yield _Sign("nvidia", f"/dev/{name} exists")
+        yield _Evidence("nvidia", f"/dev/{name} exists")
     if (root / "dev/nvhost-gpu").exists():  # Jetson: a GPU without PCI
-        yield _Sign("nvidia", "/dev/nvhost-gpu exists")
+        yield _Evidence("nvidia", "/dev/nvhost-gpu exists")
     # WSL shows /dev/dxg for a GPU of any vendor; NVIDIA's driver brings libcuda beside it.
     drivers = [*root.glob("usr/lib/wsl/lib/libcuda.so*"), *root.glob("usr/lib/wsl/drivers/nv*")]
     if (root / "dev/dxg").exists() and drivers:
-        yield _Sign("nvidia", "/dev/dxg exists, with NVIDIA's driver under /usr/lib/wsl")
+        yield _Evidence("nvidia", "/dev/dxg exists, with NVIDIA's driver under /usr/lib/wsl")
 
 
-def _amd(root: Path) -> Iterator[_Sign]:
-    # /dev/kfd exists for an APU as well, so only the topology behind it tells.
+def _amd(root: Path) -> Iterator[_Evidence]:
+    # /dev/kfd exists for an APU too, so the KFD topology is needed to tell them apart.
     for properties in sorted(root.glob("sys/class/kfd/kfd/topology/nodes/*/properties")):
-        pairs = re.findall(r"^(\w+) (\d+)$", text_of(properties), re.MULTILINE)
+        pairs = re.findall(r"^(\w+) (\d+)$", file_text(properties), re.MULTILINE)
         values = {key: int(value) for key, value in pairs}
         gfx = values.get("gfx_target_version", 0)
         if values.get("simd_count", 0) and gfx >= _OLDEST_GFX and gfx not in _AMD_INTEGRATED:
             node = properties.parent.name
             name = gfx_name(gfx)
-            yield _Sign("amd", f"KFD node {node} is {name}", architecture=name)
+            yield _Evidence("amd", f"KFD node {node} is {name}", architecture=name)
 
 
 def gfx_name(version: int) -> str:
-    """KFD's number as the compiler's name: 90402 is gfx942, 90010 is gfx90a."""
+    """The compiler's name for KFD's version number: 90402 is gfx942, 90010 is gfx90a."""
     major, minor, stepping = version // 10000, version // 100 % 100, version % 100
     return f"gfx{major}{minor:x}{stepping:x}"

@@ -1,7 +1,7 @@
-"""Which devices of a node with MIG only a process of its own can use, and how it is shown one.
+"""The devices of a node with MIG that each need their own process, and how to select one of them.
 
-CUDA shows a process one MIG instance at most, and beside it no whole GPU: so each instance, and
-each whole GPU beside instances, gets a child in which CUDA_VISIBLE_DEVICES holds its UUID alone.
+CUDA shows a process at most one MIG instance, and then no whole GPU. So each instance, and each
+whole GPU on a node with instances, gets its own child with only its UUID in CUDA_VISIBLE_DEVICES.
 
 Ref: https://docs.nvidia.com/datacenter/tesla/mig-user-guide/ (CUDA Device Enumeration)
 """
@@ -14,83 +14,87 @@ from probes.node.nvml import MigInstance, Nvml, NvmlGpu
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
-#: In the environment of a child that sees one device alone: what the variable held before.
-_KEPT: Final = "_GPU_VALIDATOR_VISIBLE_BEFORE"
+#: Name of the variable that keeps the value CUDA_VISIBLE_DEVICES had before `show_only`.
+_SAVED_VALUE: Final = "_GPU_VALIDATOR_VISIBLE_BEFORE"
 
 
-class Apart(NamedTuple):
-    """A device that only a process of its own can use: an instance, or a GPU beside instances."""
+class SeparateDevice(NamedTuple):
+    """A device that needs its own process: a MIG instance, or a GPU on a node with instances."""
 
     gpu: NvmlGpu
     instance: MigInstance | None
 
     @property
     def name(self) -> str:
-        """`cuda:GPU:SLOT`, numbers as NVML and NVIDIA_VISIBLE_DEVICES count; `cuda:GPU` if whole.
+        """`cuda:GPU:SLOT`, or `cuda:GPU` for a whole GPU, numbered as in NVML.
 
-        torch knows no such name: in its own process the device is `cuda:0`.
+        torch does not know this name: in its own process the device is `cuda:0`.
         """
         slot = "" if self.instance is None else f":{self.instance.slot}"
         return f"cuda:{self.gpu.index}{slot}"
 
     @property
     def uuid(self) -> str:
-        """What the variable has to hold."""
+        """The value for CUDA_VISIBLE_DEVICES."""
         return (self.gpu.uuid or "") if self.instance is None else self.instance.uuid
 
 
-def devices_apart(management: Nvml, environment: Mapping[str, str]) -> tuple[Apart, ...]:
-    """Every device that needs a process of its own, as far as the environment leaves it visible.
+def separate_devices(
+    management: Nvml, environment: Mapping[str, str]
+) -> tuple[SeparateDevice, ...]:
+    """The devices that need their own process and are visible in the environment.
 
-    Empty where there is no instance, where there is one device alone (CUDA shows it by itself),
-    and where the variable counts devices, which CUDA and NVML count differently here.
+    Empty if there is no instance, if there is only one device (CUDA shows it anyway), and if
+    CUDA_VISIBLE_DEVICES has indices, since CUDA and NVML count differently with MIG.
     """
-    found = tuple(_all(management))
+    found = tuple(_all_devices(management))
     entries = _entries(environment)
     if entries is not None:
-        found = tuple(_named(entries, found))
+        found = tuple(_visible_devices(entries, found))
     return found if len(found) > 1 and any(each.instance for each in found) else ()
 
 
-def show_alone(uuid: str) -> None:
-    """Have CUDA show this process one device only; call it before anything starts CUDA."""
-    os.environ[_KEPT] = os.environ.get(VISIBLE, "")
+def show_only(uuid: str) -> None:
+    """Make CUDA show this process one device only; call it before CUDA is initialised."""
+    os.environ[_SAVED_VALUE] = os.environ.get(VISIBLE, "")
     os.environ[VISIBLE] = uuid
 
 
 def visible_before(environment: Mapping[str, str]) -> str | None:
-    """What the variable held before `show_alone`, empty if nothing; None where that never ran."""
-    return environment.get(_KEPT)
+    """CUDA_VISIBLE_DEVICES before `show_only` (empty if unset); None if that was not called."""
+    return environment.get(_SAVED_VALUE)
 
 
-def _all(management: Nvml) -> Iterator[Apart]:
+def _all_devices(management: Nvml) -> Iterator[SeparateDevice]:
     for gpu in management.gpus:
         if not gpu.accessible or gpu.uuid is None:
             continue
-        if gpu.mig_enabled:  # as a whole it cannot be used, also without an instance
-            yield from (Apart(gpu, instance) for instance in gpu.mig_instances)
+        if gpu.mig_enabled:  # cannot be used as a whole GPU, even without an instance
+            yield from (SeparateDevice(gpu, instance) for instance in gpu.mig_instances)
         else:
-            yield Apart(gpu, None)
+            yield SeparateDevice(gpu, None)
 
 
 def _entries(environment: Mapping[str, str]) -> list[str] | None:
-    """The entries of the variable; None where it is not set."""
+    """The entries of CUDA_VISIBLE_DEVICES; None if it is not set."""
     value = environment.get(VISIBLE)
     return None if value is None else [entry.strip() for entry in value.split(",")]
 
 
-def _named(entries: list[str], found: tuple[Apart, ...]) -> Iterator[Apart]:
-    """The devices that the entries name, by a UUID or its start; a bad one hides all after it."""
+def _visible_devices(
+    entries: list[str], found: tuple[SeparateDevice, ...]
+) -> Iterator[SeparateDevice]:
+    """The devices that the entries name by UUID or its start, up to the first bad entry."""
     for entry in entries:
-        wanted = entry.lower()
-        named = [each for each in found if is_named(wanted, each.gpu, each.instance)]
-        if not wanted.startswith(("gpu-", "mig-")) or not named:
+        prefix = entry.lower()
+        named = [each for each in found if is_named(prefix, each.gpu, each.instance)]
+        if not prefix.startswith(("gpu-", "mig-")) or not named:
             return
         yield from named
 
 
 def is_named(entry: str, gpu: NvmlGpu, instance: MigInstance | None) -> bool:
-    """Whether a UUID, or the start of one, means this device; a GPU's means its instances too."""
-    wanted = entry.lower()
+    """Whether an entry is the start of this instance's UUID or of its GPU's."""
+    prefix = entry.lower()
     uuids = [gpu.uuid or "", "" if instance is None else instance.uuid]
-    return len(wanted) > len("gpu-") and any(uuid.lower().startswith(wanted) for uuid in uuids)
+    return len(prefix) > len("gpu-") and any(uuid.lower().startswith(prefix) for uuid in uuids)

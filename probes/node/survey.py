@@ -1,7 +1,7 @@
-"""Which devices and versions there are: what a report says of its machine before any probe runs.
+"""The survey: devices and versions of this machine, taken before any probe runs.
 
-Run in a throwaway child of a process that has imported torch: a driver's start-up may hang, and
-after it the process could not be forked any more. No CUDA context is made, so no GPU memory taken.
+It runs in its own child of the worker: the driver's start-up may hang, and a process that has
+started the driver must not fork. No CUDA context is created, so no GPU memory is used.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from probes.kit.backend import cuda_type
 from probes.kit.tensors import accelerator_type, device_count
 from probes.node import cuda_driver, hardware, mig, nvml
 
-#: Versions that decide what a computation's bits are; another fingerprint is another environment.
+#: The versions that affect the bits of a result; the fingerprint of the environment covers them.
 DECIDE_NUMERICS: Final = ("torch", "torch_cuda", "torch_hip", "cudnn", "nccl", "numpy", "driver")
 
 _PCI_PARTS: Final = ("domain", "bus", "device")
 
 
 def take() -> dict[str, object]:
-    """Devices, evidence of hardware, and versions, as JSON can hold them."""
+    """Devices, evidence of hardware, and versions, as a dict for JSON."""
     management, present = nvml.read(), hardware.detect()
     kind = accelerator_type()
     return {
@@ -37,19 +37,21 @@ def take() -> dict[str, object]:
 def _devices(kind: str, management: nvml.Nvml) -> list[dict[str, object]]:
     count = device_count(kind)
     if kind == "cuda" and torch.version.cuda is not None:
-        if apart := mig.devices_apart(management, os.environ):
-            return [_apart(index, each, management) for index, each in enumerate(apart)]
-        seen = cuda_driver.read() if count else cuda_driver.CudaDriver()
-        return [_cuda_device(index, count, seen, management) for index in range(count)]
+        if separate := mig.separate_devices(management, os.environ):
+            return [
+                _separate_device(index, each, management) for index, each in enumerate(separate)
+            ]
+        driver = cuda_driver.read() if count else cuda_driver.CudaDriver()
+        return [_cuda_device(index, count, driver, management) for index in range(count)]
     return [_other_device(kind, index) for index in range(count)]
 
 
-def _entry(kind: str, index: int, **known: object) -> dict[str, object]:
-    """One device; what is not known of it is None."""
+def _device_entry(kind: str, index: int, **known: object) -> dict[str, object]:
+    """The entry of one device; unknown fields are None."""
     fields = ("uuid", "parent_uuid", "pci_bus_id", "model_name", "capability", "memory_bytes")
     unknown = dict.fromkeys((*fields, "memory_free_bytes", "process_count", "compute_mode"))
-    whose = {"name": f"{kind}:{index}", "type": kind, "index": index, "alone": False}
-    return {**whose, **unknown, **known}
+    identity = {"name": f"{kind}:{index}", "type": kind, "index": index, "alone": False}
+    return {**identity, **unknown, **known}
 
 
 def _cuda_device(
@@ -59,11 +61,11 @@ def _cuda_device(
     device = device or cuda_driver.DriverDevice(index=index)
     gpu = gpu or nvml.NvmlGpu(index=index)
     instance = device.uuid is not None and device.uuid in gpu.mig_uuids
-    # NVML's numbers of a GPU say nothing of one instance: those are the instance's own.
-    of = next((each for each in gpu.mig_instances if each.uuid == device.uuid), None)
-    numbers = of if instance else gpu
+    # An instance has its own numbers in NVML; those of its GPU do not apply.
+    own_instance = next((each for each in gpu.mig_instances if each.uuid == device.uuid), None)
+    numbers = own_instance if instance else gpu
     capability = device.capability or gpu.capability
-    return _entry(
+    return _device_entry(
         "cuda",
         index,
         uuid=device.uuid or gpu.uuid,
@@ -85,11 +87,13 @@ def _cuda_device(
     )
 
 
-def _apart(index: int, device: mig.Apart, management: nvml.Nvml) -> dict[str, object]:
-    """A MIG instance, or a GPU beside some, as NVML knows it: CUDA shows one of them a process."""
+def _separate_device(
+    index: int, device: mig.SeparateDevice, management: nvml.Nvml
+) -> dict[str, object]:
+    """The entry of a device that needs its own process, from NVML: CUDA shows only one of them."""
     gpu, instance = device
     numbers = gpu if instance is None else instance
-    return _entry(
+    return _device_entry(
         "cuda",
         index,
         name=device.name,
@@ -112,16 +116,16 @@ def _apart(index: int, device: mig.Apart, management: nvml.Nvml) -> dict[str, ob
 
 
 def _other_device(kind: str, index: int) -> dict[str, object]:
-    """What torch itself says of a device of another vendor, as far as its back-end does."""
-    ask = getattr(getattr(torch, kind), "get_device_properties", None)
+    """The entry of a device of another vendor, with what torch's back-end reports."""
+    get_properties = getattr(getattr(torch, kind), "get_device_properties", None)
     try:
-        properties: Any = None if ask is None else ask(index)
-    except (RuntimeError, AssertionError, TypeError):  # told by the probes, each in its place
+        properties: Any = None if get_properties is None else get_properties(index)
+    except (RuntimeError, AssertionError, TypeError):  # the probes report it
         properties = None
     bus: list[Any] = [getattr(properties, f"pci_{part}_id", None) for part in _PCI_PARTS]
     uuid = getattr(properties, "uuid", None)
     arch = getattr(properties, "gcnArchName", None)
-    return _entry(
+    return _device_entry(
         kind,
         index,
         uuid=None if uuid is None else str(uuid),
@@ -136,7 +140,7 @@ def _other_device(kind: str, index: int) -> dict[str, object]:
 def _cudnn() -> str | None:
     try:
         version: int | None = torch.backends.cudnn.version()
-    except RuntimeError:  # an incompatible cuDNN: the torch_version probe tells it
+    except RuntimeError:  # an incompatible cuDNN: the torch_version probe reports it
         return None
     return None if version is None else str(version)
 
@@ -159,7 +163,7 @@ def _os() -> str:
 
 def _environment(driver: str | None) -> dict[str, str | None]:
     gpu_build = torch.version.cuda is not None or torch.version.hip is not None
-    found = {
+    versions = {
         "torch": str(torch.__version__),
         "torch_cuda": torch.version.cuda,
         "torch_hip": torch.version.hip,
@@ -170,5 +174,5 @@ def _environment(driver: str | None) -> dict[str, str | None]:
         "driver": driver,
         "os": _os(),
     }
-    text = json.dumps([found[field] for field in DECIDE_NUMERICS])
-    return {**found, "fingerprint": hashlib.sha256(text.encode()).hexdigest()[:12]}
+    text = json.dumps([versions[field] for field in DECIDE_NUMERICS])
+    return {**versions, "fingerprint": hashlib.sha256(text.encode()).hexdigest()[:12]}

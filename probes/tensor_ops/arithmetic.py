@@ -9,19 +9,19 @@ import torch
 from probes.contract import Comparison
 from probes.kit.capabilities import floats
 from probes.kit.references import compare
-from probes.tensor_ops.case import case, in_dtype, placed, plain
+from probes.tensor_ops.case import case, in_dtype, on_device, plain
 from probes.tensor_ops.integers import INTEGERS
-from probes.tensor_ops.operands import F32, fractions, whole
+from probes.tensor_ops.operands import F32, fractions, integers
 from probes.tensor_ops.trial import Custom, Trial, fact
 
 
 def arithmetic(device: str) -> Iterator[Trial]:
     """Sums, differences, products and powers of integer values, broadcast and promoted."""
-    table = list(_on_floats())
+    table = list(_float_cases())
     for dtype in floats(device):
         yield from (in_dtype(each, dtype) for each in table)
     for _, kind in (*INTEGERS, (torch.uint8, np.uint8)):
-        a, b = whole((5, 13), 0, 11, 1, kind), whole((5, 13), 0, 11, 2, kind)
+        a, b = integers((5, 13), 0, 11, 1, kind), integers((5, 13), 0, 11, 2, kind)
         yield case("add", (a, b), a + b)
         yield case("sub", (a, b), a - b)  # uint8 wraps
         yield case("mul", (a, b), a * b)
@@ -38,10 +38,10 @@ def arithmetic(device: str) -> Iterator[Trial]:
     yield Custom("Tensor operators", _operators)
 
 
-def _on_floats() -> Iterator[Any]:
-    a, b = whole((5, 13), -9, 9, 1), whole((5, 13), -9, 9, 2)
-    power = (2.0 ** whole((5, 13), -2, 3, 3)).astype(F32)  # quotients stay exact
-    row, column = whole((13,), -9, 9, 4), whole((5, 1), -9, 9, 5)
+def _float_cases() -> Iterator[Any]:
+    a, b = integers((5, 13), -9, 9, 1), integers((5, 13), -9, 9, 2)
+    power = (2.0 ** integers((5, 13), -2, 3, 3)).astype(F32)  # quotients stay exact
+    row, column = integers((13,), -9, 9, 4), integers((5, 1), -9, 9, 5)
     yield case("add", (a, b), a + b)
     yield case("add", (row, column), row + column)
     yield case("add", (a, b), a + 3 * b, alpha=3)
@@ -68,9 +68,9 @@ def _on_floats() -> Iterator[Any]:
 
 def _promotions(device: str) -> Iterator[Comparison]:
     def sample(kind: Any) -> torch.Tensor:
-        return placed(np.array([3, 5, 7], kind), device)
+        return on_device(np.array([3, 5, 7], kind), device)
 
-    for left, right, wanted in (
+    for left, right, expected in (
         (np.int64, np.float32, torch.float32),
         (np.uint8, np.int8, torch.int16),
         (np.bool_, np.int32, torch.int32),
@@ -78,17 +78,19 @@ def _promotions(device: str) -> Iterator[Comparison]:
         (np.int64, np.float16, torch.float16),
         (np.float32, np.complex64, torch.complex64),
     ):
-        yield fact("result_type", str((sample(left) + sample(right)).dtype), str(wanted))
-        yield fact("result_type", str(torch.result_type(sample(left), sample(right))), str(wanted))
+        yield fact("result_type", str((sample(left) + sample(right)).dtype), str(expected))
+        yield fact(
+            "result_type", str(torch.result_type(sample(left), sample(right))), str(expected)
+        )
     yield fact("result_type", str((sample(np.int32) + 1.5).dtype), "torch.float32")
     yield fact("result_type", str((sample(np.float16) + 1.5).dtype), "torch.float16")
 
 
 def _operators(device: str) -> Iterator[Comparison]:
-    a, b = whole((33,), -9, 9, 6), whole((33,), 1, 9, 7)
-    x, y = placed(a, device), placed(b, device)
+    a, b = integers((33,), -9, 9, 6), integers((33,), 1, 9, 7)
+    x, y = on_device(a, device), on_device(b, device)
     i, j = a.astype(np.int64), b.astype(np.int64)
-    u, v = placed(i, device), placed(j, device)
+    u, v = on_device(i, device), on_device(j, device)
     name = "Tensor operators"
     for observed, expected in (
         (x + y, a + b),

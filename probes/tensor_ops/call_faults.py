@@ -1,4 +1,4 @@
-"""Faults of meaning: calls that do something else than they say, and changed defaults."""
+"""Faults of meaning: calls with wrong behaviour, and changed defaults."""
 
 from typing import Any, Final
 
@@ -43,7 +43,7 @@ def _any(fault: str, function: str, families: str, event: Event, **arguments: An
 
 
 def _default(name: str, function: str, **arguments: Any) -> Fault:
-    """A default that a library changed: told once, and by no other check."""
+    """A default that a library changed: reported by one check and no other."""
     return Fault(
         name=f"default.{name}",
         kind="semantics",

@@ -1,4 +1,4 @@
-"""A call on known operands and its right answer, from NumPy or in closed form."""
+"""A trial given as a table row: a call, its operands, and the expected output from NumPy."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -38,10 +38,10 @@ _WIDE = (np.dtype(np.float64), np.dtype(np.complex128))
 
 @dataclass(frozen=True)
 class Case:
-    """A call and its right answer. Operands that are arrays go to the device, others as they are.
+    """A call and its expected output. Operands that are arrays are copied to the device.
 
-    Called twice: first on contiguous operands, then on strided ones with an offset. The output is
-    poisoned: `out` where there is one, else memory that was freed a moment before the first call.
+    It is called twice: with contiguous operands, then with strided ones at an offset. The output
+    memory is poisoned: `out` if the operation takes it, else memory freed just before the call.
     """
 
     operation: str  # looked up below `torch` at the call: "add", "linalg.solve", "Tensor.roll"
@@ -51,33 +51,35 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     out: bool = False  # takes out=
     factory: bool = False  # takes device=
-    contiguous: bool = False  # warns about strided operands, so it gets none
-    dtype: torch.dtype | None = None  # of the real operands, where it is not the arrays' own
+    contiguous: bool = False  # called with contiguous operands only: it warns about strided ones
+    dtype: torch.dtype | None = None  # of the real operands, where it differs from the arrays'
 
     def run(self, device: str) -> Iterator[Comparison]:
-        """Call it both ways."""
+        """Call it with contiguous and with strided operands, and compare the outputs."""
         if self.is_wide() and not has_dtype(device, torch.float64):
             return
         call = attrgetter(self.operation)(torch)
         where = {"device": device} if self.factory else {}
-        operands = [_placed(operand, device, self.dtype) for operand in self.operands]
+        operands = [_operand_on_device(operand, device, self.dtype) for operand in self.operands]
         if not self.out:
-            for each in self.expected:  # freed at once: the output is likely to get its memory
+            for each in self.expected:  # freed at once, so the output probably gets its memory
                 poisoned(each.shape, self._torch_dtype(each), device)
-        yield from self._judge(call(*operands, **self.options, **where), "first call")
-        place = placed if self.contiguous else strided
-        operands = [_placed(operand, device, self.dtype, place) for operand in self.operands]
+        yield from self._comparisons(call(*operands, **self.options, **where), "first call")
+        place = on_device if self.contiguous else strided
+        operands = [
+            _operand_on_device(operand, device, self.dtype, place) for operand in self.operands
+        ]
         if self.out:
             outs = tuple(
                 poisoned(each.shape, self._torch_dtype(each), device) for each in self.expected
             )
             call(*operands, **self.options, out=outs[0] if len(outs) == 1 else outs)
-            yield from self._judge(outs, "strided, out=")
+            yield from self._comparisons(outs, "strided, out=")
         elif not self.factory:
-            yield from self._judge(call(*operands, **self.options), "strided")
+            yield from self._comparisons(call(*operands, **self.options), "strided")
 
     def is_wide(self) -> bool:
-        """Whether float64 or complex128 takes part."""
+        """Whether an operand or expected output is float64 or complex128."""
         arrays = [*self.operands, *self.expected]
         arrays += [
             each for operand in self.operands if isinstance(operand, list) for each in operand
@@ -89,10 +91,10 @@ class Case:
             return torch.bfloat16
         return _TORCH_OF[expected.dtype]
 
-    def _judge(self, observed: Any, how: str) -> Iterator[Comparison]:
+    def _comparisons(self, observed: Any, how: str) -> Iterator[Comparison]:
         outputs = observed if isinstance(observed, (tuple, list)) else (observed,)
         kind = f"{self.dtype}".removeprefix("torch.") if self.dtype else f"{self.expected[0].dtype}"
-        label = f"{self.operation} ({kind}, {how}{_spelled(self.options)})"
+        label = f"{self.operation} ({kind}, {how}{_options_text(self.options)})"
         if len(outputs) != len(self.expected):
             problem = f"{len(outputs)} outputs where {len(self.expected)} are right"
             yield Comparison(operation=label, problem=problem)
@@ -111,7 +113,7 @@ def case(
     allowed: Array | float | None = None,
     **options: Any,
 ) -> Case:
-    """A case whose operation takes `out=`."""
+    """A `Case` whose operation takes `out=`."""
     return replace(plain(operation, operands, expected, allowed, **options), out=True)
 
 
@@ -122,13 +124,13 @@ def plain(
     allowed: Array | float | None = None,
     **options: Any,
 ) -> Case:
-    """A case whose operation has no `out=`."""
+    """A `Case` whose operation does not take `out=`."""
     answers = expected if isinstance(expected, tuple) else (np.asarray(expected),)
     return Case(operation, operands, answers, allowed, options)
 
 
 def in_dtype(each: Case, dtype: torch.dtype) -> Case:
-    """The same case with its floating arrays, operands and answers, in another type."""
+    """The case with its floating arrays, operands and expected outputs, in another type."""
     kind = _NUMPY_OF[dtype]
 
     def cast(value: Any) -> Any:
@@ -141,34 +143,34 @@ def in_dtype(each: Case, dtype: torch.dtype) -> Case:
     return replace(each, operands=operands, expected=tuple(map(cast, each.expected)), dtype=dtype)
 
 
-def placed(array: Array, device: str, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """The array's elements in a tensor of its own on the device."""
+def on_device(array: Array, device: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """A copy of the array as a tensor on the device."""
     return torch.from_numpy(array.copy()).to(device, dtype)
 
 
 def strided(array: Array, device: str, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """The same elements at every second place from the second on, with NaN or junk between."""
+    """A view with the array's elements at every second place, with NaN or 1 in between."""
     if array.ndim == 0:
-        return placed(array, device, dtype)
+        return on_device(array, device, dtype)
     wide = np.empty((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
     wide[..., ::2] = np.nan if np.issubdtype(array.dtype, np.inexact) else 1
     wide[..., 1::2] = array
-    return placed(wide, device, dtype)[..., 1::2]
+    return on_device(wide, device, dtype)[..., 1::2]
 
 
-def _placed(
+def _operand_on_device(
     operand: Any,
     device: str,
     dtype: torch.dtype | None,
-    place: Callable[..., torch.Tensor] = placed,
+    place: Callable[..., torch.Tensor] = on_device,
 ) -> Any:
     if isinstance(operand, list) and operand and isinstance(operand[0], np.ndarray):
-        return [_placed(item, device, dtype, place) for item in operand]
+        return [_operand_on_device(item, device, dtype, place) for item in operand]
     if not isinstance(operand, np.ndarray):
         return operand
     real = dtype is not None and operand.dtype == _NUMPY_OF[dtype]
     return place(operand, device, dtype if real else None)
 
 
-def _spelled(options: dict[str, Any]) -> str:
+def _options_text(options: dict[str, Any]) -> str:
     return "".join(f", {name}={value}" for name, value in options.items())

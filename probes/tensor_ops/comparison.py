@@ -8,18 +8,18 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import floats
-from probes.tensor_ops.case import case, in_dtype, placed, plain
-from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.case import case, in_dtype, on_device, plain
+from probes.tensor_ops.operands import F32, integers
 from probes.tensor_ops.trial import Custom, Trial, fact
 
 _INF, _NAN = np.inf, np.nan
-#: NaN first: the last element of every pairing is one whose every bit counts.
+#: NaN is first, so that the last pair has no NaN: there every bit is compared.
 _VALUES = np.array([_NAN, _INF, -_INF, -2, -0.0, 0, -1, 1, 2], F32)
 _PAIRWISE = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
 def comparison(device: str) -> Iterator[Trial]:
-    """Every order of NaN, infinities and zeros; selection propagates NaN as documented."""
+    """Comparisons of NaN, infinities and zeros; selections propagate NaN as documented."""
     a, b = (np.ascontiguousarray(each) for each in np.broadcast_arrays(_VALUES[:, None], _VALUES))
     for dtype in floats(device):
         for name, ufunc in zip(
@@ -28,7 +28,7 @@ def comparison(device: str) -> Iterator[Trial]:
             strict=True,
         ):
             yield in_dtype(case(name, (a, b), ufunc(a, b)), dtype)
-        # Which zero max(-0, 0) gives is not specified: values are compared, not bits.
+        # The sign of the zero max(-0, 0) is not specified: compare values, not bits.
         yield in_dtype(case("maximum", (a, b), np.maximum(a, b), 0.0), dtype)
         yield in_dtype(case("minimum", (a, b), np.minimum(a, b), 0.0), dtype)
     yield case("fmax", (a, b), np.fmax(a, b), 0.0)
@@ -56,11 +56,11 @@ def comparison(device: str) -> Iterator[Trial]:
         yield case(name, (a, b), getattr(np, name)(a, b))
     yield case("logical_not", (a,), np.logical_not(a))
     big = np.array([2**53, 2**53 + 1, -(2**62), 2**62 - 1])
-    for name in ("eq", "lt"):  # a comparison by way of floats would lose these
+    for name in ("eq", "lt"):  # a comparison as floats would treat these as equal
         yield case(
             name, (big, big[::-1].copy()), {"eq": np.equal, "lt": np.less}[name](big, big[::-1])
         )
-    i, j = whole((65,), -9, 9, 20, np.int32), whole((65,), -9, 9, 21, np.int32)
+    i, j = integers((65,), -9, 9, 20, np.int32), integers((65,), -9, 9, 21, np.int32)
     yield case("maximum", (i, j), np.maximum(i, j))
     yield case("clamp", (i,), np.clip(i, -3, 4), min=-3, max=4)
     yield Custom("equal", _whole_tensors)
@@ -68,11 +68,11 @@ def comparison(device: str) -> Iterator[Trial]:
 
 
 def _whole_tensors(device: str) -> Iterator[Comparison]:
-    a = whole((67,), -9, 9, 22)
-    x, y, z = placed(a, device), placed(a, device), placed(a, device)
+    a = integers((67,), -9, 9, 22)
+    x, y, z = on_device(a, device), on_device(a, device), on_device(a, device)
     z[66] += 1
     nan = torch.full((3,), _NAN, device=device)
-    # Of two tensors: for one tensor and itself some back-ends answer without looking at elements.
+    # Two tensors: for a tensor and itself some back-ends do not compare elements.
     unequal = torch.equal(nan, nan.clone())
     yield fact("equal", (torch.equal(x, y), torch.equal(x, z), unequal), (True, False, False))
     yield fact("equal", torch.equal(x, x[:66]), False)
@@ -84,7 +84,7 @@ def _whole_tensors(device: str) -> Iterator[Comparison]:
     )
 
 
-#: Function -> operands -> answer, as C99 annex F has them: exact on every sound build.
+#: Function -> operands and expected output by C99 annex F: exact on every correct build.
 _SPECIAL: dict[str, tuple[tuple[float, ...], ...]] = {
     "exp": ((-_INF, _INF, 0, -0.0, _NAN, 1000, -1000), (0, _INF, 1, 1, _NAN, _INF, 0)),
     "expm1": ((-_INF, _INF, 0, _NAN), (-1, _INF, 0, _NAN)),
@@ -126,9 +126,9 @@ _SPECIAL: dict[str, tuple[tuple[float, ...], ...]] = {
 
 
 def special_values(_device: str) -> Iterator[Trial]:
-    """Poles, limits and invalid operands give infinities, limits and NaN, in long tensors too."""
+    """Poles, limits and invalid operands give infinities, limits and NaN, also in long tensors."""
     for name, columns in _SPECIAL.items():
-        # Repeated, so that the vectorised loop meets them as well as the one for the rest.
+        # Repeated, so that both the vectorised loop and the loop for the remainder get them.
         *operands, expected = (np.tile(np.array(column, F32), 37) for column in columns)
         make = plain if name == "relu" else case
         yield make(name, tuple(operands), expected, 0.0)
@@ -145,8 +145,8 @@ def special_values(_device: str) -> Iterator[Trial]:
 def subnormals(_device: str) -> Iterator[Trial]:
     """Numbers below the normal range are kept, not flushed to zero.
 
-    Doubling a subnormal doubles its bits, so the answers are integers: a NumPy that flushes too
-    would hide the fault.
+    Doubling a subnormal doubles its bits as an integer, so the expected bits are integers: they
+    stay right even if NumPy flushes subnormals too.
     """
     for bits, fraction in ((np.uint16, 10), (np.uint32, 23), (np.uint64, 52)):
         whole_bits = np.array([1, 2, 3, 77, 2 ** (fraction - 1) - 1] * 8, bits)

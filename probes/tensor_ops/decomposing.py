@@ -1,4 +1,4 @@
-"""Decompositions by their properties: product, orthonormality, the known spectrum."""
+"""Matrix decompositions, checked by their product, orthonormality and known spectrum."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -9,22 +9,30 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, case, placed, plain
-from probes.tensor_ops.matrices import REFUSALS, bound, general, host, matrices, spectrum, symmetric
+from probes.tensor_ops.case import Array, case, on_device, plain
+from probes.tensor_ops.matrices import (
+    REFUSALS,
+    bound,
+    general,
+    matrices,
+    on_host,
+    spectrum,
+    symmetric,
+)
 from probes.tensor_ops.operands import F32
 from probes.tensor_ops.trial import Custom, Trial, refused
 
 
-def _real(kind: Any) -> Any:
+def _real_dtype(kind: Any) -> Any:
     return np.zeros(0, kind).real.dtype
 
 
 def decomposing(device: str) -> Iterator[Trial]:
-    """Factors multiply back to the matrix, are orthogonal, and show the known spectrum."""
+    """The product of the factors is the matrix, factors are orthogonal, the spectrum is right."""
     for kind, n in matrices(device):
         for name, body in (("linalg.svd", _svd), ("linalg.eigh", _eigh), ("linalg.qr", _qr)):
             yield Custom(name, partial(body, n, kind))
-        w = np.broadcast_to(spectrum(n), (2, n)).astype(_real(kind))
+        w = np.broadcast_to(spectrum(n), (2, n)).astype(_real_dtype(kind))
         yield case("linalg.eigvalsh", (symmetric(n, kind, 140),), w, bound(n, kind))
         yield case(
             "linalg.svdvals",
@@ -35,7 +43,7 @@ def decomposing(device: str) -> Iterator[Trial]:
     yield Custom("linalg.cholesky", _indefinite)
     known = np.array([[2, 0, 0], [1, 2, 0], [3, 1, 3]], F32)
     yield case("linalg.cholesky", (known @ known.T,), known, 1e-5)
-    # A nilpotent matrix: its exponential ends after the second power.
+    # A nilpotent matrix: the series of its exponential ends after the second power.
     shift = np.diag([1, 2], 1).astype(F32)
     yield plain(
         "linalg.matrix_exp", (shift,), np.eye(3, dtype=F32) + shift + shift @ shift / 2, 1e-5
@@ -51,7 +59,7 @@ def decomposing(device: str) -> Iterator[Trial]:
 
 
 def _indefinite(device: str) -> Iterator[Comparison]:
-    matrix = placed(np.array([[1, 2], [2, 1]], F32), device)
+    matrix = on_device(np.array([[1, 2], [2, 1]], F32), device)
     call = "linalg.cholesky (indefinite)"
     yield refused(call, lambda: torch.linalg.cholesky(matrix), *REFUSALS)
 
@@ -62,9 +70,9 @@ def _orthonormal(name: str, q: Array, n: int, kind: Any) -> Comparison:
 
 
 def _svd(n: int, kind: Any, device: str) -> Iterator[Comparison]:
-    for call in range(2):  # a first call once gave zeros
+    for call in range(2):  # a bug of torch gave zeros in the first call
         a = general(n, kind, 142 + call)
-        u, s, vh = (host(each) for each in torch.linalg.svd(placed(a, device)))
+        u, s, vh = (on_host(each) for each in torch.linalg.svd(on_device(a, device)))
         yield compare("linalg.svd (product)", (u * s[:, None]) @ vh, a, bound(n, kind))
         w = np.broadcast_to(spectrum(n)[::-1], (2, n))
         yield compare("linalg.svd (values)", s.real, w, bound(n, kind))
@@ -73,20 +81,20 @@ def _svd(n: int, kind: Any, device: str) -> Iterator[Comparison]:
 
 
 def _eigh(n: int, kind: Any, device: str) -> Iterator[Comparison]:
-    for call in range(2):  # a second call once gave vectors that were not orthonormal
+    for call in range(2):  # a bug of torch gave wrong vectors in later calls
         a = symmetric(n, kind, 144 + call)
-        w, v = (host(each) for each in torch.linalg.eigh(placed(a, device)))
+        w, v = (on_host(each) for each in torch.linalg.eigh(on_device(a, device)))
         yield compare(
             "linalg.eigh (product)", (v * w[:, None]) @ v.conj().swapaxes(1, 2), a, bound(n, kind)
         )
-        right = np.broadcast_to(spectrum(n), (2, n))
-        yield compare("linalg.eigh (values)", w.real, right, bound(n, kind))
+        expected = np.broadcast_to(spectrum(n), (2, n))
+        yield compare("linalg.eigh (values)", w.real, expected, bound(n, kind))
         yield _orthonormal("linalg.eigh", v, n, kind)
 
 
 def _qr(n: int, kind: Any, device: str) -> Iterator[Comparison]:
     a = np.concatenate([general(n, kind, 146), general(n, kind, 148)], 1)  # (2, 2n, n)
-    q, r = (host(each) for each in torch.linalg.qr(placed(a, device)))
+    q, r = (on_host(each) for each in torch.linalg.qr(on_device(a, device)))
     yield compare("linalg.qr (product)", q @ r, a, 2 * bound(n, kind))
     yield compare("linalg.qr (triangular)", np.tril(r, -1), np.zeros_like(r))
     yield _orthonormal("linalg.qr", q, 2 * n, kind)

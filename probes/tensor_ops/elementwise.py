@@ -1,4 +1,4 @@
-"""Functions whose answers are rounded: each within a bound of its own, against Python's libm."""
+"""Functions with rounded results: each within its documented bound of Python's libm."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,14 +10,14 @@ import torch
 
 from probes.kit.capabilities import back_end, has_dtype
 from probes.tensor_ops.case import Array, Case, case, in_dtype
-from probes.tensor_ops.operands import F32, fractions, whole
+from probes.tensor_ops.operands import F32, fractions, integers
 from probes.tensor_ops.trial import Trial
 
 _POINTS = {np.float32: 2048, np.float64: 1024}
 
 #: Function -> reference, range of operands, ulp allowed in float32 and float64.
-#: The larger of CUDA's (CUDA C++ Programming Guide, "Mathematical Functions": full range) and of
-#: SLEEF's and MKL's 1 that the CPU has; in float64 with glibc's own error on top (its manual).
+#: The larger of CUDA's error (CUDA C++ Programming Guide, "Mathematical Functions", full range) and
+#: of SLEEF's and MKL's on the CPU, which is 1; in float64 plus the error of glibc (its manual).
 _UNARY: dict[str, tuple[Callable[[float], float], tuple[float, float], float, float]] = {
     "exp": (math.exp, (-87, 88), 2, 2),
     "exp2": (lambda x: 2.0**x, (-126, 127), 2, 3),
@@ -47,7 +47,7 @@ _UNARY: dict[str, tuple[Callable[[float], float], tuple[float, float], float, fl
     "sigmoid": (lambda x: 1 / (1 + math.exp(-x)), (-80, 80), 7, 8),  # the three errors add up
 }
 
-#: The same of two operands: both ranges.
+#: The same for functions of two operands: reference, both ranges, ulp.
 _BINARY: dict[
     str,
     tuple[Callable[[float, float], float], tuple[float, float], tuple[float, float], float, float],
@@ -62,9 +62,9 @@ _BINARY: dict[
 }
 
 
-#: What ROCm's device library promises where that is more (AMD's OCML guide, which has OpenCL's
-#: table): function -> ulp in float32 and float64. Composed functions have what is inside them.
-_HIP: dict[str, tuple[float, float]] = {
+#: Function -> ulp in float32 and float64 that ROCm's device library documents, where larger (AMD's
+#: OCML guide, after OpenCL's table). Composed functions have the sum of their parts.
+_ULP_ON_HIP: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("exp", "exp2", "expm1", "log", "log2"), (3, 3)),
     **dict.fromkeys(("sin", "cos", "sinh", "cosh", "asin", "acos", "hypot"), (4, 4)),
     **dict.fromkeys(("tan", "atan", "tanh", "atanh"), (5, 5)),
@@ -75,11 +75,11 @@ _HIP: dict[str, tuple[float, float]] = {
     "logaddexp": (7, 8),
 }
 
-#: Back-ends with neither CUDA's table nor ROCm's have OpenCL's, which allows no more than this.
-_OPENCL = 16.0
+#: For other back-ends: the largest error in OpenCL's table.
+_ULP_OF_OPENCL = 16.0
 
-#: Functions of float32 that a CPU build may compute with an absolute error alone, by whatever
-#: vector code it has, and that error.
+#: float32 functions whose vector code on the CPU may have an absolute error instead of a relative
+#: one -> that error.
 #: erf: 1.5e-7 of the polynomial 7.1.26 of Abramowitz and Stegun (ATen's AVX2, AVX512 and NEON), and
 #: its five coefficients and six operations, rounded at numbers up to 2: 2^-24 each.
 #: tanh: (exp(2x) - 1) / (exp(2x) + 1) on SVE (after Arm's Compute Library), where an exponential
@@ -87,61 +87,68 @@ _OPENCL = 16.0
 _ABSOLUTE_ON_CPU: dict[str, float] = {"erf": 1.5e-7 + 11 * 2.0**-24, "tanh": 2.0**-22}
 
 
-def _ulp(name: str, single: float, double: float, device: str) -> tuple[float, float]:
-    """What a function may be wrong by there, in units in the last place of each type."""
+def _allowed_ulp(name: str, single: float, double: float, device: str) -> tuple[float, float]:
+    """The allowed error on that device, in units in the last place (float32, float64)."""
     kind = back_end(device)
     if kind == "hip":
-        promised = _HIP.get(name, (0, 0))
+        promised = _ULP_ON_HIP.get(name, (0, 0))
         return max(single, promised[0]), max(double, promised[1])
-    slack = 0.0 if kind in {"cpu", "cuda"} else _OPENCL
+    slack = 0.0 if kind in {"cpu", "cuda"} else _ULP_OF_OPENCL
     return single + slack, double + slack
 
 
 def elementwise(device: str) -> Iterator[Trial]:
-    """Exponentials, logarithms, trigonometry and the rest on thousands of points each.
+    """Exponentials, logarithms, trigonometry and other functions, each at thousands of points.
 
-    Run on one host thread: concurrent first calls of oneMKL 2024.2.0 to 2024.2.2 may take a kernel
-    of low accuracy (https://github.com/pytorch/pytorch/issues/188792).
+    Run it on one host thread: with concurrent first calls, oneMKL 2024.2.0 to 2024.2.2 may use a
+    kernel of low accuracy (https://github.com/pytorch/pytorch/issues/188792).
     """
     absolute = _ABSOLUTE_ON_CPU if back_end(device) == "cpu" else {}
     for name, (function, (low, high), single, double) in _UNARY.items():
-        for kind, ulp in zip((F32, np.float64), _ulp(name, single, double, device), strict=True):
-            x = _spread(kind, low, high)
-            more = absolute.get(name, 0.0) if kind is F32 else 0.0
-            yield _within(name, (x,), [function(v) for v in x.tolist()], ulp, kind, more)
-    for name, (of_two, first, second, single, double) in _BINARY.items():
-        for kind, ulp in zip((F32, np.float64), _ulp(name, single, double, device), strict=True):
-            x, y = _spread(kind, *first)[::-1].copy(), _spread(kind, *second, 5)
+        for kind, ulp in zip(
+            (F32, np.float64), _allowed_ulp(name, single, double, device), strict=True
+        ):
+            x = _points(kind, low, high)
+            extra_absolute = absolute.get(name, 0.0) if kind is F32 else 0.0
+            yield _ulp_case(
+                name, (x,), [function(v) for v in x.tolist()], ulp, kind, extra_absolute
+            )
+    for name, (binary_function, first, second, single, double) in _BINARY.items():
+        for kind, ulp in zip(
+            (F32, np.float64), _allowed_ulp(name, single, double, device), strict=True
+        ):
+            x, y = _points(kind, *first)[::-1].copy(), _points(kind, *second, 5)
             pairs = zip(x.tolist(), y.tolist(), strict=True)
-            yield _within(name, (x, y), [of_two(v, w) for v, w in pairs], ulp, kind)
-    yield from _of_half_types(device)
+            yield _ulp_case(name, (x, y), [binary_function(v, w) for v, w in pairs], ulp, kind)
+    yield from _half_type_cases(device)
 
 
-def _of_half_types(device: str) -> Iterator[Trial]:
-    """Half types are computed in float32 and rounded once: half a unit, and a little.
+def _half_type_cases(device: str) -> Iterator[Trial]:
+    """Functions of half types: allowed error one unit in the last place.
 
-    Elsewhere than on the CPU and CUDA and HIP they may be computed as they are: a few units.
+    The CPU, CUDA and HIP compute in float32 and round once. Other back-ends may compute in the
+    half type itself: four units.
     """
     units = 1 if back_end(device) in {"cpu", "cuda", "hip"} else 4
     for name, function in (("exp", np.exp), ("tanh", np.tanh), ("sqrt", np.sqrt), ("sin", np.sin)):
-        x = (whole((257,), 0, 48, 80) / F32(8)).astype(F32)
+        x = (integers((257,), 0, 48, 80) / F32(8)).astype(F32)
         exact = function(x.astype(np.float64))
-        half = np.spacing(exact.astype(np.float16)).astype(np.float64)
+        half_spacing = np.spacing(exact.astype(np.float16)).astype(np.float64)
         each = case(name, (x,), exact.astype(F32))
         if has_dtype(device, torch.float16):
-            yield replace(in_dtype(each, torch.float16), allowed=units * half)
+            yield replace(in_dtype(each, torch.float16), allowed=units * half_spacing)
         if not has_dtype(device, torch.bfloat16):
             continue
-        short = exact.astype(F32)
-        brief = (short.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32)
+        exact_f32 = exact.astype(F32)
+        truncated = (exact_f32.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32)
         yield replace(
-            in_dtype(replace(each, expected=(brief,)), torch.bfloat16),
+            in_dtype(replace(each, expected=(truncated,)), torch.bfloat16),
             allowed=units * 2.0**-7 * np.exp2(np.floor(np.log2(np.maximum(np.abs(exact), 1e-30)))),
         )
 
 
-def _spread(kind: Any, low: float, high: float, salt: int = 0) -> Array:
-    """Points all over a range, its ends, and of every magnitude next to zero where it has one."""
+def _points(kind: Any, low: float, high: float, salt: int = 0) -> Array:
+    """Points across a range, its ends, and points of many magnitudes near zero if it has zero."""
     points = low + (high - low) * fractions((_POINTS[kind],), 81 + salt)
     points[:2] = low, high
     tiny = 2.0 ** np.linspace(-40, 0, 64) * fractions((64,), 90) * min(1.0, abs(high))
@@ -152,7 +159,7 @@ def _spread(kind: Any, low: float, high: float, salt: int = 0) -> Array:
     return points.astype(kind)
 
 
-def _within(
+def _ulp_case(
     name: str,
     operands: tuple[Array, ...],
     answers: list[float],

@@ -1,4 +1,4 @@
-"""What must trip each check of this probe: wrong operations, and calls that mean something else."""
+"""The faults for the checks of this probe: wrong operations, and calls with another meaning."""
 
 from typing import Final
 

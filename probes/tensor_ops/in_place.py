@@ -1,4 +1,4 @@
-"""Operations that change their tensor, and `.item()`, which takes a value out of it."""
+"""Operations that change their tensor in place, and `.item()`, which reads a value."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,15 +9,15 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, placed
-from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.case import Array, on_device
+from probes.tensor_ops.operands import F32, integers
 from probes.tensor_ops.trial import Custom, Trial, fact, refused
 
-_A, _B = whole((5, 6), -9, 9, 55), whole((5, 6), 1, 8, 56)
+_A, _B = integers((5, 6), -9, 9, 55), integers((5, 6), 1, 8, 56)
 
 _MASK = _A > 0
 
-#: In-place operation -> operands after the tensor, and the answer from the tensor's values.
+#: In-place operation -> its further operands, and a function for the expected values.
 _IN_PLACE: dict[str, tuple[tuple[Any, ...], Callable[[Array], Array]]] = {
     "add_": ((_B,), lambda a: a + _B),
     "sub_": ((_B,), lambda a: a - _B),
@@ -58,42 +58,42 @@ _IN_PLACE: dict[str, tuple[tuple[Any, ...], Callable[[Array], Array]]] = {
 
 
 def in_place(_device: str) -> Iterator[Trial]:
-    """Operations ending in `_` change the variable itself, return it, and touch nothing else."""
+    """Operations ending in `_` change the tensor itself, return it, and change nothing else."""
     for name, (operands, answer) in _IN_PLACE.items():
-        yield Custom(f"Tensor.{name}", partial(_changes, name, operands, answer))
+        yield Custom(f"Tensor.{name}", partial(_in_place_comparisons, name, operands, answer))
     yield Custom("Tensor.copy_", _copy_converts)
 
 
-def _changes(
+def _in_place_comparisons(
     name: str, operands: tuple[Any, ...], answer: Callable[[Array], Array], device: str
 ) -> Iterator[Comparison]:
-    array = whole((5, 6), -9, 9, 57) / F32(2)
+    array = integers((5, 6), -9, 9, 57) / F32(2)
     wide = np.full((6, 14), 77, F32)
     wide[1:, 1:13:2] = array
-    contiguous, around = placed(array, device), placed(wide, device)
-    for how, x in (("contiguous", contiguous), ("strided", around[1:, 1:13:2])):
+    contiguous, surrounding = on_device(array, device), on_device(wide, device)
+    for how, x in (("contiguous", contiguous), ("strided", surrounding[1:, 1:13:2])):
         label = f"Tensor.{name} ({how})"
-        others = [placed(o, device) if isinstance(o, np.ndarray) else o for o in operands]
+        arguments = [on_device(o, device) if isinstance(o, np.ndarray) else o for o in operands]
         address = x.data_ptr()
-        returned = getattr(x, name)(*others)
+        returned = getattr(x, name)(*arguments)
         yield fact(f"{label} returns the variable", returned is x, True)
         yield fact(f"{label} keeps its memory", x.data_ptr() == address, True)
         yield compare(label, x, np.asarray(answer(array), F32), 0.0)
-    # Shape changes leave the elements where they were.
-    stays = name in {"t_", "transpose_", "swapaxes_", "unsqueeze_"}
-    wide[1:, 1:13:2] = array if stays else answer(array)
-    yield compare(f"Tensor.{name} (what is around the variable)", around, wide, 0.0)
+    # Operations on the shape do not move elements.
+    keeps_elements = name in {"t_", "transpose_", "swapaxes_", "unsqueeze_"}
+    wide[1:, 1:13:2] = array if keeps_elements else answer(array)
+    yield compare(f"Tensor.{name} (what is around the variable)", surrounding, wide, 0.0)
 
 
 def _copy_converts(device: str) -> Iterator[Comparison]:
     x = torch.zeros(3, 4, dtype=torch.int32, device=device)
-    x.copy_(placed(np.array([1.9, -2.9, 0, 3], F32), device))
+    x.copy_(on_device(np.array([1.9, -2.9, 0, 3], F32), device))
     expected = np.broadcast_to(np.array([1, -2, 0, 3], np.int32), (3, 4))
     yield compare("Tensor.copy_ (broadcast and converted)", x, np.ascontiguousarray(expected))
 
 
 def item(_device: str) -> Iterator[Trial]:
-    """`.item()` and its kin give the Python value of the right type; several elements raise."""
+    """`.item()` and similar return the right Python value and type; several elements raise."""
     yield Custom("Tensor.item", _items)
     yield Custom("Tensor.tolist", _lists)
     yield Custom("Tensor.__bool__", _scalars)
@@ -113,13 +113,13 @@ def _items(device: str) -> Iterator[Comparison]:
         (1 - 2j, np.complex64),
     ):
         right = np.array(value, kind)
-        observation = placed(right, device).item()
+        observation = on_device(right, device).item()
         yield fact(name, (type(observation), observation), (type(right.item()), right.item()))
-    x = placed(np.array([[1, -0.0], [np.nan, 4]], F32), device)
+    x = on_device(np.array([[1, -0.0], [np.nan, 4]], F32), device)
     yield fact(
         name, (x[1, 1].item(), repr(x[0, 1].item()), repr(x[1, 0].item())), (4, "-0.0", "nan")
     )
-    yield fact(name, placed(np.full((1, 1, 1), 5, F32), device).item(), 5.0)
+    yield fact(name, on_device(np.full((1, 1, 1), 5, F32), device).item(), 5.0)
     yield fact(name, x[0, 0].add_(41).item(), 42.0)
     yield fact(name, torch.full((), 1.5, dtype=torch.bfloat16, device=device).item(), 1.5)
     yield refused(name, x.item)
@@ -127,9 +127,9 @@ def _items(device: str) -> Iterator[Comparison]:
 
 
 def _lists(device: str) -> Iterator[Comparison]:
-    array = whole((3, 4, 5), -99, 99, 58, np.int64)
-    yield fact("Tensor.tolist", placed(array, device).tolist(), array.tolist())
-    turned = placed(array, device).transpose(0, 2).tolist()
+    array = integers((3, 4, 5), -99, 99, 58, np.int64)
+    yield fact("Tensor.tolist", on_device(array, device).tolist(), array.tolist())
+    turned = on_device(array, device).transpose(0, 2).tolist()
     yield fact("Tensor.tolist", turned, array.transpose(2, 1, 0).tolist())
 
 

@@ -1,4 +1,4 @@
-"""Quotients, remainders and bits of integers."""
+"""Quotients, remainders and bit operations of integers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 from probes.kit.capabilities import floats
 from probes.tensor_ops.case import case, in_dtype
-from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.operands import F32, integers
 from probes.tensor_ops.trial import Trial
 
 INTEGERS: tuple[tuple[torch.dtype, Any], ...] = (
@@ -31,13 +31,13 @@ def integer_division(device: str) -> Iterator[Trial]:
         yield case("div", (a, b), ((a - np.fmod(a, b)) // b).astype(kind), rounding_mode="trunc")
         yield case("gcd", (a, b), np.gcd(a, b))
         yield case("lcm", (a, b), np.lcm(a, b))
-    a = np.array([2**62 + 1, -(2**62) - 1, 2**53 + 1, -(2**53) - 1])  # floats would lose these
+    a = np.array([2**62 + 1, -(2**62) - 1, 2**53 + 1, -(2**53) - 1])  # not exact as floats
     for divisor in (3, -7, 2**31):
         b = np.full(4, divisor)
         yield case("floor_divide", (a, b), a // b)
         yield case("remainder", (a, b), a % b)
     for dtype in floats(device):
-        x, y = whole((96,), -19, 19, 8) / F32(2), whole((96,), 1, 7, 9) / F32(2)
+        x, y = integers((96,), -19, 19, 8) / F32(2), integers((96,), 1, 7, 9) / F32(2)
         y[::2] *= -1
         # Both values are exact; only the sign of a zero may differ.
         yield in_dtype(case("floor_divide", (x, y), np.floor_divide(x, y), 0.0), dtype)
@@ -47,16 +47,16 @@ def integer_division(device: str) -> Iterator[Trial]:
 
 
 def bitwise(_device: str) -> Iterator[Trial]:
-    """Bits of signed, unsigned and boolean tensors; right shifts of negatives keep the sign."""
+    """Bit operations on signed, unsigned and boolean tensors; right shifts keep the sign."""
     for dtype, kind in (*INTEGERS, (torch.uint8, np.uint8), (torch.bool, np.bool_)):
         low, high = {torch.uint8: (0, 255), torch.bool: (0, 1)}.get(dtype, (-128, 127))
-        a, b = whole((77,), low, high, 10, kind), whole((77,), low, high, 11, kind)
+        a, b = integers((77,), low, high, 10, kind), integers((77,), low, high, 11, kind)
         yield case("bitwise_and", (a, b), a & b)
         yield case("bitwise_or", (a, b), a | b)
         yield case("bitwise_xor", (a, b), a ^ b)
         yield case("bitwise_not", (a,), ~a)
         if dtype != torch.bool:
-            by = whole((77,), 0, 6, 12, kind)
-            fits = np.right_shift(a, by)  # so that no bit is shifted out: that is not said
+            by = integers((77,), 0, 6, 12, kind)
+            fits = np.right_shift(a, by)  # so that no bit is shifted out, which is unspecified
             yield case("bitwise_left_shift", (fits, by), np.left_shift(fits, by))
             yield case("bitwise_right_shift", (a, by), np.right_shift(a, by))

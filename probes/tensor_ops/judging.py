@@ -1,11 +1,11 @@
-"""The verdict on one family: what applies to the device, what its settings allow, what is wrong."""
+"""The finding for one family: skipped, allowed by the settings, inconclusive, wrong or right."""
 
 from typing import Final
 
 import torch
 
 from probes.contract import Finding, agree, skipped
-from probes.tensor_ops.allowances import is_no_proof, kind_of, shortened
+from probes.tensor_ops.allowances import back_end_of, is_inconclusive, shortening_reason
 from probes.tensor_ops.observation import Observation
 from probes.tensor_ops.spec import Limits
 
@@ -30,18 +30,18 @@ _HINTS: Final[dict[str, str]] = {
 }
 
 
-def verdict(name: str, observation: Observation, limits: Limits) -> Finding:
-    """Hold one family against its references."""
+def family_finding(name: str, observation: Observation, limits: Limits) -> Finding:
+    """The finding for one family of operations."""
     check = f"tensor_ops.{name}"
     comparisons = observation.families.get(name, ())
     wrong = [each for each in comparisons if not each.holds]
-    why = _does_not_apply(name, observation)
+    why = _reason_to_skip(name, observation)
     if not why and wrong:
-        why = shortened(name, observation, limits, wrong)
+        why = shortening_reason(name, observation, limits, wrong)
     if why:
         return skipped(check, why)
-    finding = agree(check, comparisons, hint=_hint(name, observation))
-    if finding.status == "fail" and wrong and is_no_proof(name, observation, wrong):
+    finding = agree(check, comparisons, hint=_family_hint(name, observation))
+    if finding.status == "fail" and wrong and is_inconclusive(name, observation, wrong):
         return finding.model_copy(update={"status": "warn"})
     if finding.status == "pass" and (absent := observation.lacking.get(name)):
         more = f" and {len(absent) - 1} more" if absent[1:] else ""
@@ -49,7 +49,7 @@ def verdict(name: str, observation: Observation, limits: Limits) -> Finding:
     return finding
 
 
-def _hint(name: str, observation: Observation) -> str:
+def _family_hint(name: str, observation: Observation) -> str:
     hint = _HINTS.get(name, _HINT)
     if name.startswith(("float32", "linalg")) and observation.precision.variables:
         pairs = observation.precision.variables.items()
@@ -57,11 +57,11 @@ def _hint(name: str, observation: Observation) -> str:
     return hint
 
 
-def _does_not_apply(name: str, observation: Observation) -> str:
+def _reason_to_skip(name: str, observation: Observation) -> str:
     kind = torch.device(observation.device).type
     if name in observation.not_implemented:
         why = f": {observation.lacking[name][0]}" if observation.lacking.get(name) else ""
-        return f"the {kind_of(observation)} back-end implements none of these operations{why}"
+        return f"the {back_end_of(observation)} back-end implements none of these operations{why}"
     if name == "random_mersenne" and kind != "cpu":
         return "MT19937 is the CPU's generator"
     if name == "random_philox" and kind != "cuda":

@@ -1,4 +1,4 @@
-"""Axes exchanged, elements read and written by index: nothing is computed, all is exact."""
+"""Permutations of axes, and indexing: nothing is computed, so all results are exact."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,8 +9,8 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, case, placed, plain, strided
-from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.case import Array, case, on_device, plain, strided
+from probes.tensor_ops.operands import F32, integers
 from probes.tensor_ops.trial import Custom, Trial, refused
 
 #: One type of each element size, and bool.
@@ -18,14 +18,14 @@ _KINDS: tuple[Any, ...] = (np.bool_, np.uint8, np.int16, np.float32, np.float64,
 
 
 def transposing(_device: str) -> Iterator[Trial]:
-    """Axes exchanged, turned and shifted, also beyond one tile of a copy kernel."""
+    """Axes exchanged, flipped and shifted, also for sizes beyond one tile of a copy kernel."""
     for kind in _KINDS:
-        a = whole((33, 65), -99, 99, 30, np.int64).astype(kind)
+        a = integers((33, 65), -99, 99, 30, np.int64).astype(kind)
         yield plain("t", (a,), a.T)
         yield plain("Tensor.contiguous", (a,), a)
         yield plain("flip", (a, (0, 1)), a[::-1, ::-1])
         yield plain("roll", (a, (3, -5), (0, 1)), np.roll(a, (3, -5), (0, 1)))
-    a, cube = whole((5, 7), -99, 99, 31), whole((2, 3, 4, 5), -99, 99, 32)
+    a, cube = integers((5, 7), -99, 99, 31), integers((2, 3, 4, 5), -99, 99, 32)
     yield plain("transpose", (cube, 1, 3), cube.swapaxes(1, 3))
     yield plain("transpose", (cube, -2, -1), cube.swapaxes(2, 3))
     yield plain("swapaxes", (cube, 0, 2), cube.swapaxes(0, 2))
@@ -43,11 +43,11 @@ def transposing(_device: str) -> Iterator[Trial]:
 
 
 def _attribute(name: str, array: Array, expected: Array, device: str) -> Iterator[Comparison]:
-    for place in (placed, strided):
+    for place in (on_device, strided):
         yield compare(f"Tensor.{name}", getattr(place(array, device), name), expected)
 
 
-#: Read alike by NumPy and torch: x is (5, 6, 7), i a list of rows, m a mask of x.
+#: Expressions that NumPy and torch read alike: x is (5, 6, 7), i an index of rows.
 _READS: dict[str, Callable[[Any, Any], Any]] = {
     "integer": lambda x, _: x[2],
     "negative integers": lambda x, _: x[-1, 3, -7],
@@ -79,13 +79,13 @@ _WRITES: dict[str, tuple[Any, Any]] = {
 
 def indexing(_device: str) -> Iterator[Trial]:
     """Elements read and written by integers, lists, masks and index tensors."""
-    yield Custom("Tensor.__getitem__", _reads)
-    yield Custom("Tensor.__setitem__", _writes)
-    x, rows = whole((5, 6, 7), -99, 99, 33), np.array([4, 0, 4, 2])
+    yield Custom("Tensor.__getitem__", _read_comparisons)
+    yield Custom("Tensor.__setitem__", _write_comparisons)
+    x, rows = integers((5, 6, 7), -99, 99, 33), np.array([4, 0, 4, 2])
     mask = x > 20
     yield case("index_select", (x, 0, rows), x[rows])
     yield case("index_select", (x, 2, rows), x[:, :, rows])
-    index = whole((5, 3, 7), 0, 5, 34, np.int64)
+    index = integers((5, 3, 7), 0, 5, 34, np.int64)
     yield case("gather", (x, 1, index), np.take_along_axis(x, index, 1))
     yield case("take", (x, index), x.ravel()[index])
     order = np.argsort(x, axis=1, kind="stable")
@@ -101,28 +101,28 @@ def indexing(_device: str) -> Iterator[Trial]:
     yield plain("slice_scatter", (x, row), after, dim=0, start=2, end=3)
 
 
-def _reads(device: str) -> Iterator[Comparison]:
-    array, index = whole((5, 6, 7), -99, 99, 35), np.array([4, 0, 2, 4])
-    for place in (placed, strided):
+def _read_comparisons(device: str) -> Iterator[Comparison]:
+    array, index = integers((5, 6, 7), -99, 99, 35), np.array([4, 0, 2, 4])
+    for place in (on_device, strided):
         x, i = place(array, device), place(index, device)
         for how, read in _READS.items():
             label = f"Tensor.__getitem__ ({how})"
             yield compare(label, read(x, i), np.asarray(read(array, index)))
-    x = placed(array, device)
+    x = on_device(array, device)
     yield refused("Tensor.__getitem__ (out of range)", lambda: x[5], "IndexError")
     yield refused("Tensor.__getitem__ (negative step)", lambda: x[::-1])
 
 
-def _writes(device: str) -> Iterator[Comparison]:
-    for place in (placed, strided):
+def _write_comparisons(device: str) -> Iterator[Comparison]:
+    for place in (on_device, strided):
         for how, (at, value) in _WRITES.items():
-            array = whole((5, 6, 7), -99, 99, 36).copy()
+            array = integers((5, 6, 7), -99, 99, 36).copy()
             x = place(array, device)
             x[at] = value
             array[at] = value
             yield compare(f"Tensor.__setitem__ ({how})", x, array)
-        array = whole((5, 6, 7), -99, 99, 37).copy()
-        x, row = place(array, device), whole((7,), -9, 9, 38)
+        array = integers((5, 6, 7), -99, 99, 37).copy()
+        x, row = place(array, device), integers((7,), -9, 9, 38)
         x[:, 1:3] = place(row, device)  # broadcast
         array[:, 1:3] = row
         yield compare("Tensor.__setitem__ (broadcast)", x, array)

@@ -1,6 +1,6 @@
 """Matrices whose inverses, spectra and norms are known by construction.
 
-LAPACK's own tests reject a residual of 30 n u (its Users' Guide, "Testing"): so does `bound`.
+LAPACK's own tests reject a residual above 30 n u (Users' Guide, "Testing"); `bound` is the same.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ _SIZES: tuple[tuple[Any, tuple[int, ...]], ...] = (
     (np.complex64, (3, 17)),
 )
 
-#: What torch.linalg.LinAlgError calls itself, by version; it is documented as a RuntimeError.
+#: Names of torch.linalg.LinAlgError by version; documented as a RuntimeError.
 REFUSALS = ("_LinAlgError", "LinAlgError", "RuntimeError")
 
-NORM = 3.0  # of every matrix here; the smallest singular value is 1
+NORM = 3.0  # 2-norm of every matrix here; the smallest singular value is 1
 
 
 def matrices(device: str) -> Iterator[tuple[Any, int]]:
-    """The types that the device has, each with its sizes."""
+    """(type, size) pairs, for the types that the device has."""
     for kind, sizes in _SIZES:
         if kind is not np.float64 or has_dtype(device, torch.float64):
             yield from ((kind, n) for n in sizes)
@@ -42,20 +42,20 @@ def orthogonal(n: int, kind: Any, salt: int) -> Array:
 
 
 def spectrum(n: int) -> Array:
-    """The singular values, or eigenvalues, of every matrix: ascending and well apart."""
+    """The singular values or eigenvalues of every matrix: ascending and well separated."""
     return np.linspace(1, NORM, n)
 
 
 def symmetric(n: int, kind: Any, salt: int) -> Array:
-    """Q diag(w) Q', two of them."""
-    turns = (orthogonal(n, kind, salt), orthogonal(n, kind, salt + 1))
-    return np.stack([(q * spectrum(n)) @ q.conj().T for q in turns]).astype(kind)
+    """Two matrices Q diag(w) Q', shape (2, n, n)."""
+    reflections = (orthogonal(n, kind, salt), orthogonal(n, kind, salt + 1))
+    return np.stack([(q * spectrum(n)) @ q.conj().T for q in reflections]).astype(kind)
 
 
 def general(n: int, kind: Any, salt: int) -> Array:
-    """U diag(w) V', two of them."""
-    turn = orthogonal(n, kind, salt + 7)
-    return np.asarray((symmetric(n, kind, salt) @ turn).astype(kind))
+    """Two matrices U diag(w) V', shape (2, n, n)."""
+    reflection = orthogonal(n, kind, salt + 7)
+    return np.asarray((symmetric(n, kind, salt) @ reflection).astype(kind))
 
 
 def double(a: Array) -> Array:
@@ -64,10 +64,10 @@ def double(a: Array) -> Array:
 
 
 def bound(n: int, kind: Any) -> float:
-    """What may be wrong in each element of a product of factors: 30 n u times the norm."""
+    """The allowed error of each element of a product of factors: 30 n u times the norm."""
     return float(30 * n * np.finfo(kind).eps / 2 * NORM)
 
 
-def host(tensor: torch.Tensor) -> Array:
-    """The tensor in double precision, where NumPy multiplies it back."""
+def on_host(tensor: torch.Tensor) -> Array:
+    """The tensor as a NumPy array in double precision."""
     return double(tensor.detach().cpu().resolve_conj().numpy())

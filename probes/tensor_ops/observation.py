@@ -1,4 +1,4 @@
-"""What the probe saw: each family's comparisons, and what the user allows in float32 products."""
+"""The observation: comparisons of each family, and the settings for float32 products."""
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from probes.kit.precision import Precision
 
 
 class Observation(contract.Observation):
-    """Comparisons by check; a family that does not apply to the device is not there."""
+    """Comparisons by check; families that do not apply to the device are absent."""
 
     device: str
     families: dict[str, tuple[Comparison, ...]]
@@ -16,5 +16,5 @@ class Observation(contract.Observation):
     precision: Precision = Precision()
     back_end: str = ""  # as `probes.kit.capabilities.back_end` names it; "" in old recordings
     capability: tuple[int, int] | None = None  # of an NVIDIA GPU
-    #: Family -> operations of it that the back-end lacks, as it may, each with what it said.
+    #: Family -> operations that the back-end documents as absent, each with the error text.
     lacking: dict[str, tuple[str, ...]] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Operands: reproducible numbers by formula, so that no generator takes part."""
+"""Operands: reproducible numbers by formula, without a random generator."""
 
 from functools import cache
 from typing import Any
@@ -9,30 +9,32 @@ import numpy.typing as npt
 F32 = np.float32
 
 
-def _mixed(count: int, salt: int) -> npt.NDArray[np.uint64]:
-    """Well mixed 32-bit numbers: a multiplicative hash of the index (Knuth, 6.4), twice."""
+def _hashed(count: int, salt: int) -> npt.NDArray[np.uint64]:
+    """32-bit numbers: a multiplicative hash of the index (Knuth, 6.4), applied twice."""
     index = np.arange(1, count + 1, dtype=np.uint64) + np.uint64(salt << 20)
-    once = (index * np.uint64(2654435761)) & np.uint64(0xFFFFFFFF)
-    again = ((once ^ (once >> np.uint64(15))) * np.uint64(2246822519)) & np.uint64(0xFFFFFFFF)
-    return np.asarray(again ^ (again >> np.uint64(13)))
+    first_hash = (index * np.uint64(2654435761)) & np.uint64(0xFFFFFFFF)
+    second_hash = (
+        (first_hash ^ (first_hash >> np.uint64(15))) * np.uint64(2246822519)
+    ) & np.uint64(0xFFFFFFFF)
+    return np.asarray(second_hash ^ (second_hash >> np.uint64(13)))
 
 
 @cache
-def whole(
+def integers(
     shape: tuple[int, ...], low: int, high: int, salt: int = 0, dtype: Any = F32
 ) -> npt.NDArray[Any]:
-    """Integers from low to high, both included. Shared, so read-only: copy to change."""
+    """Integers from low to high, both included, by a hash. Cached and read-only: copy to change."""
     count = int(np.prod(shape, dtype=np.int64))
     span = np.uint64(high - low + 1)
-    numbers = (_mixed(count, salt) % span).astype(np.int64) + low
-    made: npt.NDArray[Any] = numbers.astype(dtype).reshape(shape)
-    made.setflags(write=False)
-    return made
+    numbers = (_hashed(count, salt) % span).astype(np.int64) + low
+    values: npt.NDArray[Any] = numbers.astype(dtype).reshape(shape)
+    values.setflags(write=False)
+    return values
 
 
 def fractions(shape: tuple[int, ...], salt: int = 0) -> npt.NDArray[np.float64]:
     """Numbers in (0, 1) with all 52 bits of the mantissa in use."""
     count = int(np.prod(shape, dtype=np.int64))
-    high, low = _mixed(count, salt), _mixed(count, salt + 1)
+    high, low = _hashed(count, salt), _hashed(count, salt + 1)
     wide = (high << np.uint64(20)) ^ low  # 52 bits
     return np.asarray((wide.astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)

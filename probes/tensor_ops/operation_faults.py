@@ -79,7 +79,7 @@ _EVENTS: Final = {
 }
 
 
-#: TF32 is forbidden before it is used all the same: where it is allowed, it is no fault.
+#: Injected first: TF32 is a fault only where the settings forbid it.
 _FULL: Final = Injection("calls.full_precision")
 
 

@@ -1,4 +1,4 @@
-"""Orders with ties, and writes through indices with duplicates: exact answers."""
+"""Sorting with ties, and scattered writes with duplicate indices: exact results."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,41 +11,43 @@ import torch
 from probes.contract import Comparison
 from probes.kit.capabilities import floats
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, case, in_dtype, placed, plain
-from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.case import Array, case, in_dtype, on_device, plain
+from probes.tensor_ops.operands import F32, integers
 from probes.tensor_ops.trial import Custom, Trial
 
 _NAN, _INF = np.nan, np.inf
 
 
 def sorting(device: str) -> Iterator[Trial]:
-    """Orders with ties, NaN and infinities; searches; sets."""
+    """Sorts with ties, NaN and infinities; searches; unique values."""
     for dtype in floats(device):
-        x = whole((5, 65), -8, 8, 66)
-        up = np.argsort(x, 1, kind="stable")
-        down = np.argsort(-x, 1, kind="stable")
-        pair = (np.take_along_axis(x, up, 1), up)
+        x = integers((5, 65), -8, 8, 66)
+        ascending = np.argsort(x, 1, kind="stable")
+        descending = np.argsort(-x, 1, kind="stable")
+        pair = (np.take_along_axis(x, ascending, 1), ascending)
         yield in_dtype(case("sort", (x,), pair, stable=True, dim=1), dtype)
-        pair = (np.take_along_axis(x, down, 1), down)
+        pair = (np.take_along_axis(x, descending, 1), descending)
         yield in_dtype(case("sort", (x,), pair, stable=True, dim=1, descending=True), dtype)
-        yield in_dtype(plain("argsort", (x,), up, stable=True), dtype)
+        yield in_dtype(plain("argsort", (x,), ascending, stable=True), dtype)
     for kind in (np.int64, np.int16, np.uint8):
-        i = whole((2100,), 0, 250, 67, kind)  # beyond a block's sort
-        up = np.argsort(i, kind="stable")
-        yield case("sort", (i,), (i[up], up), stable=True, dim=0)
-    odd = np.array([3, _NAN, -_INF, 7, _INF, -2, _NAN, 5] * 5, F32)
-    up = np.argsort(odd, kind="stable")  # NaN is the largest
-    yield case("sort", (odd,), (odd[up], up), stable=True, dim=0)
+        i = integers((2100,), 0, 250, 67, kind)  # more elements than one block sorts
+        ascending = np.argsort(i, kind="stable")
+        yield case("sort", (i,), (i[ascending], ascending), stable=True, dim=0)
+    special = np.array([3, _NAN, -_INF, 7, _INF, -2, _NAN, 5] * 5, F32)
+    ascending = np.argsort(special, kind="stable")  # NaN is the largest
+    yield case("sort", (special,), (special[ascending], ascending), stable=True, dim=0)
     yield case("msort", (x,), np.sort(x, 0))
-    apart = (whole((4, 50), 0, 9, 68) * 64 + whole((4, 50), 0, 63, 69) + np.arange(50) / 64).astype(
-        F32
+    distinct = (
+        integers((4, 50), 0, 9, 68) * 64 + integers((4, 50), 0, 63, 69) + np.arange(50) / 64
+    ).astype(F32)
+    descending = np.argsort(-distinct, 1, kind="stable")
+    largest = (np.take_along_axis(distinct, descending, 1)[:, :7], descending[:, :7])
+    yield case("topk", (distinct, 7), largest)
+    smallest = (np.sort(distinct, 1)[:, :3], np.argsort(distinct, 1)[:, :3])
+    yield case("topk", (distinct, 3), smallest, largest=False)
+    yield case(
+        "kthvalue", (distinct, 5), (np.sort(distinct, 1)[:, 4], np.argsort(distinct, 1)[:, 4])
     )
-    down = np.argsort(-apart, 1, kind="stable")
-    best = (np.take_along_axis(apart, down, 1)[:, :7], down[:, :7])
-    yield case("topk", (apart, 7), best)
-    rest = (np.sort(apart, 1)[:, :3], np.argsort(apart, 1)[:, :3])
-    yield case("topk", (apart, 3), rest, largest=False)
-    yield case("kthvalue", (apart, 5), (np.sort(apart, 1)[:, 4], np.argsort(apart, 1)[:, 4]))
     values, inverse, counts = np.unique(x.ravel(), return_inverse=True, return_counts=True)
     yield plain(
         "unique",
@@ -69,22 +71,22 @@ def sorting(device: str) -> Iterator[Trial]:
     ):
         yield replace(each, contiguous=True)
     yield plain("isin", (x, edges), np.isin(x, edges))
-    yield Custom("mode", _modes)
+    yield Custom("mode", _mode_comparison)
 
 
-def _modes(device: str) -> Iterator[Comparison]:
-    """The most frequent value; which of its places is not specified."""
+def _mode_comparison(device: str) -> Iterator[Comparison]:
+    """The most frequent value; its index is not specified, so it is not compared."""
     array = np.array([[1, 2, 2, 3], [5, 5, 5, 4]], F32)
-    yield compare("mode", torch.mode(placed(array, device), 1).values, np.array([2, 5], F32))
+    yield compare("mode", torch.mode(on_device(array, device), 1).values, np.array([2, 5], F32))
 
 
 def scatter(device: str) -> Iterator[Trial]:
-    """Writes through indices; duplicates add up, whatever their order: the values are integers."""
+    """Writes through indices; duplicates add up to exact integers in any order."""
     rows = np.array([3, 0, 3, 3, 1])  # 3 comes three times
-    index = whole((5, 6), 0, 3, 70, np.int64)
+    index = integers((5, 6), 0, 3, 70, np.int64)
     columns = np.broadcast_to(np.arange(6), (5, 6))
     for dtype in floats(device):
-        base, source = whole((4, 6), -9, 9, 71), whole((5, 6), -9, 9, 72)
+        base, source = integers((4, 6), -9, 9, 71), integers((5, 6), -9, 9, 72)
         added = base.copy()
         np.add.at(added, rows, source)
         yield in_dtype(case("index_add", (base, 0, rows, source), added), dtype)
@@ -95,18 +97,24 @@ def scatter(device: str) -> Iterator[Trial]:
         highest = base.copy()
         np.maximum.at(highest, (index, columns), source)
         yield in_dtype(case("scatter_reduce", (base, 0, index, source, "amax"), highest), dtype)
-        spot = base.copy()
-        np.add.at(spot, (rows, rows), source[:, 0])
-        one = source[:, 0].copy()
-        yield Custom("Tensor.index_put_", partial(_put, base, rows, one, spot, dtype), dtype)
+        accumulated = base.copy()
+        np.add.at(accumulated, (rows, rows), source[:, 0])
+        column = source[:, 0].copy()
+        yield Custom(
+            "Tensor.index_put_",
+            partial(_index_put_comparison, base, rows, column, accumulated, dtype),
+            dtype,
+        )
     counts = np.zeros(6, np.int64)
-    many = whole((4000,), 0, 5, 73, np.int64)  # thousands of adds to one place
-    np.add.at(counts, many, 1)
-    yield case("scatter_add", (np.zeros(6, np.int64), 0, many, np.ones(4000, np.int64)), counts)
-    apart = np.argsort(whole((4, 6), 0, 999, 74), 0, kind="stable")  # each index once a column
+    repeated = integers((4000,), 0, 5, 73, np.int64)  # thousands of additions to one element
+    np.add.at(counts, repeated, 1)
+    yield case("scatter_add", (np.zeros(6, np.int64), 0, repeated, np.ones(4000, np.int64)), counts)
+    distinct = np.argsort(
+        integers((4, 6), 0, 999, 74), 0, kind="stable"
+    )  # each index once in each column
     written = np.zeros((4, 6), F32)
-    np.put_along_axis(written, apart, base, 0)
-    yield case("scatter", (np.zeros((4, 6), F32), 0, apart, base), written)
+    np.put_along_axis(written, distinct, base, 0)
+    yield case("scatter", (np.zeros((4, 6), F32), 0, distinct, base), written)
     copied = base.copy()
     copied[[2, 0]] = source[:2]
     yield case("index_copy", (base, 0, np.array([2, 0]), source[:2].copy()), copied)
@@ -121,9 +129,9 @@ def scatter(device: str) -> Iterator[Trial]:
     yield plain("put", (base, rows, source[:, 1].copy(), True), put)
 
 
-def _put(
+def _index_put_comparison(
     base: Array, rows: Array, source: Array, expected: Array, dtype: Any, device: str
 ) -> Iterator[Comparison]:
-    x, i = placed(base, device, dtype), placed(rows, device)
-    x.index_put_((i, i), placed(source, device, dtype), accumulate=True)
+    x, i = on_device(base, device, dtype), on_device(rows, device)
+    x.index_put_((i, i), on_device(source, device, dtype), accumulate=True)
     yield compare(f"Tensor.index_put_ ({dtype}, accumulate)", x.float(), expected)

@@ -1,17 +1,17 @@
-"""Tensors taken apart and put together: nothing is computed, all is exact."""
+"""Slicing and joining of tensors: nothing is computed, so all results are exact."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from probes.tensor_ops.case import case, plain
-from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.operands import F32, integers
 from probes.tensor_ops.trial import Trial
 
 
 def slicing(_device: str) -> Iterator[Trial]:
-    """Parts taken out: narrow, split, diagonal, triangle, window."""
-    x, a = whole((6, 7, 8), -99, 99, 39), whole((9, 11), -99, 99, 40)
+    """Parts of tensors: narrow, split, diagonal, triangle, window."""
+    x, a = integers((6, 7, 8), -99, 99, 39), integers((9, 11), -99, 99, 40)
     yield plain("narrow", (x, 1, 2, 4), x[:, 2:6])
     yield plain("select", (x, -1, 3), x[..., 3])
     yield plain("unbind", (x, 1), tuple(x[:, i] for i in range(7)))
@@ -35,12 +35,12 @@ def slicing(_device: str) -> Iterator[Trial]:
 
 
 def joining(_device: str) -> Iterator[Trial]:
-    """Parts put together, repeated and padded."""
-    a, b, c = (whole(shape, -99, 99, 41) for shape in ((3, 4), (2, 4), (0, 4)))
-    row = whole((4,), -99, 99, 42)
+    """Tensors joined, repeated and padded."""
+    a, b, c = (integers(shape, -99, 99, 41) for shape in ((3, 4), (2, 4), (0, 4)))
+    row = integers((4,), -99, 99, 42)
     yield case("cat", ([a, b, c, a],), np.concatenate([a, b, c, a]))
     yield case("cat", ([a, a], -1), np.concatenate([a, a], -1))
-    many = [whole((i % 5 + 1, 3), -99, 99, i) for i in range(130)]
+    many = [integers((i % 5 + 1, 3), -99, 99, i) for i in range(130)]
     yield case("cat", (many,), np.concatenate(many))  # more parts than one launch takes
     yield case("stack", ([a, a + 1], 1), np.stack([a, a + 1], 1))
     yield case("hstack", ([a, a],), np.hstack([a, a]))
@@ -67,11 +67,11 @@ def joining(_device: str) -> Iterator[Trial]:
     yield plain("repeat_interleave", (a, counts, 0), np.repeat(a, counts, 0))
     yield plain("broadcast_to", (row, (3, 4)), np.broadcast_to(row, (3, 4)))
     yield plain("Tensor.expand", (a[:, :1].copy(), 3, 4), np.broadcast_to(a[:, :1], (3, 4)))
-    for mode, theirs in (
+    for mode, numpy_mode in (
         ("constant", "constant"),
         ("reflect", "reflect"),
         ("replicate", "edge"),
         ("circular", "wrap"),
     ):
-        padded = np.pad(a[None], ((0, 0), (0, 0), (2, 1)), mode=theirs)  # type: ignore[call-overload]
+        padded = np.pad(a[None], ((0, 0), (0, 0), (2, 1)), mode=numpy_mode)  # type: ignore[call-overload]
         yield plain("nn.functional.pad", (a[None].copy(), (2, 1), mode), padded)

@@ -1,4 +1,4 @@
-"""What is observed on a device, and the verdicts on it."""
+"""Observes all families on a device, and judges the observation."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -34,14 +34,14 @@ from probes.tensor_ops import (
     streams,
     views,
 )
-from probes.tensor_ops.judging import verdict
+from probes.tensor_ops.judging import family_finding
 from probes.tensor_ops.observation import Observation
 from probes.tensor_ops.spec import Limits
-from probes.tensor_ops.trial import Trial, run
+from probes.tensor_ops.trial import Trial, run_trials
 
 __all__ = ["FAMILIES", "Limits", "Observation", "judge", "observe", "operations"]
 
-#: Check -> the trials of its family, in the catalogue's order.
+#: Check -> function that yields the trials of its family, in the catalogue's order.
 FAMILIES: Final[dict[str, Callable[[str], Iterable[Trial]]]] = {
     "creation": creation.creation,
     "conversion": conversion.conversion,
@@ -85,10 +85,10 @@ def observe(device: str) -> Observation:
     families: dict[str, tuple[Comparison, ...]] = {}
     lacking: dict[str, tuple[str, ...]] = {}
     setting = read(device)
-    with np.errstate(all="ignore"):  # the references are asked for NaN and infinities too
+    with np.errstate(all="ignore"):  # references have NaN and infinities too
         for name, family in breadcrumb.families(FAMILIES):
-            with _threads(None if name == "large" else 1), _linear_algebra(name, setting):
-                comparisons, absent = run(family(device), device)
+            with _host_threads(None if name == "large" else 1), _linalg_precision(name, setting):
+                comparisons, absent = run_trials(family(device), device)
             if comparisons:
                 families[name] = comparisons
             if absent:
@@ -105,10 +105,11 @@ def observe(device: str) -> Observation:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """That many threads on the host: small operations gain nothing from more.
+def _host_threads(count: int | None) -> Iterator[None]:
+    """Set the number of host threads (None: leave it), and restore it.
 
-    With more, each waits for the others by spinning: on a busy node that takes seconds.
+    Small operations are not faster with more threads, and on a busy node threads that spin while
+    they wait for each other cost seconds.
     """
     before = torch.get_num_threads()
     try:
@@ -119,8 +120,8 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _linear_algebra(name: str, setting: Precision) -> Iterator[None]:
-    """Linear algebra in true float32, where products may be shorter: its bounds need that."""
+def _linalg_precision(name: str, setting: Precision) -> Iterator[None]:
+    """Full float32 precision for linear algebra, whose bounds need it."""
     if not (name.startswith("linalg") and setting.matmul_may_shorten):
         yield
         return
@@ -129,9 +130,9 @@ def _linear_algebra(name: str, setting: Precision) -> Iterator[None]:
 
 
 def judge(observation: Observation, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
-    """Hold every family against its references."""
+    """Yield a finding for every family."""
     for name in FAMILIES:
-        yield verdict(name, observation, limits)
+        yield family_finding(name, observation, limits)
 
 
 def operations(observation: Observation) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Matrix products of integers: exact in every type and order of summation.
 
-Partial sums stay below 2^8 in bfloat16 and 2^11 in float16, so that a back-end which keeps them in
-the short type (`allow_fp16_reduced_precision_reduction`, on by default) is exact too.
+Partial sums stay below 2^8 in bfloat16 and 2^11 in float16, so that sums kept in the half type
+(`allow_fp16_reduced_precision_reduction`, on by default) are exact too.
 """
 
 from collections.abc import Iterator
@@ -15,61 +15,70 @@ import torch
 from probes.contract import Comparison
 from probes.kit.capabilities import floats
 from probes.kit.references import compare, dot_bound
-from probes.tensor_ops.case import Array, case, in_dtype, placed, plain
-from probes.tensor_ops.operands import F32, fractions, whole
+from probes.tensor_ops.case import Array, case, in_dtype, on_device, plain
+from probes.tensor_ops.operands import F32, fractions, integers
 from probes.tensor_ops.trial import Custom, Trial
 
-#: (M, K, N): the smallest, odd, prime, wide and long ones.
+#: (M, K, N): small, odd, prime, wide and long matrices.
 _SHAPES = ((2, 2, 2), (17, 16, 16), (31, 37, 41), (1, 61, 3), (64, 1, 5), (3, 40, 128))
 
 
-def _largest(dtype: torch.dtype) -> int:
+def _largest_value(dtype: torch.dtype) -> int:
     return {torch.bfloat16: 2, torch.float16: 5}.get(dtype, 30)
 
 
 def matmul_exact(device: str) -> Iterator[Trial]:
     """Products of matrices, batches and vectors in all layouts, bit for bit."""
     for dtype in floats(device):
-        most = _largest(dtype)
+        largest = _largest_value(dtype)
         for m, k, n in _SHAPES:
-            a, b = whole((m, k), -most, most, 100), whole((k, n), -most, most, 101)
+            a, b = (
+                integers((m, k), -largest, largest, 100),
+                integers((k, n), -largest, largest, 101),
+            )
             yield in_dtype(case("mm", (a, b), a @ b), dtype)
             yield Custom("mm", partial(_layouts, a, b, dtype), dtype)
-        identity, two = np.eye(2, dtype=F32), whole((2, 2), -most, most, 102)
+        identity, two = np.eye(2, dtype=F32), integers((2, 2), -largest, largest, 102)
         yield in_dtype(case("mm", (identity, two), two), dtype)
-        for each in _kinds(most):
+        for each in _product_cases(largest):
             yield in_dtype(each, dtype)
     if torch.device(device).type == "cpu":  # CUDA has no integer product
-        i, j = whole((31, 37), -99, 99, 103, np.int64), whole((37, 41), -99, 99, 104, np.int64)
+        i, j = (
+            integers((31, 37), -99, 99, 103, np.int64),
+            integers((37, 41), -99, 99, 104, np.int64),
+        )
         yield case("mm", (i << 20, j), (i << 20) @ j)
         yield case("matmul", (i, j), i @ j)
-    # A batch beyond 65535 blocks of a launch.
-    windows = np.lib.stride_tricks.sliding_window_view(whole((65540,), -9, 9, 105), 4)
+    # A batch larger than the 65535 blocks of one launch.
+    windows = np.lib.stride_tricks.sliding_window_view(integers((65540,), -9, 9, 105), 4)
     many = windows.reshape(65537, 2, 2)
     turn = np.broadcast_to(np.array([[0, 1], [-1, 2]], F32), many.shape)
-    right = np.stack([0 - many[..., 1], many[..., 0] + 2 * many[..., 1]], -1)
-    yield replace(plain("bmm", (many, turn), right), contiguous=True)
+    expected = np.stack([0 - many[..., 1], many[..., 0] + 2 * many[..., 1]], -1)
+    yield replace(plain("bmm", (many, turn), expected), contiguous=True)
 
 
 def _layouts(a: Array, b: Array, dtype: torch.dtype, device: str) -> Iterator[Comparison]:
-    """Each operand stored by rows and by columns: four kernels."""
-    x, y = placed(a, device, dtype), placed(b, device, dtype)
+    """Each operand stored by rows and by columns: four different kernels."""
+    x, y = on_device(a, device, dtype), on_device(b, device, dtype)
     turned_x, turned_y = (
-        placed(a.T.copy(), device, dtype).t(),
-        placed(b.T.copy(), device, dtype).t(),
+        on_device(a.T.copy(), device, dtype).t(),
+        on_device(b.T.copy(), device, dtype).t(),
     )
-    half = np.float16 if dtype == torch.float16 else np.float64 if dtype == torch.float64 else F32
-    right = (a @ b).astype(half)
+    kind = np.float16 if dtype == torch.float16 else np.float64 if dtype == torch.float64 else F32
+    expected = (a @ b).astype(kind)
     for left, at in ((turned_x, "T"), (x, "N")):
         for other, bt in ((y, "N"), (turned_y, "T")):
-            yield compare(f"mm ({dtype}, {at}{bt}, {a.shape} @ {b.shape})", left @ other, right)
+            yield compare(f"mm ({dtype}, {at}{bt}, {a.shape} @ {b.shape})", left @ other, expected)
 
 
-def _kinds(most: int) -> Iterator[Any]:
-    a, b, c = (whole(shape, -most, most, 106) for shape in ((5, 17), (17, 19), (5, 19)))
-    batch, other = whole((3, 7, 13), -most, most, 107), whole((3, 13, 11), -most, most, 108)
-    base = whole((3, 7, 11), -most, most, 109)
-    v, w = whole((17,), -most, most, 110), whole((19,), -most, most, 111)
+def _product_cases(largest: int) -> Iterator[Any]:
+    a, b, c = (integers(shape, -largest, largest, 106) for shape in ((5, 17), (17, 19), (5, 19)))
+    batch, other = (
+        integers((3, 7, 13), -largest, largest, 107),
+        integers((3, 13, 11), -largest, largest, 108),
+    )
+    base = integers((3, 7, 11), -largest, largest, 109)
+    v, w = integers((17,), -largest, largest, 110), integers((19,), -largest, largest, 111)
     yield case("matmul", (batch, other), batch @ other)
     yield case("matmul", (a, v), a @ v)
     yield case("bmm", (batch, other), batch @ other)
@@ -93,7 +102,7 @@ def _kinds(most: int) -> Iterator[Any]:
 
 def float32_matmul(_device: str) -> Iterator[Trial]:
     """A product keeps all 24 bits of float32: no TF32, no bfloat16."""
-    near_one = (1 + 2.0**-12 * whole((16, 16), 1, 9, 121)).astype(F32)
+    near_one = (1 + 2.0**-12 * integers((16, 16), 1, 9, 121)).astype(F32)
     yield case("mm", (near_one, np.eye(16, dtype=F32)), near_one)
     yield case(
         "mm",

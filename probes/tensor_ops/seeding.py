@@ -1,4 +1,4 @@
-"""What a seed promises: the same numbers again, others for another, and states that go on."""
+"""Seeds: the same seed repeats numbers, another seed does not, a saved state continues."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,24 +27,24 @@ _DRAWS: dict[str, Callable[[torch.Generator, str], torch.Tensor]] = {
 
 
 def seeds(_device: str) -> Iterator[Trial]:
-    """A seed repeats its numbers, another gives others, and a saved state goes on where it was."""
+    """A seed repeats its numbers, another seed does not, and a restored state continues."""
     for name, draw in _DRAWS.items():
-        yield Custom(name, partial(_repeats, name, draw))
+        yield Custom(name, partial(_seed_comparisons, name, draw))
     yield Custom("manual_seed", _global_seed)
 
 
-def _repeats(
+def _seed_comparisons(
     name: str, draw: Callable[[torch.Generator, str], torch.Tensor], device: str
 ) -> Iterator[Comparison]:
-    one, other = generator(device, 1), generator(device, 2)
-    first = draw(one, device).cpu().numpy()
-    state = one.get_state()
-    second = draw(one, device).cpu().numpy()
-    again = draw(generator(device, 1), device)
-    yield compare(f"{name} (same seed)", again, first)
-    one.set_state(state)
-    yield compare(f"{name} (restored state)", draw(one, device), second)
-    differ = (np.array_equal(first, second), np.array_equal(first, draw(other, device).cpu()))
+    same, different = generator(device, 1), generator(device, 2)
+    first = draw(same, device).cpu().numpy()
+    state = same.get_state()
+    second = draw(same, device).cpu().numpy()
+    repeated = draw(generator(device, 1), device)
+    yield compare(f"{name} (same seed)", repeated, first)
+    same.set_state(state)
+    yield compare(f"{name} (restored state)", draw(same, device), second)
+    differ = (np.array_equal(first, second), np.array_equal(first, draw(different, device).cpu()))
     yield fact(f"{name} (equal: next draw, other seed)", differ, (False, False))
 
 

@@ -8,29 +8,31 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, case, placed, plain
+from probes.tensor_ops.case import Array, case, on_device, plain
 from probes.tensor_ops.matrices import (
     NORM,
     REFUSALS,
     bound,
     double,
     general,
-    host,
     matrices,
+    on_host,
     spectrum,
     symmetric,
 )
-from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.operands import F32, integers
 from probes.tensor_ops.trial import Custom, Trial, refused
 
 
 def solving(device: str) -> Iterator[Trial]:
-    """Solutions, inverses and determinants: A x gives b back, A^-1 A the identity."""
+    """Solutions, inverses, determinants and least squares of matrices with known condition."""
     for kind, n in matrices(device):
-        a, x = general(n, kind, 130), whole((2, n, 3), -9, 9, 136).astype(kind)
-        b = (double(a) @ x).astype(kind)  # rounded: within condition 3 of x
-        most = bound(n, kind) * 9 * NORM  # solutions reach 9
-        yield case("linalg.solve", (a, b), x, most)
+        a, x = general(n, kind, 130), integers((2, n, 3), -9, 9, 136).astype(kind)
+        b = (double(a) @ x).astype(
+            kind
+        )  # its rounding changes x by at most condition 3 times as much
+        allowed = bound(n, kind) * 9 * NORM  # solutions reach 9
+        yield case("linalg.solve", (a, b), x, allowed)
         inverse = np.linalg.inv(double(a)).astype(kind)
         yield case("linalg.inv", (a,), inverse, bound(n, kind) * NORM)
         yield plain(
@@ -42,11 +44,11 @@ def solving(device: str) -> Iterator[Trial]:
         for name, body in (("linalg.lu_factor", _lu), ("linalg.cholesky", _cholesky_solves)):
             yield Custom(name, partial(body, a, n))
         upper = np.triu(a) + NORM * np.eye(n, dtype=kind)
-        right = (double(upper) @ x).astype(kind)
-        yield case("linalg.solve_triangular", (upper, right), x, most * n, upper=True)
+        right_side = (double(upper) @ x).astype(kind)
+        yield case("linalg.solve_triangular", (upper, right_side), x, allowed * n, upper=True)
     square = np.array([[1, 2], [3, 4]], F32)
     yield case("linalg.matrix_power", (square, 5), np.linalg.matrix_power(square, 5))
-    # By default some units of the largest singular value count as none: rounding may reach that.
+    # An explicit rtol: rounding may exceed the default one, of some units.
     one = np.outer([1, 2, 3], [1, 1, 2]).astype(F32)
     yield plain("linalg.matrix_rank", (one,), np.array(1), rtol=1e-3)
     yield Custom("linalg.inv", _singular)
@@ -58,20 +60,20 @@ def solving(device: str) -> Iterator[Trial]:
 
 
 def _singular(device: str) -> Iterator[Comparison]:
-    matrix = placed(np.array([[1, 2], [2, 4]], F32), device)
+    matrix = on_device(np.array([[1, 2], [2, 4]], F32), device)
     yield refused("linalg.inv (singular)", lambda: torch.linalg.inv(matrix), *REFUSALS)
 
 
 def _least_squares(tall: Array, device: str) -> Iterator[Comparison]:
-    """Two identities on top of each other: the solution is the mean of the right sides."""
-    values = whole((6, 2), -9, 9, 137)
-    found = torch.linalg.lstsq(placed(tall, device), placed(values, device)).solution
+    """`tall` is two identities stacked: the solution is the mean of the two right sides."""
+    values = integers((6, 2), -9, 9, 137)
+    found = torch.linalg.lstsq(on_device(tall, device), on_device(values, device)).solution
     yield compare("linalg.lstsq", found, (values[:3] + values[3:]) / 2, bound(6, F32) * 9)
 
 
 def _lu(a: Array, n: int, device: str) -> Iterator[Comparison]:
-    factors, pivots = torch.linalg.lu_factor(placed(a, device))
-    packed, swaps = host(factors), pivots.cpu().numpy() - 1
+    factors, pivots = torch.linalg.lu_factor(on_device(a, device))
+    packed, swaps = on_host(factors), pivots.cpu().numpy() - 1
     for one, swap, matrix in zip(packed, swaps, a, strict=True):
         order = np.arange(n)
         for i, j in enumerate(swap):
@@ -82,13 +84,13 @@ def _lu(a: Array, n: int, device: str) -> Iterator[Comparison]:
 
 def _cholesky_solves(a: Array, n: int, device: str) -> Iterator[Comparison]:
     positive = symmetric(n, a.dtype, 138)
-    factor = torch.linalg.cholesky(placed(positive, device))
-    lower = host(factor)
+    factor = torch.linalg.cholesky(on_device(positive, device))
+    lower = on_host(factor)
     yield compare(
         "linalg.cholesky", lower @ lower.conj().swapaxes(1, 2), positive, bound(n, a.dtype)
     )
     yield compare("linalg.cholesky", np.triu(lower, 1), np.zeros_like(lower))
-    x = whole((2, n, 2), -9, 9, 139).astype(a.dtype)
+    x = integers((2, n, 2), -9, 9, 139).astype(a.dtype)
     b = (double(positive) @ x).astype(a.dtype)
-    solved = torch.cholesky_solve(placed(b, device), factor)
+    solved = torch.cholesky_solve(on_device(b, device), factor)
     yield compare("cholesky_solve", solved, x, bound(n, a.dtype) * 9 * NORM)

@@ -1,4 +1,4 @@
-"""What the probe costs, when it runs, and the promise of each check. No torch here."""
+"""The probe's cost, schedule and checks. Does not import torch."""
 
 from typing import Final, Literal
 
@@ -6,7 +6,7 @@ from probes.contract import BITS, INTEGERS, MIB, Frozen, ProbeSpec
 
 
 class Limits(Frozen):
-    """What is asked of float32 products where the back-end may shorten their operands."""
+    """The precision required of float32 products where settings allow shortened operands."""
 
     #: "as_set" skips TF32 and the like where torch's own setting allows it; "exact" never does.
     float32_products: Literal["as_set", "exact"] = "as_set"

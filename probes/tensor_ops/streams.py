@@ -1,4 +1,4 @@
-"""Random streams: the documented ones, bit for bit."""
+"""Random streams with documented algorithms, compared bit for bit."""
 
 import math
 from collections.abc import Iterator
@@ -17,19 +17,19 @@ from probes.tensor_ops.trial import Custom, Trial
 
 SEED = 20240229
 
-_GOLDEN = 4096  # the first wave of threads on every GPU: beyond it the stream differs by model
+_COMMON_COUNT = 4096  # every GPU has as many threads; numbers beyond differ by model
 
 
 def generator(device: str, seed: int) -> torch.Generator:
-    """A generator of the probe's own: the user's stays as it is."""
+    """A new generator, so that the user's generator is not changed."""
     return torch.Generator(device=device).manual_seed(seed)
 
 
 @contextmanager
 def default_generator(device: str, seed: int) -> Iterator[None]:
-    """The default generators seeded by `torch.manual_seed`, and put back afterwards.
+    """Seed the default generators by `torch.manual_seed`, and restore their states afterwards.
 
-    A back-end without `get_rng_state` has no state to put back: it draws on the host.
+    A back-end without `get_rng_state` draws on the host and has no own state.
     """
     kind = torch.device(device).type
     module: Any = torch if kind == "cpu" else getattr(torch, kind)
@@ -46,7 +46,7 @@ def default_generator(device: str, seed: int) -> Iterator[None]:
 
 
 def mersenne(device: str) -> Iterator[Trial]:
-    """On the CPU a seed gives the numbers of MT19937, as NumPy has them."""
+    """On the CPU a seed gives the numbers of NumPy's MT19937."""
     if torch.device(device).type != "cpu":
         return
     yield Custom("rand", _mersenne_rand)
@@ -55,72 +55,74 @@ def mersenne(device: str) -> Iterator[Trial]:
     yield Custom("manual_seed", _mersenne_default)
 
 
-def _raw(count: int) -> Array:
+def _mt19937_outputs(count: int) -> Array:
     """32-bit outputs of MT19937 seeded by Knuth's recurrence, as `manual_seed` does."""
     twister = np.random.MT19937()
     twister._legacy_seeding(SEED)
     return np.asarray(twister.random_raw(count))
 
 
-def _uniform(count: int) -> Array:
-    """The float32 numbers in [0, 1): the lower 24 bits."""
-    return ((_raw(count) & (2**24 - 1)) * 2.0**-24).astype(F32)
+def _expected_uniform(count: int) -> Array:
+    """The expected float32 numbers in [0, 1): the lower 24 bits."""
+    return ((_mt19937_outputs(count) & (2**24 - 1)) * 2.0**-24).astype(F32)
 
 
 def _mersenne_rand(device: str) -> Iterator[Comparison]:
     for count in (5, 1000):
         drawn = torch.rand(count, generator=generator(device, SEED), device=device)
-        yield compare("rand (float32)", drawn, _uniform(count))
-        raw = _raw(2 * count)
+        yield compare("rand (float32)", drawn, _expected_uniform(count))
+        raw = _mt19937_outputs(2 * count)
         wide = (raw[::2] << np.uint64(32)) | raw[1::2]
         doubles = (wide & np.uint64(2**53 - 1)).astype(np.float64) * 2.0**-53
         drawn = torch.rand(count, generator=generator(device, SEED), dtype=torch.float64)
         yield compare("rand (float64)", drawn, doubles)
     filled = torch.zeros(1000, device=device).uniform_(-2, 6, generator=generator(device, SEED))
-    # One rounding of the product, exact by 8, and one of the sum.
-    yield compare("Tensor.uniform_", filled, _uniform(1000) * 8 - 2, 2.0**-22)
+    # The product by 8 is exact; the sum is rounded once.
+    yield compare("Tensor.uniform_", filled, _expected_uniform(1000) * 8 - 2, 2.0**-22)
 
 
 def _mersenne_integers(device: str) -> Iterator[Comparison]:
     drawn = torch.randint(-5, 995, (1000,), generator=generator(device, SEED), device=device)
-    yield compare("randint", drawn, (_raw(1000) % 1000).astype(np.int64) - 5)
+    yield compare("randint", drawn, (_mt19937_outputs(1000) % 1000).astype(np.int64) - 5)
     drawn = torch.randint(1000, (1000,), generator=generator(device, SEED), device=device)
-    yield compare("randint", drawn, (_raw(1000) % 1000).astype(np.int64))
+    yield compare("randint", drawn, (_mt19937_outputs(1000) % 1000).astype(np.int64))
 
 
-def _normal(count: int) -> Array:
-    """Box-Muller on rows of 16: the first eight are radii, the others angles."""
-    uniform = _uniform(count).astype(np.float64).reshape(-1, 2, 8)
+def _expected_normal(count: int) -> Array:
+    """The expected normal numbers: Box-Muller on rows of 16, eight radii, then eight angles."""
+    uniform = _expected_uniform(count).astype(np.float64).reshape(-1, 2, 8)
     radius = np.sqrt(-2 * np.log(1 - uniform[:, 0]))
     angle = 2 * math.pi * uniform[:, 1]
     both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
     return np.asarray(both.reshape(count), F32)
 
 
-#: Radii reach 6 and angles 2 pi in float32: some units of their product.
+#: Four units of the product of the largest radius, 6, and angle, 2 pi.
 _NORMAL_ERROR = 6 * 2 * math.pi * 4 * 2.0**-24
 
 
 def _mersenne_normal(device: str) -> Iterator[Comparison]:
     drawn = torch.randn(1024, generator=generator(device, SEED), device=device)
-    yield compare("randn", drawn, _normal(1024), _NORMAL_ERROR)
+    yield compare("randn", drawn, _expected_normal(1024), _NORMAL_ERROR)
     filled = torch.zeros(1024, device=device).normal_(3, 2, generator=generator(device, SEED))
-    yield compare("Tensor.normal_", filled, _normal(1024) * 2 + 3, 3 * _NORMAL_ERROR)
+    yield compare("Tensor.normal_", filled, _expected_normal(1024) * 2 + 3, 3 * _NORMAL_ERROR)
 
 
 def _mersenne_default(device: str) -> Iterator[Comparison]:
     with default_generator(device, SEED):
-        yield compare("manual_seed (rand)", torch.rand(1000, device=device), _uniform(1000))
+        yield compare(
+            "manual_seed (rand)", torch.rand(1000, device=device), _expected_uniform(1000)
+        )
     with default_generator(device, SEED):
         drawn = torch.randn(1024, device=device)
-        yield compare("manual_seed (randn)", drawn, _normal(1024), _NORMAL_ERROR)
+        yield compare("manual_seed (randn)", drawn, _expected_normal(1024), _NORMAL_ERROR)
 
 
 def philox(device: str) -> Iterator[Trial]:
     """On CUDA and HIP a seed gives the numbers of Philox4x32-10, the same on every model.
 
-    rocRAND turns them into [0, 1) by 2^-32 where cuRAND adds 2^-33, fused or not: on HIP they are
-    held to within that and one rounding.
+    To map integers to [0, 1), cuRAND computes x 2^-32 + 2^-33, and rocRAND x 2^-32, fused or not:
+    on HIP the difference and one rounding are allowed.
     """
     if torch.device(device).type == "cuda":
         yield Custom("rand", _philox_rand)
@@ -150,19 +152,19 @@ def philox_integers(seed: int, count: int) -> Array:
 def philox_uniform(seed: int, count: int) -> Array:
     """`torch.rand(count)` of a fresh generator on CUDA, float32.
 
-    cuRAND's uniform: x 2^-32 + 2^-33 in (0, 1], of which torch turns 1 into 0.
+    cuRAND's uniform: x 2^-32 + 2^-33 in (0, 1]; torch replaces 1 by 0.
     """
     uniform = philox_integers(seed, count).astype(F32) * F32(2.0**-32) + F32(2.0**-33)
     return np.asarray(np.where(uniform == 1, F32(0), uniform))
 
 
 def _philox_rand(device: str) -> Iterator[Comparison]:
-    right = philox_uniform(SEED, _GOLDEN)
+    expected = philox_uniform(SEED, _COMMON_COUNT)
     allowed = None
     if back_end(device) == "hip":
-        allowed = np.spacing(right).astype(np.float64) + 2.0**-32
-    drawn = torch.rand(_GOLDEN, generator=generator(device, SEED), device=device)
-    yield compare("rand (Philox)", drawn, right, allowed)
+        allowed = np.spacing(expected).astype(np.float64) + 2.0**-32
+    drawn = torch.rand(_COMMON_COUNT, generator=generator(device, SEED), device=device)
+    yield compare("rand (Philox)", drawn, expected, allowed)
     with default_generator(device, SEED):
-        drawn = torch.rand(_GOLDEN, device=device)
-    yield compare("manual_seed (Philox)", drawn, right, allowed)
+        drawn = torch.rand(_COMMON_COUNT, device=device)
+    yield compare("manual_seed (Philox)", drawn, expected, allowed)

@@ -1,4 +1,4 @@
-"""How trials are run: one operation each, tried on a device, and what came of it."""
+"""Trials of single operations on a device, and their outcomes."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -9,60 +9,61 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit import breadcrumb
-from probes.kit.capabilities import lacks
+from probes.kit.capabilities import documented_absence
 from probes.kit.tensors import synchronize
 
-#: What a call may raise and be reported as itself. Out of memory is not the operation's fault.
+#: Errors that are reported as a problem of the operation. Running out of memory is not.
 _RAISED = (
     *(RuntimeError, TypeError, ValueError, IndexError, AttributeError, AssertionError),
     *(ArithmeticError, KeyError),
 )
 
-#: How torch refuses an argument. Which of them is a matter of the back-end, where it is not said.
+#: Types by which torch refuses an argument; the type depends on the back-end if undocumented.
 _REFUSALS = ("RuntimeError", "ValueError", "IndexError", "TypeError")
 
-#: What a device or library that failed says: a RuntimeError as well, and no refusal.
+#: Texts of a RuntimeError of a failed device or library, which is not a refusal.
 _BROKEN = re.compile(r"_STATUS_|\b(CUDA|HIP|UR|MPS backend) (error|out of memory)|DEVICE_LOST")
 
 
 class Trial(Protocol):
-    """One operation, and how to try it on a device."""
+    """One operation and its comparisons on a device."""
 
     @property
     def operation(self) -> str:
-        """What torch calls it."""
+        """The operation's name in torch."""
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The floating type of its operands, where it is one type throughout."""
+        """The floating type of its operands, if it is the same for all."""
 
     def run(self, device: str) -> Iterator[Comparison]:
-        """Try it; may raise what torch raises."""
+        """Yield the comparisons on the device; may raise what torch raises."""
 
 
 @dataclass(frozen=True)
 class Custom:
-    """A trial that no table fits."""
+    """A trial with a function of its own, for what does not fit a `Case`."""
 
     operation: str
     body: Callable[[str], Iterable[Comparison]]
     dtype: torch.dtype | None = None
 
     def run(self, device: str) -> Iterator[Comparison]:
-        """Try it."""
+        """Yield the comparisons of the function."""
         yield from self.body(device)
 
 
 def fact(operation: str, observed: object, expected: object) -> Comparison:
-    """One plain value held against the right one."""
+    """A comparison of one plain value."""
     problem = "" if observed == expected else f"{observed!r} where {expected!r} is right"
     return Comparison(operation=operation, elements=1, problem=problem)
 
 
 def refused(operation: str, call: Callable[[], object], *types: str) -> Comparison:
-    """A call that must raise: one of these types, or any by which torch refuses.
+    """A comparison for a call that must raise one of these types, by default any of `_REFUSALS`.
 
-    What is no refusal escapes: an operation that is not there, and a device or library that broke.
+    Raises:
+        Exception: the call's own, if the operation is missing or a device or library failed.
     """
     right, raised = types or _REFUSALS, ""
     try:
@@ -79,16 +80,18 @@ def refused(operation: str, call: Callable[[], object], *types: str) -> Comparis
     return Comparison(operation=operation, elements=1, problem=problem)
 
 
-def run(trials: Iterable[Trial], device: str) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
-    """Try all; one comparison an operation, the first wrong one where there is any.
+def run_trials(
+    trials: Iterable[Trial], device: str
+) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
+    """Run all trials; return one comparison for each operation, the first wrong one if any.
 
-    The second value names the operations that the back-end lacks, as it may, and says why.
+    The second value lists documented absences of the back-end: `operation: error text`.
     """
     elements: dict[str, int] = {}
     wrong: dict[str, Comparison] = {}
     lacking: list[str] = []
     for trial in trials:
-        found, why = _tried(trial, device)
+        found, why = _run_trial(trial, device)
         if why:
             lacking.append(f"{trial.operation}: {why}")
         for each in found:
@@ -97,12 +100,12 @@ def run(trials: Iterable[Trial], device: str) -> tuple[tuple[Comparison, ...], t
             if not each.holds:
                 wrong.setdefault(name, each)
     right = (Comparison(operation=name, elements=count) for name, count in elements.items())
-    held = tuple(wrong.get(each.operation, each) for each in right)
-    return held, tuple(dict.fromkeys(lacking))
+    comparisons = tuple(wrong.get(each.operation, each) for each in right)
+    return comparisons, tuple(dict.fromkeys(lacking))
 
 
-def _tried(trial: Trial, device: str) -> tuple[list[Comparison], str]:
-    """What came of it, and why the back-end lacks it where it does."""
+def _run_trial(trial: Trial, device: str) -> tuple[list[Comparison], str]:
+    """The comparisons of a trial, and why the back-end lacks the operation, if it does."""
     found: list[Comparison] = []
     breadcrumb.operation(trial.operation)
     try:
@@ -110,8 +113,8 @@ def _tried(trial: Trial, device: str) -> tuple[list[Comparison], str]:
     except torch.cuda.OutOfMemoryError:
         raise
     except _RAISED as error:
-        synchronize(device)  # a poisoned context raises here, and ends the probe as itself
-        if why := lacks(error, device, trial.dtype):
+        synchronize(device)  # if the device is broken this raises, and ends the probe
+        if why := documented_absence(error, device, trial.dtype):
             return found, why
         text = (str(error).splitlines() or [""])[0][:200]
         problem = f"raised {type(error).__name__}: {text}"

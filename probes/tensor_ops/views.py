@@ -1,4 +1,4 @@
-"""What shares memory with its base, and what does not."""
+"""Views, which share the memory of their base, and copies, which do not."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,14 +9,14 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.references import compare
-from probes.tensor_ops.case import placed
-from probes.tensor_ops.operands import F32, whole
+from probes.tensor_ops.case import on_device
+from probes.tensor_ops.operands import F32, integers
 from probes.tensor_ops.trial import Custom, Trial, fact, refused
 
-_Make = Callable[[Any], Any]
+_Call = Callable[[Any], Any]
 
-#: Views of a (4, 6) tensor, and the same view by NumPy.
-_VIEWS: dict[str, tuple[_Make, _Make]] = {
+#: View of a (4, 6) tensor -> how to make it in torch and in NumPy.
+_VIEWS: dict[str, tuple[_Call, _Call]] = {
     "view": (lambda x: x.view(3, 8), lambda a: a.reshape(3, 8)),
     "view_as": (lambda x: x.view_as(torch.empty(2, 12)), lambda a: a.reshape(2, 12)),
     "view (dtype)": (lambda x: x.view(torch.int32), lambda a: a.view(np.int32)),
@@ -50,8 +50,8 @@ _VIEWS: dict[str, tuple[_Make, _Make]] = {
     "expand": (lambda x: x[1:2].expand(3, 6), lambda a: np.broadcast_to(a[1:2], (3, 6))),
 }
 
-#: Not views: an own memory that later writes to the base do not reach.
-_COPIES: dict[str, _Make] = {
+#: Copies: later writes to the base do not change them.
+_COPIES: dict[str, _Call] = {
     "clone": lambda x: x.clone(),
     "contiguous": lambda x: x.t().contiguous(),
     "reshape (of a transpose)": lambda x: x.t().reshape(4, 6),
@@ -67,10 +67,10 @@ _COPIES: dict[str, _Make] = {
 
 def views(_device: str) -> Iterator[Trial]:
     """Views share their base's memory, in both directions; copies do not; wrong views raise."""
-    for name, (ours, theirs) in _VIEWS.items():
-        yield Custom(name, partial(_shares, name, ours, theirs))
+    for name, (torch_view, numpy_view) in _VIEWS.items():
+        yield Custom(name, partial(_view_comparisons, name, torch_view, numpy_view))
     for name, make in _COPIES.items():
-        yield Custom(name, partial(_copies, name, make))
+        yield Custom(name, partial(_copy_comparisons, name, make))
     yield Custom("view_as_real", _complex_parts)
     yield Custom("view", _refusals)
 
@@ -79,23 +79,25 @@ def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _shares(name: str, ours: _Make, theirs: _Make, device: str) -> Iterator[Comparison]:
-    array = whole((4, 6), 1, 99, 50).copy()
-    base = placed(array, device)
-    view, same = ours(base), theirs(array)
+def _view_comparisons(
+    name: str, torch_view: _Call, numpy_view: _Call, device: str
+) -> Iterator[Comparison]:
+    array = integers((4, 6), 1, 99, 50).copy()
+    base = on_device(array, device)
+    view, expected = torch_view(base), numpy_view(array)
     yield fact(f"{name} (memory of its base)", _storage(view) == _storage(base), True)
-    yield compare(f"{name} (values)", view, same)
+    yield compare(f"{name} (values)", view, expected)
     base.add_(100)
     array += 100
-    yield compare(f"{name} (write to the base)", view, same)
-    if same.flags.writeable:
+    yield compare(f"{name} (write to the base)", view, expected)
+    if expected.flags.writeable:
         view.neg_()
-        np.negative(same, out=same)
+        np.negative(expected, out=expected)
         yield compare(f"{name} (write to the view)", base, array)
 
 
-def _copies(name: str, make: _Make, device: str) -> Iterator[Comparison]:
-    base = placed(whole((4, 6), 1, 99, 51), device)
+def _copy_comparisons(name: str, make: _Call, device: str) -> Iterator[Comparison]:
+    base = on_device(integers((4, 6), 1, 99, 51), device)
     copy = make(base)
     yield fact(f"{name} (memory of its own)", _storage(copy) != _storage(base), True)
     before = copy.cpu().numpy().copy()
@@ -104,8 +106,8 @@ def _copies(name: str, make: _Make, device: str) -> Iterator[Comparison]:
 
 
 def _complex_parts(device: str) -> Iterator[Comparison]:
-    array = (whole((5,), -9, 9, 52) + 1j * whole((5,), -9, 9, 53)).astype(np.complex64)
-    z = placed(array, device)
+    array = (integers((5,), -9, 9, 52) + 1j * integers((5,), -9, 9, 53)).astype(np.complex64)
+    z = on_device(array, device)
     yield compare("view_as_real", torch.view_as_real(z), array.view(F32).reshape(5, 2))
     z.imag.zero_()
     yield compare("view_as_real (write to imag)", z.real, array.real.copy())
@@ -113,6 +115,6 @@ def _complex_parts(device: str) -> Iterator[Comparison]:
 
 
 def _refusals(device: str) -> Iterator[Comparison]:
-    x = placed(whole((4, 6), 1, 99, 54), device)
+    x = on_device(integers((4, 6), 1, 99, 54), device)
     yield refused("view (of a transpose)", lambda: x.t().view(24))
     yield refused("view (wrong size)", lambda: x.view(5, 5))

@@ -1,4 +1,4 @@
 """The process that imports torch once and runs probes in forked children.
 
-Names no probe: it is told which. The only broad `except` is here.
+It contains no probe names: requests say which to run. Only this package has a broad `except`.
 """

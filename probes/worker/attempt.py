@@ -1,6 +1,6 @@
-"""One probe on one device in a worker's child: observe, judge, and each kind of error told apart.
+"""Runs one probe on one device in a child of the worker: observe, judge, classify errors.
 
-Every exception ends here: what a probe or torch raises is a result, and must not cost the rest.
+Every exception is caught here and becomes a result, so that the other probes still run.
 """
 
 import importlib
@@ -37,14 +37,14 @@ from probes.worker.errors import describe
 
 _PROBES = Path(__file__).parents[1]
 _RETRIES = 2  # of a probe whose check failed, to classify the failure
-_RETRY_SHARE = 0.1  # of the deadline that the first try may have used for a retry to fit
-_SUMMARY_CHARACTERS = 1000  # of an exception's first line, which may be anything
-#: Of a check that fails on the CPU of the same image as well.
+_RETRY_SHARE = 0.1  # share of the deadline; if the first try took longer, there is no retry
+_SUMMARY_CHARACTERS = 1000  # limit on an exception's first line
+#: For a check that fails on the CPU of the same image too.
 _IMAGE_HINT = (
     "it fails on the CPU of this image too, so that the device is not the cause: do not drain; "
     "reinstall torch as it was pinned, or report a false alarm of this check"
 )
-#: Of a check that fails on the device alone.
+#: For a check that fails on the device only.
 _DEVICE_HINT = (
     "it does not fail on the CPU of this image: the device, or the image's libraries for it; run "
     "the same image on a second device before this one is drained"
@@ -52,10 +52,10 @@ _DEVICE_HINT = (
 
 
 class Attempt:
-    """One probe on one device. `poisoned` after it: start nothing more in this process."""
+    """One probe on one device. If `poisoned` afterwards: run nothing more in this process."""
 
     def __init__(self, probe: dict[str, Any], request: dict[str, Any]) -> None:
-        """Create it from the probe's part and the job's part of a fork request."""
+        """Create it from a fork request: the part of the probe and the part of the job."""
         self._name: str = probe["name"]
         self._module: str = probe["module"]
         self._limits: dict[str, Any] = probe["limits"]
@@ -71,7 +71,7 @@ class Attempt:
         self._timings: tuple[Timing, ...] = ()  # of the first try
         self._memory_bytes: int | None = None
         self._fault: str | None = request.get("fault")
-        #: Checks that killed a process before this one, and are told by the supervisor.
+        #: Checks that killed an earlier process; the supervisor reports them.
         self._left_out = frozenset(probe.get("left_out", ()))
         self._backend: str | None = request["backend"]
         self._unproven: str = request["unproven"]
@@ -80,42 +80,44 @@ class Attempt:
         #: An exception escaped, or the device no longer synchronizes.
         self.poisoned = False
 
-    def first(self) -> Result:
-        """The result of the first try."""
+    def first_result(self) -> Result:
+        """Run the probe once and return its result."""
         try:
             module = importlib.import_module(self._module)
             limits = module.Limits.model_validate(self._limits) if self._limits else None
         except Exception as error:  # noqa: BLE001 - a broken probe or limit must not cost the rest
-            return self._raised(error, "internal_error")
+            return self._error_result(error, "internal_error")
         try:
             with self._measured():
-                seen = self._observe(module, self._device)
+                observation = self._observe(module, self._device)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
-            return self._raised(error, _blame(error, module))
+            return self._error_result(error, _reason_of_error(error, module))
         try:
-            findings = self._softened(self._judge(module, seen, limits))
-            measurements = tuple(module.measure(seen)) if hasattr(module, "measure") else ()
+            findings = self._softened(self._judge(module, observation, limits))
+            measurements = tuple(module.measure(observation)) if hasattr(module, "measure") else ()
             status = worst(finding.status for finding in findings)
             keep = self._keep_observation or status not in {"pass", "skip"}
-            observation = json.loads(seen.model_dump_json(exclude_defaults=True)) if keep else None
+            document = (
+                json.loads(observation.model_dump_json(exclude_defaults=True)) if keep else None
+            )
         except Exception as error:  # noqa: BLE001 - a bug of ours must not look like a sick device
-            return self._raised(error, "internal_error")
-        judged = self._result(
+            return self._error_result(error, "internal_error")
+        result = self._result(
             status=status,
             reason=_reason(status, findings, self._name, self._device),
             summary=_summary(status, findings),
             findings=findings,
-            observation=observation,
+            observation=document,
             measurements=measurements,
         )
         try:
             synchronize(self._device)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
-            return _both(judged, self._raised(error, _blame(error, module)))
-        return judged
+            return _combined(result, self._error_result(error, _reason_of_error(error, module)))
+        return result
 
     def classify(self, failed: Result) -> Result:
-        """Say whether a failure comes again, and on the CPU too. It never becomes a pass.
+        """Retry a failed probe, on the CPU too; return its result with what came of the retries.
 
         Only the checks that failed are made again: the others have told what they can.
         """
@@ -124,15 +126,15 @@ class Attempt:
         failing = {finding.id for finding in failed.findings if finding.status == "fail"}
         others = {finding.id for finding in failed.findings} - failing
         self._left_out |= {check.removeprefix(f"{self._name}.") for check in others}
-        again = [self._failing(self._device) for _ in range(_RETRIES)]
-        times = sum(ids is None or bool(ids & failing) for ids in again)
-        kind = "persistent" if times == len(again) else "intermittent"
-        text = f"{kind}: failed again in {times} of {len(again)} retries"
+        retries = [self._failing_checks(self._device) for _ in range(_RETRIES)]
+        failures = sum(ids is None or bool(ids & failing) for ids in retries)
+        kind = "persistent" if failures == len(retries) else "intermittent"
+        text = f"{kind}: failed again in {failures} of {len(retries)} retries"
         findings = failed.findings
         if not self._device.startswith("cpu") and not self._about_node:
-            on_cpu = self._failing("cpu")
-            text += f"; {_place(failing, on_cpu)}"
-            findings = tuple(_located(finding, on_cpu) for finding in findings)
+            on_cpu = self._failing_checks("cpu")
+            text += f"; {_failure_location(failing, on_cpu)}"
+            findings = tuple(_with_advice(finding, on_cpu) for finding in findings)
         return failed.model_copy(
             update={
                 "summary": f"{failed.summary} ({text})",
@@ -142,7 +144,7 @@ class Attempt:
         )
 
     def _softened(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-        """The findings; failures that nobody has proven on this hardware as warnings."""
+        """The findings, with failures as warnings where the check is unproven on this hardware."""
         if self._unproven == "fail" or all(finding.status != "fail" for finding in findings):
             return findings
         if self._backend is not None:
@@ -153,8 +155,8 @@ class Attempt:
             backend = cpu_type()
         return tuple(proven.soften(findings, self._certain, backend))
 
-    def _failing(self, device: str) -> frozenset[str] | None:
-        """The ids of the checks that fail there now; None when the probe raised."""
+    def _failing_checks(self, device: str) -> frozenset[str] | None:
+        """Run the probe again and return the ids of its failing checks; None if it raised."""
         module = importlib.import_module(self._module)
         limits = module.Limits.model_validate(self._limits) if self._limits else None
         try:
@@ -165,14 +167,14 @@ class Attempt:
         return frozenset(finding.id for finding in findings if finding.status == "fail")
 
     def _observe(self, module: ModuleType, device: str) -> Any:
-        """What the probe sees, without the checks that are left out."""
+        """Run the probe's `observe`, without the checks that are left out."""
         breadcrumb.begin(self._left_out)
         with defaults.pinned():
             return module.observe(device)
 
     @contextmanager
     def _measured(self) -> Iterator[None]:
-        """Keep how long the parts of the probe take, and the memory it takes, where asked for."""
+        """Record how long the parts of the probe take, and its device memory, where asked for."""
         watch = MemoryWatch(self._device) if self._keep_timings else None
         try:
             yield
@@ -180,23 +182,27 @@ class Attempt:
             if watch is not None:
                 self._memory_bytes = watch.taken_bytes()
                 self._timings = tuple(
-                    Timing(name=name, started_s=began_s - self._started, duration_s=end_s - began_s)
-                    for name, began_s, end_s in breadcrumb.parts()
+                    Timing(name=name, started_s=start_s - self._started, duration_s=end_s - start_s)
+                    for name, start_s, end_s in breadcrumb.parts()
                 )
 
-    def _judge(self, module: ModuleType, seen: object, limits: object) -> tuple[Finding, ...]:
-        """All findings but those of checks that were left out: nothing was seen for them."""
-        findings = module.judge(seen) if limits is None else module.judge(seen, limits)
-        unseen = {f"{self._name}.{check}" for check in self._left_out}
-        return tuple(finding for finding in findings if finding.id not in unseen)
+    def _judge(
+        self, module: ModuleType, observation: object, limits: object
+    ) -> tuple[Finding, ...]:
+        """The findings without the checks that are left out: nothing was observed for them."""
+        findings = (
+            module.judge(observation) if limits is None else module.judge(observation, limits)
+        )
+        left_out = {f"{self._name}.{check}" for check in self._left_out}
+        return tuple(finding for finding in findings if finding.id not in left_out)
 
-    def _raised(self, error: Exception, reason: Reason) -> Result:
+    def _error_result(self, error: Exception, reason: Reason) -> Result:
         self.poisoned = True
         symptom = diagnose(str(error)) if reason != "internal_error" else None
         if symptom is not None:
             reason = symptom.reason
             if symptom.name == "out_of_memory" and not self._shared:
-                reason = "torch_raised"  # nobody else is there to have taken the memory
+                reason = "torch_raised"  # no other process can have used the memory
         status: Status = "error"
         if reason in {"torch_raised", "import_failed"}:
             status = "fail"
@@ -216,7 +222,7 @@ class Attempt:
             hint=symptom.hint if symptom else "",
             action=symptom.action if symptom else "investigate",
         )
-        if symptom is None:  # a text that is known says what it is on hardware of any kind
+        if symptom is None:  # a known error text means the same on any hardware
             (finding,) = self._softened((finding,))
         return self._result(
             status=finding.status,
@@ -240,21 +246,21 @@ class Attempt:
         )
 
 
-def _place(failing: set[str], on_cpu: frozenset[str] | None) -> str:
-    """Where the failing checks fail, device or environment, as far as the CPU tells."""
+def _failure_location(failing: set[str], on_cpu: frozenset[str] | None) -> str:
+    """The summary's words on the cause, device or environment, by the retry on the CPU."""
     if on_cpu is None:
         return "raised on the CPU, which tells nothing of the device"
-    shared, alone = failing & on_cpu, failing - on_cpu
-    if not shared:
+    on_both, device_only = failing & on_cpu, failing - on_cpu
+    if not on_both:
         return "not on the CPU: device"
-    if not alone:
+    if not device_only:
         return "fails on the CPU too: environment"
-    names = ", ".join(sorted(each.partition(".")[2] for each in alone))
+    names = ", ".join(sorted(check.partition(".")[2] for check in device_only))
     return f"not all of it on the CPU: device, of {names}"
 
 
-def _located(finding: Finding, on_cpu: frozenset[str] | None) -> Finding:
-    """A failure whose advice follows from whether the CPU fails the same check."""
+def _with_advice(finding: Finding, on_cpu: frozenset[str] | None) -> Finding:
+    """The finding; for a failure, with advice that depends on whether it fails on the CPU too."""
     if finding.status != "fail" or on_cpu is None:
         return finding
     if finding.id in on_cpu:
@@ -264,33 +270,33 @@ def _located(finding: Finding, on_cpu: frozenset[str] | None) -> Finding:
     return finding.model_copy(update={"hint": hint})
 
 
-def _both(judged: Result, raised: Result) -> Result:
-    """What the judge says, and what the device raised when it was waited for afterwards.
+def _combined(result: Result, error_result: Result) -> Result:
+    """Combine the judged result with the error that the device raised when it was synchronized.
 
-    A judge that has seen the trouble names its cause better than this consequence does.
+    If the findings already report the trouble, they name the cause better than this error.
     """
-    if judged.status == "error" or judged.reason == "gpu_busy":
-        return judged
-    if judged.status != "fail":
-        return raised
-    told = {finding.hint for finding in judged.findings if finding.status == "fail"}
-    new = tuple(finding for finding in raised.findings if finding.hint not in told)
-    return judged.model_copy(update={"findings": (*judged.findings, *new)})
+    if result.status == "error" or result.reason == "gpu_busy":
+        return result
+    if result.status != "fail":
+        return error_result
+    hints = {finding.hint for finding in result.findings if finding.status == "fail"}
+    new = tuple(finding for finding in error_result.findings if finding.hint not in hints)
+    return result.model_copy(update={"findings": (*result.findings, *new)})
 
 
-def _blame(error: Exception, module: ModuleType) -> Reason:
-    """Whose it is: torch raises RuntimeError from C++, and anything from its own files."""
+def _reason_of_error(error: Exception, module: ModuleType) -> Reason:
+    """`torch_raised` for a RuntimeError or an error in torch's files; else a bug of ours."""
     if isinstance(error, RuntimeError):
         return "torch_raised"
     innermost = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    ours = {_PROBES, Path(str(module.__file__)).parent}
-    return "internal_error" if ours & set(innermost.parents) else "torch_raised"
+    own_folders = {_PROBES, Path(str(module.__file__)).parent}
+    return "internal_error" if own_folders & set(innermost.parents) else "torch_raised"
 
 
 def _reason(status: Status, findings: tuple[Finding, ...], probe: str, device: str) -> Reason:
     if status in {"fail", "warn"}:
-        worst_of = [finding for finding in findings if finding.status == status]
-        return "unproven" if all(map(proven.is_softened, worst_of)) else "check_failed"
+        worst_findings = [finding for finding in findings if finding.status == status]
+        return "unproven" if all(map(proven.is_softened, worst_findings)) else "check_failed"
     if status == "error":
         lost = any(finding.action == "recreate_container" for finding in findings)
         return "lost_access" if lost else "internal_error"

@@ -1,9 +1,9 @@
-"""Exceptions as data. Standard library only: the worker tells of a failed import with it."""
+"""Exceptions as data. Standard library only: the worker reports a failed import with it."""
 
 import traceback
 from typing import Final
 
-#: Of an exception's text or traceback.
+#: Limit on an exception's text and on its traceback.
 _TEXT_CHARACTERS: Final = 4096
 
 

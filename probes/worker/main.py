@@ -2,8 +2,8 @@
 
 It speaks JSON with the supervisor, one document a packet, over a SEQPACKET socket: requests
 `fork`, `import`, `reap`; events `up`, `imported`, `import_failed`, `ready`, `forked`, `exited`.
-It never initialises an accelerator and never runs a tensor operation: a child forked after either
-cannot use CUDA, or hangs in OpenMP.
+It never initialises an accelerator and never runs a tensor operation: a child forked after the
+first cannot use CUDA, and one forked after the second hangs in OpenMP.
 """
 
 import contextlib
@@ -27,46 +27,46 @@ from probes.pidfd import pidfd_open
 from probes.worker.errors import describe
 
 _PR_SET_PDEATHSIG = 1
-_FIRST_TO_GO = "1000"  # the highest that the kernel knows; raising it needs no permission
+_OOM_SCORE = "1000"  # the kernel's maximum; raising the score needs no permission
 _PACKET_BYTES = 65536
-#: What every child needs of ours, imported before the first fork.
+#: Our modules that every child needs, imported before the first fork.
 _SHARED = ("probes.worker.attempt", "probes.kit.breadcrumb", "probes.kit.references")
 
 
 def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
-    """Serve one supervisor until it hangs up."""
-    _die_with(supervisor_pid)
-    faulthandler.register(signal.SIGUSR1)  # sent before a kill, so that a hang tells its place
+    """Serve one supervisor until it closes the connection."""
+    _die_with_parent(supervisor_pid)
+    faulthandler.register(signal.SIGUSR1)  # sent before a kill, to print where it hangs
     if nice:
         os.nice(nice)
-    with contextlib.suppress(OSError):  # where memory runs out, ours goes before the node's work
-        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="utf-8")
-    gc.disable()  # it walks the growing heap again and again while torch is imported
+    with contextlib.suppress(OSError):  # out of memory: kill this process before the node's jobs
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="utf-8")
+    gc.disable()  # collections during the import of torch would slow it down
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     _send(control, {"event": "up"})
     if _import_torch(control):
         for module in _SHARED:
             importlib.import_module(module)
-        gc.freeze()  # what the children share stays shared
+        gc.freeze()  # keeps the memory pages shared with the children
         _Worker(control).serve()
 
 
-def _die_with(parent: int) -> None:
-    """Be killed when the parent ends, also when it ended before this call."""
+def _die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when the parent ends; exit if it has ended already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def _send(control: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-    # As it is and not as \u escapes, which make six bytes of one: a packet holds 64 KiB.
+    # No \u escapes, which use six bytes for one character: a packet holds 64 KiB.
     text = json.dumps(message, ensure_ascii=False)
     socket.send_fds(control, [text.encode(errors="surrogatepass")], list(fds))
 
 
 def _import_torch(control: socket.socket) -> bool:
-    """Import torch and NumPy as the user's own job would, and tell how that went."""
+    """Import torch and NumPy as a user's job would, and report the outcome. True if it worked."""
     began_s = time.monotonic()
     try:
         module = "torch"
@@ -80,14 +80,14 @@ def _import_torch(control: socket.socket) -> bool:
         module = "numpy"
         environment["numpy"] = str(importlib.import_module("numpy").__version__)
     except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
-        why = _explained(module, error)
+        explanation = _import_explanation(module, error)
         _send(
             control,
             {
                 "event": "import_failed",
                 "module": module,
                 "error": describe(error),
-                **why,
+                **explanation,
             },
         )
         return False
@@ -103,18 +103,18 @@ def _import_torch(control: socket.socket) -> bool:
     return True
 
 
-def _explained(module: str, error: Exception) -> dict[str, Any]:
-    """What is known of an error that ended the import: its cause, a hint, and who has to act."""
+def _import_explanation(module: str, error: Exception) -> dict[str, Any]:
+    """The cause, hint and action for an error that ended the import."""
     try:
         explain = importlib.import_module("probes.node.import_failure").explain
-    except (ImportError, MemoryError, OSError):  # what broke torch may break what is ours
+    except (ImportError, MemoryError, OSError):  # the cause may break our own imports too
         return {"cause": "", "hint": "", "action": "fix_image"}
-    explained: dict[str, Any] = explain(module, error)._asdict()
-    return explained
+    explanation: dict[str, Any] = explain(module, error)._asdict()
+    return explanation
 
 
 class _Worker:
-    """Forks children on request, tells of their exits, and holds each zombie until told to reap."""
+    """Forks children on request, reports their exits, and reaps each only on request."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -122,7 +122,7 @@ class _Worker:
         self._pids: dict[int, int] = {}  # job -> pid, not yet reaped
 
     def serve(self) -> None:
-        """Answer requests until the supervisor hangs up."""
+        """Answer requests until the supervisor closes the connection."""
         while True:
             control = self._control.fileno()
             readable, _, _ = select.select([control, *self._children], [], [])
@@ -131,16 +131,16 @@ class _Worker:
                     packet, fds, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, 3)
                     if not packet:
                         return
-                    self._obey(json.loads(packet), fds)
+                    self._handle(json.loads(packet), fds)
                 else:
-                    self._tell_exit(descriptor)
+                    self._report_exit(descriptor)
 
-    def _obey(self, request: dict[str, Any], fds: list[int]) -> None:
+    def _handle(self, request: dict[str, Any], fds: list[int]) -> None:
         if request["do"] == "fork":
             self._fork(request, *fds)
         elif request["do"] == "import":
             for name in request["modules"]:
-                # One that cannot be imported raises again in the child that needs it.
+                # If it cannot be imported, the child that needs it raises the error again.
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
             gc.freeze()
@@ -149,7 +149,7 @@ class _Worker:
             os.waitpid(self._pids.pop(request["job"]), 0)
 
     def _fork(
-        self, request: dict[str, Any], result_fd: int, log_fd: int, place_fd: int | None = None
+        self, request: dict[str, Any], result_fd: int, log_fd: int, breadcrumb_fd: int | None = None
     ) -> None:
         parent = os.getpid()
         pid = os.fork()
@@ -159,26 +159,26 @@ class _Worker:
                 for descriptor in self._children:
                     os.close(descriptor)
                 _become_child(parent, log_fd)
-                if place_fd is not None:
-                    importlib.import_module("probes.kit.breadcrumb").show_on(place_fd)
-                    os.close(place_fd)
+                if breadcrumb_fd is not None:
+                    importlib.import_module("probes.kit.breadcrumb").use_page(breadcrumb_fd)
+                    os.close(breadcrumb_fd)
                 _run_job(request, result_fd)
                 os._exit(0)
             finally:
                 traceback.print_exc()
                 os._exit(1)
-        with contextlib.suppress(OSError):  # the child may have done it, or be gone already
+        with contextlib.suppress(OSError):  # the child may have done it already, or has ended
             os.setpgid(pid, pid)
         os.close(result_fd)
         os.close(log_fd)
-        if place_fd is not None:
-            os.close(place_fd)
+        if breadcrumb_fd is not None:
+            os.close(breadcrumb_fd)
         pidfd = pidfd_open(pid)
         self._children[pidfd] = (request["job"], pid)
         self._pids[request["job"]] = pid
         _send(self._control, {"event": "forked", "job": request["job"], "pid": pid}, (pidfd,))
 
-    def _tell_exit(self, pidfd: int) -> None:
+    def _report_exit(self, pidfd: int) -> None:
         job, pid = self._children.pop(pidfd)
         os.close(pidfd)
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -197,41 +197,41 @@ class _Worker:
 
 
 def _become_child(worker_pid: int, log_fd: int) -> None:
-    """A process group of its own, dying with the worker, printing to its own log pipe."""
+    """Set up a child: own process group, killed with the worker, output to its log pipe."""
     os.dup2(log_fd, 1)
     os.dup2(log_fd, 2)
     os.close(log_fd)
     os.setpgid(0, 0)
-    _die_with(worker_pid)
+    _die_with_parent(worker_pid)
     gc.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _run_job(request: dict[str, Any], result_fd: int) -> None:
-    """Take the survey, or run the probes of one device in order, one line a step."""
+    """Take the survey, or run one device's probes in order, with a JSON line for each step."""
     os.set_inheritable(result_fd, False)
     if request.get("alone"):
-        importlib.import_module("probes.node.mig").show_alone(request["alone"])
+        importlib.import_module("probes.node.mig").show_only(request["alone"])
     torch = importlib.import_module("torch")
     torch.set_num_threads(request["threads"])
     if request.get("survey"):
         survey = importlib.import_module("probes.node.survey")
         _write(result_fd, {"survey": survey.take()})
         return
-    attempt = importlib.import_module("probes.worker.attempt")
+    attempt_module = importlib.import_module("probes.worker.attempt")
     fault = request.get("fault")
-    if fault is not None:  # alive until this child ends, and nowhere else
+    if fault is not None:  # in force until this child ends, and only here
         importlib.import_module("probes.faults.inject").apply(fault, request["device"])
     for probe in request["probes"]:
-        os.write(2, f"--- {probe['name']}\n".encode())  # so that a log's tail tells whose it is
+        os.write(2, f"--- {probe['name']}\n".encode())  # so that the end of a log shows its probe
         _write(result_fd, {"start": probe["name"]})
-        tried = attempt.Attempt(probe, request)
-        result = tried.first()
+        attempt = attempt_module.Attempt(probe, request)
+        result = attempt.first_result()
         if fault is None and result.status == "fail" and result.reason == "check_failed":
             _write(result_fd, {"preliminary": result.model_dump_json(exclude_defaults=True)})
-            result = tried.classify(result)
+            result = attempt.classify(result)
         _write(result_fd, {"result": result.model_dump_json(exclude_defaults=True)})
-        if tried.poisoned:
+        if attempt.poisoned:
             return  # the supervisor forks again for the rest
 
 

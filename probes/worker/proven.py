@@ -1,7 +1,7 @@
-"""Which check has passed on which type of hardware, and what a failure means where none has.
+"""Which checks have passed on which type of hardware; elsewhere a failure becomes a warning.
 
-`proven.json` is made from the recordings in tests/golden/reports/ (`make proven`). The x86-64 CPU
-is proven by every run of the tests.
+`make proven` writes `proven.json` from the recordings in tests/golden/reports/. The x86-64 CPU
+counts as proven: the tests run on it.
 """
 
 import json
@@ -17,10 +17,10 @@ PROVEN_FILE: Final = Path(__file__).parents[1] / "proven.json"
 #: The type of back-end on which the tests run at every change.
 TESTED: Final = "cpu-x86_64"
 
-#: How the message of a failure begins that is none until it was proven.
+#: Start of the message of a failure that is only a warning, because the check is unproven there.
 UNPROVEN: Final = "unproven"
 
-_ASK: Final = (
+_HINT: Final = (
     "no release was ever run on hardware of this type, so this may be the check's own fault: send "
     "the file that `gpu-validator check --record FILE` writes to this project; "
     "`expect.unproven: fail` makes it a failure"
@@ -35,7 +35,7 @@ def _proven() -> dict[str, dict[str, dict[str, list[str]]]]:
 
 
 def is_proven(check: str, wrong: Iterable[str], backend: str) -> bool:
-    """Whether a check has passed on a type of back-end; of a family, any operation that is wrong.
+    """Whether a check has passed on a type of back-end, for at least one of the wrong operations.
 
     Args:
         check: the id, `probe.check`.
@@ -51,12 +51,12 @@ def is_proven(check: str, wrong: Iterable[str], backend: str) -> bool:
     return not set(operations).isdisjoint(entry["operations"])
 
 
-#: `ProbeSpec.certain`: check -> the ways of being wrong that fail on hardware of every kind.
+#: `ProbeSpec.certain`: check -> the values of `Finding.wrong` that are a failure on any hardware.
 Certain = Mapping[str, Sequence[Wrong]]
 
 
 def soften(findings: Iterable[Finding], certain: Certain, backend: str) -> Iterator[Finding]:
-    """The findings, a failure that nobody has proven on this hardware as a warning that says so."""
+    """Yield the findings; a failure of a check unproven on this hardware becomes a warning."""
     for finding in findings:
         if finding.status != "fail" or _is_certain(finding, certain, backend):
             yield finding
@@ -64,7 +64,7 @@ def soften(findings: Iterable[Finding], certain: Certain, backend: str) -> Itera
         changes = {
             "status": "warn",
             "message": f"{UNPROVEN} on {backend}: {finding.message}",
-            "hint": f"{_ASK}; {finding.hint}" if finding.hint else _ASK,
+            "hint": f"{_HINT}; {finding.hint}" if finding.hint else _HINT,
             "action": "investigate",
         }
         yield finding.model_copy(update=changes)
@@ -76,7 +76,7 @@ def is_softened(finding: Finding) -> bool:
 
 
 def _is_certain(finding: Finding, certain: Certain, backend: str) -> bool:
-    """Whether it fails on this hardware: proven there, or ruled out by arithmetic or a promise."""
+    """Whether the failure counts here: the check is proven, or certain on any hardware."""
     if is_proven(finding.id, finding.wrong, backend):
         return True
     ways = certain.get(finding.id.partition(".")[2])

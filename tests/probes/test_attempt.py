@@ -1,4 +1,4 @@
-"""One probe on one device: whose word counts when the device breaks while it is looked at."""
+"""One probe on one device: the result when checks fail, the device raises, or both."""
 
 import sys
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ LOST = Finding(id="sick.sum", status="error", message="no access", action="recre
 TAKEN = skipped("sick.sum", f"{GPU_BUSY}: another process holds it")
 
 
-class Seen(Observation):
-    """Nothing."""
+class EmptyObservation(Observation):
+    """An observation without fields."""
 
 
-class Sick:
-    """A probe whose judge says what it is told to, and a device that raises what it is told to."""
+class SickProbe:
+    """A probe with given findings, on a device that raises a given error."""
 
     def __init__(self) -> None:
         self.findings: tuple[Finding, ...] = (SOUND,)
@@ -37,32 +37,32 @@ class Sick:
         self.observed: list[str] = []
         self.dtypes: list[torch.dtype] = []
         self.raises: set[str] = set()
-        self.others: dict[str, tuple[Finding, ...]] = {}  # device -> what is found there
+        self.findings_on: dict[str, tuple[Finding, ...]] = {}  # device -> findings there
 
-    def observe(self, device: str) -> Seen:
-        """Note the device, and the default dtype that it is looked at with."""
+    def observe(self, device: str) -> EmptyObservation:
+        """Record the device and the default dtype."""
         self.observed.append(device)
         self.dtypes.append(torch.get_default_dtype())
         if device in self.raises:
             raise RuntimeError("no kernel image")
-        if device in self.others:
-            self.findings = self.others[device]
-        return Seen()
+        if device in self.findings_on:
+            self.findings = self.findings_on[device]
+        return EmptyObservation()
 
-    def judge(self, _seen: Seen) -> Iterator[Finding]:
-        """Give the findings."""
+    def judge(self, _observation: EmptyObservation) -> Iterator[Finding]:
+        """Yield the findings."""
         yield from self.findings
 
     def synchronize(self, _device: str) -> None:
-        """Raise as a device does whose context is lost."""
+        """Raise the error of a device with a lost context, if one is set."""
         if self.error:
             raise RuntimeError(self.error)
 
 
 @pytest.fixture
-def sick(monkeypatch: pytest.MonkeyPatch) -> Sick:
+def sick(monkeypatch: pytest.MonkeyPatch) -> SickProbe:
     """The probe, importable as `sick`, and its device."""
-    sick = Sick()
+    sick = SickProbe()
     module: Any = ModuleType("sick")
     module.__file__ = "/nowhere/sick.py"
     module.observe, module.judge = sick.observe, sick.judge
@@ -71,10 +71,10 @@ def sick(monkeypatch: pytest.MonkeyPatch) -> Sick:
     return sick
 
 
-def tried(
+def make_attempt(
     unproven: str = "fail", backend: str | None = "cuda", name: str = "sick", **more: Any
 ) -> attempt.Attempt:
-    """An attempt at it on the second GPU."""
+    """An attempt at the probe `sick` on the second GPU."""
     request = {
         "device": "cuda:1",
         "gpu_uuid": None,
@@ -87,30 +87,30 @@ def tried(
     return attempt.Attempt(probe, {**request, "backend": backend, "unproven": unproven})
 
 
-def test_the_summary_counts_the_checks_that_applied(sick: Sick) -> None:
+def test_the_summary_counts_the_checks_that_applied(sick: SickProbe) -> None:
     """One is no plural, and what was skipped is not counted."""
     passing, left_out = Finding(id="sick.mean", status="pass"), skipped("sick.max", "no such type")
     sick.findings = (SOUND, left_out)
-    one = tried().first().summary
+    one = make_attempt().first_result().summary
     sick.findings = (SOUND, passing, left_out)
 
-    assert (one, tried().first().summary) == ("1 check passed", "2 checks passed")
+    assert (one, make_attempt().first_result().summary) == ("1 check passed", "2 checks passed")
 
 
-def test_a_device_that_fails_afterwards_fails_a_probe_that_saw_nothing(sick: Sick) -> None:
+def test_an_error_of_the_device_afterwards_fails_a_probe_that_passed(sick: SickProbe) -> None:
     """Work that was queued and failed shows only when the device is waited for."""
     sick.error = ECC
-    trying = tried()
-    result = trying.first()
+    sick_attempt = make_attempt()
+    result = sick_attempt.first_result()
 
     assert (result.status, result.reason) == ("fail", "torch_raised")
     assert [finding.id for finding in result.findings] == ["sick.completes"]
     assert result.findings[0].action == "drain"
-    assert trying.poisoned
+    assert sick_attempt.poisoned
 
 
 @pytest.mark.parametrize(
-    ("finding", "error", "told"),
+    ("finding", "error", "expected"),
     [
         (NAMED, ECC, ("fail", "check_failed")),
         (LOST, ECC, ("error", "lost_access")),
@@ -118,67 +118,67 @@ def test_a_device_that_fails_afterwards_fails_a_probe_that_saw_nothing(sick: Sic
     ],
     ids=["fail", "error", "busy"],
 )
-def test_a_judge_that_has_seen_the_cause_has_the_word(
-    sick: Sick, finding: Finding, error: str, told: tuple[Status, str]
+def test_findings_that_name_the_cause_are_kept(
+    sick: SickProbe, finding: Finding, error: str, expected: tuple[Status, str]
 ) -> None:
-    """The findings stay; nothing more is started on the device, not even a retry."""
+    """No finding is added, and nothing more is started on the device, not even a retry."""
     sick.findings, sick.error = (finding,), error
-    trying = tried()
-    result = trying.first()
+    sick_attempt = make_attempt()
+    result = sick_attempt.first_result()
 
-    assert (result.status, result.reason) == told
+    assert (result.status, result.reason) == expected
     assert result.findings == (finding,)
-    assert trying.poisoned
-    assert trying.classify(result) is result
+    assert sick_attempt.poisoned
+    assert sick_attempt.classify(result) is result
     assert sick.observed == ["cuda:1"]
 
 
-def test_a_busy_gpu_is_the_reason_whatever_else_does_not_apply(sick: Sick) -> None:
-    """The summary of a probe that was skipped for contention says so."""
+def test_a_busy_gpu_is_the_reason_whatever_else_does_not_apply(sick: SickProbe) -> None:
+    """The summary of a probe that was skipped because the GPU is busy says so."""
     sick.findings = (skipped("sick.nodes", "no GPU device nodes in /dev"), TAKEN)
-    result = tried().first()
+    result = make_attempt().first_result()
 
     assert (result.status, result.reason, result.summary) == ("skip", "gpu_busy", TAKEN.message)
 
 
-def test_an_error_that_the_judge_did_not_see_is_told_beside_its_findings(sick: Sick) -> None:
+def test_an_error_afterwards_is_added_to_other_findings(sick: SickProbe) -> None:
     """A wrong value and a device that then breaks are two findings of one result."""
     sick.findings, sick.error = (WRONG,), ECC
-    result = tried().first()
+    result = make_attempt().first_result()
 
     assert (result.status, result.reason) == ("fail", "check_failed")
     assert [finding.id for finding in result.findings] == ["sick.sum", "sick.completes"]
     assert result.summary == "sum: the sum is 7"
 
 
-def test_a_failure_on_a_device_that_works_is_tried_again(sick: Sick) -> None:
-    """Twice more on the device, and once on the CPU, which tells device from environment."""
+def test_a_failure_on_a_device_that_works_is_tried_again(sick: SickProbe) -> None:
+    """Twice more on the device, and once on the CPU, to distinguish device and environment."""
     sick.findings = (WRONG,)
-    trying = tried()
-    result = trying.classify(trying.first())
+    sick_attempt = make_attempt()
+    result = sick_attempt.classify(sick_attempt.first_result())
 
     assert sick.observed == ["cuda:1", "cuda:1", "cuda:1", "cpu"]
     assert "persistent: failed again in 2 of 2 retries; fails on the CPU too" in result.summary
-    assert not trying.poisoned
+    assert not sick_attempt.poisoned
 
 
-def test_only_what_failed_is_tried_again(sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_failed_is_tried_again(sick: SickProbe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks that passed have told what they can: a retry costs what failed, and no more."""
     begun: list[frozenset[str]] = []
     monkeypatch.setattr(breadcrumb, "begin", begun.append)
     mean = Finding(id="sick.mean", status="pass")
     sick.findings = (mean, WRONG, OTHER, skipped("sick.max", "no such type"))
-    trying = tried()
-    trying.classify(trying.first())
+    trying = make_attempt()
+    trying.classify(trying.first_result())
 
     assert begun == [frozenset(), *[frozenset({"mean", "max"})] * 3]
 
 
-def test_a_check_that_fails_in_a_retry_alone_is_still_told(sick: Sick) -> None:
+def test_a_check_that_fails_in_a_retry_alone_is_still_told(sick: SickProbe) -> None:
     """What was left out is not judged in a retry, so that it cannot fail there unseen."""
     sick.findings = (WRONG, SOUND)
-    trying = tried()
-    failed = trying.first()
+    trying = make_attempt()
+    failed = trying.first_result()
     sick.findings = (SOUND.model_copy(update={"id": WRONG.id}), OTHER)
     result = trying.classify(failed)
 
@@ -190,11 +190,11 @@ DRAINED = WRONG.model_copy(update={"action": "drain"})
 OTHER = DRAINED.model_copy(update={"id": "sick.product", "message": "the product is 0"})
 
 
-def test_what_fails_on_the_cpu_too_drains_nothing(sick: Sick) -> None:
-    """The image is wrong everywhere: still a failure, and no device's."""
+def test_what_fails_on_the_cpu_too_drains_nothing(sick: SickProbe) -> None:
+    """The image is at fault: still a failure, but the device is not to be drained."""
     sick.findings = (DRAINED,)
-    trying = tried()
-    result = trying.classify(trying.first())
+    sick_attempt = make_attempt()
+    result = sick_attempt.classify(sick_attempt.first_result())
 
     assert (result.status, result.findings[0].status) == ("fail", "fail")
     assert result.findings[0].action == "fix_image"
@@ -202,59 +202,59 @@ def test_what_fails_on_the_cpu_too_drains_nothing(sick: Sick) -> None:
     assert result.findings[0].hint.endswith(WRONG.hint)
 
 
-def test_what_fails_on_the_device_alone_keeps_its_action(sick: Sick) -> None:
-    """The GPU, or the image's libraries for it: a second GPU tells which."""
+def test_what_fails_on_the_device_alone_keeps_its_action(sick: SickProbe) -> None:
+    """The GPU or the image's libraries for it is at fault: a second GPU shows which."""
     sick.findings = (DRAINED,)
-    sick.others = {"cuda:1": (DRAINED,), "cpu": (SOUND,)}
-    trying = tried()
-    result = trying.classify(trying.first())
+    sick.findings_on = {"cuda:1": (DRAINED,), "cpu": (SOUND,)}
+    sick_attempt = make_attempt()
+    result = sick_attempt.classify(sick_attempt.first_result())
 
     assert result.findings[0].action == "drain"
     assert "a second device" in result.findings[0].hint
     assert result.summary.endswith("not on the CPU: device)")
 
 
-def test_each_failure_is_placed_by_itself(sick: Sick) -> None:
-    """A false alarm of the image must not hide a sick device beside it."""
+def test_each_failure_gets_its_own_location(sick: SickProbe) -> None:
+    """A fault of the image must not hide a fault of the device."""
     sick.findings = (DRAINED, OTHER)
-    sick.others = {"cpu": (DRAINED,)}
-    trying = tried()
-    sick.others["cuda:1"] = (DRAINED, OTHER)
-    result = trying.classify(trying.first())
+    sick.findings_on = {"cpu": (DRAINED,)}
+    sick_attempt = make_attempt()
+    sick.findings_on["cuda:1"] = (DRAINED, OTHER)
+    result = sick_attempt.classify(sick_attempt.first_result())
 
     assert [each.action for each in result.findings] == ["fix_image", "drain"]
     assert "not all of it on the CPU: device, of product" in result.summary
 
 
-def test_a_cpu_that_raises_tells_nothing_of_the_device(sick: Sick) -> None:
+def test_an_error_on_the_cpu_changes_no_finding(sick: SickProbe) -> None:
     """The finding stays as it was."""
     sick.findings = (DRAINED,)
     sick.raises = {"cpu"}
-    trying = tried()
-    result = trying.classify(trying.first())
+    sick_attempt = make_attempt()
+    result = sick_attempt.classify(sick_attempt.first_result())
 
     assert result.findings == (DRAINED,)
     assert "raised on the CPU" in result.summary
 
 
-def test_checks_of_the_node_are_not_placed_by_the_cpu(sick: Sick) -> None:
-    """A driver that is wrong is wrong whatever the device: its own advice stands."""
+def test_checks_of_the_node_are_not_run_on_the_cpu(sick: SickProbe) -> None:
+    """A wrong driver does not depend on the device, so the finding keeps its advice."""
     sick.findings = (DRAINED,)
-    trying = tried(about_node=True)
-    result = trying.classify(trying.first())
+    sick_attempt = make_attempt(about_node=True)
+    result = sick_attempt.classify(sick_attempt.first_result())
 
     assert sick.observed == ["cuda:1", "cuda:1", "cuda:1"]
     assert result.findings == (DRAINED,)
     assert result.summary.endswith("(persistent: failed again in 2 of 2 retries)")
 
 
-def test_a_probe_looks_with_torchs_own_defaults(sick: Sick) -> None:
-    """At every try, and what a plug-in had set is there again afterwards."""
+def test_a_probe_observes_with_torchs_own_defaults(sick: SickProbe) -> None:
+    """At every try; a default set by a plug-in is restored afterwards."""
     sick.findings = (WRONG,)
-    trying = tried()
+    sick_attempt = make_attempt()
     torch.set_default_dtype(torch.float64)
     try:
-        trying.classify(trying.first())
+        sick_attempt.classify(sick_attempt.first_result())
         after = torch.get_default_dtype()
     finally:
         torch.set_default_dtype(torch.float32)
@@ -263,19 +263,19 @@ def test_a_probe_looks_with_torchs_own_defaults(sick: Sick) -> None:
     assert after == torch.float64
 
 
-def test_a_sound_probe_on_a_sound_device_passes(sick: Sick) -> None:
+def test_a_sound_probe_on_a_sound_device_passes(sick: SickProbe) -> None:
     """The control."""
-    trying = tried()
-    result = trying.first()
+    sick_attempt = make_attempt()
+    result = sick_attempt.first_result()
 
-    assert (result.status, result.reason, trying.poisoned) == ("pass", "ok", False)
+    assert (result.status, result.reason, sick_attempt.poisoned) == ("pass", "ok", False)
     assert result.findings == (SOUND,)
 
 
-def test_a_failure_that_nobody_has_proven_on_this_hardware_is_a_warning(sick: Sick) -> None:
-    """It says so, asks for the report, is told once and not tried again as a failure."""
+def test_a_failure_that_nobody_has_proven_on_this_hardware_is_a_warning(sick: SickProbe) -> None:
+    """The message says so, and the hint asks for a recording."""
     sick.findings = (WRONG,)
-    result = tried("warn", "hip").first()
+    result = make_attempt("warn", "hip").first_result()
 
     assert (result.status, result.reason) == ("warn", "unproven")
     assert result.summary == "sum: unproven on hip: the sum is 7"
@@ -283,42 +283,42 @@ def test_a_failure_that_nobody_has_proven_on_this_hardware_is_a_warning(sick: Si
 
 
 def test_what_torch_raises_on_unproven_hardware_is_a_warning_but_for_a_known_cause(
-    sick: Sick, monkeypatch: pytest.MonkeyPatch
+    sick: SickProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A text that is diagnosed says what it is on hardware of any kind."""
-    raised = ["no kernel of that name", ECC]
+    """A known error text means the same on any hardware."""
+    errors = ["no kernel of that name", ECC]
 
-    def raising(_device: str) -> Seen:
-        raise RuntimeError(raised.pop(0))
+    def raising(_device: str) -> EmptyObservation:
+        raise RuntimeError(errors.pop(0))
 
     monkeypatch.setattr(sys.modules["sick"], "observe", raising)
-    unknown, known = (tried("warn", "hip").first() for _ in range(2))
+    unknown, known = (make_attempt("warn", "hip").first_result() for _ in range(2))
 
     assert (unknown.status, unknown.reason) == ("warn", "unproven")
     assert (known.status, known.reason) == ("fail", "torch_raised")
 
 
-def test_an_exception_of_what_probes_share_is_ours(
-    sick: Sick, monkeypatch: pytest.MonkeyPatch
+def test_an_exception_in_shared_probe_code_is_an_internal_error(
+    sick: SickProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug in the kit must not look like a sick torch; one in torch's own files does."""
+    """A bug in the kit must not look like torch's; an error in torch's own files is torch's."""
     monkeypatch.setattr(sys.modules["sick"], "observe", lambda _: tensors.bits(None))  # type: ignore[arg-type]
-    ours = tried().first()
+    ours = make_attempt().first_result()
     monkeypatch.setattr(sys.modules["sick"], "observe", lambda _: torch.nn.Linear("two", 3))  # type: ignore[arg-type]
-    theirs = tried().first()
+    theirs = make_attempt().first_result()
 
     assert (ours.status, ours.reason) == ("error", "internal_error")
     assert (theirs.status, theirs.reason) == ("fail", "torch_raised")
 
 
-def test_whose_hardware_a_check_of_the_host_is_about(
-    sick: Sick, monkeypatch: pytest.MonkeyPatch
+def test_the_hardware_type_of_a_check_on_the_host(
+    sick: SickProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A check of the node's GPUs is about their vendor's hardware, another about the CPU."""
+    """Checks of the node's GPUs depend on the GPU vendor, other checks on the CPU."""
     amd = hardware.Hardware(vendors=("amd",))
     monkeypatch.setattr(hardware, "detect", lambda: amd)
     monkeypatch.setattr(attempt, "cpu_type", lambda: "cpu-x86_64")
     sick.findings = (WRONG,)
 
-    assert tried("warn", None, about_node=True).first().status == "warn"
-    assert tried("warn", None, about_node=False).first().status == "fail"
+    assert make_attempt("warn", None, about_node=True).first_result().status == "warn"
+    assert make_attempt("warn", None, about_node=False).first_result().status == "fail"

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from probes.autograd import bounded, concurrency, exact, probe, trial
 from probes.autograd import observation as observing
 from probes.autograd.bounded import product_unit
-from probes.autograd.expected import EXPECTED, NODE, REFUSED, SOME, holds
+from probes.autograd.expected import EXPECTED, NODE, REFUSED, SOME, is_expected
 from probes.catalog import AUTOGRAD
 from probes.contract import Finding
 from probes.faults.inject.gradients import replace_the_gradient
@@ -207,9 +207,9 @@ def test_running_out_of_memory_is_the_workers_to_judge() -> None:
         raise torch.cuda.OutOfMemoryError("out of memory")
 
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        trial.together([exhausted])
+        trial.run_in_threads([exhausted])
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        trial.gathered(((name, exhausted()) for name in ("fact",)), "cpu")
+        trial.collect_facts(((name, exhausted()) for name in ("fact",)), "cpu")
 
 
 def test_threads_are_waited_for_however_long_the_device_takes() -> None:
@@ -218,7 +218,7 @@ def test_threads_are_waited_for_however_long_the_device_takes() -> None:
     timer = threading.Timer(0.3, release.set)
     timer.start()
 
-    answers = trial.together([lambda: release.wait(60), lambda: True])
+    answers = trial.run_in_threads([lambda: release.wait(60), lambda: True])
 
     assert answers == [True, True]
     timer.join()
@@ -240,7 +240,7 @@ def test_a_thread_that_cannot_start_is_raised_and_leaves_none_behind(
     monkeypatch.setattr(threading.Thread, "start", start)
 
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        trial.together([lambda: 1, lambda: 2])
+        trial.run_in_threads([lambda: 1, lambda: 2])
     ends = time.monotonic() + 10
     while threading.active_count() > started and time.monotonic() < ends:
         os.sched_yield()
@@ -318,9 +318,9 @@ def test_bfloat16_products_before_capability_8_are_left_out(
     types = [torch.float32, torch.bfloat16]
     monkeypatch.setattr(capabilities, "back_end", lambda _device: "cuda")
     monkeypatch.setattr(capabilities, "capability", lambda _device: (6, 0))
-    old = exact.run(case, types, "cpu")
+    old = exact.case_comparison(case, types, "cpu")
     monkeypatch.setattr(capabilities, "capability", lambda _device: (9, 0))
-    new = exact.run(case, types, "cpu")
+    new = exact.case_comparison(case, types, "cpu")
 
     assert old.holds
     assert not old.lacking  # float32 was held
@@ -384,10 +384,10 @@ def test_what_torch_does_not_promise_to_the_letter_is_not_asked_for(
     rule: str, right: list[Any], wrong: list[Any]
 ) -> None:
     """Texts of errors, names of nodes and counts of versions are a back-end's own."""
-    assert all(holds(value, rule) for value in right)
-    assert not any(holds(value, rule) for value in wrong)
-    assert holds([True, right[0]], [True, rule])
-    assert not holds([True], [True, rule])
+    assert all(is_expected(value, rule) for value in right)
+    assert not any(is_expected(value, rule) for value in wrong)
+    assert is_expected([True, right[0]], [True, rule])
+    assert not is_expected([True], [True, rule])
 
 
 PRELOADED: Final = """

@@ -1,4 +1,4 @@
-"""What a probe is about to do is told where another process can read it."""
+"""A probe records what it is about to do where another process can read it."""
 
 import importlib
 import os
@@ -10,39 +10,39 @@ from probes.catalog import BY_NAME
 from probes.kit import breadcrumb
 from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 
-#: Probes that go through families of operations, each of which may be deadly.
+#: Probes with families of operations, each of which may kill the process.
 OF_FAMILIES = ("numpy_sharing", "device_transfer", "tensor_ops", "autograd", "train_eval")
 
 
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Shared memory that this process tells its place in."""
-    monkeypatch.setattr(breadcrumb, "_LAST", breadcrumb._Breadcrumb())
+    """Shared memory in which this process records its check and operation."""
+    monkeypatch.setattr(breadcrumb, "_CURRENT", breadcrumb._Breadcrumb())
     descriptor = shared_page()
     assert descriptor is not None
-    breadcrumb.show_on(descriptor)
+    breadcrumb.use_page(descriptor)
     yield descriptor
     os.close(descriptor)
 
 
 def test_check_and_operation_are_read_back(page: int) -> None:
-    """The latest of each counts, and a new check has no operation yet."""
+    """The latest of each is read, and a new check has no operation yet."""
     breadcrumb.begin()
     table = {"products": 1, "rows": 2}
-    seen = []
+    records = []
     for _ in breadcrumb.families(table):
         before = read_breadcrumb(page)
         breadcrumb.operation("matmul")
-        seen.append((before, read_breadcrumb(page)))
+        records.append((before, read_breadcrumb(page)))
 
-    assert seen == [
+    assert records == [
         (Breadcrumb(check), Breadcrumb(check, "matmul")) for check in ("products", "rows")
     ]
     assert read_breadcrumb(page) == Breadcrumb()
 
 
 def test_an_operation_of_any_length_and_script_fits(page: int) -> None:
-    """A long name is cut, and never spills nor breaks the reader."""
+    """A long name is cut to the page, and can still be decoded."""
     breadcrumb.check("rows")
     breadcrumb.operation("é" * 1000)
 
@@ -53,7 +53,7 @@ def test_an_operation_of_any_length_and_script_fits(page: int) -> None:
     assert set(operation.rstrip("\ufffd")) == {"é"}
 
 
-def test_a_check_that_is_left_out_is_not_handed_out(page: int) -> None:
+def test_a_check_that_is_left_out_is_not_yielded(page: int) -> None:
     """The others are, in their order."""
     breadcrumb.begin(frozenset({"rows"}))
 
@@ -63,9 +63,11 @@ def test_a_check_that_is_left_out_is_not_handed_out(page: int) -> None:
     ]
 
 
-def test_without_a_page_nothing_is_told_and_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_page_nothing_is_recorded_and_nothing_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As in a process that no supervisor shares memory with."""
-    monkeypatch.setattr(breadcrumb, "_LAST", breadcrumb._Breadcrumb())
+    monkeypatch.setattr(breadcrumb, "_CURRENT", breadcrumb._Breadcrumb())
     breadcrumb.operation("matmul")
 
     assert read_breadcrumb(None) == Breadcrumb()
@@ -75,18 +77,18 @@ def test_without_a_page_nothing_is_told_and_nothing_breaks(monkeypatch: pytest.M
 def test_every_check_but_those_left_out_is_judged(
     page: int, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """With every third check left out the others pass as ever, and each was told by name."""
+    """With every third check left out the others pass, and each was recorded by name."""
     spec = BY_NAME[name]
     checks = [check for check in spec.checks if check != "grad_enabled"]  # reads two flags
     left_out = frozenset(checks[1::3])
-    told: list[tuple[str, str]] = []
-    real = breadcrumb._LAST.tell
+    recorded: list[tuple[str, str]] = []
+    real = breadcrumb._CURRENT.write
 
-    def tell(check: str, operation: str = "") -> None:
-        told.append((check, operation))
+    def write(check: str, operation: str = "") -> None:
+        recorded.append((check, operation))
         real(check, operation)
 
-    monkeypatch.setattr(breadcrumb._LAST, "tell", tell)
+    monkeypatch.setattr(breadcrumb._CURRENT, "write", write)
     probe = importlib.import_module(spec.module)
     breadcrumb.begin(left_out)
 
@@ -98,6 +100,6 @@ def test_every_check_but_those_left_out_is_judged(
     assert set(rest.values()) <= {"pass", "skip"}
     assert "pass" in rest.values()
     applied = {check for check, status in rest.items() if status != "skip"}
-    assert applied - {"grad_enabled"} <= {check for check, _ in told}
-    assert not left_out & {check for check, _ in told}
-    assert len({operation for _, operation in told}) > len(applied)
+    assert applied - {"grad_enabled"} <= {check for check, _ in recorded}
+    assert not left_out & {check for check, _ in recorded}
+    assert len({operation for _, operation in recorded}) > len(applied)

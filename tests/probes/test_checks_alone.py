@@ -18,7 +18,10 @@ def statuses(spec: ProbeSpec, left_out: frozenset[str]) -> dict[str, Status]:
     """Check -> its status on the CPU when some checks are left out."""
     module = importlib.import_module(spec.module)
     breadcrumb.begin(left_out)
-    found = module.judge(module.observe("cpu"))
+    try:
+        found = tuple(module.judge(module.observe("cpu")))
+    finally:
+        breadcrumb.begin()
     return {finding.id.partition(".")[2]: finding.status for finding in found}
 
 

@@ -36,12 +36,12 @@ MIXED = Nvml(gpus=(sliced(0, 7), WHOLE, sliced(2, 0)))
 
 def names(management: Nvml, **environment: str) -> list[str]:
     """The names of the devices that need a process of their own."""
-    return [each.name for each in mig.devices_apart(management, environment)]
+    return [each.name for each in mig.separate_devices(management, environment)]
 
 
 def test_seven_instances_and_a_whole_gpu_are_eight_devices() -> None:
     """Each by its own UUID, the whole one too: CUDA shows it to nobody who sees an instance."""
-    found = mig.devices_apart(MIXED, {})
+    found = mig.separate_devices(MIXED, {})
 
     assert [each.name for each in found] == [*(f"cuda:0:{slot}" for slot in range(7)), "cuda:1"]
     assert [each.uuid for each in found] == [*(uuid(0, slot) for slot in range(7)), WHOLE.uuid]
@@ -95,7 +95,7 @@ def test_a_process_is_shown_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("_GPU_VALIDATOR_VISIBLE_BEFORE")
     assert mig.visible_before(os.environ) is None
 
-    mig.show_alone(uuid(0, 3))
+    mig.show_only(uuid(0, 3))
 
     assert os.environ["CUDA_VISIBLE_DEVICES"] == uuid(0, 3)
     assert mig.visible_before(os.environ) == "before"
@@ -112,7 +112,7 @@ def test_a_fake_node_is_surveyed_through_nvml(tmp_path: Path) -> None:
         FAKE_NVML_SLOTS="0123456",
         FAKE_NVML_WHOLE=2,
     )
-    found = mig.devices_apart(Nvml.model_validate(answer), {})
+    found = mig.separate_devices(Nvml.model_validate(answer), {})
 
     assert [each.name for each in found][5:9] == ["cuda:0:5", "cuda:0:6", "cuda:1:0", "cuda:1:1"]
     assert found[-1].name == "cuda:2"

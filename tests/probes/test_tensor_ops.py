@@ -13,7 +13,7 @@ from probes.catalog import TENSOR_OPS
 from probes.contract import Comparison
 from probes.tensor_ops import probe
 from probes.tensor_ops.streams import philox_uniform
-from probes.tensor_ops.trial import Custom, run
+from probes.tensor_ops.trial import Custom, run_trials
 from tests.probes.verdicts import ids, tripped
 
 PREFIX = "tensor_ops."
@@ -245,12 +245,12 @@ def test_out_of_memory_is_not_an_answer() -> None:
     def refuses(_device: str) -> Iterator[Comparison]:
         raise RuntimeError("no kernel image\nis available")
 
-    (comparison,), lacking = run([Custom("mm", refuses)], "cpu")
+    (comparison,), lacking = run_trials([Custom("mm", refuses)], "cpu")
 
     assert comparison.problem == "raised RuntimeError: no kernel image"
     assert lacking == ()
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        run([Custom("mm", full)], "cpu")
+        run_trials([Custom("mm", full)], "cpu")
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_what_a_back_end_may_lack(
     def absent(_device: str) -> Iterator[Comparison]:
         raise RuntimeError(text) if "generator" in text else NotImplementedError(text)
 
-    found, lacking = run([Custom("mm", absent)], device)
+    found, lacking = run_trials([Custom("mm", absent)], device)
 
     assert bool(lacking) is lacks
     assert all(each.startswith("mm: ") and "\n" not in each for each in lacking)
@@ -285,6 +285,6 @@ def test_a_short_cut_for_one_tensor_and_itself_is_sound(monkeypatch: pytest.Monk
     elementwise = torch.equal
     monkeypatch.setattr(torch, "equal", lambda a, b: a is b or elementwise(a, b))
 
-    comparisons, _ = run(probe.FAMILIES["comparison"]("cpu"), "cpu")
+    comparisons, _ = run_trials(probe.FAMILIES["comparison"]("cpu"), "cpu")
 
     assert not [each.describe() for each in comparisons if not each.holds]

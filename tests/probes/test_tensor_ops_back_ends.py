@@ -16,7 +16,7 @@ from probes.contract import Comparison, Finding
 from probes.kit import capabilities, precision
 from probes.tensor_ops import convolutions, elementwise, probe, streams
 from probes.tensor_ops.case import Case
-from probes.tensor_ops.trial import Custom, refused, run
+from probes.tensor_ops.trial import Custom, refused, run_trials
 from tests.probes.test_tensor_ops import gpu, on, short, sound, with_families
 from tests.probes.test_tensor_ops_breaks import verdicts
 from tests.probes.verdicts import tripped
@@ -43,7 +43,7 @@ def wrong(operation: str, problem: str = "") -> Comparison:
 
 def failing(family: str, device: str = "cpu") -> list[str]:
     """The operations of a family that are wrong now."""
-    comparisons, _ = run(probe.FAMILIES[family](device), device)
+    comparisons, _ = run_trials(probe.FAMILIES[family](device), device)
     return [each.operation.partition(" (")[0] for each in comparisons if not each.holds]
 
 
@@ -292,7 +292,7 @@ def test_a_refusal_is_not_a_failure(
         if error is not None:
             raise error
 
-    found, absent = run([Custom("view", lambda _: [refused("view", call)])], "mps")
+    found, absent = run_trials([Custom("view", lambda _: [refused("view", call)])], "mps")
 
     assert bool(absent) is lacking
     assert [problem in each.problem for each in found] == ([] if lacking else [True])

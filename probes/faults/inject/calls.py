@@ -1,4 +1,4 @@
-"""Calls of torch that mean something else: a view that copies, a seed that is ignored."""
+"""Replaces calls of torch with wrong ones: a view that copies, a seed that is ignored."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -8,29 +8,29 @@ import torch
 from probes.faults.inject.replaced import replace
 
 
-def off_by_one(kept: Any) -> Any:
+def off_by_one(original: Any) -> Any:
     """`narrow` that starts one element early."""
-    return lambda x, axis, start, length: kept(x, axis, max(0, start - 1), length)
+    return lambda x, axis, start, length: original(x, axis, max(0, start - 1), length)
 
 
-def last_of_ties(kept: Any) -> Any:
+def last_of_ties(original: Any) -> Any:
     """`argmax` that takes the last of equal elements."""
 
     def last(x: torch.Tensor, axis: int | None = None, **options: Any) -> Any:
         if axis is None or options:
-            return kept(x, axis, **options)
-        return x.shape[axis] - 1 - kept(x.flip(axis), axis)
+            return original(x, axis, **options)
+        return x.shape[axis] - 1 - original(x.flip(axis), axis)
 
     return last
 
 
-def unstable(kept: Any) -> Any:
-    """A stable sort that is none."""
+def unstable(original: Any) -> Any:
+    """`sort(stable=True)` that is not stable."""
 
     def sort(x: torch.Tensor, *, stable: bool, dim: int, **options: Any) -> Any:
         if options:
-            return kept(x, stable=stable, dim=dim, **options)
-        values, index = kept(x.flip(dim), stable=stable, dim=dim)
+            return original(x, stable=stable, dim=dim, **options)
+        values, index = original(x.flip(dim), stable=stable, dim=dim)
         return values, x.shape[dim] - 1 - index
 
     return sort
@@ -48,19 +48,19 @@ def _one_of_duplicates(_: Any) -> Any:
     return add
 
 
-def _unseeded(kept: Any) -> Any:
+def _unseeded(original: Any) -> Any:
     def draw(*shape: Any, generator: Any = None, **options: Any) -> Any:  # noqa: ARG001 - ignored
-        return kept(*shape, **options)
+        return original(*shape, **options)
 
     return draw
 
 
-def _after(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], Any]:
-    """The call, its answer changed, unless it is written to memory that was given."""
+def _with_changed_result(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], Any]:
+    """The call with its result changed, unless it writes to `out=`."""
 
-    def make(kept: Any) -> Any:
+    def make(original: Any) -> Any:
         def call(*given: Any, **options: Any) -> Any:
-            answer = kept(*given, **options)
+            answer = original(*given, **options)
             return answer if "out" in options else change(answer)
 
         return call
@@ -68,12 +68,12 @@ def _after(change: Callable[[torch.Tensor], Any]) -> Callable[[Any], Any]:
     return make
 
 
-def _without_gradient(kept: Any) -> Any:
-    return lambda *sizes, **options: kept(*sizes, **{**options, "requires_grad": False})
+def _without_gradient(original: Any) -> Any:
+    return lambda *sizes, **options: original(*sizes, **{**options, "requires_grad": False})
 
 
-def _half_precise(kept: Any) -> Any:
-    return lambda x, **options: kept(x.half().to(x.dtype), **options)
+def _half_precise(original: Any) -> Any:
+    return lambda x, **options: original(x.half().to(x.dtype), **options)
 
 
 def _truncating(_: Any) -> Any:
@@ -84,26 +84,30 @@ def _half_up(_: Any) -> Any:
     return lambda x, **options: torch.floor(x + 0.5, **options)
 
 
-def _real_alone(kept: Any) -> Any:
-    return lambda x: float(kept(x).real)
+def _real_part_only(original: Any) -> Any:
+    return lambda x: float(original(x).real)
 
 
-def _rolled(kept: Any) -> Any:
-    return lambda x, at: kept(x.roll(1, 0), at)
+def _rolled(original: Any) -> Any:
+    return lambda x, at: original(x.roll(1, 0), at)
 
 
-#: Name -> (where below torch, function, what is put in its place).
+#: Name -> (owner below torch, function, factory of its replacement).
 CALLS: Final[dict[str, tuple[str, str, Callable[[Any], Any]]]] = {
-    "view_copies": ("Tensor", "view", _after(lambda x: x.clone())),
-    "t_copies": ("Tensor", "t", _after(lambda x: x.clone())),
+    "view_copies": ("Tensor", "view", _with_changed_result(lambda x: x.clone())),
+    "t_copies": ("Tensor", "t", _with_changed_result(lambda x: x.clone())),
     "clone_shares": ("Tensor", "clone", lambda _: lambda x, **_o: x[...]),
     "tensor_narrow_off_by_one": ("Tensor", "narrow", off_by_one),
     "add_copies": ("Tensor", "add_", lambda _: lambda x, other: x + other),
     "copy_does_nothing": ("Tensor", "copy_", lambda _: lambda x, _other: x),
     "t_in_place_copies": ("Tensor", "t_", lambda _: lambda x: x.t()),
-    "mul_gives_another": ("Tensor", "mul_", _after(lambda x: x.clone())),
-    "item_is_real": ("Tensor", "item", _real_alone),
-    "tolist_is_flat": ("Tensor", "tolist", lambda kept: lambda x: kept(x.contiguous().flatten())),
+    "mul_gives_another": ("Tensor", "mul_", _with_changed_result(lambda x: x.clone())),
+    "item_is_real": ("Tensor", "item", _real_part_only),
+    "tolist_is_flat": (
+        "Tensor",
+        "tolist",
+        lambda original: lambda x: original(x.contiguous().flatten()),
+    ),
     "bool_is_true": ("Tensor", "__bool__", lambda _: lambda _x: True),
     "index_off_by_one": ("Tensor", "__getitem__", _rolled),
     "long_rounds": ("Tensor", "long", lambda _: lambda x: x.round().to(torch.int64)),
@@ -122,15 +126,15 @@ CALLS: Final[dict[str, tuple[str, str, Callable[[Any], Any]]]] = {
     "exp_in_half": ("", "exp", _half_precise),
     "conj_forgotten": ("", "conj", lambda _: lambda x: x),
     "rand_unseeded": ("", "rand", _unseeded),
-    "rand_constant": ("", "rand", _after(lambda x: x * 0 + 0.5)),
-    "randn_too_wide": ("", "randn", _after(lambda x: x * 1.1)),
-    "randint_even": ("", "randint", _after(lambda x: x // 2 * 2)),
+    "rand_constant": ("", "rand", _with_changed_result(lambda x: x * 0 + 0.5)),
+    "randn_too_wide": ("", "randn", _with_changed_result(lambda x: x * 1.1)),
+    "randint_even": ("", "randint", _with_changed_result(lambda x: x // 2 * 2)),
     "manual_seed_ignored": ("", "manual_seed", lambda _: lambda _seed: None),
 }
 
 
 def means_something_else(name: str) -> None:
-    """Put one of `CALLS` in place."""
+    """Replace the function that `CALLS` has under that name."""
     owner, function, make = CALLS[name]
     replace(getattr(torch, owner) if owner else torch, function, make)
 
@@ -146,7 +150,7 @@ def default_device(device: str) -> None:
 
 
 def deterministic() -> None:
-    """Have operations without a deterministic implementation raise."""
+    """Make operations without a deterministic implementation raise."""
     # torch.use_deterministic_algorithms would first import a compiler, which takes seconds.
     torch._C._set_deterministic_algorithms(True, warn_only=False)
 
@@ -157,7 +161,7 @@ def autocast() -> None:
 
 
 def full_precision() -> None:
-    """Have float32 products and convolutions be whole, so that short ones are a fault."""
+    """Forbid TF32 in products and convolutions, so that shortened ones are a fault."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
 

@@ -1,4 +1,4 @@
-"""Autograd that does something else than it says: modes, hooks, graphs, accumulation."""
+"""Replaces parts of autograd with wrong ones: modes, hooks, graphs, accumulation."""
 
 import contextlib
 import threading
@@ -14,7 +14,7 @@ _backward: Any = torch.Tensor.backward
 _grad: Any = torch.autograd.grad
 
 
-class _Nothing(contextlib.ContextDecorator):
+class _NoMode(contextlib.ContextDecorator):
     """A mode that does nothing, as a block and as a decorator."""
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -28,7 +28,7 @@ class _Nothing(contextlib.ContextDecorator):
 
 
 class _Handle:
-    """The handle of a hook that was never there."""
+    """The handle of a hook that was not registered."""
 
     def remove(self) -> None:
         """Remove nothing."""
@@ -44,13 +44,13 @@ class _Context:
         """Mark nothing."""
 
 
-def _hooking(_: Any) -> Any:
+def _ignoring_hooks(_: Any) -> Any:
     """Take a hook and never call it."""
     return lambda _self, _hook, **_options: _Handle()
 
 
 def replace_the_gradient(tensor: torch.Tensor, *args: Any, **named: Any) -> None:
-    """`backward` that forgets what a leaf has gathered before."""
+    """`backward` that replaces the gradient of a leaf instead of adding to it."""
     pending, visited = [tensor.grad_fn], set()
     while pending:
         node: Any = pending.pop()
@@ -100,8 +100,8 @@ def _batched_sums(outputs: Any, inputs: Any, given: Any = None, **named: Any) ->
     return _grad(outputs, inputs, given, **named)
 
 
-def _shared_by_threads(start: Any) -> Any:
-    """A thread takes over the gradient mode of the one that starts it."""
+def _inheriting_grad_mode(start: Any) -> Any:
+    """Make a thread inherit the gradient mode of the thread that starts it."""
 
     def sharing(thread: threading.Thread) -> None:
         recording, run = torch.is_grad_enabled(), thread.run
@@ -128,8 +128,8 @@ def _still_attached(detach: Any) -> Any:
     return lambda tensor: tensor * 1 if tensor.requires_grad else detach(tensor)
 
 
-def _watching(register: Any) -> Any:
-    """A hook may look and change nothing."""
+def _without_hook_result(register: Any) -> Any:
+    """Call hooks but ignore what they return."""
     return lambda tensor, hook: register(tensor, lambda gradient: hook(gradient) and None)
 
 
@@ -137,8 +137,8 @@ def _without_backward(_: Any) -> Any:
     return classmethod(lambda cls, *given: cls.forward(_Context(), *given))
 
 
-class _Hookless:
-    """A graph's node whose hooks are never called; all else is the node's own."""
+class _NodeWithoutHooks:
+    """A node of a graph whose hooks are never called; otherwise it acts as the original node."""
 
     def __init__(self, node: Any) -> None:
         self._node = node
@@ -155,32 +155,32 @@ class _Hookless:
         return getattr(self._node, name)
 
 
-def _unhookable(kept: Any) -> Any:
+def _nodes_without_hooks(original: Any) -> Any:
     def read(tensor: torch.Tensor) -> Any:
-        node = kept.__get__(tensor)
-        return None if node is None else _Hookless(node)
+        node = original.__get__(tensor)
+        return None if node is None else _NodeWithoutHooks(node)
 
     return property(read)
 
 
-#: Name -> (owner, function, what is put in its place).
+#: Name -> (owner, function, factory of its replacement).
 ENGINE: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "grad_looks_off": (torch, "is_grad_enabled", lambda _: lambda: False),
-    "detach_copies": (torch.Tensor, "detach", lambda kept: lambda x: kept(x).clone()),
+    "detach_copies": (torch.Tensor, "detach", lambda original: lambda x: original(x).clone()),
     "detach_keeps_the_graph": (torch.Tensor, "detach", _still_attached),
-    "no_grad_does_nothing": (torch, "no_grad", lambda _: _Nothing),
+    "no_grad_does_nothing": (torch, "no_grad", lambda _: _NoMode),
     "no_grad_never_ends": (torch.no_grad, "__exit__", lambda _: lambda *_given: None),
-    "inference_mode_does_nothing": (torch, "inference_mode", lambda _: _Nothing),
+    "inference_mode_does_nothing": (torch, "inference_mode", lambda _: _NoMode),
     "inference_mode_is_no_grad": (
         torch,
         "inference_mode",
         lambda _: lambda mode=True: torch.set_grad_enabled(not mode),
     ),
-    "enable_grad_does_nothing": (torch, "enable_grad", lambda _: _Nothing),
+    "enable_grad_does_nothing": (torch, "enable_grad", lambda _: _NoMode),
     "set_grad_always_enables": (
         torch,
         "set_grad_enabled",
-        lambda kept: lambda _mode: kept(True),
+        lambda original: lambda _mode: original(True),
     ),
     "zero_grad_does_nothing": (
         nn.Module,
@@ -190,40 +190,42 @@ ENGINE: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "zero_grad_forgets_its_argument": (
         nn.Module,
         "zero_grad",
-        lambda kept: lambda module, set_to_none=True: kept(module),  # noqa: ARG005
+        lambda original: lambda module, set_to_none=True: original(module),  # noqa: ARG005
     ),
     "backward_does_nothing": (torch.Tensor, "backward", lambda _: lambda *_g, **_n: None),
     "backward_replaces": (torch.Tensor, "backward", lambda _: replace_the_gradient),
     "backward_always_retains": (
         torch.Tensor,
         "backward",
-        lambda kept: lambda x, gradient=None, **_n: kept(x, gradient, retain_graph=True),
+        lambda original: lambda x, gradient=None, **_n: original(x, gradient, retain_graph=True),
     ),
     "backward_sums_a_vector": (torch.Tensor, "backward", lambda _: _sums_a_vector),
     "backward_ignores_its_gradient": (
         torch.Tensor,
         "backward",
-        lambda kept: (
-            lambda x, _gradient=None, **named: kept(
+        lambda original: (
+            lambda x, _gradient=None, **named: original(
                 x.sum(), **{k: v for k, v in named.items() if k != "gradient"}
             )
         ),
     ),
     "backward_loses_in_threads": (torch.Tensor, "backward", lambda _: _loses_in_threads),
-    "grad_mode_shared_by_threads": (threading.Thread, "start", _shared_by_threads),
+    "grad_mode_shared_by_threads": (threading.Thread, "start", _inheriting_grad_mode),
     "grad_forgets_create_graph": (torch.autograd, "grad", lambda _: _forgets_create_graph),
     "grad_accumulates_too": (torch.autograd, "grad", lambda _: _accumulates_too),
     "grad_allows_unused": (
         torch.autograd,
         "grad",
-        lambda kept: lambda *given, **named: kept(*given, **{**named, "allow_unused": True}),
+        lambda original: (
+            lambda *given, **named: original(*given, **{**named, "allow_unused": True})
+        ),
     ),
     "batched_grad_sums": (torch.autograd, "grad", lambda _: _batched_sums),
     "retain_grad_does_nothing": (torch.Tensor, "retain_grad", lambda _: lambda _x: None),
     "add_hides_from_the_graph": (
         torch.Tensor,
         "add_",
-        lambda kept: lambda x, other: kept(x.data, other),
+        lambda original: lambda x, other: original(x.data, other),
     ),
     "mul_copies": (torch.Tensor, "mul_", lambda _: lambda x, other: x * other),
     "functions_ignore_their_backward": (torch.autograd.Function, "apply", _without_backward),
@@ -232,24 +234,24 @@ ENGINE: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
         "__enter__",
         lambda _: lambda _self: None,
     ),
-    "tensor_hooks_ignored": (torch.Tensor, "register_hook", _hooking),
-    "tensor_hooks_cannot_change": (torch.Tensor, "register_hook", _watching),
+    "tensor_hooks_ignored": (torch.Tensor, "register_hook", _ignoring_hooks),
+    "tensor_hooks_cannot_change": (torch.Tensor, "register_hook", _without_hook_result),
     "hooks_cannot_be_removed": (
         torch.utils.hooks.RemovableHandle,
         "remove",
         lambda _: lambda _self: None,
     ),
-    "module_hooks_ignored": (nn.Module, "register_full_backward_hook", _hooking),
+    "module_hooks_ignored": (nn.Module, "register_full_backward_hook", _ignoring_hooks),
     "accumulation_hooks_ignored": (
         torch.Tensor,
         "register_post_accumulate_grad_hook",
-        _hooking,
+        _ignoring_hooks,
     ),
-    "node_hooks_ignored": (torch.Tensor, "grad_fn", _unhookable),
+    "node_hooks_ignored": (torch.Tensor, "grad_fn", _nodes_without_hooks),
     "requires_grad_makes_a_result": (
         torch.Tensor,
         "requires_grad_",
-        lambda kept: lambda x: kept(x).view_as(x),
+        lambda original: lambda x: original(x).view_as(x),
     ),
     "tangents_lost": (
         torch._VF,
@@ -261,7 +263,7 @@ ENGINE: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
 
 
 def does_something_else(name: str) -> None:
-    """Put one of `ENGINE` in place."""
+    """Replace the function that `ENGINE` has under that name."""
     owner, function, make = ENGINE[name]
     replace(owner, function, make)
     if name == "saved_tensors_not_packed":
@@ -269,5 +271,5 @@ def does_something_else(name: str) -> None:
 
 
 def threads_hang() -> None:
-    """A backward never returns in any thread but the first."""
+    """Make `backward` hang in every thread but the main one."""
     replace(torch.Tensor, "backward", lambda _: _hangs_in_threads)

@@ -1,7 +1,7 @@
-"""A GPU node that is not there: what hardware, driver, NVML and torch say of two H100.
+"""Simulates a GPU node with two H100: the answers of hardware, driver, NVML and torch.
 
-Everything that the probes ask is answered from one table, so that each answer can be made wrong
-alone. No GPU is touched: the first kernel runs on the CPU.
+Everything that the probes query is answered from one table, so that each answer can be changed
+separately. No GPU is used: the first kernel runs on the CPU.
 """
 
 import copy
@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import torch
 
-from probes.cuda_available import observation as started
-from probes.faults.inject.replaced import replace, then
+from probes.cuda_available import observation as cuda_observation
+from probes.faults.inject.replaced import replace, with_result
 from probes.node import containers, copies, cuda_driver, hardware, nvml, pci_gpus
 from probes.torch_version import look, mapped, runtimes
-from probes.torch_version import observation as looked
+from probes.torch_version import observation as version_observation
 from probes.worker import attempt
 
 _GIB: Final = 1024**3
@@ -26,7 +26,7 @@ _UUIDS: Final = tuple(f"GPU-6f2d1c3b-90aa-4be1-8c35-5d1f0e7a2b{index:02d}" for i
 _DRIVER: Final = "550.54.15"
 _LIBRARIES: Final = "/opt/venv/lib/python3/site-packages/nvidia"
 
-#: What a sound node says, by who says it.
+#: The answers of a healthy node, by source.
 NODE: Final[dict[str, Any]] = {
     "hardware": {
         "vendors": ["nvidia"],
@@ -81,7 +81,7 @@ NODE: Final[dict[str, Any]] = {
         ],
     },
     "torch": {
-        "version": "",  # the imported one's, with the tag of a build for CUDA
+        "version": "",  # empty: the imported version, with the tag of a CUDA build
         "cuda": "12.4",
         "compiled_cuda": 12040,
         "built": True,
@@ -118,37 +118,37 @@ NODE: Final[dict[str, Any]] = {
 
 
 def edited(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The node with other values at some paths, as in `nvml.gpus.0.uuid`; a list may grow by one.
+    """The node with new values at some paths, as in `nvml.gpus.0.uuid`; a list may grow by one.
 
     Raises:
-        KeyError: there is nothing at a path, so that the fault would miss.
+        KeyError: a path does not exist, so the fault would change nothing.
     """
     node = copy.deepcopy(NODE)
     for path, value in changes.items():
         *folders, last = path.split(".")
-        place: Any = node
+        value_at: Any = node
         for folder in folders:
-            place = place[int(folder)] if isinstance(place, list) else place[folder]
-        if isinstance(place, list):
-            place[int(last) : int(last) + 1] = [value]
-        elif last in place or folders[:1] in (["variables"], ["nodes"]) or _optional(folders):
-            place[last] = value
+            value_at = value_at[int(folder)] if isinstance(value_at, list) else value_at[folder]
+        if isinstance(value_at, list):
+            value_at[int(last) : int(last) + 1] = [value]
+        elif last in value_at or folders[:1] in (["variables"], ["nodes"]) or _is_optional(folders):
+            value_at[last] = value
         else:
             raise KeyError(path)
     return node
 
 
-#: Variables by which a process finds its libraries: those of this one stay.
-_KEPT: Final = {"LD_LIBRARY_PATH", "LD_PRELOAD"}
+#: Variables that this process needs to find its libraries; they are not changed.
+_KEPT_VARIABLES: Final = {"LD_LIBRARY_PATH", "LD_PRELOAD"}
 
 
-def _optional(folders: list[str]) -> bool:
-    """Whether a model of the node's has more fields than the sound node tells."""
+def _is_optional(folders: list[str]) -> bool:
+    """Whether the path may be new: its model has more fields than the healthy node sets."""
     return folders[:1] in (["driver"], ["nvml"], ["pci"], ["container"])
 
 
 def pretends(changes: Mapping[str, Any]) -> None:
-    """Have everything that the probes ask answer as the node does, but for some changes."""
+    """Make everything that the probes query answer as the node does, with some changes."""
     node = edited(changes)
     _machine(node)
     _torch(node["torch"])
@@ -160,103 +160,107 @@ def _machine(node: dict[str, Any]) -> None:
     present = hardware.Hardware.model_validate(node["hardware"])
     driver = cuda_driver.CudaDriver.model_validate(node["driver"])
     management = nvml.Nvml.model_validate(node["nvml"])
-    nodes = tuple(started.Node(path=path, problem=text) for path, text in node["nodes"].items())
-    _answer(hardware, detect=present, nvidia_module=node["kernel_module"])
-    _answer(cuda_driver, read=driver)
-    _answer(nvml, read=management)
-    _answer(pci_gpus, read=tuple(pci_gpus.PciGpu.model_validate(gpu) for gpu in node["pci"]))
-    _answer(containers, read=containers.Container.model_validate(node["container"]))
-    _answer(started, open_nodes=nodes)
-    for name in {*started.VARIABLES, *looked.VARIABLES} - _KEPT:
+    nodes = tuple(
+        cuda_observation.Node(path=path, problem=text) for path, text in node["nodes"].items()
+    )
+    _fix_answers(hardware, detect=present, nvidia_module=node["kernel_module"])
+    _fix_answers(cuda_driver, read=driver)
+    _fix_answers(nvml, read=management)
+    _fix_answers(pci_gpus, read=tuple(pci_gpus.PciGpu.model_validate(gpu) for gpu in node["pci"]))
+    _fix_answers(containers, read=containers.Container.model_validate(node["container"]))
+    _fix_answers(cuda_observation, open_nodes=nodes)
+    for name in {*cuda_observation.VARIABLES, *version_observation.VARIABLES} - _KEPT_VARIABLES:
         os.environ.pop(name, None)
     os.environ.update(node["variables"])
 
 
-def _answer(owner: Any, **answers: Any) -> None:
-    """Have functions of a module or class say what they are told to, whatever they are asked."""
+def _fix_answers(owner: Any, **answers: Any) -> None:
+    """Replace functions of a module or class: each returns a fixed answer for any arguments."""
     for name, answer in answers.items():
-        setattr(owner, name, _saying(answer))
+        setattr(owner, name, _constant(answer))
 
 
-def _saying(answer: Any) -> Callable[..., Any]:
+def _constant(answer: Any) -> Callable[..., Any]:
     return lambda *_: answer
 
 
-def _torch(said: dict[str, Any]) -> None:
-    """What torch says of its build and its devices."""
+def _torch(values: dict[str, Any]) -> None:
+    """Replace what torch reports of its build and devices."""
     properties = SimpleNamespace(
-        name=said["name"],
-        uuid=said["uuid"],
-        major=said["major"],
+        name=values["name"],
+        uuid=values["uuid"],
+        major=values["major"],
         minor=0,
-        total_memory=said["total_memory"],
+        total_memory=values["total_memory"],
     )
 
     def init() -> None:
-        if said["error"]:
-            raise RuntimeError(said["error"])
-        if said["warning"]:
-            warnings.warn(said["warning"], stacklevel=2)
+        if values["error"]:
+            raise RuntimeError(values["error"])
+        if values["warning"]:
+            warnings.warn(values["warning"], stacklevel=2)
 
     def cudnn_version() -> int:
-        if said["cudnn_error"]:
-            raise RuntimeError(said["cudnn_error"])
+        if values["cudnn_error"]:
+            raise RuntimeError(values["cudnn_error"])
         return 90100
 
     base = str(torch.__version__).partition("+")[0]
-    tag = f"+cu{said['cuda'].replace('.', '')}" if said["cuda"] else "+cpu"
-    torch.__version__ = said["version"] or base + tag  # type: ignore[assignment]
-    torch.version.cuda = said["cuda"]
+    tag = f"+cu{values['cuda'].replace('.', '')}" if values["cuda"] else "+cpu"
+    torch.__version__ = values["version"] or base + tag  # type: ignore[assignment]
+    torch.version.cuda = values["cuda"]
     torch.version.hip = None
-    _answer(
+    _fix_answers(
         torch.cuda,
-        is_available=said["available"],
-        device_count=said["device_count"],
+        is_available=values["available"],
+        device_count=values["device_count"],
         get_device_properties=properties,
-        mem_get_info=(said["total_memory"] - _GIB, said["total_memory"]),
+        mem_get_info=(values["total_memory"] - _GIB, values["total_memory"]),
         synchronize=None,
     )
-    _answer(torch.backends.cuda, is_built=said["built"])
+    _fix_answers(torch.backends.cuda, is_built=values["built"])
     torch.cuda.init = init
     torch.backends.cudnn.version = cudnn_version
-    core: Any = torch._C  # a build for the CPU has none of these
-    core._cuda_getCompiledVersion = lambda: said["compiled_cuda"]
-    core._cuda_getArchFlags = lambda: said["arch_flags"]
+    core: Any = torch._C  # a CPU build has none of these
+    core._cuda_getCompiledVersion = lambda: values["compiled_cuda"]
+    core._cuda_getArchFlags = lambda: values["arch_flags"]
     core._nccl_version = lambda: 2 << 32 | 21 << 16 | 5
-    _first_kernel(said["first_kernel_s"])
+    _first_kernel(values["first_kernel_s"])
 
 
 def _first_kernel(seconds: float) -> None:
-    """Run the first kernel on the CPU, and say how long it took."""
+    """Run the first kernel on the CPU, and report `seconds` as its duration."""
 
     def on_the_cpu(exercise: Any) -> Any:
         return lambda _: exercise("cpu").model_copy(update={"first_s": seconds})
 
-    replace(started, "exercise", on_the_cpu)
+    replace(cuda_observation, "exercise", on_the_cpu)
     replace(attempt, "synchronize", lambda kept: lambda _: kept("cpu"))
 
 
-def _accelerator(said: dict[str, Any]) -> None:
+def _accelerator(values: dict[str, Any]) -> None:
     def synchronize(*_: object) -> None:
-        if said["error"]:
-            raise RuntimeError(said["error"])
+        if values["error"]:
+            raise RuntimeError(values["error"])
 
     api = SimpleNamespace(
-        current_accelerator=lambda: torch.device(said["type"]) if said["type"] else None,
-        is_available=lambda: said["available"],
-        device_count=lambda: said["device_count"],
+        current_accelerator=lambda: torch.device(values["type"]) if values["type"] else None,
+        is_available=lambda: values["available"],
+        device_count=lambda: values["device_count"],
         synchronize=synchronize,
     )
     torch.accelerator = api  # type: ignore[assignment]
 
 
 def _installation(node: dict[str, Any]) -> None:
-    """What is installed and mapped. Metadata drop the local part of a version, as PyPI's do."""
+    """Replace what is installed and mapped. Versions in metadata have no local part, as on PyPI."""
     libraries = tuple(mapped.Library.model_validate(each) for each in node["libraries"])
-    _answer(copies, found_on=tuple(copies.Copy.model_validate(each) for each in node["copies"]))
-    _answer(runtimes, loaded=tuple(node["runtimes"]))
-    replace(look, "_version", then(lambda version: version.partition("+")[0]))
-    _answer(
+    _fix_answers(
+        copies, found_on=tuple(copies.Copy.model_validate(each) for each in node["copies"])
+    )
+    _fix_answers(runtimes, loaded=tuple(node["runtimes"]))
+    replace(look, "_version", with_result(lambda version: version.partition("+")[0]))
+    _fix_answers(
         mapped,
         libraries=(libraries, tuple(node["ahead"])),
         nccl_loaded=node["torch"]["nccl_loaded"],

@@ -1,8 +1,8 @@
-"""Operations of torch that lie, raise or hang, below everything that a probe calls.
+"""Makes operations of torch return wrong values, raise or hang, below the calls of a probe.
 
-A dispatch mode sees every operation of its thread, forward and backward. So that it is alive
-wherever a probe computes, it is entered in each thread that starts later, and a backward runs in
-the thread that asks for it instead of in one of the engine's own.
+A dispatch mode sees every operation of its thread, forward and backward. To be in force wherever a
+probe computes, it is entered in each thread that starts later, and a backward runs in the thread
+that calls it, not in one of the engine's threads.
 """
 
 import ctypes
@@ -19,21 +19,21 @@ from probes.faults.inject.patterns import Pattern, pattern
 from probes.faults.inject.replaced import replace
 from probes.worker import attempt
 
-_LARGE: Final = 2**18  # elements: more than the blocks of one launch, and than a small buffer
+_LARGE: Final = 2**18  # elements: more than one launch's blocks, and than a small buffer
 
 
 @dataclass(frozen=True)
 class When:
-    """On which calls of an operation: all of them unless something is asked for."""
+    """Which calls of an operation a fault applies to: all, unless a field is set."""
 
-    first: int = 0  # that many calls only
-    after: int = 0  # not on that many first calls
-    every: int = 1  # one in so many
+    first: int = 0  # only the first calls, so many
+    after: int = 0  # not the first calls, so many
+    every: int = 1  # one call in so many
     large: bool = False
     dtype: str = ""
 
-    def due(self, call: int, out: torch.Tensor) -> bool:
-        """Whether a call, counted from 0, is to be spoiled in this output."""
+    def applies(self, call: int, out: torch.Tensor) -> bool:
+        """Whether the fault applies to this output of a call, counted from 0."""
         in_turn = call >= self.after and (call - self.after) % self.every == 0
         return (
             in_turn
@@ -44,67 +44,67 @@ class When:
 
 
 class Tally:
-    """What came of a fault here: one that nothing was called for has proven nothing."""
+    """Counts operations: a fault whose operations were never called has tested nothing."""
 
     def __init__(self) -> None:
-        self.seen = 0  # operations that passed the mode, and
-        self.matched = 0  # those of them that the fault is about
-        self.calls = 0  # that count for its turns
+        self.seen = 0  # operations that the mode saw
+        self.matched = 0  # those that the fault applies to
+        self.calls = 0  # calls counted for `When`
 
 
 TALLY: Final = Tally()
 
-#: Older torch keeps no reference of its own, and crashes where it prints a tensor.
+#: Keeps the modes alive: older torch holds no reference, and crashes when it prints a tensor.
 _ENTERED: Final[list[object]] = []
 
-#: Calls an operation in its own way: (operation, arguments, named arguments) -> output.
-Behaviour = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+#: Replaces an operation: (operation, arguments, keyword arguments) -> output.
+Handler = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-class Behaving(TorchDispatchMode):
-    """Has some operations, or all, done in another way."""
+class Interceptor(TorchDispatchMode):
+    """Calls a handler in place of some operations, or of all."""
 
-    def __init__(self, operators: frozenset[str], behave: Behaviour) -> None:
+    def __init__(self, operators: frozenset[str], handler: Handler) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._operators = operators
-        self._behave = behave
+        self._handler = handler
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing here is compiled; the import that would keep it so takes half a second."""
+        """Nothing here is compiled; the default would import the compiler, half a second."""
         return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Do what is asked, or have it done in the other way."""
+        """Call the operation, or the handler in its place."""
         TALLY.seen += 1
         if self._operators and func._schema.name not in self._operators:
             return func(*args, **(kwargs or {}))
         TALLY.matched += 1
-        return self._behave(func, args, kwargs or {})
+        return self._handler(func, args, kwargs or {})
 
 
-def everywhere(operators: Iterable[str], behave: Behaviour) -> None:
-    """Have operations done in another way in this thread and in all that start from now on."""
-    named = frozenset(f"aten::{name}" for name in operators)
+def intercept(operators: Iterable[str], handler: Handler) -> None:
+    """Call a handler in place of operations, in this thread and in all that start later."""
+    names = frozenset(f"aten::{name}" for name in operators)
 
     def enter() -> None:
         torch.autograd.set_multithreading_enabled(False)
-        mode: Any = Behaving(named, behave)
+        mode: Any = Interceptor(names, handler)
         mode.__enter__()
         _ENTERED.append(mode)
 
     enter()
 
-    def also_here(run: Any) -> Any:
+    def entering(run: Any) -> Any:
         def running(thread: threading.Thread) -> None:
             enter()
             run(thread)
 
         return running
 
-    replace(threading.Thread, "run", also_here)
+    replace(threading.Thread, "run", entering)
 
 
 def _tensors(outputs: Any) -> Iterable[torch.Tensor]:
@@ -113,20 +113,20 @@ def _tensors(outputs: Any) -> Iterable[torch.Tensor]:
 
 
 def wrong(operators: tuple[str, ...], spoil: str, by: float = 1.0, **when: Any) -> None:
-    """Spoil the first output that the pattern applies to; all, where nothing was written."""
-    whole = spoil in {"zeros", "garbage", "stale"}
-    spoiling: Pattern = pattern(spoil, by)
+    """Spoil the first output that the pattern applies to; all outputs for an unwritten result."""
+    all_outputs = spoil in {"zeros", "garbage", "stale"}
+    spoil_output: Pattern = pattern(spoil, by)
     condition = When(**when)
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outputs = func(*args, **kwargs)
         call, TALLY.calls = TALLY.calls, TALLY.calls + 1
         for out in _tensors(outputs):
-            if condition.due(call, out) and spoiling(out) and not whole:
+            if condition.applies(call, out) and spoil_output(out) and not all_outputs:
                 break
         return outputs
 
-    everywhere(operators, behave)
+    intercept(operators, handler)
 
 
 def shortened(operators: tuple[str, ...], bits: int) -> None:
@@ -139,43 +139,43 @@ def shortened(operators: tuple[str, ...], bits: int) -> None:
         words = value.contiguous().view(torch.int32)
         return ((words + (1 << (drop - 1))) & -(1 << drop)).view(torch.float32)
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return func(*(rounded(each) for each in args), **kwargs)
 
-    everywhere(operators, behave)
+    intercept(operators, handler)
 
 
 def noisy(operators: tuple[str, ...]) -> None:
-    """The last bit at random: the same inputs give other bits each time."""
+    """Make the last bit random, so that equal inputs give different bits."""
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
         bits = torch.randint(0, 2, out.shape, device="cpu").to(out.device)
         return out * (1 + bits * 2.0**-23)
 
-    everywhere(operators, behave)
+    intercept(operators, handler)
 
 
 def raises(
     operators: tuple[str, ...], text: str, *, memory: bool = False, sticky: bool = False
 ) -> None:
-    """Raise torch's own kind of error; `sticky` from then on in every operation."""
+    """Raise torch's kind of error in these operations; `sticky`: afterwards in all operations."""
     kind: type[Exception] = torch.cuda.OutOfMemoryError if memory else RuntimeError
     broken: list[bool] = []
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if broken or func._schema.name.removeprefix("aten::") in operators:
             broken.extend([True] if sticky else [])
             raise kind(text)
         return func(*args, **kwargs)
 
-    everywhere(() if sticky else operators, behave)
+    intercept(() if sticky else operators, handler)
     if sticky:
-        _poison_the_device(broken, text)
+        _fail_synchronize(broken, text)
 
 
-def _poison_the_device(broken: list[bool], text: str) -> None:
-    """A device in which one kernel failed gives the same error when it is waited for."""
+def _fail_synchronize(broken: list[bool], text: str) -> None:
+    """Make `synchronize` raise the same error after a kernel failed."""
 
     def failing(wait: Any) -> Any:
         def synchronize(device: str) -> None:
@@ -189,27 +189,27 @@ def _poison_the_device(broken: list[bool], text: str) -> None:
 
 
 def hangs(*, holding_the_lock: bool) -> None:
-    """The first operation never returns, with or without the interpreter's lock."""
+    """Make the first operation hang, with or without holding the interpreter's lock."""
     library = ctypes.PyDLL(None) if holding_the_lock else ctypes.CDLL(None)
 
-    def behave(_func: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    def handler(_func: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
         while True:
             library.sleep(600)
             time.sleep(0)
 
-    everywhere((), behave)
+    intercept((), handler)
 
 
-def does(operators: tuple[str, ...], act: Callable[[], object]) -> None:
-    """Act before an operation, or before every one."""
+def act_before(operators: tuple[str, ...], act: Callable[[], object]) -> None:
+    """Call `act` before these operations, or before every operation."""
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         act()
         return func(*args, **kwargs)
 
-    everywhere(operators, behave)
+    intercept(operators, handler)
 
 
 def idle() -> None:
-    """Look at every operation and change nothing: the control of all that is injected here."""
-    does((), lambda: None)
+    """Intercept every operation and change nothing: the control for faults of operations."""
+    act_before((), lambda: None)

@@ -1,6 +1,6 @@
-"""What a wrong answer looks like: each pattern spoils one output of an operation, in place.
+"""Patterns of wrong results: each spoils one output of an operation, in place.
 
-A pattern gives False where it does not apply to that output, as a NaN does not to integers.
+A pattern returns False if it does not apply to the output, such as a NaN to integers.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,12 @@ import torch
 
 Pattern = Callable[[torch.Tensor], bool]
 
-#: Threads of a GPU's warp: what one bad lane computes is that far apart.
+#: Threads of a warp: the results of one bad lane are that far apart.
 _WARP: Final = 32
 
 
-def _rewritten(out: torch.Tensor, change: Callable[[torch.Tensor], None]) -> bool:
-    """Change a copy of the output on the host, flat and in its order, and write it back."""
+def _rewrite(out: torch.Tensor, change: Callable[[torch.Tensor], None]) -> bool:
+    """Change a flat copy of the output on the host, and write it back. Returns True."""
     flat = out.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1)
     change(flat)
     out.copy_(flat.reshape(out.shape))
@@ -27,19 +27,19 @@ def _is_real(out: torch.Tensor) -> bool:
 
 
 def zeros(out: torch.Tensor) -> bool:
-    """The kernel did nothing, and its memory was zero."""
+    """Set all to zero: the kernel wrote nothing, and its memory was zero."""
     out.zero_()
     return True
 
 
 def garbage(out: torch.Tensor) -> bool:
-    """The kernel did nothing, and its memory held something."""
+    """Set all to 7: the kernel wrote nothing, and its memory held old values."""
     out.fill_(7)
     return True
 
 
 def scaled(by: float) -> Pattern:
-    """Wrong by a factor everywhere."""
+    """A pattern that multiplies every element by a factor."""
 
     def spoil(out: torch.Tensor) -> bool:
         if _is_real(out):
@@ -49,64 +49,64 @@ def scaled(by: float) -> Pattern:
     return spoil
 
 
-def _flip(flat: torch.Tensor, step: int) -> None:
+def _flip_lowest_bits(flat: torch.Tensor, step: int) -> None:
     raw = flat.view(torch.uint8).reshape(flat.numel(), -1)  # (elements, bytes), lowest byte first
     raw[(flat.numel() - 1) % step :: step, 0] ^= 1
 
 
 def one_bit(out: torch.Tensor) -> bool:
-    """The lowest bit of the last element."""
-    return _rewritten(out, lambda flat: _flip(flat, flat.numel()))
+    """Flip the lowest bit of the last element."""
+    return _rewrite(out, lambda flat: _flip_lowest_bits(flat, flat.numel()))
 
 
 def one_a_warp(out: torch.Tensor) -> bool:
-    """The lowest bit of every 32nd element: one bad lane."""
-    return _rewritten(out, lambda flat: _flip(flat, _WARP))
+    """Flip the lowest bit of every 32nd element: one bad lane of a warp."""
+    return _rewrite(out, lambda flat: _flip_lowest_bits(flat, _WARP))
 
 
 def nan(out: torch.Tensor) -> bool:
-    """A NaN in the last element."""
+    """Set the last element to NaN."""
     if not _is_real(out):
         return False
 
     def change(flat: torch.Tensor) -> None:
         flat[-1] = float("nan")
 
-    return _rewritten(out, change)
+    return _rewrite(out, change)
 
 
 def swapped(out: torch.Tensor) -> bool:
-    """The last two elements exchanged."""
+    """Exchange the last two elements."""
 
     def change(flat: torch.Tensor) -> None:
         flat[-2:] = flat[-2:].flip(0)
 
-    return out.numel() > 1 and _rewritten(out, change)
+    return out.numel() > 1 and _rewrite(out, change)
 
 
 def shifted(out: torch.Tensor) -> bool:
-    """Every element one place further: an address that is off by one."""
+    """Move every element by one: an address that is off by one."""
 
     def change(flat: torch.Tensor) -> None:
         flat.copy_(flat.roll(1))
 
-    return out.numel() > 1 and _rewritten(out, change)
+    return out.numel() > 1 and _rewrite(out, change)
 
 
 def short(out: torch.Tensor) -> bool:
-    """The last element was never written."""
+    """Overwrite the last element: it was never written."""
 
     def change(flat: torch.Tensor) -> None:
-        if flat.dtype == torch.bool:  # of which no byte but 0 and 1 is a value
+        if flat.dtype == torch.bool:  # only the bytes 0 and 1 are valid
             flat[-1:].logical_not_()
         else:
             flat[-1:].view(torch.uint8).fill_(0xCD)
 
-    return _rewritten(out, change)
+    return _rewrite(out, change)
 
 
 def flushed(out: torch.Tensor) -> bool:
-    """Subnormal numbers become zero."""
+    """Set subnormal numbers to zero."""
     if not out.is_floating_point():
         return False
     tiny = (out.abs() < torch.finfo(out.dtype).tiny) & (out != 0)
@@ -115,31 +115,31 @@ def flushed(out: torch.Tensor) -> bool:
 
 
 def flipped(out: torch.Tensor) -> bool:
-    """The last element's truth turned around."""
+    """Negate the last element as a boolean."""
 
     def change(flat: torch.Tensor) -> None:
         flat[-1:] = flat[-1:].logical_not()
 
-    return _rewritten(out, change)
+    return _rewrite(out, change)
 
 
 def stale() -> Pattern:
-    """The answer of the call before of the same shape: memory that was never written again."""
-    before: dict[tuple[torch.Size, torch.dtype], torch.Tensor] = {}
+    """A pattern that returns the previous result of the same shape: memory not written again."""
+    previous: dict[tuple[torch.Size, torch.dtype], torch.Tensor] = {}
 
     def spoil(out: torch.Tensor) -> bool:
         key = (out.shape, out.dtype)
         now = out.detach().clone()
-        if key in before:
-            out.copy_(before[key])
-        wrong = key in before
-        before[key] = now
+        if key in previous:
+            out.copy_(previous[key])
+        wrong = key in previous
+        previous[key] = now
         return wrong
 
     return spoil
 
 
-#: Those that need nothing told.
+#: The patterns without parameters.
 PATTERNS: Final[dict[str, Pattern]] = {
     pattern.__name__: pattern
     for pattern in (
@@ -149,7 +149,7 @@ PATTERNS: Final[dict[str, Pattern]] = {
 
 
 def pattern(name: str, by: float = 1.0) -> Pattern:
-    """A pattern by its name; `scaled` by a factor."""
+    """The pattern of that name; `by` is the factor of `scaled`."""
     if name == "scaled":
         return scaled(by)
     return stale() if name == "stale" else PATTERNS[name]

@@ -1,16 +1,16 @@
-"""Putting something else in the place of a function of torch, for the rest of the process."""
+"""Replaces functions of torch for the rest of the process."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def replace(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-    """Put what `make` makes of it in a function's place."""
+    """Replace the function `owner.name` by `make(function)`."""
     setattr(owner, name, make(getattr(owner, name)))
 
 
 def raising(text: str, kind: type[Exception] = RuntimeError) -> Callable[..., Any]:
-    """A call that torch refuses."""
+    """A function that raises an error with that text."""
 
     def call(*_: Any, **__: Any) -> Any:
         raise kind(text)
@@ -18,21 +18,27 @@ def raising(text: str, kind: type[Exception] = RuntimeError) -> Callable[..., An
     return call
 
 
-def then(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The call, its result changed."""
+def with_result(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """For `replace`: the call, with its result changed."""
 
-    def make(kept: Any) -> Any:
-        return lambda *arguments, **named: change(kept(*arguments, **named))
+    def make(original: Any) -> Any:
+        return lambda *arguments, **named: change(original(*arguments, **named))
 
     return make
 
 
-def but(when: Callable[[Any], bool], instead: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
-    """The call, but for some first arguments something else: `instead(call, argument)`."""
+def except_when(
+    condition: Callable[[Any], bool], instead: Callable[[Any, Any], Any]
+) -> Callable[[Any], Any]:
+    """For `replace`: the call, or `instead(call, argument)` if `condition(first argument)`."""
 
-    def make(kept: Any) -> Any:
+    def make(original: Any) -> Any:
         def call(value: Any, *arguments: Any, **named: Any) -> Any:
-            return instead(kept, value) if when(value) else kept(value, *arguments, **named)
+            return (
+                instead(original, value)
+                if condition(value)
+                else original(value, *arguments, **named)
+            )
 
         return call
 

@@ -1,4 +1,4 @@
-"""Layers, modes and training that do something else than they say."""
+"""Replaces layers, modes and training with wrong ones."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,10 +15,10 @@ _train, _to, _load = nn.Module.train, nn.Module.to, nn.Module.load_state_dict
 _torch_load, _torch_save = torch.load, torch.save
 
 
-def _dropping(
+def _other_dropout(
     change: Callable[[torch.Tensor, float], torch.Tensor], *, always: bool = False
 ) -> Callable[[Any], Any]:
-    """A dropout of another kind, in train() or always."""
+    """Dropout replaced by `change`, in train() or always."""
 
     def broken(
         x: torch.Tensor,
@@ -35,10 +35,10 @@ def _dropping(
 
 
 def _by_mask(mask: Callable[[torch.Tensor, float], torch.Tensor]) -> Callable[[Any], Any]:
-    return _dropping(lambda x, p: x * mask(x, p) / (1 - p))
+    return _other_dropout(lambda x, p: x * mask(x, p) / (1 - p))
 
 
-def _drawn(x: torch.Tensor) -> torch.Tensor:
+def _uniform_like(x: torch.Tensor) -> torch.Tensor:
     return torch.rand(x.shape, device=x.device)
 
 
@@ -52,13 +52,13 @@ def _same_mask(x: torch.Tensor, p: float) -> torch.Tensor:
     return drawn.to(x.device) >= p
 
 
-def _sure(x: torch.Tensor, p: float) -> torch.Tensor:
+def _training_dropout(x: torch.Tensor, p: float) -> torch.Tensor:
     """Torch's own dropout, as in train()."""
     return _dropout(x, p, True, False)  # type: ignore[no-any-return]
 
 
-def _norm(**changed: Any) -> Callable[[Any], Any]:
-    """BatchNorm with other arguments than asked for."""
+def _batch_norm_with(**changed: Any) -> Callable[[Any], Any]:
+    """BatchNorm with some arguments changed."""
 
     def broken(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tensor:
         names = ("weight", "bias", "training", "momentum", "eps")
@@ -82,7 +82,7 @@ def biased(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tenso
 
 
 def moving(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tensor:
-    """BatchNorm whose frozen statistics move by a bit."""
+    """BatchNorm whose frozen mean changes by one bit."""
     out = _batch_norm(x, mean, var, *rest, **named)
     training = rest[2] if len(rest) > 2 else named.get("training", False)
     if mean is not None and not training:
@@ -91,12 +91,12 @@ def moving(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tenso
 
 
 def silent_eval(module: nn.Module) -> None:
-    """eval() that does not give its module."""
+    """eval() that returns None."""
     _train(module, False)
 
 
 def own_only(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001, FBT002
-    """train() that reaches its module alone."""
+    """train() that changes only the module itself."""
     module.training = mode
     return module
 
@@ -116,13 +116,13 @@ def freezing(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: FBT001
 
 
 def halved(state: Any, file: Any, **options: Any) -> None:
-    """A save in half precision, with the dtype put back."""
+    """Save in half precision, then restore the dtype."""
     short = {k: v.half().float() if v.is_floating_point() else v for k, v in state.items()}
     _torch_save(short, file, **options)
 
 
 def _in_place(*, always: bool) -> Callable[[Any], Any]:
-    """Dropout that writes over its input always, or never."""
+    """Dropout that always, or never, writes over its input."""
     return lambda _: lambda x, p, training, _asked: _dropout(x, p, training, always)
 
 
@@ -135,31 +135,39 @@ def _loaded(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _straight_through(x: torch.Tensor, p: float) -> torch.Tensor:
-    return x + (_sure(x, p) - x).detach()
+    return x + (_training_dropout(x, p) - x).detach()
 
 
 def _keeps_its_dtype(module: nn.Module, *given: Any, **named: Any) -> nn.Module:
     return module if isinstance(given[0], torch.dtype) else _to(module, *given, **named)
 
 
-#: Name -> (owner, function, what is put in its place).
+#: Name -> (owner, function, factory of its replacement).
 LAYERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
-    "dropout_alive_in_eval": (_functional, "dropout", _dropping(_sure, always=True)),
-    "dropout_never_drops": (_functional, "dropout", _dropping(lambda x, _: x + 0)),
+    "dropout_alive_in_eval": (
+        _functional,
+        "dropout",
+        _other_dropout(_training_dropout, always=True),
+    ),
+    "dropout_never_drops": (_functional, "dropout", _other_dropout(lambda x, _: x + 0)),
     "dropout_does_not_scale": (
         _functional,
         "dropout",
-        _dropping(lambda x, p: x * (_drawn(x) >= p)),
+        _other_dropout(lambda x, p: x * (_uniform_like(x) >= p)),
     ),
     "dropout_scales_too_much": (
         _functional,
         "dropout",
-        _dropping(lambda x, p: _sure(x, p) * (1 + 1e-6)),
+        _other_dropout(lambda x, p: _training_dropout(x, p) * (1 + 1e-6)),
     ),
-    "dropout_too_often": (_functional, "dropout", _by_mask(lambda x, p: _drawn(x) >= p * 1.04)),
+    "dropout_too_often": (
+        _functional,
+        "dropout",
+        _by_mask(lambda x, p: _uniform_like(x) >= p * 1.04),
+    ),
     "dropout_in_pairs": (_functional, "dropout", _by_mask(_in_pairs)),
     "dropout_with_one_mask": (_functional, "dropout", _by_mask(_same_mask)),
-    "dropout_gradient_everywhere": (_functional, "dropout", _dropping(_straight_through)),
+    "dropout_gradient_everywhere": (_functional, "dropout", _other_dropout(_straight_through)),
     "dropout_never_in_place": (_functional, "dropout", _in_place(always=False)),
     "dropout_always_in_place": (_functional, "dropout", _in_place(always=True)),
     "dropout2d_by_element": (_functional, "dropout2d", lambda _: _dropout),
@@ -173,11 +181,15 @@ LAYERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
         "alpha_dropout",
         lambda _: lambda x, p, training, *_rest: _dropout(x, p, training),
     ),
-    "batch_norm_frozen_in_train": (_functional, "batch_norm", _norm(training=False)),
-    "batch_norm_by_batch_in_eval": (_functional, "batch_norm", _norm(training=True)),
+    "batch_norm_frozen_in_train": (_functional, "batch_norm", _batch_norm_with(training=False)),
+    "batch_norm_by_batch_in_eval": (_functional, "batch_norm", _batch_norm_with(training=True)),
     "batch_norm_frozen_mean_moves": (_functional, "batch_norm", lambda _: moving),
-    "batch_norm_other_momentum": (_functional, "batch_norm", _norm(momentum=lambda m: m * 0.99)),
-    "batch_norm_without_eps": (_functional, "batch_norm", _norm(eps=1e-12)),
+    "batch_norm_other_momentum": (
+        _functional,
+        "batch_norm",
+        _batch_norm_with(momentum=lambda m: m * 0.99),
+    ),
+    "batch_norm_without_eps": (_functional, "batch_norm", _batch_norm_with(eps=1e-12)),
     "batch_norm_biased": (_functional, "batch_norm", lambda _: biased),
     "eval_stays_at_the_top": (nn.Module, "train", lambda _: own_only),
     "eval_stops_at_the_children": (nn.Module, "train", lambda _: children_only),
@@ -228,6 +240,6 @@ LAYERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
 
 
 def does_something_else(name: str) -> None:
-    """Put one of `LAYERS` in place."""
+    """Replace the function that `LAYERS` has under that name."""
     owner, function, make = LAYERS[name]
     replace(owner, function, make)

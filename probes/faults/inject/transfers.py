@@ -1,4 +1,4 @@
-"""Copies that arrive wrong: of one direction, told by the devices of source and destination."""
+"""Makes copies of one direction go wrong; the devices of source and destination give it."""
 
 import contextlib
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import torch
 
-from probes.faults.inject.operations import TALLY, When, everywhere
-from probes.faults.inject.replaced import replace, then
+from probes.faults.inject.operations import TALLY, When, intercept
+from probes.faults.inject.replaced import replace, with_result
 from probes.kit.tensors import synchronize
 
 _COPIES: Final = ("copy_", "_to_copy", "clone")
 
-#: Changes the bytes that arrived, a flat copy of them on the host.
+#: Changes a flat copy of the copied bytes on the host, in place.
 Change = Callable[[torch.Tensor], None]
 
 
@@ -38,7 +38,7 @@ def _shifted(raw: torch.Tensor) -> None:
 
 
 def _swapped(raw: torch.Tensor) -> None:
-    """Two words far apart exchanged, in large buffers: sums stay as they were."""
+    """Exchange two distant words in large buffers, which keeps sums equal."""
     if raw.numel() > 2**20:
         first, second = raw[200000:200004].clone(), raw[600000:600004].clone()
         raw[200000:200004], raw[600000:600004] = second, first
@@ -54,8 +54,8 @@ _CHANGES: Final[dict[str, Change]] = {
 }
 
 
-def _way(source: torch.Tensor, arrived: torch.Tensor, device: str) -> str:
-    """The direction of a copy; on the CPU every copy is one within the device."""
+def _direction(source: torch.Tensor, arrived: torch.Tensor, device: str) -> str:
+    """The direction of a copy; if the device is the CPU, every copy is `device_to_device`."""
     kinds = (source.device.type, arrived.device.type)
     if kinds == ("cpu", "cpu"):
         return "device_to_device" if torch.device(device).type == "cpu" else "within_host"
@@ -71,7 +71,7 @@ def _spoil(arrived: torch.Tensor, change: Change) -> None:
 
 
 def _beside(arrived: torch.Tensor, _: Change) -> None:
-    """Write one byte past the end, where there is memory."""
+    """Write one byte past the end, if there is memory."""
     if not arrived.is_contiguous():
         return
     end = (arrived.storage_offset() + arrived.numel()) * arrived.element_size()
@@ -87,70 +87,72 @@ def arrives_wrong(
     operators: tuple[str, ...] = _COPIES,
     **when: Any,
 ) -> None:
-    """Spoil what a copy of one direction wrote; `beside` spoils the byte after it."""
+    """Spoil the result of copies of one direction; `beside` spoils the byte after it."""
     condition = When(**when)
     spoil = _beside if change == "beside" else _spoil
-    altering = _CHANGES.get(change, _zeros)
+    change_bytes = _CHANGES.get(change, _zeros)
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
         source = args[1] if func._schema.name == "aten::copy_" else args[0]
         if not isinstance(source, torch.Tensor) or not out.numel():
             return out
-        if _way(source, out, device) != way:
+        if _direction(source, out, device) != way:
             return out
         call, TALLY.calls = TALLY.calls, TALLY.calls + 1
-        if condition.due(call, out):
-            synchronize(device)  # what is still on its way would arrive over it
-            spoil(out, altering)
+        if condition.applies(call, out):
+            synchronize(device)  # else a pending copy would overwrite the change
+            spoil(out, change_bytes)
         return out
 
-    everywhere(operators, behave)
+    intercept(operators, handler)
 
 
 def does_not_arrive(way: str, device: str, *, non_blocking: bool = False) -> None:
-    """Leave a destination as it was: a copy that was lost, or is read before it is there."""
+    """Skip copies of one direction, as if lost or read before completion."""
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         into, source = args[0], args[1]
-        waits = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
+        is_non_blocking = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
         if (
             not isinstance(source, torch.Tensor)
-            or _way(source, into, device) != way
-            or (non_blocking and not waits)
+            or _direction(source, into, device) != way
+            or (non_blocking and not is_non_blocking)
         ):
             return func(*args, **kwargs)
         return into
 
-    everywhere(("copy_",), behave)
+    intercept(("copy_",), handler)
 
 
 def not_into_strided() -> None:
-    """Leave a destination with gaps or in another order as it was."""
+    """Skip copies into a destination that is not contiguous."""
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs) if args[0].is_contiguous() else args[0]
 
-    everywhere(("copy_",), behave)
+    intercept(("copy_",), handler)
 
 
 def in_memory_order() -> None:
-    """Copy a transposed matrix as it lies in memory."""
+    """Copy a transposed matrix in memory order."""
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         into, source = args[0], args[1]
-        lies = isinstance(source, torch.Tensor) and source.dim() == 2 and source.stride(0) == 1
-        if lies and source.numel() == into.numel() > 1:
+        transposed = (
+            isinstance(source, torch.Tensor) and source.dim() == 2 and source.stride(0) == 1
+        )
+        if transposed and source.numel() == into.numel() > 1:
             return func(into, source.t().reshape(into.shape))
         return func(*args, **kwargs)
 
-    everywhere(("copy_",), behave)
+    intercept(("copy_",), handler)
 
 
 def bfloat16_cut_off() -> None:
-    """Round float32 to bfloat16 by cutting bits off."""
+    """Convert float32 to bfloat16 by truncation."""
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
         source = args[1] if func._schema.name == "aten::copy_" else args[0]
         if out.dtype == torch.bfloat16 and source.dtype == torch.float32:
@@ -158,11 +160,11 @@ def bfloat16_cut_off() -> None:
             out.view(torch.int16).copy_(words.bitwise_right_shift(16).to(torch.int16))
         return out
 
-    everywhere(("copy_", "_to_copy"), behave)
+    intercept(("copy_", "_to_copy"), handler)
 
 
 def copies_unasked(*, always: bool) -> None:
-    """Have `to` copy always, or only where it must."""
+    """Make `to` ignore `copy=`: copy always, or only where it must."""
 
     def wrong(to: Any) -> Any:
         def copying(tensor: torch.Tensor, *args: Any, copy: bool = False, **named: Any) -> Any:  # noqa: ARG001
@@ -174,39 +176,39 @@ def copies_unasked(*, always: bool) -> None:
 
 
 def clone_is_an_alias() -> None:
-    """Have `clone` give another view of the same memory."""
+    """Make `clone` return a view of the same memory."""
     replace(torch.Tensor, "clone", lambda _: lambda tensor, **_named: tensor.view(tensor.shape))
 
 
 def contiguous_copies() -> None:
-    """Have `contiguous` copy what is contiguous already."""
-    replace(torch.Tensor, "contiguous", then(torch.Tensor.clone))
+    """Make `contiguous` copy a contiguous tensor."""
+    replace(torch.Tensor, "contiguous", with_result(torch.Tensor.clone))
 
 
 def moves_the_source(device: str) -> None:
-    """Have a copy to the device spoil what it was copied from."""
+    """Make a copy to the device change its source."""
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = func(*args, **kwargs)
         source = args[0]
-        if _way(source, out, device) == "host_to_device" and source.numel():
+        if _direction(source, out, device) == "host_to_device" and source.numel():
             _spoil(source, _bit)
         return out
 
-    everywhere(("_to_copy",), behave)
+    intercept(("_to_copy",), handler)
 
 
 def items_off_by_one() -> None:
-    """Have `item()` read another number."""
+    """Make `item()` return a number that is 1 too large."""
 
-    def behave(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs) + 1
 
-    everywhere(("_local_scalar_dense",), behave)
+    intercept(("_local_scalar_dense",), handler)
 
 
 def lists_reversed() -> None:
-    """Have `tolist()` give the last number first."""
+    """Make `tolist()` return the list in reverse order."""
 
     def reading(to_list: Any) -> Any:
         def reversed_list(tensor: torch.Tensor) -> Any:

@@ -1,6 +1,6 @@
-"""A program: is an injected operation alive wherever a probe may compute? Prints JSON.
+"""A program that checks where an injected operation is in force; prints JSON.
 
-No probe takes part. Each case runs in a forked child of a process that imported torch.
+It runs no probe. Each case runs in a forked child of a process that imported torch.
 """
 
 import json
@@ -49,7 +49,7 @@ def _backward_in_a_thread() -> Any:
     return x.grad.sum().item()
 
 
-def _calls(**when: Any) -> list[float]:
+def _repeated_calls(**when: Any) -> list[float]:
     operations.wrong(("neg",), "zeros", **when)
     return [float(torch.ones(1).neg().item()) for _ in range(6)]
 
@@ -113,10 +113,10 @@ CASES: dict[str, Callable[[], Any]] = {
     "other thread": _other_thread,
     "backward": _backward,
     "backward in a thread": _backward_in_a_thread,
-    "always": _calls,
-    "first 2": lambda: _calls(first=2),
-    "after 4": lambda: _calls(after=4),
-    "every 3": lambda: _calls(every=3),
+    "always": _repeated_calls,
+    "first 2": lambda: _repeated_calls(first=2),
+    "after 4": lambda: _repeated_calls(after=4),
+    "every 3": lambda: _repeated_calls(every=3),
     "one type": _of_types,
     "large": _of_sizes,
     "sticky": _sticky,
@@ -144,7 +144,7 @@ def _in_child(case: Callable[[], Any]) -> Any:
 
 
 def main() -> None:
-    """Print what each case gives, by name."""
+    """Print the result of each case, by name."""
     torch.set_num_threads(1)
     json.dump({name: _in_child(case) for name, case in CASES.items()}, sys.stdout)
 

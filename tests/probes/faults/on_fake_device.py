@@ -1,7 +1,7 @@
-"""A program: which checks its faults trip on a device apart from the host, as JSON.
+"""A program that prints, as JSON, the checks that faults trip on a device that is not the host.
 
-The device is one in Python on host memory (`tests.probes.fake_device`), registered in a process of
-its own; each fault is injected in a forked child, as the worker does.
+The device is written in Python and uses host memory (`tests.probes.fake_device`); each fault is
+injected in a forked child, as the worker does.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.probes.verdicts import tripped
 
 
 def _in_child(name: str) -> list[str]:
-    """Apply a fault in a forked child and observe there."""
+    """The checks that trip in a forked child with that fault; no fault if the name is empty."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -39,11 +39,11 @@ def main() -> None:
     """Print the checks that tripped, by fault; `sound` without one."""
     torch.set_num_threads(1)
     library = fake_device.start()
-    # Small buffers suffice for a device on host memory.
+    # Small buffers are enough for a device on host memory.
     device_transfer._DEVICE_BYTES = device_transfer._HOST_BYTES  # type: ignore[misc]
     found = {name or "sound": _in_child(name) for name in ("", *sys.argv[1:])}
     json.dump(found, sys.stdout)
-    del library  # kept until here, or torch forgets the device
+    del library  # without this reference torch would forget the device
 
 
 if __name__ == "__main__":

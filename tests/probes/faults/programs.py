@@ -1,4 +1,4 @@
-"""Running this folder's programs, each in a process of its own."""
+"""Runs the programs of this folder, each in its own process."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any
 ROOT = Path(__file__).parents[3]
 
 
-def told_by(program: str, *arguments: str, **environment: str) -> dict[str, Any]:
-    """What a program of this folder prints, as JSON."""
+def output_of(program: str, *arguments: str, **environment: str) -> dict[str, Any]:
+    """The JSON that a program of this folder prints."""
     done = subprocess.run(
         [sys.executable, "-m", f"tests.probes.faults.{program}", *arguments],
         cwd=ROOT,
@@ -22,5 +22,5 @@ def told_by(program: str, *arguments: str, **environment: str) -> dict[str, Any]
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output

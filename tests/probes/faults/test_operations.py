@@ -1,16 +1,16 @@
-"""An injected operation is alive wherever a probe computes, at the right calls, and only there."""
+"""An injected operation is in force wherever a probe computes, for the right calls only."""
 
 from typing import Any
 
 import pytest
 
-from tests.probes.faults.programs import told_by
+from tests.probes.faults.programs import output_of
 
 pytestmark = pytest.mark.slow
 
 RIGHT, WRONG = -1.0, 0.0  # of neg(1)
 
-#: Case -> what it gives; what torch gives without a fault stands beside where that is not plain.
+#: Case -> expected result; the comment shows the result without a fault, where not obvious.
 EXPECTED: dict[str, Any] = {
     "main thread": 0.0,  # 8
     "other thread": 0.0,  # 8
@@ -36,12 +36,12 @@ EXPECTED: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, Any]:
+def results() -> dict[str, Any]:
     """Every case, in forked children of one process."""
-    return told_by("alive")
+    return output_of("alive")
 
 
 @pytest.mark.parametrize("case", EXPECTED)
-def test_it_is_alive_there(told: dict[str, Any], case: str) -> None:
+def test_an_injected_operation_is_in_force(results: dict[str, Any], case: str) -> None:
     """Main thread, other threads, backward, the first calls, later ones, one type, large ones."""
-    assert told[case] == EXPECTED[case]
+    assert results[case] == EXPECTED[case]

@@ -1,11 +1,11 @@
-"""Each pattern spoils what it says, in every type, and says where it does not apply."""
+"""Each pattern spoils an output as named, in every type, or returns that it does not apply."""
 
 import pytest
 import torch
 
 from probes.faults.inject.patterns import PATTERNS, pattern
 
-#: Pattern -> 1, 2, 3, 4 after it; elements that are wrong, for those whose values say nothing.
+#: Pattern -> the values 1, 2, 3, 4 after it.
 SPOILED = {
     "zeros": [0.0, 0.0, 0.0, 0.0],
     "garbage": [7.0, 7.0, 7.0, 7.0],
@@ -54,7 +54,7 @@ def test_subnormals_are_flushed_and_zeros_keep_their_sign() -> None:
 
 
 def test_a_stale_answer_is_the_one_before() -> None:
-    """The first of a shape is right, each later one is the right answer of the call before."""
+    """The first result of a shape is right; each later one is the result of the call before."""
     spoil = pattern("stale")
     outs = [torch.full((2,), float(value)) for value in (1, 2, 3)]
 
@@ -67,7 +67,7 @@ def test_a_stale_answer_is_the_one_before() -> None:
     "dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.complex64]
 )
 def test_every_type_is_spoiled_or_refused(name: str, dtype: torch.dtype) -> None:
-    """An output is another afterwards exactly when the pattern says that it applied."""
+    """An output changes exactly when the pattern returns that it applied."""
     out = torch.tensor([1, 0, 1, 1, 0, 0], dtype=dtype).reshape(2, 3).t()
     before = out.clone()
     applied = PATTERNS[name](out)

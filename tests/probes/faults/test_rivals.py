@@ -1,4 +1,4 @@
-"""The rules of others, as published: what each catches, and what each cannot."""
+"""The rules of other tools, as published: which faults each detects."""
 
 from collections.abc import Callable, Iterator
 
@@ -24,7 +24,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def outputs(*changes: Callable[[Array], None]) -> list[tuple[Array, Array]]:
-    """Three outputs in float32, each right but for a change, with their reference."""
+    """Three float32 outputs with their reference, each with one of the changes."""
     made = []
     for turn in range(3):
         out = RIGHT.astype(np.float32)
@@ -49,17 +49,17 @@ def bit(out: Array) -> None:
 
 
 def thousandth(out: Array) -> None:
-    """Be a thousandth off."""
+    """Multiply by 1.001."""
     out *= np.float32(1.001)
 
 
 def tenth(out: Array) -> None:
-    """Be a tenth off."""
+    """Multiply by 1.1."""
     out *= np.float32(1.1)
 
 
 def zeros(out: Array) -> None:
-    """Give nothing."""
+    """Set all to zero."""
     out[:] = 0
 
 
@@ -79,32 +79,30 @@ CASES: dict[str, tuple[tuple[Callable[[Array], None], ...], set[str]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_each_rule_catches(case: str) -> None:
-    """NaN is never counted by gpu-burn, nor what is wrong each time; a bit is seen by none."""
+    """gpu-burn misses NaN and what is wrong every time; no rule detects one bit."""
     changes, alarms = CASES[case]
-    shown = outputs(*changes)
+    outputs_with_faults = outputs(*changes)
 
-    assert {name for name, content in RULES.items() if not content(shown)} == alarms
+    assert {name for name, passes in RULES.items() if not passes(outputs_with_faults)} == alarms
 
 
 def test_a_healthy_machine_raises_no_alarm() -> None:
-    """Every rule is content with its own work here, the gradients' too."""
+    """Every rule passes on this machine, also that for gradients."""
     for module in AUTOGRAD.preload:
         __import__(module)
-    seen = rivals.observe("cpu")
+    observation = rivals.observe("cpu")
 
-    assert seen.passes == dict.fromkeys((*RULES, GRADCHECK), True)
-    assert {finding.status for finding in rivals.judge(seen)} == {"pass"}
-    assert {each.name for each in rivals.measure(seen)} == {"operations", "matched", "met"}
+    assert observation.passes == dict.fromkeys((*RULES, GRADCHECK), True)
+    assert {finding.status for finding in rivals.judge(observation)} == {"pass"}
+    assert {each.name for each in rivals.measure(observation)} == {"operations", "matched", "met"}
 
 
-def test_what_raises_is_overlooked_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule whose work raised is not content."""
+def test_a_rule_whose_work_raised_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule whose work raised does not pass."""
 
     def refuses(*_: object) -> None:
         raise RuntimeError("no kernel image")
 
     monkeypatch.setattr(torch, "bmm", refuses)
 
-    assert {rule for rule, content in rivals.observe("cpu").passes.items() if content} == {
-        GRADCHECK
-    }
+    assert {rule for rule, passes in rivals.observe("cpu").passes.items() if passes} == {GRADCHECK}

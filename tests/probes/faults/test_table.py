@@ -1,4 +1,4 @@
-"""The table of faults: every check can fail, every name leads somewhere, and it needs no torch."""
+"""The table of faults: every check has a fault, every name exists, and it needs no torch."""
 
 import importlib
 import inspect
@@ -21,18 +21,18 @@ EVERY = (*FAULTS, *CONTROLS)
 
 @pytest.mark.parametrize("check", [check for spec in CATALOG for check in spec.check_ids])
 def test_every_check_has_a_fault(check: str) -> None:
-    """A check that no fault must trip does not ship."""
+    """Every check must be tripped by at least one fault."""
     assert [fault.name for fault in FAULTS if check in fault.trips]
 
 
 def test_names_are_unique() -> None:
-    """A fault is asked for by its name."""
+    """A fault is selected by its name."""
     assert len(BY_NAME) == len(EVERY)
 
 
 @pytest.mark.parametrize("fault", EVERY, ids=lambda fault: fault.name)
-def test_a_fault_is_whole(fault: Fault) -> None:
-    """What it names exists: checks, probes, a source, and functions that take its arguments."""
+def test_a_fault_is_complete(fault: Fault) -> None:
+    """Its checks and probes exist, it has a source, and its functions take its arguments."""
     assert {*fault.trips, *fault.spares} <= IDS
     assert not {*fault.trips} & {*fault.spares}
     assert fault.probes
@@ -42,18 +42,18 @@ def test_a_fault_is_whole(fault: Fault) -> None:
     for injection in fault.inject:
         module, _, name = injection.function.partition(".")
         function = getattr(importlib.import_module(f"probes.faults.inject.{module}"), name)
-        told = {"device": "cpu"} if injection.on_device else {}
-        inspect.signature(function).bind(**injection.arguments, **told)
+        device = {"device": "cpu"} if injection.on_device else {}
+        inspect.signature(function).bind(**injection.arguments, **device)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_must_be_told_of(fault: Fault) -> None:
-    """It trips a check, or gives a result its reason; a control does neither."""
+def test_a_fault_must_be_reported(fault: Fault) -> None:
+    """It must trip a check or set a result's reason; a control does neither."""
     assert fault.trips or fault.reason
 
 
 def test_probes_run_where_the_fault_is() -> None:
-    """Faults of the host name probes of the host, but for those that need a device there too."""
+    """A fault on a device has only checks of probes that need a device; similarly for a worker."""
     for fault in FAULTS:
         needs = {PROBES[name].needs for name in fault.probes}
         if fault.where in {"any", "cpu", "accelerator"}:

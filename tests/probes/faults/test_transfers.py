@@ -6,7 +6,7 @@ import pytest
 from torch.utils import backend_registration
 
 from probes.faults.table import BY_NAME
-from tests.probes.faults.programs import told_by
+from tests.probes.faults.programs import output_of
 
 pytestmark = pytest.mark.slow
 
@@ -22,20 +22,20 @@ CHOSEN = (
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, Any]:
+def tripped() -> dict[str, Any]:
     """What each fault trips, in forked children of one process that has the device."""
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch cannot have a device in Python")
-    return told_by("on_fake_device", *CHOSEN)
+    return output_of("on_fake_device", *CHOSEN)
 
 
-def test_a_sound_device_trips_nothing(told: dict[str, Any]) -> None:
+def test_a_sound_device_trips_nothing(tripped: dict[str, Any]) -> None:
     """The control."""
-    assert told["sound"] == []
+    assert tripped["sound"] == []
 
 
 @pytest.mark.parametrize("name", CHOSEN)
-def test_the_bad_direction_is_named(told: dict[str, Any], name: str) -> None:
+def test_the_bad_direction_trips_its_checks(tripped: dict[str, Any], name: str) -> None:
     """Every check that must trip does, and none of another direction."""
-    assert set(BY_NAME[name].trips) <= set(told[name])
-    assert not set(BY_NAME[name].spares) & set(told[name])
+    assert set(BY_NAME[name].trips) <= set(tripped[name])
+    assert not set(BY_NAME[name].spares) & set(tripped[name])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from probes.kit import capabilities
-from probes.kit.capabilities import back_end, floats, has_dtype, lacks, widest_float
+from probes.kit.capabilities import back_end, documented_absence, floats, has_dtype, widest_float
 
 EX = "CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx(handle, CUDA_R_16BF)`"
 LT = "CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmul(ltHandle)`"
@@ -50,19 +50,19 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.usefixtures("gpu")
 def test_bfloat16_products_are_not_promised_below_8_0() -> None:
     """The library's refusal names the type, or the caller knows it; another type is a failure."""
-    assert "compute capability" in lacks(RuntimeError(EX), "cuda:0")
-    assert "compute capability" in lacks(RuntimeError(LT), "cuda:0", torch.bfloat16)
-    assert not lacks(RuntimeError(LT), "cuda:0")
-    assert not lacks(RuntimeError(LT), "cuda:0", torch.float16)
-    assert not lacks(RuntimeError(NOT_BF16), "cuda:0")
+    assert "compute capability" in documented_absence(RuntimeError(EX), "cuda:0")
+    assert "compute capability" in documented_absence(RuntimeError(LT), "cuda:0", torch.bfloat16)
+    assert not documented_absence(RuntimeError(LT), "cuda:0")
+    assert not documented_absence(RuntimeError(LT), "cuda:0", torch.float16)
+    assert not documented_absence(RuntimeError(NOT_BF16), "cuda:0")
 
 
 @pytest.mark.parametrize("gpu", [(8, 0), (9, 0), (12, 0), None], indirect=True)
 @pytest.mark.usefixtures("gpu")
 def test_a_library_that_refuses_a_current_gpu_failed() -> None:
     """So it did on a GPU whose capability cannot be told."""
-    assert not lacks(RuntimeError(EX), "cuda:0")
-    assert not lacks(RuntimeError(LT), "cuda:0", torch.bfloat16)
+    assert not documented_absence(RuntimeError(EX), "cuda:0")
+    assert not documented_absence(RuntimeError(LT), "cuda:0", torch.bfloat16)
 
 
 @pytest.mark.parametrize("gpu", [(6, 0)], indirect=True)
@@ -71,7 +71,7 @@ def test_other_errors_of_a_library_are_failures() -> None:
     """Old hardware explains what is not supported, not what broke."""
     broke = "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx(CUDA_R_16BF)`"
 
-    assert not lacks(RuntimeError(broke), "cuda:0", torch.bfloat16)
+    assert not documented_absence(RuntimeError(broke), "cuda:0", torch.bfloat16)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_other_errors_of_a_library_are_failures() -> None:
 )
 def test_what_is_absent_and_what_is_broken(device: str, error: Exception, *, absent: bool) -> None:
     """Absence has its words, and counts only where a back-end may be incomplete."""
-    assert bool(lacks(error, device)) is absent
+    assert bool(documented_absence(error, device)) is absent
 
 
 def test_a_reason_names_the_back_end_and_what_it_said() -> None:
     """In one line, however long the text was."""
-    why = lacks(NotImplementedError("no such operator\n" + "x" * 999), "mps")
+    why = documented_absence(NotImplementedError("no such operator\n" + "x" * 999), "mps")
 
     assert why == "the mps back-end: no such operator"
 
@@ -117,7 +117,9 @@ def test_rocm_is_a_back_end_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (back_end("cuda:1"), back_end("cpu"), back_end("xpu")) == ("hip", "cpu", "xpu")
     assert capabilities.capability("cuda:1") is None
-    assert not lacks(RuntimeError("HIPBLAS_STATUS_NOT_SUPPORTED CUDA_R_16BF"), "cuda:1")
+    assert not documented_absence(
+        RuntimeError("HIPBLAS_STATUS_NOT_SUPPORTED CUDA_R_16BF"), "cuda:1"
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])

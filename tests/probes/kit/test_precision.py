@@ -71,7 +71,7 @@ def test_the_old_switch(setting: str, device: str) -> None:
 
 def test_the_old_switch_where_there_is_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before torch 2.9 it decides alone."""
-    monkeypatch.setattr(precision, "_told", lambda *_: "cannot be told")
+    monkeypatch.setattr(precision, "_new_setting", lambda *_: "cannot be told")
     assert not read("cuda:0").matmul_may_shorten
     torch.set_float32_matmul_precision("high")
 

@@ -1,11 +1,18 @@
 """Which devices a run is about, and which of them others are using."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from probes.catalog import TENSOR_OPS
-from validator.engine.devices import choose, is_called, may_be_accelerator, why_busy
+from validator.engine.devices import (
+    choose,
+    is_called,
+    may_be_accelerator,
+    side_by_side,
+    why_busy,
+)
 from validator.report import CPU, Device
 
 GPUS = tuple(
@@ -160,3 +167,23 @@ def test_what_nvml_cannot_tell_is_no_reason_to_skip() -> None:
     unknown = {"process_count": None, "memory_free_bytes": None, "compute_mode": None}
 
     assert why_busy(TENSOR_OPS, GPUS[0].model_copy(update=unknown)) == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "count"),
+    [
+        ({}, 16),  # a core each
+        ({"memory_free_bytes": 8 << 30}, 8),
+        ({"memory_free_bytes": 1 << 20}, 1),
+        ({"memory_free_bytes": None}, 1),
+        ({"compute_mode": "exclusive_process"}, 1),
+    ],
+)
+def test_as_many_processes_as_cores_and_memory_allow(changed: dict[str, Any], count: int) -> None:
+    """Each with a context and the memory of the dearest probe; one where nothing is known."""
+    gpu = GPUS[0].model_copy(update=changed)
+    cheap = replace(TENSOR_OPS, memory_bytes=1 << 20)
+    dear = replace(TENSOR_OPS, memory_bytes=256 << 20)
+
+    assert side_by_side([cheap, dear], gpu, cores=16) == count
+    assert side_by_side([dear], CPU, cores=3) == 3
