@@ -11,20 +11,36 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from validator.cli.early import SERVE, EarlyWorker
 from validator.cli.errors import UsageError, cannot_tell, say, values_of
 from validator.engine.host_limits import refusal
 
+_LAST_WORDS: Final = (
+    b"gpu-validator: error: no memory was left to say more; see `ulimit -v` and `ulimit -d`\n"
+)
+
 
 def main() -> int:
     """Run one command and give its exit code."""
+    argv = sys.argv[1:]
+    without_answer = cannot_tell(argv)  # found out while there is memory for it
     try:
-        return _main(sys.argv[1:])
+        return _main(argv)
     except SystemExit:
         raise
-    except BaseException:  # noqa: BLE001 - no memory is left even to say so; 1 would mean a sick node
-        return cannot_tell(sys.argv[1:])
+    except BaseException:  # noqa: BLE001 - even saying so raised; 1 would mean a sick node
+        _say_last()
+        return without_answer
+
+
+def _say_last() -> None:
+    """Say in a line that was made before that there is no memory."""
+    try:
+        os.write(2, _LAST_WORDS)
+    except BaseException:  # noqa: BLE001 - the exit code says it too
+        return
 
 
 def _main(argv: Sequence[str]) -> int:

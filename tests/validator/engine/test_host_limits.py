@@ -130,6 +130,33 @@ def test_a_limit_that_ends_the_command_itself_is_named(limit: int, value: int, t
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("mib", range(30, 47, 2))
+def test_wherever_memory_ends_it_is_told_and_no_sick_node(mib: int) -> None:
+    """Also where nothing can be made any more, not even the text; a Rust library may abort."""
+    done = run(*CHECK, before=limited(resource.RLIMIT_AS, mib << 20))
+
+    assert done.returncode in {2, -signal.SIGABRT}
+    assert done.stderr or done.stdout
+
+
+def test_without_memory_for_a_text_the_code_is_still_right(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What explains an error raises itself, and so does what finds out the exit code."""
+
+    def nothing_left(*_: object) -> None:
+        monkeypatch.setattr(command, "cannot_tell", nothing_left)
+        raise MemoryError
+
+    monkeypatch.setattr(command, "_command", nothing_left)
+    monkeypatch.setattr(command, "_explain_error", nothing_left)
+    monkeypatch.setattr(sys, "argv", ["gpu-validator", "check", "--exit-style", "nagios"])
+    monkeypatch.setattr(command.EarlyWorker, "start", lambda *_: None)
+
+    assert command.main() == 3
+    assert "no memory was left" in capfd.readouterr().err
+
+
 def test_a_panic_of_a_library_is_no_sick_node(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
