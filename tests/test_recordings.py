@@ -65,7 +65,7 @@ def judge(probe: str, seen: Observation) -> set[str]:
 def test_a_recorded_node_has_the_same_verdicts_today(file: Path) -> None:
     """No check that passed on real hardware fails or warns by rules that came later."""
     for result in recorded(file).results:
-        findings = {finding.id: finding.status for finding in maker.judged(result)}
+        findings = {finding.id: finding.status for finding in maker.findings_of(result)}
         before = {finding.id: finding.status for finding in result.findings}
 
         assert result.observation is not None, result.probe
@@ -78,13 +78,13 @@ def test_a_recorded_node_has_the_same_verdicts_today(file: Path) -> None:
 def families() -> Iterator[tuple[str, str]]:
     """Every check of operations that the H200's report holds."""
     for probe, of in FAMILIES.items():
-        yield from ((probe, check) for check in of(maker.observed(result_of(probe))))
+        yield from ((probe, check) for check in of(maker.observation_of(result_of(probe))))
 
 
 @pytest.mark.parametrize(("probe", "check"), list(families()))
 def test_a_wrong_operation_on_the_h200_fails_its_check_alone(probe: str, check: str) -> None:
     """Each family's verdict on a GPU, from what a GPU gave: one wrong element and it trips."""
-    seen = maker.observed(result_of(probe))
+    seen = maker.observation_of(result_of(probe))
     field = "families" if probe in {"tensor_ops", "autograd"} else "comparisons"
     groups = FAMILIES[probe](seen)
     spoiled = seen.model_copy(update={field: {**groups, check: (*groups[check], WRONG)}})
@@ -94,7 +94,7 @@ def test_a_wrong_operation_on_the_h200_fails_its_check_alone(probe: str, check: 
 
 def facts() -> Iterator[tuple[str, str]]:
     """Every fact of autograd's engine in the H200's report."""
-    seen: Any = maker.observed(result_of("autograd"))
+    seen: Any = maker.observation_of(result_of("autograd"))
     for check, known in seen.facts.items():
         yield from ((check, name) for name in known)
 
@@ -104,7 +104,7 @@ def test_a_fact_of_the_engine_that_is_another_on_the_h200_fails_its_check(
     check: str, name: str
 ) -> None:
     """Each fact counts, whatever the device."""
-    seen: Any = maker.observed(result_of("autograd"))
+    seen: Any = maker.observation_of(result_of("autograd"))
     spoiled = {**seen.facts, check: {**seen.facts[check], name: "another"}}
 
     assert judge("autograd", seen.model_copy(update={"facts": spoiled})) == {f"autograd.{check}"}
@@ -164,7 +164,7 @@ def test_a_fault_of_the_h200s_node_trips_its_check_alone(
     # Only where no kernel ran do closed device nodes count, and that is a finding of its own.
     also = {"cuda_available.kernel"} if check == "cuda_available.device_nodes" else set()
 
-    assert judge(probe, edited(maker.observed(result_of(probe)), changes)) == {check} | also
+    assert judge(probe, edited(maker.observation_of(result_of(probe)), changes)) == {check} | also
 
 
 def test_every_verdict_on_the_gpu_is_judged_from_the_recording() -> None:

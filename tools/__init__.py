@@ -1,1 +1,1 @@
-"""Programs for the people who work on this: pages and tables made from the code, set-up scripts."""
+"""Programs for developers: pages and tables generated from the code, set-up scripts."""

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Put the validator beside the Python and the torch of a base image, changing nothing of the base.
+# Install the validator next to the Python and torch of a base image, without changing the base.
 #
 # Usage, each in its own stage of the Dockerfile:
 #   container.sh torch REQUIREMENT [INDEX]   install torch, only where the base has none
-#   container.sh libraries PROJECT FOLDER    what the package needs, into FOLDER
-#   container.sh package PROJECT FOLDER      the package itself, into FOLDER
-#   container.sh command ROOT                ROOT/bin/gpu-validator, for ROOT/app and ROOT/lib
-#   container.sh verify ROOT                 fail where the user of the image could not use it
+#   container.sh libraries PROJECT FOLDER    install the package's dependencies into FOLDER
+#   container.sh package PROJECT FOLDER      install the package into FOLDER
+#   container.sh command ROOT                write ROOT/bin/gpu-validator, for ROOT/app and ROOT/lib
+#   container.sh verify ROOT                 fail if the image's user cannot run it
 # Environment:
 #   BASE_PYTHON   the interpreter to judge; default: the first one that has torch, else the first
 set -eu
@@ -21,7 +21,7 @@ has_torch() {
     "$1" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null
 }
 
-# The interpreters that a user's own command line would find, then the usual places of conda and venvs.
+# Prints the interpreters on PATH, then those in the usual folders of conda and virtual environments.
 interpreters() {
     for name in python3 python; do
         command -v "$name" || true
@@ -46,14 +46,14 @@ base_python() {
     [ -n "$python" ] || die "the base image has no Python; set BASE_PYTHON to its path"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         die "Python 3.10 or newer is needed; $python of the base image is $("$python" --version 2>&1)"
-    # By its absolute name, not resolved: a link into an environment is that environment.
+    # The absolute path, with links not resolved: a link into an environment means that environment.
     command -v "$python"
 }
 
-# The base's own pip, or the one that its ensurepip brings, run by the base's interpreter: wheels must fit it.
+# Runs the base's pip, or one from its ensurepip, with the base's interpreter, which the wheels must fit.
 pip() {
-    # By variables, which an old pip ignores when it does not know them. A base may pin its own packages
-    # for pip (PIP_CONSTRAINT), or send installs elsewhere: neither is meant for ours.
+    # Options as variables, since an old pip ignores unknown variables. A base may pin its packages
+    # (PIP_CONSTRAINT) or redirect installs: neither is meant for our packages.
     unset PIP_CONSTRAINT PIP_TARGET PIP_PREFIX PIP_USER PIP_REQUIRE_VIRTUALENV
     export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
     if ! "$python" -m pip --version >/dev/null 2>&1; then
@@ -66,8 +66,8 @@ pip() {
     "$python" -m pip "$@"
 }
 
-# --target takes nothing that the base has for installed, so ours is complete whatever the base holds.
-into() {
+# With --target pip ignores the base's packages, so the folder is complete whatever the base has.
+install_into() {
     folder=$1
     shift
     pip install --target "$folder" "$@"
@@ -84,16 +84,16 @@ torch() {
     fi
 }
 
-# The package's own files change often, what it needs seldom: with the code left out, this layer stays.
+# Dependencies change less often than the package: without its code this layer stays in the cache.
 libraries() {
     python=$(base_python)
-    into "$2" --only-binary=:all: "$1"
+    install_into "$2" --only-binary=:all: "$1"
     rm -rf "${2:?}/bin" "$2"/gpu_env_validator-*.dist-info
 }
 
 package() {
     python=$(base_python)
-    into "$2" --no-deps "$1"
+    install_into "$2" --no-deps "$1"
 }
 
 command_line() {

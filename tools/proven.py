@@ -2,8 +2,8 @@
 
 Usage: python tools/proven.py [--check]
 
-Each recorded observation is judged again by today's rules: a check is proven on a type of back-end
-when it passed there and still does, with the operations that it compared.
+Each recorded observation is judged again by the current rules. A check is proven on a type of
+back-end when it passed in the recording and still passes, with the operations that it compared.
 """
 
 import argparse
@@ -27,27 +27,27 @@ Table = dict[str, dict[str, dict[str, list[str]]]]
 
 
 def recordings() -> Iterator[Report]:
-    """The recorded reports, by the names of their files."""
+    """Yield the recorded reports, in the order of their file names."""
     for file in sorted(RECORDINGS.glob("*.json")):
         yield Report.model_validate_json(file.read_text(encoding="utf-8"))
 
 
-def observed(result: Result) -> Observation:
-    """A recorded result's observation, read as its probe's own."""
+def observation_of(result: Result) -> Observation:
+    """The observation of a recorded result, as its probe's model."""
     module = importlib.import_module(BY_NAME[result.probe].module)
-    seen: Observation = module.Observation.model_validate(result.observation)
-    return seen
+    observation: Observation = module.Observation.model_validate(result.observation)
+    return observation
 
 
-def judged(result: Result) -> tuple[Finding, ...]:
-    """What today's rules say of a recorded result."""
+def findings_of(result: Result) -> tuple[Finding, ...]:
+    """The findings for a recorded result by the current rules."""
     module = importlib.import_module(BY_NAME[result.probe].module)
-    return tuple(module.judge(observed(result)))
+    return tuple(module.judge(observation_of(result)))
 
 
-def compared(seen: Observation, check: str) -> list[str]:
-    """The operations, or facts, that an observation holds for a check; none for a plain one."""
-    fields = seen.model_dump()
+def operation_names(observation: Observation, check: str) -> list[str]:
+    """The names of the operations, or facts, that an observation has for a check; may be empty."""
+    fields = observation.model_dump()
     groups = [fields.get(name, {}) for name in ("families", "comparisons", "facts")]
     found = [group[check] for group in groups if isinstance(group, dict) and check in group]
     own = fields.get(check)
@@ -64,35 +64,35 @@ def compared(seen: Observation, check: str) -> list[str]:
 def backend(result: Result, report: Report) -> str:
     """The type of back-end that a result is about."""
     accelerators = [device for device in report.devices if device.type != "cpu"]
-    device = next((one for one in accelerators if one.name == result.device), None)
+    device = next((device for device in accelerators if device.name == result.device), None)
     if device is None and BY_NAME[result.probe].about_node and accelerators:
         device = accelerators[0]
-    return TESTED if device is None else device.backend or _earlier(device)
+    return TESTED if device is None else device.backend or _derived_backend(device)
 
 
-def _earlier(device: Device) -> str:
-    """The type of a device in a report that does not name it yet."""
+def _derived_backend(device: Device) -> str:
+    """The type of back-end in an older report, which does not name it."""
     major, _, minor = (device.capability or "0.0").partition(".")
     return cuda_type((int(major), int(minor)))
 
 
 def table() -> Table:
-    """What the recordings prove."""
+    """The table of what the recordings prove."""
     proven: Table = {}
     for report in recordings():
         for result in report.results:
             kind = backend(result, report)
             if kind == TESTED or result.observation is None:
                 continue
-            device = next(one for one in report.devices if one.type != "cpu")
+            device = next(device for device in report.devices if device.type != "cpu")
             on = f"{device.model_name}, torch {report.environment.torch}"
-            seen = observed(result)
-            # A check that came later passes by the defaults of what nobody observed.
-            then = {finding.id for finding in result.findings if finding.status == "pass"}
-            now = [finding.id for finding in judged(result) if finding.status == "pass"]
-            passed = [check for check in now if check in then]
+            observation = observation_of(result)
+            # A check added later passes on defaults, since nothing was observed for it.
+            passed_then = {finding.id for finding in result.findings if finding.status == "pass"}
+            passed_now = [finding.id for finding in findings_of(result) if finding.status == "pass"]
+            passed = [check for check in passed_now if check in passed_then]
             for check in (*passed, f"{result.probe}.{COMPLETES}"):
-                operations = compared(seen, check.partition(".")[2])
+                operations = operation_names(observation, check.partition(".")[2])
                 _add(proven.setdefault(kind, {}), check, on, operations)
     return proven
 
@@ -104,7 +104,7 @@ def _add(checks: dict[str, dict[str, list[str]]], check: str, on: str, names: li
 
 
 def document() -> str:
-    """The file's text: a line a check."""
+    """The text of the file, one line for each check."""
     kinds = []
     for kind, checks in sorted(table().items()):
         lines = [f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in checks.items()]
@@ -113,7 +113,7 @@ def document() -> str:
 
 
 def main() -> int:
-    """Write the file, or say whether it is as it should be."""
+    """Write the file; with `--check` only return whether it is stale."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")
     only_check = parser.parse_args().check

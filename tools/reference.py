@@ -23,10 +23,10 @@ from validator.settings import ENV_PREFIX, Settings
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = ROOT / "docs" / "reference"
-#: What the tests hold the daemon's exposition to.
+#: The exposition that tests compare the daemon's with.
 GOLDEN: Final = ROOT / "tests" / "golden" / "metrics.txt"
 
-_MADE: Final = "<!-- Made from the code by tools/reference.py: change it there. -->"
+_NOTICE: Final = "<!-- Made from the code by tools/reference.py: change it there. -->"
 
 
 def row(*cells: str) -> str:
@@ -35,13 +35,13 @@ def row(*cells: str) -> str:
 
 
 def table(*heads: str) -> Iterator[str]:
-    """The head of a table."""
+    """The two head lines of a table."""
     yield row(*heads)
     yield row(*("---" for _ in heads))
 
 
 def probes() -> Iterator[str]:
-    """The index: a row a probe, and links to the other pages."""
+    """The lines of the index: a row for each probe, and links to the other pages."""
     yield from (
         "# Reference",
         "",
@@ -59,11 +59,13 @@ def probes() -> Iterator[str]:
             str(len(spec.promises)),
             explain.read(spec).promise,
         )
-    if told := profiles.notes():
-        yield from ("", f"For now {told}.")
+    if notes := profiles.notes():
+        yield from ("", f"For now {notes}.")
     yield ""
-    others = {"settings": "Settings", "metrics": "Metrics", "http": "HTTP"}
-    yield "See also: " + ", ".join(f"[{text}]({page}.md)" for page, text in others.items()) + "."
+    other_pages = {"settings": "Settings", "metrics": "Metrics", "http": "HTTP"}
+    yield (
+        "See also: " + ", ".join(f"[{text}]({page}.md)" for page, text in other_pages.items()) + "."
+    )
 
 
 def _where(spec: ProbeSpec) -> str:
@@ -71,15 +73,15 @@ def _where(spec: ProbeSpec) -> str:
 
 
 def probe(spec: ProbeSpec) -> Iterator[str]:
-    """One probe: what `explain` tells, its limits, and a row a check."""
-    read = explain.read(spec)
-    yield from (f"# {spec.name}", "", f"**{read.promise}**", "")
-    yield from (f"Why: {read.why}", "", f"Fix: {read.fix}", "")
+    """The lines of a probe's page: what `explain` prints, its limits, a row for each check."""
+    explanation = explain.read(spec)
+    yield from (f"# {spec.name}", "", f"**{explanation.promise}**", "")
+    yield from (f"Why: {explanation.why}", "", f"Fix: {explanation.fix}", "")
     cost = f"deadline {duration(spec.timeout_s)}, every {duration(spec.interval_s)}"
     yield from (f"Profile `{spec.profile}`, {_where(spec)}, {cost}.", "")
-    if read.limits:
+    if explanation.limits:
         yield from table("limit", "type", "default", "about")
-        for limit in read.limits:
+        for limit in explanation.limits:
             name = f"`probes.{spec.name}.limits.{limit.name}`"
             yield row(name, f"`{limit.type}`", f"`{limit.default}`", limit.about)
         yield ""
@@ -90,11 +92,11 @@ def probe(spec: ProbeSpec) -> Iterator[str]:
             f"`{check}`", promise, "; ".join(explain.hardware_of_recordings(check)) or "none yet"
         )
     yield ""
-    yield from (f"- <{reference}>" for reference in read.references)
+    yield from (f"- <{reference}>" for reference in explanation.references)
 
 
 def settings() -> Iterator[str]:
-    """One row a key, with its variable."""
+    """The lines of the settings page: a row for each key, with its variable."""
     yield from ("# Settings", "", "Flags win over the environment, that over the YAML file.", "")
     yield from table("key", "environment variable", "default", "meaning")
     for path, field in _fields(Settings, ()):
@@ -108,15 +110,15 @@ def settings() -> Iterator[str]:
 
 def _fields(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, field in model.model_fields.items():
-        inner: Any = field.annotation
-        here = (*path, name)
-        arguments = get_args(inner)
+        annotation: Any = field.annotation
+        field_path = (*path, name)
+        arguments = get_args(annotation)
         if len(arguments) == 2 and _is_model(arguments[1]):
-            yield from _fields(arguments[1], (*here, "<probe>"))
-        elif _is_model(inner):
-            yield from _fields(inner, here)
+            yield from _fields(arguments[1], (*field_path, "<probe>"))
+        elif _is_model(annotation):
+            yield from _fields(annotation, field_path)
         else:
-            yield here, field
+            yield field_path, field
 
 
 def _is_model(annotation: Any) -> bool:
@@ -124,23 +126,25 @@ def _is_model(annotation: Any) -> bool:
 
 
 def metrics() -> Iterator[str]:
-    """One row a metric family."""
+    """The lines of the metrics page: a row for each metric family."""
     yield from ("# Metrics", "", "Served on `/metrics`, and written by `check --output prom`.", "")
     yield from table("metric", "type", "labels", "meaning")
     for family in text_string_to_metric_families(GOLDEN.read_text(encoding="utf-8")):
         if family.name.startswith("gpu_validator_"):
             name = family.name + ("_total" if family.type == "counter" else "")
-            named = dict.fromkeys(label for sample in family.samples for label in sample.labels)
-            labels = ", ".join(f"`{label}`" for label in named)
+            label_names = dict.fromkeys(
+                label for sample in family.samples for label in sample.labels
+            )
+            labels = ", ".join(f"`{label}`" for label in label_names)
             yield row(f"`{name}`", family.type, labels, family.documentation)
 
 
 def endpoints() -> Iterator[str]:
-    """One row a path."""
-    nobody: Any = None
+    """The lines of the HTTP page: a row for each path."""
+    no_service: Any = None
     yield from ("# HTTP", "", "Port 8790 by default (`web.listen_address`).", "")
     yield from table("path", "answer")
-    for path, methods in application(nobody).openapi()["paths"].items():
+    for path, methods in application(no_service).openapi()["paths"].items():
         yield row(f"`{path}`", methods["get"]["summary"])
     yield row("`/openapi.json`", "This interface, described")
 
@@ -155,30 +159,32 @@ def pages() -> dict[str, str]:
         "http.md": endpoints(),
     }
     return {
-        name: f"{_MADE}\n\n" + "\n".join(lines).strip() + "\n" for name, lines in bodies.items()
+        name: f"{_NOTICE}\n\n" + "\n".join(lines).strip() + "\n" for name, lines in bodies.items()
     }
 
 
 def stale(folder: Path) -> list[str]:
-    """Names of the pages that are not as the code has them, or are too many there."""
-    wanted = pages()
-    there = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}
-    return sorted(name for name in wanted.keys() | there if wanted.get(name) != there.get(name))
+    """File names of the pages that differ from the code, are missing, or should not exist."""
+    expected = pages()
+    existing = {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.md")}
+    return sorted(
+        name for name in expected.keys() | existing if expected.get(name) != existing.get(name)
+    )
 
 
 def main() -> int:
-    """Write the pages, or name those that are not as they should be."""
+    """Write the pages; with `--check` only print the stale ones and return 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")
     if parser.parse_args().check:
-        old = stale(PAGES)
-        sys.stdout.writelines(f"stale: docs/reference/{name}\n" for name in old)
-        return int(bool(old))
+        stale_pages = stale(PAGES)
+        sys.stdout.writelines(f"stale: docs/reference/{name}\n" for name in stale_pages)
+        return int(bool(stale_pages))
     PAGES.mkdir(exist_ok=True)
-    wanted = pages()
+    expected = pages()
     for name in stale(PAGES):
-        if name in wanted:
-            (PAGES / name).write_text(wanted[name], encoding="utf-8")
+        if name in expected:
+            (PAGES / name).write_text(expected[name], encoding="utf-8")
         else:
             (PAGES / name).unlink()
     return 0

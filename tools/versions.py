@@ -1,7 +1,7 @@
 """Run the unit tests with the lowest and the newest versions of what the package depends on.
 
-Each set has an environment of its own below build/versions, without torch: tests that run real
-probes are left out, and `make test` runs those. What is told at the end is one line a set.
+Each set has its own environment in build/versions, without torch, so tests that run real probes
+are left out; `make test` runs them. At the end the result of each set is printed on one line.
 """
 
 import argparse
@@ -20,11 +20,11 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 FOLDER: Final = ROOT / "build" / "versions"
 PACKAGE: Final = "gpu-env-validator"
 
-#: What the tests need beside the package itself; the fuzzer of the HTTP interface, which needs
-#: newer libraries than our lowest, is left out with its test.
+#: What the tests need besides the package. The fuzzer of the HTTP interface needs newer libraries
+#: than the lowest, so it is left out, with its test.
 TEST_TOOLS: Final = ("pytest>=8.2", "pytest-timeout>=2.3", "httpx>=0.27", "jsonschema-rs>=0.26")
 
-#: The typer on which options without a spelled-out name once had another one.
+#: The typer in which options without an explicit name once had another name.
 TYPER: Final = "typer==0.27.*"
 
 TESTS: Final = ROOT / "tests" / "validator"
@@ -32,7 +32,7 @@ FUZZER: Final = TESTS / "service" / "test_api_schema.py"
 
 
 def imports_torch(file: Path) -> bool:
-    """Whether a module of tests imports torch itself, so that it cannot even be read without."""
+    """Whether a test module imports torch itself, so that it cannot be collected without torch."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
@@ -43,23 +43,23 @@ def imports_torch(file: Path) -> bool:
 
 
 def left_out() -> list[Path]:
-    """Modules of tests that need what the environments do not have."""
+    """The test modules that need something that the environments do not have."""
     return [FUZZER, *(file for file in sorted(TESTS.rglob("test_*.py")) if imports_torch(file))]
 
 
 def requirements() -> list[Requirement]:
-    """What the installed package always depends on."""
+    """The requirements of the installed package that apply everywhere."""
     declared = [Requirement(text) for text in importlib.metadata.requires(PACKAGE) or ()]
-    return [one for one in declared if one.marker is None]
+    return [requirement for requirement in declared if requirement.marker is None]
 
 
 def lowest(requirement: Requirement) -> str:
-    """The requirement at its lower bound.
+    """The requirement pinned to its lower bound, `name==version`.
 
     Raises:
-        SystemExit: it has none, so that nobody knows what works.
+        SystemExit: the requirement has no lower bound.
     """
-    bounds = [one.version for one in requirement.specifier if one.operator == ">="]
+    bounds = [bound.version for bound in requirement.specifier if bound.operator == ">="]
     if len(bounds) != 1:
         raise SystemExit(
             f"{requirement}: has no lower bound in pyproject.toml; write name>=version"
@@ -68,17 +68,17 @@ def lowest(requirement: Requirement) -> str:
 
 
 def sets() -> dict[str, list[str]]:
-    """What each set installs, by its name."""
+    """Name of each set -> the requirements that it installs."""
     needed = requirements()
     return {
-        "lowest": [lowest(one) for one in needed],
-        "newest": [str(one) for one in needed],
-        "typer-0.27": [str(one) for one in needed if one.name != "typer"] + [TYPER],
+        "lowest": [lowest(requirement) for requirement in needed],
+        "newest": [str(requirement) for requirement in needed],
+        "typer-0.27": [str(each) for each in needed if each.name != "typer"] + [TYPER],
     }
 
 
 def oldest_python() -> str:
-    """An interpreter of the oldest version that we support, or else the one that runs this."""
+    """The path of an interpreter of the oldest supported version, else of the running one."""
     wanted = os.environ.get("OLDEST_PYTHON", "python3.10")
     found = shutil.which(wanted)
     if found is not None:
@@ -90,7 +90,7 @@ def oldest_python() -> str:
 
 
 def environment(name: str, python: str, requirements: list[str]) -> Path:
-    """The interpreter of a new environment that holds these requirements.
+    """Make a new environment with these requirements, and return its interpreter.
 
     Raises:
         SystemExit: they cannot be installed together.
@@ -108,15 +108,15 @@ def environment(name: str, python: str, requirements: list[str]) -> Path:
         "install",
         "--quiet",
     ]
-    done = subprocess.run([*pip, *requirements, *TEST_TOOLS], check=False)
-    if done.returncode != 0:
+    installed = subprocess.run([*pip, *requirements, *TEST_TOOLS], check=False)
+    if installed.returncode != 0:
         raise SystemExit(f"versions: {name}: cannot be installed together: {requirements}")
     return inside
 
 
 def passes(inside: Path, arguments: list[str]) -> bool:
-    """Whether the tests pass there."""
-    # What libraries of different ages warn each other of is no fault of ours.
+    """Whether the tests pass with the interpreter `inside`."""
+    # Libraries of different ages warn about each other; that is not our fault.
     quiet = ["-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider", "-q"]
     ignored = [f"--ignore={file}" for file in left_out()]
     command = [str(inside), "-m", "pytest", str(TESTS), "-m", "not torch", *quiet, *ignored]
@@ -124,27 +124,27 @@ def passes(inside: Path, arguments: list[str]) -> bool:
 
 
 def say(line: str) -> None:
-    """One line of ours, in its place among those of pip and pytest."""
+    """Print a line, flushed so that it keeps its place between the output of pip and pytest."""
     sys.stdout.write(f"versions: {line}\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """Install and test the sets that are asked for, and say what became of each."""
+    """Install and test the chosen sets, and print whether each passed."""
     known = sets()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", action="append", choices=list(known), dest="names")
     parser.add_argument("arguments", nargs="*", help="go to pytest")
-    asked = parser.parse_args()
-    told = {}
-    for name in asked.names or known:
+    options = parser.parse_args()
+    results = {}
+    for name in options.names or known:
         python = oldest_python() if name == "lowest" else sys.executable
         inside = environment(name, python, known[name])
         say(f"{name}: {', '.join(known[name])}")
-        told[name] = passes(inside, asked.arguments)
-    for name, passed in told.items():
+        results[name] = passes(inside, options.arguments)
+    for name, passed in results.items():
         say(f"{name}: {'passed' if passed else 'FAILED'}")
-    return 0 if all(told.values()) else 1
+    return 0 if all(results.values()) else 1
 
 
 if __name__ == "__main__":

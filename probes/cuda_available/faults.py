@@ -14,7 +14,7 @@ from probes.faults.pretended import (
 
 _GIB: Final = 1024**3
 
-_BEFORE: Final = (
+_TORCH_PREFIX: Final = (
     "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before calling "
     "NumCudaDevices() that might have already set an error? Error "
 )
@@ -24,7 +24,7 @@ _UNKNOWN_TEXT: Final = (
     "variable CUDA_VISIBLE_DEVICES after program start. Setting the available devices to be zero."
 )
 
-#: cuInit's code -> its name, what torch then raises, and where that was seen.
+#: Code of cuInit -> its name, what torch then raises, and the event with its source.
 _STARTS: Final[dict[int, tuple[str, str, Event]]] = {
     3: (
         "CUDA_ERROR_NOT_INITIALIZED",
@@ -33,22 +33,22 @@ _STARTS: Final[dict[int, tuple[str, str, Event]]] = {
     ),
     34: (
         "CUDA_ERROR_STUB_LIBRARY",
-        f"{_BEFORE}34: CUDA driver is a stub library",
+        f"{_TORCH_PREFIX}34: CUDA driver is a stub library",
         STUB_FOUND,
     ),
     46: (
         "CUDA_ERROR_DEVICE_UNAVAILABLE",
-        f"{_BEFORE}46: CUDA-capable device(s) is/are busy or unavailable",
+        f"{_TORCH_PREFIX}46: CUDA-capable device(s) is/are busy or unavailable",
         event_of("a device that says busy though nobody uses it", DRIVER_API),
     ),
     802: (
         "CUDA_ERROR_SYSTEM_NOT_READY",
-        f"{_BEFORE}802: system not yet initialized",
+        f"{_TORCH_PREFIX}802: system not yet initialized",
         event_of("the fabric manager does not run", "35710"),
     ),
     803: (
         "CUDA_ERROR_SYSTEM_DRIVERDRIVER_UPGRADED",
-        f"{_BEFORE}803: system has unsupported display driver / cuda driver combination",
+        f"{_TORCH_PREFIX}803: system has unsupported display driver / cuda driver combination",
         event_of(
             "libraries of the image shadow the driver's",
             "https://github.com/NVIDIA/nvidia-docker/issues/1256",
@@ -56,7 +56,7 @@ _STARTS: Final[dict[int, tuple[str, str, Event]]] = {
     ),
     804: (
         "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
-        f"{_BEFORE}804: forward compatibility was attempted on non supported HW",
+        f"{_TORCH_PREFIX}804: forward compatibility was attempted on non supported HW",
         COMPAT_UNSUPPORTED,
     ),
     999: (
@@ -67,7 +67,7 @@ _STARTS: Final[dict[int, tuple[str, str, Event]]] = {
 }
 
 
-def _dead(code: int, name: str, text: str) -> dict[str, Any]:
+def _failed_start(code: int, name: str, text: str) -> dict[str, Any]:
     return {
         "driver.init_code": code,
         "driver.init_name": name,
@@ -79,12 +79,14 @@ def _dead(code: int, name: str, text: str) -> dict[str, Any]:
 
 
 _CODES: Final = tuple(
-    on_node(f"cuda.error_{code}", "driver_starts torch_starts", event, _dead(code, name, text))
+    on_node(
+        f"cuda.error_{code}", "driver_starts torch_starts", event, _failed_start(code, name, text)
+    )
     for code, (name, text, event) in _STARTS.items()
 )
 
-_UNKNOWN: Final = _dead(999, "CUDA_ERROR_UNKNOWN", _STARTS[999][1])
-_CLOSED: Final = {
+_UNKNOWN_START: Final = _failed_start(999, "CUDA_ERROR_UNKNOWN", _STARTS[999][1])
+_CLOSED_NODES: Final = {
     f"nodes./dev/{name}": "EPERM: Operation not permitted"
     for name in ("nvidiactl", "nvidia-uvm", "nvidia0", "nvidia1")
 }
@@ -113,14 +115,18 @@ _GPUS: Final = (
         "node.lost_access",
         "device_nodes",
         _NODES_LOST,
-        {**_UNKNOWN, **_CLOSED, "nvml": {"error": "Failed to initialize NVML: Unknown Error"}},
+        {
+            **_UNKNOWN_START,
+            **_CLOSED_NODES,
+            "nvml": {"error": "Failed to initialize NVML: Unknown Error"},
+        },
         reason="lost_access",
     ),
     on_node(
         "node.without_uvm",
         "device_nodes torch_starts",
         _STARTS[999][2],
-        {**_UNKNOWN, "nodes./dev/nvidia-uvm": "ENOENT: No such file or directory"},
+        {**_UNKNOWN_START, "nodes./dev/nvidia-uvm": "ENOENT: No such file or directory"},
     ),
     on_node(
         "node.driver_too_old",
@@ -198,7 +204,7 @@ _GPUS: Final = (
         "node.available_but_dead",
         "is_available torch_starts",
         event_of("is_available() by NVML that says yes while CUDA cannot start", "85951"),
-        {**_UNKNOWN, "torch.available": True},
+        {**_UNKNOWN_START, "torch.available": True},
     ),
     on_node(
         "node.bad_visible_devices",
@@ -325,7 +331,7 @@ _GPUS: Final = (
                 "node.pretends",
                 {
                     "changes": {
-                        **_dead(100, "CUDA_ERROR_NO_DEVICE", "No CUDA GPUs are available"),
+                        **_failed_start(100, "CUDA_ERROR_NO_DEVICE", "No CUDA GPUs are available"),
                         "torch.device_count": 0,
                     }
                 },

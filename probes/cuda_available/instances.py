@@ -6,43 +6,43 @@ from probes.cuda_available.spec import Limits
 from probes.node.nvml import NvmlGpu
 
 
-def ours(observation: Observation) -> list[NvmlGpu]:
-    """The GPUs that NVML may tell us of."""
+def accessible_gpus(observation: Observation) -> list[NvmlGpu]:
+    """The GPUs whose data NVML lets this process read."""
     return [gpu for gpu in observation.nvml.gpus if gpu.accessible]
 
 
-def sliced(observation: Observation) -> bool:
-    """Whether some GPU is cut into instances, so that CUDA shows a process one device alone."""
-    return any(gpu.mig_uuids for gpu in ours(observation))
+def has_mig_instances(observation: Observation) -> bool:
+    """Whether some GPU has MIG instances, so that CUDA shows each process only one device."""
+    return any(gpu.mig_uuids for gpu in accessible_gpus(observation))
 
 
 def usable_gpus(observation: Observation) -> int:
-    """How many GPUs torch can use, each in a process of its own where MIG asks for that.
+    """How many GPUs torch can use, in several processes where MIG requires it.
 
-    As an operator counts: a GPU with instances is one GPU, and one that is to have some, and has
-    none, is nothing that torch could use.
+    A GPU with instances counts once. A GPU with MIG on and no instance does not count, since torch
+    cannot use it.
     """
     count = observation.framework.device_count
-    if count == 0 or not sliced(observation):
+    if count == 0 or not has_mig_instances(observation):
         return count
-    usable = [gpu for gpu in ours(observation) if gpu.mig_uuids or not gpu.mig_enabled]
+    usable = [gpu for gpu in accessible_gpus(observation) if gpu.mig_uuids or not gpu.mig_enabled]
     return sum(not gpu.error for gpu in usable)
 
 
 def mig_instances(observation: Observation, limits: Limits) -> Finding:
-    """As many MIG instances as promised, and some on each GPU that is set up for them."""
+    """There are as many MIG instances as promised, and some on each GPU with MIG on."""
     check = "cuda_available.mig_instances"
     promised = limits.mig_instances
-    empty = [gpu for gpu in ours(observation) if gpu.mig_enabled and not gpu.mig_uuids]
-    count = sum(len(gpu.mig_uuids) for gpu in ours(observation))
-    if promised is None and not any(gpu.mig_enabled for gpu in ours(observation)):
+    empty = [gpu for gpu in accessible_gpus(observation) if gpu.mig_enabled and not gpu.mig_uuids]
+    count = sum(len(gpu.mig_uuids) for gpu in accessible_gpus(observation))
+    if promised is None and not any(gpu.mig_enabled for gpu in accessible_gpus(observation)):
         return skipped(check, "no GPU here has MIG on")
     fewer = promised is not None and count < promised
     none = ", ".join(f"GPU {gpu.index}" for gpu in empty)
     text = f"{count} instances" + (f"; {none}: MIG is on, without an instance" if empty else "")
     if (
         observation.visible_before is None and count > 1
-    ):  # its own choice: only what CUDA shows is judged
+    ):  # the user's choice: only the one that CUDA shows is judged
         text += f"; one judged, and {count - 1} not: CUDA shows this process one of them"
     return require(
         check,

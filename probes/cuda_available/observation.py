@@ -1,4 +1,4 @@
-"""What is seen of drivers, torch and one device, in an order in which one does not hide another."""
+"""The observation of drivers, torch and one device, each read before a later step can change it."""
 
 import contextlib
 import errno
@@ -43,20 +43,20 @@ _ELEMENTS: Final = 4096
 
 
 class Node(Frozen):
-    """A device node, opened for reading and writing and closed; `problem` is empty when it went."""
+    """A device node that was opened for reading and writing; `problem` is empty when it opened."""
 
     path: str
     problem: str = ""  # EPERM: Operation not permitted
 
 
 class Framework(Frozen):
-    """torch's own answers. `error` is what its start raised, `device_error` what this device did.
+    """Torch's own data. `error`: what its start raised; `device_error`: what this device raised.
 
-    `available` is `torch.<type>.is_available()`, which raises nothing and explains nothing.
+    `available` is `torch.<type>.is_available()`, which neither raises nor gives a reason.
     """
 
     version: str
-    cuda: str | None = None  # CUDA that this build was made for
+    cuda: str | None = None  # version of CUDA that this build was made for
     hip: str | None = None
     accelerator: str | None = None  # device type of this build's accelerator
     error: str = ""
@@ -67,7 +67,7 @@ class Framework(Frozen):
     uuid: str | None = None  # without a prefix, as torch spells it
     capability: tuple[int, int] | None = None
     memory_total_bytes: int | None = None
-    memory_free_bytes: int | None = None  # after the kernel, our own context taken off
+    memory_free_bytes: int | None = None  # after the kernel, so without our own context
     device_error: str = ""
 
 
@@ -79,7 +79,7 @@ class Kernel(Frozen):
     first_s: float | None = None  # copies, context, kernel and synchronize, by a monotonic clock
 
 
-class Generic(Frozen):
+class AcceleratorApi(Frozen):
     """What `torch.accelerator` says; `exists` is False before torch 2.6."""
 
     exists: bool = False
@@ -90,7 +90,7 @@ class Generic(Frozen):
 
 
 class Observation(contract.Observation):
-    """Hardware, driver, NVML, torch and a kernel, each asked for itself."""
+    """Hardware, driver, NVML, torch and a kernel, each observed separately."""
 
     device: str
     hardware: hardware.Hardware
@@ -102,18 +102,18 @@ class Observation(contract.Observation):
     framework: Framework
     framework_s: float  # of torch's start
     kernel: Kernel
-    generic: Generic
+    generic: AcceleratorApi
     pci: tuple[pci_gpus.PciGpu, ...] = ()  # NVIDIA's GPUs on the bus
     container: containers.Container = containers.Container()
     mps_pipes: bool = False  # the directory of NVIDIA's MPS holds the pipes of a daemon
     preloaded: tuple[str, ...] = ()  # libraries of LD_PRELOAD and /etc/ld.so.preload
-    #: What CUDA_VISIBLE_DEVICES held before this process was shown one device alone; then
-    #: `variables` holds that, and not what we set.
+    #: The user's CUDA_VISIBLE_DEVICES, where the worker set it to one device for this process;
+    #: `variables` has the user's value too.
     visible_before: str | None = None
 
 
-def raised(call: Callable[[], object]) -> str:
-    """What a call raised, whole but bounded; empty when it went through."""
+def error_of(call: Callable[[], object]) -> str:
+    """Type and text of what a call raised, at most 4000 characters; empty for nothing."""
     try:
         call()
     except (
@@ -129,22 +129,22 @@ def raised(call: Callable[[], object]) -> str:
 
 
 def open_nodes(vendors: tuple[str, ...], folder: Path = Path("/dev")) -> tuple[Node, ...]:
-    """Open what the vendor's driver opens. A control node that is missing beside others is told."""
+    """The device nodes that the vendors' drivers need, each opened once, missing ones included."""
     paths: list[Path] = []
     if "nvidia" in vendors and list(folder.glob("nvidia*")):
         gpus = [path for path in folder.glob("nvidia*") if path.name[len("nvidia") :].isdigit()]
         paths += [folder / "nvidiactl", *sorted(gpus)]
-        # Jetson's driver has no unified-memory node of its own.
+        # Jetson's driver has no node for unified memory.
         if (folder / "nvidia-uvm").exists() or not (folder / "nvhost-gpu").exists():
             paths.insert(1, folder / "nvidia-uvm")
     if "amd" in vendors:
         paths += [folder / "kfd"]
     if "amd" in vendors or "intel" in vendors:
         paths += sorted(folder.glob("dri/renderD*"))
-    return tuple(Node(path=str(path), problem=_open(path)) for path in paths)
+    return tuple(Node(path=str(path), problem=_open_error(path)) for path in paths)
 
 
-def _open(path: Path) -> str:
+def _open_error(path: Path) -> str:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError as error:
@@ -153,7 +153,7 @@ def _open(path: Path) -> str:
 
 
 def _start(kind: str) -> None:
-    """Start a back-end in a way that raises: `is_available` hides why it cannot."""
+    """Start a back-end by a call that raises, since `is_available` hides why it cannot start."""
     start = getattr(getattr(torch, kind), "init", None)
     if start is not None:
         start()
@@ -163,14 +163,14 @@ def _start(kind: str) -> None:
 
 
 def exercise(device: str) -> Kernel:
-    """One first kernel on the device: a*3 + b + 1 on integers, and its sum, both exact."""
+    """Run a first kernel on the device: a*3 + b + 1 on integers, and its sum, both exact."""
     a = np.arange(_ELEMENTS, dtype=np.float32) % 61 - 30  # (4096,), |a| <= 30
     b = np.arange(_ELEMENTS, dtype=np.float32) % 53 - 26  # (4096,), |b| <= 26
     expected = 3 * a + b + 1  # (4096,), |x| <= 117: any order of its sum is exact in float32
     comparisons: list[Comparison] = []
     first_s: float | None = None
 
-    def run() -> None:
+    def compute() -> None:
         nonlocal first_s
         begin = time.perf_counter()
         out = poisoned((_ELEMENTS,), torch.float32, device)
@@ -186,15 +186,15 @@ def exercise(device: str) -> Kernel:
             problem = f"results on {out.device} and {total.device}, asked for {device}"
             comparisons.append(Comparison(operation="placement", problem=problem))
 
-    error = raised(run)
+    error = error_of(compute)
     return Kernel(comparisons=tuple(comparisons), error=error, first_s=first_s)
 
 
 def _properties(device: str) -> dict[str, Any]:
-    """Name, UUID, capability and memory of the device as far as its back-end tells them."""
+    """Name, UUID, capability and memory (bytes) of the device; None where the back-end has none."""
     module = getattr(torch, torch.device(device).type)
-    ask = getattr(module, "get_device_properties", None)
-    properties: Any = None if ask is None else ask(device)
+    get_properties = getattr(module, "get_device_properties", None)
+    properties: Any = None if get_properties is None else get_properties(device)
     uuid = getattr(properties, "uuid", None)  # torch 2.4 and later
     major, minor = (getattr(properties, part, None) for part in ("major", "minor"))
     return {
@@ -206,39 +206,39 @@ def _properties(device: str) -> dict[str, Any]:
 
 
 def _free_memory(device: str) -> dict[str, Any]:
-    ask = getattr(getattr(torch, torch.device(device).type), "mem_get_info", None)
-    return {} if ask is None else {"memory_free_bytes": int(ask(device)[0])}
+    get_memory = getattr(getattr(torch, torch.device(device).type), "mem_get_info", None)
+    return {} if get_memory is None else {"memory_free_bytes": int(get_memory(device)[0])}
 
 
-def _generic(device: str) -> Generic:
-    """The same questions through torch's device-neutral interface."""
+def _accelerator_api(device: str) -> AcceleratorApi:
+    """What torch's device-neutral interface says of the same device."""
     if not hasattr(torch, "accelerator"):
-        return Generic()
-    found: dict[str, Any] = {}
+        return AcceleratorApi()
+    answers: dict[str, Any] = {}
 
-    def ask() -> None:
+    def query() -> None:
         current = torch.accelerator.current_accelerator()
-        found["type"] = None if current is None else current.type
-        found["available"] = torch.accelerator.is_available()
-        found["device_count"] = torch.accelerator.device_count()
+        answers["type"] = None if current is None else current.type
+        answers["available"] = torch.accelerator.is_available()
+        answers["device_count"] = torch.accelerator.device_count()
         torch.accelerator.synchronize(torch.device(device))
 
-    error = raised(ask)
-    return Generic(exists=True, error=error, **found)
+    error = error_of(query)
+    return AcceleratorApi(exists=True, error=error, **answers)
 
 
 def _variables() -> dict[str, str]:
     """The variables as the user set them."""
     found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     before = mig.visible_before(os.environ)
-    if before is not None:  # ours holds the one device that this process is shown
+    if before is not None:  # the current value is the worker's
         found.pop(mig.VISIBLE, None)
         found |= {mig.VISIBLE: before} if before else {}
     return found
 
 
 def _preloaded(file: Path = Path("/etc/ld.so.preload")) -> tuple[str, ...]:
-    """What is loaded into every process before its own libraries."""
+    """The libraries that are loaded into every process before its own."""
     text = os.environ.get("LD_PRELOAD", "")
     with contextlib.suppress(OSError):  # no such file, as a rule
         text = f"{text} {file.read_text(encoding='utf-8', errors='replace')}"
@@ -246,23 +246,23 @@ def _preloaded(file: Path = Path("/etc/ld.so.preload")) -> tuple[str, ...]:
 
 
 def _mps_pipes() -> bool:
-    """Whether a daemon of NVIDIA's MPS has, or had, its pipes where a client looks for them."""
+    """Whether NVIDIA's MPS daemon made its pipes in the folder that a client uses."""
     folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"  # noqa: S108 - CUDA's
     return (Path(folder) / "control").exists()
 
 
 def observe(device: str) -> Observation:
-    """Ask everyone, from the hardware up; on "cpu" only why there is no accelerator."""
-    present = hardware.detect()
+    """Observe hardware, NVML, driver and torch; on "cpu" only why there is no accelerator."""
+    detected = hardware.detect()
     breadcrumb.operation("NVML")
-    management = nvml.read()  # first: afterwards our own process is on the GPU
+    nvml_state = nvml.read()  # first, before our own process uses the GPU
     breadcrumb.operation("cuInit of the driver")
     begin = time.perf_counter()
     driver = cuda_driver.read()
     driver_s = time.perf_counter() - begin
-    nodes = open_nodes(present.vendors)  # after cuInit, which may create them
-    kind = accelerator_type() or ("cuda" if {"nvidia", "amd"} & set(present.vendors) else None)
-    kernel, generic, known = Kernel(), Generic(), {}
+    nodes = open_nodes(detected.vendors)  # after cuInit, which may create them
+    kind = accelerator_type() or ("cuda" if {"nvidia", "amd"} & set(detected.vendors) else None)
+    kernel, generic, properties = Kernel(), AcceleratorApi(), {}
     error = device_error = ""
     available: bool | None = None
     with warnings.catch_warnings(record=True) as caught:
@@ -270,27 +270,27 @@ def observe(device: str) -> Observation:
         begin = time.perf_counter()
         if kind is not None:
             breadcrumb.operation("start of torch's back-end")
-            error = raised(lambda: _start(kind))
+            error = error_of(lambda: _start(kind))
         framework_s = time.perf_counter() - begin
         if torch.device(device).type != "cpu" and not error:
             breadcrumb.operation("first kernel")
             kernel = exercise(device)
             breadcrumb.operation("properties and free memory")
-            device_error = raised(lambda: known.update(_properties(device)))
-            device_error = device_error or raised(lambda: known.update(_free_memory(device)))
-            generic = Generic() if kernel.error else _generic(device)
+            device_error = error_of(lambda: properties.update(_properties(device)))
+            device_error = device_error or error_of(lambda: properties.update(_free_memory(device)))
+            generic = AcceleratorApi() if kernel.error else _accelerator_api(device)
         if kind is not None:
             module: Any = getattr(torch.backends if kind == "mps" else torch, kind)
             available = bool(module.is_available()) if hasattr(module, "is_available") else None
         count = 0 if kind is None else device_count(kind)
     return Observation(
         device=device,
-        hardware=present,
+        hardware=detected,
         variables=_variables(),
         nodes=nodes,
         driver=driver,
         driver_s=driver_s,
-        nvml=management,
+        nvml=nvml_state,
         framework=Framework(
             version=str(torch.__version__),
             cuda=torch.version.cuda,
@@ -301,7 +301,7 @@ def observe(device: str) -> Observation:
             available=available,
             device_count=count,
             device_error=device_error,
-            **known,
+            **properties,
         ),
         framework_s=framework_s,
         kernel=kernel,

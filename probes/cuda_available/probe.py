@@ -1,4 +1,4 @@
-"""What is observed on a device, and the verdicts on it."""
+"""The observation of a device, and the findings about it."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -18,9 +18,9 @@ _CONSEQUENCES = {
     *("visible_devices", "accelerator_api", "identity", "memory_size", "nvml_answers"),
 }
 
-#: What a GPU that says "busy" deserves when NVML has seen that nobody uses it.
-_YET = "- yet NVML saw no other process, and no mode that excludes one, a moment before"
-_IDLE: Final[dict[str, str]] = {
+#: For a GPU that says "busy" while NVML saw no process on it.
+_IDLE_NOTE = "- yet NVML saw no other process, and no mode that excludes one, a moment before"
+_IDLE_BUSY: Final[dict[str, str]] = {
     "hint": "confirm with `nvidia-smi --query-gpu=compute_mode,memory.used --format=csv` and "
     "`nvidia-smi --query-compute-apps=pid --format=csv`; drain the node and reset the GPU",
     "action": "reset_gpu",
@@ -28,31 +28,33 @@ _IDLE: Final[dict[str, str]] = {
 
 
 def judge(observation: Observation, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
-    """Hold what was seen against what is expected; what others caused is skipped, never failed."""
+    """Yield the findings; where another process or a missing permission is the cause, a skip."""
     findings = list(_findings(observation, limits))
     if why := _nothing_to_judge(observation, limits):
         yield from (skipped(finding.id, why) for finding in findings)
         return
-    unasked = start.no_gpu_asked(observation)
-    gpu = _matched(observation)[1]
-    text, possible = device.busy(observation, limits, gpu)
-    closed = start.access_is_lost(observation, gpu)
+    no_gpu_asked = start.no_gpu_asked(observation)
+    gpu = _driver_and_nvml_views(observation)[1]
+    busy_text, busy_possible = device.busy_error(observation, limits, gpu)
+    access_lost = start.access_is_lost(observation, gpu)
     for finding in findings:
         failed = finding.status == "fail" and finding.id.partition(".")[2] in _CONSEQUENCES
-        if possible and (failed or finding.status in {"pass", "warn"}):
-            yield skipped(finding.id, f"{GPU_BUSY}: {start.shorten(text)}")
-        elif unasked and failed:
+        if busy_possible and (failed or finding.status in {"pass", "warn"}):
+            yield skipped(finding.id, f"{GPU_BUSY}: {start.first_line(busy_text)}")
+        elif no_gpu_asked and failed:
             yield skipped(finding.id, "the Slurm job asked for no GPU")
-        elif closed and failed:
+        elif access_lost and failed:
             yield skipped(finding.id, "the device nodes cannot be opened: nothing can be told")
-        elif text and failed and start.says_busy(finding.observed):
-            yield finding.model_copy(update=_IDLE | {"message": f"{finding.message} {_YET}"})
+        elif busy_text and failed and start.says_busy(finding.observed):
+            yield finding.model_copy(
+                update=_IDLE_BUSY | {"message": f"{finding.message} {_IDLE_NOTE}"}
+            )
         else:
             yield finding
 
 
 def measure(observation: Observation) -> Iterator[Measurement]:
-    """How long the start took, step by step, and the device's memory."""
+    """Yield the seconds of each step of the start, and the device's memory in bytes."""
     seconds = {
         "driver_start_seconds": observation.driver_s if observation.driver.loaded else None,
         "torch_start_seconds": observation.framework_s
@@ -69,17 +71,17 @@ def measure(observation: Observation) -> Iterator[Measurement]:
 
 
 def _nothing_to_judge(observation: Observation, limits: Limits) -> str:
-    """Why no check applies; empty when they do."""
+    """Why no check applies; empty when the checks apply."""
     if observation.device != "cpu":
         return ""
     if observation.framework.device_count:
         return f"each of the {observation.framework.device_count} accelerators is judged for itself"
     promised = bool(limits.asked) or (isinstance(limits.gpus, int) and limits.gpus > 0)
-    return "" if promised else _unpromised(observation, limits)
+    return "" if promised else _why_no_gpu_needed(observation, limits)
 
 
-def _unpromised(observation: Observation, limits: Limits) -> str:
-    """Why no GPU has to be here, where none was promised; empty when the hardware is."""
+def _why_no_gpu_needed(observation: Observation, limits: Limits) -> str:
+    """Why no GPU is needed where none was promised; empty when the hardware is here."""
     if limits.gpus == 0:
         return "no GPU is expected here"
     if start.no_gpu_asked(observation):
@@ -87,8 +89,8 @@ def _unpromised(observation: Observation, limits: Limits) -> str:
     return "" if observation.hardware.vendors else "no GPU is present"
 
 
-def _matched(observation: Observation) -> tuple[DriverDevice | None, NvmlGpu | None]:
-    """The driver's and NVML's view of this device; none for the CPU or another vendor's."""
+def _driver_and_nvml_views(observation: Observation) -> tuple[DriverDevice | None, NvmlGpu | None]:
+    """The driver's and NVML's data of this device; None for the CPU and for other vendors."""
     kind, _, index = observation.device.partition(":")
     if kind != "cuda" or observation.framework.cuda is None:
         return None, None
@@ -99,14 +101,14 @@ def _matched(observation: Observation) -> tuple[DriverDevice | None, NvmlGpu | N
 
 
 def _findings(observation: Observation, limits: Limits) -> Iterator[Finding]:
-    """Every check, as if nothing excused it."""
-    listed, gpu = _matched(observation)
-    instance = listed is not None and gpu is not None and listed.uuid in gpu.mig_uuids
+    """Yield the finding of every check, before skips for other causes."""
+    driver_device, gpu = _driver_and_nvml_views(observation)
+    instance = driver_device is not None and gpu is not None and driver_device.uuid in gpu.mig_uuids
     yield start.device_nodes(observation, gpu)
     yield start.driver_starts(observation, limits)
     yield start.nvml_answers(observation, limits, gpu)
     yield start.torch_starts(observation)
-    yield device.available(observation)
+    yield device.is_available(observation)
     yield start.enough_gpus(observation, limits)
     yield lost.all_gpus(observation, limits, instances.usable_gpus(observation))
     yield instances.mig_instances(observation, limits)
@@ -117,10 +119,10 @@ def _findings(observation: Observation, limits: Limits) -> Iterator[Finding]:
         for name in (*names, "memory_free", "compute_mode"):
             yield skipped(f"cuda_available.{name}", "no accelerator to ask")
         return
-    yield device.generic(observation)
+    yield device.accelerator_api(observation)
     yield device.kernel(observation)
     yield device.first_kernel(observation, limits)
-    yield device.identity(observation, listed, gpu)
-    yield device.memory_size(observation, limits, listed, gpu)
-    yield device.memory_free(observation, limits, listed, gpu, instance=instance)
+    yield device.identity(observation, driver_device, gpu)
+    yield device.memory_size(observation, limits, driver_device, gpu)
+    yield device.memory_free(observation, limits, driver_device, gpu, instance=instance)
     yield device.compute_mode(observation, limits, gpu)

@@ -1,4 +1,4 @@
-"""What the probe costs, when it runs, and the promise of each check. No torch here."""
+"""The probe's cost, its schedule and the promise of each check, without importing torch."""
 
 import json
 from typing import Final, Literal
@@ -14,24 +14,24 @@ _MODES: Final = ("default", "exclusive_thread", "prohibited", "exclusive_process
 class Limits(Frozen):
     """What is expected of this machine."""
 
-    #: A number is a promise; "auto" (or None) expects one where the hardware is present.
+    #: A number is a promise; "auto" (or None) expects at least one if there is hardware.
     gpus: NonNegativeInt | Literal["auto"] | None = "auto"
-    #: MIG instances that must be there; None expects no number.
+    #: MIG instances that must be there; None accepts any number.
     mig_instances: NonNegativeInt | None = None
-    #: Devices that were asked for by name: each is a promise, and the rest of the node is none.
+    #: Devices asked for by name: each must be usable, the rest of the node is not judged.
     asked: tuple[str, ...] = ()
-    #: Less free GPU memory than this is told.
+    #: Less free GPU memory than this is a warning.
     free_memory_bytes: NonNegativeInt = 1024**3
-    #: A first kernel slower than this was compiled on the spot, or the GPU is waking up badly.
+    #: A slower first kernel was compiled at run time, or the GPU wakes up too slowly.
     first_kernel_s: NonNegativeFloat = 30.0
-    #: Modes that need no word; others warn, "prohibited" fails.
+    #: Modes that pass; others are a warning, "prohibited" is a failure.
     compute_modes: tuple[str, ...] = ("default",)
-    #: How far torch's, the driver's and NVML's sizes of the memory may lie apart.
+    #: By what fraction the memory sizes of torch, the driver and NVML may differ.
     memory_size_tolerance: NonNegativeFloat = 0.02
 
     @field_validator("compute_modes", mode="before")
     @classmethod
-    def _several(cls, value: object) -> object:
+    def _parse_list(cls, value: object) -> object:
         """Read a list that an environment variable gives as JSON, or as text with commas."""
         if not isinstance(value, str):
             return value
@@ -44,7 +44,7 @@ class Limits(Frozen):
 
     @field_validator("compute_modes")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_modes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for mode in value:
             if mode not in _MODES:
                 raise ValueError(f"{mode!r} is no compute mode; known: {', '.join(_MODES)}")

@@ -3,33 +3,33 @@
 from probes.contract import Action, Finding, Status, expect, require, skipped
 from probes.cuda_available import instances
 from probes.cuda_available.observation import Node, Observation
-from probes.cuda_available.shared import by_mps
+from probes.cuda_available.shared import uses_mps
 from probes.cuda_available.spec import Limits
 from probes.kit.symptoms import diagnose
 from probes.node.hardware import wheel_index
 from probes.node.mig import is_named
 from probes.node.nvml import NvmlGpu
 
-#: Variables that hide devices, and the API that reads them.
+#: API -> the variables that hide devices from it.
 HIDING = {
     "cuda": ("CUDA_VISIBLE_DEVICES",),
     "hip": ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
 }
 
-#: For an error text that nobody has explained yet.
+#: The hint for an unknown error text.
 _UNKNOWN = (
     "confirm with `dmesg | grep -iE 'nvrm|xid|amdgpu'` and `nvidia-smi -q`; repeat on another GPU"
 )
 
-#: What Slurm puts into such a variable of a job that asked for no GPU.
+#: The value of these variables that Slurm sets in a job that asked for no GPU.
 NO_GPU_ASKED = "NoDevFiles"
 
-#: Codes of cuInit after which the variable can be judged: started, no device, invalid device.
-_LISTED = (0, 100, 101)
+#: Codes of cuInit with which the variable can be judged: started, no device, invalid device.
+_STARTED_CODES = (0, 100, 101)
 
 
-def right(observation: Observation) -> bool:
-    """Whether the device computed, and computed right: the proof that outweighs all others."""
+def kernel_is_right(observation: Observation) -> bool:
+    """Whether the kernel ran and every result is right; this outweighs all other signs."""
     comparisons = observation.kernel.comparisons
     return (
         bool(comparisons)
@@ -38,25 +38,25 @@ def right(observation: Observation) -> bool:
     )
 
 
-def shorten(text: str) -> str:
-    """The first line that says something, to be read in a table."""
+def first_line(text: str) -> str:
+    """The first line that is not empty, at most 300 characters."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")[:300]
 
 
 def says_busy(text: object) -> bool:
-    """Whether an error text blames others, who hold the GPU or its memory."""
+    """Whether an error text says that other processes hold the GPU or its memory."""
     symptom = diagnose(text) if isinstance(text, str) else None
     return symptom is not None and symptom.reason == "gpu_busy"
 
 
-def broken(check: str, what: str, text: str, status: Status = "fail") -> Finding:
-    """A finding about an error text, with cause, hint and action where the text is known."""
+def error_finding(check: str, what: str, text: str, status: Status = "fail") -> Finding:
+    """The finding for an error text, with cause, hint and action where the text is known."""
     symptom = diagnose(text)
     return Finding(
         id=f"cuda_available.{check}",
         status=status,
-        message=f"{what}: {shorten(text)}" + (f" ({symptom.cause})" if symptom else ""),
-        observed=shorten(text),
+        message=f"{what}: {first_line(text)}" + (f" ({symptom.cause})" if symptom else ""),
+        observed=first_line(text),
         expected="no error",
         hint=symptom.hint if symptom else _UNKNOWN,
         action=symptom.action if symptom and symptom.action != "none" else "investigate",
@@ -69,9 +69,12 @@ def no_gpu_asked(observation: Observation) -> bool:
 
 
 def nvidia_expected(observation: Observation, limits: Limits) -> bool:
-    """Whether NVIDIA's libraries have to be here: hardware, or a promise to a CUDA build."""
+    """Whether NVIDIA's libraries must be here: for hardware, or for a promise to a CUDA build."""
     promised = bool(limits.asked) or (isinstance(limits.gpus, int) and limits.gpus > 0)
-    other = observation.framework.accelerator not in {None, "cuda"}  # as an out-of-tree back-end is
+    other = observation.framework.accelerator not in {
+        None,
+        "cuda",
+    }  # such as an out-of-tree back-end
     return "nvidia" in observation.hardware.vendors or (
         observation.framework.cuda is not None
         and not other
@@ -82,8 +85,8 @@ def nvidia_expected(observation: Observation, limits: Limits) -> bool:
 def closed_nodes(observation: Observation, gpu: NvmlGpu | None) -> list[Node]:
     """The nodes that this device needs and that did not open.
 
-    A control node is needed always; a job scheduler closes other jobs' GPUs, so of the GPU nodes
-    only this device's own counts, or all of them together where its number is not known.
+    Control nodes are always needed. A job scheduler closes the GPU nodes of other jobs, so only
+    this device's own node counts; where its number is not known, all of them must be closed.
     """
     control = [node for node in observation.nodes if node.path.endswith(("ctl", "-uvm", "/kfd"))]
     gpus = [node for node in observation.nodes if node not in control]
@@ -94,12 +97,12 @@ def closed_nodes(observation: Observation, gpu: NvmlGpu | None) -> list[Node]:
 
 
 def access_is_lost(observation: Observation, gpu: NvmlGpu | None) -> bool:
-    """Whether this container may not open the GPUs, so that nothing can be told about them.
+    """Whether this container may not open the GPUs, so that nothing is known about them.
 
-    NVML's Unknown Error says so too, but a broken driver says the same: it counts only where no
-    node is left to open.
+    NVML's Unknown Error is a sign too, but a broken driver gives the same: it counts only where
+    there is no node to open.
     """
-    if right(observation):
+    if kernel_is_right(observation):
         return False
     denied = [
         node for node in closed_nodes(observation, gpu) if node.problem.startswith(("EPERM", "EAC"))
@@ -111,12 +114,12 @@ def access_is_lost(observation: Observation, gpu: NvmlGpu | None) -> bool:
 
 
 def device_nodes(observation: Observation, gpu: NvmlGpu | None) -> Finding:
-    """The nodes in /dev open; no permission is for the container to mend, not for the node."""
+    """The nodes in /dev open; a missing permission is an error of the container, no failure."""
     check = "cuda_available.device_nodes"
     if not observation.nodes:
         return skipped(check, "no GPU device nodes in /dev")
     closed = closed_nodes(observation, gpu)
-    if right(observation) or not closed:
+    if kernel_is_right(observation) or not closed:
         return expect(check, "open", "open")
     text = ", ".join(f"{node.path}: {node.problem}" for node in closed)
     denied = access_is_lost(observation, gpu)
@@ -143,7 +146,7 @@ def device_nodes(observation: Observation, gpu: NvmlGpu | None) -> Finding:
 
 
 def driver_starts(observation: Observation, limits: Limits) -> Finding:
-    """`cuInit`, without torch: the true cause of a start that fails."""
+    """The driver starts: `cuInit` without torch gives the true cause of a start that fails."""
     check = "cuda_available.driver_starts"
     driver = observation.driver
     if not nvidia_expected(observation, limits):
@@ -154,47 +157,49 @@ def driver_starts(observation: Observation, limits: Limits) -> Finding:
         what, text = "libcuda.so.1 cannot be loaded", driver.load_error
     else:
         what, text = f"cuInit of {driver.path} gave {driver.init_code}", driver.init_name
-    return broken("driver_starts", what, text, "warn" if right(observation) else "fail")
+    return error_finding(
+        "driver_starts", what, text, "warn" if kernel_is_right(observation) else "fail"
+    )
 
 
 def nvml_answers(observation: Observation, limits: Limits, gpu: NvmlGpu | None) -> Finding:
-    """NVML answers for the node and for this GPU; without it counts and memory are guesses."""
+    """NVML answers for the node and for this GPU; counts and memory depend on it."""
     check = "cuda_available.nvml_answers"
     if not nvidia_expected(observation, limits):
         return skipped(check, "no NVIDIA GPU here")
-    lesser: Status = "warn" if right(observation) else "fail"
+    failure: Status = "warn" if kernel_is_right(observation) else "fail"
     integrated = any(device.integrated for device in observation.driver.devices)
     symptom = diagnose(observation.nvml.error)
     if integrated and symptom is not None and symptom.name == "nvml_library_missing":
         return skipped(check, "an integrated GPU, whose driver comes without NVML")
     if observation.nvml.error:
-        status: Status = "error" if access_is_lost(observation, gpu) else lesser
-        return broken("nvml_answers", "NVML does not answer", observation.nvml.error, status)
+        status: Status = "error" if access_is_lost(observation, gpu) else failure
+        return error_finding("nvml_answers", "NVML does not answer", observation.nvml.error, status)
     if gpu is not None and gpu.error:
         symptom = diagnose(gpu.error)
         gone = symptom is not None and symptom.name in {"gpu_lost", "gpu_reset_required"}
         what = f"NVML answers badly for GPU {gpu.index}"
-        return broken("nvml_answers", what, gpu.error, "fail" if gone else lesser)
+        return error_finding("nvml_answers", what, gpu.error, "fail" if gone else failure)
     return expect(check, "answers", "answers")
 
 
 def torch_starts(observation: Observation) -> Finding:
-    """The back-end starts, by the call that raises; a warning that is known is told."""
+    """The back-end starts, by the call that raises; a known warning of torch is a warning here."""
     check = "cuda_available.torch_starts"
     framework = observation.framework
     if framework.error:
         what = f"torch {framework.version} cannot start its GPU back-end"
-        return broken("torch_starts", what, framework.error)
+        return error_finding("torch_starts", what, framework.error)
     if framework.accelerator is None and observation.device == "cpu":
         return skipped(check, f"torch {framework.version} has no GPU back-end to start")
     known = [text for text in framework.warnings if diagnose(text)]
     if known:
-        return broken("torch_starts", "torch starts with a warning", known[0], "warn")
+        return error_finding("torch_starts", "torch starts with a warning", known[0], "warn")
     return expect(check, "starts", "starts")
 
 
-def wrong_build(observation: Observation) -> str:
-    """How this torch cannot know the GPUs that are here; empty when it could."""
+def wrong_build_hint(observation: Observation) -> str:
+    """The hint to install another build, where this one supports none of the GPUs; else empty."""
     vendors, framework = observation.hardware.vendors, observation.framework
     if "nvidia" in vendors and framework.cuda is None:
         index = wheel_index(("nvidia",))
@@ -212,7 +217,7 @@ def wrong_build(observation: Observation) -> str:
 
 
 def enough_gpus(observation: Observation, limits: Limits) -> Finding:
-    """As many GPUs as promised; without a promise at least one where the hardware is present."""
+    """There are as many GPUs as promised; without a promise at least one if there is hardware."""
     check = "cuda_available.enough_gpus"
     count = instances.usable_gpus(observation)
     if isinstance(limits.gpus, int):
@@ -222,23 +227,21 @@ def enough_gpus(observation: Observation, limits: Limits) -> Finding:
             int(bool(observation.hardware.vendors)),
             "; ".join(observation.hardware.evidence[:3]),
         )
-    if (
-        limits.asked and observation.device == "cpu"
-    ):  # in the place of devices that nobody could list
+    if limits.asked and observation.device == "cpu":  # the device that was asked for is not listed
         least, why = max(least, 1), f"asked for were {', '.join(limits.asked[:8])}"
-    hidden, symptom = (
-        hides(observation),
+    hiding, symptom = (
+        hiding_variable(observation),
         diagnose(observation.framework.error or observation.driver.load_error),
     )
     action: Action = symptom.action if symptom else "investigate"
     hint = symptom.hint if symptom else "compare `nvidia-smi -L` with `lspci`; look for lost GPUs"
-    if wrong_build(observation):
-        hint, action = wrong_build(observation), "fix_image"
+    if wrong_build_hint(observation):
+        hint, action = wrong_build_hint(observation), "fix_image"
     elif no_gpu_asked(observation):
         hint = "ask for GPUs, as in `srun --gpus=1`, or expect none here (expect.gpus: 0)"
         why, action = f"{why}; the Slurm job asked for no GPU", "fix_config"
-    elif hidden:
-        hint = f"`echo ${hidden[0]}` gives {hidden[1]!r}; unset it, or expect fewer GPUs"
+    elif hiding:
+        hint = f"`echo ${hiding[0]}` gives {hiding[1]!r}; unset it, or expect fewer GPUs"
         action = "fix_config"
     return require(
         check,
@@ -253,8 +256,8 @@ def enough_gpus(observation: Observation, limits: Limits) -> Finding:
     )
 
 
-def hides(observation: Observation) -> tuple[str, str] | None:
-    """The variable that hides devices, and its value."""
+def hiding_variable(observation: Observation) -> tuple[str, str] | None:
+    """The variable that hides devices, and its value; None where none is set."""
     names = HIDING["hip" if observation.framework.hip else "cuda"]
     return next(
         ((name, observation.variables[name]) for name in names if name in observation.variables),
@@ -265,14 +268,17 @@ def hides(observation: Observation) -> tuple[str, str] | None:
 def visible_devices(observation: Observation) -> Finding:
     """Every entry of CUDA_VISIBLE_DEVICES is a device: the first bad one hides all after it."""
     check = "cuda_available.visible_devices"
-    hidden = hides(observation)
-    if hidden is None or (observation.framework.cuda or observation.framework.hip) is None:
+    hiding = hiding_variable(observation)
+    if hiding is None or (observation.framework.cuda or observation.framework.hip) is None:
         return skipped(check, "no variable hides devices from this torch")
-    if observation.framework.cuda is not None and observation.driver.init_code not in _LISTED:
+    if (
+        observation.framework.cuda is not None
+        and observation.driver.init_code not in _STARTED_CODES
+    ):
         return skipped(check, "the driver did not start")
     if no_gpu_asked(observation):
         return skipped(check, "the Slurm job asked for no GPU")
-    name, value = hidden
+    name, value = hiding
     entries = [entry.strip() for entry in value.split(",") if entry.strip()]
     count = observation.framework.device_count
     if entries and all(entry.upper().startswith("MIG-") for entry in entries) and count == 1:
@@ -280,7 +286,7 @@ def visible_devices(observation: Observation) -> Finding:
     listed = len(entries)
     if (
         observation.visible_before is not None
-    ):  # which of them this process is shown was ours to choose
+    ):  # the worker chose the one that this process is shown
         count = sum(_is_known(observation, entry) for entry in entries)
     return require(
         check,
@@ -296,7 +302,7 @@ def visible_devices(observation: Observation) -> Finding:
 
 
 def _visible_instances(observation: Observation, name: str, entries: list[str]) -> Finding:
-    """Several MIG instances are listed rightly, though CUDA shows each process one of them."""
+    """Several listed MIG instances are right, though CUDA shows each process only one."""
     unknown = (
         []
         if observation.nvml.error
@@ -315,36 +321,38 @@ def _visible_instances(observation: Observation, name: str, entries: list[str]) 
 
 
 def _is_known(observation: Observation, entry: str) -> bool:
-    """Whether an entry is the UUID, or the start of one, of a device that NVML lists."""
+    """Whether an entry is the UUID of a device that NVML lists, or the start of it."""
     return any(
         is_named(entry, gpu, instance)
-        for gpu in instances.ours(observation)
+        for gpu in instances.accessible_gpus(observation)
         for instance in (None, *gpu.mig_instances)
     ) or any(
-        uuid.startswith(entry) for gpu in instances.ours(observation) for uuid in gpu.mig_uuids
+        uuid.startswith(entry)
+        for gpu in instances.accessible_gpus(observation)
+        for uuid in gpu.mig_uuids
     )
 
 
 def counts_agree(observation: Observation) -> Finding:
-    """All of torch, driver and NVML see the same devices, but for narrowing, MIG and other jobs."""
+    """Torch, the driver and NVML count the same devices, or fewer with a variable or MIG."""
     check = "cuda_available.counts_agree"
     count, driver = observation.framework.device_count, observation.driver.device_count
     if observation.framework.cuda is None or observation.driver.init_code != 0:
         return skipped(check, "no CUDA driver that could be counted with")
-    ours = instances.ours(observation)
-    sliced = any(gpu.mig_enabled for gpu in ours)
-    most = sum(max(1, len(gpu.mig_uuids)) for gpu in ours)
-    told = not observation.nvml.error
-    narrowed = hides(observation) is not None or sliced
-    agree = driver is not None and count == driver
-    # The server of MPS decides which GPUs its clients see, and may divide one among them.
-    if told and driver is not None and not by_mps(observation):
-        agree = agree and (driver <= most if narrowed else driver == len(ours))
-    counts = f"torch {count}, driver {driver}, NVML {len(ours) if told else 'unknown'}"
-    lost = [f"GPU {gpu.index} {gpu.error}" for gpu in ours if gpu.error]
+    gpus = instances.accessible_gpus(observation)
+    mig_enabled = any(gpu.mig_enabled for gpu in gpus)
+    most_devices = sum(max(1, len(gpu.mig_uuids)) for gpu in gpus)
+    nvml_works = not observation.nvml.error
+    narrowed = hiding_variable(observation) is not None or mig_enabled
+    agrees = driver is not None and count == driver
+    # The MPS server decides which GPUs its clients see, and may divide one among them.
+    if nvml_works and driver is not None and not uses_mps(observation):
+        agrees = agrees and (driver <= most_devices if narrowed else driver == len(gpus))
+    counts = f"torch {count}, driver {driver}, NVML {len(gpus) if nvml_works else 'unknown'}"
+    lost = [f"GPU {gpu.index} {gpu.error}" for gpu in gpus if gpu.error]
     return require(
         check,
-        agree,
+        agrees,
         counts,
         "one number",
         message=f"the number of devices differs: {counts}" + "".join(f"; {text}" for text in lost),

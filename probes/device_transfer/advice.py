@@ -1,4 +1,4 @@
-"""What to do about a direction whose copies arrive wrong."""
+"""The hint for a direction whose copies arrive wrong."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ _LINK: Final = (
     "the IOMMU setting, then reseat the GPU"
 )
 
-#: What to do, by the way that the operations of a check go.
+#: Direction of a check's copies -> hint.
 _HINTS: Final = {
     "host_to_device": f"copies into the device arrive wrong: {_LINK}",
     "device_to_host": f"copies out of the device arrive wrong: {_LINK}",
@@ -17,8 +17,8 @@ _HINTS: Final = {
 }
 ON_CPU: Final = "replace this build of torch; look for a package that patches torch at import"
 
-#: The way of the checks that are not named after theirs.
-_WAYS: Final = {
+#: Check -> direction, where the check's name does not begin with its direction.
+_DIRECTIONS: Final = {
     "first_copy": "every",
     "scalars": "device_to_host",
     "device_pattern": "device_to_device",
@@ -32,5 +32,5 @@ _WAYS: Final = {
 
 
 def hint(check: str) -> str:
-    """What to do when that check fails on a device."""
-    return _HINTS[_WAYS.get(check, check.rpartition("_")[0])]
+    """The hint for when that check fails on a device; not for the CPU."""
+    return _HINTS[_DIRECTIONS.get(check, check.rpartition("_")[0])]

@@ -29,10 +29,10 @@ _READ: Final = Event(
     "https://github.com/pytorch/pytorch/issues/94891",
 )
 
-_WAYS: Final = ("host_to_device", "device_to_host", "device_to_device")
+_DIRECTIONS: Final = ("host_to_device", "device_to_host", "device_to_device")
 _FAMILIES: Final = ("sizes", "dtypes", "layouts", "converts")
 
-#: Checks that see a fault in every copy of a direction, beside the direction's own four.
+#: Direction -> checks that see a fault in every copy, beside the direction's own four.
 _ALWAYS: Final = {
     "host_to_device": (
         *("first_copy", "integrity_sum", "host_to_device_pinned", "pinned_shares"),
@@ -50,21 +50,23 @@ def _ids(*checks: str) -> tuple[str, ...]:
     return tuple(f"device_transfer.{check}" for check in checks)
 
 
-def _others(way: str) -> tuple[str, ...]:
-    """Checks of the other directions: the bad one alone is named."""
+def _other_directions(way: str) -> tuple[str, ...]:
+    """Checks of the other directions, which must not trip."""
     return _ids(
-        *(f"{other}_{family}" for other in _WAYS if other != way for family in _FAMILIES[:3])
+        *(f"{other}_{family}" for other in _DIRECTIONS if other != way for family in _FAMILIES[:3])
     )
 
 
-def _narrowed(when: dict[str, Any]) -> str:
-    """The end of a name: `.large`, `.first`, `.float16`."""
+def _name_suffix(when: dict[str, Any]) -> str:
+    """The end of a fault's name: `.large`, `.first`, `.float16`."""
     return "".join(f".{value if isinstance(value, str) else key}" for key, value in when.items())
 
 
-def _across(way: str, change: str, *checks: str, event: Event = _LINK, **when: Any) -> Fault:
+def _direction_fault(
+    way: str, change: str, *checks: str, event: Event = _LINK, **when: Any
+) -> Fault:
     return Fault(
-        name=f"{way}.{change}{_narrowed(when)}",
+        name=f"{way}.{change}{_name_suffix(when)}",
         kind="transfer",
         where="accelerator",
         event=event,
@@ -74,28 +76,30 @@ def _across(way: str, change: str, *checks: str, event: Event = _LINK, **when: A
             ),
         ),
         trips=_ids(*checks),
-        spares=_others(way),
+        spares=_other_directions(way),
     )
 
 
-def _every(way: str) -> tuple[str, ...]:
+def _direction_checks(way: str) -> tuple[str, ...]:
     return (*(f"{way}_{family}" for family in _FAMILIES), *_ALWAYS[way])
 
 
-_ACROSS: Final = tuple(
+_DIRECTION_FAULTS: Final = tuple(
     fault
-    for way in _WAYS
+    for way in _DIRECTIONS
     for fault in (
-        _across(way, "one_bit", *_every(way)),
-        _across(way, "zeros", f"{way}_sizes", f"{way}_dtypes", "integrity_sum", event=_ZEROS),
-        _across(way, "short", f"{way}_sizes", f"{way}_dtypes"),
-        _across(way, "byte_order", f"{way}_sizes", f"{way}_layouts"),
-        _across(way, "shifted", f"{way}_sizes", f"{way}_layouts"),
-        _across(way, "swapped", "integrity_sum"),
-        _across(way, "one_bit", f"{way}_sizes", "integrity_sum", large=True),
-        _across(way, "one_bit", f"{way}_dtypes", f"{way}_converts", dtype="float16"),
-        _across(way, "beside", f"{way}_sizes"),
-        _across(
+        _direction_fault(way, "one_bit", *_direction_checks(way)),
+        _direction_fault(
+            way, "zeros", f"{way}_sizes", f"{way}_dtypes", "integrity_sum", event=_ZEROS
+        ),
+        _direction_fault(way, "short", f"{way}_sizes", f"{way}_dtypes"),
+        _direction_fault(way, "byte_order", f"{way}_sizes", f"{way}_layouts"),
+        _direction_fault(way, "shifted", f"{way}_sizes", f"{way}_layouts"),
+        _direction_fault(way, "swapped", "integrity_sum"),
+        _direction_fault(way, "one_bit", f"{way}_sizes", "integrity_sum", large=True),
+        _direction_fault(way, "one_bit", f"{way}_dtypes", f"{way}_converts", dtype="float16"),
+        _direction_fault(way, "beside", f"{way}_sizes"),
+        _direction_fault(
             way,
             "one_bit",
             f"{way}_sizes" if way == "device_to_device" else "first_copy",
@@ -105,7 +109,9 @@ _ACROSS: Final = tuple(
 )
 
 
-def _own(name: str, function: str, *checks: str, event: Event = _COPY, **arguments: Any) -> Fault:
+def _single_fault(
+    name: str, function: str, *checks: str, event: Event = _COPY, **arguments: Any
+) -> Fault:
     return Fault(
         name=name,
         kind="transfer",
@@ -120,9 +126,9 @@ def _own(name: str, function: str, *checks: str, event: Event = _COPY, **argumen
     )
 
 
-def _clone(change: str, *checks: str, operator: str = "clone", **when: Any) -> Fault:
-    return _own(
-        f"cpu_{operator.strip('_')}.{change}{_narrowed(when)}",
+def _cpu_copy_fault(change: str, *checks: str, operator: str = "clone", **when: Any) -> Fault:
+    return _single_fault(
+        f"cpu_{operator.strip('_')}.{change}{_name_suffix(when)}",
         "arrives_wrong",
         *checks,
         where="cpu",
@@ -134,33 +140,33 @@ def _clone(change: str, *checks: str, operator: str = "clone", **when: Any) -> F
     )
 
 
-_WITHIN: Final = (
-    _clone("one_bit", "device_to_device_sizes"),
-    _clone("zeros", "device_to_device_layouts"),
-    _clone("short", "device_to_device_dtypes"),
-    _clone("swapped", "integrity_sum"),
-    _clone("one_bit", "device_to_device_sizes", large=True),
-    _clone("one_bit", "device_to_device_dtypes", dtype="float16"),
-    _clone("beside", "device_to_device_sizes", operator="copy_"),
-    _clone("one_bit", "first_copy", operator="_to_copy"),
-    _clone("one_bit", "first_copy", operator="_to_copy", first=1),
-    _own(
+_SINGLE_FAULTS: Final = (
+    _cpu_copy_fault("one_bit", "device_to_device_sizes"),
+    _cpu_copy_fault("zeros", "device_to_device_layouts"),
+    _cpu_copy_fault("short", "device_to_device_dtypes"),
+    _cpu_copy_fault("swapped", "integrity_sum"),
+    _cpu_copy_fault("one_bit", "device_to_device_sizes", large=True),
+    _cpu_copy_fault("one_bit", "device_to_device_dtypes", dtype="float16"),
+    _cpu_copy_fault("beside", "device_to_device_sizes", operator="copy_"),
+    _cpu_copy_fault("one_bit", "first_copy", operator="_to_copy"),
+    _cpu_copy_fault("one_bit", "first_copy", operator="_to_copy", first=1),
+    _single_fault(
         "copy.lost",
         "does_not_arrive",
         "device_to_device_sizes",
         way="device_to_device",
         on_device=True,
     ),
-    _own("copy.not_into_strided", "not_into_strided", "device_to_device_layouts"),
-    _own("copy.in_memory_order", "in_memory_order", "device_to_device_layouts"),
-    _own("to.bfloat16_cut_off", "bfloat16_cut_off", "device_to_device_converts"),
-    _own("to.never_copies", "copies_unasked", "same_device", event=_ALIAS, always=False),
-    _own("to.always_copies", "copies_unasked", "same_device", event=_ALIAS, always=True),
-    _own("clone.is_an_alias", "clone_is_an_alias", "same_device", event=_ALIAS),
-    _own("contiguous.copies", "contiguous_copies", "same_device", event=_ALIAS),
-    _own("item.off_by_one", "items_off_by_one", "scalars", event=_READ),
-    _own("tolist.reversed", "lists_reversed", "scalars", event=_READ),
-    _own(
+    _single_fault("copy.not_into_strided", "not_into_strided", "device_to_device_layouts"),
+    _single_fault("copy.in_memory_order", "in_memory_order", "device_to_device_layouts"),
+    _single_fault("to.bfloat16_cut_off", "bfloat16_cut_off", "device_to_device_converts"),
+    _single_fault("to.never_copies", "copies_unasked", "same_device", event=_ALIAS, always=False),
+    _single_fault("to.always_copies", "copies_unasked", "same_device", event=_ALIAS, always=True),
+    _single_fault("clone.is_an_alias", "clone_is_an_alias", "same_device", event=_ALIAS),
+    _single_fault("contiguous.copies", "contiguous_copies", "same_device", event=_ALIAS),
+    _single_fault("item.off_by_one", "items_off_by_one", "scalars", event=_READ),
+    _single_fault("tolist.reversed", "lists_reversed", "scalars", event=_READ),
+    _single_fault(
         "host_to_device.moves_the_source",
         "moves_the_source",
         "to_device_moves",
@@ -168,7 +174,7 @@ _WITHIN: Final = (
         where="accelerator",
         on_device=True,
     ),
-    _own(
+    _single_fault(
         "device_to_host.read_too_early",
         "does_not_arrive",
         "device_to_host_pinned",
@@ -181,7 +187,7 @@ _WITHIN: Final = (
     ),
 )
 
-#: What makes the pattern that all copies are held against; broken, no copy is blamed.
+#: Faults of the pattern that all copies are compared with; no copy may then fail.
 _PATTERN: Final = tuple(
     Fault(
         name=f"pattern.{operator}_{change}",
@@ -201,4 +207,4 @@ _PATTERN: Final = tuple(
     )
 )
 
-FAULTS: Final[tuple[Fault, ...]] = (*_ACROSS, *_WITHIN, *_PATTERN)
+FAULTS: Final[tuple[Fault, ...]] = (*_DIRECTION_FAULTS, *_SINGLE_FAULTS, *_PATTERN)

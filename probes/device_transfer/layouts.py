@@ -1,4 +1,4 @@
-"""Copies of and into views: strides, offsets, orders of axes, expanded axes."""
+"""Copies from views and into views: strides, offsets, orders of axes, expanded axes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,15 +7,15 @@ from typing import Any, Final
 import torch
 
 from probes.contract import Comparison
-from probes.device_transfer.copies import move, together
-from probes.device_transfer.places import Place, apart_from_host, held, poison
+from probes.device_transfer.copies import combined, move
+from probes.device_transfer.places import Place, compare_in_place, non_host_side, poison
 from probes.kit.references import attempted, fact
 from probes.kit.tensors import POISON_BYTE
 
 _POISON_WORD: Final = int.from_bytes(bytes([POISON_BYTE] * 4), "little", signed=True)
 
 
-#: Views of the words that a tensor and an array both understand.
+#: Name -> view of the words; each works on a tensor and on an array.
 _VIEWS: Final[dict[str, Callable[[Any], Any]]] = {
     "contiguous": lambda x: x[:4097],
     "storage offset": lambda x: x[1237:2477],
@@ -31,58 +31,62 @@ _VIEWS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def layouts(source: Place, target: Place) -> list[Comparison]:
-    """Views of every kind as a source; strided, transposed and broadcast destinations."""
+    """Compare copies from every view, and into strided, transposed and broadcast destinations."""
 
     def from_view(name: str, view: Callable[[Any], Any]) -> Comparison:
-        observation, expected = view(source.words), view(target.reference)
-        made = move(observation, target.device)
+        source_view, expected = view(source.words), view(target.reference)
+        copy = move(source_view, target.device)
         into = (
-            poison(4 * observation.numel(), target.device)
+            poison(4 * source_view.numel(), target.device)
             .view(torch.int32)
-            .reshape(observation.shape)
+            .reshape(source_view.shape)
         )
-        into.copy_(observation)
+        into.copy_(source_view)
         dense = name.removeprefix("from ") in {"transposed", "channels last", "five axes"}
-        return together(
+        return combined(
             name,
             [
-                held(name, made, expected),
-                held(f"{name}, into", into, expected),
+                compare_in_place(name, copy, expected),
+                compare_in_place(f"{name}, into", into, expected),
                 # A dense source keeps its strides: channels_last stays channels_last.
                 fact(
                     f"{name}, strides",
-                    made.stride(),
-                    observation.stride() if dense else made.stride(),
+                    copy.stride(),
+                    source_view.stride() if dense else copy.stride(),
                 ),
             ],
         )
 
     def into_view(name: str, view: Callable[[Any], Any]) -> Comparison:
         into = poison(4 * 4097, target.device).view(torch.int32)
-        observation, expected = view(source.words), view(target.reference)
-        view(into).copy_(observation)
-        # Words beside the view keep their poison, which is in no word of the view's source.
+        source_view, expected = view(source.words), view(target.reference)
+        view(into).copy_(source_view)
+        # Words beside the view keep the poison, which no word of the source is equal to.
         kept = int((into == _POISON_WORD).sum().item())
-        return together(
+        return combined(
             name,
             [
-                held(name, view(into), expected),
-                fact(f"{name}, words beside it", kept, 4097 - observation.numel()),
+                compare_in_place(name, view(into), expected),
+                fact(f"{name}, words beside it", kept, 4097 - source_view.numel()),
             ],
         )
 
     def expanded() -> Comparison:
-        column, right = source.words[:37].reshape(37, 1), target.reference[:37].reshape(37, 1)
-        made = move(column.expand(37, 11), target.device)
+        column, expected = source.words[:37].reshape(37, 1), target.reference[:37].reshape(37, 1)
+        copy = move(column.expand(37, 11), target.device)
         into = poison(4 * 37 * 11, target.device).view(torch.int32).reshape(37, 11)
         into.copy_(column)
-        pairs = [held("expanded", made[:, k : k + 1], right) for k in range(11)]
-        pairs += [held("expanded, into", into[:, k : k + 1], right) for k in range(11)]
-        return together("expanded", pairs)
+        comparisons = [
+            compare_in_place("expanded", copy[:, k : k + 1], expected) for k in range(11)
+        ]
+        comparisons += [
+            compare_in_place("expanded, into", into[:, k : k + 1], expected) for k in range(11)
+        ]
+        return combined("expanded", comparisons)
 
-    device = apart_from_host(source, target)
-    spread = {name: _VIEWS[name] for name in ("every third", "transposed", "strided matrix")}
-    spread["channels last"] = _VIEWS["channels last"]
+    device = non_host_side(source, target)
+    destinations = {name: _VIEWS[name] for name in ("every third", "transposed", "strided matrix")}
+    destinations["channels last"] = _VIEWS["channels last"]
     return [
         *(
             attempted(f"from {name}", partial(from_view, f"from {name}", view), device)
@@ -90,7 +94,7 @@ def layouts(source: Place, target: Place) -> list[Comparison]:
         ),
         *(
             attempted(f"into {name}", partial(into_view, f"into {name}", view), device)
-            for name, view in spread.items()
+            for name, view in destinations.items()
         ),
         attempted("expanded", expanded, device),
     ]

@@ -1,4 +1,4 @@
-"""Integers that each side makes for itself by one formula, with every special value of a float."""
+"""The pattern: integers that each side computes by one formula, with all special floats."""
 
 from typing import Final, TypeVar
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-#: Words of the ramp at the head of the pattern: 3 groups x 4096 (sign, exponent) x low, high word.
+#: Words of the ramp at the start of the pattern: 3 groups x 4096 (sign, exponent) x low, high word.
 RAMP_WORDS: Final = 3 * 4096 * 2
 
 
@@ -29,9 +29,9 @@ Ints = TypeVar("Ints", npt.NDArray[np.int64], torch.Tensor)
 
 
 def _ramp(index: Ints) -> Ints:
-    """Every sign and exponent of every format, with the mantissa zero, least and full.
+    """The words for every sign and exponent of every format, with mantissa zero, least and full.
 
-    As pairs (low, high word): +-0, subnormals, +-Inf, NaN payloads of 16, 32 and 64 bits.
+    Pairs (low, high word): +-0, subnormals, +-Inf, NaN payloads of 16, 32 and 64 bits.
     """
     odd, exponent, group = index & 1, (index >> 1) & 4095, index >> 13
     low = (group & 1) + (group >> 1) * _MASK
@@ -44,12 +44,12 @@ def _weyl(index: Ints) -> Ints:
 
 
 def _signed(word: torch.Tensor, out: torch.Tensor) -> None:
-    """The same 32 bits as a signed number, so that the narrowing to int32 never overflows."""
+    """Write the same 32 bits as signed numbers, so that the conversion to int32 cannot overflow."""
     torch.sub((word + 2**31) & _MASK, 2**31, out=out)
 
 
-def made_by_numpy(words: int) -> npt.NDArray[np.int32]:
-    """The pattern on the host, (words,)."""
+def numpy_pattern(words: int) -> npt.NDArray[np.int32]:
+    """The pattern computed by NumPy, (words,)."""
     pattern = np.empty(words, dtype=np.uint32)
     pattern[:RAMP_WORDS] = _ramp(np.arange(RAMP_WORDS, dtype=np.int64))
     for start in range(RAMP_WORDS, words, CHUNK_WORDS):
@@ -58,11 +58,11 @@ def made_by_numpy(words: int) -> npt.NDArray[np.int32]:
     return pattern.view(np.int32)
 
 
-def made_by_torch(words: int, device: str) -> torch.Tensor:
-    """The pattern made on the device, (words,) int32: nothing of it comes from the host.
+def torch_pattern(words: int, device: str) -> torch.Tensor:
+    """The pattern computed on the device, (words,) int32: nothing comes from the host.
 
-    Nothing of it is copied either, since copies are what is to be judged by it: the last operation
-    writes into its place.
+    Nothing is copied on the device either, since copies are compared with it: the last operation
+    writes into the final place.
     """
     pattern = torch.empty(words, dtype=torch.int32, device=device)
     _signed(_ramp(torch.arange(RAMP_WORDS, device=device)), out=pattern[:RAMP_WORDS])

@@ -1,7 +1,7 @@
-"""Bits that each side makes for itself by one integer formula, and the judging of them in place.
+"""The two sides of a copy, and comparisons on the side where the copy arrives.
 
-A copy into a device is judged on the device and a copy out of it on the host, so that the
-direction that is broken is the one that fails.
+Each side computes the same pattern of integers. A copy into a device is compared on the device, a
+copy out of it on the host, so that only the broken direction fails.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from probes.kit.tensors import POISON_BYTE
 
 @dataclass(frozen=True)
 class Place:
-    """A side of a copy: where it is, the pattern to copy from, and what arriving copies must be.
+    """A side of a copy: its device, the words to copy from, and the reference for copies into it.
 
-    On the host the reference is NumPy's own, apart from the source; on a device it is the source.
+    On the host the reference is a NumPy array of its own; on a device it is the source itself.
     """
 
     device: torch.device
@@ -40,21 +40,21 @@ class Place:
         return self.reference.view(wanted)
 
 
-def apart_from_host(source: Place, target: Place) -> str:
+def non_host_side(source: Place, target: Place) -> str:
     """The side of a copy that is not the host; the host where both are."""
     sides = (source.device, target.device)
     return str(next((side for side in sides if side.type != "cpu"), sides[0]))
 
 
 def poison(count: int, device: torch.device) -> torch.Tensor:
-    """Poisoned bytes made where they lie, (count,): a copy could be what is broken."""
+    """Poisoned bytes, (count,), made on the device itself, since copies may be broken."""
     return torch.full((count,), POISON_BYTE, dtype=torch.uint8, device=device)
 
 
-def held(operation: str, observed: torch.Tensor, expected: Any) -> Comparison:
-    """Hold integers against their reference where they lie: by NumPy on the host, else there."""
+def compare_in_place(operation: str, observed: torch.Tensor, expected: Any) -> Comparison:
+    """Compare integers with a reference on the same device: by NumPy on the host, else by torch."""
     if isinstance(expected, torch.Tensor):
-        return _held_there(operation, observed, expected)
+        return _compare_on_device(operation, observed, expected)
     if observed.device.type != "cpu":
         return Comparison(operation=operation, problem=f"arrived on {observed.device}, not the CPU")
     array = observed.numpy()
@@ -63,11 +63,15 @@ def held(operation: str, observed: torch.Tensor, expected: Any) -> Comparison:
     return compare(operation, array, np.asarray(expected))
 
 
-def _held_there(operation: str, observed: torch.Tensor, expected: torch.Tensor) -> Comparison:
-    there = (observed.device, observed.dtype, tuple(observed.shape))
-    right = (expected.device, expected.dtype, tuple(expected.shape))
-    if there != right:
-        return Comparison(operation=operation, problem=f"{there} where {right} is right")
+def _compare_on_device(
+    operation: str, observed: torch.Tensor, expected: torch.Tensor
+) -> Comparison:
+    observed_form = (observed.device, observed.dtype, tuple(observed.shape))
+    expected_form = (expected.device, expected.dtype, tuple(expected.shape))
+    if observed_form != expected_form:
+        return Comparison(
+            operation=operation, problem=f"{observed_form} where {expected_form} is right"
+        )
     wrong = observed != expected
     count = int(wrong.sum().item())
     if not count:
@@ -87,9 +91,9 @@ def _held_there(operation: str, observed: torch.Tensor, expected: torch.Tensor) 
 
 
 def digest(values: torch.Tensor) -> tuple[int, int]:
-    """(sum of x_i (2i + 1) mod 2^64, XOR of all) of integers, taken where they lie.
+    """(sum of x_i (2i + 1) mod 2^64, XOR of all) of integers, computed on their device.
 
-    The weights see swapped elements, which a plain sum and an XOR do not. Nothing is copied.
+    The weights change with swapped elements; a plain sum and an XOR do not. Nothing is copied.
     """
     weighted = torch.zeros((), dtype=torch.int64, device=values.device)
     folded = torch.zeros(1, dtype=values.dtype, device=values.device)
@@ -106,7 +110,7 @@ def digest(values: torch.Tensor) -> tuple[int, int]:
 
 
 def digest_by_numpy(values: npt.NDArray[Any]) -> tuple[int, int]:
-    """The same of an array, by NumPy; int64 wraps round at 2^64."""
+    """The digest of an array, by NumPy; int64 wraps round at 2^64."""
     weighted = folded = 0
     for start in range(0, values.size, CHUNK_WORDS):
         part = values[start : start + CHUNK_WORDS].astype(np.int64)
@@ -116,25 +120,30 @@ def digest_by_numpy(values: npt.NDArray[Any]) -> tuple[int, int]:
     return weighted % 2**64, folded % 2**64
 
 
-def summed(
+def compare_digests(
     operation: str,
     observed: torch.Tensor,
     expected: npt.NDArray[Any],
-    right: tuple[int, int] | None = None,
+    expected_digest: tuple[int, int] | None = None,
 ) -> Comparison:
-    """Hold a device's integers against the host's array by their digests, taken on each side.
+    """Compare a device's integers with the host's array by their digests, computed on each side.
 
-    Nothing is copied but two scalars; only a mismatch is read back, to say where it is. `right` is
-    the array's digest where it is known.
+    Only two scalars are copied; after a mismatch all is read back, to say where it is.
+    `expected_digest` is the array's, where it is known.
     """
-    there, right = digest(observed), right or digest_by_numpy(expected)
-    if observed.numel() == expected.size and there == right:
+    observed_digest, expected_digest = (
+        digest(observed),
+        expected_digest or digest_by_numpy(expected),
+    )
+    if observed.numel() == expected.size and observed_digest == expected_digest:
         return Comparison(operation=operation, elements=expected.size)
     detail = compare(operation, observed, expected)
     if not detail.holds:
         return detail
     names = " and ".join(
-        name for name, a, b in zip(("sum", "XOR"), there, right, strict=True) if a != b
+        name
+        for name, a, b in zip(("sum", "XOR"), observed_digest, expected_digest, strict=True)
+        if a != b
     )
     problem = f"weighted {names or 'size'} on {observed.device} differ from the host's"
     return Comparison(operation=operation, problem=problem)

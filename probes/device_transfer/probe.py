@@ -1,4 +1,4 @@
-"""What is observed on a device, and the verdicts on it."""
+"""The observation of a device, and the findings about it."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,60 +10,62 @@ from pydantic import Field
 from probes import contract
 from probes.contract import Comparison, Finding, Measurement, agree, skipped
 from probes.device_transfer import advice, copies, dtypes, layouts, pinned, semantics
-from probes.device_transfer.pattern import made_by_numpy, made_by_torch
-from probes.device_transfer.places import Place, digest_by_numpy, held, summed
+from probes.device_transfer.pattern import numpy_pattern, torch_pattern
+from probes.device_transfer.places import Place, compare_digests, compare_in_place, digest_by_numpy
 from probes.device_transfer.spec import SPEC
 from probes.kit import breadcrumb
 from probes.kit.references import attempted
 
-#: The pattern's size in bytes: the largest copy of the quick profile, and on a host just enough.
+#: The pattern's size in bytes; on the host no more than the copies need.
 _DEVICE_BYTES: Final = 64 * copies.MIB
 _HOST_BYTES: Final = -(-copies.LEAST_BYTES // 4096) * 4096
 
 _ONE_MEMORY: Final = "the CPU is the host: there is no way between them; device_to_device is judged"
 
-#: Checks that do not need the device's own pattern; without it nothing else can be told.
+#: Checks that do not need the device's own pattern; all others do.
 _WITHOUT_PATTERN: Final = {"scalars", "device_pattern"}
-_BLIND: Final = "its own integers are wrong (device_pattern): copies cannot be judged"
+_PATTERN_WRONG: Final = "its own integers are wrong (device_pattern): copies cannot be judged"
 
 
 _Family = Callable[[], list[Comparison]]
 
 
 class Observation(contract.Observation):
-    """Copies held against their reference, by check; why a check has none; rates by direction."""
+    """Comparisons of copies by check, reasons of skipped checks, and rates by direction."""
 
     device: str
     comparisons: dict[str, tuple[Comparison, ...]]
     skips: dict[str, str] = Field(default_factory=dict)
     bytes_per_second: dict[str, float] = Field(default_factory=dict)
-    #: What is odd of a check whose copies are right.
+    #: Check -> what is unusual though its copies are right.
     notes: dict[str, str] = Field(default_factory=dict)
 
 
 def observe(device: str) -> Observation:
-    """Copy in each direction that exists, the first copies of the process first."""
-    asked = torch.device(device)
-    words = (_HOST_BYTES if asked.type == "cpu" else _DEVICE_BYTES) // 4
-    array = made_by_numpy(words)
+    """Copy in each direction; the first copies of the process come before anything else."""
+    torch_device = torch.device(device)
+    words = (_HOST_BYTES if torch_device.type == "cpu" else _DEVICE_BYTES) // 4
+    array = numpy_pattern(words)
     host = Place(torch.device("cpu"), torch.from_numpy(array.copy()), array)
     breadcrumb.check("first_copy")
-    first = host.words[:4096].to(asked, copy=True)  # before anything else runs there
+    first = host.words[:4096].to(torch_device, copy=True)  # before anything else runs there
     breadcrumb.check("device_pattern")
-    made = made_by_torch(words, device)
-    # Its device with its index.
-    there = Place(made.device, made, array if asked.type == "cpu" else made)
+    device_words = torch_pattern(words, device)
+    # Of the tensor, whose device has an index.
+    there = Place(
+        device_words.device, device_words, array if torch_device.type == "cpu" else device_words
+    )
     rates: dict[str, float] = {}
     notes: dict[str, str] = {}
-    families = _of_one_place(host, there, first)
+    families = _one_place_families(host, there, first)
     why = _ONE_MEMORY
-    if asked.type != "cpu":
-        families |= _of_two_places(host, there)
+    if torch_device.type != "cpu":
+        families |= _two_place_families(host, there)
         breadcrumb.check("pinned_shares")
-        why = pinned.unavailable(device)
+        why = pinned.why_unavailable(device)
     if not why:
-        families |= _of_pinned(host, there, rates, notes)
-    observation = {
+        families |= _pinned_families(host, there, rates, notes)
+    comparisons = {
         name: tuple(family())
         for name, family in breadcrumb.families(
             {name: families[name] for name in SPEC.checks if name in families}
@@ -71,43 +73,43 @@ def observe(device: str) -> Observation:
     }
     return Observation(
         device=device,
-        comparisons=observation,
+        comparisons=comparisons,
         skips={name: why for name in SPEC.checks if name not in families},
         bytes_per_second=rates,
         notes=notes,
     )
 
 
-def _of_one_place(host: Place, there: Place, first: torch.Tensor) -> dict[str, _Family]:
+def _one_place_families(host: Place, there: Place, first: torch.Tensor) -> dict[str, _Family]:
     return {
-        "first_copy": partial(_first, host, there, first),
+        "first_copy": partial(_first_copies, host, there, first),
         "scalars": partial(semantics.scalars, there),
-        "device_pattern": partial(semantics.reference, host, there),
-        **_of_a_way("device_to_device", there, there),
+        "device_pattern": partial(semantics.device_pattern, host, there),
+        **_direction_families("device_to_device", there, there),
         "same_device": partial(semantics.to_same_device, there),
-        "integrity_sum": partial(_sums, host, there),
+        "integrity_sum": partial(_whole_buffers, host, there),
     }
 
 
-def _of_a_way(way: str, source: Place, target: Place) -> dict[str, _Family]:
+def _direction_families(direction: str, source: Place, target: Place) -> dict[str, _Family]:
     return {
-        f"{way}_sizes": partial(copies.sizes, source, target),
-        f"{way}_dtypes": partial(dtypes.dtypes, source, target),
-        f"{way}_layouts": partial(layouts.layouts, source, target),
-        f"{way}_converts": partial(dtypes.converts, source, target),
+        f"{direction}_sizes": partial(copies.sizes, source, target),
+        f"{direction}_dtypes": partial(dtypes.dtypes, source, target),
+        f"{direction}_layouts": partial(layouts.layouts, source, target),
+        f"{direction}_converts": partial(dtypes.converts, source, target),
     }
 
 
-def _of_two_places(host: Place, there: Place) -> dict[str, _Family]:
+def _two_place_families(host: Place, there: Place) -> dict[str, _Family]:
     return {
-        **_of_a_way("host_to_device", host, there),
-        **_of_a_way("device_to_host", there, host),
-        "to_device_moves": partial(semantics.to_moves, host, there),
-        "to_host_copies": partial(semantics.host_copies, host, there),
+        **_direction_families("host_to_device", host, there),
+        **_direction_families("device_to_host", there, host),
+        "to_device_moves": partial(semantics.to_device, host, there),
+        "to_host_copies": partial(semantics.to_host, host, there),
     }
 
 
-def _of_pinned(
+def _pinned_families(
     host: Place, there: Place, rates: dict[str, float], notes: dict[str, str]
 ) -> dict[str, _Family]:
     def to_device() -> list[Comparison]:
@@ -127,21 +129,23 @@ def _of_pinned(
     }
 
 
-def _first(host: Place, place: Place, sent: torch.Tensor) -> list[Comparison]:
-    """The copy that came before all others, and the first one out of the device."""
+def _first_copies(host: Place, place: Place, sent: torch.Tensor) -> list[Comparison]:
+    """Compare the process's first copy into the device, and the first one out of it."""
     back = copies.move(place.words[:4096], host.device)
     return [
-        attempted("into the device", lambda: held("in", sent, place.reference[:4096])),
-        attempted("out of the device", lambda: held("out", back, host.reference[:4096])),
+        attempted("into the device", lambda: compare_in_place("in", sent, place.reference[:4096])),
+        attempted(
+            "out of the device", lambda: compare_in_place("out", back, host.reference[:4096])
+        ),
     ]
 
 
-def _sums(host: Place, place: Place) -> list[Comparison]:
-    """Whole buffers by their sums, taken on the side where they arrived, and the sources after."""
+def _whole_buffers(host: Place, place: Place) -> list[Comparison]:
+    """Compare whole buffers by digests on the side where they arrived, then the sources again."""
     right = digest_by_numpy(host.reference)
 
-    def one(operation: str, make: Callable[[], torch.Tensor]) -> Comparison:
-        return summed(operation, make(), host.reference, right)
+    def compare_whole(operation: str, make: Callable[[], torch.Tensor]) -> Comparison:
+        return compare_digests(operation, make(), host.reference, right)
 
     cases: dict[str, Callable[[], torch.Tensor]] = {
         "device to device": place.words.clone,
@@ -153,20 +157,24 @@ def _sums(host: Place, place: Place) -> list[Comparison]:
             "host to device": lambda: host.words.to(place.device),
             "device to host": place.words.cpu,
         }
-    return [attempted(name, partial(one, name, make)) for name, make in cases.items()]
+    return [attempted(name, partial(compare_whole, name, make)) for name, make in cases.items()]
 
 
 def judge(observation: Observation) -> Iterator[Finding]:
-    """Each family of copies: all bits, or the first that is wrong, and the direction by name."""
-    pattern = observation.comparisons.get("device_pattern", ())  # none where it was deadly
-    blind = observation.device != "cpu" and not (pattern and all(each.holds for each in pattern))
+    """Yield a finding for each check; with a wrong device pattern, no copy is judged."""
+    pattern = observation.comparisons.get(
+        "device_pattern", ()
+    )  # missing where it killed the child process
+    pattern_wrong = observation.device != "cpu" and not (
+        pattern and all(each.holds for each in pattern)
+    )
     for name in SPEC.checks:
         check = f"device_transfer.{name}"
         if name in observation.skips:
             yield skipped(check, observation.skips[name])
             continue
-        if blind and name not in _WITHOUT_PATTERN:
-            yield skipped(check, _BLIND)
+        if pattern_wrong and name not in _WITHOUT_PATTERN:
+            yield skipped(check, _PATTERN_WRONG)
             continue
         comparisons = observation.comparisons.get(name, ())
         if observation.device == "cpu":
@@ -180,6 +188,8 @@ def judge(observation: Observation) -> Iterator[Finding]:
 
 
 def measure(observation: Observation) -> Iterator[Measurement]:
-    """How fast pinned memory is copied in each direction; nothing on the CPU."""
-    for way, value in observation.bytes_per_second.items():
-        yield Measurement(name=f"{way}_bytes_per_second", value=value, unit="bytes_per_second")
+    """Yield the bytes per second of pinned copies in each direction; nothing on the CPU."""
+    for direction, value in observation.bytes_per_second.items():
+        yield Measurement(
+            name=f"{direction}_bytes_per_second", value=value, unit="bytes_per_second"
+        )

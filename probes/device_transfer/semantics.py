@@ -1,11 +1,11 @@
-"""What a copy is: a tensor of its own, where it was asked for, that leaves its source alone."""
+"""Semantics of copies: a tensor with its own memory, on the right device; the source unchanged."""
 
 from typing import Final
 
 import torch
 
 from probes.contract import Comparison
-from probes.device_transfer.places import Place, digest, held, summed
+from probes.device_transfer.places import Place, compare_digests, compare_in_place, digest
 from probes.kit.references import attempted_all, fact
 from probes.kit.tensors import refusal
 
@@ -13,14 +13,14 @@ _WORDS: Final = 4096
 _PART: Final = slice(0, _WORDS)
 
 
-def _apart(operation: str, source: torch.Tensor, made: torch.Tensor) -> list[Comparison]:
-    """A write into either of two copies does not show in the other, each read where it lies."""
-    before = digest(source), digest(made)
-    made.bitwise_not_()
+def _separate_memory(operation: str, source: torch.Tensor, copy: torch.Tensor) -> list[Comparison]:
+    """Verify that a write into either tensor does not change the other; digests on each device."""
+    before = digest(source), digest(copy)
+    copy.bitwise_not_()
     after_copy_changed = digest(source)
-    made.bitwise_not_()
+    copy.bitwise_not_()
     source.bitwise_not_()
-    after_source_changed = digest(made)
+    after_source_changed = digest(copy)
     source.bitwise_not_()
     return [
         fact(f"{operation}: a write to the copy shows", after_copy_changed == before[0], True),
@@ -29,12 +29,12 @@ def _apart(operation: str, source: torch.Tensor, made: torch.Tensor) -> list[Com
 
 
 def to_same_device(place: Place) -> list[Comparison]:
-    """Nothing to do gives the tensor itself; a copy asked for is a copy."""
+    """Verify that `to()` without a change gives the tensor itself, and `copy=True` a copy."""
 
     def facts() -> list[Comparison]:
         x = place.words[:_WORDS].clone()
         there = place.device
-        made = {
+        copies = {
             "to(device, copy=True)": x.to(there, copy=True),
             "to(dtype, copy=True)": x.to(x.dtype, copy=True),
             "clone()": x.clone(),
@@ -45,20 +45,23 @@ def to_same_device(place: Place) -> list[Comparison]:
             fact("to(like itself) is the tensor itself", x.to(x) is x, True),
             fact("contiguous() is the tensor itself", x.contiguous() is x, True),
             fact("to(int64)", x.to(torch.int64).dtype, torch.int64),
-            *(held(name, copy, place.reference[_PART]) for name, copy in made.items()),
-            *(each for name, copy in made.items() for each in _apart(name, x, copy)),
-            held("the source afterwards", x, place.reference[_PART]),
+            *(
+                compare_in_place(name, copy, place.reference[_PART])
+                for name, copy in copies.items()
+            ),
+            *(each for name, copy in copies.items() for each in _separate_memory(name, x, copy)),
+            compare_in_place("the source afterwards", x, place.reference[_PART]),
         ]
 
     return attempted_all("to", facts, str(place.device))
 
 
-def to_moves(host: Place, device: Place) -> list[Comparison]:
-    """`to(device)` makes a tensor there and leaves the source where it was, as it was."""
+def to_device(host: Place, device: Place) -> list[Comparison]:
+    """Verify that `to(device)` makes a tensor on the device and leaves the source unchanged."""
 
     def facts() -> list[Comparison]:
         x = torch.from_numpy(host.reference[_PART].copy())
-        made = {
+        copies = {
             "to(device)": x.to(device.device),
             "to(device, dtype)": x.to(device.device, torch.int32),
             "to(other)": x.to(device.words),
@@ -67,30 +70,33 @@ def to_moves(host: Place, device: Place) -> list[Comparison]:
             ),
         }
         return [
-            *(fact(f"{name}: place", copy.device, device.device) for name, copy in made.items()),
-            *(held(name, copy, device.reference[_PART]) for name, copy in made.items()),
+            *(fact(f"{name}: place", copy.device, device.device) for name, copy in copies.items()),
+            *(
+                compare_in_place(name, copy, device.reference[_PART])
+                for name, copy in copies.items()
+            ),
             fact("the source stays on the host", x.device.type, "cpu"),
-            *_apart("to(device)", x, made["to(device)"]),
-            held("the source afterwards", x, host.reference[_PART]),
+            *_separate_memory("to(device)", x, copies["to(device)"]),
+            compare_in_place("the source afterwards", x, host.reference[_PART]),
         ]
 
     return attempted_all("to(device)", facts, str(device.device))
 
 
-def host_copies(host: Place, device: Place) -> list[Comparison]:
-    """What comes to the host is a copy; NumPy is refused a view of the device's memory."""
+def to_host(host: Place, device: Place) -> list[Comparison]:
+    """Verify that tensors on the host are copies, and that `numpy()` of a device is refused."""
 
     def facts() -> list[Comparison]:
         x = device.words[:_WORDS] + 0
-        made = {
+        copies = {
             "cpu()": x.cpu(),
             "to('cpu')": x.to("cpu"),
             "numpy(force=True)": torch.from_numpy(x.numpy(force=True)),
         }
         return [
-            *(fact(f"{name}: place", copy.device.type, "cpu") for name, copy in made.items()),
-            *(held(name, copy, host.reference[_PART]) for name, copy in made.items()),
-            *(each for name, copy in made.items() for each in _apart(name, x, copy)),
+            *(fact(f"{name}: place", copy.device.type, "cpu") for name, copy in copies.items()),
+            *(compare_in_place(name, copy, host.reference[_PART]) for name, copy in copies.items()),
+            *(each for name, copy in copies.items() for each in _separate_memory(name, x, copy)),
             fact("numpy() of a device is refused", bool(refusal(x.numpy)), True),
         ]
 
@@ -98,7 +104,7 @@ def host_copies(host: Place, device: Place) -> list[Comparison]:
 
 
 def scalars(place: Place) -> list[Comparison]:
-    """`item()` and `tolist()` of numbers that the device made for itself."""
+    """Compare `item()` and `tolist()` of numbers that the device computed."""
 
     def facts() -> list[Comparison]:
         x = torch.arange(8, device=place.device)
@@ -113,16 +119,16 @@ def scalars(place: Place) -> list[Comparison]:
     return attempted_all("item", facts, str(place.device))
 
 
-def reference(host: Place, device: Place) -> list[Comparison]:
-    """The device's own pattern against the host's, and its eye for a single wrong bit."""
+def device_pattern(host: Place, device: Place) -> list[Comparison]:
+    """Compare the device's pattern with the host's, and that the device finds one wrong bit."""
 
     def facts() -> list[Comparison]:
         x = device.words[:_WORDS] + 0
         x[1234:1235].bitwise_xor_(1 << 9)
-        planted = int((x != device.words[:_WORDS]).sum().item())
+        mismatches = int((x != device.words[:_WORDS]).sum().item())
         return [
-            summed("pattern", device.words, host.reference),
-            fact("wrong words seen of one planted", planted, 1),
+            compare_digests("pattern", device.words, host.reference),
+            fact("wrong words seen of one planted", mismatches, 1),
         ]
 
     return attempted_all("pattern", facts, str(device.device))

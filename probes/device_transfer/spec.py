@@ -1,4 +1,4 @@
-"""What the probe costs, when it runs, and the promise of each check. No torch here."""
+"""The probe's cost, its schedule and the promise of each check, without importing torch."""
 
 from typing import Final
 

@@ -8,7 +8,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.references import compare
-from probes.numpy_sharing.evidence import address, dtype_name, fact, from_dlpack, together, values
+from probes.numpy_sharing.evidence import address, combined, dtype_name, fact, from_dlpack, values
 
 #: torch has the wider unsigned integers from 2.3 on.
 _WIDE_UNSIGNED: Final = tuple(
@@ -23,7 +23,7 @@ _BY_DLPACK: Final = ("uint8", "int8", "int16", "int32", "int64", *_FLOATS, *_COM
 
 
 def _samples(name: str) -> list[Any]:
-    """Numbers of that dtype as Python's own, its extremes and special values among them."""
+    """Python numbers for a dtype, with its extremes and special values."""
     if name == "bool":
         return [True, False, False, True]
     if name in _INTEGERS:
@@ -36,14 +36,16 @@ def _samples(name: str) -> list[Any]:
 
 
 def _tensor(name: str) -> torch.Tensor:
-    """The samples as torch makes them from Python's numbers, without NumPy."""
+    """The samples as a tensor, made from Python numbers without NumPy."""
     dtype: torch.dtype = getattr(torch, name)
-    if name in _WIDE_UNSIGNED:  # their bits, written as the signed integers that hold them
+    if name in _WIDE_UNSIGNED:  # from signed integers of the same bits
         signed = name.removeprefix("u")
         modulus = 1 << np.dtype(name).itemsize * 8
-        plain = [n - modulus if n >= modulus // 2 else n for n in _samples(name)]
-        made = torch.tensor(plain, dtype=getattr(torch, signed), device=torch.device("cpu"))
-        return made.view(dtype)
+        signed_values = [n - modulus if n >= modulus // 2 else n for n in _samples(name)]
+        tensor = torch.tensor(
+            signed_values, dtype=getattr(torch, signed), device=torch.device("cpu")
+        )
+        return tensor.view(dtype)
     return torch.tensor(_samples(name), dtype=dtype, device=torch.device("cpu"))
 
 
@@ -65,21 +67,21 @@ def _to_numpy(name: str, *, by_dlpack: bool) -> Iterator[Comparison]:
 
 
 def to_torch() -> tuple[Comparison, ...]:
-    """Every dtype of an array, and the platform's second names of the same integers."""
-    plain = {name: name for name in ("bool", *_INTEGERS, *_FLOATS, *_COMPLEX)}
-    same = {"longlong": "int64", "intc": "int32", "short": "int16"}
+    """Compare every dtype of an array, and the platform's other names of integers."""
+    dtypes = {name: name for name in ("bool", *_INTEGERS, *_FLOATS, *_COMPLEX)}
+    aliases = {"longlong": "int64", "intc": "int32", "short": "int16"}
     return (
-        *(together(n, _to_torch(m, n, by_dlpack=False)) for n, m in {**plain, **same}.items()),
-        *(together(f"{n} by DLPack", _to_torch(n, n, by_dlpack=True)) for n in _BY_DLPACK),
+        *(combined(n, _to_torch(m, n, by_dlpack=False)) for n, m in {**dtypes, **aliases}.items()),
+        *(combined(f"{n} by DLPack", _to_torch(n, n, by_dlpack=True)) for n in _BY_DLPACK),
     )
 
 
 def to_numpy() -> tuple[Comparison, ...]:
-    """Every dtype of a tensor that NumPy has."""
+    """Compare every dtype of a tensor that NumPy has."""
     names = ("bool", *_INTEGERS, *_FLOATS, *_COMPLEX)
     return (
-        *(together(name, _to_numpy(name, by_dlpack=False)) for name in names),
-        *(together(f"{name} by DLPack", _to_numpy(name, by_dlpack=True)) for name in _BY_DLPACK),
+        *(combined(name, _to_numpy(name, by_dlpack=False)) for name in names),
+        *(combined(f"{name} by DLPack", _to_numpy(name, by_dlpack=True)) for name in _BY_DLPACK),
     )
 
 
@@ -87,7 +89,7 @@ def _halves() -> torch.Tensor:
     return torch.tensor([0.5, 1.5, 2.5, 3.5], dtype=torch.float32, device=torch.device("cpu"))
 
 
-#: Call -> the tensor it makes of NumPy scalars, its dtype ("" where none is promised) and values.
+#: Name -> call that makes a tensor from NumPy scalars, its dtype ("" for any) and its values.
 _SCALARS: Final[dict[str, tuple[Callable[[], torch.Tensor], str, Any]]] = {
     "tensor(float32)": (lambda: torch.tensor(np.float32(1.5)), "float32", 1.5),
     "tensor(float64)": (lambda: torch.tensor(np.float64(-2.25)), "float64", -2.25),
@@ -95,7 +97,7 @@ _SCALARS: Final[dict[str, tuple[Callable[[], torch.Tensor], str, Any]]] = {
     "tensor(bool_)": (lambda: torch.tensor(np.bool_(True)), "bool", True),
     "tensor([float64, float64])": (
         lambda: torch.tensor([np.float64(0.5), np.float64(2)]),
-        "",  # they are Python's floats too
+        "",  # a subclass of Python's float, so the dtype is not promised
         [0.5, 2.0],
     ),
     "as_tensor(uint8)": (lambda: torch.as_tensor(np.uint8(200)), "uint8", 200),
@@ -114,15 +116,15 @@ _SCALARS: Final[dict[str, tuple[Callable[[], torch.Tensor], str, Any]]] = {
 
 
 def scalars() -> tuple[Comparison, ...]:
-    """NumPy's scalars and index arrays where torch takes a number or an index."""
+    """Compare calls that take NumPy's scalars or index arrays for a number or an index."""
     return tuple(
-        together(name, _scalar(call, dtype, right))
-        for name, (call, dtype, right) in _SCALARS.items()
+        combined(name, _scalar(call, dtype, expected))
+        for name, (call, dtype, expected) in _SCALARS.items()
     )
 
 
-def _scalar(call: Callable[[], torch.Tensor], dtype: str, right: Any) -> Iterator[Comparison]:
-    made = call()
+def _scalar(call: Callable[[], torch.Tensor], dtype: str, expected: Any) -> Iterator[Comparison]:
+    tensor = call()
     if dtype:
-        yield fact("dtype", dtype_name(made), dtype)
-    yield compare("values", values(made), np.array(right, dtype=dtype or dtype_name(made)))
+        yield fact("dtype", dtype_name(tensor), dtype)
+    yield compare("values", values(tensor), np.array(expected, dtype=dtype or dtype_name(tensor)))

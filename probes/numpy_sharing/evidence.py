@@ -1,4 +1,4 @@
-"""How evidence is taken: memory is read through each library alone, never through the bridge."""
+"""Reading memory through one library alone, never through the conversions under test."""
 
 import ctypes
 from collections.abc import Iterable
@@ -12,37 +12,37 @@ from probes.contract import Comparison
 from probes.kit import breadcrumb
 from probes.kit.tensors import refusal
 
-#: More elements than this are read as raw memory: a list of them would cost milliseconds.
+#: Tensors with more elements are read as raw memory, since a list would cost milliseconds.
 _PLAIN: Final = 4096
 
 Buffer = torch.Tensor | npt.NDArray[Any]
 
 
 def fact(what: str, observed: object, expected: object) -> Comparison:
-    """One plain fact, held by equality."""
+    """A comparison of one value, by equality."""
     problem = "" if observed == expected else f"{observed} where {expected} is right"
     return Comparison(operation=what, elements=1, problem=problem)
 
 
-def together(operation: str, parts: Iterable[Comparison]) -> Comparison:
-    """What is known of one operation as one comparison: the first part that fails, or all right.
+def combined(operation: str, parts: Iterable[Comparison]) -> Comparison:
+    """One comparison of an operation: its first wrong part, or the sum of all right ones.
 
-    The parts may be a generator that raises; that is what the operation did then.
+    The parts may be a generator that raises; the operation is then wrong by what it raised.
     """
-    taken: list[Comparison] = []
+    done: list[Comparison] = []
     breadcrumb.operation(operation)
-    raised = refusal(lambda: taken.extend(parts))
-    wrong = next((part for part in taken if not part.holds), None)
+    raised = refusal(lambda: done.extend(parts))
+    wrong = next((part for part in done if not part.holds), None)
     if wrong is not None:
         return wrong.model_copy(update={"operation": f"{operation}: {wrong.operation}"})
-    if raised or not taken:
+    if raised or not done:
         problem = f"raised {raised}" if raised else "nothing was compared"
         return Comparison(operation=operation, problem=problem)
-    return Comparison(operation=operation, elements=sum(part.elements for part in taken))
+    return Comparison(operation=operation, elements=sum(part.elements for part in done))
 
 
 def address(buffer: Buffer) -> int:
-    """Of the first element, as its own library tells it."""
+    """The address of the first element, from the buffer's own library."""
     if isinstance(buffer, torch.Tensor):
         return buffer.data_ptr()
     return int(buffer.__array_interface__["data"][0])
@@ -56,19 +56,19 @@ def strides(buffer: Buffer) -> tuple[int, ...]:
 
 
 def dtype_name(buffer: Buffer) -> str:
-    """`float32` for both libraries; a foreign byte order shows as `>f4`."""
+    """The dtype's name, `float32` for both libraries; with a foreign byte order `>f4`."""
     return str(buffer.dtype).removeprefix("torch.")
 
 
 def values(buffer: Buffer) -> npt.NDArray[Any]:
-    """A copy of what the buffer holds now: of a tensor by plain Python numbers, or raw memory."""
+    """A copy of the buffer's values now; a tensor is read as Python numbers or as raw memory."""
     if isinstance(buffer, torch.Tensor):
         if buffer.numel() > _PLAIN and buffer.is_contiguous() and buffer.device.type == "cpu":
             size = buffer.numel() * buffer.element_size()
             raw = (ctypes.c_char * size).from_address(buffer.data_ptr())
             return np.frombuffer(bytes(raw), dtype_name(buffer)).reshape(tuple(buffer.shape))
-        plain = np.array(buffer.tolist(), dtype=dtype_name(buffer))
-        return plain.reshape(tuple(buffer.shape))
+        numbers = np.array(buffer.tolist(), dtype=dtype_name(buffer))
+        return numbers.reshape(tuple(buffer.shape))
     return np.array(buffer, copy=True)
 
 

@@ -1,6 +1,6 @@
-"""Strides, offsets and shapes survive the way across, and a write through them hits its elements.
+"""Strides, offsets and shapes are kept, and a write through a view changes the right elements.
 
-Which flat elements a layout names comes from plain Python index arithmetic.
+The flat positions of a layout's elements are computed in plain Python.
 """
 
 import itertools
@@ -13,14 +13,14 @@ import torch
 
 from probes.contract import Comparison, Frozen
 from probes.kit.references import compare
-from probes.numpy_sharing.evidence import Buffer, address, fact, strides, together, values
-from probes.numpy_sharing.sharing import may_be_read_only, to_numpy, to_torch
+from probes.numpy_sharing.evidence import Buffer, address, combined, fact, strides, values
+from probes.numpy_sharing.sharing import export_calls, import_calls, may_be_read_only
 
 _ELEMENTS: Final = 48
 _DTYPE: Final = "int32"
 _ITEMSIZE: Final = 4
 
-#: Calls that share every layout: frombuffer wants a flat one, asarray copies a 0-d array.
+#: Calls that share every layout; frombuffer needs a flat one, asarray copies a 0-d array.
 _IMPORTS: Final = ("torch.from_numpy(a)", "torch.as_tensor(a)", "torch.from_dlpack(a)")
 
 
@@ -56,14 +56,14 @@ LAYOUTS: Final = (
 )
 
 
-def _crossed(
+def _same_view(
     layout: Layout, base: Buffer, result: Buffer, *, writes: bool = True
 ) -> Iterator[Comparison]:
-    """`result` is the layout's view of `base`, seen from the other library."""
+    """Compare `result` with the layout's view of `base`, which belongs to the other library."""
     positions = layout.positions()
     flat = np.arange(_ELEMENTS, dtype=_DTYPE)
     yield fact("shape", tuple(result.shape), layout.shape)
-    if positions:  # where there is no element, address and strides mean nothing
+    if positions:  # without elements, address and strides have no meaning
         yield fact("offset, bytes", address(result) - address(base), layout.offset * _ITEMSIZE)
         wide = [axis for axis, size in enumerate(layout.shape) if size > 1]
         steps = strides(result)
@@ -74,7 +74,7 @@ def _crossed(
         )
     yield compare("values", values(result), flat[positions].reshape(layout.shape))
     if len(set(positions)) < len(positions):
-        return  # torch refuses, rightly, to write where elements overlap
+        return  # torch rightly refuses to write to overlapping elements
     if writes:
         result += 100
         flat[positions] += 100
@@ -98,7 +98,7 @@ def _import(
         offset=layout.offset * _ITEMSIZE,
         strides=[stride * _ITEMSIZE for stride in layout.strides],
     )
-    yield from _crossed(layout, base, call(view))
+    yield from _same_view(layout, base, call(view))
 
 
 def _export(
@@ -108,22 +108,22 @@ def _export(
     view = torch.as_strided(base, layout.shape, layout.strides, layout.offset)
     result = export(view)
     writes = result.flags.writeable or not may_be_read_only(export)
-    yield from _crossed(layout, base, result, writes=writes)
+    yield from _same_view(layout, base, result, writes=writes)
 
 
-def imported() -> tuple[Comparison, ...]:
-    """Every layout of NumPy's, by each way to torch."""
-    calls = {name: call for calls in to_torch().values() for name, call in calls.items()}
+def to_torch() -> tuple[Comparison, ...]:
+    """Compare every layout of an array, for each call to torch."""
+    calls = {name: call for calls in import_calls().values() for name, call in calls.items()}
     return tuple(
-        together(layout.name, [together(name, _import(layout, calls[name])) for name in _IMPORTS])
+        combined(layout.name, [combined(name, _import(layout, calls[name])) for name in _IMPORTS])
         for layout in LAYOUTS
     )
 
 
-def exported() -> tuple[Comparison, ...]:
-    """Every layout of torch's, by each way to NumPy."""
-    exports = [item for calls in to_numpy().values() for item in calls.items()]
+def to_numpy() -> tuple[Comparison, ...]:
+    """Compare every layout of a tensor, for each call to NumPy."""
+    exports = [item for calls in export_calls().values() for item in calls.items()]
     return tuple(
-        together(layout.name, [together(name, _export(layout, call)) for name, call in exports])
+        combined(layout.name, [combined(name, _export(layout, call)) for name, call in exports])
         for layout in LAYOUTS
     )

@@ -1,4 +1,4 @@
-"""What is observed on a device, and the verdicts on it."""
+"""The observation of a device, and the findings about it."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,35 +19,38 @@ _HINT: Final = (
 )
 
 
-#: By check: every call of its family.
+#: Check -> the comparisons of its family of calls.
 _FAMILIES: Final[dict[str, Callable[[], tuple[Comparison, ...]]]] = {
-    **{name: partial(sharing.shared, name) for name in (*sharing.to_torch(), *sharing.to_numpy())},
-    "copies": sharing.copied,
+    **{
+        name: partial(sharing.shares, name)
+        for name in (*sharing.import_calls(), *sharing.export_calls())
+    },
+    "copies": sharing.copies,
     "dtypes_to_torch": dtypes.to_torch,
     "dtypes_to_numpy": dtypes.to_numpy,
     "scalars": dtypes.scalars,
-    "layouts_to_torch": layouts.imported,
-    "layouts_to_numpy": layouts.exported,
-    "lifetime": lifetime.lived,
+    "layouts_to_torch": layouts.to_torch,
+    "layouts_to_numpy": layouts.to_numpy,
+    "lifetime": lifetime.lifetimes,
     "refuses_arrays": refusals.arrays,
     "refuses_tensors": refusals.tensors,
     "readonly_warning": protection.read_only_warning,
     "resize_refused": protection.resizes,
 }
 
-#: The same where several ways are right; with the way that this pair of versions goes.
+#: Check that several behaviours satisfy -> the comparison, and which behaviour these versions have.
 _EITHER: Final[dict[str, Callable[[], tuple[Comparison, str]]]] = {
     "readonly_dlpack": protection.read_only_by_dlpack,
     "copy_false": protection.copy_false,
 }
 
 
-#: torch documents that writing to a read-only array is undefined, and not that it warns.
-_COURTESY: Final = "readonly_warning"
+#: The check that only warns: torch does not promise the warning, it documents undefined behaviour.
+_WARNS_ONLY: Final = "readonly_warning"
 
 
 class Observation(contract.Observation):
-    """For each check, every call of its family held against what is right."""
+    """By check: the comparison of every call of its family with the right result."""
 
     from_numpy: tuple[Comparison, ...] = ()
     as_tensor: tuple[Comparison, ...] = ()
@@ -69,30 +72,30 @@ class Observation(contract.Observation):
     readonly_dlpack: tuple[Comparison, ...] = ()
     resize_refused: tuple[Comparison, ...] = ()
     copy_false: tuple[Comparison, ...] = ()
-    #: Which of several right ways this pair of versions goes, for the checks that allow several.
+    #: Check -> which of several right behaviours this pair of versions has.
     notes: dict[str, str] = Field(default_factory=dict)
 
 
-def observe(device: str) -> Observation:  # noqa: ARG001 - a matter of the host; nothing touches a device
-    """Pass small buffers to and fro, write on either side, and let go of either side first."""
+def observe(device: str) -> Observation:  # noqa: ARG001 - only the host is observed
+    """Share small buffers in both directions, write on either side, release either side first."""
     with warnings.catch_warnings():
-        # Versions differ in what they deprecate at this border; the one that counts is recorded.
+        # Versions deprecate different calls here; the one warning that is checked is recorded.
         warnings.simplefilter("ignore")
-        observation = {name: family() for name, family in breadcrumb.families(_FAMILIES)}
+        comparisons = {name: family() for name, family in breadcrumb.families(_FAMILIES)}
         either = {name: family() for name, family in breadcrumb.families(_EITHER)}
-    observation |= {name: (comparison,) for name, (comparison, _) in either.items()}
-    return Observation(**observation, notes={name: note for name, (_, note) in either.items()})
+    comparisons |= {name: (comparison,) for name, (comparison, _) in either.items()}
+    return Observation(**comparisons, notes={name: note for name, (_, note) in either.items()})
 
 
 def judge(observation: Observation) -> Iterator[Finding]:
-    """One finding a family; where versions may differ, a passing one says what this pair does."""
+    """Yield a finding for each family; where versions may differ, it says what this pair does."""
     for name in Observation.model_fields:
         if name == "notes":
             continue
         finding = agree(
             f"numpy_sharing.{name}", getattr(observation, name), hint=_HINT, action="fix_image"
         )
-        if finding.status == "fail" and name == _COURTESY:
+        if finding.status == "fail" and name == _WARNS_ONLY:
             finding = finding.model_copy(update={"status": "warn"})
         if finding.status == "pass" and name in observation.notes:
             finding = finding.model_copy(update={"message": observation.notes[name]})

@@ -1,7 +1,7 @@
-"""What has no counterpart on the other side is refused.
+"""What the other library cannot describe is refused.
 
-Both libraries promise to share memory, so what cannot be shared they must refuse. By which
-exception they do not promise.
+Both libraries promise to share memory, so they must refuse what cannot be shared. The type of the
+exception is not promised.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from probes.kit.tensors import refusal
 
 
 def floats() -> torch.Tensor:
-    """Eight numbers on the host, 0 to 7."""
+    """The float32 numbers 0 to 7, a tensor on the host."""
     return torch.arange(8, dtype=torch.float32, device=torch.device("cpu"))
 
 
@@ -35,7 +35,7 @@ _ARRAYS: Final[dict[str, Callable[[], Any]]] = {
     "str": lambda: np.array(["a"]),
     "datetime64": lambda: np.zeros(2, dtype="datetime64[s]"),
     "struct": lambda: np.zeros(2, dtype="i4,i1"),
-    # On some platforms it is float64 by another name.
+    # On some platforms longdouble is float64.
     **({"longdouble": lambda: np.zeros(2, dtype=np.longdouble)} if _HAS_LONGER else {}),
 }
 
@@ -52,23 +52,23 @@ _BY_DLPACK: Final = ("requires_grad", "conjugate view", "bfloat16")
 
 
 def refused(name: str, make: Callable[[], Any], call: Callable[[Any], object]) -> Comparison:
-    """Whether `call` refuses what `make` makes."""
-    made: list[Any] = []
-    broken = refusal(lambda: made.append(make()))
-    problem = f"making the operand raised {broken}" if broken else ""
-    if not broken and not refusal(lambda: call(made[0])):
+    """The comparison that holds when `call` raises on what `make` returns."""
+    operands: list[Any] = []
+    failure = refusal(lambda: operands.append(make()))
+    problem = f"making the operand raised {failure}" if failure else ""
+    if not failure and not refusal(lambda: call(operands[0])):
         problem = "it went through where a refusal is right"
     return Comparison(operation=name, elements=1, problem=problem)
 
 
 def arrays() -> tuple[Comparison, ...]:
-    """Arrays that no tensor can describe."""
+    """Verify that arrays which no tensor can describe are refused."""
     return tuple(refused(name, make, torch.from_numpy) for name, make in _ARRAYS.items())
 
 
 def tensors() -> tuple[Comparison, ...]:
-    """Tensors that no array can describe."""
-    # Without gradients a tensor that requires one is rightly not refused.
+    """Verify that tensors which no array can describe are refused."""
+    # With gradients off, a tensor that requires one is rightly not refused.
     with torch.inference_mode(False), torch.enable_grad():
         return _tensors()
 

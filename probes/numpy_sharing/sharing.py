@@ -1,4 +1,4 @@
-"""Which calls share memory and which copy, seen by addresses and by writes from either side."""
+"""Which calls share memory and which copy, by addresses and by writes on either side."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -13,15 +13,15 @@ from probes.kit.references import compare
 from probes.numpy_sharing.evidence import (
     Buffer,
     address,
+    combined,
     dtype_name,
     fact,
     from_dlpack,
-    together,
     values,
 )
 
-#: Prime, so that no vector width divides them. Above 32768 torch starts threads, which on a busy
-#: host costs ten times the rest of this probe.
+#: Primes, so that no vector width divides them. Above 32768 elements torch starts threads, which on
+#: a busy host take ten times as long as the rest of this probe.
 _FEW: Final = 37
 _MANY: Final = 30011
 _CASES: Final = (("float32", _FEW), ("int64", _FEW), ("float32", _MANY))
@@ -36,8 +36,8 @@ def _tensor(dtype: str, elements: int) -> torch.Tensor:
     return torch.arange(1, elements + 1, dtype=getattr(torch, dtype), device=host)
 
 
-def to_torch() -> dict[str, dict[str, Callable[[npt.NDArray[Any]], torch.Tensor]]]:
-    """Check -> call -> a tensor over the array's memory."""
+def import_calls() -> dict[str, dict[str, Callable[[npt.NDArray[Any]], torch.Tensor]]]:
+    """Check -> name -> call that makes a tensor over an array's memory."""
     return {
         "from_numpy": {"torch.from_numpy(a)": torch.from_numpy},
         "as_tensor": {"torch.as_tensor(a)": torch.as_tensor, "torch.asarray(a)": torch.asarray},
@@ -53,8 +53,8 @@ def to_torch() -> dict[str, dict[str, Callable[[npt.NDArray[Any]], torch.Tensor]
     }
 
 
-def to_numpy() -> dict[str, dict[str, Callable[[torch.Tensor], npt.NDArray[Any]]]]:
-    """Check -> call -> an array over the tensor's memory."""
+def export_calls() -> dict[str, dict[str, Callable[[torch.Tensor], npt.NDArray[Any]]]]:
+    """Check -> name -> call that makes an array over a tensor's memory."""
     return {
         "to_numpy": {
             "t.numpy()": lambda t: t.numpy(),
@@ -67,12 +67,12 @@ def to_numpy() -> dict[str, dict[str, Callable[[torch.Tensor], npt.NDArray[Any]]
 
 
 def may_be_read_only(call: Callable[[Any], Any]) -> bool:
-    """NumPy takes DLPack as read-only where the capsule cannot tell (seen up to 1.26)."""
+    """Whether the call may give a read-only array, as NumPy up to 1.26 does by DLPack."""
     return call is np.from_dlpack
 
 
 def _copies_of_arrays() -> dict[str, tuple[Callable[[npt.NDArray[Any]], torch.Tensor], str]]:
-    """Call -> the copy it makes of an array of 1..37, and the dtype that is right."""
+    """Name -> call that copies an array, and the dtype of the copy."""
     return {
         "torch.tensor(a)": (torch.tensor, "float32"),
         "torch.asarray(a, copy=True)": (lambda a: torch.asarray(a, copy=True), "float32"),
@@ -93,8 +93,8 @@ def _copies_of_tensors() -> dict[str, tuple[Callable[[torch.Tensor], npt.NDArray
     }
 
 
-def _linked(call: Callable[[Any], Any], source: Buffer) -> Iterator[Comparison]:
-    """One buffer under two names: address, then writes of either side seen by the other."""
+def _one_memory(call: Callable[[Any], Any], source: Buffer) -> Iterator[Comparison]:
+    """Verify that both are one memory: by address, then by writes on either side."""
     dtype, elements = dtype_name(source), len(source)
     result = call(source)
     yield fact("address, bytes off", address(result) - address(source), 0)
@@ -112,49 +112,49 @@ def _linked(call: Callable[[Any], Any], source: Buffer) -> Iterator[Comparison]:
     yield compare("a write to the result seen in the source", values(source), written + 1)
 
 
-def shared(check: str) -> tuple[Comparison, ...]:
-    """Every call of a check that must share memory."""
-    imports, exports = to_torch().get(check, {}), to_numpy().get(check, {})
+def shares(check: str) -> tuple[Comparison, ...]:
+    """Compare every call of a check that must share memory."""
+    imports, exports = import_calls().get(check, {}), export_calls().get(check, {})
     return (
         *(
-            together(f"{name} {dtype} [{n}]", _linked(call, _array(dtype, n)))
+            combined(f"{name} {dtype} [{n}]", _one_memory(call, _array(dtype, n)))
             for name, call in imports.items()
             for dtype, n in _CASES
         ),
         *(
-            together(f"{name} {dtype} [{n}]", _linked(export, _tensor(dtype, n)))
+            combined(f"{name} {dtype} [{n}]", _one_memory(export, _tensor(dtype, n)))
             for name, export in exports.items()
             for dtype, n in _CASES
         ),
     )
 
 
-def _apart(call: Callable[[Any], Any], source: Buffer, dtype: str) -> Iterator[Comparison]:
-    """Two buffers: no byte in common, and a write to one leaves the other."""
+def _two_memories(call: Callable[[Any], Any], source: Buffer, dtype: str) -> Iterator[Comparison]:
+    """Verify that both have their own memory: no common byte, no write seen in the other."""
     result = call(source)
     elements = len(source)
     expected = _array(dtype, elements)
     begin, end = address(source), address(source) + source.itemsize * elements
-    other, other_end = address(result), address(result) + result.itemsize * elements
-    yield fact("bytes in common", max(0, min(end, other_end) - max(begin, other)), 0)
+    copy_begin, copy_end = address(result), address(result) + result.itemsize * elements
+    yield fact("bytes in common", max(0, min(end, copy_end) - max(begin, copy_begin)), 0)
     yield compare("values", values(result), expected)
     source[:] = -7
     yield compare("the copy after a write to the source", values(result), expected)
     result[:] = 3
-    kept = np.full(elements, -7, dtype=np.float32)
-    yield compare("the source after a write to the copy", values(source), kept)
+    unchanged = np.full(elements, -7, dtype=np.float32)
+    yield compare("the source after a write to the copy", values(source), unchanged)
 
 
-def copied() -> tuple[Comparison, ...]:
-    """Every call that must copy."""
+def copies() -> tuple[Comparison, ...]:
+    """Compare every call that must copy."""
     return (
         *(
-            together(f"{name} [{n}]", _apart(call, _array("float32", n), dtype))
+            combined(f"{name} [{n}]", _two_memories(call, _array("float32", n), dtype))
             for n in (_FEW, _MANY)
             for name, (call, dtype) in _copies_of_arrays().items()
         ),
         *(
-            together(f"{name} [{n}]", _apart(export, _tensor("float32", n), dtype))
+            combined(f"{name} [{n}]", _two_memories(export, _tensor("float32", n), dtype))
             for n in (_FEW, _MANY)
             for name, (export, dtype) in _copies_of_tensors().items()
         ),

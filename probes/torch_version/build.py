@@ -1,4 +1,4 @@
-"""Checks of the build: of one version throughout, the one expected, made for this hardware."""
+"""Checks of torch's build: one version throughout, the expected one, made for this hardware."""
 
 import re
 from typing import Final
@@ -12,10 +12,10 @@ from probes.torch_version.installed import REINSTALL, parsed
 from probes.torch_version.observation import NO_GPU_ASKED, Observation
 from probes.torch_version.spec import Limits
 
-#: From this ROCm on its version and HIP's are counted apart.
-_ROCM_APART: Final = 7
+#: The first major version of ROCm whose number differs from HIP's.
+_ROCM_DIFFERS_FROM_HIP: Final = 7
 
-#: Oldest torch that the probes are made for.
+#: The oldest torch that the probes support.
 OLDEST: Final = "2.2"
 
 
@@ -27,39 +27,44 @@ def cuda_numbers(version: str | int | None) -> tuple[int, int] | None:
     return None if parts is None else (int(parts[1]), int(parts[2]))
 
 
-def _mixed(observation: Observation) -> list[str]:
-    """Where the compiled library says something else than the Python files around it."""
-    build, found = observation.build, []
+def _build_differences(observation: Observation) -> list[str]:
+    """Where the compiled library contradicts the Python files around it; empty when it does not."""
+    build, differences = observation.build, []
     version = parsed(observation.torch.version)
     if version is not None and build.compiled_torch is not None:
         compiled = parsed(build.compiled_torch)
-        if compiled is not None and compiled.release[:3] != _padded(version):
-            found.append(f"Python files of {version}, compiled library of {compiled}")
+        if compiled is not None and compiled.release[:3] != _release_numbers(version):
+            differences.append(f"Python files of {version}, compiled library of {compiled}")
     if build.compiled_cuda is not None and cuda_numbers(build.compiled_cuda) != cuda_numbers(
         build.cuda
     ):
-        found.append(f"torch.version.cuda is {build.cuda}, compiled with {build.compiled_cuda}")
+        differences.append(
+            f"torch.version.cuda is {build.cuda}, compiled with {build.compiled_cuda}"
+        )
     if build.compiled_for_gpu != (build.cuda is not None or build.hip is not None):
-        told = build.cuda or build.hip
-        found.append(f"the version file says {told}, GPU code is in: {build.compiled_for_gpu}")
-    return found
+        version_file = build.cuda or build.hip
+        differences.append(
+            f"the version file says {version_file}, GPU code is in: {build.compiled_for_gpu}"
+        )
+    return differences
 
 
-def _padded(version: Version) -> tuple[int, ...]:
+def _release_numbers(version: Version) -> tuple[int, ...]:
+    """Major, minor and patch; 0 for a part that the version leaves out."""
     return (*version.release, 0, 0)[:3]
 
 
 def compiled_version(observation: Observation) -> Finding:
-    """Python files and compiled library are of one build: no half-done upgrade."""
-    found = _mixed(observation)
-    if not found and observation.build.compiled_torch is None:
+    """Python files and compiled library are of one build: no upgrade stopped half-way."""
+    differences = _build_differences(observation)
+    if not differences and observation.build.compiled_torch is None:
         return skipped("torch_version.compiled_version", "the compiled library tells no version")
     return require(
         "torch_version.compiled_version",
-        not found,
-        "; ".join(found) or observation.build.compiled_torch,
+        not differences,
+        "; ".join(differences) or observation.build.compiled_torch,
         "one build",
-        message="torch is a mix of builds: " + "; ".join(found),
+        message="torch is a mix of builds: " + "; ".join(differences),
         hint="confirm with `python -c 'import torch; print(torch.__version__, "
         "torch.__config__.show())'`; remove torch's folder from site-packages and install it again",
         action="fix_image",
@@ -67,13 +72,13 @@ def compiled_version(observation: Observation) -> Finding:
 
 
 def version(observation: Observation, limits: Limits) -> Finding:
-    """The version is one of those promised; a local part such as +cpu matches without being named.
+    """The version is in the expected set; a local part such as +cpu need not be named there.
 
-    Pre-releases count by their order, as distributors name their builds so (2.9.0a0+nv25.9).
+    Pre-releases are ordered as PEP 440 says, since distributors name builds so (2.9.0a0+nv25.9).
     """
     check = "torch_version.version"
-    found, wanted = parsed(observation.torch.version), limits.torch or f">={OLDEST}"
-    if found is None:
+    parsed_version, wanted = parsed(observation.torch.version), limits.torch or f">={OLDEST}"
+    if parsed_version is None:
         return Finding(
             id=check,
             status="error" if limits.torch else "skip",
@@ -84,10 +89,10 @@ def version(observation: Observation, limits: Limits) -> Finding:
             "build a PEP 440 version, or expect no version",
             action="fix_config" if limits.torch else "none",
         )
-    held = found if limits.torch else Version(found.base_version)
+    compared = parsed_version if limits.torch else Version(parsed_version.base_version)
     return require(
         check,
-        SpecifierSet(wanted).contains(held, prereleases=True),
+        SpecifierSet(wanted).contains(compared, prereleases=True),
         observation.torch.version,
         wanted,
         message=f"torch {observation.torch.version} is not in {wanted}"
@@ -100,7 +105,7 @@ def version(observation: Observation, limits: Limits) -> Finding:
 
 
 def build_kind(observation: Observation, limits: Limits) -> Finding:
-    """The build has a back-end for a GPU of this node; the hardware is told without torch."""
+    """The build has a back-end for a GPU of this node; the hardware is detected without torch."""
     check = "torch_version.build_kind"
     vendors = observation.hardware.vendors
     if limits.gpus == 0 or not vendors:
@@ -110,7 +115,7 @@ def build_kind(observation: Observation, limits: Limits) -> Finding:
         return skipped(check, "the Slurm job asked for no GPU")
     build = observation.build
     backends = {"nvidia": build.cuda, "amd": build.hip, "intel": build.xpu or None}
-    kinds = [f"{vendor} ({made})" for vendor, made in backends.items() if made is not None]
+    kinds = [f"{vendor} ({version})" for vendor, version in backends.items() if version is not None]
     return require(
         check,
         any(backends[vendor] is not None for vendor in vendors),
@@ -136,13 +141,13 @@ def local_tag(observation: Observation) -> Finding:
         return skipped(check, f"the version has no tag that names a build ({tag or 'none'})")
     rest = tag[kind.end() :]
     if kind[1] == "cu":  # cu118 is 11.8, cu1210 would be 12.10
-        expected, observed = f"CUDA {rest[:2]}.{rest[2:]}", _short("CUDA", build.cuda)
+        expected, observed = f"CUDA {rest[:2]}.{rest[2:]}", _backend_version("CUDA", build.cuda)
     elif kind[1] == "rocm":
         return _rocm_tag(observation, check, rest)
     else:
         expected = "XPU" if kind[1] == "xpu" else "CPU"
-        observed = "XPU" if build.xpu else _short("CUDA", build.cuda)
-        observed = observed if build.hip is None else _short("ROCm", build.hip)
+        observed = "XPU" if build.xpu else _backend_version("CUDA", build.cuda)
+        observed = observed if build.hip is None else _backend_version("ROCm", build.hip)
     return expect(
         check,
         observed,
@@ -154,31 +159,32 @@ def local_tag(observation: Observation) -> Finding:
 
 
 def _rocm_tag(observation: Observation, check: str, tag: str) -> Finding:
-    """The tag names ROCm's version, which newer builds tell (`torch.version.rocm`).
+    """The tag names ROCm's version, which newer builds have in `torch.version.rocm`.
 
-    Of others only HIP's version is known: the same as ROCm's up to ROCm 6, and since then counted
-    apart, so that a difference may mean nothing.
+    Older builds have only HIP's version. Up to ROCm 6 both are the same; from ROCm 7 on they
+    differ, so a difference is a warning.
     Source: https://github.com/pytorch/pytorch/pull/168097
     """
     named = cuda_numbers(f"{tag}.0")
     if named is None:
         return skipped(check, f"the tag names no version of ROCm ({tag})")
-    build, wanted = observation.build, _short("ROCm", f"{tag}.0")
-    told = build.rocm or build.hip
+    build, expected = observation.build, _backend_version("ROCm", f"{tag}.0")
+    built_for = build.rocm or build.hip
     only_hip = build.rocm is None and build.hip is not None
-    observed = _short("HIP" if only_hip else "ROCm", told)
+    observed = _backend_version("HIP" if only_hip else "ROCm", built_for)
     return require(
         check,
-        cuda_numbers(told) == named,
+        cuda_numbers(built_for) == named,
         observed,
-        wanted,
+        expected,
         message=f"torch {observation.torch.version} is a build for {observed}",
         hint=REINSTALL,
         action="fix_image",
-        otherwise="warn" if only_hip and named[0] >= _ROCM_APART else "fail",
+        otherwise="warn" if only_hip and named[0] >= _ROCM_DIFFERS_FROM_HIP else "fail",
     )
 
 
-def _short(kind: str, version: str | None) -> str:
+def _backend_version(kind: str, version: str | None) -> str:
+    """`CUDA 12.4`, or `CPU` without a version."""
     numbers = cuda_numbers(version)
     return "CPU" if numbers is None else f"{kind} {numbers[0]}.{numbers[1]}"

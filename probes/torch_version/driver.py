@@ -9,10 +9,10 @@ from probes.kit.symptoms import SYMPTOMS, diagnose
 from probes.torch_version.build import cuda_numbers
 from probes.torch_version.observation import Gpu, Observation
 
-_NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
+_SYMPTOM_BY_NAME: Final = {symptom.name: symptom for symptom in SYMPTOMS}
 
 # Which devices run family-specific code (suffix f). Source: CUDA C++ Programming Guide,
-# "Family-Specific Features"; a target not listed is taken for itself alone.
+# "Family-Specific Features"; a target that is not listed runs on its own device only.
 _FAMILIES: Final = {100: {100, 103}, 101: {101, 110}, 120: {120, 121}}
 
 
@@ -38,7 +38,7 @@ def driver_cuda(observation: Observation) -> Finding:
         return skipped(check, "this torch is no CUDA build")
     if driver is None:
         return skipped(check, "no NVIDIA driver here that tells its version")
-    symptom = _NAMED["driver_too_old"]
+    symptom = _SYMPTOM_BY_NAME["driver_too_old"]
     return require(
         check,
         driver[0] >= wheel[0],
@@ -53,8 +53,8 @@ def driver_cuda(observation: Observation) -> Finding:
 
 def _library_version(path: str | None) -> str | None:
     """`535.129.03` of /usr/lib/x86_64-linux-gnu/libcuda.so.535.129.03."""
-    found = re.search(r"/libcuda\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", path or "")
-    return found[1] if found else None
+    match = re.search(r"/libcuda\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", path or "")
+    return match[1] if match else None
 
 
 #: Folders in which a driver's installer, a distribution or a container runtime puts libcuda.
@@ -69,25 +69,29 @@ def _numbers(version: str | None) -> tuple[int, ...]:
 
 
 def is_compat(observation: Observation) -> bool:
-    """Whether libcuda is of a forward-compatibility package, and so rightly of another version.
+    """Whether libcuda is of a forward-compatibility package, whose version may differ.
 
-    By a folder so named (`compat`, `cuda-compat`, `compat_orin`); anywhere else but in a driver's
-    own folders (the Nix store, a user's) by being newer than the kernel module.
+    It is in a folder of that name (`compat`, `cuda-compat`, `compat_orin`). Outside a driver's own
+    folders (in the Nix store, in a user's folder) one newer than the kernel module counts too.
     """
     path = observation.driver.path
     if path is None:
         return False
     if any(re.search(r"(^|[-_])compat([-_]|$)", part) for part in Path(path).parts[:-1]):
         return True
-    own = any(Path(path).is_relative_to(folder) for folder in _DRIVER_FOLDERS)
+    in_driver_folder = any(Path(path).is_relative_to(folder) for folder in _DRIVER_FOLDERS)
     library, module = _library_version(path), observation.kernel_module
-    return not own and None not in (library, module) and _numbers(library) > _numbers(module)
+    return (
+        not in_driver_folder
+        and None not in (library, module)
+        and _numbers(library) > _numbers(module)
+    )
 
 
 def driver_files(observation: Observation) -> Finding:
-    """Kernel module, libcuda and NVML are of one driver version; a compat libcuda differs rightly.
+    """Kernel module, libcuda and NVML are of one driver version; a compat libcuda may differ.
 
-    They differ when the driver was upgraded under a running node, or the image brings its own.
+    They differ when the driver was upgraded on a running node, or the image brings its own.
     """
     check = "torch_version.driver_files"
     path = observation.driver.path
@@ -98,33 +102,33 @@ def driver_files(observation: Observation) -> Finding:
     }
     known = {name: number for name, number in versions.items() if number is not None}
     symptom = diagnose(observation.nvml_error)
-    refused = symptom is not None and symptom.name == "nvml_version_mismatch"
-    if len(known) < 2 and not refused:
+    nvml_mismatch = symptom is not None and symptom.name == "nvml_version_mismatch"
+    if len(known) < 2 and not nvml_mismatch:
         return skipped(check, "fewer than two parts of an NVIDIA driver tell their version")
     text = ", ".join(f"{name} {number}" for name, number in known.items())
-    text = f"{text}, NVML: {observation.nvml_error}".lstrip(", ") if refused else text
+    text = f"{text}, NVML: {observation.nvml_error}".lstrip(", ") if nvml_mismatch else text
     return require(
         check,
-        len(set(known.values())) <= 1 and not refused,
+        len(set(known.values())) <= 1 and not nvml_mismatch,
         text,
         "one version",
         message=f"the parts of the driver are of different versions: {text}",
-        hint=_NAMED["nvml_version_mismatch"].hint,
+        hint=_SYMPTOM_BY_NAME["nvml_version_mismatch"].hint,
         action="reboot_node",
     )
 
 
-def runs(flag: str, capability: tuple[int, int]) -> bool:
+def code_fits(flag: str, capability: tuple[int, int]) -> bool:
     """Whether code for `flag` (sm_90, sm_90a, sm_100f, compute_90) runs on that capability.
 
-    Machine code runs on its own major version from its minor version up; intermediate code
-    (compute_) on every later device; with suffix `a` only on exactly its device, with `f` on its
-    family. Source: CUDA C++ Programming Guide, "Application Compatibility".
+    Machine code (sm_) runs on its own major version, from its minor version up. Intermediate code
+    (compute_) runs on every later device. Suffix `a` limits it to that device, `f` to its family.
+    Source: CUDA C++ Programming Guide, "Application Compatibility".
     """
-    found = re.fullmatch(r"(sm|compute)_(\d+)([af]?)", flag)
-    if found is None:
+    match = re.fullmatch(r"(sm|compute)_(\d+)([af]?)", flag)
+    if match is None:
         return False
-    kind, number, suffix = found[1], int(found[2]), found[3]
+    kind, number, suffix = match[1], int(match[2]), match[3]
     device = capability[0] * 10 + capability[1]
     if suffix == "a":
         return device == number
@@ -135,8 +139,8 @@ def runs(flag: str, capability: tuple[int, int]) -> bool:
     return capability[0] == number // 10 and device >= number
 
 
-def _without_code(observation: Observation, gpu: Gpu) -> str:
-    """Why the build has no code for this GPU; empty when it has."""
+def _why_no_code(observation: Observation, gpu: Gpu) -> str:
+    """Why the build has no code for this GPU; empty when it has some."""
     flags = observation.build.arch_flags
     if gpu.gfx is not None:
         targets = {flag.partition(":")[0] for flag in flags}
@@ -144,7 +148,7 @@ def _without_code(observation: Observation, gpu: Gpu) -> str:
         return "" if gpu.gfx in covered else f"is {gpu.gfx}"
     if gpu.capability is None:
         return ""
-    fitting = [flag for flag in flags if runs(flag, gpu.capability)]
+    fitting = [flag for flag in flags if code_fits(flag, gpu.capability)]
     wheel = cuda_numbers(observation.build.cuda)
     driver = cuda_numbers(observation.driver.driver_version)
     name = "sm_{}{}".format(*gpu.capability)
@@ -157,7 +161,7 @@ def _without_code(observation: Observation, gpu: Gpu) -> str:
 
 
 def architectures(observation: Observation) -> Finding:
-    """The build has code for each GPU: machine code of its generation, or code to compile."""
+    """The build has code for each GPU: machine code, or intermediate code to compile."""
     check = "torch_version.architectures"
     flags = observation.build.arch_flags
     amd = observation.build.hip is not None
@@ -165,12 +169,12 @@ def architectures(observation: Observation) -> Finding:
     if not flags or not gpus:
         why = "this build tells no architectures" if not flags else "no GPU of this build's kind"
         return skipped(check, why)
-    wrong = [f"{gpu.label} {why}" for gpu in gpus if (why := _without_code(observation, gpu))]
+    wrong = [f"{gpu.label} {why}" for gpu in gpus if (why := _why_no_code(observation, gpu))]
     forced = observation.variables.get("HSA_OVERRIDE_GFX_VERSION") if amd else None
     hidden = amd and {"HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"} & observation.variables.keys()
-    symptom = _NAMED["hip_no_binary" if amd else "no_kernel_image"]
+    symptom = _SYMPTOM_BY_NAME["hip_no_binary" if amd else "no_kernel_image"]
     text = f"; HSA_OVERRIDE_GFX_VERSION={forced} makes it pass for another" if forced else ""
-    # Of AMD's GPUs the kernel also lists those that are hidden from torch.
+    # The kernel also lists AMD GPUs that are hidden from torch.
     doubtful = bool(forced) or bool(hidden and len(wrong) < len(gpus))
     return require(
         check,

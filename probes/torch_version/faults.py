@@ -16,8 +16,10 @@ def _image(name: str, checks: str, event: Event, changes: dict[str, Any]) -> Fau
     return on_node(f"image.{name}", checks, event, changes, where="host")
 
 
-def _here(name: str, checks: str, event: Event, function: str, **arguments: Any) -> Fault:
-    """A break of the installation that is really there."""
+def _broken_installation(
+    name: str, checks: str, event: Event, function: str, **arguments: Any
+) -> Fault:
+    """A fault in what the real installation shows, without a pretended node."""
     return Fault(
         name=f"image.{name}",
         kind="environment",
@@ -171,8 +173,8 @@ _IMAGES: Final = (
     _image("compiled_for_another_cuda", "compiled_version", _HALF, {"torch.compiled_cuda": 12010}),
     _image("version_file_says_cuda", "compiled_version", _HALF, {"torch.built": False}),
     _image("tag_of_another_cuda", "local_tag", _HALF, {"torch.version": "2.6.0+cu118"}),
-    _here("core_of_another_folder", "imports", _HALF, "core_of_another_folder"),
-    _here(
+    _broken_installation("core_of_another_folder", "imports", _HALF, "core_of_another_folder"),
+    _broken_installation(
         "folder_named_torch",
         "imports",
         event_of(
@@ -181,16 +183,16 @@ _IMAGES: Final = (
         ),
         "namespace_in_its_place",
     ),
-    _here(
+    _broken_installation(
         "version_of_another_build",
         "metadata compiled_version",
         _HALF,
         "version_of_another_build",
         version="2.4.1",
     ),
-    _here("too_old", "version", _HALF, "version_of_another_build", version="1.13.1"),
-    _here("numpy_overwritten", "metadata", _HALF, "numpy_overwritten"),
-    _here(
+    _broken_installation("too_old", "version", _HALF, "version_of_another_build", version="1.13.1"),
+    _broken_installation("numpy_overwritten", "metadata", _HALF, "numpy_overwritten"),
+    _broken_installation(
         "requirement_missing",
         "requirements",
         event_of(
@@ -216,7 +218,7 @@ def _import(name: str, text: str, source: str, files: dict[str, str], **fields: 
     )
 
 
-#: Modules that are found before the real ones, in a worker of their own.
+#: Modules that a worker imports in place of the real ones.
 _IMPORTS: Final = (
     _import(
         "no_torch",

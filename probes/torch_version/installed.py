@@ -1,4 +1,4 @@
-"""Checks of the installation: whole packages, once, of the version that the metadata say."""
+"""Checks of the installation: whole packages, installed once, of the version in the metadata."""
 
 from pathlib import Path
 from typing import Final
@@ -16,22 +16,22 @@ REINSTALL: Final = (
 
 
 def parsed(version: str) -> Version | None:
-    """The version by PEP 440; None for a custom build's own spelling."""
+    """The version as PEP 440 reads it; None where it is no PEP 440 version."""
     try:
         return Version(version)
     except InvalidVersion:
         return None
 
 
-def same_version(one: str, other: str) -> bool:
-    """Whether two spellings name one build.
+def same_version(first: str, second: str) -> bool:
+    """Whether two version strings can name one build.
 
-    Wheels on PyPI drop the local part (`+cu130`) from their metadata alone, and distributors add
-    post-releases, so a local part counts only where both have one, and a post-release never.
+    Wheels on PyPI leave the local part (`+cu130`) out of their metadata, and distributors add
+    post-releases. So local parts are compared only where both have one, post-releases never.
     """
-    left, right = parsed(one), parsed(other)
+    left, right = parsed(first), parsed(second)
     if left is None or right is None:
-        return one == other
+        return first == second
     locals_differ = None not in (left.local, right.local) and left.local != right.local
     return _identity(left) == _identity(right) and not locals_differ
 
@@ -40,8 +40,8 @@ def _identity(version: Version) -> tuple[Version, tuple[str, int] | None, int | 
     return Version(version.base_version), version.pre, version.dev
 
 
-def _scattered(name: str, module: Module) -> str:
-    """How the module is not one installed package; empty when it is."""
+def _why_not_one_package(name: str, module: Module) -> str:
+    """Why the module is not one installed package; empty when it is."""
     if module.folder is None:
         return f"{name} is a folder without code, not a package"
     if module.compiled is None:
@@ -52,20 +52,22 @@ def _scattered(name: str, module: Module) -> str:
 
 
 def _built_in_place(module: Module) -> bool:
-    """Whether the core lies in a build folder: an editable installation, no second package."""
+    """Whether the compiled core is in a build folder, as in an editable installation."""
     if module.folder is None or module.compiled is None:
         return False
     return not {"site-packages", "dist-packages"} & {*Path(module.compiled).parts}
 
 
 def imports(observation: Observation) -> Finding:
-    """Both are packages, each with the compiled core beside its Python files.
+    """Both torch and NumPy are packages, each with the compiled core beside its Python files.
 
-    A developer's editable build keeps its core in a folder of its own: that is told, no more.
+    An editable build keeps its core in another folder, which is only a warning.
     """
     modules = {"torch": observation.torch, "numpy": observation.numpy}
-    wrong = [each for name, each in modules.items() if _scattered(name, each)]
-    problems = [text for name, each in modules.items() if (text := _scattered(name, each))]
+    wrong = [each for name, each in modules.items() if _why_not_one_package(name, each)]
+    problems = [
+        text for name, each in modules.items() if (text := _why_not_one_package(name, each))
+    ]
     return require(
         "torch_version.imports",
         not problems,
@@ -79,8 +81,8 @@ def imports(observation: Observation) -> Finding:
     )
 
 
-def _contradictions(name: str, module: Module, listed: list[Distribution]) -> tuple[str, bool]:
-    """How metadata and module differ, and whether that is a contradiction or only unusual."""
+def _metadata_difference(name: str, module: Module, listed: list[Distribution]) -> tuple[str, bool]:
+    """How metadata and module differ, and whether it is a contradiction (True) or only unusual."""
     folder = None if module.folder is None else str(Path(module.folder).parent)
     own = [each for each in listed if each.folder == folder]
     versions = sorted({each.version for each in own})
@@ -97,17 +99,17 @@ def _contradictions(name: str, module: Module, listed: list[Distribution]) -> tu
 
 
 def metadata(observation: Observation) -> Finding:
-    """What the package manager lists is what runs: nothing was installed over or beside it."""
+    """The package manager lists what is imported: nothing was installed over it or beside it."""
     check = "torch_version.metadata"
     if not observation.distributions:
         return skipped(check, "neither torch nor NumPy has installed metadata")
-    found = [
-        _contradictions(
+    differences = [
+        _metadata_difference(
             name, module, [each for each in observation.distributions if each.name == name]
         )
         for name, module in (("torch", observation.torch), ("numpy", observation.numpy))
     ]
-    text = "; ".join(text for text, _ in found if text)
+    text = "; ".join(text for text, _ in differences if text)
     return require(
         check,
         not text,
@@ -116,7 +118,7 @@ def metadata(observation: Observation) -> Finding:
         message=text,
         hint=REINSTALL,
         action="fix_image",
-        otherwise="fail" if any(contradicts for _, contradicts in found) else "warn",
+        otherwise="fail" if any(contradicts for _, contradicts in differences) else "warn",
     )
 
 

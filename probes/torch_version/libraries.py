@@ -9,12 +9,12 @@ from probes.torch_version.driver import is_compat
 from probes.torch_version.observation import Observation
 from probes.torch_version.spec import Limits
 
-_NAMED: Final = {symptom.name: symptom for symptom in SYMPTOMS}
+_SYMPTOM_BY_NAME: Final = {symptom.name: symptom for symptom in SYMPTOMS}
 
 #: WSL's libcuda is a loader that maps the driver's own one beside itself.
 _WSL: Final = "/usr/lib/wsl/"
 
-_SEARCH: Final = (
+_SEARCH_PATH_HINT: Final = (
     "confirm with `echo $LD_LIBRARY_PATH` and `python -c 'import torch; "
     'print(open("/proc/self/maps").read())\' | grep -oE "/.*lib(cu|nv|nccl|stdc).*" | sort -u`; '
     "take the system's copies out of LD_LIBRARY_PATH and LD_PRELOAD"
@@ -22,14 +22,14 @@ _SEARCH: Final = (
 
 
 def libcuda(observation: Observation, limits: Limits) -> Finding:
-    """The libcuda is the driver's: not the toolkit's stub, and a compat one only where expected."""
+    """The libcuda is the driver's own: no stub, and a compat one only where expected."""
     check = "torch_version.libcuda"
     path = observation.driver.path
     if path is None:
         return skipped(check, "no libcuda.so.1 is loaded here")
     parts = Path(path).parts
     stub, compat = "stubs" in parts, is_compat(observation)
-    symptom = _NAMED["stub_library" if stub else "forward_compatibility"]
+    symptom = _SYMPTOM_BY_NAME["stub_library" if stub else "forward_compatibility"]
     return require(
         check,
         not stub and (not compat or limits.forward_compat),
@@ -47,7 +47,7 @@ def libcuda(observation: Observation, limits: Limits) -> Finding:
 
 
 def cudnn(observation: Observation) -> Finding:
-    """The cuDNN that is found loads, and torch takes its version for one that fits."""
+    """The cuDNN that is found loads, and torch accepts its version."""
     check = "torch_version.cudnn"
     if not observation.build.compiled_for_gpu:
         return skipped(check, "this torch is no CUDA or ROCm build")
@@ -60,23 +60,23 @@ def cudnn(observation: Observation) -> Finding:
         observation.cudnn_error or observation.cudnn_version,
         "a version that torch accepts",
         message=f"cuDNN cannot be used: {observation.cudnn_error[:300]}",
-        hint=symptom.hint if symptom else _SEARCH,
+        hint=symptom.hint if symptom else _SEARCH_PATH_HINT,
         action=symptom.action if symptom else "fix_image",
     )
 
 
 def cudnn_libraries(observation: Observation) -> Finding:
-    """All parts of cuDNN are of one installation; mixed ones refuse at the first convolution."""
+    """All parts of cuDNN are of one installation; mixed ones raise at the first convolution."""
     check = "torch_version.cudnn_libraries"
     parts = [each for each in observation.libraries if each.family.startswith("cudnn")]
     if not parts:
         return skipped(check, "no cuDNN is mapped")
-    # Wheels name their files by the major version alone: there the folder tells them apart.
+    # Files of wheels have only the major version in their names, so their folders are compared.
     sources = {
         each.version if "." in (each.version or "") else str(Path(each.path).parent)
         for each in parts
     }
-    symptom = _NAMED["cudnn_sublibraries"]
+    symptom = _SYMPTOM_BY_NAME["cudnn_sublibraries"]
     return require(
         check,
         len(sources) == 1,
@@ -93,7 +93,7 @@ def _dotted(numbers: tuple[int, ...]) -> str:
 
 
 def nccl(observation: Observation) -> Finding:
-    """The NCCL that is loaded is of torch's major version and not older than torch's own."""
+    """The loaded NCCL has the major version that torch was built with, and is not older."""
     check = "torch_version.nccl"
     compiled, loaded = observation.nccl_compiled, observation.nccl_loaded
     if compiled is None or loaded is None:
@@ -105,37 +105,38 @@ def nccl(observation: Observation) -> Finding:
         _dotted(loaded),
         f">= {_dotted(compiled)}, < {compiled[0] + 1}",
         message=f"NCCL {_dotted(loaded)} is loaded, and torch was built with {_dotted(compiled)}",
-        hint=_SEARCH,
+        hint=_SEARCH_PATH_HINT,
         action="fix_image",
         otherwise="fail" if loaded[0] != compiled[0] else "warn",
     )
 
 
 def loaded_once(observation: Observation) -> Finding:
-    """No library is mapped twice: two copies have two states, and calls may cross over."""
+    """No library is mapped twice: each copy has its own state, and a call may reach either."""
     check = "torch_version.loaded_once"
     paths: dict[str, list[str]] = {}
     for each in observation.libraries:
         if not each.path.startswith(_WSL):
             paths.setdefault(each.family, []).append(each.path)
-    twice = {family: copies for family, copies in paths.items() if len(copies) > 1}
-    text = "; ".join(" and ".join(copies) for copies in twice.values())
+    duplicates = {family: copies for family, copies in paths.items() if len(copies) > 1}
+    text = "; ".join(" and ".join(copies) for copies in duplicates.values())
     return require(
         check,
-        not twice,
+        not duplicates,
         text or f"{len(paths)} libraries",
         "one copy of each",
         message=f"mapped more than once: {text}",
-        hint=_SEARCH,
+        hint=_SEARCH_PATH_HINT,
         action="fix_image",
-        otherwise="fail" if "cuda" in twice else "warn",
+        otherwise="fail" if "cuda" in duplicates else "warn",
     )
 
 
 def foreign_libraries(observation: Observation) -> Finding:
-    """Libraries that torch's wheels brought are used, not others of that name that come first.
+    """The libraries of torch's wheels are used, not others of that name earlier in a search path.
 
-    With another CUDA library torch may well compute right, with another libtorch hardly.
+    Another CUDA library is a warning, since torch may still compute right with it; another libtorch
+    is a failure.
     """
     check = "torch_version.foreign_libraries"
     mixed = any(
@@ -150,7 +151,7 @@ def foreign_libraries(observation: Observation) -> Finding:
         "none",
         message=f"{len(foreign)} libraries are not those of torch's wheels: "
         + "; ".join(foreign[:4]),
-        hint=_SEARCH,
+        hint=_SEARCH_PATH_HINT,
         action="fix_image",
         otherwise="fail" if mixed else "warn",
     )

@@ -1,4 +1,4 @@
-"""Looking at an installation: modules, metadata, build, driver, mapped libraries, NumPy."""
+"""Observing an installation: modules, metadata, build, driver, mapped libraries, NumPy."""
 
 import os
 import re
@@ -27,29 +27,29 @@ from probes.torch_version.observation import (
 )
 
 
-def observe(device: str) -> Observation:  # noqa: ARG001 - the image is one, whatever the device
-    """Look at the imported modules, their metadata and what the process has mapped."""
-    here = _module(torch, sys.modules.get("torch._C"))
+def observe(device: str) -> Observation:  # noqa: ARG001 - the image is the same for each device
+    """Observe the imported modules, their metadata and what the process has mapped."""
+    torch_module = _module(torch, sys.modules.get("torch._C"))
     breadcrumb.operation("cuInit of the driver, NVML, PCI")
-    driver, management, present = cuda_driver.read(), nvml.read(), hardware.detect()
+    driver, nvml_state, detected = cuda_driver.read(), nvml.read(), hardware.detect()
     breadcrumb.operation("cuDNN's version")
     cudnn_version, cudnn_error = mapped.cudnn_version()  # may map libcudnn
     breadcrumb.operation("installed packages, mapped libraries, NumPy's arrays")
     maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
-    libraries, ahead = mapped.libraries(here.folder, os.environ.get("LD_LIBRARY_PATH", ""))
+    libraries, ahead = mapped.libraries(torch_module.folder, os.environ.get("LD_LIBRARY_PATH", ""))
     return Observation(
-        torch=here,
+        torch=torch_module,
         numpy=_module(np, _multiarray()),
         build=_build(),
         distributions=tuple(_distributions()),
-        needs=tuple(_needs(here.folder)),
+        needs=tuple(_requirements(torch_module.folder)),
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
-        hardware=present,
+        hardware=detected,
         kernel_module=hardware.nvidia_module(),
         driver=driver,
-        nvml_error=management.error,
-        nvml_driver=management.driver_version,
-        gpus=tuple(_gpus(driver, management, present)),
+        nvml_error=nvml_state.error,
+        nvml_driver=nvml_state.driver_version,
+        gpus=tuple(_gpus(driver, nvml_state, detected)),
         cudnn_version=cudnn_version,
         cudnn_error=cudnn_error,
         nccl_compiled=mapped.nccl_compiled(),
@@ -79,14 +79,14 @@ def _resolved(file: str | None) -> str | None:
 
 
 def _multiarray() -> ModuleType | None:
-    """NumPy's compiled core, by its name in NumPy 2, else by that of NumPy 1."""
+    """NumPy's compiled core, under its name in NumPy 2 or 1; None when it is not imported."""
     names = ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath")
     return next((sys.modules[name] for name in names if name in sys.modules), None)
 
 
 def _build() -> Build:
     compiled = re.search(r"TORCH_VERSION=([\d.]+)", torch.__config__.show())
-    cuda = getattr(torch._C, "_cuda_getCompiledVersion", None)  # CUDA and ROCm builds alone
+    cuda = getattr(torch._C, "_cuda_getCompiledVersion", None)  # in CUDA and ROCm builds only
     flags: Any = getattr(torch._C, "_cuda_getArchFlags", None)
     return Build(
         cuda=torch.version.cuda,
@@ -96,7 +96,7 @@ def _build() -> Build:
         compiled_torch=None if compiled is None else compiled[1].rstrip("."),
         compiled_cuda=None if cuda is None or torch.version.cuda is None else int(cuda()),
         compiled_for_gpu=bool(torch.backends.cuda.is_built()),
-        # Unlike torch.cuda.get_arch_list this answers without a GPU.
+        # torch.cuda.get_arch_list gives an empty list without a GPU; this does not.
         arch_flags=() if flags is None else tuple((flags() or "").split()),
     )
 
@@ -105,31 +105,31 @@ def _distributions() -> Iterator[Distribution]:
     known = set()
     for name in ("torch", "numpy"):
         for distribution in metadata.distributions(name=name):
-            folder, version = _home(distribution), _version(distribution)
-            if (name, version, folder) not in known:  # a folder may be twice in sys.path
+            folder, version = _site_folder(distribution), _version(distribution)
+            if (name, version, folder) not in known:  # sys.path may list a folder twice
                 known.add((name, version, folder))
                 yield Distribution(name=name, version=version, folder=folder)
 
 
-def _home(distribution: metadata.Distribution) -> str:
-    """The folder of sys.path that the metadata speaks for."""
+def _site_folder(distribution: metadata.Distribution) -> str:
+    """The folder of sys.path that the distribution is installed in."""
     return str(Path(str(distribution.locate_file(""))).resolve())
 
 
 def _version(distribution: metadata.Distribution) -> str:
-    """Its version; empty where an uninstallation left a folder without one."""
-    told: list[str] = distribution.metadata.get_all("Version") or [""]
-    return told[0]
+    """The distribution's version; empty where an uninstallation left a folder without one."""
+    versions: list[str] = distribution.metadata.get_all("Version") or [""]
+    return versions[0]
 
 
-def _needs(folder: str | None) -> Iterator[Need]:
-    """The requirements of the torch that is imported; of the first on sys.path when none is."""
+def _requirements(folder: str | None) -> Iterator[Need]:
+    """The requirements of the imported torch; without its metadata, of the first on sys.path."""
     listed = list(metadata.distributions(name="torch"))
-    own = [each for each in listed if folder and _home(each) == str(Path(folder).parent)]
+    own = [each for each in listed if folder and _site_folder(each) == str(Path(folder).parent)]
     for text in next((each.requires or [] for each in own or listed), []):
         try:
             need = Requirement(text)
-        except InvalidRequirement:  # an old builder's spelling: pip itself would refuse it
+        except InvalidRequirement:  # written by an old tool; pip refuses it too
             continue
         if need.marker is None or need.marker.evaluate({"extra": ""}):
             yield Need(
@@ -145,17 +145,17 @@ def _installed(name: str) -> str | None:
 
 
 def _gpus(
-    driver: cuda_driver.CudaDriver, management: nvml.Nvml, present: hardware.Hardware
+    driver: cuda_driver.CudaDriver, nvml_state: nvml.Nvml, detected: hardware.Hardware
 ) -> Iterator[Gpu]:
-    """GPUs as far as any source knows what code they run; CUDA's view first, which honours hiding.
+    """The GPUs whose architecture is known, from CUDA, else NVML, and AMD's from the kernel.
 
-    NVML's list of all GPUs would hold hidden ones too, so it counts only where CUDA has none.
+    NVML also lists GPUs that a variable hides, so it is used only where CUDA lists none.
     """
     listed: tuple[cuda_driver.DriverDevice | nvml.NvmlGpu, ...] = driver.devices
     if not driver.devices:
-        listed = tuple(gpu for gpu in management.gpus if gpu.accessible)
+        listed = tuple(gpu for gpu in nvml_state.gpus if gpu.accessible)
     for gpu in listed:
         if gpu.capability is not None:
             yield Gpu(label=f"GPU {gpu.index} ({gpu.name})", capability=gpu.capability)
-    for number, gfx in enumerate(present.architectures):
+    for number, gfx in enumerate(detected.architectures):
         yield Gpu(label=f"AMD GPU {number}", gfx=gfx)

@@ -1,8 +1,8 @@
-"""NumPy and torch understand each other's memory: both directions, judged by plain Python.
+"""NumPy and torch read each other's memory: both directions, compared in plain Python.
 
-torch binds NumPy once, when it is imported; what failed there shows in each of these calls, so
-nothing has to be imported again. `probes.kit.references` converts through the code under test here,
-so lists and `struct` are the references.
+torch binds NumPy once, when it is imported. A failure there shows in each of these calls, so
+nothing has to be imported again. `probes.kit.references` uses the conversions that are tested here,
+so the references are lists and `struct`.
 """
 
 import struct
@@ -19,7 +19,7 @@ from probes.kit.symptoms import diagnose
 if TYPE_CHECKING:
     from probes.torch_version.observation import Observation
 
-#: dtype of NumPy's and torch's name -> format of `struct` (complex: of its parts), and values.
+#: Name of the dtype in NumPy and torch -> format for `struct` (complex: of each part), and values.
 DTYPES: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
     "bool": ("?", (True, True, False)),
     "uint8": ("B", (0, 171, 255)),
@@ -36,20 +36,22 @@ DTYPES: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
 
 
 def _packed(name: str) -> tuple[bytes, list[Any]]:
-    """The bytes and the values of a dtype's row; float32 rounds its values as `struct` does."""
+    """The bytes of a dtype's row, and its values as `struct` reads them back from there."""
     code, values = DTYPES[name]
     parts: list[Any] = list(values)
     if name.startswith("complex"):
         parts = [part for value in values for part in (value.real, value.imag)]
     raw = struct.pack(f"={len(parts)}{code}", *parts)
-    back: list[Any] = list(struct.unpack(f"={len(parts)}{code}", raw))
+    rounded: list[Any] = list(struct.unpack(f"={len(parts)}{code}", raw))
     if name.startswith("complex"):
-        back = [complex(*back[i : i + 2]) for i in range(0, len(back), 2)]
-    return raw, back
+        rounded = [complex(*rounded[i : i + 2]) for i in range(0, len(rounded), 2)]
+    return raw, rounded
 
 
-def _held(operation: str, count: int, call: Callable[[], object], expected: object) -> Comparison:
-    """What a conversion gives, by `==` of plain Python values; a warning counts as wrong."""
+def _conversion(
+    operation: str, count: int, call: Callable[[], object], expected: object
+) -> Comparison:
+    """The comparison of a conversion's result by Python's `==`; a warning counts as wrong."""
     problem = ""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -67,7 +69,7 @@ def _held(operation: str, count: int, call: Callable[[], object], expected: obje
 
 def arrays_to_tensors() -> tuple[Comparison, ...]:
     """`torch.from_numpy` of every dtype, and of a strided array, read back element by element."""
-    found = []
+    comparisons = []
     for name in DTYPES:
         raw, values = _packed(name)
 
@@ -76,19 +78,21 @@ def arrays_to_tensors() -> tuple[Comparison, ...]:
             tensor = torch.from_numpy(array)
             return str(tensor.dtype), tuple(tensor.shape), tensor.tolist()
 
-        found.append(_held(f"from_numpy {name}", 3, convert, (f"torch.{name}", (3,), values)))
+        comparisons.append(
+            _conversion(f"from_numpy {name}", 3, convert, (f"torch.{name}", (3,), values))
+        )
 
     def strided() -> object:
         grid = np.arange(24, dtype=np.int32).reshape(4, 6)
         return torch.from_numpy(grid[1::2, ::3]).tolist()  # (2, 2)
 
-    found.append(_held("from_numpy strided", 4, strided, [[6, 9], [18, 21]]))
-    return tuple(found)
+    comparisons.append(_conversion("from_numpy strided", 4, strided, [[6, 9], [18, 21]]))
+    return tuple(comparisons)
 
 
 def tensors_to_arrays() -> tuple[Comparison, ...]:
     """`.numpy()` of every dtype, and of a transposed tensor, byte by byte."""
-    found = []
+    comparisons = []
     for name in DTYPES:
         raw, values = _packed(name)
 
@@ -96,23 +100,23 @@ def tensors_to_arrays() -> tuple[Comparison, ...]:
             array = torch.tensor(values, dtype=getattr(torch, name)).numpy()  # (3,)
             return str(array.dtype), array.shape, array.tobytes()
 
-        found.append(_held(f"numpy() {name}", 3, convert, (name, (3,), raw)))
+        comparisons.append(_conversion(f"numpy() {name}", 3, convert, (name, (3,), raw)))
 
     def transposed() -> object:
         return np.asarray(torch.arange(6, dtype=torch.int16).reshape(2, 3).t()).tolist()
 
-    found.append(_held("asarray transposed", 6, transposed, [[0, 3], [1, 4], [2, 5]]))
-    return tuple(found)
+    comparisons.append(_conversion("asarray transposed", 6, transposed, [[0, 3], [1, 4], [2, 5]]))
+    return tuple(comparisons)
 
 
 def scalars_to_tensors() -> tuple[Comparison, ...]:
-    """NumPy's scalars where torch takes numbers: as data, as fill value, as index and as size."""
+    """NumPy's scalars where torch takes numbers: as data, fill value, index and size."""
 
     def data() -> object:
         tensor = torch.tensor([np.float32(1.5), np.float32(-2.0)], dtype=torch.float32)
         return str(tensor.dtype), tensor.tolist()
 
-    def one() -> object:
+    def single() -> object:
         tensor = torch.tensor(np.int64(2**40 + 1))
         return str(tensor.dtype), tensor.item()
 
@@ -125,14 +129,16 @@ def scalars_to_tensors() -> tuple[Comparison, ...]:
         return torch.arange(5)[np.int64(3)].item(), tuple(torch.zeros(np.int64(2), 3).shape)
 
     return (
-        _held("tensor of float32 scalars", 2, data, ("torch.float32", [1.5, -2.0])),
-        _held("tensor of an int64 scalar", 1, one, ("torch.int64", 2**40 + 1)),
-        _held("fill and factor by scalars", 2, fill, ("torch.float32", [0.75, 0.75])),
-        _held("index and size by int64 scalars", 2, index, (3, (2, 3))),
+        _conversion("tensor of float32 scalars", 2, data, ("torch.float32", [1.5, -2.0])),
+        _conversion("tensor of an int64 scalar", 1, single, ("torch.int64", 2**40 + 1)),
+        _conversion("fill and factor by scalars", 2, fill, ("torch.float32", [0.75, 0.75])),
+        _conversion("index and size by int64 scalars", 2, index, (3, (2, 3))),
     )
 
 
-def _judged(check: str, observation: "Observation", comparisons: tuple[Comparison, ...]) -> Finding:
+def _finding(
+    check: str, observation: "Observation", comparisons: tuple[Comparison, ...]
+) -> Finding:
     problem = next((each.problem for each in comparisons if not each.holds), "")
     symptom = diagnose(problem)
     hint = "confirm with `python -c 'import torch, numpy; print(torch.__version__, "
@@ -142,20 +148,20 @@ def _judged(check: str, observation: "Observation", comparisons: tuple[Compariso
     if finding.status == "pass":
         return finding
     pair = f"torch {observation.torch.version} with NumPy {observation.numpy.version}"
-    told = {"message": f"{pair}: {finding.message}", "hint": symptom.hint if symptom else hint}
-    return finding.model_copy(update=told)
+    changes = {"message": f"{pair}: {finding.message}", "hint": symptom.hint if symptom else hint}
+    return finding.model_copy(update=changes)
 
 
 def numpy_to_torch(observation: "Observation") -> Finding:
-    """From NumPy's arrays torch reads the right values."""
-    return _judged("numpy_to_torch", observation, observation.numpy_to_torch)
+    """NumPy's arrays become tensors of the right values."""
+    return _finding("numpy_to_torch", observation, observation.numpy_to_torch)
 
 
 def torch_to_numpy(observation: "Observation") -> Finding:
-    """From torch's tensors NumPy reads the right bytes."""
-    return _judged("torch_to_numpy", observation, observation.torch_to_numpy)
+    """NumPy reads the right bytes from torch's tensors."""
+    return _finding("torch_to_numpy", observation, observation.torch_to_numpy)
 
 
 def numpy_scalars(observation: "Observation") -> Finding:
-    """NumPy's scalars are numbers for torch."""
-    return _judged("numpy_scalars", observation, observation.numpy_scalars)
+    """NumPy's scalars are taken as numbers by torch."""
+    return _finding("numpy_scalars", observation, observation.numpy_scalars)

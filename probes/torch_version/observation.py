@@ -1,4 +1,4 @@
-"""What is seen of an installation and of the machine around it."""
+"""The observation of an installation and of the machine around it."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from probes.node import cuda_driver, hardware
 from probes.node.copies import Copy
 from probes.torch_version import mapped
 
-#: Variables that choose libraries, hide or rename GPUs, or silence a runtime's own alarm.
+#: Variables that choose libraries, hide or rename GPUs, or switch off a runtime's own error.
 VARIABLES: Final = (
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
@@ -21,7 +21,7 @@ VARIABLES: Final = (
     "KMP_DUPLICATE_LIB_OK",
 )
 
-#: What Slurm puts into a variable that hides GPUs, of a job that asked for none.
+#: The value of CUDA_VISIBLE_DEVICES that Slurm sets in a job that asked for no GPU.
 NO_GPU_ASKED: Final = "NoDevFiles"
 
 
@@ -38,11 +38,11 @@ class Distribution(Frozen):
 
     name: str
     version: str
-    folder: str  # that the metadata speaks for
+    folder: str  # in which it is installed
 
 
 class Need(Frozen):
-    """One requirement of torch that applies on this machine; `installed` is None when it is not."""
+    """A requirement of torch that applies here; `installed` is its version, None when absent."""
 
     name: str
     specifier: str
@@ -50,7 +50,7 @@ class Need(Frozen):
 
 
 class Gpu(Frozen):
-    """A GPU that torch would use: the driver's view, else NVML's, else the kernel's."""
+    """A GPU that torch would use, as the driver, else NVML, else the kernel describes it."""
 
     label: str
     capability: tuple[int, int] | None = None  # NVIDIA
@@ -58,7 +58,7 @@ class Gpu(Frozen):
 
 
 class Build(Frozen):
-    """What this torch was made for. The version file is Python, the rest is compiled in."""
+    """What this torch was built for: from torch/version.py and from the compiled library."""
 
     cuda: str | None = None  # torch.version.cuda, "12.4"
     hip: str | None = None
@@ -90,10 +90,10 @@ class Observation(contract.Observation):
     nccl_compiled: tuple[int, ...] | None = None
     nccl_loaded: tuple[int, ...] | None = None
     libraries: tuple[mapped.Library, ...] = ()
-    copies: tuple[Copy, ...] = ()  # of torch and NumPy, as far as Python searches
+    copies: tuple[Copy, ...] = ()  # of torch and NumPy on sys.path
     runtimes: tuple[str, ...] = ()  # mapped OpenMP runtimes and BLAS libraries
-    ahead: tuple[str, ...] = ()  # libraries in LD_LIBRARY_PATH of which the wheels have their own
-    changed_defaults: dict[str, str] = Field(default_factory=dict)  # call -> what it says
+    ahead: tuple[str, ...] = ()  # libraries in LD_LIBRARY_PATH that the wheels contain too
+    changed_defaults: dict[str, str] = Field(default_factory=dict)  # call -> its value
     numpy_to_torch: tuple[Comparison, ...] = ()
     torch_to_numpy: tuple[Comparison, ...] = ()
     numpy_scalars: tuple[Comparison, ...] = ()

@@ -1,4 +1,4 @@
-"""What is observed on a device, and the verdicts on it."""
+"""The observation of a device, and the findings about it."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ __all__ = ["Limits", "Observation", "judge", "observe"]
 
 
 def judge(observation: Observation, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
-    """Hold the installation against itself, then against hardware, driver, libraries and NumPy."""
+    """Yield the findings: the installation itself, then hardware, driver, libraries and NumPy."""
     yield installed.imports(observation)
     yield installed.metadata(observation)
     yield single.one_copy(observation.copies)

@@ -1,4 +1,4 @@
-"""Check of copies: no second torch or NumPy that another start of Python would take instead."""
+"""Check of copies: no second torch or NumPy that another start of Python would import."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,22 +14,22 @@ _HINT: Final = (
 
 
 def one_copy(copies: Sequence[Copy]) -> Finding:
-    """One torch and one NumPy, whoever starts Python and wherever.
+    """There is one torch and one NumPy, whoever starts Python and in whatever folder.
 
-    Two in the interpreter's own folders, as distributions layer them, are found in one order by
-    all; one of the user's, of PYTHONPATH's or of a folder's depends on who starts it.
+    Two copies in the interpreter's own folders are right: the first is always imported. A copy in
+    the user's site, in PYTHONPATH or in the working folder depends on who starts Python.
     """
-    found = {name: [each for each in copies if each.name == name] for name in NAMES}
-    double = {name: each for name, each in found.items() if len(each) > 1}
+    by_name = {name: [each for each in copies if each.name == name] for name in NAMES}
+    repeated = {name: each for name, each in by_name.items() if len(each) > 1}
     doubtful = {
         name: each
-        for name, each in double.items()
+        for name, each in repeated.items()
         if any(copy.place != "own" for copy in each) or not all(copy.compiled for copy in each)
     }
     text = "; ".join(
         f"{name} is imported from {each[0].path} ({each[0].place}), and another lies in "
         + ", ".join(f"{copy.path} ({copy.place})" for copy in each[1:])
-        for name, each in (doubtful or double).items()
+        for name, each in (doubtful or repeated).items()
     )
     return require(
         "torch_version.one_copy",

@@ -1,4 +1,4 @@
-"""What the probe costs, when it runs, and the promise of each check. No torch here."""
+"""The probe's cost, its schedule and the promise of each check, without importing torch."""
 
 from typing import Final, Literal
 
@@ -13,7 +13,7 @@ class Limits(Frozen):
 
     #: Versions of torch that are right, a PEP 440 specifier set; None accepts every supported one.
     torch: str | None = None
-    #: 0 says that no GPU is to be used here, so that a CPU build is right on a GPU node.
+    #: 0 means that no GPU is to be used here, so that a CPU build is right on a GPU node.
     gpus: NonNegativeInt | Literal["auto"] | None = "auto"
     #: Whether libcuda may come from a CUDA forward-compatibility package.
     forward_compat: bool = False

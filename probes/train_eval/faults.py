@@ -56,7 +56,7 @@ _ATTENTIONS: Final = (
     *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"),
 )
 
-#: On a GPU attention in float32 may use TF32 inside; what is wrong by less is not told from that.
+#: On a GPU attention in float32 may use TF32; a smaller error cannot be told from its rounding.
 _BEYOND_TF32: Final = 1.05
 
 

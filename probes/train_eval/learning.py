@@ -1,4 +1,4 @@
-"""A small model learns y = W x + b on integers, step for step as NumPy does; and is saved whole."""
+"""A small model learns y = W x + b on integers; each step is compared with NumPy's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,49 +14,49 @@ from torch import nn
 from probes.contract import Comparison
 from probes.kit.capabilities import widest_float
 from probes.kit.references import attempted_all, compare, fact
-from probes.train_eval.state import Array, integers, put
+from probes.train_eval.state import Array, integers, to_tensor
 
 _ROWS, INPUTS, OUTPUTS = 16, 4, 4
 _STEPS: Final = 50
-_RATE: Final = 2.0**-3
-#: Steps from zero in which float64 rounds nothing: each adds 6 bits to what the numbers need.
+_LEARNING_RATE: Final = 2.0**-3
+#: Steps from zero in which float64 rounds nothing: each step needs 6 more bits.
 _EXACT_STEPS: Final = 4
-#: The loss after the last step, from exact rational arithmetic, rounded.
+#: The loss after the last step, computed with rational numbers and rounded once.
 LAST_LOSS: Final = 0.015756190605662062
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Data:
     """Integers x (16, 4), and y = x W^T + b (16, 4)."""
 
     x: Array
     y: Array
 
 
-def task() -> _Task:
-    """The data that is learnt."""
+def training_data() -> _Data:
+    """The inputs and targets of the training."""
     x = integers((_ROWS, INPUTS), 5, 3)
-    return _Task(x, x @ integers((OUTPUTS, INPUTS), 7, 8).T + integers((OUTPUTS,), 7, 9))
+    return _Data(x, x @ integers((OUTPUTS, INPUTS), 7, 8).T + integers((OUTPUTS,), 7, 9))
 
 
-def reference(steps: int) -> tuple[list[float], Array, Array]:
-    """Losses before each step and after the last, weight and bias, in float64 by NumPy."""
-    data, weight, bias = task(), np.zeros((OUTPUTS, INPUTS)), np.zeros(OUTPUTS)
+def numpy_training(steps: int) -> tuple[list[float], Array, Array]:
+    """NumPy's losses (before each step and after the last), weight and bias, in float64."""
+    data, weight, bias = training_data(), np.zeros((OUTPUTS, INPUTS)), np.zeros(OUTPUTS)
     losses = []
     for _ in range(steps):
         error = data.x @ weight.T + bias - data.y  # (16, 4)
         losses.append(float((error**2).mean()))
-        above = error * (2 / error.size)
-        weight = weight - _RATE * (above.T @ data.x)
-        bias = bias - _RATE * above.sum(axis=0)
+        gradient = error * (2 / error.size)
+        weight = weight - _LEARNING_RATE * (gradient.T @ data.x)
+        bias = bias - _LEARNING_RATE * gradient.sum(axis=0)
     error = data.x @ weight.T + bias - data.y
     return [*losses, float((error**2).mean())], weight, bias
 
 
-def _learnt(device: str, dtype: torch.dtype, steps: int) -> tuple[list[float], nn.Linear]:
-    """The same by torch: Linear, mse_loss, backward() and a step by hand, from zero."""
-    data = task()
-    x, y = put(data.x, device, dtype), put(data.y, device, dtype)
+def _torch_training(device: str, dtype: torch.dtype, steps: int) -> tuple[list[float], nn.Linear]:
+    """Torch's losses and model after the same training, from zero, with updates by hand."""
+    data = training_data()
+    x, y = to_tensor(data.x, device, dtype), to_tensor(data.y, device, dtype)
     model = nn.Linear(INPUTS, OUTPUTS).to(device, dtype)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -71,49 +71,51 @@ def _learnt(device: str, dtype: torch.dtype, steps: int) -> tuple[list[float], n
             for parameter in model.parameters():
                 if parameter.grad is None:
                     raise RuntimeError("backward() left no gradient")
-                parameter.sub_(parameter.grad, alpha=_RATE)
+                parameter.sub_(parameter.grad, alpha=_LEARNING_RATE)
     with torch.no_grad():
         losses.append(float(nn.functional.mse_loss(model(x), y).item()))
     return losses, model
 
 
 def first_steps(device: str) -> list[Comparison]:
-    """The first steps from zero are exact: every bit of weight, bias and what they predict."""
+    """Compare every bit of weight, bias and prediction after the first steps, which are exact."""
 
-    def one(dtype: torch.dtype, steps: int) -> list[Comparison]:
-        _, weight, bias = reference(steps)
-        model = _learnt(device, dtype, steps)[1]
-        predicted = model(put(task().x, device, dtype))
+    def compare_training(dtype: torch.dtype, steps: int) -> list[Comparison]:
+        _, weight, bias = numpy_training(steps)
+        model = _torch_training(device, dtype, steps)[1]
+        predicted = model(to_tensor(training_data().x, device, dtype))
         kind = np.dtype(str(dtype).removeprefix("torch."))
         return [
-            compare(f"{name}, {kind}, {steps} steps", observed, right.astype(kind))
-            for name, observed, right in zip(
+            compare(f"{name}, {kind}, {steps} steps", observed, expected.astype(kind))
+            for name, observed, expected in zip(
                 ("weight", "bias", "prediction"),
                 (model.weight, model.bias, predicted),
-                (weight, bias, task().x @ weight.T + bias),
+                (weight, bias, training_data().x @ weight.T + bias),
                 strict=True,
             )
         ]
 
-    found = attempted_all("float32", partial(one, torch.float32, 1), device)
+    comparisons = attempted_all("float32", partial(compare_training, torch.float32, 1), device)
     if widest_float(device) == torch.float64:
-        found += attempted_all("float64", partial(one, torch.float64, _EXACT_STEPS), device)
-    return found
+        comparisons += attempted_all(
+            "float64", partial(compare_training, torch.float64, _EXACT_STEPS), device
+        )
+    return comparisons
 
 
-def curve(device: str) -> list[Comparison]:
-    """Fifty steps: the loss falls each time, along NumPy's curve, to the known value.
+def loss_curve(device: str) -> list[Comparison]:
+    """Compare fifty losses: each is lower than the one before, and equal to NumPy's.
 
-    A step contracts the error, so rounding does not pile up: in float64 1e-10 of the loss is far
-    above it. Without float64, 1e-2 of it: what remains after 50 steps is 1/32 of the targets' size.
+    A step makes the error smaller, so rounding does not add up: the bound is 1e-10 of the loss in
+    float64. Without float64 it is 1e-2: after 50 steps 1/32 of the targets' size remains.
     """
 
-    def one(dtype: torch.dtype, share: float) -> list[Comparison]:
-        losses, _ = _learnt(device, dtype, _STEPS)
-        right = np.array(reference(_STEPS)[0])
+    def compare_training(dtype: torch.dtype, share: float) -> list[Comparison]:
+        losses, _ = _torch_training(device, dtype, _STEPS)
+        expected = np.array(numpy_training(_STEPS)[0])
         falls = all(after < before for before, after in pairwise(losses))
         return [
-            compare(f"{dtype}: losses", np.array(losses), right, share * right),
+            compare(f"{dtype}: losses", np.array(losses), expected, share * expected),
             fact(f"{dtype}: falls every step", falls, True),
             compare(
                 f"{dtype}: last loss", np.array(losses[-1]), np.array(LAST_LOSS), share * LAST_LOSS
@@ -122,7 +124,7 @@ def curve(device: str) -> list[Comparison]:
 
     dtype = widest_float(device)
     return attempted_all(
-        "curve", partial(one, dtype, 1e-10 if dtype == torch.float64 else 1e-2), device
+        "curve", partial(compare_training, dtype, 1e-10 if dtype == torch.float64 else 1e-2), device
     )
 
 
@@ -139,17 +141,17 @@ def _deterministic() -> Iterator[None]:
 
 
 def repeats(device: str) -> list[Comparison]:
-    """The same training again gives the same bits, where deterministic algorithms are asked for."""
+    """Compare the bits of two equal trainings with deterministic algorithms."""
 
-    def again() -> list[Comparison]:
+    def compare_two() -> list[Comparison]:
         with _deterministic():
-            runs = [_learnt(device, torch.float32, _STEPS // 5) for _ in range(2)]
+            trainings = [_torch_training(device, torch.float32, _STEPS // 5) for _ in range(2)]
         return [
-            compare("losses", np.array(runs[1][0]), np.array(runs[0][0])),
+            compare("losses", np.array(trainings[1][0]), np.array(trainings[0][0])),
             *(
-                compare(name, value, runs[0][1].state_dict()[name].cpu().numpy())
-                for name, value in runs[1][1].state_dict().items()
+                compare(name, value, trainings[0][1].state_dict()[name].cpu().numpy())
+                for name, value in trainings[1][1].state_dict().items()
             ),
         ]
 
-    return attempted_all("again", again, device)
+    return attempted_all("again", compare_two, device)

@@ -1,4 +1,4 @@
-"""What train() and eval() reach, what they leave alone, and layers that must not care."""
+"""Which modules train() and eval() reach, what they leave unchanged, and how dropout follows."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -10,7 +10,7 @@ from torch import nn
 
 from probes.contract import Comparison
 from probes.kit.references import attempted_all, compare, fact
-from probes.train_eval.state import integers, put
+from probes.train_eval.state import integers, to_tensor
 
 ROWS: Final = 8
 FEATURES: Final = 6
@@ -28,7 +28,7 @@ class _Leaf(nn.Module):
 
 
 class _Tree(nn.Module):
-    """Every way to hold a child: attribute, list, dict, sequence, nested, added by name."""
+    """Every way to have a child: attribute, list, dict, sequence, nested, added by name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,13 +38,13 @@ class _Tree(nn.Module):
         self.add_module("added", nn.Sequential(nn.Sequential(nn.Dropout(0.5))))
         self.shared = self.own  # one module in two places
 
-    def drops(self) -> Iterator[nn.Module]:
-        """All that drop values."""
+    def dropouts(self) -> Iterator[nn.Module]:
+        """Iterate over the dropout layers."""
         return (module for module in self.modules() if isinstance(module, nn.Dropout))
 
 
-def recurse(device: str) -> list[Comparison]:
-    """The mode reaches every module, and only downwards."""
+def reached_modules(device: str) -> list[Comparison]:
+    """Verify that a mode reaches every module below, and no module above."""
 
     def modes(root: nn.Module) -> set[bool]:
         return {module.training for module in root.modules()}
@@ -52,69 +52,69 @@ def recurse(device: str) -> list[Comparison]:
     def facts() -> list[Comparison]:
         tree = _Tree().to(device)
         count = sum(1 for _ in tree.modules())
-        found = [fact("modules", count, 17), fact("a new module trains", modes(tree), {True})]
+        comparisons = [fact("modules", count, 17), fact("a new module trains", modes(tree), {True})]
         for name, call, right in (
             ("eval()", tree.eval, False),
             ("train()", tree.train, True),
             ("train(False)", partial(tree.train, False), False),
             ("train(True)", partial(tree.train, True), True),
         ):
-            found.append(fact(f"{name} gives the module", call() is tree, True))
-            found.append(fact(name, modes(tree), {right}))
+            comparisons.append(fact(f"{name} gives the module", call() is tree, True))
+            comparisons.append(fact(name, modes(tree), {right}))
         tree.named["b"].eval()
-        found += [
+        comparisons += [
             fact("a child's eval() reaches its own", modes(tree.named["b"]), {False}),
             fact("and not its parent", (tree.training, modes(tree.own)), (True, {True})),
         ]
         tree.eval()
         tree.add_module("late", nn.Dropout(0.5))
-        found.append(fact("a late child keeps its own mode", modes(tree), {True, False}))
-        return found
+        comparisons.append(fact("a late child keeps its own mode", modes(tree), {True, False}))
+        return comparisons
 
     return attempted_all("recurse", facts, device)
 
 
-def behave(device: str) -> list[Comparison]:
-    """Layers far down follow their root: dropping in train(), silent in eval(), and back."""
+def nested_dropout(device: str) -> list[Comparison]:
+    """Compare nested dropout layers while their root goes to eval(), train() and eval()."""
 
     def facts() -> list[Comparison]:
         x = integers((ROWS, 512), 31) * 2 + 1
-        tree, tensor = _Tree().to(device), put(x, device)
-        found = []
+        tree, tensor = _Tree().to(device), to_tensor(x, device)
+        comparisons = []
         for turn, training in enumerate((False, True, False)):
             tree.train(training)
-            for place, module in enumerate(tree.drops()):
+            for place, module in enumerate(tree.dropouts()):
                 out = module(tensor).cpu().numpy()
                 name = f"turn {turn}, dropout {place}, {'train' if training else 'eval'}"
-                if training:  # of 4096 values with p = 0.5, fewer than 1664 zeros are 12 sigma off
+                if training:  # 4096 values with p = 0.5: fewer than 1664 zeros are 12 sigma off
                     zeros = int((out == 0).sum())
-                    found.append(fact(f"{name}: drops", 1664 <= zeros <= 2432, True))
+                    comparisons.append(fact(f"{name}: drops", 1664 <= zeros <= 2432, True))
                 else:
-                    found.append(compare(name, out, x.astype(np.float32)))
-        return found
+                    comparisons.append(compare(name, out, x.astype(np.float32)))
+        return comparisons
 
     return attempted_all("behave", facts, device)
 
 
 def gradients(device: str) -> list[Comparison]:
-    """eval() is not no_grad(), and no_grad() is not eval()."""
+    """Verify that eval() does not turn gradients off, and no_grad() does not change the mode."""
 
     def facts() -> list[Comparison]:
         model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).to(device)
-        x = put(integers((2, 4)), device)
+        x = to_tensor(integers((2, 4)), device)
         model.eval()
         required = [parameter.requires_grad for parameter in model.parameters()]
-        found = [
+        comparisons = [
             fact("eval() leaves requires_grad", required, [True, True]),
             fact("a result in eval() has a graph", model(x).grad_fn is not None, True),
         ]
         with torch.no_grad():
-            found.append(
+            comparisons.append(
                 fact("no_grad() leaves the mode", model.train() is model and model.training, True)
             )
             ones = torch.ones(4096, device=device)
             dropped = int((model[1](ones) == 0).sum().item())
-            found.append(fact("dropout drops in no_grad()", 1664 <= dropped <= 2432, True))
-        return found
+            comparisons.append(fact("dropout drops in no_grad()", 1664 <= dropped <= 2432, True))
+        return comparisons
 
     return attempted_all("gradients", facts, device)

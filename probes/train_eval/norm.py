@@ -1,4 +1,4 @@
-"""BatchNorm in train(): its answers, and the statistics that it keeps."""
+"""BatchNorm in train(): its outputs and its running statistics."""
 
 from functools import partial
 from typing import Any
@@ -15,51 +15,53 @@ from probes.train_eval.norm_form import (
     KINDS,
     MOMENTUM,
     WEIGHT,
-    batch_of,
-    each,
-    made,
+    make_batch,
+    make_module,
     normalised,
+    over_kinds,
 )
-from probes.train_eval.state import put
+from probes.train_eval.state import to_tensor
 
 
 def train(device: str) -> list[Comparison]:
-    """A batch in training is normalised by its own mean and biased variance."""
+    """Compare outputs in training, normalised by the batch's mean and biased variance."""
 
-    def one(kind: type[Any], shape: tuple[int, ...]) -> list[Comparison]:
-        batch = batch_of(shape, 5)
-        module = made(kind, device)
+    def compare_kind(kind: type[Any], shape: tuple[int, ...]) -> list[Comparison]:
+        batch = make_batch(shape, 5)
+        module = make_module(kind, device)
         module.running_mean.fill_(100.0)  # what must not be used
-        out = module(put(batch.x, device))
-        right = normalised(batch.x, batch.mean, batch.var, batch.relative_error)
-        return [compare(f"{kind.__name__} {list(shape)}", out, *right)]
+        out = module(to_tensor(batch.x, device))
+        expected = normalised(batch.x, batch.mean, batch.var, batch.relative_error)
+        return [compare(f"{kind.__name__} {list(shape)}", out, *expected)]
 
     def functional() -> list[Comparison]:
-        batch = batch_of((8, CHANNELS, 8), 6)
+        batch = make_batch((8, CHANNELS, 8), 6)
         out = nn.functional.batch_norm(
-            put(batch.x, device),
+            to_tensor(batch.x, device),
             None,
             None,
-            put(WEIGHT, device),
-            put(BIAS, device),
+            to_tensor(WEIGHT, device),
+            to_tensor(BIAS, device),
             training=True,
             eps=EPS,
         )
-        right = normalised(batch.x, batch.mean, batch.var, batch.relative_error)
-        return [compare("functional", out, *right)]
+        expected = normalised(batch.x, batch.mean, batch.var, batch.relative_error)
+        return [compare("functional", out, *expected)]
 
-    return [*each(one, device), *attempted_all("functional", functional, device)]
+    return [*over_kinds(compare_kind, device), *attempted_all("functional", functional, device)]
 
 
 def statistics(device: str) -> list[Comparison]:
-    """Running mean and unbiased variance move by the momentum, and the counter counts."""
+    """Compare running mean, unbiased variance and the counter after three batches."""
 
-    def one(kind: type[Any], shape: tuple[int, ...], momentum: float | None) -> list[Comparison]:
-        module = made(kind, device, momentum=momentum)
+    def compare_kind(
+        kind: type[Any], shape: tuple[int, ...], momentum: float | None
+    ) -> list[Comparison]:
+        module = make_module(kind, device, momentum=momentum)
         mean, var = np.zeros(CHANNELS), np.ones(CHANNELS)
         for step in (1, 2, 3):
-            batch = batch_of(shape, step)
-            module(put(batch.x, device))
+            batch = make_batch(shape, step)
+            module(to_tensor(batch.x, device))
             share = 1 / step if momentum is None else momentum
             unbiased = batch.var * batch.count / (batch.count - 1)
             mean, var = (
@@ -77,18 +79,18 @@ def statistics(device: str) -> list[Comparison]:
         ]
 
     def untracked() -> list[Comparison]:
-        module = made(nn.BatchNorm1d, device, track_running_stats=False)
+        module = make_module(nn.BatchNorm1d, device, track_running_stats=False)
         module.eval()
-        batch = batch_of((64, CHANNELS), 7)
-        out = module(put(batch.x, device))
-        right = normalised(batch.x, batch.mean, batch.var, batch.relative_error)
+        batch = make_batch((64, CHANNELS), 7)
+        out = module(to_tensor(batch.x, device))
+        expected = normalised(batch.x, batch.mean, batch.var, batch.relative_error)
         return [
             fact("untracked: no statistics", module.running_mean, None),
-            compare("untracked: eval() uses the batch", out, *right),
+            compare("untracked: eval() uses the batch", out, *expected),
         ]
 
     return [
-        *each(partial(one, momentum=MOMENTUM), device),
-        *attempted_all("cumulative", partial(one, *KINDS[1], momentum=None), device),
+        *over_kinds(partial(compare_kind, momentum=MOMENTUM), device),
+        *attempted_all("cumulative", partial(compare_kind, *KINDS[1], momentum=None), device),
         *attempted_all("untracked", untracked, device),
     ]

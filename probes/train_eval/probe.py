@@ -1,4 +1,4 @@
-"""What is observed on a device, and the verdicts on it."""
+"""The observation of a device, and the findings about it."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -24,7 +24,7 @@ from probes.train_eval import (
 from probes.train_eval.spec import SPEC
 from probes.train_eval.state import random_state_kept
 
-#: By check, in the catalogue's order.
+#: Check -> family, in the catalogue's order.
 _FAMILIES: Final[dict[str, Callable[[str], list[Comparison]]]] = {
     "dropout_train": dropout.train,
     "dropout_channels": dropout.channels,
@@ -37,15 +37,15 @@ _FAMILIES: Final[dict[str, Callable[[str], list[Comparison]]]] = {
     "batch_norm_eval": norm_eval.evaluate,
     "batch_norm_frozen": norm_eval.frozen,
     "batch_norm_backward": norm_eval.backward,
-    "modes_recurse": modes.recurse,
-    "modes_behave": modes.behave,
+    "modes_recurse": modes.reached_modules,
+    "modes_behave": modes.nested_dropout,
     "no_mode": layers.no_mode,
     "random_slope": layers.random_slope,
     "batch_independence": layers.independence,
     "gradients_apart": modes.gradients,
     "attention_modes": attention.attention,
     "first_steps": learning.first_steps,
-    "learning": learning.curve,
+    "learning": learning.loss_curve,
     "repeats": learning.repeats,
     "saved": saving.saved,
     "loads": saving.loads,
@@ -56,7 +56,7 @@ _NOT_PROMISED: Final = "equal bits from run to run are promised on the CPU only"
 
 
 class Observation(contract.Observation):
-    """What layers and training gave, held against closed forms, by check; why a check has none."""
+    """Comparisons of layers and training by check, and the reasons of skipped checks."""
 
     device: str
     comparisons: dict[str, tuple[Comparison, ...]]
@@ -64,7 +64,7 @@ class Observation(contract.Observation):
 
 
 def observe(device: str) -> Observation:
-    """Run every family on the device; the random state is put back as it was."""
+    """Run every family on the device and restore the random state."""
     skips = {} if torch.device(device).type == "cpu" else {"repeats": _NOT_PROMISED}
     with random_state_kept(device), torch.enable_grad(), full_precision():
         comparisons = {
@@ -76,7 +76,7 @@ def observe(device: str) -> Observation:
 
 
 def judge(observation: Observation) -> Iterator[Finding]:
-    """Each family of layers or steps: all right, or the first that is wrong, with its values."""
+    """Yield a finding for each check: pass, or the first wrong comparison with its values."""
     on_cpu = observation.device == "cpu"
     hint = (
         "replace this build of torch; look for a package that patches torch at import "

@@ -1,4 +1,4 @@
-"""State that is saved, loaded and moved: every name and bit of it."""
+"""Saving, loading and moving a module's state: every name and bit of it."""
 
 import io
 import pickle
@@ -11,12 +11,12 @@ from torch import nn
 from probes.contract import Comparison
 from probes.kit.references import attempted_all, compare, fact
 from probes.kit.tensors import refusal
-from probes.train_eval.learning import INPUTS, OUTPUTS, task
-from probes.train_eval.state import integers, product_unit, put
+from probes.train_eval.learning import INPUTS, OUTPUTS, training_data
+from probes.train_eval.state import integers, product_unit, to_tensor
 
 
 class _Net(nn.Module):
-    """Parameters, statistics, a counter, and a buffer that is not saved."""
+    """A module with parameters, statistics, a counter, and a buffer that is not saved."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ def _trained_net(device: str) -> _Net:
     net = _Net().to(device)
     with torch.no_grad():
         for seed, parameter in enumerate(net.parameters()):
-            parameter.copy_(put(integers(tuple(parameter.shape), 9, seed + 1) / 8, device))
-        net(put(task().x, device))  # moves the statistics
+            parameter.copy_(to_tensor(integers(tuple(parameter.shape), 9, seed + 1) / 8, device))
+        net(to_tensor(training_data().x, device))  # changes the statistics
     return net
 
 
@@ -52,7 +52,11 @@ def _host_copy(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _through_file(state: dict[str, Any]) -> dict[str, Any]:
-    """The state saved and loaded on the host."""
+    """The state after saving it and loading it on the host.
+
+    Raises:
+        RuntimeError: torch.load cannot read what torch.save wrote.
+    """
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -64,57 +68,57 @@ def _through_file(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def saved(device: str) -> list[Comparison]:
-    """A state dict saved from the device and loaded on the host: names, bits and answers."""
+    """Compare a state dict saved from the device and loaded on the host: names, bits, answers."""
 
     def facts() -> list[Comparison]:
         net = _trained_net(device)
         before = _host_copy(net.state_dict())
         loaded = _through_file(net.state_dict())
         fresh = _Net()
-        told = fresh.load_state_dict(loaded)
-        found = [
+        mismatched = fresh.load_state_dict(loaded)
+        comparisons = [
             fact("names", tuple(loaded), _KEYS),
             fact("arrives on the host", {v.device.type for v in loaded.values()}, {"cpu"}),
-            fact("all keys match", [*told.missing_keys, *told.unexpected_keys], []),
+            fact("all keys match", [*mismatched.missing_keys, *mismatched.unexpected_keys], []),
             *(compare(f"file: {name}", value, before[name]) for name, value in loaded.items()),
             *(
                 compare(f"loaded: {name}", value, before[name])
                 for name, value in fresh.state_dict().items()
             ),
         ]
-        x = task().x
+        x = training_data().x
         with torch.no_grad():
-            there, here = net.eval()(put(x, device)), fresh.eval()(put(x, "cpu"))
-        # Two layers of at most 6 products below 2 each. No two runs promise equal bits.
+            on_device, on_host = net.eval()(to_tensor(x, device)), fresh.eval()(to_tensor(x, "cpu"))
+        # Two layers of at most 6 products below 2 each. Equal bits are not promised of two calls.
         allowed = 2 * 6 * 2 * product_unit(device)
-        found.append(compare("answers in eval()", there, here.numpy(), allowed))
-        return found
+        comparisons.append(compare("answers in eval()", on_device, on_host.numpy(), allowed))
+        return comparisons
 
     return attempted_all("save", facts, device)
 
 
 def loads(device: str) -> list[Comparison]:
-    """Loading copies into the module's own tensors, and refuses what does not fit."""
+    """Verify that loading copies into the module's own tensors, and refuses a wrong state."""
 
     def facts() -> list[Comparison]:
         net = _trained_net(device)
         state = {name: value.clone() for name, value in net.state_dict().items()}
         before = _host_copy(state)
         other = _Net().to(device)
-        kept = other.head.weight
+        parameter = other.head.weight
         other.load_state_dict(state)
         for value in state.values():
             value.zero_()
         fewer = {name: value for name, value in state.items() if name != "head.bias"}
         more = state | {"new": torch.zeros(1)}
         wide = state | {"head.bias": torch.zeros(9)}
-        lax = other.load_state_dict(net.state_dict() | {"new": torch.zeros(1)}, strict=False)
+        not_strict = other.load_state_dict(net.state_dict() | {"new": torch.zeros(1)}, strict=False)
         return [
             *(
                 compare(f"a copy: {name}", value, before[name])
                 for name, value in other.state_dict().items()
             ),
-            fact("the parameter stays itself", other.head.weight is kept, True),
+            fact("the parameter stays itself", other.head.weight is parameter, True),
             *(
                 fact(
                     f"{name} is refused", bool(refusal(partial(_Net().load_state_dict, bad))), True
@@ -125,21 +129,21 @@ def loads(device: str) -> list[Comparison]:
                     ("another shape", wide),
                 )
             ),
-            fact("strict=False tells the rest", list(lax.unexpected_keys), ["new"]),
+            fact("strict=False tells the rest", list(not_strict.unexpected_keys), ["new"]),
         ]
 
     return attempted_all("load", facts, device)
 
 
 def moves(device: str) -> list[Comparison]:
-    """`module.to(device)` moves the module itself: every parameter and buffer, to the bit."""
+    """Verify that `module.to(device)` moves the module: each parameter and buffer, to the bit."""
 
     def facts() -> list[Comparison]:
         net = _Net()
         before = _host_copy(net.state_dict())
         moved = net.to(device)
         tensors = [*net.parameters(), *net.buffers()]
-        found = [
+        comparisons = [
             fact("to() gives the module", moved is net, True),
             fact(
                 "all of it is there", {t.device.type for t in tensors}, {torch.device(device).type}
@@ -149,10 +153,10 @@ def moves(device: str) -> list[Comparison]:
         ]
         net.to(torch.float16)
         kinds = {name: value.dtype for name, value in net.state_dict().items()}
-        found += [
+        comparisons += [
             fact("to(float16) converts", kinds["head.weight"], torch.float16),
             fact("and not a counter", kinds["body.1.num_batches_tracked"], torch.int64),
         ]
-        return found
+        return comparisons
 
     return attempted_all("move", facts, device)

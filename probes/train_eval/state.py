@@ -1,4 +1,4 @@
-"""What the parts of this probe share: tensors of arrays, and a random state that is put back."""
+"""Shared helpers: integers, tensors from arrays, comparison of numbers, random state."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 
 @contextlib.contextmanager
 def random_state_kept(device: str) -> Iterator[None]:
-    """Put the random states of the host and of the device back as they were."""
+    """Restore the random states of the host and of the device at the end."""
     kind = torch.device(device).type
     module: Any = getattr(torch, kind)
     where = () if kind == "mps" else (torch.device(device),)
@@ -41,19 +41,19 @@ def integers(shape: tuple[int, ...], spread: int = 17, seed: int = 1) -> Array:
     return (mixed % spread - spread // 2).astype(np.float64).reshape(shape)
 
 
-def put(array: Array, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """The array as a tensor of the device."""
+def to_tensor(array: Array, device: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """The array as a tensor on the device, rounded to float32 first."""
     return torch.from_numpy(array.astype(np.float32)).to(device, dtype)
 
 
 def product_unit(device: str) -> float:
-    """The unit roundoff of float32 products here, which are computed in full precision.
+    """The unit roundoff of float32 products on the device.
 
-    A variable of the environment may shorten them all the same: to bfloat16, of 8 bits.
+    The probe asks for full precision, but an environment variable may shorten them to bfloat16.
     """
     return 2.0**-8 if precision.read(device).forced_by else FLOAT32_UNIT
 
 
-def near(operation: str, observed: float, expected: float, allowed: float) -> Comparison:
-    """A single number within its bound."""
+def compare_number(operation: str, observed: float, expected: float, allowed: float) -> Comparison:
+    """Compare one number, within the absolute bound `allowed`."""
     return compare(operation, np.asarray(observed), np.asarray(expected), allowed)

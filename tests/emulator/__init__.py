@@ -1,7 +1,7 @@
-"""A fake accelerator for torch: `device.cpp` says what can be wrong with it.
+"""A fake accelerator for torch, built from `device.cpp`; `faults.h` lists its faults.
 
-`install` gives a folder for PYTHONPATH: every process that imports torch with it has the devices
-`fake:0`, `fake:1`, ..., without being told, as with the plug-in of a real accelerator.
+`install` returns a folder for PYTHONPATH: every process that imports torch with it has the devices
+`fake:0`, `fake:1`, ..., as with the plug-in of a real accelerator.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _HERE = Path(__file__).parent
 _CACHE = _HERE.parents[1] / "build"
 _SOURCES = ("__init__.py", "device.cpp", "faults.h", "memory.h", "emulator_backend.py")
 
-#: torch's interface for such devices still moves: this is the oldest that the source was built for.
+#: The oldest torch that the source was built for; the interface for such devices still changes.
 _OLDEST_TORCH = "2.13"
 
 _PROGRAM = """
@@ -31,17 +31,17 @@ print(*include_paths(), sep="\\n")
 
 
 def install() -> Path:
-    """The folder for PYTHONPATH, built once for each source, torch and Python.
+    """Build the accelerator, once for each source, torch and Python, and return its folder.
 
-    Skips where there is no C++ compiler, or where torch is too old.
+    Skips the test where there is no C++ compiler, or where torch is too old.
     """
     compiler = _compiler()
     if compiler is None:
         pytest.skip("no C++ compiler for the fake accelerator")
-    asked = subprocess.run(
+    torch_paths = subprocess.run(
         [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=True
     )
-    torch_version, *includes = asked.stdout.split("\n")[:-1]
+    torch_version, *includes = torch_paths.stdout.split("\n")[:-1]
     if Version(torch_version) < Version(_OLDEST_TORCH):
         pytest.skip(f"torch {torch_version}: the fake accelerator needs {_OLDEST_TORCH}")
     text = "".join((_HERE / name).read_text(encoding="utf-8") for name in _SOURCES)
@@ -57,7 +57,7 @@ def _compiler() -> str | None:
 
 
 def _build(folder: Path, compiler: str, includes: list[str], libraries: Path) -> None:
-    """Compile into a folder of its own, then give it its name: another test may be building too."""
+    """Compile into a temporary folder, then rename it, since another test may be building too."""
     draft = folder.with_name(f"{folder.name}.{os.getpid()}")
     metadata = draft / "emulator_backend-1.dist-info"
     metadata.mkdir(parents=True)
@@ -83,7 +83,7 @@ def _build(folder: Path, compiler: str, includes: list[str], libraries: Path) ->
         )
         try:
             draft.rename(folder)
-        except OSError:  # somebody else was first
+        except OSError:  # another test was first
             if not folder.exists():
                 raise
     finally:

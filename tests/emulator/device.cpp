@@ -1,11 +1,12 @@
 // A fake accelerator for torch: PrivateUse1 devices on host memory, every operation on the CPU.
 //
-// memory.h and faults.h say what the environment sets. An operation runs as the CPU's own kernel on
-// tensors that are the same memory, so that whatever it writes into is written on the device; its
-// new results become memory of the device without a copy.
+// memory.h and faults.h list the environment variables. An operation runs as the CPU's kernel on
+// tensors that share the device's memory, so its writes change the device. New results become
+// memory of the device without a copy.
 //
-// torch's own interface decides the names below; sources: c10/core/impl/DeviceGuardImplInterface.h,
-// ATen/detail/PrivateUse1HooksInterface.h, ATen/native/CPUFallback.cpp.
+// The names below are those of torch's interface. Sources:
+// c10/core/impl/DeviceGuardImplInterface.h, ATen/detail/PrivateUse1HooksInterface.h,
+// ATen/native/CPUFallback.cpp.
 #include "memory.h"
 
 #include <ATen/EmptyTensor.h>
@@ -42,7 +43,7 @@ at::Tensor same_shape(c10::Storage storage, c10::DispatchKey key, const at::Tens
   return tensor;
 }
 
-// Memory of a device as storage of the host. A kernel that outgrows it leaves it for its own.
+// Memory of a device as storage of the host. A kernel that needs more allocates new memory.
 c10::Storage on_host(const c10::Storage &storage) {
   return c10::Storage(c10::Storage::use_byte_size_t(), storage.nbytes(),
                       c10::DataPtr(storage.mutable_data(), c10::kCPU),
@@ -129,7 +130,7 @@ at::Tensor &set_nothing(at::Tensor &self) {
 
 at::Scalar local_scalar_dense(const at::Tensor &self) {
   auto host = on_host(self);
-  if (Fault *fault = strike(self.device().index(), "d2h", 1, c10::toString(self.scalar_type()))) {
+  if (Fault *fault = inject(self.device().index(), "d2h", 1, c10::toString(self.scalar_type()))) {
     host = host.clone();
     spoil(*fault, host);
   }
@@ -139,7 +140,7 @@ at::Scalar local_scalar_dense(const at::Tensor &self) {
 at::Tensor copy_from(const at::Tensor &from, const at::Tensor &into, bool) {
   bool off = is_fake(from), on = is_fake(into);
   auto index = on ? into.device().index() : from.device().index();
-  Fault *fault = strike(index, off && on ? "d2d" : on ? "h2d" : "d2h", into.numel(),
+  Fault *fault = inject(index, off && on ? "d2d" : on ? "h2d" : "d2h", into.numel(),
                         c10::toString(into.scalar_type()));
   if (fault && fault->what == "stale") return into; // nothing arrives
   auto there = on_host(into);
@@ -155,7 +156,7 @@ at::Tensor copy_from_and_resize(const at::Tensor &from, const at::Tensor &into) 
 
 // ---- everything else
 
-// One call of an operation: its device, and both sides of each tensor that it was given.
+// One call of an operation: its device, and each tensor argument on the device and on the host.
 class Call {
 public:
   explicit Call(const c10::OperatorHandle &op) : name(op.schema().name()) {}
@@ -188,10 +189,10 @@ public:
   }
 
   void refuse_foreign() const {
-    // These take lengths from the host.
-    static const char *takers[] = {"aten::_pack_padded_sequence", "aten::_ctc_loss",
+    // These operations accept lengths on the host.
+    static const char *allowed[] = {"aten::_pack_padded_sequence", "aten::_ctc_loss",
                                    "aten::_ctc_loss_backward", "aten::segment_reduce"};
-    for (const char *one : takers)
+    for (const char *one : allowed)
       if (name == one) return;
     TORCH_CHECK(!(foreign && tensors_on >= 0),
                 "Expected all tensors to be on the same device, but found at least two devices, "
@@ -239,7 +240,7 @@ public:
     return value;
   }
 
-  // What a fault spoils: the first tensor returned or, where none is, the first one that was given.
+  // The tensor that a fault changes: the first result or, without one, the first argument.
   at::Tensor first_result(c10::ArrayRef<c10::IValue> results) const {
     for (const auto &value : results) {
       if (value.isTensor() && value.toTensor().defined()) return value.toTensor();
@@ -248,8 +249,8 @@ public:
     return results.empty() && !tensors.empty() ? tensors[0].second : at::Tensor();
   }
 
-  // What a kernel did to tensors given to it beyond their elements: other sizes, more memory.
-  void reshape_given() {
+  // Copies other sizes and more memory, which a kernel gave to its arguments, to the device.
+  void update_arguments() {
     for (auto &[there, here] : storages) {
       if (here.nbytes() > there.nbytes()) hooks.resizePrivateUse1Bytes(there, here.nbytes());
       if (here.data() != there.data() && here.nbytes())
@@ -294,8 +295,9 @@ private:
 
 std::recursive_mutex random_lock;
 
-// A random kernel that takes no generator draws from the CPU's own: lends it the device's state.
-void draw(const c10::OperatorHandle &op, torch::jit::Stack *stack, const at::Generator &generator) {
+// Runs a random kernel without a generator argument: the CPU's generator gets the device's state.
+void run_random(const c10::OperatorHandle &op, torch::jit::Stack *stack,
+                const at::Generator &generator) {
   auto lent = at::globalContext().defaultGenerator(c10::kCPU);
   std::lock_guard<std::recursive_mutex> guard(random_lock);
   auto kept = lent.get_state();
@@ -320,7 +322,7 @@ void fallback(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
   Call call(op);
   for (size_t i = 0; i < count; i++) call.find_device((*stack)[begin + i]);
   call.refuse_foreign();
-  Fault *fault = strike(call.device, call.name, call.elements, call.dtype);
+  Fault *fault = inject(call.device, call.name, call.elements, call.dtype);
   c10::OptionalDeviceGuard guard;
   if (call.device >= 0) guard.reset_device(c10::Device(kFake, call.device));
 
@@ -335,18 +337,18 @@ void fallback(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
     value = call.host(value);
   }
   if (call.device >= 0 && !given_generator && op.hasTag(at::Tag::nondeterministic_seeded))
-    draw(op, stack, hooks.getDefaultGenerator(call.device));
+    run_random(op, stack, hooks.getDefaultGenerator(call.device));
   else
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
 
   const size_t returned = stack->size() - begin;
   if (fault) spoil(*fault, call.first_result(torch::jit::last(*stack, returned)));
   if (call.device < 0) return;
-  call.reshape_given();
+  call.update_arguments();
   for (size_t i = 0; i < returned; i++) (*stack)[begin + i] = call.back((*stack)[begin + i]);
 }
 
-// torch sends a convolution of a device that it does not know here, where nothing falls back.
+// torch calls these for a convolution on an unknown device; the fallback does not get it.
 
 at::Tensor to_device(const at::Tensor &host, c10::DeviceIndex device) {
   if (!host.defined()) return host;
@@ -365,7 +367,7 @@ at::Tensor convolution(const at::Tensor &input, const at::Tensor &weight,
                        c10::SymIntArrayRef output_padding, c10::SymInt groups) {
   same_device(input, weight);
   auto device = input.device().index();
-  Fault *fault = strike(device, "aten::convolution", input.numel(),
+  Fault *fault = inject(device, "aten::convolution", input.numel(),
                         c10::toString(input.scalar_type()));
   auto added = bias && bias->defined() ? std::optional<at::Tensor>(on_host(*bias)) : std::nullopt;
   auto out = at::convolution_symint(on_host(input), on_host(weight), added, stride, padding,
@@ -381,7 +383,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
     std::array<bool, 3> wanted) {
   same_device(input, weight);
   auto device = input.device().index();
-  Fault *fault = strike(device, "aten::convolution_backward", input.numel(),
+  Fault *fault = inject(device, "aten::convolution_backward", input.numel(),
                         c10::toString(input.scalar_type()));
   auto bias_sizes = c10::SymIntArrayRef(grad.sym_sizes().begin() + 1, 1);
   auto [of_input, of_weight, of_bias] = at::convolution_backward_symint(
@@ -411,8 +413,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("convolution_backward_overrideable", &convolution_backward);
   m.impl("_copy_from", &copy_from);
   m.impl("_copy_from_and_resize", &copy_from_and_resize);
-  // For these torch has kernels of its own for any device, made of the variant with `out`: a
-  // reduced loss would be told there that its output has the wrong size.
+  // For these torch has its own kernels for any device, which call the variant with `out`. They
+  // would raise for a reduced loss that its output has the wrong size.
   const auto alias = c10::DispatchKey::CompositeExplicitAutogradNonFunctional;
   auto &dispatcher = c10::Dispatcher::singleton();
   for (const auto &name : dispatcher.getAllOpNames()) {
@@ -425,7 +427,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   }
 }
 
-// A copy sees both bits itself; resolving them first would be a copy again, without an end.
+// A copy handles both bits itself; resolving them first would copy again, endlessly.
 TORCH_LIBRARY_IMPL(aten, Conjugate, m) {
   m.impl("_copy_from", torch::CppFunction::makeFallthrough());
 }
@@ -433,7 +435,7 @@ TORCH_LIBRARY_IMPL(aten, Negative, m) {
   m.impl("_copy_from", torch::CppFunction::makeFallthrough());
 }
 
-// What autocast lowers, and what it lifts to float32: enough to see that it is on.
+// Operations that autocast runs in lower precision or in float32; a few are enough for the tests.
 TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, m) { m.fallback(torch::CppFunction::makeFallthrough()); }
 TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
   using namespace at::autocast;
@@ -446,15 +448,15 @@ TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
 } // namespace
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
-  // Memory that is freed stays with the process, as the caching allocators of real back-ends keep
-  // it: fresh pages are dear, and what was there before is still in a block that is taken again.
+  // Freed memory stays in the process, as in the caching allocators of real back-ends: new pages
+  // are slow, and a reused block still has its old contents.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   at::RegisterPrivateUse1HooksInterface(&hooks);
   m.def("device_count", &device_count);
   m.def("current_device", [] { return current; });
   m.def("set_device", [](int index) { current = static_cast<c10::DeviceIndex>(index); });
-  m.def("synchronize", [](int index) { strike(index < 0 ? current : index, "synchronize"); },
+  m.def("synchronize", [](int index) { inject(index < 0 ? current : index, "synchronize"); },
         py::call_guard<py::gil_scoped_release>());
   m.def("memory", [](int index) {
     size_t most = memory_of(index);

@@ -1,4 +1,4 @@
-"""What torch loads when it finds the fake accelerator: names the device and gives it a module."""
+"""The entry point that torch loads: it names the fake accelerator and registers its module."""
 
 import types
 from typing import Any
@@ -11,7 +11,7 @@ NAME = "fake"
 
 
 def _index(device: Any = None) -> int:
-    """A device, its index or None (the current one) as an index."""
+    """The index of a device, which is given as a device, an index or None (the current one)."""
     if device is None:
         return int(emulator_device.current_device())
     index = device if isinstance(device, int) else torch.device(device).index
@@ -45,12 +45,12 @@ def manual_seed_all(seed: int) -> None:
 
 
 def get_rng_state(device: Any = None) -> torch.Tensor:
-    """The state of a device's generator, on the host."""
+    """The state of a device's generator, a tensor on the host."""
     return _generator(device).get_state()
 
 
 def set_rng_state(state: torch.Tensor, device: Any = None) -> None:
-    """Give a device's generator a state."""
+    """Set the state of a device's generator."""
     _generator(device).set_state(state)
 
 
@@ -83,7 +83,7 @@ def _module() -> types.ModuleType:
 
 
 def load() -> None:
-    """Called by torch at the end of its import, by the entry point `torch.backends`."""
+    """Register the device; torch calls this at the end of its import (`torch.backends`)."""
     backend_registration.rename_privateuse1_backend(NAME)
     torch._register_device_module(NAME, _module())
     backend_registration.generate_methods_for_privateuse1_backend(for_storage=True)

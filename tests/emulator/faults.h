@@ -1,14 +1,15 @@
-// What can be wrong with the fake accelerator, set from outside.
+// Faults of the fake accelerator, set by an environment variable.
 //
 // EMULATOR_FAULTS   `device:where:what[:operand][@when]`, several separated by `;`
 //   where  h2d d2h d2d            a direction of copies
-//          aten::mm, ...          an operation by its name, forward or backward; `*` is every one.
-//                                 One that torch makes of others (aten::linear) never gets here
+//          aten::mm, ...          an operation by its name, forward or backward; `*` is each one.
+//                                 Composite operations (aten::linear) are not available
 //          alloc, synchronize     the allocator; waiting for the device
-//   what   flip zero nan scale swap stale short     spoils what arrives or comes out
-//          raise sticky full hang hang_gil abort segv exit    ends it; after `sticky` all raise
-//          operand of scale: the factor; of raise and sticky: the text; of full (alloc alone): the
-//          bytes that there are
+//   what   flip zero nan scale swap stale short     changes a copy or a result
+//          raise sticky full hang hang_gil abort segv exit    ends the call; after `sticky` every
+//          later call raises
+//          operand of scale: the factor; of raise and sticky: the text; of full (alloc only): the
+//          memory of the device in bytes
 //   when   first, every=N, after=N (calls of this process), large=N (elements), dtype=Float
 //          (torch's C++ name of the type); by default always
 #pragma once
@@ -30,7 +31,7 @@
 
 namespace emulator {
 
-constexpr int kMostDevices = 64;
+constexpr int kMaxDevices = 64;
 
 inline size_t number(const char *name, size_t otherwise) {
   const char *text = std::getenv(name);
@@ -44,7 +45,7 @@ struct Fault {
   size_t limit = 0;        // the bound as a number
   std::atomic<size_t> calls{0};
   std::mutex lock;
-  std::vector<char> last; // what the call before gave, for `stale`
+  std::vector<char> last; // the previous result, for `stale`
 
   bool due(size_t elements, const char *dtype) {
     if (when == "large") return elements >= limit;
@@ -57,7 +58,7 @@ struct Fault {
   }
 };
 
-// Whether a device runs an operation of that name itself: a fault of any other would never be due.
+// Whether a device runs an operation of that name; a fault of any other would have no effect.
 inline bool runs(const std::string &operation) {
   if (operation == "aten::convolution" || operation == "aten::convolution_backward") return true;
   auto &dispatcher = c10::Dispatcher::singleton();
@@ -69,7 +70,7 @@ inline bool runs(const std::string &operation) {
   return false;
 }
 
-// Reads one fault.
+// Parses one fault and appends it.
 inline void add(std::deque<Fault> &all, std::string text) {
   static const std::set<std::string> places = {"h2d", "d2h", "d2d", "alloc", "synchronize", "*"};
   static const std::set<std::string> kinds = {
@@ -104,7 +105,7 @@ inline void add(std::deque<Fault> &all, std::string text) {
   TORCH_CHECK(kinds.count(fault.what), "EMULATOR_FAULTS: '", fault.what, "' is no fault");
 }
 
-// Read at the first call that may have one: a child can have faults that its parent had not.
+// Reads the variable at the first call, so that a child process can have other faults.
 inline std::deque<Fault> &faults() {
   static std::deque<Fault> all = [] {
     std::deque<Fault> found;
@@ -120,14 +121,14 @@ inline std::deque<Fault> &faults() {
 }
 
 inline std::mutex poison_lock;
-inline std::string poison_text[kMostDevices]; // why every call of that device raises; empty: none
+inline std::string poison_text[kMaxDevices]; // error of every call on that device; empty: no error
 
 [[noreturn]] inline void hang() {
   for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
 }
 
-// Ends a call, or returns the fault that spoils its result.
-inline Fault *strike(int device, const std::string &where, size_t elements = 0,
+// Ends the call, or returns the fault that changes its result; nullptr without a fault.
+inline Fault *inject(int device, const std::string &where, size_t elements = 0,
                      const char *dtype = "") {
   if (faults().empty() || device < 0) return nullptr;
   {
@@ -157,7 +158,7 @@ inline Fault *strike(int device, const std::string &where, size_t elements = 0,
   return nullptr;
 }
 
-// Spoils a tensor on the host that is the result of an operation or copy.
+// Changes a tensor on the host, the result of an operation or copy.
 inline void spoil(Fault &fault, const at::Tensor &host) {
   if (!host.defined() || host.numel() == 0) return;
   auto packed = host.contiguous();

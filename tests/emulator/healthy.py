@@ -1,4 +1,4 @@
-"""What a healthy accelerator does, each in a function that asserts it; run by `trials`."""
+"""What a healthy accelerator does: each function asserts one property, and `trials` runs it."""
 
 import copy
 import io
@@ -15,7 +15,7 @@ OTHER = "fake:1"  # the current device is fake:0
 
 
 def devices() -> None:
-    """Two devices, by torch's own interface, and a current one."""
+    """Torch's own interface counts two devices and has a current one."""
     assert torch.accelerator.current_accelerator() == torch.device("fake")
     assert torch.accelerator.device_count() == 2
     assert torch.accelerator.current_device_index() == 0
@@ -25,7 +25,7 @@ def devices() -> None:
 
 
 def transfers() -> None:
-    """Every type arrives, there and back, and between the devices."""
+    """Values of every type arrive on a device, on the other device and back on the host."""
     for dtype in (torch.uint8, torch.int64, torch.float16, torch.float64, torch.complex64):
         host = torch.arange(100).to(dtype)
         first = host.to("fake:0")
@@ -34,7 +34,7 @@ def transfers() -> None:
 
 
 def seeds() -> None:
-    """A seed repeats the numbers of each device; states are apart, the CPU's among them."""
+    """A seed repeats the numbers of each device; each device and the CPU has its own state."""
     torch.manual_seed(5)
     kept = torch.get_rng_state()
     first = [torch.rand(8, device=device).tolist() for device in ("fake:0", OTHER)]
@@ -59,7 +59,7 @@ def dropout_repeats() -> None:
 
 
 def generators() -> None:
-    """A generator of the device: seeds, states, a copy; nothing moves the default one."""
+    """A generator of the device has its own seeds and states; the default one does not change."""
     generator = torch.Generator(OTHER)
     default = torch.fake.get_rng_state(1)  # type: ignore[attr-defined]
     generator.manual_seed(11)
@@ -76,7 +76,7 @@ def generators() -> None:
 
 
 def batch_norm() -> None:
-    """The statistics of a layer on the device move, though the schema does not say so."""
+    """The statistics of a layer on the device change, though the schema does not say so."""
     layer = torch.nn.BatchNorm1d(2).to(OTHER)
     layer(torch.tensor([[1.0, 10.0], [3.0, 30.0]], device=OTHER)).sum().backward()
     assert layer.running_mean is not None
@@ -101,11 +101,11 @@ def copies() -> None:
     x = torch.arange(4, device=OTHER)
     made = [copy.deepcopy(x), pickle.loads(pickle.dumps(x))]  # noqa: S301 - made here
     x.zero_()
-    assert [(str(one.device), one.tolist()) for one in made] == [(OTHER, [0, 1, 2, 3])] * 2
+    assert [(str(copied.device), copied.tolist()) for copied in made] == [(OTHER, [0, 1, 2, 3])] * 2
 
 
 def pinned() -> None:
-    """Pinned memory says that it is; what is left of it does too."""
+    """Pinned memory and its views are pinned, other memory is not."""
     x = torch.arange(10).pin_memory()
     assert x.is_pinned()
     assert x[3:].is_pinned()
@@ -114,7 +114,7 @@ def pinned() -> None:
 
 
 def streams() -> None:
-    """A stream is current inside its block, on its device alone; events tell the time."""
+    """A stream is current inside its block, only on its device; events measure time."""
     stream = torch.Stream(device=OTHER)
     assert torch.accelerator.current_stream(1) != stream
     with stream:
@@ -129,10 +129,10 @@ def streams() -> None:
 
 
 def views() -> None:
-    """Views share their base's memory, also with another type or a bit of their own."""
+    """Views share their base's memory, also with another dtype or a conjugate bit."""
     base = torch.arange(12.0, device=OTHER).reshape(3, 4)
     made = [base.t(), base[1:], base.unfold(1, 2, 2), base.view(torch.int32), base.diagonal()]
-    assert all(one.untyped_storage().data_ptr() == base.data_ptr() for one in made)
+    assert all(view.untyped_storage().data_ptr() == base.data_ptr() for view in made)
     base.t()[0].fill_(7)
     assert base[:, 0].tolist() == [7, 7, 7]
     number = torch.tensor([1 + 2j], device=OTHER)
@@ -142,7 +142,7 @@ def views() -> None:
 
 
 def outputs() -> None:
-    """An output given is the one that is written, and it grows."""
+    """An output argument is written and resized."""
     out = torch.empty(0, device=OTHER)
     made = torch.add(torch.ones(3, 2, device=OTHER), 1, out=out)
     assert made is out
@@ -157,22 +157,24 @@ def second_device() -> None:
     x = torch.arange(1.0, 5.0, device=OTHER, requires_grad=True)
     made = [torch.combinations(x), torch.logsumexp(x, 0), torch.complex(x, x) * 1j, x.sort()[0]]
     made += [torch.where(x > 2, x, 0), F.conv1d(x.view(1, 1, 4), x.view(1, 1, 4)[..., :2])]
-    assert {str(one.device) for one in made} == {OTHER}
+    assert {str(result.device) for result in made} == {OTHER}
     torch.stack([torch.view_as_real(made[2]).sum(), made[1], made[5].sum()]).sum().backward()
     assert x.grad is not None
     assert str(x.grad.device) == OTHER
 
 
 def refusals() -> None:
-    """Tensors of two devices are refused; a number from the host, or its indices, are not."""
-    here, there, host = (torch.ones(2, device=one) for one in ("fake:0", OTHER, "cpu"))
-    for one, other in ((here, there), (there, host)):
-        assert "at least two devices" in refusal(lambda one=one, other=other: one + other)  # type: ignore[misc]
+    """Tensors of two devices are refused; scalars and indices from the host are not."""
+    on_first, on_second, host = (
+        torch.ones(2, device=device) for device in ("fake:0", OTHER, "cpu")
+    )
+    for a, b in ((on_first, on_second), (on_second, host)):
+        assert "at least two devices" in refusal(lambda a=a, b=b: a + b)  # type: ignore[misc]
         assert "at least two devices" in refusal(
-            lambda one=one, other=other: one.expand(2, 2) @ other  # type: ignore[misc]
+            lambda a=a, b=b: a.expand(2, 2) @ b  # type: ignore[misc]
         )
-    assert (there + torch.tensor(1.0)).tolist() == [2, 2]
-    assert there[torch.tensor([0])].tolist() == [1]
+    assert (on_second + torch.tensor(1.0)).tolist() == [2, 2]
+    assert on_second[torch.tensor([0])].tolist() == [1]
 
 
 def quiet() -> None:
@@ -181,11 +183,11 @@ def quiet() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         losses = [F.mse_loss(x, y), F.smooth_l1_loss(x, y), F.binary_cross_entropy(x, y + 1)]
-    assert [one.item() for one in losses] == [1, 0.5, 0]
+    assert [loss.item() for loss in losses] == [1, 0.5, 0]
 
 
 def memory() -> None:
-    """What is taken is counted on its own device, results of operations too, and given back."""
+    """Allocated memory, also of results, is counted on its device until it is freed."""
     free = [torch.fake.mem_get_info(index)[0] for index in (0, 1)]  # type: ignore[attr-defined]
     x = torch.ones(1000, device=OTHER)
     y = x + x
@@ -197,7 +199,7 @@ def memory() -> None:
 
 
 def autocast() -> None:
-    """Products are in the lower precision inside, and only there."""
+    """Products have the lower precision only inside autocast."""
     x = torch.ones(4, 4, device=OTHER)
     with torch.autocast("fake", dtype=torch.bfloat16):
         inside = x @ x
@@ -205,26 +207,26 @@ def autocast() -> None:
 
 
 def backward_thread() -> None:
-    """Gradients are made in another thread, the device's, and are right."""
-    seen: list[int] = []
+    """Gradients are computed in the device's own thread, and are right."""
+    threads: list[int] = []
     w = torch.ones(3, 1, device=OTHER, requires_grad=True)
-    w.register_hook(lambda _: seen.append(threading.get_ident()))
+    w.register_hook(lambda _: threads.append(threading.get_ident()))
     (torch.tensor([[1.0, 2.0, 3.0]], device=OTHER) @ w).sum().backward()
     assert w.grad is not None
     assert w.grad.flatten().tolist() == [1, 2, 3]
-    assert seen
-    assert seen[0] != threading.get_ident()
+    assert threads
+    assert threads[0] != threading.get_ident()
 
 
 def modules() -> None:
     """A model moves, learns a step and moves back."""
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 1))
     model.to(OTHER)
-    before = [one.detach().clone() for one in model.parameters()]
+    before = [parameter.detach().clone() for parameter in model.parameters()]
     model(torch.ones(1, 1, 4, 4, device=OTHER)).sum().backward()
     with torch.no_grad():
-        for one in model.parameters():
-            assert one.grad is not None
-            one.sub_(one.grad)
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter.sub_(parameter.grad)
     assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    assert {str(one.device) for one in model.to("cpu").parameters()} == {"cpu"}
+    assert {str(parameter.device) for parameter in model.to("cpu").parameters()} == {"cpu"}

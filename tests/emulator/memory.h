@@ -1,7 +1,7 @@
 // Devices of the fake accelerator: their memory, streams, events and generators.
 //
-// EMULATOR_DEVICES   how many there are (default 2)
-// EMULATOR_MEMORY    bytes of each (default 1 GiB)
+// EMULATOR_DEVICES   number of devices (default 2)
+// EMULATOR_MEMORY    bytes of each device (default 1 GiB)
 #pragma once
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -20,12 +20,12 @@ constexpr auto kFake = c10::DeviceType::PrivateUse1;
 
 inline c10::DeviceIndex device_count() {
   static const auto count = static_cast<c10::DeviceIndex>(
-      std::min<size_t>(number("EMULATOR_DEVICES", 2), kMostDevices));
+      std::min<size_t>(number("EMULATOR_DEVICES", 2), kMaxDevices));
   return count;
 }
 
 inline thread_local c10::DeviceIndex current = 0;
-inline std::atomic<size_t> taken[kMostDevices];
+inline std::atomic<size_t> taken[kMaxDevices];
 
 inline size_t memory_of(c10::DeviceIndex device) {
   static const size_t most = number("EMULATOR_MEMORY", size_t(1) << 30);
@@ -35,9 +35,9 @@ inline size_t memory_of(c10::DeviceIndex device) {
   return most;
 }
 
-// Counts memory of a device as taken, until the owner is gone.
+// Counts memory of a device as taken, until its Block is deleted.
 inline void take(c10::DeviceIndex device, size_t size) {
-  strike(device, "alloc", size);
+  inject(device, "alloc", size);
   size_t most = memory_of(device);
   TORCH_CHECK_WITH(OutOfMemoryError, taken[device] + size <= most,
                    "Emulator out of memory. Tried to allocate ", size, " bytes. fake:", int(device),
@@ -46,7 +46,7 @@ inline void take(c10::DeviceIndex device, size_t size) {
   taken[device] += size;
 }
 
-// Memory of a device: `held` is a block of the host's, or the storage of an operation's result.
+// Memory of a device; `held` owns it: a block of the host, or the storage of a result.
 struct Block {
   c10::DataPtr held;
   size_t size;
@@ -99,9 +99,9 @@ struct PinnedAllocator final : c10::Allocator {
 };
 inline PinnedAllocator pinned_allocator;
 
-// ---- streams and events: all is done when a call returns, so that nothing ever waits
+// ---- streams and events: all work is done when a call returns, so nothing waits
 
-inline thread_local c10::StreamId streams[kMostDevices] = {};
+inline thread_local c10::StreamId streams[kMaxDevices] = {};
 
 struct FakeEvent {
   std::chrono::steady_clock::time_point recorded;
@@ -143,14 +143,14 @@ struct FakeGuard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceIndex deviceCount() const noexcept override { return device_count(); }
   bool queryStream(const c10::Stream &) const override { return true; }
   void synchronizeStream(const c10::Stream &one) const override {
-    strike(one.device_index(), "synchronize");
+    inject(one.device_index(), "synchronize");
   }
   void synchronizeDevice(const c10::DeviceIndex index) const override {
-    strike(index, "synchronize");
+    inject(index, "synchronize");
   }
   void record(void **event, const c10::Stream &one, const c10::DeviceIndex,
               const c10::EventFlag) const override {
-    strike(one.device_index(), "synchronize");
+    inject(one.device_index(), "synchronize");
     if (!*event) *event = new FakeEvent;
     static_cast<FakeEvent *>(*event)->recorded = std::chrono::steady_clock::now();
   }
@@ -166,7 +166,7 @@ struct FakeGuard final : c10::impl::DeviceGuardImplInterface {
   }
 };
 
-// ---- random numbers: the device's own state, drawn from by kernels of the CPU
+// ---- random numbers: each device has its own state, which kernels of the CPU use
 
 struct FakeGenerator final : c10::GeneratorImpl {
   explicit FakeGenerator(c10::DeviceIndex index,

@@ -1,6 +1,6 @@
-"""The fake accelerator is sound where it should be, and each of its faults is alive.
+"""The fake accelerator is right without a fault, and each of its faults has its effect.
 
-All in forked children, as probes run, and some in the thread that runs a backward pass.
+All trials run in forked children, as probes do, some in the thread of a backward pass.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import emulator as package
-from tests.emulator.sick import SICK
+from tests.emulator.sick import FAULT_TRIALS
 from tests.emulator.trials import HEALTHY
 
 pytestmark = [
@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def told(emulator: Path) -> dict[str, dict[str, Any]]:
-    """What the trials told, all of them run once."""
+def results(emulator: Path) -> dict[str, dict[str, Any]]:
+    """The results of all trials, which run once."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.emulator.trials"],
         capture_output=True,
@@ -38,20 +38,20 @@ def told(emulator: Path) -> dict[str, dict[str, Any]]:
     )
 
     assert done.returncode == 0, done.stderr
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
-    return found
+    results_by_kind: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return results_by_kind
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_healthy(told: dict[str, dict[str, Any]], name: str) -> None:
+def test_healthy(results: dict[str, dict[str, Any]], name: str) -> None:
     """Without a fault it does what an accelerator does."""
-    assert told["healthy"][name] is None
+    assert results["healthy"][name] is None
 
 
-@pytest.mark.parametrize("name", SICK)
-def test_sick(told: dict[str, dict[str, Any]], name: str) -> None:
-    """With a fault it does what the fault says, and no more."""
-    assert told["sick"][name] == SICK[name].outcome
+@pytest.mark.parametrize("name", FAULT_TRIALS)
+def test_sick(results: dict[str, dict[str, Any]], name: str) -> None:
+    """With a fault it has the effect of that fault and no other."""
+    assert results["sick"][name] == FAULT_TRIALS[name].outcome
 
 
 def test_built_once(emulator: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
-"""Runs `healthy` and `sick`, each trial in a forked child of one process that imported torch.
+"""Run `healthy` and `sick`, each trial in a forked child of one process that imported torch.
 
-Prints a JSON object: for each name what its function returned, or how its child ended.
+Prints a JSON object: for each name what its function returned, or how its child process ended.
 """
 
 import inspect
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.emulator import healthy
-from tests.emulator.sick import SICK
+from tests.emulator.sick import FAULT_TRIALS
 
 HEALTHY: dict[str, Callable[[], None]] = {
     name: function
@@ -24,26 +24,27 @@ HEALTHY: dict[str, Callable[[], None]] = {
 }
 
 _TICK_S = 0.02
-#: Silence after which a child that should hang holds the GIL; how long its ticks are listened to.
+#: Seconds without a tick after which a hanging child holds the GIL; seconds of ticks after which
+#: it hangs without the GIL.
 _SILENT_S, _TICKING_S = 2.0, 1.5
-#: Both for a child that should not hang: a busy machine is no hang.
+#: Both, for a child that should not hang: a busy machine may be slow.
 _PATIENT_S = 30.0
 
 
 def main() -> None:
     """Run all trials, one after another."""
-    told: dict[str, dict[str, Any]] = {"healthy": {}, "sick": {}}
+    results: dict[str, dict[str, Any]] = {"healthy": {}, "sick": {}}
     for name, function in HEALTHY.items():
-        told["healthy"][name] = _in_child(function)
-    for name, sick in SICK.items():
-        told["sick"][name] = _in_child(
-            sick.action, sick.faults, hangs=str(sick.outcome).startswith("hangs")
+        results["healthy"][name] = _in_child(function)
+    for name, trial in FAULT_TRIALS.items():
+        results["sick"][name] = _in_child(
+            trial.action, trial.faults, hangs=str(trial.outcome).startswith("hangs")
         )
-    json.dump(told, sys.stdout)
+    json.dump(results, sys.stdout)
 
 
 def _in_child(action: Callable[[], Any], faults: str = "", *, hangs: bool = False) -> Any:
-    """What the action returned, the first line that it raised, or how the child ended."""
+    """What the action returned, the first line of its error, or how the child ended."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -52,18 +53,18 @@ def _in_child(action: Callable[[], Any], faults: str = "", *, hangs: bool = Fals
         _child(action, writer)
     os.close(writer)
     silent_s, ticking_s = (_SILENT_S, _TICKING_S) if hangs else (_PATIENT_S, _PATIENT_S)
-    words, hang = _listen(pid, reader, silent_s, ticking_s)
+    output, hang = _read_output(pid, reader, silent_s, ticking_s)
     os.close(reader)
     _, status = os.waitpid(pid, 0)
-    if words or hang:
-        return hang or json.loads(words)
+    if output or hang:
+        return hang or json.loads(output)
     if os.WIFSIGNALED(status):
         return signal.Signals(os.WTERMSIG(status)).name
     return f"exit {os.WEXITSTATUS(status)}"
 
 
 def _child(action: Callable[[], Any], writer: int) -> None:
-    """Tick from a thread beside the action, and leave without cleaning up."""
+    """Run the action beside a thread that ticks, write the result, and exit without cleaning up."""
 
     def tick() -> None:
         while True:
@@ -79,8 +80,8 @@ def _child(action: Callable[[], Any], writer: int) -> None:
     os._exit(0)
 
 
-def _listen(pid: int, reader: int, silent_s: float, ticking_s: float) -> tuple[bytes, str]:
-    """What the child wrote beside its ticks; a hang is ended and told."""
+def _read_output(pid: int, reader: int, silent_s: float, ticking_s: float) -> tuple[bytes, str]:
+    """What the child wrote besides its ticks, and the kind of hang; a hanging child is killed."""
     text, began = b"", time.monotonic()
     while select.select([reader], [], [], silent_s)[0]:
         piece = os.read(reader, 65536)

@@ -1,6 +1,6 @@
-"""Drivers without a GPU behind them, compiled from the C beside this file.
+"""Fake drivers without a GPU, compiled from the C files in this folder.
 
-The environment steers them; what each variable does stands at the head of its C file.
+Environment variables control them; each C file lists its variables at the top.
 """
 
 import json
@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-#: C file -> the name under which programs load the library.
+#: C file -> the name by which programs load the library.
 LIBRARIES = {"libcuda.c": "libcuda.so.1", "libnvidia_ml.c": "libnvidia-ml.so.1"}
 
 
 def build(folder: Path) -> Path:
-    """Compile the fakes into a folder for LD_LIBRARY_PATH; skips where there is no C compiler."""
+    """Compile the fakes into a folder for LD_LIBRARY_PATH; skip the test without a C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler for the fake drivers")
@@ -37,7 +37,7 @@ def build(folder: Path) -> Path:
 def ask(
     expression: str, libraries: Path, package: str = "probes.node", /, **environment: str | int
 ) -> Any:
-    """What `expression` gives, as JSON, in a new interpreter that sees the fake drivers.
+    """The value of `expression`, through JSON, in a new interpreter that loads the fake drivers.
 
     The expression's first name is imported from the package, as in `nvml.read()`.
     """

@@ -1,8 +1,8 @@
-/* A CUDA driver with no GPU behind it, steered by the environment.
+/* A CUDA driver without a GPU, controlled by environment variables.
  *
  * FAKE_CUDA_INIT     what cuInit returns (default 0)
- * FAKE_CUDA_COUNT    how many devices there are (default 1)
- * FAKE_CUDA_VERSION  what cuDriverGetVersion tells (default 12040)
+ * FAKE_CUDA_COUNT    number of devices (default 1)
+ * FAKE_CUDA_VERSION  what cuDriverGetVersion returns (default 12040)
  * FAKE_CUDA_MIG      1: the devices are MIG instances
  *
  * CUDA_VISIBLE_DEVICES with one UUID gives the first device that UUID, as the real driver does.
@@ -13,8 +13,8 @@
  * FAKE_CUDA_HANG     1: cuInit never returns
  * FAKE_CUDA_SIGNAL   number of a signal that cuInit dies by
  *
- * cuGetProcAddress hands every function it lacks a stand-in that returns cuInit's code, which is
- * enough for torch's own start-up to reach its own error messages.
+ * For a function that is missing here cuGetProcAddress gives a stand-in that returns cuInit's code.
+ * That is enough for torch's start to reach its own error messages.
  */
 #define _GNU_SOURCE /* dladdr */
 #include <dlfcn.h>
@@ -73,7 +73,7 @@ int cuDeviceGetCount(int *count) {
     return SUCCESS;
 }
 
-/* Handles are 10, 11, ... so that an index passed where a handle belongs is seen. */
+/* Handles are 10, 11, ... so that an index in the place of a handle is an error. */
 int cuDeviceGet(int *device, int index) {
     ANSWERS(index);
     *device = index + 10;
@@ -92,7 +92,7 @@ int cuDeviceGetPCIBusId(char *address, int length, int device) {
     return SUCCESS;
 }
 
-/* The UUID that the user made visible, when it is of that kind. */
+/* Reads the UUID in CUDA_VISIBLE_DEVICES if it begins with that kind; 0 if it does not. */
 static int shown(const char *kind, char *uuid) {
     const char *text = getenv("CUDA_VISIBLE_DEVICES");
     if (!text || strncmp(text, kind, 4) || strchr(text, ',')) return 0;

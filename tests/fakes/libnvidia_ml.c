@@ -1,16 +1,16 @@
-/* NVIDIA's management library with no GPU behind it, steered by the environment.
+/* NVIDIA's management library without a GPU, controlled by environment variables.
  *
  * FAKE_NVML_INIT       what nvmlInitWithFlags returns (default 0)
- * FAKE_NVML_COUNT      how many GPUs there are (default 1)
- * FAKE_NVML_LOST       index of a GPU whose handle cannot be had
- * FAKE_NVML_LOST_CODE  why (default 15, GPU is lost)
+ * FAKE_NVML_COUNT      number of GPUs (default 1)
+ * FAKE_NVML_LOST       index of a GPU whose handle cannot be read
+ * FAKE_NVML_LOST_CODE  the code for that (default 15, GPU is lost)
  * FAKE_NVML_REFUSES    name of a function that returns FAKE_NVML_CODE (default 999)
  * FAKE_NVML_PROCESSES  process ids that compute, as "123,456"; "self" is the caller
- * FAKE_NVML_GRAPHICS   the same, of those that draw
+ * FAKE_NVML_GRAPHICS   process ids with graphics, in the same form
  * FAKE_NVML_MODE       compute mode (default 0)
  * FAKE_NVML_MIG        1: MIG is on, with one instance in slot 1 of 7
  * FAKE_NVML_SLOTS      the slots that hold an instance, as "0,1,5"; empty: none (default "1")
- * FAKE_NVML_WHOLE      index of a GPU on which MIG is off all the same
+ * FAKE_NVML_WHOLE      index of a GPU on which MIG is off nevertheless
  * FAKE_NVML_CC         1: confidential computing is on
  * FAKE_NVML_OLD        1: no second layout of memory and no third of processes
  */

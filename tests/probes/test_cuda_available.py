@@ -14,7 +14,7 @@ from probes.catalog import CUDA_AVAILABLE
 from probes.contract import GPU_BUSY, Comparison, Finding, worst
 from probes.cuda_available import observation as looking
 from probes.cuda_available import probe
-from probes.cuda_available.observation import Framework, Generic, Kernel, Node
+from probes.cuda_available.observation import AcceleratorApi, Framework, Kernel, Node
 from probes.kit.symptoms import SYMPTOMS, diagnose
 from probes.node import containers, cuda_driver, hardware, nvml, pci_gpus
 from probes.node.containers import Container
@@ -98,7 +98,7 @@ H100_NODE = probe.Observation(
     ),
     framework_s=0.2,
     kernel=Kernel(comparisons=RIGHT, first_s=0.6),
-    generic=Generic(exists=True, type="cuda", available=True, device_count=2),
+    generic=AcceleratorApi(exists=True, type="cuda", available=True, device_count=2),
     pci=tuple(
         PciGpu(address=f"0000:{index}f:00.0", model=0x2330, driver="nvidia", minor=index)
         for index in range(2)
@@ -115,7 +115,7 @@ CPU_MACHINE = probe.Observation(
     framework=Framework(version="2.6.0+cpu"),
     framework_s=0.0,
     kernel=Kernel(),
-    generic=Generic(),
+    generic=AcceleratorApi(),
 )
 
 #: A GPU node whose torch cannot start: no device is listed, so the CPU's place is judged.
@@ -136,7 +136,7 @@ DEAD_NODE = edited(
         "driver.device_count": None,
         "driver.devices": (),
         "kernel": Kernel(),
-        "generic": Generic(),
+        "generic": AcceleratorApi(),
     },
 )
 
@@ -188,7 +188,7 @@ WRONG = Kernel(
     first_s=0.5,
 )
 
-# (check, what it then says, changes to the sound node that trip it and nothing else)
+# (check, its status, changes to the sound node that trip this check and no other)
 FAULTS: list[tuple[str, str, dict[str, Any]]] = [
     (
         "device_nodes",
@@ -240,7 +240,7 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
     (
         "accelerator_api",
         "fail",
-        {"generic": Generic(exists=True, error="RuntimeError: invalid device ordinal")},
+        {"generic": AcceleratorApi(exists=True, error="RuntimeError: invalid device ordinal")},
     ),
     ("kernel", "fail", {"kernel": WRONG}),
     ("kernel", "fail", {"kernel": Kernel(error="RuntimeError: an illegal memory access")}),
@@ -261,7 +261,7 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
     ("compute_mode", "fail", {"nvml.gpus.1.compute_mode": "prohibited"}),
 ]
 
-#: Faults of the promise rather than of the node: limits that the sound node breaks.
+#: (check, limits that the sound node does not meet).
 PROMISES: list[tuple[str, dict[str, Any]]] = [
     ("enough_gpus", {"gpus": 8}),
     ("mig_instances", {"mig_instances": 7}),
@@ -271,45 +271,45 @@ PROMISES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def judged(seen: probe.Observation, **limits: Any) -> dict[str, Finding]:
+def findings_by_check(observation: probe.Observation, **limits: Any) -> dict[str, Finding]:
     """The findings by check name, without the probe's prefix."""
-    findings = list(probe.judge(seen, probe.Limits(**limits)))
+    findings = list(probe.judge(observation, probe.Limits(**limits)))
     assert tuple(finding.id for finding in findings) == CUDA_AVAILABLE.check_ids
     return {finding.id.partition(".")[2]: finding for finding in findings}
 
 
-def named(*checks: str) -> set[str]:
-    """Full ids of checks."""
+def check_ids(*checks: str) -> set[str]:
+    """The full ids of checks."""
     return {f"cuda_available.{check}" for check in checks}
 
 
 def test_this_image_is_sound() -> None:
-    """Nothing trips here; without GPUs all is skipped for one reason, that there are none."""
-    seen = probe.observe("cpu")
-    findings = judged(seen)
+    """No check trips here; without GPUs all are skipped, with that reason."""
+    observation = probe.observe("cpu")
+    findings = findings_by_check(observation)
 
     assert tripped(findings.values()) == set()
-    if not seen.hardware.vendors and not seen.framework.device_count:
+    if not observation.hardware.vendors and not observation.framework.device_count:
         assert {finding.status for finding in findings.values()} == {"skip"}
         assert {finding.message for finding in findings.values()} == {"no GPU is present"}
 
 
-@pytest.mark.parametrize("seen", [H100_NODE, MIG_NODE], ids=["H100", "MIG"])
-def test_a_healthy_node_passes(seen: probe.Observation) -> None:
-    """Nothing trips on a healthy node, and nothing is skipped but what nobody asked for."""
-    findings = judged(seen)
+@pytest.mark.parametrize("observation", [H100_NODE, MIG_NODE], ids=["H100", "MIG"])
+def test_a_healthy_node_passes(observation: probe.Observation) -> None:
+    """No check trips on a healthy node, and no check that applies is skipped."""
+    findings = findings_by_check(observation)
     skips = {name for name, finding in findings.items() if finding.status == "skip"}
 
     assert tripped(findings.values()) == set()
-    assert skips == (set() if seen is MIG_NODE else {"visible_devices", "mig_instances"})
+    assert skips == (set() if observation is MIG_NODE else {"visible_devices", "mig_instances"})
 
 
 @pytest.mark.parametrize(("check", "status", "fault"), FAULTS)
 def test_a_fault_trips_its_check_alone(check: str, status: str, fault: dict[str, Any]) -> None:
     """Breaking one promise trips that check and no other, and says what to do."""
-    findings = judged(edited(H100_NODE, fault))
+    findings = findings_by_check(edited(H100_NODE, fault))
     # A device without a kernel's result fails there as well: only then do closed nodes count.
-    expected = named(check, "kernel") if check == "device_nodes" else named(check)
+    expected = check_ids(check, "kernel") if check == "device_nodes" else check_ids(check)
 
     assert tripped(findings.values()) == expected
     assert findings[check].status == status
@@ -319,19 +319,22 @@ def test_a_fault_trips_its_check_alone(check: str, status: str, fault: dict[str,
 
 @pytest.mark.parametrize(("check", "limits"), PROMISES)
 def test_a_promise_that_is_not_kept_trips_its_check(check: str, limits: dict[str, Any]) -> None:
-    """Each limit is heeded: asking for more than there is trips its check alone."""
-    assert tripped(judged(H100_NODE, **limits).values()) == named(check)
+    """A limit that the node does not meet trips its check and no other."""
+    assert tripped(findings_by_check(H100_NODE, **limits).values()) == check_ids(check)
 
 
-def test_a_listed_compute_mode_needs_no_word() -> None:
-    """A site that runs exclusive on purpose says so in the limits."""
-    seen = edited(H100_NODE, {"nvml.gpus.1.compute_mode": "exclusive_process"})
+def test_a_listed_compute_mode_passes() -> None:
+    """A site that uses exclusive mode lists it in the limits."""
+    observation = edited(H100_NODE, {"nvml.gpus.1.compute_mode": "exclusive_process"})
 
-    assert tripped(judged(seen, compute_modes=("exclusive_process",)).values()) == set()
+    assert (
+        tripped(findings_by_check(observation, compute_modes=("exclusive_process",)).values())
+        == set()
+    )
 
 
 def test_every_check_has_a_fault() -> None:
-    """A check that nothing can trip does not land."""
+    """Each check has a fault that trips it."""
     assert {check for check, _, _ in FAULTS} | {"enough_gpus"} == CUDA_AVAILABLE.checks.keys()
     assert "enough_gpus" in {check for check, _ in PROMISES}
 
@@ -343,8 +346,8 @@ _BEFORE = (
     "before calling NumCudaDevices() that might have already set an error? Error "
 )
 
-# cuInit's code -> what torch 2.2 (a CUDA 12.1 build) then raises, recorded with a driver of ours
-# that returns the code, and the symptom.
+# cuInit's code -> what torch 2.2 (a CUDA 12.1 build) then raises, recorded with a fake driver that
+# returns the code, and the symptom.
 STARTS: dict[int, tuple[str, str]] = {
     3: (
         "RuntimeError: CUDA driver initialization failed, you might not have a CUDA gpu.",
@@ -381,7 +384,7 @@ def failed_start(code: int, text: str, *, device: str = "cuda:1") -> probe.Obser
         "framework.available": False,
         "framework.device_count": 2 if device.startswith("cuda") else 0,
         "kernel": Kernel(),
-        "generic": Generic(),
+        "generic": AcceleratorApi(),
     }
     return edited(H100_NODE, dead)
 
@@ -391,13 +394,13 @@ def failed_start(code: int, text: str, *, device: str = "cuda:1") -> probe.Obser
 def test_every_code_of_cuinit_is_explained(code: int, text: str, name: str, device: str) -> None:
     """Driver and torch both fail with the cause, a hint and an action, device listed or not."""
     symptom = next(each for each in SYMPTOMS if each.name == name)
-    findings = judged(failed_start(code, text, device=device))
+    findings = findings_by_check(failed_start(code, text, device=device))
 
     for check in ("driver_starts", "torch_starts"):
         assert findings[check].status == "fail"
         assert symptom.cause in findings[check].message
         assert (findings[check].hint, findings[check].action) == (symptom.hint, symptom.action)
-    assert findings["is_available"].status == "pass"  # it says no, and that is so
+    assert findings["is_available"].status == "pass"  # False is right here
     assert (findings["enough_gpus"].status == "fail") == (device == "cpu")
     assert {f.status for f in findings.values()} <= {"fail", "pass", "skip"}
 
@@ -417,7 +420,7 @@ def test_every_code_of_cuinit_is_explained(code: int, text: str, name: str, devi
 def test_every_error_of_torch_is_explained(text: str, name: str) -> None:
     """With a driver that starts, torch's own refusal is the finding."""
     started = {"driver.init_code": 0, "driver.init_name": "CUDA_SUCCESS"}
-    findings = judged(edited(DEAD_NODE, {"framework.error": text} | started))
+    findings = findings_by_check(edited(DEAD_NODE, {"framework.error": text} | started))
     symptom = next(each for each in SYMPTOMS if each.name == name)
 
     assert findings["driver_starts"].status == "pass"
@@ -443,17 +446,21 @@ def test_every_error_of_torch_is_explained(text: str, name: str) -> None:
 )
 def test_every_error_of_a_kernel_is_explained(text: str, name: str) -> None:
     """A kernel that raises fails its check alone, with what its text means."""
-    findings = judged(edited(H100_NODE, {"kernel": Kernel(error=text), "generic": Generic()}))
+    findings = findings_by_check(
+        edited(H100_NODE, {"kernel": Kernel(error=text), "generic": AcceleratorApi()})
+    )
     symptom = next(each for each in SYMPTOMS if each.name == name)
 
-    assert tripped(findings.values()) == named("kernel")
+    assert tripped(findings.values()) == check_ids("kernel")
     assert symptom.cause in findings["kernel"].message
     assert (findings["kernel"].hint, findings["kernel"].action) == (symptom.hint, symptom.action)
 
 
 def test_an_unknown_error_still_says_what_to_do() -> None:
-    """A text that nobody has seen is shown, with where to look."""
-    findings = judged(edited(H100_NODE, {"kernel": Kernel(error="RuntimeError: gremlins")}))
+    """An unknown text is in the finding, with a hint where to look."""
+    findings = findings_by_check(
+        edited(H100_NODE, {"kernel": Kernel(error="RuntimeError: gremlins")})
+    )
 
     assert "gremlins" in findings["kernel"].message
     assert "dmesg" in findings["kernel"].hint
@@ -464,7 +471,7 @@ def test_nvml_mismatch_is_explained() -> None:
     """The driver was upgraded under a running node: NVML refuses, and cuInit with it."""
     text, _ = STARTS[803]
     mismatch = {"nvml": Nvml(error="Failed to initialize NVML: Driver/library version mismatch")}
-    findings = judged(edited(failed_start(803, text), mismatch))
+    findings = findings_by_check(edited(failed_start(803, text), mismatch))
 
     assert findings["nvml_answers"].status == "fail"
     assert findings["nvml_answers"].action == "reboot_node"
@@ -472,8 +479,8 @@ def test_nvml_mismatch_is_explained() -> None:
 
 
 def test_no_libcuda_on_a_gpu_node() -> None:
-    """A container without the compute capability is told so."""
-    findings = judged(
+    """The finding says that the container has no compute capability."""
+    findings = findings_by_check(
         edited(
             DEAD_NODE,
             {
@@ -499,7 +506,7 @@ FULL = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 MiB."
 def test_a_gpu_that_others_hold_is_skipped() -> None:
     """Exclusive mode with another process in it: the device's whole result is `gpu_busy`."""
     others = {"nvml.gpus.1.process_count": 1, "nvml.gpus.1.compute_mode": "exclusive_process"}
-    findings = judged(edited(failed_start(46, BUSY), others))
+    findings = findings_by_check(edited(failed_start(46, BUSY), others))
 
     assert worst(finding.status for finding in findings.values()) == "skip"
     assert findings["torch_starts"].message.startswith(GPU_BUSY)
@@ -512,18 +519,20 @@ def test_memory_that_others_hold_is_skipped() -> None:
         "nvml.gpus.1.process_count": 3,
         "nvml.gpus.1.memory_free_bytes": 64 * 1024**2,
     }
-    findings = judged(edited(H100_NODE, others))
-    lost = judged(edited(H100_NODE, others | {"nodes.1.problem": "EIO: Input/output error"}))
+    findings = findings_by_check(edited(H100_NODE, others))
+    lost = findings_by_check(
+        edited(H100_NODE, others | {"nodes.1.problem": "EIO: Input/output error"})
+    )
 
     assert worst(finding.status for finding in findings.values()) == "skip"
     assert findings["kernel"].message.startswith(GPU_BUSY)
-    assert tripped(lost.values()) == named("device_nodes")
+    assert tripped(lost.values()) == check_ids("device_nodes")
 
 
 def test_memory_that_others_hold_is_contention_while_a_kernel_runs() -> None:
-    """Little free memory alone is not told as a leftover when its holders are known."""
+    """Little free memory is no leftover when the processes that use it are known."""
     others = {"nvml.gpus.1.process_count": 3, "nvml.gpus.1.memory_free_bytes": 64 * 1024**2}
-    findings = judged(edited(H100_NODE, others))
+    findings = findings_by_check(edited(H100_NODE, others))
 
     assert tripped(findings.values()) == set()
     assert "contention" in findings["memory_free"].message
@@ -532,27 +541,29 @@ def test_memory_that_others_hold_is_contention_while_a_kernel_runs() -> None:
 
 def test_a_gpu_that_nobody_holds_cannot_be_busy() -> None:
     """Busy, while NVML saw no process and no exclusive mode: the GPU is broken."""
-    findings = judged(failed_start(46, BUSY))
+    findings = findings_by_check(failed_start(46, BUSY))
 
     for check in ("driver_starts", "torch_starts"):
         assert findings[check].status == "fail"
         assert findings[check].action == "reset_gpu"
         assert "NVML saw no other process" in findings[check].message
-    full = judged(edited(H100_NODE, {"kernel": Kernel(error=FULL)}))["kernel"]
+    full = findings_by_check(edited(H100_NODE, {"kernel": Kernel(error=FULL)}))["kernel"]
     assert (full.status, full.action) == ("fail", "reset_gpu")
 
 
 def test_unknown_holders_are_given_the_benefit_of_the_doubt() -> None:
-    """Where NVML cannot say who uses the GPU, busy is believed."""
-    findings = judged(edited(failed_start(46, BUSY), {"nvml.gpus.1.process_count": None}))
+    """Where NVML does not know who uses the GPU, "busy" is taken as true."""
+    findings = findings_by_check(
+        edited(failed_start(46, BUSY), {"nvml.gpus.1.process_count": None})
+    )
 
     assert worst(finding.status for finding in findings.values()) == "skip"
 
 
 def test_a_prohibited_mode_is_no_contention() -> None:
-    """Nobody will go away: it fails, and says how to lift it."""
+    """Waiting does not help: the check fails, and the hint says how to change the mode."""
     prohibited = {"nvml.gpus.1.compute_mode": "prohibited"}
-    findings = judged(edited(failed_start(46, BUSY), prohibited))
+    findings = findings_by_check(edited(failed_start(46, BUSY), prohibited))
 
     assert findings["compute_mode"].status == findings["driver_starts"].status == "fail"
     assert findings["compute_mode"].action == "fix_config"
@@ -567,7 +578,7 @@ def test_lost_access_is_an_error_of_the_container(problem: str) -> None:
         "nvml": Nvml(error="Failed to initialize NVML: Unknown Error"),
     }
     for device in ("cuda:1", "cpu"):
-        findings = judged(edited(failed_start(999, text, device=device), lost))
+        findings = findings_by_check(edited(failed_start(999, text, device=device), lost))
 
         assert worst(finding.status for finding in findings.values()) == "error"
         assert findings["device_nodes"].status == "error"
@@ -575,25 +586,25 @@ def test_lost_access_is_an_error_of_the_container(problem: str) -> None:
         assert {f.status for f in findings.values()} <= {"error", "skip", "pass"}
 
 
-def test_access_is_lost_by_nvmls_word_where_there_are_no_nodes() -> None:
-    """NVML's Unknown Error says so when no node is there to try; with open nodes it does not."""
+def test_access_is_lost_by_nvmls_error_where_there_are_no_nodes() -> None:
+    """NVML's Unknown Error means lost access only where there are no nodes."""
     text, _ = STARTS[999]
     refused = edited(
         failed_start(999, text), {"nvml": Nvml(error="Failed to initialize NVML: Unknown Error")}
     )
-    lost = judged(edited(refused, {"nodes": ()}))
+    lost = findings_by_check(edited(refused, {"nodes": ()}))
 
     assert worst(finding.status for finding in lost.values()) == "error"
     assert lost["nvml_answers"].status == "error"
     assert lost["device_nodes"].status == "skip"
-    assert judged(refused)["driver_starts"].status == "fail"
+    assert findings_by_check(refused)["driver_starts"].status == "fail"
 
 
 def test_a_right_kernel_proves_access() -> None:
-    """A device that computes may be used, whatever an attempt on its nodes said."""
+    """A device that computes right is usable, even where its nodes did not open."""
     closed = [Node(path=node.path, problem="EPERM: not permitted") for node in H100_NODE.nodes]
 
-    assert tripped(judged(edited(H100_NODE, {"nodes": tuple(closed)})).values()) == set()
+    assert tripped(findings_by_check(edited(H100_NODE, {"nodes": tuple(closed)})).values()) == set()
 
 
 @pytest.mark.parametrize(
@@ -604,10 +615,10 @@ def test_a_right_kernel_proves_access() -> None:
         ("EIO: Input/output error", "fail", "dmesg"),
     ],
 )
-def test_a_closed_node_leads_to_its_cure(problem: str, status: str, hint: str) -> None:
-    """Missing, forbidden and broken nodes are mended in three ways."""
+def test_a_closed_node_has_the_right_hint(problem: str, status: str, hint: str) -> None:
+    """Missing, forbidden and broken nodes have three different hints."""
     change = {"nodes.1.problem": problem, "kernel": Kernel(error="RuntimeError: CUDA error")}
-    finding = judged(edited(H100_NODE, change))["device_nodes"]
+    finding = findings_by_check(edited(H100_NODE, change))["device_nodes"]
 
     assert finding.status == status
     assert hint in finding.hint
@@ -626,16 +637,16 @@ def test_rocm_has_a_variable_of_its_own(value: str, status: str) -> None:
         "framework.cuda": None,
         "framework.hip": "6.2.41134",
     }
-    findings = judged(edited(H100_NODE, rocm))
+    findings = findings_by_check(edited(H100_NODE, rocm))
 
     assert findings["visible_devices"].status == status
     assert findings["driver_starts"].status == findings["identity"].status == "skip"
-    assert tripped(findings.values()) <= named("visible_devices")
+    assert tripped(findings.values()) <= check_ids("visible_devices")
 
 
 def test_another_jobs_gpu_is_not_missed() -> None:
     """A scheduler closes other jobs' nodes and hides their GPUs from NVML: nothing is wrong."""
-    seen = edited(
+    observation = edited(
         H100_NODE,
         {
             "device": "cuda:0",
@@ -649,7 +660,7 @@ def test_another_jobs_gpu_is_not_missed() -> None:
         },
     )
 
-    assert tripped(judged(seen).values()) == set()
+    assert tripped(findings_by_check(observation).values()) == set()
 
 
 @pytest.mark.parametrize(
@@ -669,8 +680,8 @@ def test_another_jobs_gpu_is_not_missed() -> None:
     ],
 )
 def test_no_usable_gpu_says_why(change: dict[str, Any], action: str, hint: str) -> None:
-    """A CPU build, and an empty list of visible devices, each lead to their own cure."""
-    finding = judged(edited(DEAD_NODE, change))["enough_gpus"]
+    """A CPU build and an empty list of visible devices have different hints."""
+    finding = findings_by_check(edited(DEAD_NODE, change))["enough_gpus"]
 
     assert (finding.status, finding.action) == ("fail", action)
     assert hint in finding.hint
@@ -681,7 +692,7 @@ def test_no_usable_gpu_says_why(change: dict[str, Any], action: str, hint: str) 
 )
 def test_no_gpu_is_judged_by_the_promise(gpus: int | str | None, status: str) -> None:
     """Without hardware there is nothing to judge, unless a GPU was promised."""
-    findings = judged(CPU_MACHINE, gpus=gpus)
+    findings = findings_by_check(CPU_MACHINE, gpus=gpus)
 
     assert findings["enough_gpus"].status == status
     assert worst(finding.status for finding in findings.values()) == status
@@ -689,12 +700,12 @@ def test_no_gpu_is_judged_by_the_promise(gpus: int | str | None, status: str) ->
 
 def test_no_gpu_expected_where_there_is_one() -> None:
     """A node that is to use its CPU alone is not failed for its GPUs."""
-    assert tripped(judged(DEAD_NODE, gpus=0).values()) == set()
+    assert tripped(findings_by_check(DEAD_NODE, gpus=0).values()) == set()
 
 
 def test_the_cpu_beside_working_gpus_is_left_alone() -> None:
-    """Asked for `cpu` too, the probe leaves each GPU to its own device."""
-    findings = judged(edited(H100_NODE, {"device": "cpu"}))
+    """On `cpu` the probe skips what each GPU's own result has."""
+    findings = findings_by_check(edited(H100_NODE, {"device": "cpu"}))
 
     assert {finding.status for finding in findings.values()} == {"skip"}
     assert "each of the 2 accelerators" in findings["kernel"].message
@@ -702,7 +713,7 @@ def test_the_cpu_beside_working_gpus_is_left_alone() -> None:
 
 def test_another_vendors_device_is_judged_without_nvidias_libraries() -> None:
     """A device of another back-end computes right: what is NVIDIA's is skipped, the rest passes."""
-    seen = probe.Observation(
+    observation = probe.Observation(
         device="xpu:0",
         hardware=Hardware(vendors=("intel",)),
         variables={},
@@ -712,9 +723,9 @@ def test_another_vendors_device_is_judged_without_nvidias_libraries() -> None:
         framework=Framework(version="2.6.0+xpu", accelerator="xpu", available=True, device_count=1),
         framework_s=0.0,
         kernel=Kernel(comparisons=RIGHT, first_s=0.5),
-        generic=Generic(exists=True, type="xpu", available=True, device_count=1),
+        generic=AcceleratorApi(exists=True, type="xpu", available=True, device_count=1),
     )
-    findings = judged(seen)
+    findings = findings_by_check(observation)
     passed = {name for name, finding in findings.items() if finding.status == "pass"}
 
     assert tripped(findings.values()) == set()
@@ -722,8 +733,8 @@ def test_another_vendors_device_is_judged_without_nvidias_libraries() -> None:
 
 
 def test_a_gpu_beside_another_vendors_is_not_mixed_up() -> None:
-    """On a node with NVIDIA's GPUs too, another vendor's device is not held against them."""
-    seen = edited(
+    """On a node with NVIDIA's GPUs too, another vendor's device is not compared with them."""
+    observation = edited(
         H100_NODE,
         {
             "device": "xpu:0",
@@ -736,7 +747,7 @@ def test_a_gpu_beside_another_vendors_is_not_mixed_up() -> None:
         },
     )
 
-    assert tripped(judged(seen).values()) == set()
+    assert tripped(findings_by_check(observation).values()) == set()
 
 
 SOUND_VARIANTS: dict[str, tuple[probe.Observation, dict[str, Any]]] = {
@@ -786,7 +797,7 @@ SOUND_VARIANTS: dict[str, tuple[probe.Observation, dict[str, Any]]] = {
         },
     ),
     "back-end without is_available": (H100_NODE, {"framework.available": None}),
-    "torch before its generic interface": (H100_NODE, {"generic": Generic()}),
+    "torch before its generic interface": (H100_NODE, {"generic": AcceleratorApi()}),
     "a warning that means nothing": (H100_NODE, {"framework.warnings": ("numpy is old",)}),
     "another GPU of the node in use": (
         H100_NODE,
@@ -796,16 +807,16 @@ SOUND_VARIANTS: dict[str, tuple[probe.Observation, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("base", "change"), SOUND_VARIANTS.values(), ids=SOUND_VARIANTS.keys())
-def test_what_differs_rightly_is_no_fault(base: probe.Observation, change: dict[str, Any]) -> None:
+def test_a_right_difference_is_no_fault(base: probe.Observation, change: dict[str, Any]) -> None:
     """Each of these nodes is healthy, if not the usual one."""
-    findings = judged(edited(base, change))
+    findings = findings_by_check(edited(base, change))
 
     assert tripped(findings.values()) == set()
     assert findings["kernel"].status == "pass"
 
 
-def test_a_gpu_that_is_not_told_apart_is_busy_if_any_is() -> None:
-    """Without a UUID every GPU that we may use is asked: one in use is enough to believe it."""
+def test_a_gpu_without_a_uuid_is_busy_if_any_is() -> None:
+    """Without a UUID every usable GPU counts: one in use is enough to believe "busy"."""
     unmatched = {
         "variables": {"CUDA_VISIBLE_DEVICES": "1"},
         "framework.device_count": 1,
@@ -817,33 +828,33 @@ def test_a_gpu_that_is_not_told_apart_is_busy_if_any_is() -> None:
     idle = edited(failed_start(46, BUSY), unmatched)
     used = edited(idle, {"nvml.gpus.0.process_count": 1})
 
-    assert judged(idle)["torch_starts"].status == "fail"
-    assert worst(finding.status for finding in judged(used).values()) == "skip"
+    assert findings_by_check(idle)["torch_starts"].status == "fail"
+    assert worst(finding.status for finding in findings_by_check(used).values()) == "skip"
 
 
 def test_hidden_hardware_is_still_asked_for() -> None:
     """Where the container shows no hardware, a CUDA build with devices has its driver judged."""
     hidden = {"hardware": Hardware(), "driver.init_code": 999, "kernel": Kernel()}
-    unpromised = judged(edited(CPU_MACHINE, {"framework.cuda": "12.4"}), gpus=1)
+    unpromised = findings_by_check(edited(CPU_MACHINE, {"framework.cuda": "12.4"}), gpus=1)
 
-    assert judged(edited(H100_NODE, hidden))["driver_starts"].status == "fail"
+    assert findings_by_check(edited(H100_NODE, hidden))["driver_starts"].status == "fail"
     assert unpromised["driver_starts"].status == "fail"
-    assert judged(CPU_MACHINE, gpus=1)["driver_starts"].status == "skip"
+    assert findings_by_check(CPU_MACHINE, gpus=1)["driver_starts"].status == "skip"
 
 
 def test_a_build_without_a_back_end_has_nothing_to_start() -> None:
-    """With GPUs promised to a CPU build, their number fails, and not a start that never was."""
-    findings = judged(CPU_MACHINE, gpus=1)
+    """With GPUs promised to a CPU build, their number fails; the start is skipped."""
+    findings = findings_by_check(CPU_MACHINE, gpus=1)
 
     assert findings["torch_starts"].status == "skip"
     assert findings["kernel"].message == "no accelerator to ask"
-    assert tripped(findings.values()) == named("enough_gpus")
+    assert tripped(findings.values()) == check_ids("enough_gpus")
     assert findings["enough_gpus"].hint
 
 
 def test_a_start_without_error_passes_though_no_device_is_there() -> None:
     """torch.cuda.init went through: the start is right, the count is not."""
-    findings = judged(edited(DEAD_NODE, {"framework.error": ""}))
+    findings = findings_by_check(edited(DEAD_NODE, {"framework.error": ""}))
 
     assert findings["torch_starts"].status == "pass"
     assert findings["enough_gpus"].status == "fail"
@@ -862,9 +873,9 @@ def test_a_start_without_error_passes_though_no_device_is_there() -> None:
 def test_the_right_build_is_named(
     vendors: tuple[str, ...], framework: Framework, wrong: str
 ) -> None:
-    """A build that cannot know the node's GPUs is answered with the index of one that can."""
+    """For a build without support for the node's GPUs, the hint names the index of one with it."""
     change = {"hardware.vendors": vendors, "framework": framework}
-    finding = judged(edited(DEAD_NODE, change))["enough_gpus"]
+    finding = findings_by_check(edited(DEAD_NODE, change))["enough_gpus"]
 
     assert finding.status == "fail"
     assert ("--index-url" in finding.hint) == bool(wrong)
@@ -872,17 +883,19 @@ def test_the_right_build_is_named(
 
 
 def test_leftover_memory_says_whether_its_holder_is_known() -> None:
-    """A leftover that no process holds, and one whose holder NVML cannot tell, read differently."""
+    """The message differs when no process uses the memory and when NVML does not know."""
     little = {"nvml.gpus.1.memory_free_bytes": 0}
-    nobody = judged(edited(H100_NODE, little))["memory_free"]
-    unknown = judged(edited(H100_NODE, little | {"nvml.gpus.1.process_count": None}))["memory_free"]
+    nobody = findings_by_check(edited(H100_NODE, little))["memory_free"]
+    unknown = findings_by_check(edited(H100_NODE, little | {"nvml.gpus.1.process_count": None}))[
+        "memory_free"
+    ]
 
     assert "no process is seen" in nobody.message
     assert "unknown" in unknown.message
 
 
 def test_measurements_are_in_base_units() -> None:
-    """Seconds and bytes of what happened; nothing of what did not."""
+    """Measurements are seconds and bytes; steps that did not happen have none."""
     measured = {each.name: (each.value, each.unit) for each in probe.measure(H100_NODE)}
 
     assert measured == {
@@ -901,7 +914,7 @@ Patch = pytest.MonkeyPatch
 
 @pytest.fixture
 def node(monkeypatch: Patch) -> Callable[[], set[str]]:
-    """A node of two GPUs below observe: the kernel runs on the CPU. Calling it gives what trips."""
+    """Replace what observe() reads by a node of two GPUs; return a call that gives what trips."""
     real = looking.exercise
     framework = H100_NODE.framework
     properties = SimpleNamespace(
@@ -940,7 +953,7 @@ def node(monkeypatch: Patch) -> Callable[[], set[str]]:
 
 
 def test_the_pretended_node_is_sound(node: Callable[[], set[str]]) -> None:
-    """The control: with nothing broken nothing trips."""
+    """Without a fault no check trips."""
     assert node() == set()
 
 
@@ -952,7 +965,7 @@ def _raising(text: str) -> Callable[..., Any]:
 
 
 def _spoiled(change: Callable[[torch.Tensor], object]) -> Callable[..., Any]:
-    """An addition that spoils what it wrote."""
+    """An addition whose output is then changed."""
     real = torch.add
 
     def add(*arguments: Any, **named: Any) -> torch.Tensor:
@@ -1093,11 +1106,11 @@ def test_broken_from_outside(
     """A break below observe trips the check that names it."""
     break_it(monkeypatch)
 
-    assert named(check) <= node()
+    assert check_ids(check) <= node()
 
 
 def test_nothing_trips_whatever_the_state(node: Callable[[], set[str]]) -> None:
-    """Fifty runs with other seeds, threads and default dtypes give fifty times nothing."""
+    """Fifty runs with other seeds, threads and default dtypes trip no check."""
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     found: set[str] = set()
     try:
@@ -1115,7 +1128,7 @@ def test_nothing_trips_whatever_the_state(node: Callable[[], set[str]]) -> None:
 
 
 def test_nodes_are_opened(tmp_path: Path) -> None:
-    """A missing control node is told beside others, a directory cannot be opened for writing."""
+    """A missing control node is listed, and a directory cannot be opened for writing."""
     (tmp_path / "nvidia0").touch()
     (tmp_path / "nvidiactl").mkdir()
     (tmp_path / "nvidia-caps").mkdir()
@@ -1130,14 +1143,14 @@ def test_nodes_are_opened(tmp_path: Path) -> None:
 
 
 def test_results_left_on_the_host_are_seen(monkeypatch: Patch) -> None:
-    """A `to` that moves nothing computes right, in the wrong place: that is a finding."""
+    """A `to` that moves nothing gives the right numbers on the wrong device, which fails."""
     monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_: tensor)
     monkeypatch.setattr(looking, "synchronize", lambda _: None)
     kernel = looking.exercise("meta")
-    findings = judged(edited(H100_NODE, {"kernel": kernel}))
+    findings = findings_by_check(edited(H100_NODE, {"kernel": kernel}))
 
     assert [each.operation for each in kernel.comparisons if not each.holds] == ["placement"]
-    assert tripped(findings.values()) == named("kernel")
+    assert tripped(findings.values()) == check_ids("kernel")
 
 
 def test_the_kernels_reference_is_exact() -> None:
@@ -1164,7 +1177,7 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [802, 999])
 def test_end_to_end_with_a_driver_that_fails(libraries: Path, code: int) -> None:
-    """What libcuda and NVML really said arrives in the finding, through ctypes and pynvml."""
+    """The errors of libcuda and NVML are in the finding, through ctypes and pynvml."""
     # A CUDA build counts NVML's GPUs even where CUDA cannot start.
     device = "cpu" if torch.version.cuda is None else "cuda:0"
     answer: Any = fakes.ask(
@@ -1175,10 +1188,10 @@ def test_end_to_end_with_a_driver_that_fails(libraries: Path, code: int) -> None
         FAKE_CUDA_COUNT=2,
         FAKE_NVML_COUNT=2,
     )
-    seen = edited(
+    observation = edited(
         probe.Observation.model_validate(answer), {"hardware": H100_NODE.hardware, "nodes": ()}
     )
-    findings = judged(seen)
+    findings = findings_by_check(observation)
     symptom = diagnose(CODES[code])
 
     assert symptom is not None
@@ -1191,10 +1204,10 @@ def test_end_to_end_with_a_driver_that_fails(libraries: Path, code: int) -> None
 
 def test_an_observation_is_small_and_survives_json() -> None:
     """It round-trips, and stays far under 20 KiB on a node of GPUs as well."""
-    for seen in (probe.observe("cpu"), H100_NODE, MIG_NODE, DEAD_NODE):
-        text = seen.model_dump_json(exclude_defaults=True)
+    for observation in (probe.observe("cpu"), H100_NODE, MIG_NODE, DEAD_NODE):
+        text = observation.model_dump_json(exclude_defaults=True)
 
-        assert probe.Observation.model_validate_json(text) == seen
+        assert probe.Observation.model_validate_json(text) == observation
         assert len(text) < 8 * 1024
 
 
@@ -1210,7 +1223,7 @@ def test_an_accelerator_of_another_kind_needs_no_nvidia_library() -> None:
             "kernel": Kernel(comparisons=RIGHT, first_s=0.1),
         },
     )
-    found = judged(other)
+    found = findings_by_check(other)
 
     assert found["driver_starts"].status == "skip"
     assert found["nvml_answers"].status == "skip"

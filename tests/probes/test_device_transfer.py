@@ -1,4 +1,4 @@
-"""The device_transfer probe: sound here, and each break of a copy trips the check that says so."""
+"""The device_transfer probe: sound here, and each broken copy trips the check for it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ ON_CPU = {
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for a busy core's other threads make tiny operations slow."""
+    """Use one thread: on a busy machine several make small operations slow."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -36,7 +36,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def recorded(**changed: Comparison) -> probe.Observation:
-    """What a sound GPU shows, with some families of copies replaced."""
+    """The observation of a sound GPU, with some comparisons replaced."""
     sound = dict.fromkeys(DEVICE_TRANSFER.checks, RIGHT) | changed
     return probe.Observation(
         device="cuda:0",
@@ -60,14 +60,14 @@ def test_a_wrong_copy_trips_its_check_alone(check: str) -> None:
     assert tripped(probe.judge(recorded(**{check: WRONG}))) == {PREFIX + check}
 
 
-@pytest.mark.parametrize("seen", [recorded(), recorded(device_pattern=WRONG)])
-def test_every_check_is_yielded_in_order(seen: probe.Observation) -> None:
-    """The catalogue's checks, each once, whatever was seen."""
-    assert tuple(f.id for f in probe.judge(seen)) == DEVICE_TRANSFER.check_ids
+@pytest.mark.parametrize("observation", [recorded(), recorded(device_pattern=WRONG)])
+def test_every_check_is_yielded_in_order(observation: probe.Observation) -> None:
+    """Each check of the catalogue has one finding, whatever the observation."""
+    assert tuple(f.id for f in probe.judge(observation)) == DEVICE_TRANSFER.check_ids
 
 
 def test_a_family_without_copies_is_no_pass() -> None:
-    """A check of which nothing was seen, and not said why, fails."""
+    """A check without comparisons and without a reason fails."""
     sound = recorded()
     kept = {name: c for name, c in sound.comparisons.items() if name != "same_device"}
 
@@ -77,7 +77,7 @@ def test_a_family_without_copies_is_no_pass() -> None:
 
 
 def test_without_its_pattern_a_device_is_not_judged() -> None:
-    """When the device's own integers are wrong, no direction is blamed."""
+    """When the device's own pattern is wrong, no direction fails."""
     findings = list(probe.judge(recorded(device_pattern=WRONG, host_to_device_sizes=WRONG)))
     skipped = {f.id for f in findings if f.status == "skip"}
 
@@ -95,8 +95,8 @@ def test_failures_say_what_to_do() -> None:
 
         assert bad[0].hint
         assert bad[0].action == "drain"
-        for way, words in (("host_to_device", "into the"), ("device_to_host", "out of the")):
-            if name.startswith(way):
+        for direction, words in (("host_to_device", "into the"), ("device_to_host", "out of the")):
+            if name.startswith(direction):
                 assert words in bad[0].hint
 
 
@@ -126,12 +126,12 @@ def test_no_false_alarm() -> None:
 
 def test_a_thread_of_its_own_sees_the_same() -> None:
     """The probe does not depend on the main thread."""
-    seen: list[probe.Observation] = []
-    thread = threading.Thread(target=lambda: seen.append(probe.observe("cpu")))
+    observations: list[probe.Observation] = []
+    thread = threading.Thread(target=lambda: observations.append(probe.observe("cpu")))
     thread.start()
     thread.join(60)
 
-    assert not tripped(probe.judge(seen[0]))
+    assert not tripped(probe.judge(observations[0]))
 
 
 def truncated(out: torch.Tensor, *args: Any) -> torch.Tensor:
@@ -144,12 +144,12 @@ def truncated(out: torch.Tensor, *args: Any) -> torch.Tensor:
 
 
 def not_into_strided(func: Any, into: torch.Tensor, *rest: Any, **kwargs: Any) -> Any:
-    """Leave a destination with gaps or another order as it was."""
+    """Do not write into a destination with gaps or another order."""
     return func(into, *rest, **kwargs) if into.is_contiguous() else into
 
 
 def in_memory_order(func: Any, into: torch.Tensor, source: torch.Tensor, *rest: Any) -> Any:
-    """Copy a transposed source as it lies in memory."""
+    """Copy a transposed source in the order of its memory."""
     if source.dim() == 2 and source.stride(0) == 1 and source.numel() == into.numel() > 1:
         return func(into, source.t().reshape(into.shape), *rest)
     return func(into, source, *rest)
@@ -173,7 +173,7 @@ def one_past(func: Any, into: torch.Tensor, *rest: Any, **kwargs: Any) -> Any:
 
 
 def copies_unasked(*, asked: bool) -> Callable[..., Any]:
-    """to() that copies always, or only where it must."""
+    """A to() that always copies (`asked`), or only where it must."""
 
     def to(x: torch.Tensor, *args: Any, copy: bool = False, **options: Any) -> Any:
         return TO(x, *args, copy=asked, **options)
@@ -266,24 +266,24 @@ def test_a_break_of_torch_is_named(name: str) -> None:
     broken, check = BREAKS[name]
     FIRST[:] = [True]
     with broken():
-        seen = probe.observe("cpu")
+        observation = probe.observe("cpu")
 
-    assert PREFIX + check in tripped(probe.judge(seen))
+    assert PREFIX + check in tripped(probe.judge(observation))
 
 
 def test_raising_costs_only_its_operation() -> None:
-    """An operation that raises fails its own check, and the others keep their verdict."""
+    """An operation that raises fails its own check and no other."""
     with Broken("copy_", refuses_complex, instead=True):
         findings = list(probe.judge(probe.observe("cpu")))
-    told = next(f for f in findings if f.id == PREFIX + "device_to_device_dtypes")
+    finding = next(f for f in findings if f.id == PREFIX + "device_to_device_dtypes")
 
-    assert tripped(findings) == {told.id}
-    assert "complex128" in told.message
-    assert "no kernel image" in told.message
+    assert tripped(findings) == {finding.id}
+    assert "complex128" in finding.message
+    assert "no kernel image" in finding.message
 
 
 def test_out_of_memory_escapes() -> None:
-    """Memory that is gone is for the worker to explain, not a wrong copy."""
+    """Out of memory is no wrong copy: the worker reports it."""
 
     def gone(*_: Any) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
@@ -295,10 +295,10 @@ def test_out_of_memory_escapes() -> None:
 def test_pattern_is_the_same_from_both_sides() -> None:
     """NumPy and torch make the same integers; they hold every special value of a float."""
     words = pattern.RAMP_WORDS + 5000
-    array = pattern.made_by_numpy(words)
+    array = pattern.numpy_pattern(words)
     halves, singles, doubles = (array.view(kind) for kind in ("f2", "f4", "f8"))
 
-    assert np.array_equal(pattern.made_by_torch(words, "cpu").numpy(), array)
+    assert np.array_equal(pattern.torch_pattern(words, "cpu").numpy(), array)
     for values in (halves, singles, doubles):
         assert np.isinf(values).sum() >= 2
         assert np.isnan(values).sum() > 2
@@ -310,8 +310,8 @@ def test_pattern_is_the_same_from_both_sides() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 255, 4097, 2**20 + 3])
 @pytest.mark.parametrize("kind", [np.uint8, np.int32])
 def test_digests_agree_and_see_a_swap(size: int, kind: type[np.generic]) -> None:
-    """Torch's and NumPy's digest are one, and two swapped elements change it."""
-    array = pattern.made_by_numpy(2**20 + pattern.RAMP_WORDS)[::-1].copy().view(kind)[:size].copy()
+    """Torch's and NumPy's digests are equal, and two swapped elements change it."""
+    array = pattern.numpy_pattern(2**20 + pattern.RAMP_WORDS)[::-1].copy().view(kind)[:size].copy()
     right = places.digest_by_numpy(array)
     tensor = torch.from_numpy(array.copy())
 
@@ -338,11 +338,11 @@ def on_device() -> dict[str, set[str]]:
 
 @pytest.mark.slow
 def test_a_sound_device_trips_nothing(on_device: dict[str, set[str]]) -> None:
-    """All three directions of the fake device are right as it stands."""
+    """All three directions of the unchanged fake device are right."""
     assert on_device["sound"] == set()
 
 
-#: Checks that see a fault in every copy of a direction, beside the direction's own four.
+#: Direction -> checks that see a fault in every copy, beside the direction's own four.
 ALWAYS = {
     "host_to_device": {
         *("first_copy", "integrity_sum", "host_to_device_pinned", "pinned_shares"),
@@ -358,33 +358,35 @@ FAMILIES = ("sizes", "dtypes", "layouts", "converts")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ALWAYS)
-def test_the_bad_direction_is_named(way: str, on_device: dict[str, set[str]]) -> None:
+@pytest.mark.parametrize("direction", ALWAYS)
+def test_the_bad_direction_is_named(direction: str, on_device: dict[str, set[str]]) -> None:
     """A fault of one direction trips that direction's checks, and no other direction's."""
-    own = {f"{way}_{family}" for family in FAMILIES}
+    own = {f"{direction}_{family}" for family in FAMILIES}
 
-    assert on_device[f"{way}: one bit"] == {PREFIX + name for name in own | ALWAYS[way]}
+    assert on_device[f"{direction}: one bit"] == {PREFIX + name for name in own | ALWAYS[direction]}
     for fault, found in on_device.items():
-        if fault.startswith(way):
-            others = {name for name in ALWAYS if name != way}
+        if fault.startswith(direction):
+            others = {name for name in ALWAYS if name != direction}
             named = {id_ for id_ in found if id_.removeprefix(PREFIX).startswith(tuple(others))}
 
             assert found, fault
             assert not named, fault
 
 
-@pytest.mark.parametrize("way", ALWAYS)
-def test_narrow_faults_are_seen(way: str, on_device: dict[str, set[str]]) -> None:
-    """A fault of the first copy, of large ones, of one dtype, or beside a copy is told apart."""
-    sizes = PREFIX + f"{way}_sizes"
-    apart = way != "device_to_device"
+@pytest.mark.parametrize("direction", ALWAYS)
+def test_narrow_faults_are_seen(direction: str, on_device: dict[str, set[str]]) -> None:
+    """Faults of the first copy, of large ones, of one dtype and beside a copy trip their checks."""
+    sizes = PREFIX + f"{direction}_sizes"
+    between_two = direction != "device_to_device"
 
-    assert on_device[f"{way}: first copy only"] == {PREFIX + "first_copy" if apart else sizes}
-    assert {sizes, PREFIX + "integrity_sum"} <= on_device[f"{way}: large copies only"]
-    assert on_device[f"{way}: float16 only"] == {
-        PREFIX + f"{way}_{family}" for family in ("dtypes", "converts")
+    assert on_device[f"{direction}: first copy only"] == {
+        PREFIX + "first_copy" if between_two else sizes
     }
-    assert on_device[f"{way}: a byte beside"] == {sizes}
+    assert {sizes, PREFIX + "integrity_sum"} <= on_device[f"{direction}: large copies only"]
+    assert on_device[f"{direction}: float16 only"] == {
+        PREFIX + f"{direction}_{family}" for family in ("dtypes", "converts")
+    }
+    assert on_device[f"{direction}: a byte beside"] == {sizes}
 
 
 def test_an_event_that_does_not_wait_is_seen(on_device: dict[str, set[str]]) -> None:
@@ -396,7 +398,7 @@ def test_an_event_that_does_not_wait_is_seen(on_device: dict[str, set[str]]) -> 
 
 
 def test_every_check_is_tripped_by_a_broken_torch(on_device: dict[str, set[str]]) -> None:
-    """No check that only a made-up observation can trip."""
+    """Every check is tripped by a fault of torch, not only by an edited observation."""
     named = {PREFIX + check for _, check in BREAKS.values()}
 
     assert named.union(*on_device.values()) == set(DEVICE_TRANSFER.check_ids)

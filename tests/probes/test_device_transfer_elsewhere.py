@@ -1,4 +1,4 @@
-"""device_transfer on devices that have less, or otherwise, than a CPU and an NVIDIA GPU."""
+"""device_transfer on devices that lack something, or differ from a CPU and an NVIDIA GPU."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +9,8 @@ import torch
 
 from probes.contract import Comparison
 from probes.device_transfer import dtypes, pinned, probe
-from probes.device_transfer.pattern import made_by_numpy
-from probes.device_transfer.places import Place, apart_from_host
+from probes.device_transfer.pattern import numpy_pattern
+from probes.device_transfer.places import Place, non_host_side
 
 pytestmark = pytest.mark.slow
 
@@ -20,16 +20,16 @@ WORDS = 2**16
 @pytest.fixture
 def host() -> Place:
     """A pattern on the host."""
-    array = made_by_numpy(WORDS)
+    array = numpy_pattern(WORDS)
     return Place(torch.device("cpu"), torch.from_numpy(array.copy()), array)
 
 
 @pytest.fixture(autouse=True)
-def asked_anew() -> Iterator[None]:
-    """What a device holds is asked once a process: no test leaves its answers behind."""
-    dtypes._stores.cache_clear()
+def dtypes_asked_again() -> Iterator[None]:
+    """Clear the cache of what a device can hold, before and after each test."""
+    dtypes._can_hold.cache_clear()
     yield
-    dtypes._stores.cache_clear()
+    dtypes._can_hold.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,10 @@ def test_pinning_is_skipped_only_where_there_may_be_none(
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
 
-    assert bool(pinned.unavailable(device)) == skips
+    assert bool(pinned.why_unavailable(device)) == skips
 
 
-def seen_on_a_gpu(**changes: Any) -> probe.Observation:
+def gpu_observation(**changes: Any) -> probe.Observation:
     """An observation of pinned memory; the device's own pattern was right."""
     right = (Comparison(operation="pattern", elements=1),)
     return probe.Observation(
@@ -68,9 +68,9 @@ def seen_on_a_gpu(**changes: Any) -> probe.Observation:
     ).model_copy(update=changes)
 
 
-def status_of_pinned_shares(seen: probe.Observation) -> str:
-    """The verdict of one check."""
-    findings = {finding.id: finding.status for finding in probe.judge(seen)}
+def pinned_shares_status(observation: probe.Observation) -> str:
+    """The status of the check pinned_shares."""
+    findings = {finding.id: finding.status for finding in probe.judge(observation)}
     return findings["device_transfer.pinned_shares"]
 
 
@@ -80,7 +80,7 @@ def test_memory_that_is_not_called_pinned_is_a_warning(
     host: Place,
     called_pinned: bool,  # noqa: FBT001
 ) -> None:
-    """Confidential computing answers so, with every bit right; nothing else is asked of it."""
+    """With confidential computing is_pinned() is False though every bit is right."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
     monkeypatch.setattr(torch.Tensor, "is_pinned", lambda _self: called_pinned)
     notes: dict[str, str] = {}
@@ -88,19 +88,19 @@ def test_memory_that_is_not_called_pinned_is_a_warning(
     comparisons = tuple(pinned.shares(host, host, notes))
 
     assert all(comparison.holds for comparison in comparisons)
-    seen = seen_on_a_gpu(notes=notes)
-    assert status_of_pinned_shares(seen) == ("pass" if called_pinned else "warn")
+    observation = gpu_observation(notes=notes)
+    assert pinned_shares_status(observation) == ("pass" if called_pinned else "warn")
 
 
 def test_wrong_bits_of_pinned_memory_fail_whatever_it_is_called() -> None:
-    """A note softens nothing."""
+    """A note does not change a failure."""
     wrong = (Comparison(operation="write, then copy", elements=4, mismatches=1),)
-    right = seen_on_a_gpu().comparisons
-    seen = seen_on_a_gpu(
+    right = gpu_observation().comparisons
+    observation = gpu_observation(
         comparisons={**right, "pinned_shares": wrong}, notes={"pinned_shares": "odd"}
     )
 
-    assert status_of_pinned_shares(seen) == "fail"
+    assert pinned_shares_status(observation) == "fail"
 
 
 def test_an_array_that_is_another_memory_is_seen(
@@ -117,7 +117,7 @@ def test_an_array_that_is_another_memory_is_seen(
 def test_a_device_that_holds_float64_and_does_not_compute_with_it(
     monkeypatch: pytest.MonkeyPatch, host: Place
 ) -> None:
-    """Intel's Arc and Flex copy it bit by bit; what must be computed in it is not asked for."""
+    """As Intel's Arc and Flex: copies are compared, conversions that compute are not."""
     monkeypatch.setattr(dtypes, "has_dtype", lambda _device, dtype: dtype != torch.float64)
 
     copied = {comparison.operation for comparison in dtypes.dtypes(host, host)}
@@ -129,7 +129,7 @@ def test_a_device_that_holds_float64_and_does_not_compute_with_it(
 
 
 @pytest.mark.parametrize(
-    ("text", "held"),
+    ("text", "can_hold"),
     [
         (
             "Cannot convert to float64: the MPS framework doesn't support it",
@@ -142,9 +142,9 @@ def test_a_type_that_is_absent_and_one_that_fails(
     monkeypatch: pytest.MonkeyPatch,
     host: Place,
     text: str,
-    held: bool,  # noqa: FBT001
+    can_hold: bool,  # noqa: FBT001
 ) -> None:
-    """Only a back-end that says so lacks a type; any other failure is for the checks to see."""
+    """A type is missing only where the back-end says so; other errors are for the checks."""
     move = torch.Tensor.to
 
     def to(self: torch.Tensor, *args: Any, **named: Any) -> torch.Tensor:
@@ -160,16 +160,16 @@ def test_a_type_that_is_absent_and_one_that_fails(
     names = dtypes.dtypes_of(there)
 
     assert "float32" in names
-    assert ("float64" in names) == held
+    assert ("float64" in names) == can_hold
 
 
 def test_the_side_that_is_no_host_is_the_one_that_may_lack() -> None:
-    """Whichever way the copy goes."""
+    """In both directions the side is the same; between two hosts it is the host."""
     words = torch.zeros(1, dtype=torch.int32)
     here = Place(torch.device("cpu"), words, words)
     there = Place(torch.device("xpu:0"), words, words)
 
-    assert [apart_from_host(*pair) for pair in ((here, there), (there, here), (here, here))] == [
+    assert [non_host_side(*pair) for pair in ((here, there), (there, here), (here, here))] == [
         "xpu:0",
         "xpu:0",
         "cpu",

@@ -9,7 +9,7 @@ import pytest
 
 from probes.contract import GPU_BUSY, Finding
 from probes.cuda_available import probe
-from probes.cuda_available.observation import Framework, Generic, Kernel
+from probes.cuda_available.observation import AcceleratorApi, Framework, Kernel
 from probes.kit.symptoms import Symptom, diagnose
 from probes.node.cuda_driver import CODES as NAMES
 from probes.node.cuda_driver import CudaDriver
@@ -43,7 +43,7 @@ def node(**parts: Any) -> probe.Observation:
         "framework": Framework(version="2.14.1", cuda="13.0", accelerator="cuda", available=False),
         "framework_s": 0.1,
         "kernel": Kernel(),
-        "generic": Generic(),
+        "generic": AcceleratorApi(),
     }
     return probe.Observation(**sound | parts)
 

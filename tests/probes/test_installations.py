@@ -1,4 +1,4 @@
-"""Images of other kinds, healthy and sick: ROCm's numbers, compat drivers, copies, runtimes."""
+"""Other images, healthy and broken: ROCm's versions, compat drivers, copies, runtimes."""
 
 import os
 import sys
@@ -14,7 +14,13 @@ from probes.node.hardware import Hardware
 from probes.torch_version import runtimes
 from probes.torch_version.observation import Build
 from tests.probes.edits import edited
-from tests.probes.test_torch_version import H100_NODE, MI300X_NODE, SITE, judged, named
+from tests.probes.test_torch_version import (
+    H100_NODE,
+    MI300X_NODE,
+    SITE,
+    check_ids,
+    findings_by_check,
+)
 from tests.probes.verdicts import tripped
 
 
@@ -23,7 +29,7 @@ from tests.probes.verdicts import tripped
     [
         ("rocm6.4", None, "6.4.43482-0f2d60242", "pass"),
         ("rocm6.4", None, "6.2.41134", "fail"),
-        ("rocm7.0.0rc20250908", None, "6.5.25290", "warn"),  # HIP is counted apart
+        ("rocm7.0.0rc20250908", None, "6.5.25290", "warn"),  # HIP has other version numbers
         ("rocm7.1", None, "7.1.25424", "pass"),
         ("rocm10.0.0", "10.0.0", "7.15.26105", "pass"),
         ("rocm7.1.1.lw.git351ff442", "7.1.1", "7.1.52802", "pass"),
@@ -35,10 +41,10 @@ from tests.probes.verdicts import tripped
 def test_rocm_and_hip_have_numbers_of_their_own(
     tag: str, rocm: str | None, hip: str | None, status: str
 ) -> None:
-    """The tag is ROCm's: held against ROCm's number, and against HIP's only while they were one."""
+    """The tag is compared with ROCm's version, and with HIP's only where both are the same."""
     changes = {"torch.version": f"2.9.0+{tag}", "build.hip": hip, "build.rocm": rocm}
 
-    assert judged(edited(MI300X_NODE, changes))["local_tag"].status == status
+    assert findings_by_check(edited(MI300X_NODE, changes))["local_tag"].status == status
 
 
 @pytest.mark.parametrize(
@@ -61,7 +67,7 @@ def test_generic_targets_stand_for_their_members(
     """A build for a generation runs on its members, and on no others."""
     changes = {"build.arch_flags": flags, "gpus.0.gfx": gfx, "gpus.1.gfx": gfx}
 
-    assert judged(edited(MI300X_NODE, changes))["architectures"].status == status
+    assert findings_by_check(edited(MI300X_NODE, changes))["architectures"].status == status
 
 
 @pytest.mark.parametrize(
@@ -72,19 +78,17 @@ def test_generic_targets_stand_for_their_members(
         ("/opt/cuda-compat/libcuda.so.570.86.10", "pass", "warn"),
         ("/usr/local/cuda/compat_orin/libcuda.so.1.1", "pass", "warn"),
         ("/nix/store/abc-cuda12.8/lib/libcuda.so.570.86.10", "pass", "warn"),
-        # What the driver's own folders hold is the driver, and must be of the module's version.
+        # A libcuda in a driver's own folder must have the version of the kernel module.
         ("/usr/lib/x86_64-linux-gnu/libcuda.so.570.86.10", "fail", "pass"),
         ("/usr/local/nvidia/lib64/libcuda.so.570.86.10", "fail", "pass"),
-        # Older than the module is no forward compatibility, wherever it lies.
+        # A libcuda older than the module is no forward-compatibility package.
         ("/nix/store/abc-nvidia/lib/libcuda.so.535.54.03", "fail", "pass"),
         ("/nix/store/abc-nvidia/lib/libcuda.so.550.54.15", "pass", "pass"),
     ],
 )
-def test_a_compat_libcuda_is_told_from_a_half_done_upgrade(
-    path: str, files: str, libcuda: str
-) -> None:
-    """By the name of its folder, or by being newer and no driver's."""
-    findings = judged(edited(H100_NODE, {"driver.path": path}))
+def test_a_compat_libcuda_is_no_half_done_upgrade(path: str, files: str, libcuda: str) -> None:
+    """By its folder's name, or by being newer and outside the driver's folders."""
+    findings = findings_by_check(edited(H100_NODE, {"driver.path": path}))
 
     assert findings["driver_files"].status == files
     assert findings["libcuda"].status == libcuda
@@ -95,8 +99,8 @@ def test_a_job_without_gpus_may_have_any_build() -> None:
     cpu = {"build": Build(), "torch.version": "2.6.0+cpu", "cudnn_version": None}
     no_files = {"variables": {"CUDA_VISIBLE_DEVICES": "NoDevFiles"}}
 
-    assert judged(edited(H100_NODE, cpu))["build_kind"].status == "fail"
-    assert judged(edited(H100_NODE, cpu | no_files))["build_kind"].status == "skip"
+    assert findings_by_check(edited(H100_NODE, cpu))["build_kind"].status == "fail"
+    assert findings_by_check(edited(H100_NODE, cpu | no_files))["build_kind"].status == "skip"
 
 
 # ---- OpenMP and BLAS
@@ -157,8 +161,8 @@ TWICE: dict[str, tuple[tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("files", QUIET.values(), ids=QUIET)
 def test_a_healthy_install_is_quiet(files: tuple[str, ...]) -> None:
-    """Copies that wheels bundle for themselves are made to stand side by side."""
-    findings = judged(edited(H100_NODE, {"runtimes": files}))
+    """Copies that wheels bundle are made to be loaded together."""
+    findings = findings_by_check(edited(H100_NODE, {"runtimes": files}))
 
     assert tripped(findings.values()) == set()
 
@@ -166,9 +170,9 @@ def test_a_healthy_install_is_quiet(files: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(("files", "check"), TWICE.values(), ids=TWICE)
 def test_two_runtimes_are_named(files: tuple[str, ...], check: str) -> None:
     """A warning with every file, and nothing else."""
-    findings = judged(edited(H100_NODE, {"runtimes": files}))
+    findings = findings_by_check(edited(H100_NODE, {"runtimes": files}))
 
-    assert tripped(findings.values()) == named(check)
+    assert tripped(findings.values()) == check_ids(check)
     assert findings[check].status == "warn"
     assert all(file in findings[check].message for file in files)
 
@@ -176,9 +180,9 @@ def test_two_runtimes_are_named(files: tuple[str, ...], check: str) -> None:
 @pytest.mark.parametrize(
     ("value", "status"), [("TRUE", "warn"), ("1", "warn"), ("False", "pass"), ("", "pass")]
 )
-def test_a_silenced_alarm_is_told(value: str, status: str) -> None:
-    """The variable lets a second runtime go on where it would have ended the process."""
-    finding = judged(edited(H100_NODE, {"variables": {"KMP_DUPLICATE_LIB_OK": value}}))[
+def test_a_silenced_alarm_is_a_warning(value: str, status: str) -> None:
+    """The variable lets a second runtime continue where it would have ended the process."""
+    finding = findings_by_check(edited(H100_NODE, {"variables": {"KMP_DUPLICATE_LIB_OK": value}}))[
         "one_openmp"
     ]
 
@@ -187,17 +191,23 @@ def test_a_silenced_alarm_is_told(value: str, status: str) -> None:
 
 
 def test_a_preloaded_runtime_answers_for_both() -> None:
-    """The recipe of PyTorch's tuning guide: Intel's comes first, and GNU's is never asked."""
+    """As in PyTorch's tuning guide: Intel's runtime is preloaded, so GNU's is never called."""
     files = (f"{CONDA}/libiomp5.so", GOMP)
     recipe = {"variables": {"LD_PRELOAD": f"/usr/lib/libjemalloc.so:{CONDA}/libiomp5.so"}}
     other = {"variables": {"LD_PRELOAD": "/usr/lib/libjemalloc.so"}}
 
-    assert judged(edited(H100_NODE, {"runtimes": files, **recipe}))["one_openmp"].status == "pass"
-    assert judged(edited(H100_NODE, {"runtimes": files, **other}))["one_openmp"].status == "warn"
+    assert (
+        findings_by_check(edited(H100_NODE, {"runtimes": files, **recipe}))["one_openmp"].status
+        == "pass"
+    )
+    assert (
+        findings_by_check(edited(H100_NODE, {"runtimes": files, **other}))["one_openmp"].status
+        == "warn"
+    )
 
 
 def test_what_this_process_maps_is_found() -> None:
-    """NumPy's BLAS is among it, and no library that is neither."""
+    """NumPy's BLAS is found, and only OpenMP and BLAS libraries are."""
     found = runtimes.loaded(Path("/proc/self/maps").read_text(encoding="utf-8"))
     listed = [Path(path).name for path in found]
 
@@ -221,7 +231,7 @@ def package(folder: Path, name: str, *files: str) -> Path:
 def test_copies_are_found_in_the_order_of_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Packages and single files, each once however many names lead to it, with where from."""
+    """Packages and single files are found, each once, with the kind of their folder."""
     ours = package(tmp_path / "own", "torch", "_C.cpython-312-x86_64-linux-gnu.so")
     theirs = package(tmp_path / "path", "torch")
     (tmp_path / "other").mkdir()
@@ -259,15 +269,15 @@ def test_this_interpreters_own_copies_are_found() -> None:
     ],
 )
 @pytest.mark.parametrize("first", [True, False])
-def test_a_second_copy_is_told_by_where_it_lies(
+def test_a_second_copy_is_judged_by_its_folder(
     second: dict[str, Any],
     status: str,
     first: bool,  # noqa: FBT001
 ) -> None:
-    """Both are named, whichever is taken; only what depends on who starts Python is a warning."""
+    """Both copies are named; it is a warning only where the choice depends on who starts Python."""
     other = Copy.model_validate({"name": "numpy", "path": "/usr/lib/python3/numpy", **second})
     copies = (other, *H100_NODE.copies) if first else (*H100_NODE.copies, other)
-    finding = judged(edited(H100_NODE, {"copies": copies}))["one_copy"]
+    finding = findings_by_check(edited(H100_NODE, {"copies": copies}))["one_copy"]
 
     assert finding.status == status
     assert f"{SITE}/numpy" in str(finding.observed)
@@ -275,8 +285,8 @@ def test_a_second_copy_is_told_by_where_it_lies(
 
 
 def test_other_hardware_keeps_its_own_wheels() -> None:
-    """The index that is named is that of the GPUs that are here."""
+    """The hint names the package index for the GPUs of this node."""
     for vendor, folder in {"nvidia": "cu126", "amd": "rocm6.4", "intel": "xpu"}.items():
-        seen = edited(H100_NODE, {"hardware": Hardware(vendors=(vendor,)), "build": Build()})
+        observation = edited(H100_NODE, {"hardware": Hardware(vendors=(vendor,)), "build": Build()})
 
-        assert f"whl/{folder}`" in judged(seen)["build_kind"].hint
+        assert f"whl/{folder}`" in findings_by_check(observation)["build_kind"].hint

@@ -1,6 +1,6 @@
-"""GPUs that PCI shows and nothing can use: lost ones fail by address, others pass with words.
+"""GPUs on PCI that cannot be used: lost ones fail by address, others pass with the reason.
 
-A node of eight of which two are left, told in the ways that hosts, containers and jobs tell it.
+A node of eight GPUs of which two are left, as hosts, containers and jobs show it.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from probes.node.hardware import Hardware
 from probes.node.nvml import Nvml, NvmlGpu
 from probes.node.pci_gpus import PciGpu
 from tests.probes.edits import edited
-from tests.probes.test_cuda_available import H100_NODE, judged, named
+from tests.probes.test_cuda_available import H100_NODE, check_ids, findings_by_check
 from tests.probes.verdicts import tripped
 
 CONTROL = H100_NODE.nodes[:2]
@@ -24,28 +24,28 @@ TOOLKIT = DOCKER.model_copy(update={"toolkit": True})
 
 
 def gpu(index: int, **fields: Any) -> PciGpu:
-    """One of eight like GPUs on the bus."""
-    known = {"address": f"0000:{index}f:00.0", "model": 0x2330, "driver": "nvidia"}
-    return PciGpu.model_validate({**known, "minor": index, **fields})
+    """One of eight equal GPUs on the bus."""
+    defaults = {"address": f"0000:{index}f:00.0", "model": 0x2330, "driver": "nvidia"}
+    return PciGpu.model_validate({**defaults, "minor": index, **fields})
 
 
 def nodes(*indices: int, problem: str = "") -> tuple[Node, ...]:
-    """The control nodes and those of some GPUs: those beside the first two do not open."""
+    """The control nodes and the nodes of some GPUs; `problem` is for all GPUs but the first two."""
     return CONTROL + tuple(
         Node(path=f"/dev/nvidia{index}", problem=problem if index > 1 else "") for index in indices
     )
 
 
-#: All eight on the bus, two of them known to driver, NVML and torch.
-EIGHT: dict[str, Any] = {"pci": tuple(gpu(index) for index in range(8))}
+#: All eight GPUs on the bus; driver, NVML and torch list two of them.
+EIGHT_ON_BUS: dict[str, Any] = {"pci": tuple(gpu(index) for index in range(8))}
 
 MASKED = {"pci": tuple(gpu(index, minor=index if index < 2 else None) for index in range(8))}
 
 
-def found(changes: dict[str, Any], **limits: Any) -> Finding:
-    """What is said of the node of eight; nothing else may trip but the promised number."""
-    findings = judged(edited(H100_NODE, EIGHT | changes), **limits)
-    allowed = named("all_gpus", "enough_gpus") if "gpus" in limits else named("all_gpus")
+def all_gpus_finding(changes: dict[str, Any], **limits: Any) -> Finding:
+    """The finding of all_gpus for the node of eight; no other check but enough_gpus may trip."""
+    findings = findings_by_check(edited(H100_NODE, EIGHT_ON_BUS | changes), **limits)
+    allowed = check_ids("all_gpus", "enough_gpus") if "gpus" in limits else check_ids("all_gpus")
 
     assert tripped(findings.values()) <= allowed
     return findings["all_gpus"]
@@ -73,7 +73,7 @@ LOST: dict[str, dict[str, Any]] = {
     },
     "no driver took six of eight like ones": {
         "nodes": nodes(0, 1),
-        "pci": (*EIGHT["pci"][:2], *(gpu(i, driver=None, minor=None) for i in range(2, 8))),
+        "pci": (*EIGHT_ON_BUS["pci"][:2], *(gpu(i, driver=None, minor=None) for i in range(2, 8))),
     },
 }
 
@@ -81,7 +81,7 @@ LOST: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("changes", LOST.values(), ids=LOST)
 def test_gpus_that_were_given_and_are_gone_are_lost(changes: dict[str, Any]) -> None:
     """Each of the six is named by its PCI address, and the node is to be drained."""
-    finding = found(changes)
+    finding = all_gpus_finding(changes)
 
     assert (finding.status, finding.action) == ("fail", "drain")
     assert "8 NVIDIA GPUs, and 6 of them cannot be used" in finding.message
@@ -140,22 +140,20 @@ ALLOTTED: dict[str, tuple[dict[str, Any], str]] = {
         "not given to this job (PBS_JOBID)",
     ),
     "excluded by the driver's settings": (
-        {"pci": (*EIGHT["pci"][:2], *(gpu(index, excluded=True) for index in range(2, 8)))},
+        {"pci": (*EIGHT_ON_BUS["pci"][:2], *(gpu(index, excluded=True) for index in range(2, 8)))},
         "told to leave it alone",
     ),
     "given to virtual machines": (
-        {"pci": (*EIGHT["pci"][:2], *(gpu(i, driver="vfio-pci") for i in range(2, 8)))},
+        {"pci": (*EIGHT_ON_BUS["pci"][:2], *(gpu(i, driver="vfio-pci") for i in range(2, 8)))},
         "0000:7f:00.0 (has vfio-pci)",
     ),
 }
 
 
 @pytest.mark.parametrize(("changes", "why"), ALLOTTED.values(), ids=ALLOTTED)
-def test_gpus_that_were_never_ours_are_a_pass_that_says_so(
-    changes: dict[str, Any], why: str
-) -> None:
-    """An allocation or a virtual machine explains the difference, in words."""
-    finding = found(changes)
+def test_gpus_that_were_not_given_pass_with_the_reason(changes: dict[str, Any], why: str) -> None:
+    """An allocation or a virtual machine explains the difference, and the finding says which."""
+    finding = all_gpus_finding(changes)
 
     assert finding.status == "pass"
     assert "2 of 8 GPUs" in str(finding.observed)
@@ -164,9 +162,9 @@ def test_gpus_that_were_never_ours_are_a_pass_that_says_so(
 
 @pytest.mark.parametrize("changes", [each for each, _ in ALLOTTED.values()][:5])
 def test_a_promised_number_outweighs_the_allotment(changes: dict[str, Any]) -> None:
-    """Eight were promised: then the six are named, with why they are not here."""
-    finding = found(changes, gpus=8)
-    kept = found(changes, gpus=2)
+    """Eight were promised: the six are named, with the reason why they are missing."""
+    finding = all_gpus_finding(changes, gpus=8)
+    kept = all_gpus_finding(changes, gpus=2)
 
     assert finding.status == "fail"
     assert "8 were promised" in finding.message
@@ -174,10 +172,10 @@ def test_a_promised_number_outweighs_the_allotment(changes: dict[str, Any]) -> N
     assert kept.status == "pass"
 
 
-def test_a_gpu_off_the_bus_is_said_to_be(tmp_path: object) -> None:
-    """Its configuration space no longer answers: that is the cause, and it is told."""
-    gone = (*EIGHT["pci"][:7], gpu(7, answers=False))
-    finding = found({"pci": gone, "nodes": nodes(*range(8))})
+def test_a_gpu_off_the_bus_is_named(tmp_path: object) -> None:
+    """Its configuration space no longer answers, and the finding says so."""
+    gone = (*EIGHT_ON_BUS["pci"][:7], gpu(7, answers=False))
+    finding = all_gpus_finding({"pci": gone, "nodes": nodes(*range(8))})
 
     assert (
         "0000:7f:00.0 (its node /dev/nvidia7 is here, and it no longer answers" in finding.message
@@ -187,28 +185,28 @@ def test_a_gpu_off_the_bus_is_said_to_be(tmp_path: object) -> None:
 def test_a_lost_gpu_that_nvml_still_lists_is_lost() -> None:
     """NVML counts it and cannot give its handle: its address is known from PCI alone."""
     changes = {
-        "pci": EIGHT["pci"][:3],
+        "pci": EIGHT_ON_BUS["pci"][:3],
         "nvml.gpus": (*H100_NODE.nvml.gpus, NvmlGpu(index=2, error="GPU is lost")),
     }
-    findings = judged(edited(H100_NODE, changes))
+    findings = findings_by_check(edited(H100_NODE, changes))
 
-    assert tripped(findings.values()) == named("all_gpus", "counts_agree")
+    assert tripped(findings.values()) == check_ids("all_gpus", "counts_agree")
     assert "0000:2f:00.0" in findings["all_gpus"].message
 
 
 def test_another_jobs_gpu_has_no_address_and_is_not_lost() -> None:
-    """NVML may not tell of it: nothing can be said, and nothing is."""
+    """NVML may not describe it, so nothing is known and no check trips."""
     closed = NvmlGpu(index=2, accessible=False, error="Insufficient Permissions")
-    changes = {"pci": EIGHT["pci"][:3], "nvml.gpus": (*H100_NODE.nvml.gpus, closed)}
+    changes = {"pci": EIGHT_ON_BUS["pci"][:3], "nvml.gpus": (*H100_NODE.nvml.gpus, closed)}
 
-    assert judged(edited(H100_NODE, changes))["all_gpus"].status == "skip"
+    assert findings_by_check(edited(H100_NODE, changes))["all_gpus"].status == "skip"
 
 
 @pytest.mark.parametrize("driver", [None, "nouveau"])
-def test_an_unlike_card_that_the_driver_left_is_only_told(driver: str | None) -> None:
-    """A display card that the driver may not support: somebody should look, nobody drains."""
+def test_another_model_without_a_driver_is_a_warning(driver: str | None) -> None:
+    """A display card that the driver may not support is a warning, without a drain."""
     display = PciGpu(address="0000:03:00.0", model=0x128B, driver=driver)
-    finding = judged(edited(H100_NODE, {"pci": (display, *H100_NODE.pci)}))["all_gpus"]
+    finding = findings_by_check(edited(H100_NODE, {"pci": (display, *H100_NODE.pci)}))["all_gpus"]
 
     assert finding.status == "warn"
     assert "0000:03:00.0" in finding.message
@@ -225,20 +223,20 @@ def test_an_unlike_card_that_the_driver_left_is_only_told(driver: str | None) ->
     ids=["narrowed", "MIG", "MPS", "no driver"],
 )
 def test_without_nvml_what_cuda_hides_is_not_called_lost(changes: dict[str, Any]) -> None:
-    """CUDA alone leaves devices out for reasons of its own."""
+    """CUDA leaves devices out for other reasons, so without NVML nothing is called lost."""
     silent = {"nvml.error": "Failed to initialize NVML: NVML Shared Library Not Found"}
-    seen = edited(H100_NODE, {**EIGHT, **silent, "nvml.gpus": (), **changes})
-    plain = edited(H100_NODE, {**EIGHT, **silent, "nvml.gpus": ()})
+    observation = edited(H100_NODE, {**EIGHT_ON_BUS, **silent, "nvml.gpus": (), **changes})
+    plain = edited(H100_NODE, {**EIGHT_ON_BUS, **silent, "nvml.gpus": ()})
 
-    assert judged(seen)["all_gpus"].status == "skip"
-    assert judged(plain)["all_gpus"].status == "fail"
+    assert findings_by_check(observation)["all_gpus"].status == "skip"
+    assert findings_by_check(plain)["all_gpus"].status == "fail"
 
 
 def test_devices_asked_for_by_name_are_not_the_node() -> None:
-    """A prolog that asks about its job's GPUs is not told of another job's."""
-    seen = edited(H100_NODE, EIGHT)
+    """A prolog that asks about its job's GPUs gets no finding about another job's."""
+    observation = edited(H100_NODE, EIGHT_ON_BUS)
 
-    assert judged(seen, asked=("cuda:1",))["all_gpus"].status == "skip"
+    assert findings_by_check(observation, asked=("cuda:1",))["all_gpus"].status == "skip"
 
 
 MI300X: dict[str, Any] = {
@@ -277,18 +275,18 @@ ONE = {"framework.device_count": 1, "generic.device_count": 1}
     ids=["both", "one lost", "hidden", "hidden by Slurm", "closed", "one given", "KFD is silent"],
 )
 def test_gpus_of_amd_are_counted_by_its_driver(changes: dict[str, Any], status: str) -> None:
-    """KFD lists what was given to us; torch must have as many, unless something hides them."""
-    findings = judged(edited(H100_NODE, MI300X | changes))
+    """KFD lists the GPUs given to us; torch must see as many, unless a variable hides some."""
+    findings = findings_by_check(edited(H100_NODE, MI300X | changes))
 
     assert findings["all_gpus"].status == status
-    assert tripped(findings.values()) == (named("all_gpus") if status == "fail" else set())
+    assert tripped(findings.values()) == (check_ids("all_gpus") if status == "fail" else set())
 
 
 def test_a_graphics_chip_beside_is_not_missed() -> None:
-    """A laptop: another vendor's integrated GPU is nothing that NVIDIA's driver could use."""
+    """In a laptop, another vendor's integrated GPU is not expected from NVIDIA's driver."""
     laptop = {
         "hardware.pci_addresses": ("0000:00:02.0", *H100_NODE.hardware.pci_addresses),
         "hardware.vendors": ("nvidia", "intel"),
     }
 
-    assert judged(edited(H100_NODE, laptop))["all_gpus"].status == "pass"
+    assert findings_by_check(edited(H100_NODE, laptop))["all_gpus"].status == "pass"

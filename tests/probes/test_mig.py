@@ -1,4 +1,4 @@
-"""Which devices of a node with MIG need their own process, and what that one is shown."""
+"""Which devices of a node with MIG need their own process, and which device it is shown."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def uuid(gpu: int, slot: int) -> str:
     return f"MIG-0000000{gpu}-0000-0000-0000-00000000000{slot}"
 
 
-def sliced(gpu: int, slots: int) -> NvmlGpu:
+def mig_gpu(gpu: int, slots: int) -> NvmlGpu:
     """A GPU with MIG on and some instances."""
     instances = tuple(MigInstance(slot=slot, uuid=uuid(gpu, slot)) for slot in range(slots))
     return NvmlGpu(
@@ -30,17 +30,17 @@ def sliced(gpu: int, slots: int) -> NvmlGpu:
 
 WHOLE = NvmlGpu(index=1, uuid="GPU-00000010", mig_enabled=False)
 
-#: Seven instances and a whole GPU; a third GPU has MIG on and nothing made of it yet.
-MIXED = Nvml(gpus=(sliced(0, 7), WHOLE, sliced(2, 0)))
+#: Seven instances and a whole GPU; a third GPU has MIG on and no instance.
+MIXED = Nvml(gpus=(mig_gpu(0, 7), WHOLE, mig_gpu(2, 0)))
 
 
-def names(management: Nvml, **environment: str) -> list[str]:
+def names(nvml_state: Nvml, **environment: str) -> list[str]:
     """The names of the devices that need a process of their own."""
-    return [each.name for each in mig.separate_devices(management, environment)]
+    return [each.name for each in mig.separate_devices(nvml_state, environment)]
 
 
 def test_seven_instances_and_a_whole_gpu_are_eight_devices() -> None:
-    """Each by its own UUID, the whole one too: CUDA shows it to nobody who sees an instance."""
+    """Each has its own UUID; a process that sees an instance does not see the whole GPU."""
     found = mig.separate_devices(MIXED, {})
 
     assert [each.name for each in found] == [*(f"cuda:0:{slot}" for slot in range(7)), "cuda:1"]
@@ -53,28 +53,31 @@ def test_seven_instances_and_a_whole_gpu_are_eight_devices() -> None:
         (),
         (WHOLE,),
         (WHOLE, WHOLE.model_copy(update={"index": 2})),
-        (sliced(0, 1),),
-        (sliced(0, 0),),
+        (mig_gpu(0, 1),),
+        (mig_gpu(0, 0),),
     ],
     ids=["no GPU", "one GPU", "two GPUs", "one instance", "no instance"],
 )
 def test_what_cuda_shows_by_itself_needs_no_process_of_its_own(gpus: tuple[NvmlGpu, ...]) -> None:
-    """Whole GPUs side by side, and a lone instance, are torch's cuda:0, cuda:1 as they are."""
+    """Whole GPUs, and a single instance, are torch's cuda:0, cuda:1 in one process."""
     assert names(Nvml(gpus=gpus)) == []
 
 
 def test_another_jobs_gpu_is_left_out() -> None:
-    """What NVML may not speak of is not ours."""
+    """A GPU that NVML may not describe belongs to another job."""
     closed = NvmlGpu(index=1, accessible=False)
 
-    assert names(Nvml(gpus=(sliced(0, 2), closed))) == ["cuda:0:0", "cuda:0:1"]
+    assert names(Nvml(gpus=(mig_gpu(0, 2), closed))) == ["cuda:0:0", "cuda:0:1"]
 
 
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [
         (f"{uuid(0, 3)},{uuid(0, 5)}", ["cuda:0:3", "cuda:0:5"]),
-        (f"{uuid(0, 3)},MIG-of-another-node,{uuid(0, 5)}", []),  # one is left: as CUDA shows it
+        (
+            f"{uuid(0, 3)},MIG-of-another-node,{uuid(0, 5)}",
+            [],
+        ),  # only one is left, which CUDA shows
         (f"{uuid(0, 1)},GPU-00000010", ["cuda:0:1", "cuda:1"]),
         ("GPU-00000000", [f"cuda:0:{slot}" for slot in range(7)]),
         (uuid(0, 3), []),
@@ -84,12 +87,12 @@ def test_another_jobs_gpu_is_left_out() -> None:
     ],
 )
 def test_the_variable_narrows(visible: str, expected: list[str]) -> None:
-    """A GPU's UUID means its instances, a bad entry hides the rest, numbers say nothing."""
+    """A GPU's UUID selects its instances, a bad entry hides the rest, numbers are ignored."""
     assert names(MIXED, CUDA_VISIBLE_DEVICES=visible) == expected
 
 
 def test_a_process_is_shown_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable holds its UUID alone, and what it held before can still be judged."""
+    """The variable is set to one UUID, and its earlier value is kept for the checks."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "before")
     monkeypatch.setenv("_GPU_VALIDATOR_VISIBLE_BEFORE", "")  # so that it is put back
     monkeypatch.delenv("_GPU_VALIDATOR_VISIBLE_BEFORE")

@@ -1,4 +1,4 @@
-"""Nodes of other kinds, healthy and sick: Jetson, MPS, vGPU, GH200, limited memory, MIG."""
+"""Other nodes, healthy and broken: Jetson, MPS, vGPU, GH200, limited memory, MIG."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from probes.cuda_available.observation import Framework, Node
 from probes.node.cuda_driver import DriverDevice
 from probes.node.nvml import MigInstance, Nvml, NvmlGpu
 from tests.probes.edits import edited
-from tests.probes.test_cuda_available import DEAD_NODE, GIB, H100_NODE, judged, named
+from tests.probes.test_cuda_available import DEAD_NODE, GIB, H100_NODE, check_ids, findings_by_check
 from tests.probes.verdicts import tripped
 
 ORIN = edited(
@@ -170,22 +170,22 @@ def test_a_healthy_node_of_another_kind_passes(
     base: probe.Observation, changes: dict[str, Any]
 ) -> None:
     """Nothing trips, and its kernel is judged."""
-    findings = judged(edited(base, changes))
+    findings = findings_by_check(edited(base, changes))
 
     assert tripped(findings.values()) == set()
     assert findings["kernel"].status == "pass"
 
 
-def test_instances_are_listed_rightly_where_no_nvml_could_say_so() -> None:
-    """CUDA shows one of them: only the silence of NVML is told."""
+def test_listed_instances_pass_without_nvml() -> None:
+    """CUDA shows one of them: only the missing NVML trips a check."""
     changes = {
         "visible_before": None,
         "nvml": Nvml(error="Failed to initialize NVML: NVML Shared Library Not Found"),
         "variables": {"CUDA_VISIBLE_DEVICES": f"{SLICED[3].uuid},{SLICED[5].uuid}"},
     }
-    findings = judged(edited(MIXED_NODE, changes))
+    findings = findings_by_check(edited(MIXED_NODE, changes))
 
-    assert tripped(findings.values()) == named("nvml_answers")
+    assert tripped(findings.values()) == check_ids("nvml_answers")
     assert findings["visible_devices"].status == "pass"
     assert findings["all_gpus"].status == "skip"
 
@@ -262,13 +262,13 @@ SICK: dict[str, tuple[probe.Observation, dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("base", "changes", "check", "status"), SICK.values(), ids=SICK)
-def test_the_same_node_sick_is_told(
+def test_a_sick_node_of_another_kind_fails(
     base: probe.Observation, changes: dict[str, Any], check: str, status: str
 ) -> None:
-    """What excuses one thing excuses no other."""
-    findings = judged(edited(base, changes))
+    """What is right for one check of such a node does not excuse another check."""
+    findings = findings_by_check(edited(base, changes))
 
-    assert tripped(findings.values()) == named(check)
+    assert tripped(findings.values()) == check_ids(check)
     assert findings[check].status == status
 
 
@@ -283,16 +283,16 @@ def test_the_same_node_sick_is_told(
 )
 def test_promises_count_what_an_operator_counts(limits: dict[str, Any], check: str) -> None:
     """A GPU cut into seven is one GPU and seven instances, whatever one process is shown."""
-    found = tripped(judged(MIXED_NODE, **limits).values())
+    found = tripped(findings_by_check(MIXED_NODE, **limits).values())
 
-    assert found == (named(check) if check else set())
+    assert found == (check_ids(check) if check else set())
 
 
-def test_what_was_not_judged_is_said() -> None:
-    """A GPU with MIG on and no instance, and instances that the user's variable hides."""
+def test_the_finding_names_what_was_not_judged() -> None:
+    """The finding names a GPU with MIG on and no instance, and counts hidden instances."""
     third = NvmlGpu(index=2, uuid="GPU-2", pci_bus_id="0000:2f:00.0", mig_enabled=True)
-    empty = judged(edited(MIXED_NODE, {"nvml.gpus": (*MIXED_NODE.nvml.gpus, third)}))
-    own_choice = judged(
+    empty = findings_by_check(edited(MIXED_NODE, {"nvml.gpus": (*MIXED_NODE.nvml.gpus, third)}))
+    own_choice = findings_by_check(
         edited(MIXED_NODE, {"visible_before": None, "variables": {"CUDA_VISIBLE_DEVICES": "0"}})
     )
 
@@ -305,26 +305,26 @@ NO_FILES = {"variables": {"CUDA_VISIBLE_DEVICES": "NoDevFiles"}}
 
 
 @pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"])
-def test_a_job_that_asked_for_no_gpu_is_not_blamed(name: str) -> None:
-    """Slurm hides all GPUs from it: that is said, and nothing fails."""
-    findings = judged(edited(DEAD_NODE, {"variables": {name: "NoDevFiles"}}))
+def test_a_job_that_asked_for_no_gpu_does_not_fail(name: str) -> None:
+    """Slurm hides all GPUs from it: the checks are skipped with that reason."""
+    findings = findings_by_check(edited(DEAD_NODE, {"variables": {name: "NoDevFiles"}}))
 
     assert {finding.status for finding in findings.values()} == {"skip"}
     assert "asked for no GPU (NoDevFiles)" in findings["kernel"].message
 
 
-def test_a_promise_to_a_job_without_gpus_cannot_be_told() -> None:
-    """The node may well keep it: an error of the set-up, which drains nothing."""
-    findings = judged(edited(DEAD_NODE, NO_FILES), gpus=8)
+def test_a_promise_to_a_job_without_gpus_is_an_error() -> None:
+    """The node may have the GPUs: an error of the set-up, which does not drain the node."""
+    findings = findings_by_check(edited(DEAD_NODE, NO_FILES), gpus=8)
 
-    assert tripped(findings.values()) == named("enough_gpus")
+    assert tripped(findings.values()) == check_ids("enough_gpus")
     assert findings["enough_gpus"].status == "error"
     assert findings["enough_gpus"].action == "fix_config"
     assert "asked for no GPU" in findings["enough_gpus"].message
 
 
 def test_a_jetsons_nodes_are_opened(tmp_path: Path) -> None:
-    """It has no node of unified memory; where other GPUs miss theirs, that is told."""
+    """A Jetson has no node for unified memory; on other machines a missing one is listed."""
     for name in ("nvidiactl", "nvidia0"):
         (tmp_path / name).touch()
     discrete = [Path(node.path).name for node in looking.open_nodes(("nvidia",), tmp_path)]
@@ -335,8 +335,8 @@ def test_a_jetsons_nodes_are_opened(tmp_path: Path) -> None:
     assert jetson == ["nvidiactl", "nvidia0"]
 
 
-def test_the_surroundings_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Preloaded libraries, the pipes of MPS, and the variable as the user set it."""
+def test_the_environment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preloaded libraries, the pipes of MPS and the user's value of the variable are read."""
     preload = tmp_path / "ld.so.preload"
     preload.write_text("/usr/local/vgpu/libvgpu.so\n")
     monkeypatch.setenv("LD_PRELOAD", "/opt/a.so:/opt/b.so")

@@ -1,4 +1,4 @@
-"""Every way of sharing host memory wrongly is seen, and a sound image raises nothing."""
+"""The numpy_sharing probe: sound here, and each way to share memory wrongly trips its check."""
 
 import ctypes
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from probes.catalog import NUMPY_SHARING
 from probes.contract import Comparison
 from probes.numpy_sharing import probe
-from probes.numpy_sharing.evidence import fact, together
+from probes.numpy_sharing.evidence import combined, fact
 from tests.probes.verdicts import tripped
 
 from_numpy = torch.from_numpy
@@ -27,7 +27,7 @@ to_array: Any = torch.Tensor.__array__
 to_dlpack = torch.Tensor.__dlpack__
 clone = torch.Tensor.clone
 
-# What each check's evidence looks like when its promise is broken.
+# Check -> a comparison that breaks its promise.
 FAULTS: dict[str, Comparison] = {
     "from_numpy": Comparison(operation="torch.from_numpy(a) float32: address", problem="64 off"),
     "as_tensor": Comparison(operation="torch.as_tensor(a) int64: address", problem="64 off"),
@@ -54,7 +54,7 @@ FAULTS: dict[str, Comparison] = {
 
 @pytest.fixture(scope="module")
 def sound() -> probe.Observation:
-    """What a healthy image shows."""
+    """The observation of a healthy image."""
     return probe.observe("cpu")
 
 
@@ -76,7 +76,7 @@ def test_every_check_of_the_catalogue_in_its_order(sound: probe.Observation) -> 
 
 
 def test_every_check_has_a_fault() -> None:
-    """A check that nothing can trip does not land."""
+    """Each check has a fault that trips it."""
     assert list(FAULTS) == list(NUMPY_SHARING.checks)
 
 
@@ -85,31 +85,31 @@ def test_fault_trips_its_check_alone(
     sound: probe.Observation, check: str, fault: Comparison
 ) -> None:
     """One wrong call among right ones trips its check, and no other."""
-    seen = sound.model_copy(update={check: (*getattr(sound, check), fault)})
+    observation = sound.model_copy(update={check: (*getattr(sound, check), fault)})
 
-    assert checks_of(tripped(probe.judge(seen))) == {check}
+    assert checks_of(tripped(probe.judge(observation))) == {check}
 
 
 @pytest.mark.parametrize("check", FAULTS)
 def test_a_family_without_evidence_fails(sound: probe.Observation, check: str) -> None:
-    """Absence is never health."""
-    seen = sound.model_copy(update={check: ()})
+    """A check without comparisons does not pass."""
+    observation = sound.model_copy(update={check: ()})
 
-    assert checks_of(tripped(probe.judge(seen))) == {check}
+    assert checks_of(tripped(probe.judge(observation))) == {check}
 
 
 def test_a_failure_names_the_call_and_what_to_do(sound: probe.Observation) -> None:
-    """A report is enough to act on."""
-    seen = sound.model_copy(update={"copies": (FAULTS["copies"],)})
-    finding = next(f for f in probe.judge(seen) if f.status == "fail")
+    """The finding names the call, an action and a hint."""
+    observation = sound.model_copy(update={"copies": (FAULTS["copies"],)})
+    finding = next(f for f in probe.judge(observation) if f.status == "fail")
 
     assert "torch.tensor(a): bytes in common" in finding.message
     assert finding.action == "fix_image"
     assert "rebuild the image" in finding.hint
 
 
-def test_a_version_that_may_differ_is_told(sound: probe.Observation) -> None:
-    """The two informational checks say which way this pair of versions goes."""
+def test_the_behaviour_of_these_versions_is_named(sound: probe.Observation) -> None:
+    """The two informational checks say what this pair of versions does."""
     messages = {f.id: f.message for f in probe.judge(sound)}
 
     assert "read-only" in messages["numpy_sharing.readonly_dlpack"] or messages[
@@ -119,7 +119,7 @@ def test_a_version_that_may_differ_is_told(sound: probe.Observation) -> None:
 
 
 def test_a_stored_observation_can_be_judged_again(sound: probe.Observation) -> None:
-    """JSON and back changes no verdict, and a healthy observation is small."""
+    """A round trip through JSON changes no finding, and a healthy observation is small."""
     text = sound.model_dump_json(exclude_defaults=True)
 
     assert list(probe.judge(probe.Observation.model_validate_json(text))) == list(
@@ -181,8 +181,8 @@ def unbound(array: np.ndarray[Any, Any]) -> torch.Tensor:
     return frombuffer(memory, dtype=torch.float32).reshape(array.shape)
 
 
-class Forever:
-    """Keeps everything that passes."""
+class KeepsOperands:
+    """A call that keeps a reference to every operand."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
@@ -194,44 +194,46 @@ class Forever:
         return self.call(value, **options)
 
 
-def but(
+def replaced_when(
     call: Callable[..., Any],
     when: Callable[[Any], bool],
     wrong: Callable[[Any], Any],
 ) -> Callable[..., Any]:
-    """The call, but for some operands something else."""
+    """The call, with `wrong` in its place for the operands that `when` selects."""
 
-    def made(value: Any, *arguments: Any, **options: Any) -> Any:
+    def broken(value: Any, *arguments: Any, **options: Any) -> Any:
         return wrong(value) if when(value) else call(value, *arguments, **options)
 
-    return made
+    return broken
 
 
-def then(call: Callable[..., Any], change: Callable[[Any], Any]) -> Callable[..., Any]:
-    """The call, its result changed."""
+def with_result_changed(
+    call: Callable[..., Any], change: Callable[[Any], Any]
+) -> Callable[..., Any]:
+    """The call, with its result changed by `change`."""
 
-    def made(*arguments: Any, **options: Any) -> Any:
+    def broken(*arguments: Any, **options: Any) -> Any:
         return change(call(*arguments, **options))
 
-    return made
+    return broken
 
 
 def one_bit(tensor: torch.Tensor) -> torch.Tensor:
-    """The lowest bit of the last float32 element, flipped in place."""
+    """Flip the lowest bit of the last float32 element in place."""
     if tensor.dtype == torch.float32 and tensor.dim() == 1 and tensor.numel() > 1:
         tensor.view(torch.int32)[-1] ^= 1
     return tensor
 
 
 def positive_zeros(array: Any) -> Any:
-    """Negative zeros lose their sign."""
+    """Make negative zeros positive, in place."""
     if array.dtype.kind == "f" and array.flags.writeable:
         array += 0.0
     return array
 
 
 def raises(text: str) -> Callable[..., Any]:
-    """A call that torch refuses."""
+    """A call that raises RuntimeError with that text."""
 
     def call(*_: Any, **__: Any) -> Any:
         raise RuntimeError(text)
@@ -245,14 +247,14 @@ def resize_by_moving(tensor: torch.Tensor, *sizes: int) -> torch.Tensor:
 
 
 def numpy_of_anything(tensor: torch.Tensor, **options: Any) -> Any:
-    """A `.numpy()` that never says no."""
+    """A `.numpy()` that refuses nothing."""
     if tensor.dtype == torch.bfloat16:
         return to_numpy(tensor.detach().float())
     return to_numpy(tensor.detach(), **options)
 
 
-def quietly(array: Any) -> torch.Tensor:
-    """A read-only array, taken without a word."""
+def without_warning(array: Any) -> torch.Tensor:
+    """Share a read-only array without a warning."""
     array = array.view()
     return from_dlpack(array)
 
@@ -266,13 +268,13 @@ def numpy_unbound(tensor: torch.Tensor, **_: Any) -> Any:
 
 
 def without_tail(tensor: torch.Tensor) -> torch.Tensor:
-    """The last elements are still what was in memory before."""
+    """Overwrite the last elements, as if they were not copied."""
     tensor[-3:] = -1
     return tensor
 
 
 def cut_to_32_bits(array: Any) -> torch.Tensor:
-    """The upper half of each integer is lost, in place."""
+    """Clear the upper half of each integer in place."""
     array &= 0x7FFFFFFF
     return from_numpy(array)
 
@@ -283,36 +285,48 @@ def is_strided(value: Any) -> bool:
 
 
 def array_that_copies(tensor: torch.Tensor, dtype: Any = None, *, copy: Any = None) -> Any:
-    """An `__array__` that takes NumPy 2's keyword and does not mean it."""
+    """An `__array__` that accepts NumPy 2's `copy` and ignores it."""
     return to_array(tensor, dtype).copy()
 
 
 MODULE, TENSOR, DLPACK = torch, torch.Tensor, dlpack
 BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
-    "from_numpy copies": (MODULE, "from_numpy", then(from_numpy, clone), {"from_numpy"}),
-    "from_numpy one bit": (MODULE, "from_numpy", then(from_numpy, one_bit), {"from_numpy"}),
+    "from_numpy copies": (
+        MODULE,
+        "from_numpy",
+        with_result_changed(from_numpy, clone),
+        {"from_numpy"},
+    ),
+    "from_numpy one bit": (
+        MODULE,
+        "from_numpy",
+        with_result_changed(from_numpy, one_bit),
+        {"from_numpy"},
+    ),
     "from_numpy zeros": (
         MODULE,
         "from_numpy",
-        then(from_numpy, lambda t: t.zero_()),
+        with_result_changed(from_numpy, lambda t: t.zero_()),
         {"from_numpy"},
     ),
     "from_numpy one short": (
         MODULE,
         "from_numpy",
-        then(from_numpy, lambda t: t[1:] if t.dim() == 1 else t),
+        with_result_changed(from_numpy, lambda t: t[1:] if t.dim() == 1 else t),
         {"from_numpy"},
     ),
     "from_numpy signed bytes": (
         MODULE,
         "from_numpy",
-        then(from_numpy, lambda t: t.view(torch.int8) if t.dtype == torch.uint8 else t),
+        with_result_changed(
+            from_numpy, lambda t: t.view(torch.int8) if t.dtype == torch.uint8 else t
+        ),
         {"dtypes_to_torch"},
     ),
     "from_numpy swaps complex parts": (
         MODULE,
         "from_numpy",
-        but(
+        replaced_when(
             from_numpy,
             lambda a: a.dtype == np.complex64,
             lambda a: torch.view_as_complex(torch.view_as_real(from_numpy(a)).flip(-1)),
@@ -322,19 +336,19 @@ BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
     "from_numpy packs views": (
         MODULE,
         "from_numpy",
-        but(from_numpy, is_strided, lambda a: from_numpy(np.ascontiguousarray(a))),
+        replaced_when(from_numpy, is_strided, lambda a: from_numpy(np.ascontiguousarray(a))),
         {"layouts_to_torch"},
     ),
     "from_numpy 0-d as 1-d": (
         MODULE,
         "from_numpy",
-        then(from_numpy, lambda t: t.reshape(1) if t.dim() == 0 else t),
+        with_result_changed(from_numpy, lambda t: t.reshape(1) if t.dim() == 0 else t),
         {"layouts_to_torch"},
     ),
     "from_numpy takes negative strides": (
         MODULE,
         "from_numpy",
-        but(
+        replaced_when(
             from_numpy,
             lambda a: isinstance(a, np.ndarray) and any(s < 0 for s in a.strides),
             lambda a: from_numpy(a.copy()),
@@ -344,19 +358,21 @@ BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
     "from_numpy takes foreign bytes": (
         MODULE,
         "from_numpy",
-        but(
+        replaced_when(
             from_numpy,
             lambda a: isinstance(a, np.ndarray) and not a.dtype.isnative,
             lambda a: from_numpy(a.view(a.dtype.newbyteorder())),
         ),
         {"refuses_arrays"},
     ),
-    "from_numpy leaks": (MODULE, "from_numpy", Forever(from_numpy), {"lifetime"}),
+    "from_numpy leaks": (MODULE, "from_numpy", KeepsOperands(from_numpy), {"lifetime"}),
     "from_numpy dangles": (MODULE, "from_numpy", unbound, {"lifetime"}),
     "from_numpy takes read-only in silence": (
         MODULE,
         "from_numpy",
-        but(from_numpy, lambda a: hasattr(a, "flags") and not a.flags.writeable, quietly),
+        replaced_when(
+            from_numpy, lambda a: hasattr(a, "flags") and not a.flags.writeable, without_warning
+        ),
         {"readonly_warning"},
     ),
     "NumPy is not available": (
@@ -365,9 +381,9 @@ BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
         raises("Numpy is not available"),
         {"from_numpy", "lifetime", "resize_refused", "layouts_to_torch"},
     ),
-    "as_tensor copies": (MODULE, "as_tensor", then(as_tensor, clone), {"as_tensor"}),
-    "as_tensor leaks": (MODULE, "as_tensor", Forever(as_tensor), {"lifetime"}),
-    "asarray copies": (MODULE, "asarray", then(as_array, clone), {"as_tensor"}),
+    "as_tensor copies": (MODULE, "as_tensor", with_result_changed(as_tensor, clone), {"as_tensor"}),
+    "as_tensor leaks": (MODULE, "as_tensor", KeepsOperands(as_tensor), {"lifetime"}),
+    "asarray copies": (MODULE, "asarray", with_result_changed(as_array, clone), {"as_tensor"}),
     "as_tensor ignores dtype": (
         MODULE,
         "as_tensor",
@@ -377,13 +393,13 @@ BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
     "tensor shares": (
         MODULE,
         "tensor",
-        but(new_tensor, lambda v: isinstance(v, np.ndarray), from_numpy),
+        replaced_when(new_tensor, lambda v: isinstance(v, np.ndarray), from_numpy),
         {"copies"},
     ),
     "tensor takes no scalar": (
         MODULE,
         "tensor",
-        but(
+        replaced_when(
             new_tensor,
             lambda v: isinstance(v, np.float32),
             raises("Could not infer dtype of numpy.float32"),
@@ -393,45 +409,62 @@ BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
     "tensor widens a scalar": (
         MODULE,
         "tensor",
-        but(new_tensor, lambda v: isinstance(v, np.int16), lambda v: new_tensor(int(v))),
+        replaced_when(new_tensor, lambda v: isinstance(v, np.int16), lambda v: new_tensor(int(v))),
         {"scalars"},
     ),
     "clone shares": (TENSOR, "clone", lambda t, **_: t, {"copies"}),
-    "frombuffer copies": (MODULE, "frombuffer", then(frombuffer, clone), {"frombuffer"}),
-    "from_dlpack copies": (MODULE, "from_dlpack", then(from_dlpack, clone), {"dlpack_import"}),
+    "frombuffer copies": (
+        MODULE,
+        "frombuffer",
+        with_result_changed(frombuffer, clone),
+        {"frombuffer"},
+    ),
+    "from_dlpack copies": (
+        MODULE,
+        "from_dlpack",
+        with_result_changed(from_dlpack, clone),
+        {"dlpack_import"},
+    ),
     "from_dlpack capsule copies": (
         DLPACK,
         "from_dlpack",
-        then(from_dlpack, clone),
+        with_result_changed(from_dlpack, clone),
         {"dlpack_import"},
     ),
     "from_dlpack drops read-only data": (
         MODULE,
         "from_dlpack",
-        but(
+        replaced_when(
             from_dlpack,
             lambda a: not a.flags.writeable,
             lambda a: torch.zeros(a.shape, dtype=torch.float32),
         ),
         {"readonly_dlpack"},
     ),
-    "numpy copies": (TENSOR, "numpy", then(to_numpy, lambda a: a.copy()), {"to_numpy"}),
+    "numpy copies": (
+        TENSOR,
+        "numpy",
+        with_result_changed(to_numpy, lambda a: a.copy()),
+        {"to_numpy"},
+    ),
     "numpy packs views": (
         TENSOR,
         "numpy",
-        then(to_numpy, lambda a: np.ascontiguousarray(a).reshape(a.shape)),
+        with_result_changed(to_numpy, lambda a: np.ascontiguousarray(a).reshape(a.shape)),
         {"layouts_to_numpy"},
     ),
     "numpy loses the sign of zero": (
         TENSOR,
         "numpy",
-        then(to_numpy, positive_zeros),
+        with_result_changed(to_numpy, positive_zeros),
         {"dtypes_to_numpy"},
     ),
     "numpy in foreign bytes": (
         TENSOR,
         "numpy",
-        then(to_numpy, lambda a: a.view(a.dtype.newbyteorder()) if a.dtype == np.int16 else a),
+        with_result_changed(
+            to_numpy, lambda a: a.view(a.dtype.newbyteorder()) if a.dtype == np.int16 else a
+        ),
         {"dtypes_to_numpy"},
     ),
     "numpy takes anything": (TENSOR, "numpy", numpy_of_anything, {"refuses_tensors"}),
@@ -452,19 +485,19 @@ BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
     "numpy of many copies": (
         TENSOR,
         "numpy",
-        then(to_numpy, lambda a: a.copy() if a.size > 16384 else a),
+        with_result_changed(to_numpy, lambda a: a.copy() if a.size > 16384 else a),
         {"to_numpy"},
     ),
     "tensor of many drops the tail": (
         MODULE,
         "tensor",
-        then(new_tensor, lambda t: without_tail(t) if t.numel() > 16384 else t),
+        with_result_changed(new_tensor, lambda t: without_tail(t) if t.numel() > 16384 else t),
         {"copies"},
     ),
     "int64 cut to 32 bits": (
         MODULE,
         "from_numpy",
-        but(from_numpy, lambda a: a.dtype == np.int64, cut_to_32_bits),
+        replaced_when(from_numpy, lambda a: a.dtype == np.int64, cut_to_32_bits),
         {"dtypes_to_torch"},
     ),
     "resize moves away": (TENSOR, "resize_", resize_by_moving, {"resize_refused"}),
@@ -480,26 +513,26 @@ BREAKS: dict[str, tuple[Any, str, Callable[..., Any], set[str]]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BREAKS)
 def test_break_of_torch_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A torch that is wrong in one way trips the check that names it; nothing escapes."""
+    """A torch that is wrong in one way trips the check that names it, and raises nothing."""
     owner, attribute, replacement, expected = BREAKS[name]
     monkeypatch.setattr(owner, attribute, replacement)
 
     assert checks_of(tripped(probe.judge(probe.observe("cpu")))) >= expected
 
 
-class Corrupt(TorchDispatchMode):
-    """One operation of torch lies."""
+class BrokenOperation(TorchDispatchMode):
+    """Replace one operation of torch."""
 
-    def __init__(self, operation: str, lie: Callable[..., Any]) -> None:
+    def __init__(self, operation: str, replacement: Callable[..., Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operation = operation
-        self.lie = lie
+        self.replacement = replacement
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run it, or the lie in its place."""
-        call = self.lie if func._schema.name == f"aten::{self.operation}" else func
+        """Call the operation, or its replacement."""
+        call = self.replacement if func._schema.name == f"aten::{self.operation}" else func
         return call(*args, **(kwargs or {}))
 
 
@@ -511,7 +544,7 @@ def writes_beside(tensor: torch.Tensor, other: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("operation", "lie", "expected"),
+    ("operation", "replacement", "expected"),
     [
         ("fill_", lambda t, _: t, {"from_numpy", "copies"}),
         ("add_", lambda t, _: t, {"from_numpy", "as_tensor", "layouts_to_torch"}),
@@ -521,24 +554,24 @@ def writes_beside(tensor: torch.Tensor, other: Any) -> torch.Tensor:
     ids=["fill_ does nothing", "add_ does nothing", "add_ writes beside", "casts share"],
 )
 def test_break_of_an_operation_is_seen(
-    operation: str, lie: Callable[..., Any], expected: set[str]
+    operation: str, replacement: Callable[..., Any], expected: set[str]
 ) -> None:
-    """Writes that do not land, or land elsewhere, are seen from the other side."""
-    with Corrupt(operation, lie):
-        seen = probe.observe("cpu")
+    """Writes that change nothing, or the wrong elements, are seen from the other side."""
+    with BrokenOperation(operation, replacement):
+        observation = probe.observe("cpu")
 
-    assert checks_of(tripped(probe.judge(seen))) >= expected
+    assert checks_of(tripped(probe.judge(observation))) >= expected
 
 
 def test_evidence_that_raises_is_a_problem() -> None:
-    """What an operation raised half way is told, and what was wrong before it comes first."""
+    """What an operation raised is its problem, unless an earlier part was wrong."""
 
     def parts(*, wrong: bool) -> Iterator[Comparison]:
         yield fact("address", int(wrong), 0)
         raise BufferError("no")
 
-    raised = together("call", parts(wrong=False))
-    earlier = together("call", parts(wrong=True))
+    raised = combined("call", parts(wrong=False))
+    earlier = combined("call", parts(wrong=True))
 
     assert raised.problem == "raised BufferError: no"
     assert (earlier.operation, earlier.problem) == ("call: address", "1 where 0 is right")
@@ -546,11 +579,11 @@ def test_evidence_that_raises_is_a_problem() -> None:
 
 def test_evidence_of_nothing_does_not_hold() -> None:
     """A family that compared nothing is not right."""
-    assert not together("call", []).holds
+    assert not combined("call", []).holds
 
 
 def test_a_refusal_is_a_refusal_by_whatever_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No library promises the type of its errors; what goes through is another matter."""
+    """Any exception is a refusal, since no library promises the type of its errors."""
 
     def unlike(array: Any) -> torch.Tensor:
         try:
@@ -566,7 +599,7 @@ def test_a_refusal_is_a_refusal_by_whatever_exception(monkeypatch: pytest.Monkey
 def test_a_torch_that_shares_a_read_only_array_in_silence_is_a_warning(
     sound: probe.Observation,
 ) -> None:
-    """Writing to it is undefined, which torch documents; its warning is a courtesy."""
+    """Torch documents that writing to it is undefined, and does not promise the warning."""
     wrong = (FAULTS["readonly_warning"],)
     findings = probe.judge(sound.model_copy(update={"readonly_warning": wrong}))
 
@@ -574,7 +607,7 @@ def test_a_torch_that_shares_a_read_only_array_in_silence_is_a_warning(
 
 
 def test_two_warnings_for_one_array_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How often torch warns is its own business."""
+    """Torch does not promise how often it warns."""
 
     def twice(array: Any) -> torch.Tensor:
         from_numpy(array)

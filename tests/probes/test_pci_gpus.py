@@ -21,7 +21,7 @@ GPU Excluded:\t No
 
 
 def informed(root: Path, address: str, text: str = INFORMATION) -> None:
-    """Have the driver's folder know a GPU."""
+    """Add a GPU to the driver's folder in /proc."""
     write(root, f"proc/driver/nvidia/gpus/{address}/information", text)
 
 
@@ -49,7 +49,7 @@ def test_only_nvidias_gpus_are_read(tmp_path: Path) -> None:
 
 
 def test_a_gpu_of_a_virtual_machine_is_marked(tmp_path: Path) -> None:
-    """It is listed, so that it can be said whose it is."""
+    """It is listed, so that the finding can say that a virtual machine has it."""
     pci(tmp_path, "0000:17:00.0", H100, "vfio-pci")
     pci(tmp_path, "0000:65:00.0", H100, "nouveau")
     pci(tmp_path, "0000:75:00.0", H100)
@@ -59,7 +59,7 @@ def test_a_gpu_of_a_virtual_machine_is_marked(tmp_path: Path) -> None:
 
 
 def test_an_excluded_gpu_is_marked(tmp_path: Path) -> None:
-    """By the driver's own word; a GPU that it could not start has no UUID there."""
+    """The driver's file says so; a GPU that it could not start has no UUID there."""
     pci(tmp_path, "0000:17:00.0", H100, "nvidia")
     informed(tmp_path, "0000:17:00.0", INFORMATION.replace("Excluded:\t No", "Excluded:\t Yes"))
 
@@ -74,7 +74,7 @@ def test_a_gpu_that_fell_off_the_bus_reads_as_ones(
     config: bytes,
     answers: bool,  # noqa: FBT001
 ) -> None:
-    """Its numbers are still listed; only its configuration space says that it is gone."""
+    """It is still listed; only its configuration space, all ones, shows that it is gone."""
     folder = pci(tmp_path, "0000:17:00.0", H100, "nvidia")
     hidden = read(tmp_path)[0]
     (folder / "config").write_bytes(config)
@@ -94,8 +94,8 @@ def test_a_gpu_that_fell_off_the_bus_reads_as_ones(
         ("var/run/secrets/kubernetes.io/serviceaccount/token", "a Kubernetes pod"),
     ],
 )
-def test_a_container_is_told_by_its_files(tmp_path: Path, path: str, kind: str) -> None:
-    """Each engine leaves a sign; a tree without one is a host's."""
+def test_a_container_is_found_by_its_files(tmp_path: Path, path: str, kind: str) -> None:
+    """Each container engine has its file; a tree without one is a host's."""
     host = read_container({}, tmp_path)
     write(tmp_path, path)
 
@@ -103,8 +103,8 @@ def test_a_container_is_told_by_its_files(tmp_path: Path, path: str, kind: str) 
     assert read_container({}, tmp_path).kind == kind
 
 
-def test_a_container_is_told_by_its_variables(tmp_path: Path) -> None:
-    """A pod is a pod, whatever else is there."""
+def test_a_container_is_found_by_its_variables(tmp_path: Path) -> None:
+    """The variable of a pod counts before any file."""
     write(tmp_path, ".dockerenv")
 
     assert read_container({"container": "podman"}, tmp_path).kind == "a container"
@@ -120,7 +120,7 @@ TOOLKIT = "640 613 0:80 / /proc/driver/nvidia rw,nosuid,noexec - tmpfs tmpfs rw,
 
 
 def test_the_mounts_tell_an_engine_and_nvidias_toolkit(tmp_path: Path) -> None:
-    """A root of layers is a container's; a folder over the driver's is the toolkit's work."""
+    """An overlay root is a container's; a mount over the driver's folder is the toolkit's."""
     lxc = tmp_path / "lxc"
     write(lxc, "proc/self/mountinfo", "9 8 0:44 / /proc/meminfo rw - fuse.lxcfs lxcfs rw\n")
     write(tmp_path, "proc/self/mountinfo", MOUNTS)

@@ -131,12 +131,12 @@ MI300X_NODE = edited(
 
 
 def library(family: str, path: str, **more: Any) -> mapped.Library:
-    """One mapped library."""
+    """A mapped library."""
     return mapped.Library(family=family, path=path, **more)
 
 
 def added(*libraries: mapped.Library) -> dict[str, Any]:
-    """A change that maps more libraries."""
+    """The change of an observation that adds mapped libraries."""
     return {"libraries": (*H100_NODE.libraries, *libraries)}
 
 
@@ -147,7 +147,7 @@ FOREIGN_CUBLAS = library(
     own=f"{SITE}/nvidia/cublas/lib/libcublas.so.12",
 )
 
-# (check, what it then says, changes that trip it and nothing else)
+# (check, its status, changes that trip this check and no other)
 FAULTS: list[tuple[str, str, dict[str, Any]]] = [
     ("imports", "fail", {"torch.compiled": "/usr/lib/python3/dist-packages/torch/_C.so"}),
     ("imports", "warn", {"numpy.compiled": "/src/numpy/build/cp312/numpy/_core/_multiarray.so"}),
@@ -274,42 +274,42 @@ FAULTS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-def judged(seen: probe.Observation, **limits: Any) -> dict[str, Finding]:
+def findings_by_check(observation: probe.Observation, **limits: Any) -> dict[str, Finding]:
     """The findings by check name, without the probe's prefix."""
-    findings = probe.judge(seen, probe.Limits(**limits))
+    findings = probe.judge(observation, probe.Limits(**limits))
     return {finding.id.partition(".")[2]: finding for finding in findings}
 
 
-def named(*checks: str) -> set[str]:
-    """Full ids of checks."""
+def check_ids(*checks: str) -> set[str]:
+    """The full ids of checks."""
     return {f"torch_version.{check}" for check in checks}
 
 
 def test_this_image_is_sound() -> None:
-    """Nothing trips on the machine that runs the tests, and each check is answered in order."""
+    """No check trips on this machine, and the findings are in the catalogue's order."""
     findings = list(probe.judge(probe.observe("cpu")))
 
     assert tripped(findings) == set()
     assert tuple(finding.id for finding in findings) == TORCH_VERSION.check_ids
 
 
-@pytest.mark.parametrize("seen", [H100_NODE, MI300X_NODE], ids=["H100", "MI300X"])
-def test_a_healthy_node_passes(seen: probe.Observation) -> None:
-    """Nothing trips on a healthy GPU node, and what applies there is judged and not skipped."""
-    findings = judged(seen)
+@pytest.mark.parametrize("observation", [H100_NODE, MI300X_NODE], ids=["H100", "MI300X"])
+def test_a_healthy_node_passes(observation: probe.Observation) -> None:
+    """No check trips on a healthy GPU node, and no check that applies is skipped."""
+    findings = findings_by_check(observation)
     skips = {name for name, finding in findings.items() if finding.status == "skip"}
 
     assert tripped(findings.values()) == set()
     assert skips <= {"driver_cuda", "driver_files", "libcuda", "cudnn_libraries"}
-    assert (seen is H100_NODE) == (skips == set())
+    assert (observation is H100_NODE) == (skips == set())
 
 
 @pytest.mark.parametrize(("check", "status", "fault"), FAULTS)
 def test_a_fault_trips_its_check_alone(check: str, status: str, fault: dict[str, Any]) -> None:
     """Breaking one promise trips that check and no other, and says what to do."""
-    findings = judged(edited(H100_NODE, fault))
+    findings = findings_by_check(edited(H100_NODE, fault))
 
-    assert tripped(findings.values()) == named(check)
+    assert tripped(findings.values()) == check_ids(check)
     assert findings[check].status == status
     assert findings[check].hint
     assert findings[check].action not in {"none", "investigate"}
@@ -317,29 +317,29 @@ def test_a_fault_trips_its_check_alone(check: str, status: str, fault: dict[str,
 
 
 def test_every_check_has_a_fault() -> None:
-    """A check that nothing can trip does not land; all come in the catalogue's order."""
+    """Each check has a fault that trips it, and all are in the catalogue's order."""
     assert set(TORCH_VERSION.checks) == {check for check, _, _ in FAULTS}
     assert tuple(f.id for f in probe.judge(H100_NODE)) == TORCH_VERSION.check_ids
 
 
 def test_a_library_without_a_version_is_no_pass() -> None:
-    """Where the compiled library tells nothing, nothing was compared."""
+    """Without a version in the compiled library nothing can be compared: skip, never pass."""
     silent = {"build.compiled_torch": None}
 
-    assert judged(edited(H100_NODE, silent))["compiled_version"].status == "skip"
+    assert findings_by_check(edited(H100_NODE, silent))["compiled_version"].status == "skip"
     assert (
-        judged(edited(H100_NODE, silent | {"build.compiled_cuda": 11080}))[
+        findings_by_check(edited(H100_NODE, silent | {"build.compiled_cuda": 11080}))[
             "compiled_version"
         ].status
         == "fail"
     )
 
 
-def test_no_package_at_all_is_told() -> None:
-    """A namespace in torch's place (a folder named torch in the working directory) is no torch."""
-    findings = judged(edited(H100_NODE, {"torch.folder": None, "distributions": ()}))
+def test_a_folder_without_code_fails_the_import() -> None:
+    """A folder named torch in the working directory is imported as a namespace: no torch."""
+    findings = findings_by_check(edited(H100_NODE, {"torch.folder": None, "distributions": ()}))
 
-    assert tripped(findings.values()) == named("imports")
+    assert tripped(findings.values()) == check_ids("imports")
     assert "folder without code" in findings["imports"].message
     assert findings["metadata"].status == "skip"
 
@@ -364,10 +364,10 @@ def test_no_package_at_all_is_told() -> None:
     ],
 )
 def test_versions_meet_their_specifier(version: str, wanted: str | None, status: str) -> None:
-    """Local parts match without being named, pre-releases by their order, nonsense is no pass."""
-    seen = edited(H100_NODE, {"torch.version": version})
+    """Local parts need not be named, pre-releases are ordered, an invalid version does not pass."""
+    observation = edited(H100_NODE, {"torch.version": version})
 
-    assert judged(seen, torch=wanted)["version"].status == status
+    assert findings_by_check(observation, torch=wanted)["version"].status == status
 
 
 def test_a_wrong_specifier_is_refused() -> None:
@@ -377,7 +377,7 @@ def test_a_wrong_specifier_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "same"),
     [
         ("2.6.0", "2.6.0+cu124", True),
         ("2.6.0+cu124", "2.6.0+cu118", False),
@@ -390,10 +390,10 @@ def test_a_wrong_specifier_is_refused() -> None:
         ("mine", "2.6.0", False),
     ],
 )
-def test_spellings_of_one_version(one: str, other: str, *, same: bool) -> None:
-    """What package indexes and distributors do to a version is no contradiction."""
-    assert installed.same_version(one, other) is same
-    assert installed.same_version(other, one) is same
+def test_spellings_of_one_version(first: str, second: str, *, same: bool) -> None:
+    """Changes that package indexes and distributors make to a version are no contradiction."""
+    assert installed.same_version(first, second) is same
+    assert installed.same_version(second, first) is same
 
 
 @pytest.mark.parametrize(
@@ -417,9 +417,9 @@ def test_spellings_of_one_version(one: str, other: str, *, same: bool) -> None:
         ("gfx942", (9, 4), False),
     ],
 )
-def test_which_code_runs_where(flag: str, capability: tuple[int, int], *, fits: bool) -> None:
-    """Machine code within its major version upwards, code to compile on all that is later."""
-    assert driver.runs(flag, capability) is fits
+def test_which_code_fits_a_gpu(flag: str, capability: tuple[int, int], *, fits: bool) -> None:
+    """Machine code fits later GPUs of its major version, intermediate code all later GPUs."""
+    assert driver.code_fits(flag, capability) is fits
 
 
 @pytest.mark.parametrize(
@@ -434,18 +434,18 @@ def test_which_code_runs_where(flag: str, capability: tuple[int, int], *, fits: 
 )
 def test_the_driver_and_the_wheel(wheel: str, number: int | None, status: str) -> None:
     """Only an older major version of CUDA in the driver is too old."""
-    seen = edited(H100_NODE, {"build.cuda": wheel, "driver.driver_version": number})
+    observation = edited(H100_NODE, {"build.cuda": wheel, "driver.driver_version": number})
 
-    assert judged(seen)["driver_cuda"].status == status
+    assert findings_by_check(observation)["driver_cuda"].status == status
 
 
 def test_a_compat_libcuda_is_right_where_it_is_wanted() -> None:
-    """The limit accepts it; it may be of another version than the kernel module in any case."""
-    seen = edited(H100_NODE, {"driver.path": "/usr/local/cuda/compat/libcuda.so.560.35.03"})
-    findings = judged(seen, forward_compat=True)
+    """The limit accepts it; its version may always differ from the kernel module's."""
+    observation = edited(H100_NODE, {"driver.path": "/usr/local/cuda/compat/libcuda.so.560.35.03"})
+    findings = findings_by_check(observation, forward_compat=True)
 
     assert tripped(findings.values()) == set()
-    assert "forward_compat" in judged(seen)["libcuda"].hint
+    assert "forward_compat" in findings_by_check(observation)["libcuda"].hint
 
 
 def test_a_cpu_build_on_a_gpu_node() -> None:
@@ -456,15 +456,15 @@ def test_a_cpu_build_on_a_gpu_node() -> None:
         "cudnn_version": None,
         "nccl_compiled": None,
     }
-    seen = edited(H100_NODE, cpu)
-    finding = judged(seen)["build_kind"]
+    observation = edited(H100_NODE, cpu)
+    finding = findings_by_check(observation)["build_kind"]
 
-    assert tripped(judged(seen).values()) == named("build_kind")
+    assert tripped(findings_by_check(observation).values()) == check_ids("build_kind")
     assert (finding.status, finding.action) == ("fail", "fix_image")
     assert "the CPU alone" in finding.message
     assert "10de:2330" in finding.message
     assert "https://download.pytorch.org/whl/cu" in finding.hint
-    assert tripped(judged(seen, gpus=0).values()) == set()
+    assert tripped(findings_by_check(observation, gpus=0).values()) == set()
 
 
 @pytest.mark.parametrize(
@@ -486,41 +486,41 @@ def test_a_cpu_build_on_a_gpu_node() -> None:
         ("nccl", {"nccl_loaded": None}, "no library of its own"),
     ],
 )
-def test_what_cannot_be_told_is_skipped(check: str, change: dict[str, Any], why: str) -> None:
-    """A missing answer is neither a pass nor a fault, and the reason is said."""
-    finding = judged(edited(H100_NODE, change))[check]
+def test_what_is_unknown_is_skipped(check: str, change: dict[str, Any], why: str) -> None:
+    """A missing value is neither a pass nor a failure; the skip gives the reason."""
+    finding = findings_by_check(edited(H100_NODE, change))[check]
 
     assert finding.status == "skip"
     assert why in finding.message
 
 
 def test_findings_say_what_was_seen() -> None:
-    """A finding that passes is short and names what holds; one that fails names the offender."""
-    sound = {name: finding.observed for name, finding in judged(H100_NODE).items()}
+    """A passing finding is short; a failing one names what is wrong."""
+    sound = {name: finding.observed for name, finding in findings_by_check(H100_NODE).items()}
     stub = {"driver.path": "/usr/local/cuda/lib64/stubs/libcuda.so"}
     forced = {"gpus.0.gfx": "gfx1031", "variables": {"HSA_OVERRIDE_GFX_VERSION": "9.4.2"}}
-    no_gpu = judged(H100_NODE, gpus=0)["build_kind"]
+    no_gpu = findings_by_check(H100_NODE, gpus=0)["build_kind"]
 
     assert sound["metadata"] == ["torch 2.6.0", "numpy 2.1.2"]
     assert sound["requirements"] == "2 requirements met"
     assert sound["build_kind"] == "nvidia (12.4)"
     assert sound["cudnn_libraries"] == "2 libraries"
     assert sound["architectures"] == [gpu.label for gpu in H100_NODE.gpus]
-    assert "toolkit's stub" in judged(edited(H100_NODE, stub))["libcuda"].message
-    message = judged(edited(MI300X_NODE, forced))["architectures"].message
+    assert "toolkit's stub" in findings_by_check(edited(H100_NODE, stub))["libcuda"].message
+    message = findings_by_check(edited(MI300X_NODE, forced))["architectures"].message
     assert "HSA_OVERRIDE_GFX_VERSION=9.4.2" in message
     assert no_gpu.message == "no GPU is expected here"
 
 
 def test_one_vendor_of_two_is_enough() -> None:
     """A CUDA build is right on a node that has an Intel GPU beside NVIDIA's."""
-    seen = edited(H100_NODE, {"hardware.vendors": ("nvidia", "intel")})
+    observation = edited(H100_NODE, {"hardware.vendors": ("nvidia", "intel")})
 
-    assert judged(seen)["build_kind"].status == "pass"
+    assert findings_by_check(observation)["build_kind"].status == "pass"
 
 
 def test_amd_architectures() -> None:
-    """A missing one fails; forced or hidden GPUs are doubt, not proof."""
+    """A missing architecture fails; with forced or hidden GPUs it is only a warning."""
     old = {"gpus.1": Gpu(label="AMD GPU 1", gfx="gfx1031")}
     forced = {"variables": {"HSA_OVERRIDE_GFX_VERSION": "9.4.2"}}
     hidden = {"variables": {"HIP_VISIBLE_DEVICES": "0"}}
@@ -528,7 +528,7 @@ def test_amd_architectures() -> None:
 
     def status(*changes: dict[str, Any]) -> str:
         merged = {path: value for change in changes for path, value in change.items()}
-        return judged(edited(MI300X_NODE, merged))["architectures"].status
+        return findings_by_check(edited(MI300X_NODE, merged))["architectures"].status
 
     assert status(old) == "fail"
     assert status(old, forced) == "warn"
@@ -536,9 +536,9 @@ def test_amd_architectures() -> None:
     assert status(old, hidden, both) == "fail"
 
 
-def test_wsl_maps_two_libcudas_rightly() -> None:
+def test_two_libcudas_are_right_on_wsl() -> None:
     """WSL's libcuda is a loader for the driver's own."""
-    seen = edited(
+    observation = edited(
         H100_NODE,
         added(
             library("cuda", "/usr/lib/wsl/lib/libcuda.so.1"),
@@ -546,7 +546,7 @@ def test_wsl_maps_two_libcudas_rightly() -> None:
         ),
     )
 
-    assert tripped(judged(seen).values()) == set()
+    assert tripped(findings_by_check(observation).values()) == set()
 
 
 @pytest.mark.parametrize(
@@ -566,7 +566,7 @@ def test_wsl_maps_two_libcudas_rightly() -> None:
     ],
 )
 def test_library_names(name: str, parsed: tuple[str, str | None] | None) -> None:
-    """Families are told apart by the whole name."""
+    """A family is found from the whole file name."""
     assert mapped.parse(name) == parsed
 
 
@@ -666,7 +666,7 @@ def _from_numpy(change: Callable[[Any], Any]) -> Break:
 
 
 def _tensor_of_scalars(patch: pytest.MonkeyPatch, _: Path) -> None:
-    """Let torch not know NumPy's scalars, as a torch without NumPy does."""
+    """Make torch refuse NumPy's scalars, as a torch without NumPy does."""
     original = torch.tensor
 
     def broken(data: Any, **named: Any) -> torch.Tensor:
@@ -694,7 +694,7 @@ def _bit_flipped(array: Any) -> Any:
 
 
 def _older_capability(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """A wheel without this GPU's architecture, told by torch's own flags."""
+    """Give torch the flags of a wheel without this GPU's architecture."""
     device = DriverDevice(index=0, name="Old GPU", capability=(5, 2))
     patch.setattr(torch._C, "_cuda_getArchFlags", lambda: "sm_80 sm_90", raising=False)
     patch.setattr(cuda_driver, "read", lambda: CudaDriver(devices=(device,)))
@@ -778,20 +778,20 @@ def test_broken_from_outside(
     """A break below observe trips the check that names it."""
     break_it(monkeypatch, tmp_path)
 
-    assert named(*checks) <= tripped(probe.judge(probe.observe("cpu")))
+    assert check_ids(*checks) <= tripped(probe.judge(probe.observe("cpu")))
 
 
 def test_numpy_that_torch_cannot_use_is_diagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The finding names both versions and what to install."""
     monkeypatch.setattr(torch.Tensor, "numpy", _raising("Numpy is not available"))
-    finding = judged(probe.observe("cpu"))["torch_to_numpy"]
+    finding = findings_by_check(probe.observe("cpu"))["torch_to_numpy"]
 
     assert f"NumPy {np.__version__}" in finding.message
     assert "numpy<2" in finding.hint
     assert finding.action == "fix_image"
 
 
-# ---- broken from outside, in a child that loads libraries of ours
+# ---- broken from outside, in a child that loads fake libraries
 
 
 @pytest.fixture(scope="module")
@@ -801,7 +801,7 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_child(libraries: Path, **environment: str | int) -> set[str]:
-    """What trips in a child that sees the fake drivers."""
+    """The checks that trip in a child process that loads the fake drivers."""
     answer: Any = fakes.ask(
         "probe.observe('cpu').model_dump_json()", libraries, "probes.torch_version", **environment
     )
@@ -810,7 +810,7 @@ def in_child(libraries: Path, **environment: str | int) -> set[str]:
 
 @pytest.mark.slow
 def test_stub_and_old_module_in_a_real_process(libraries: Path, tmp_path: Path) -> None:
-    """A libcuda under stubs/, another version than NVML's, and mapped twice, is told by each."""
+    """A libcuda in stubs/, of another version than NVML and mapped twice, trips each check."""
     stubs = tmp_path / "stubs"
     stubs.mkdir()
     for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
@@ -819,13 +819,13 @@ def test_stub_and_old_module_in_a_real_process(libraries: Path, tmp_path: Path) 
     stubs.joinpath("libcuda.so.1").symlink_to("libcuda.so.535.54.03")
 
     # New enough for any build: that is not what is broken here.
-    assert in_child(stubs, FAKE_CUDA_VERSION=99000) == named("libcuda", "driver_files")
-    assert named("loaded_once") <= in_child(stubs, LD_PRELOAD=str(libraries / "libcuda.so.1"))
+    assert in_child(stubs, FAKE_CUDA_VERSION=99000) == check_ids("libcuda", "driver_files")
+    assert check_ids("loaded_once") <= in_child(stubs, LD_PRELOAD=str(libraries / "libcuda.so.1"))
 
 
 @pytest.mark.slow
 def test_mixed_cudnn_in_a_real_process(libraries: Path, tmp_path: Path) -> None:
-    """Parts of cuDNN from two folders are seen in the process's own maps."""
+    """Parts of cuDNN from two folders are found in the maps of the process."""
     preload = []
     for name in ("one/libcudnn.so.9", "two/libcudnn_ops.so.9"):
         path = tmp_path / name
@@ -833,12 +833,12 @@ def test_mixed_cudnn_in_a_real_process(libraries: Path, tmp_path: Path) -> None:
         shutil.copy(libraries / "libcuda.so.1", path)
         preload.append(str(path))
 
-    assert named("cudnn_libraries") <= in_child(libraries, LD_PRELOAD=" ".join(preload))
+    assert check_ids("cudnn_libraries") <= in_child(libraries, LD_PRELOAD=" ".join(preload))
 
 
 @pytest.mark.slow
 def test_nccl_is_asked_for_its_version(tmp_path: Path) -> None:
-    """The library that is mapped tells its own version, whatever torch was compiled with."""
+    """The version comes from the mapped library, whatever torch was compiled with."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler for a fake NCCL")
@@ -847,9 +847,9 @@ def test_nccl_is_asked_for_its_version(tmp_path: Path) -> None:
     subprocess.run([compiler, "-shared", "-fPIC", "-o", path, source], check=True)
 
     mapping = f"mapped.Library(family='nccl', path={str(path)!r})"
-    told = fakes.ask(f"mapped.nccl_loaded(({mapping},))", tmp_path, "probes.torch_version")
+    version = fakes.ask(f"mapped.nccl_loaded(({mapping},))", tmp_path, "probes.torch_version")
 
-    assert told == [2, 21, 5]
+    assert version == [2, 21, 5]
     assert mapped.nccl_loaded(()) is None
 
 
@@ -857,9 +857,9 @@ def test_nccl_is_asked_for_its_version(tmp_path: Path) -> None:
 
 
 def test_nothing_trips_whatever_the_state() -> None:
-    """Fifty runs under other seeds, threads, dtypes and grad modes give fifty times nothing.
+    """Fifty runs with other seeds, threads, dtypes and grad modes trip no check.
 
-    But for the one check that is there to tell of the dtype.
+    The exception is the check of the defaults, which reports the dtype.
     """
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     found: set[str] = set()
@@ -880,8 +880,8 @@ def test_nothing_trips_whatever_the_state() -> None:
 
 def test_an_observation_is_small_and_survives_json() -> None:
     """It round-trips, and stays far under 20 KiB on a GPU node as well."""
-    for seen in (probe.observe("cpu"), H100_NODE):
-        text = seen.model_dump_json(exclude_defaults=True)
+    for observation in (probe.observe("cpu"), H100_NODE):
+        text = observation.model_dump_json(exclude_defaults=True)
 
-        assert probe.Observation.model_validate_json(text) == seen
+        assert probe.Observation.model_validate_json(text) == observation
         assert len(text) < 8 * 1024

@@ -1,4 +1,4 @@
-"""The train_eval probe: sound here, and each way to break a layer trips the check that says so."""
+"""The train_eval probe: sound here, and each broken layer trips the check for it."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -36,7 +36,7 @@ functional: Any = nn.functional
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for a busy core's other threads make tiny operations slow."""
+    """Use one thread: on a busy machine several make small operations slow."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -44,7 +44,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def recorded(**changed: Comparison) -> probe.Observation:
-    """What a sound device shows, with some families replaced."""
+    """The observation of a sound device, with some comparisons replaced."""
     sound = dict.fromkeys(TRAIN_EVAL.checks, RIGHT) | changed
     return probe.Observation(
         device="cuda:0", comparisons={name: (RIGHT, each) for name, each in sound.items()}
@@ -74,7 +74,7 @@ def test_a_wrong_answer_trips_its_check_alone(check: str) -> None:
 
 
 def test_every_check_is_yielded_in_order() -> None:
-    """The catalogue's checks, each once; a family without answers is no pass."""
+    """Each check of the catalogue has one finding; without comparisons it does not pass."""
     empty = probe.Observation(device="cpu", comparisons={})
 
     assert tuple(f.id for f in probe.judge(recorded())) == TRAIN_EVAL.check_ids
@@ -83,8 +83,8 @@ def test_every_check_is_yielded_in_order() -> None:
 
 def test_equal_bits_are_not_asked_of_a_gpu() -> None:
     """Where repeats are not promised, the check is skipped and says so."""
-    seen = recorded().model_copy(update={"skips": {"repeats": "not promised"}})
-    skips = [f for f in probe.judge(seen) if f.status == "skip"]
+    observation = recorded().model_copy(update={"skips": {"repeats": "not promised"}})
+    skips = [f for f in probe.judge(observation) if f.status == "skip"]
 
     assert [(f.id, f.message) for f in skips] == [(PREFIX + "repeats", "not promised")]
 
@@ -130,8 +130,8 @@ def test_global_state_is_left_alone() -> None:
 
 
 def test_the_known_loss_is_exact_arithmetic() -> None:
-    """The golden loss and NumPy's curve against rational numbers."""
-    data = learning.task()
+    """The known loss and NumPy's losses are those of rational arithmetic."""
+    data = learning.training_data()
     x = [[*(Fraction(int(v)) for v in row), Fraction(1)] for row in data.x]
     y = [[Fraction(int(v)) for v in row] for row in data.y]
     weight = [[Fraction(0)] * 5 for _ in range(4)]
@@ -158,7 +158,7 @@ def test_the_known_loss_is_exact_arithmetic() -> None:
         losses.append(loss())
 
     assert losses[-1] == learning.LAST_LOSS
-    assert np.allclose(learning.reference(50)[0], losses, rtol=1e-13, atol=0)
+    assert np.allclose(learning.numpy_training(50)[0], losses, rtol=1e-13, atol=0)
 
 
 DROPOUT, BATCH_NORM, MSE = functional.dropout, functional.batch_norm, functional.mse_loss
@@ -169,7 +169,7 @@ ZERO_GRAD, TORCH_LOAD, TORCH_SAVE = nn.Module.zero_grad, torch.load, torch.save
 def dropout(
     change: Callable[[torch.Tensor, float], torch.Tensor], *, always: bool = False
 ) -> Callable[..., torch.Tensor]:
-    """A dropout of another kind, in train() or always."""
+    """A dropout that `change` replaces, in train() or always."""
 
     def broken(
         x: torch.Tensor,
@@ -186,23 +186,23 @@ def dropout(
 
 
 def by_mask(mask: Callable[[torch.Tensor, float], torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """A dropout that keeps where its mask is 1."""
+    """A dropout with the given mask, which is 1 where a value is kept."""
     return dropout(lambda x, p: x * mask(x, p) / (1 - p))
 
 
 def blocks(x: torch.Tensor, p: float) -> torch.Tensor:
-    """One chance for two neighbours."""
+    """A mask that keeps or drops two neighbours together."""
     half = torch.rand((x.numel() + 1) // 2) >= p
     return half.repeat_interleave(2)[: x.numel()].reshape(x.shape)
 
 
 def same_each_time(x: torch.Tensor, p: float) -> torch.Tensor:
-    """A generator that is seeded anew at each call."""
+    """A mask from a generator that is seeded again at each call."""
     return torch.rand(x.shape, generator=torch.Generator().manual_seed(5)) >= p
 
 
 def batch_norm(**changed: Any) -> Callable[..., torch.Tensor]:
-    """BatchNorm with other arguments than asked for."""
+    """A BatchNorm that replaces some of its arguments."""
 
     def broken(x: Any, mean: Any, var: Any, *rest: Any, **named: Any) -> torch.Tensor:
         names = ("weight", "bias", "training", "momentum", "eps")
@@ -215,7 +215,7 @@ def batch_norm(**changed: Any) -> Callable[..., torch.Tensor]:
 
 
 def noisy(out: torch.Tensor, *_: Any) -> torch.Tensor:
-    """The last bit at random."""
+    """Change the last bit at random."""
     return out * (1 + torch.randint(0, 2, out.shape) * 2.0**-23)
 
 
@@ -441,25 +441,25 @@ def test_a_break_of_torch_is_named(name: str) -> None:
     """Torch broken below `observe` trips the checks that say what is broken."""
     broken, checks = BREAKS[name]
     with broken():
-        seen = probe.observe("cpu")
+        observation = probe.observe("cpu")
 
-    assert {PREFIX + check for check in checks} <= tripped(probe.judge(seen))
+    assert {PREFIX + check for check in checks} <= tripped(probe.judge(observation))
 
 
 def test_every_check_is_named_by_a_break() -> None:
-    """No check that only a made-up observation can trip."""
+    """Every check is tripped by a fault of torch, not only by an edited observation."""
     assert set().union(*(checks for _, checks in BREAKS.values())) == set(TRAIN_EVAL.checks)
 
 
 def test_a_break_costs_only_what_it_touches() -> None:
-    """An operation that raises fails its families, and the others keep their verdict."""
+    """An operation that raises fails the checks that use it and no other."""
 
     def refuses(*_: Any, **__: Any) -> None:
         raise RuntimeError("no kernel image is available")
 
     with Broken("native_group_norm", refuses, instead=True):
         findings = list(probe.judge(probe.observe("cpu")))
-    told = next(f for f in findings if f.id == PREFIX + "no_mode")
+    finding = next(f for f in findings if f.id == PREFIX + "no_mode")
 
-    assert tripped(findings) == {told.id}
-    assert "no kernel image" in told.message
+    assert tripped(findings) == {finding.id}
+    assert "no kernel image" in finding.message

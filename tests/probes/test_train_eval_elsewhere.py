@@ -1,4 +1,4 @@
-"""train_eval on devices and in settings that have less, or otherwise, than this CPU."""
+"""train_eval on devices that lack something, and with other settings."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ ABSENT = "The operator 'aten::rrelu' is not currently implemented for the MPS de
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small operations are quickest on one thread."""
+    """Use one thread, which is fastest for small operations."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -28,7 +28,7 @@ def one_thread() -> Iterator[None]:
 
 
 def without_rrelu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A torch that has no RReLU here."""
+    """Make RReLU raise as on a back-end without it."""
 
     def absent(*_: object) -> torch.Tensor:
         raise NotImplementedError(ABSENT)
@@ -37,7 +37,7 @@ def without_rrelu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_layer_that_a_back_end_lacks_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As torch lists it for Apple's GPUs; the others are judged."""
+    """As on Apple's GPUs: this check is skipped, the others are judged."""
     without_rrelu(monkeypatch)
     monkeypatch.setattr(capabilities, "back_end", lambda _device: "mps")
 
@@ -57,20 +57,20 @@ def test_the_same_on_a_back_end_that_has_it_is_a_failure(monkeypatch: pytest.Mon
 
 
 def test_a_device_without_float64_learns_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Intel's Arc and Flex have none, like Apple's GPUs: nothing in float64 is asked of them."""
+    """Intel's Arc and Flex and Apple's GPUs have no float64: all steps are in float32."""
     monkeypatch.setattr(learning, "widest_float", lambda _device: torch.float32)
-    wide: list[torch.dtype] = []
-    learnt = learning._learnt
+    dtypes: list[torch.dtype] = []
+    train = learning._torch_training
 
-    def noting(device: str, dtype: torch.dtype, steps: int) -> tuple[list[float], nn.Linear]:
-        wide.append(dtype)
-        return learnt(device, dtype, steps)
+    def recording(device: str, dtype: torch.dtype, steps: int) -> tuple[list[float], nn.Linear]:
+        dtypes.append(dtype)
+        return train(device, dtype, steps)
 
-    monkeypatch.setattr(learning, "_learnt", noting)
-    found = [*learning.first_steps("cpu"), *learning.curve("cpu")]
+    monkeypatch.setattr(learning, "_torch_training", recording)
+    found = [*learning.first_steps("cpu"), *learning.loss_curve("cpu")]
 
     assert all(comparison.holds for comparison in found)
-    assert set(wide) == {torch.float32}
+    assert set(dtypes) == {torch.float32}
 
 
 @pytest.mark.parametrize(("kind", "right"), [("cuda", False), ("hip", True)])
@@ -79,7 +79,7 @@ def test_winograd_may_round_a_convolution_on_rocm_alone(
     kind: str,
     right: bool,  # noqa: FBT001
 ) -> None:
-    """A fifth of a unit off: MIOpen's Winograd for strides of 2 may be, a plain sum may not."""
+    """An error of 0.2 passes where MIOpen may use Winograd, and fails elsewhere."""
     forward = nn.Conv2d.forward
     monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: forward(self, x) + 0.2)
     monkeypatch.setattr(layers, "back_end", lambda _device: kind)
@@ -95,23 +95,23 @@ def test_a_convolution_has_no_stride_1() -> None:
     strides: list[tuple[int, ...]] = []
     forward = nn.Conv2d.forward
 
-    def noting(self: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    def recording(self: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
         strides.append(tuple(self.stride))
         return forward(self, x)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nn.Conv2d, "forward", noting)
+        patch.setattr(nn.Conv2d, "forward", recording)
         layers.no_mode("cpu")
 
     assert set(strides) == {(2, 2)}
 
 
-def test_products_are_whole_whatever_is_set() -> None:
-    """TF32 and bfloat16 are the user's choice: the bounds of this probe are float32's own."""
-    seen: list[str] = []
+def test_products_have_full_precision_whatever_is_set() -> None:
+    """The user may set TF32 or bfloat16; the probe computes and judges in full float32."""
+    precisions: list[str] = []
 
     def note(_device: str) -> list[Comparison]:
-        seen.append(torch.get_float32_matmul_precision())
+        precisions.append(torch.get_float32_matmul_precision())
         return []
 
     before = torch.get_float32_matmul_precision()
@@ -124,11 +124,11 @@ def test_products_are_whole_whatever_is_set() -> None:
     finally:
         torch.set_float32_matmul_precision(before)
 
-    assert (seen, after) == (["highest"], "medium")
+    assert (precisions, after) == (["highest"], "medium")
 
 
 def in_bfloat16(self: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    """A linear layer whose factors are rounded to 8 bits, as a variable may have it done."""
+    """A linear layer whose factors are rounded to bfloat16, as a variable may request."""
     weight, given = self.weight.bfloat16().float(), x.bfloat16().float()
     return nn.functional.linear(given, weight, self.bias)
 
@@ -141,16 +141,16 @@ def test_a_library_that_shortens_products_unasked_widens_the_bound(
     variables: str,
     right: bool,  # noqa: FBT001
 ) -> None:
-    """Where no variable lets it, a short product is wrong."""
+    """Without such a variable a shortened product is wrong."""
     monkeypatch.setattr(precision, "read", lambda _device: precision.Precision(forced_by=variables))
-    home = saving._Net.forward
+    real_forward = saving._Net.forward
 
     def shortened(self: saving._Net, x: torch.Tensor) -> torch.Tensor:
         if not shorten:
-            return home(self, x)
+            return real_forward(self, x)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(nn.Linear, "forward", in_bfloat16)
-            return home(self, x)
+            return real_forward(self, x)
 
     calls = iter(range(100))
     shorten = False
@@ -167,27 +167,31 @@ def test_a_library_that_shortens_products_unasked_widens_the_bound(
 
 
 def test_the_bound_of_the_fused_path_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In float32 2^12 units of it; 2^5 of bfloat16's where a variable makes products shorter."""
+    """The bound is 2^12 units of float32, or 2^5 of bfloat16 where a variable shortens products."""
     allowed: list[float] = []
-    real = references.compare
+    real_compare = references.compare
 
-    def noting(operation: str, out: torch.Tensor, right: state.Array, bound: float) -> object:
+    def recording(operation: str, out: torch.Tensor, right: state.Array, bound: float) -> object:
         allowed.append(bound)
-        return real(operation, out, right, bound)
+        return real_compare(operation, out, right, bound)
 
-    monkeypatch.setattr(attention, "compare", noting)
-    monkeypatch.setattr(attention, "put", lambda x, _device, dtype: state.put(x, "cpu", dtype))
+    monkeypatch.setattr(attention, "compare", recording)
+    monkeypatch.setattr(
+        attention, "to_tensor", lambda x, _device, dtype: state.to_tensor(x, "cpu", dtype)
+    )
     monkeypatch.setattr(nn.Module, "to", lambda self, _device, dtype: self.type(dtype))
     for forced in ("", "NVIDIA_TF32_OVERRIDE=1"):
-        told = precision.Precision(forced_by=forced)
-        monkeypatch.setattr(precision, "read", lambda _device, told=told: told)
+        forced_precision = precision.Precision(forced_by=forced)
+        monkeypatch.setattr(
+            precision, "read", lambda _device, forced_precision=forced_precision: forced_precision
+        )
         assert all(comparison.holds for comparison in attention.attention("cuda:0"))
 
     assert set(allowed) == {2.0**-12, 2.0**-3}
 
 
 def test_nothing_of_this_probe_imports_a_compiler() -> None:
-    """`torch.use_deterministic_algorithms` would, for seconds, in every child."""
+    """The import takes seconds in each child; `torch.use_deterministic_algorithms` would do it."""
     script = (
         "import sys; from probes.train_eval import probe; probe.observe('cpu');"
         "print('torch._inductor' in sys.modules)"
@@ -200,18 +204,18 @@ def test_nothing_of_this_probe_imports_a_compiler() -> None:
 
 
 def test_deterministic_algorithms_are_as_before_after_the_repeats() -> None:
-    """In the middle they are asked for, as torch promises equal bits with them alone."""
-    seen: list[bool] = []
-    learnt = learning._learnt
+    """They are on during the trainings, since torch promises equal bits only with them."""
+    enabled: list[bool] = []
+    train = learning._torch_training
 
-    def noting(device: str, dtype: torch.dtype, steps: int) -> tuple[list[float], nn.Linear]:
-        seen.append(torch.are_deterministic_algorithms_enabled())
-        return learnt(device, dtype, steps)
+    def recording(device: str, dtype: torch.dtype, steps: int) -> tuple[list[float], nn.Linear]:
+        enabled.append(torch.are_deterministic_algorithms_enabled())
+        return train(device, dtype, steps)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learning, "_learnt", noting)
+        patch.setattr(learning, "_torch_training", recording)
         found = learning.repeats("cpu")
 
     assert all(comparison.holds for comparison in found)
-    assert seen == [True, True]
+    assert enabled == [True, True]
     assert not torch.are_deterministic_algorithms_enabled()

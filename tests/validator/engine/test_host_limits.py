@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from probes.contract import Failure, Finding, Result
+from validator.cli import early
 from validator.cli import main as command
 from validator.engine import cgroup, host_limits, limits_in_force
 from validator.engine.attribution import blame_host_limits
@@ -151,7 +152,7 @@ def test_without_memory_for_a_text_the_code_is_still_right(
     monkeypatch.setattr(command, "_command", nothing_left)
     monkeypatch.setattr(command, "_explain_error", nothing_left)
     monkeypatch.setattr(sys, "argv", ["gpu-validator", "check", "--exit-style", "nagios"])
-    monkeypatch.setattr(command.EarlyWorker, "start", lambda *_: None)
+    monkeypatch.setattr(early.EarlyWorker, "start", lambda *_: None)
 
     assert command.main() == 3
     assert "no memory was left" in capfd.readouterr().err
