@@ -1,4 +1,4 @@
-"""Which devices of a node with MIG need their own process, and what that one is shown."""
+"""Devices of a node with MIG that need their own process, and the selection of one."""
 
 import os
 from pathlib import Path
@@ -30,17 +30,17 @@ def sliced(gpu: int, slots: int) -> NvmlGpu:
 
 WHOLE = NvmlGpu(index=1, uuid="GPU-00000010", mig_enabled=False)
 
-#: Seven instances and a whole GPU; a third GPU has MIG on and nothing made of it yet.
+#: Seven instances and a whole GPU; a third GPU has MIG on but no instance.
 MIXED = Nvml(gpus=(sliced(0, 7), WHOLE, sliced(2, 0)))
 
 
 def names(management: Nvml, **environment: str) -> list[str]:
-    """The names of the devices that need a process of their own."""
+    """The names of the devices that need their own process."""
     return [each.name for each in mig.separate_devices(management, environment)]
 
 
 def test_seven_instances_and_a_whole_gpu_are_eight_devices() -> None:
-    """Each by its own UUID, the whole one too: CUDA shows it to nobody who sees an instance."""
+    """Each has its own UUID, also the whole GPU: CUDA hides it if an instance is visible."""
     found = mig.separate_devices(MIXED, {})
 
     assert [each.name for each in found] == [*(f"cuda:0:{slot}" for slot in range(7)), "cuda:1"]
@@ -58,13 +58,13 @@ def test_seven_instances_and_a_whole_gpu_are_eight_devices() -> None:
     ],
     ids=["no GPU", "one GPU", "two GPUs", "one instance", "no instance"],
 )
-def test_what_cuda_shows_by_itself_needs_no_process_of_its_own(gpus: tuple[NvmlGpu, ...]) -> None:
-    """Whole GPUs side by side, and a lone instance, are torch's cuda:0, cuda:1 as they are."""
+def test_devices_that_cuda_shows_anyway_need_no_own_process(gpus: tuple[NvmlGpu, ...]) -> None:
+    """Whole GPUs, and an only instance, are torch's cuda:0, cuda:1."""
     assert names(Nvml(gpus=gpus)) == []
 
 
 def test_another_jobs_gpu_is_left_out() -> None:
-    """What NVML may not speak of is not ours."""
+    """A GPU that NVML may not query belongs to another job."""
     closed = NvmlGpu(index=1, accessible=False)
 
     assert names(Nvml(gpus=(sliced(0, 2), closed))) == ["cuda:0:0", "cuda:0:1"]
@@ -83,13 +83,13 @@ def test_another_jobs_gpu_is_left_out() -> None:
         ("NoDevFiles", []),
     ],
 )
-def test_the_variable_narrows(visible: str, expected: list[str]) -> None:
-    """A GPU's UUID means its instances, a bad entry hides the rest, numbers say nothing."""
+def test_the_variable_selects_devices(visible: str, expected: list[str]) -> None:
+    """A GPU's UUID selects its instances, a bad entry hides the rest, indices are ignored."""
     assert names(MIXED, CUDA_VISIBLE_DEVICES=visible) == expected
 
 
 def test_a_process_is_shown_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable holds its UUID alone, and what it held before can still be judged."""
+    """The variable is its UUID, and the previous value can still be read."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "before")
     monkeypatch.setenv("_GPU_VALIDATOR_VISIBLE_BEFORE", "")  # so that it is put back
     monkeypatch.delenv("_GPU_VALIDATOR_VISIBLE_BEFORE")
