@@ -1,4 +1,4 @@
-"""The probe `autograd`: sound here, every check can fail, and a torch broken from outside shows."""
+"""The probe `autograd` passes here, every check can fail, and a broken torch trips its checks."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ FAMILIES: Final = [check for check in AUTOGRAD.checks if check not in EXPECTED]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small operations are quickest on one thread, the more so on a busy machine."""
+    """Small operations are fastest on one thread, especially on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -61,7 +61,7 @@ def test_this_image_is_sound(sound: probe.Observation) -> None:
 
 
 def test_judge_makes_the_checks_of_the_catalogue_in_order(sound: probe.Observation) -> None:
-    """Every check comes once, in the catalogue's order, also when nothing was seen."""
+    """Every check comes once, in the catalogue's order, also for an empty observation."""
     empty = probe.Observation(families={}, facts={})
 
     assert [finding.id for finding in probe.judge(sound)] == list(AUTOGRAD.check_ids)
@@ -75,14 +75,14 @@ def test_wrong_numbers_trip_their_check_alone(sound: probe.Observation, check: s
     for place, good in enumerate(sound.families[check]):
         bad = good.model_copy(update={"mismatches": 1, "first_index": (0,), "xor_mask": "0x1"})
         family = (*sound.families[check][:place], bad, *sound.families[check][place + 1 :])
-        seen = sound.model_copy(update={"families": {**sound.families, check: family}})
+        observation = sound.model_copy(update={"families": {**sound.families, check: family}})
 
-        assert names(probe.judge(seen)) == {check}
+        assert names(probe.judge(observation)) == {check}
 
 
 @pytest.mark.parametrize("check", EXPECTED)
 def test_wrong_facts_trip_their_check_alone(sound: probe.Observation, check: str) -> None:
-    """Each fact, made wrong, trips its check alone; so does one that was never seen."""
+    """Each fact, if wrong or missing, trips only its check."""
     for name, right in EXPECTED[check].items():
         for wrong in ("", None, not right, [0.0, float("nan")], trial.STOPPED):
             if wrong == sound.facts[check][name]:
@@ -90,14 +90,14 @@ def test_wrong_facts_trip_their_check_alone(sound: probe.Observation, check: str
             facts = {**sound.facts, check: {**sound.facts[check], name: wrong}}
 
             assert names(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
-        unseen = {key: value for key, value in sound.facts[check].items() if key != name}
-        facts = {**sound.facts, check: unseen}
+        without_fact = {key: value for key, value in sound.facts[check].items() if key != name}
+        facts = {**sound.facts, check: without_fact}
 
         assert names(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
 
 
-def test_what_raised_is_in_the_message(sound: probe.Observation) -> None:
-    """A check that something stopped says what that was, and what to do."""
+def test_the_error_is_in_the_message(sound: probe.Observation) -> None:
+    """A check that an error ended has the error's text, a hint and an action."""
     facts = {**sound.facts, "detach": {trial.STOPPED: "RuntimeError: no kernel"}}
     findings = {f.id: f for f in probe.judge(sound.model_copy(update={"facts": facts}))}
 
@@ -126,7 +126,7 @@ def test_a_device_without_float64_skips_what_needs_it(sound: probe.Observation) 
 
 
 def test_without_float64_the_rest_is_observed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """observe() itself asks for no float64 where the device has none."""
+    """observe() makes no float64 tensor on a device without float64."""
     cast = torch.Tensor.to
 
     def to(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -136,10 +136,10 @@ def test_without_float64_the_rest_is_observed(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(torch.Tensor, "to", to)
     monkeypatch.setattr(observing, "has_dtype", lambda _device, dtype: dtype != torch.float64)
-    seen = probe.observe("cpu")
+    observation = probe.observe("cpu")
 
-    assert not tripped(probe.judge(seen))
-    assert set(seen.without) == {"float64"}
+    assert not tripped(probe.judge(observation))
+    assert set(observation.without) == {"float64"}
 
 
 # ---- no false alarm, nothing left behind
@@ -148,7 +148,7 @@ def test_without_float64_the_rest_is_observed(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2**31])
 def test_no_alarm_whatever_the_seed_and_the_default_type(seed: int) -> None:
-    """Seeds, the default type and the number of threads are the user's own business."""
+    """The user's seed, default type and number of threads do not matter."""
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     torch.manual_seed(seed)
     torch.set_num_threads(1 + seed % 2)
@@ -184,7 +184,7 @@ def test_nothing_global_changes() -> None:
 def test_each_thread_has_a_stream_where_the_back_end_has_streams(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On an accelerator the work is put on a stream of its own; the CPU has none."""
+    """On an accelerator the work runs on a new stream; the CPU has none."""
     entered: list[str] = []
 
     @contextlib.contextmanager
@@ -200,20 +200,20 @@ def test_each_thread_has_a_stream_where_the_back_end_has_streams(
     assert entered == ["a stream of xpu:1"]
 
 
-def test_running_out_of_memory_is_the_workers_to_judge() -> None:
-    """It escapes from facts and threads alike: others may hold the memory."""
+def test_running_out_of_memory_is_raised() -> None:
+    """From facts and from threads: other processes may use the memory, so the worker decides."""
 
-    def exhausted() -> str:
+    def raise_out_of_memory() -> str:
         raise torch.cuda.OutOfMemoryError("out of memory")
 
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        trial.run_in_threads([exhausted])
+        trial.run_in_threads([raise_out_of_memory])
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        trial.collect_facts(((name, exhausted()) for name in ("fact",)), "cpu")
+        trial.collect_facts(((name, raise_out_of_memory()) for name in ("fact",)), "cpu")
 
 
 def test_threads_are_waited_for_however_long_the_device_takes() -> None:
-    """A starved pod or a busy GPU is late, not wrong: only whoever runs the probe bounds it."""
+    """A starved pod or busy GPU is late, not wrong: only the supervisor has a deadline."""
     release = threading.Event()
     timer = threading.Timer(0.3, release.set)
     timer.start()
@@ -227,7 +227,7 @@ def test_threads_are_waited_for_however_long_the_device_takes() -> None:
 def test_a_thread_that_cannot_start_is_raised_and_leaves_none_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A process limit is the host's to answer for: it is never a wrong gradient."""
+    """A limit on processes is a problem of the host, not a wrong gradient."""
     begin, started = threading.Thread.start, threading.active_count()
     left = [True]
 
@@ -241,8 +241,8 @@ def test_a_thread_that_cannot_start_is_raised_and_leaves_none_behind(
 
     with pytest.raises(RuntimeError, match="can't start new thread"):
         trial.run_in_threads([lambda: 1, lambda: 2])
-    ends = time.monotonic() + 10
-    while threading.active_count() > started and time.monotonic() < ends:
+    deadline = time.monotonic() + 10
+    while threading.active_count() > started and time.monotonic() < deadline:
         os.sched_yield()
     assert threading.active_count() == started
 
@@ -251,33 +251,33 @@ ABSENT: Final = "The operator 'aten::take' is not currently implemented for the 
 
 
 def test_an_operation_that_a_back_end_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The family is judged by the others; on a back-end that has them all it is a failure."""
+    """The other operations are judged; on a back-end that has all of them it is a failure."""
 
     def take(*_: object) -> None:
         raise NotImplementedError(ABSENT)
 
     monkeypatch.setattr(torch.Tensor, "take", take)
-    there = probe.observe("cpu")
+    on_cpu = probe.observe("cpu")
     monkeypatch.setattr(capabilities, "back_end", lambda _device: "mps")
-    elsewhere = probe.observe("cpu")
+    on_mps = probe.observe("cpu")
 
-    assert names(probe.judge(there)) == {"indexing"}
-    assert not names(probe.judge(elsewhere))
-    lacking = [each for each in elsewhere.families["indexing"] if each.lacking]
+    assert names(probe.judge(on_cpu)) == {"indexing"}
+    assert not names(probe.judge(on_mps))
+    lacking = [each for each in on_mps.families["indexing"] if each.lacking]
     assert [(each.operation, ABSENT in each.lacking) for each in lacking] == [("take", True)]
 
 
-def test_a_family_that_a_back_end_lacks_whole_is_skipped(sound: probe.Observation) -> None:
-    """And says why; a type that it lacks is no problem while others are right."""
-    gone = tuple(
+def test_a_family_of_which_a_back_end_lacks_all_is_skipped(sound: probe.Observation) -> None:
+    """With the reason; a missing type is no problem if other types are right."""
+    all_lacking = tuple(
         each.model_copy(update={"elements": 0, "lacking": ABSENT})
         for each in sound.families["indexing"]
     )
-    seen = sound.model_copy(update={"families": {**sound.families, "indexing": gone}})
-    finding = next(f for f in probe.judge(seen) if f.id == "autograd.indexing")
+    observation = sound.model_copy(update={"families": {**sound.families, "indexing": all_lacking}})
+    finding = next(f for f in probe.judge(observation) if f.id == "autograd.indexing")
 
     assert (finding.status, finding.message) == ("skip", ABSENT)
-    part = gone[0].model_copy(update={"operation": "matmul bfloat16"})
+    part = all_lacking[0].model_copy(update={"operation": "matmul bfloat16"})
     whole = sound.families["products"][0]
     assert trial.merged("matmul", [whole, part]).holds
     assert not trial.merged("matmul", [whole, part]).lacking
@@ -287,15 +287,15 @@ def test_a_family_that_a_back_end_lacks_whole_is_skipped(sound: probe.Observatio
 def test_facts_end_where_a_back_end_lacks_an_operation(sound: probe.Observation) -> None:
     """Those before it are judged; a check without any is skipped."""
     facts = dict(sound.facts["in_place"])
-    partly = {"version_moves": facts["version_moves"], trial.LACKING: ABSENT}
+    first_facts = {"version_moves": facts["version_moves"], trial.LACKING: ABSENT}
 
     def judged(of_in_place: dict[str, Any]) -> Finding:
         all_facts = {**sound.facts, "in_place": of_in_place}
-        seen = sound.model_copy(update={"facts": all_facts})
-        return next(f for f in probe.judge(seen) if f.id == "autograd.in_place")
+        observation = sound.model_copy(update={"facts": all_facts})
+        return next(f for f in probe.judge(observation) if f.id == "autograd.in_place")
 
-    assert judged(partly).status == "pass"
-    assert judged({**partly, "version_moves": 0}).status == "fail"
+    assert judged(first_facts).status == "pass"
+    assert judged({**first_facts, "version_moves": 0}).status == "fail"
     assert judged({trial.LACKING: ABSENT}).status == "skip"
     assert judged({trial.STOPPED: "RuntimeError: no kernel"}).status == "fail"
 
@@ -304,7 +304,7 @@ def test_facts_end_where_a_back_end_lacks_an_operation(sound: probe.Observation)
 def test_bfloat16_products_before_capability_8_are_left_out(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    """A P100 or V100 has none by its library's own table; an H100 that says so is sick."""
+    """CuBLAS documents none for a P100 or V100; on an H100 the same error is a failure."""
     multiply = torch.matmul
 
     def matmul(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -323,17 +323,17 @@ def test_bfloat16_products_before_capability_8_are_left_out(
     new = exact.case_comparison(case, types, "cpu")
 
     assert old.holds
-    assert not old.lacking  # float32 was held
+    assert not old.lacking  # float32 was compared
     assert not new.holds
 
 
-def _a_fifth_off(output: torch.Tensor) -> None:
+def _add_a_fifth(output: torch.Tensor) -> None:
     output.add_(0.2)
 
 
-def test_winograd_may_round_on_rocm_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MIOpen has it for strides of 2; a fifth of a unit elsewhere is a wrong sum."""
-    corrupted = Corrupted("convolution_backward", _a_fifth_off, lambda _, output: output.dim() > 1)
+def test_winograd_may_round_on_rocm_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MIOpen may use it for stride 2; on other back-ends an error of 0.2 is a wrong sum."""
+    corrupted = Corrupted("convolution_backward", _add_a_fifth, lambda _, output: output.dim() > 1)
     with corrupted:
         on_cuda = probe.observe("cpu")
         monkeypatch.setattr(exact, "back_end", lambda _device: "hip")
@@ -343,12 +343,12 @@ def test_winograd_may_round_on_rocm_alone(monkeypatch: pytest.MonkeyPatch) -> No
     assert "convolutions" not in names(probe.judge(on_hip))
 
 
-def test_a_library_within_opencls_table_is_right_where_no_better_one_is_promised(
+def test_errors_within_opencls_table_are_allowed_on_other_back_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An erf or pow of 16 ulp: too far off on a CPU and on CUDA, promised on ROCm and XPU."""
-    off = Corrupted("sigmoid_backward", _scaled(1 + 60 * 2.0**-24), _of(torch.float32))
-    with off:
+    """An error of 16 ulp is too large on a CPU and on CUDA, but allowed on ROCm and XPU."""
+    wrong_sigmoid = Corrupted("sigmoid_backward", _scaled(1 + 60 * 2.0**-24), _of(torch.float32))
+    with wrong_sigmoid:
         on_cpu = probe.observe("cpu")
         monkeypatch.setattr(bounded, "back_end", lambda _device: "hip")
         on_hip = probe.observe("cpu")
@@ -361,10 +361,10 @@ def test_a_library_within_opencls_table_is_right_where_no_better_one_is_promised
     ("variable", "unit"),
     [("NVIDIA_TF32_OVERRIDE=1", 2.0**-10), ("DNNL_DEFAULT_FPMATH_MODE=BF16", 2.0**-7)],
 )
-def test_what_a_library_may_shorten_unasked_widens_the_bounds(
+def test_a_variable_that_shortens_products_widens_the_bounds(
     monkeypatch: pytest.MonkeyPatch, variable: str, unit: float
 ) -> None:
-    """It may do so in larger products than the one that is measured; float64 is never shortened."""
+    """The library may shorten larger products than the measured one, but never float64."""
     forced = precision.Precision(forced_by=variable)
     monkeypatch.setattr(precision, "read", lambda _device: forced)
 
@@ -380,10 +380,10 @@ def test_what_a_library_may_shorten_unasked_widens_the_bounds(
         (SOME, [1, 2], [0, -1, True, 1.0, "1"]),
     ],
 )
-def test_what_torch_does_not_promise_to_the_letter_is_not_asked_for(
+def test_texts_and_names_that_torch_does_not_promise_may_differ(
     rule: str, right: list[Any], wrong: list[Any]
 ) -> None:
-    """Texts of errors, names of nodes and counts of versions are a back-end's own."""
+    """Texts of errors, names of nodes and version counters depend on the back-end."""
     assert all(is_expected(value, rule) for value in right)
     assert not any(is_expected(value, rule) for value in wrong)
     assert is_expected([True, right[0]], [True, rule])
@@ -414,7 +414,7 @@ PRELOADED: Final = """
 
 @pytest.mark.slow
 def test_the_preload_is_complete_and_harmless() -> None:
-    """A child forked after the preload computes in parallel, and imports next to nothing more."""
+    """A child forked after the preload computes in parallel, and imports almost nothing more."""
     script = textwrap.dedent(PRELOADED).format(preload=AUTOGRAD.preload)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
@@ -430,7 +430,7 @@ def test_the_preload_is_complete_and_harmless() -> None:
 
 
 class Corrupted(TorchDispatchMode):
-    """Spoils the first floating output of one operation, in forward and backward alike."""
+    """Spoils the first floating output of one operation, in forward and in backward."""
 
     def __init__(
         self,
@@ -445,7 +445,7 @@ class Corrupted(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run the operation, then spoil what it gave."""
+        """Run the operation, then spoil its output."""
         outputs = func(*args, **(kwargs or {}))
         if func._schema.name != f"aten::{self.operation}":
             return outputs
@@ -581,18 +581,18 @@ OPERATIONS: Final[dict[str, tuple[Corrupted, set[str]]]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", OPERATIONS)
 def test_a_corrupted_operation_is_named(fault: str) -> None:
-    """A wrong kernel, even one that is wrong in both directions, trips the checks it belongs to."""
+    """A wrong kernel trips its checks, even if forward and backward are equally wrong."""
     corrupted, checks = OPERATIONS[fault]
     corrupted.calls = 0
     with corrupted:
-        seen = probe.observe("cpu")
+        observation = probe.observe("cpu")
 
     assert corrupted.calls > 0
-    assert names(probe.judge(seen)) >= checks
+    assert names(probe.judge(observation)) >= checks
 
 
 class Shortened(TorchDispatchMode):
-    """Matrix products of float32 whose factors keep only some bits of their fraction."""
+    """Truncates the factors of float32 matrix products to some bits of the fraction."""
 
     def __init__(self, kept: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -616,28 +616,28 @@ class Shortened(TorchDispatchMode):
 
 @pytest.mark.parametrize(("kept", "unit"), [(23, 2.0**-24), (10, 2.0**-10), (7, 2.0**-7)])
 def test_shorter_products_are_not_a_wrong_gradient(kept: int, unit: float) -> None:
-    """Where settings let products use TF32 or bfloat16, the bounds follow, and nothing trips."""
+    """If settings allow TF32 or bfloat16 in products, the bounds are wider and nothing trips."""
     with Shortened(kept):
         measured = product_unit(torch.float32, "cpu")
-        seen = probe.observe("cpu")
+        observation = probe.observe("cpu")
 
     assert measured == unit
-    assert not names(probe.judge(seen))
+    assert not names(probe.judge(observation))
 
 
 def test_products_shorter_than_any_setting_are_wrong() -> None:
-    """Factors of 1 bit are no number format's: the exact integers show it."""
+    """No number format has 1 bit of fraction: the exact integers differ."""
     with Shortened(1):
-        seen = probe.observe("cpu")
+        observation = probe.observe("cpu")
 
-    assert names(probe.judge(seen)) >= {"first_backward", "products", "network"}
+    assert names(probe.judge(observation)) >= {"first_backward", "products", "network"}
 
 
 BREAKS: Final[dict[str, tuple[Callable[[pytest.MonkeyPatch], None], set[str]]]] = {}
 
 
 def breaks(*checks: str) -> Callable[[Callable[[pytest.MonkeyPatch], None]], None]:
-    """Register a way to break torch, with the checks that must see it."""
+    """Register a way to break torch, with the checks that must trip."""
 
     def register(broken: Callable[[pytest.MonkeyPatch], None]) -> None:
         BREAKS[broken.__name__.lstrip("_")] = (broken, set(checks))
@@ -664,7 +664,7 @@ def _detach_keeps_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-class _Nothing(contextlib.ContextDecorator):
+class _NoMode(contextlib.ContextDecorator):
     """A mode that does nothing, as a block and as a decorator."""
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -679,7 +679,7 @@ class _Nothing(contextlib.ContextDecorator):
 
 @breaks("no_grad")
 def _no_grad_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "no_grad", _Nothing)
+    monkeypatch.setattr(torch, "no_grad", _NoMode)
 
 
 @breaks("no_grad")
@@ -689,7 +689,7 @@ def _no_grad_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @breaks("inference_mode")
 def _inference_mode_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "inference_mode", _Nothing)
+    monkeypatch.setattr(torch, "inference_mode", _NoMode)
 
 
 @breaks("inference_mode")
@@ -699,7 +699,7 @@ def _inference_mode_is_only_no_grad(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @breaks("grad_modes")
 def _enable_grad_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "enable_grad", _Nothing)
+    monkeypatch.setattr(torch, "enable_grad", _NoMode)
 
 
 @breaks("grad_modes")
@@ -859,7 +859,7 @@ def _saved_tensors_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class _Handle:
-    """The handle of a hook that was never there."""
+    """The handle of a hook that was not registered."""
 
     def remove(self) -> None:
         """Remove nothing."""
@@ -943,11 +943,11 @@ def _the_graph_of_the_first_iteration_is_kept(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", BREAKS)
 def test_a_broken_torch_is_named(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
-    """A torch that does something else than it says trips the checks it belongs to."""
+    """Each way to break torch trips its checks."""
     breaking, checks = BREAKS[broken]
     breaking(monkeypatch)
-    seen = probe.observe("cpu")
+    observation = probe.observe("cpu")
     monkeypatch.undo()
     torch.set_grad_enabled(True)  # a mode that lied about itself has put its lie back
 
-    assert names(probe.judge(seen)) >= checks
+    assert names(probe.judge(observation)) >= checks

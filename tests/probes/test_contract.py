@@ -1,4 +1,4 @@
-"""A verdict is never better than its evidence, and none of it is lost on the way to JSON."""
+"""The models of findings and results: statuses, rankings, and a round trip through JSON."""
 
 import itertools
 import json
@@ -63,7 +63,7 @@ def result(**fields: Any) -> Result:
 
 
 def test_the_ranking_knows_every_status_once() -> None:
-    """No status is left without a rank."""
+    """Every status has one rank."""
     assert sorted(RANKING) == sorted(get_args(Status))
     assert RANKING == ("fail", "error", "warn", "pass", "skip")
 
@@ -75,7 +75,7 @@ def test_the_worse_of_two_wins_in_either_order(worse: Status, better: Status) ->
 
 
 def test_the_worst_of_none_is_skip() -> None:
-    """Absence is never health."""
+    """Nothing checked is not a pass."""
     assert worst([]) == "skip"
     assert worst(("pass",)) == "pass"
 
@@ -85,7 +85,7 @@ def test_the_worst_of_none_is_skip() -> None:
 
 @pytest.mark.parametrize("model", [Observation, Finding, Measurement, Failure, Result, Comparison])
 def test_models_are_closed_and_immutable(model: type[Frozen]) -> None:
-    """An unknown field is an error, and nothing changes a verdict afterwards."""
+    """An unknown field is an error, and fields cannot be changed."""
     assert model.model_config["extra"] == "forbid"
     assert model.model_config["frozen"] is True
     with pytest.raises(ValidationError, match="Extra inputs"):
@@ -93,7 +93,7 @@ def test_models_are_closed_and_immutable(model: type[Frozen]) -> None:
 
 
 def test_a_finding_cannot_be_changed() -> None:
-    """Frozen in deed, not only in its configuration."""
+    """Assignment raises an error."""
     finding = expect("probe.check", 1, 1)
     with pytest.raises(ValidationError, match="frozen"):
         finding.status = "fail"  # type: ignore[misc]
@@ -104,29 +104,31 @@ def test_a_finding_cannot_be_changed() -> None:
 def test_an_observation_of_a_probe_inherits_both() -> None:
     """A probe's own model needs no configuration."""
 
-    class Seen(Observation):
+    class ProbeObservation(Observation):
         value: float
 
     with pytest.raises(ValidationError, match="Extra inputs"):
-        Seen.model_validate({"value": 1, "other": 2})
-    assert math.isnan(Seen.model_validate_json(Seen(value=NAN).model_dump_json()).value)
+        ProbeObservation.model_validate({"value": 1, "other": 2})
+    assert math.isnan(
+        ProbeObservation.model_validate_json(ProbeObservation(value=NAN).model_dump_json()).value
+    )
 
 
 @pytest.mark.parametrize("value", ["green", "PASS", "", None])
 def test_no_other_status(value: object) -> None:
-    """A status that nobody ranks cannot be made."""
+    """Only ranked statuses are valid."""
     with pytest.raises(ValidationError):
         Finding.model_validate({"id": "a.b", "status": value})
 
 
 def test_a_naive_time_is_refused() -> None:
-    """Times are aware: two nodes of a fleet are compared."""
+    """Times need a zone, since nodes of a fleet are compared."""
     with pytest.raises(ValidationError, match="timezone"):
         result(started_at=datetime(2026, 1, 2))  # noqa: DTZ001 - what is refused
 
 
 def test_a_result_survives_json_with_nan_and_infinity() -> None:
-    """NaN appears exactly when a GPU is sick: it must not become null on the way."""
+    """NaN shows a broken GPU, so it must not become null in JSON."""
     made = result(
         findings=(
             expect("autograd.loss", NAN, 1.0),
@@ -204,9 +206,9 @@ def test_the_same_nan_in_two_lists_does_not_pass() -> None:
 
 
 def test_a_failing_fact_says_everything() -> None:
-    """Both values, hint and action; a message of its own goes first."""
+    """Both values, hint and action; a given message replaces the default."""
     plain = expect("p.c", 41, 42, hint="reseat it", action="drain")
-    told = expect("p.c", 41, 42, message="short by one")
+    with_message = expect("p.c", 41, 42, message="short by one")
 
     assert plain == Finding(
         id="p.c",
@@ -217,12 +219,12 @@ def test_a_failing_fact_says_everything() -> None:
         hint="reseat it",
         action="drain",
     )
-    assert (told.message, told.action) == ("short by one", "investigate")
+    assert (with_message.message, with_message.action) == ("short by one", "investigate")
 
 
 @pytest.mark.parametrize("otherwise", ["warn", "error", "skip"])
 def test_a_fact_may_be_less_than_a_failure(otherwise: Status) -> None:
-    """The status of a broken fact is the check's choice; a kept one passes all the same."""
+    """The check chooses the status of a wrong fact; a right fact passes in any case."""
     assert require("p.c", False, 1, 2, otherwise=otherwise).status == otherwise
     assert require("p.c", True, 1, 2, otherwise=otherwise).status == "pass"
 
@@ -235,7 +237,7 @@ def test_a_passing_fact_is_short() -> None:
 
 
 def test_a_skip_says_why() -> None:
-    """Skipped, plainly."""
+    """The reason is the message."""
     assert skipped("p.c", "no GPU") == Finding(id="p.c", status="skip", message="no GPU")
 
 
@@ -258,7 +260,7 @@ def test_agree_of_none_fails() -> None:
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_agree_fails_for_one_wrong_operation(order: tuple[int, int]) -> None:
-    """Wherever it stands; it is named, described and comes with hint and action."""
+    """At any position; the finding names and describes it, with hint and action."""
     both = (RIGHT, WRONG)
     finding = agree("p.c", [both[i] for i in order], hint="h", action="reset_gpu")
 
@@ -269,7 +271,7 @@ def test_agree_fails_for_one_wrong_operation(order: tuple[int, int]) -> None:
 
 
 def test_agree_stays_readable_when_everything_is_wrong() -> None:
-    """A sick GPU fails hundreds of operations; the finding stays bounded and says how many."""
+    """A broken GPU fails hundreds of operations; the finding has a bounded length and the count."""
     many = [WRONG.model_copy(update={"operation": f"op{i}"}) for i in range(300)]
     finding = agree("p.c", many)
 

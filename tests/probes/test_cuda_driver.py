@@ -1,4 +1,4 @@
-"""libcuda's answers through ctypes on a fake library, in a child process."""
+"""Reading of libcuda through ctypes, with a fake library, in a child process."""
 
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(libraries: Path, **environment: str | int) -> cuda_driver.CudaDriver:
-    """What `cuda_driver.read` says in a child that loads the fake library."""
+    """The result of `cuda_driver.read` in a child that loads the fake library."""
     answer: Any = fakes.ask("cuda_driver.read().model_dump_json()", libraries, **environment)
     return cuda_driver.CudaDriver.model_validate(answer)
 
 
 def test_every_field_is_read(libraries: Path) -> None:
-    """Two devices come back whole, by handle and not by index."""
-    seen = read(libraries, FAKE_CUDA_COUNT=2, FAKE_CUDA_VERSION=13000)
+    """Two devices with all fields, read by handle and not by index."""
+    driver = read(libraries, FAKE_CUDA_COUNT=2, FAKE_CUDA_VERSION=13000)
 
-    assert (seen.loaded, seen.init_code, seen.init_name) == (True, 0, "CUDA_SUCCESS")
-    assert (seen.driver_version, seen.device_count) == (13000, 2)
-    assert seen.path == str(libraries / "libcuda.so.1")
-    assert seen.devices[1] == cuda_driver.DriverDevice(
+    assert (driver.loaded, driver.init_code, driver.init_name) == (True, 0, "CUDA_SUCCESS")
+    assert (driver.driver_version, driver.device_count) == (13000, 2)
+    assert driver.path == str(libraries / "libcuda.so.1")
+    assert driver.devices[1] == cuda_driver.DriverDevice(
         index=1,
         uuid="GPU-00010203-0405-0607-0809-0a0b0c0d0e01",
         pci_bus_id="0000:0b:00.0",
@@ -47,18 +47,18 @@ def test_every_field_is_read(libraries: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "field"), [(18, "integrated"), (130, "numa_memory"), (133, "mps")]
 )
-def test_the_kind_of_a_device_is_told(libraries: Path, number: int, field: str) -> None:
-    """Each attribute by its number in cuda.h; a driver that is older than it leaves it unknown."""
-    told = read(libraries, FAKE_CUDA_ATTRIBUTES=number).devices[0]
+def test_the_kind_of_a_device_is_read(libraries: Path, number: int, field: str) -> None:
+    """Each attribute by its number in cuda.h; None with a driver that does not know it."""
+    device = read(libraries, FAKE_CUDA_ATTRIBUTES=number).devices[0]
     old = read(libraries, FAKE_CUDA_ATTRIBUTES=number, FAKE_CUDA_OLD=1).devices[0]
     kinds = ("integrated", "numa_memory", "mps")
 
-    assert [name for name in kinds if getattr(told, name)] == [field]
+    assert [name for name in kinds if getattr(device, name)] == [field]
     assert getattr(old, field) is (None if number > 125 else True)
 
 
 def test_the_uuid_is_the_one_that_nvml_gives(libraries: Path) -> None:
-    """Both libraries spell a GPU's UUID alike, and an instance's, so they can be matched."""
+    """Both libraries give equal UUIDs for a GPU and for an instance, so they can be matched."""
     whole = read(libraries).devices[0].uuid
     slice_ = read(libraries, FAKE_CUDA_MIG=1).devices[0].uuid
     gpu = fakes.ask("nvml.read().model_dump_json()", libraries, FAKE_NVML_MIG=1)["gpus"][0]
@@ -83,17 +83,22 @@ def test_the_uuid_is_the_one_that_nvml_gives(libraries: Path) -> None:
     }.items(),
 )
 def test_every_code_has_a_name_that_is_diagnosed(libraries: Path, code: int, symptom: str) -> None:
-    """A start that fails gives its code, a name, and through it a cause; no devices."""
-    seen = read(libraries, FAKE_CUDA_INIT=code)
-    found = diagnose(seen.init_name)
+    """A failed start gives a code and a name, whose cause is known, and no devices."""
+    driver = read(libraries, FAKE_CUDA_INIT=code)
+    found = diagnose(driver.init_name)
 
-    assert (seen.loaded, seen.init_code, seen.device_count, seen.devices) == (True, code, None, ())
+    assert (driver.loaded, driver.init_code, driver.device_count, driver.devices) == (
+        True,
+        code,
+        None,
+        (),
+    )
     assert found is not None
     assert found.name == symptom
 
 
 def test_an_unknown_code_is_kept(libraries: Path) -> None:
-    """A code that is not in the table is told by its number."""
+    """A code that is not in the table keeps its number."""
     assert read(libraries, FAKE_CUDA_INIT=4242).init_name == "CUDA_ERROR_4242"
 
 
@@ -106,14 +111,14 @@ def test_an_unknown_code_is_kept(libraries: Path) -> None:
     }.items(),
 )
 def test_one_field_that_fails_is_none(libraries: Path, function: str, field: str) -> None:
-    """A question that the driver refuses costs its own field only."""
+    """Only the field of the failed call is None."""
     device = read(libraries, FAKE_CUDA_REFUSES=function).devices[0]
 
     assert [name for name, value in device if value is None] == [field]
 
 
-def test_no_attributes_cost_what_they_tell(libraries: Path) -> None:
-    """Without them the capability and the kind of the device are unknown, and nothing else is."""
+def test_without_attributes_only_their_fields_are_unknown(libraries: Path) -> None:
+    """Without attributes only the capability and the kind of the device are None."""
     device = read(libraries, FAKE_CUDA_REFUSES="cuDeviceGetAttribute").devices[0]
     missing = [name for name, value in device if value is None]
 
@@ -122,47 +127,47 @@ def test_no_attributes_cost_what_they_tell(libraries: Path) -> None:
 
 def test_the_older_uuid_call_is_enough(libraries: Path) -> None:
     """Drivers before CUDA 11.4 have one call for the UUID."""
-    seen = read(libraries, FAKE_CUDA_REFUSES="cuDeviceGetUuid_v2")
+    driver = read(libraries, FAKE_CUDA_REFUSES="cuDeviceGetUuid_v2")
 
-    assert seen.devices[0].uuid == "GPU-00010203-0405-0607-0809-0a0b0c0d0e00"
+    assert driver.devices[0].uuid == "GPU-00010203-0405-0607-0809-0a0b0c0d0e00"
 
 
 def test_a_device_without_a_handle_is_listed(libraries: Path) -> None:
-    """A device that cannot be opened keeps its place, with nothing known of it."""
-    seen = read(libraries, FAKE_CUDA_REFUSES="cuDeviceGet")
+    """A device that cannot be opened is listed, with all fields None."""
+    driver = read(libraries, FAKE_CUDA_REFUSES="cuDeviceGet")
 
-    assert seen.devices == (cuda_driver.DriverDevice(index=0),)
+    assert driver.devices == (cuda_driver.DriverDevice(index=0),)
 
 
 def test_a_count_that_fails_is_not_zero(libraries: Path) -> None:
     """An unknown number of devices is None."""
-    seen = read(libraries, FAKE_CUDA_REFUSES="cuDeviceGetCount")
+    driver = read(libraries, FAKE_CUDA_REFUSES="cuDeviceGetCount")
 
-    assert (seen.init_code, seen.device_count) == (0, None)
+    assert (driver.init_code, driver.device_count) == (0, None)
 
 
 def test_no_devices_are_none(libraries: Path) -> None:
-    """A driver that starts and offers nothing has a count of zero."""
+    """A driver that starts without devices has a count of zero."""
     assert read(libraries, FAKE_CUDA_COUNT=0).device_count == 0
 
 
-def test_absence_is_told(tmp_path: Path) -> None:
+def test_a_missing_library_is_an_error(tmp_path: Path) -> None:
     """Without libcuda.so.1 the linker's own text is kept, and it is diagnosed."""
-    seen = read(tmp_path)
-    found = diagnose(seen.load_error)
+    driver = read(tmp_path)
+    found = diagnose(driver.load_error)
 
-    assert not seen.loaded
+    assert not driver.loaded
     assert found is not None
     assert found.name == "no_driver"
 
 
-def test_a_library_of_another_kind_is_told(libraries: Path, tmp_path: Path) -> None:
+def test_a_library_without_cuinit_is_an_error(libraries: Path, tmp_path: Path) -> None:
     """A libcuda.so.1 without cuInit counts as not loaded, and the file is named."""
     wrong = tmp_path / "libcuda.so.1"
     wrong.write_bytes((libraries / "libnvidia-ml.so.1").read_bytes())
-    seen = read(tmp_path)
+    driver = read(tmp_path)
 
-    assert (seen.loaded, seen.load_error) == (False, f"{wrong} has no function cuInit")
+    assert (driver.loaded, driver.load_error) == (False, f"{wrong} has no function cuInit")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +176,6 @@ def test_a_library_of_another_kind_is_told(libraries: Path, tmp_path: Path) -> N
 )
 def test_the_fake_driver_shows_what_is_made_visible(libraries: Path, uuid: str) -> None:
     """Tests of MIG rest on this: one device, of the UUID that the variable holds."""
-    seen = read(libraries, FAKE_CUDA_MIG=1, CUDA_VISIBLE_DEVICES=uuid)
+    driver = read(libraries, FAKE_CUDA_MIG=1, CUDA_VISIBLE_DEVICES=uuid)
 
-    assert [device.uuid for device in seen.devices] == [uuid]
+    assert [device.uuid for device in driver.devices] == [uuid]

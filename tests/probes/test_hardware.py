@@ -1,4 +1,4 @@
-"""Which machines look like GPU nodes, told from small fake trees of /sys, /proc and /dev."""
+"""Detection of GPU nodes, with small fake trees of /sys, /proc and /dev."""
 
 import subprocess
 import sys
@@ -68,11 +68,11 @@ def test_gpu_is_seen_on_pci(tmp_path: Path, ids: tuple[str, str, str], vendor: s
     """A GPU without any driver is seen by its PCI numbers alone."""
     pci(tmp_path, "0000:17:00.0", ids)
 
-    seen = detect(tmp_path)
+    found = detect(tmp_path)
 
-    assert seen.vendors == (vendor,)
-    assert seen.pci_addresses == ("0000:17:00.0",)
-    assert "0000:17:00.0" in seen.evidence[0]
+    assert found.vendors == (vendor,)
+    assert found.pci_addresses == ("0000:17:00.0",)
+    assert "0000:17:00.0" in found.evidence[0]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_other_devices_are_no_gpu_node(tmp_path: Path, ids: tuple[str, str, str]
 
 @pytest.mark.parametrize("driver", ["vfio-pci", "pci-stub"])
 def test_gpu_given_to_a_virtual_machine_is_not_ours(tmp_path: Path, driver: str) -> None:
-    """A GPU bound for passthrough is not this system's to use; one on nouveau is."""
+    """A GPU bound to a passthrough driver is not usable here; one bound to nouveau is."""
     pci(tmp_path, "0000:17:00.0", H100, driver)
     assert detect(tmp_path) == Hardware()
 
@@ -167,14 +167,14 @@ def test_kernel_module_version_is_read(tmp_path: Path, text: str, version: str) 
     """Both the closed and the open kernel module name their version, and prove a GPU."""
     write(tmp_path, "proc/driver/nvidia/version", text)
 
-    seen = detect(tmp_path)
+    found = detect(tmp_path)
 
-    assert seen.vendors == ("nvidia",)
-    assert seen.driver_version == version
+    assert found.vendors == ("nvidia",)
+    assert found.driver_version == version
 
 
 def test_kernel_module_version_from_sysfs(tmp_path: Path) -> None:
-    """Where procfs is masked, the module's own version file serves; NVIDIA's goes first."""
+    """If procfs is masked, the module's version file is read; NVIDIA's goes first."""
     write(tmp_path, "sys/module/amdgpu/version", "6.12.12\n")
     assert detect(tmp_path).driver_version == "6.12.12"
     assert nvidia_module(tmp_path) is None
@@ -198,10 +198,10 @@ def test_amd_topology_tells_discrete_from_integrated(tmp_path: Path) -> None:
     assert detect(tmp_path) == Hardware()
 
     kfd(tmp_path, 3, cpu_cores_count=0, simd_count=1216, gfx_target_version=90402)
-    seen = detect(tmp_path)
-    assert seen.vendors == ("amd",)
-    assert seen.evidence == ("KFD node 3 is gfx942",)
-    assert seen.architectures == ("gfx942",)
+    found = detect(tmp_path)
+    assert found.vendors == ("amd",)
+    assert found.evidence == ("KFD node 3 is gfx942",)
+    assert found.architectures == ("gfx942",)
 
 
 def test_two_vendors_are_both_named(tmp_path: Path) -> None:
@@ -209,10 +209,10 @@ def test_two_vendors_are_both_named(tmp_path: Path) -> None:
     pci(tmp_path, "0000:65:00.0", ("0x1002", "0x744c", "0x030000"))
     pci(tmp_path, "0000:17:00.0", H100)
 
-    seen = detect(tmp_path)
+    found = detect(tmp_path)
 
-    assert seen.vendors == ("nvidia", "amd")
-    assert seen.pci_addresses == ("0000:17:00.0", "0000:65:00.0")
+    assert found.vendors == ("nvidia", "amd")
+    assert found.pci_addresses == ("0000:17:00.0", "0000:65:00.0")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_gfx_names(version: int, name: str) -> None:
 
 
 def test_needs_neither_torch_nor_numpy() -> None:
-    """The supervisor's side may ask for hardware without paying for an import of torch."""
+    """The supervisor can detect hardware without importing torch."""
     code = (
         "import sys, probes.node.hardware as h; h.detect(); "
         "print(*{'torch', 'numpy'} & {*sys.modules})"

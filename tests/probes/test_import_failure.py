@@ -1,4 +1,4 @@
-"""Why torch cannot be imported, told by real workers that meet real files, and by files alone."""
+"""Explanations of failed imports, by real workers with real files, and from files only."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_a_file_of_that_name_hides_torch(tmp_path: Path) -> None:
 
 
 def test_a_file_hides_a_module_of_pythons_own(tmp_path: Path) -> None:
-    """A script called pickletools.py: torch is well, and cannot be imported all the same."""
+    """A script called pickletools.py: torch is fine, but cannot be imported."""
     (tmp_path / "pickletools.py").write_text("print('mine')\n")
     before = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import pickletools"
 
@@ -80,7 +80,7 @@ def test_a_file_hides_a_module_of_pythons_own(tmp_path: Path) -> None:
 
 
 def _in_a_child(before: str, module: str) -> str:
-    """What an explanation says in a new interpreter, after some lines."""
+    """The explanation in a new interpreter, after running some lines."""
     program = (
         f"{before}\nfrom probes.node.import_failure import explain\n"
         f"print(explain({module!r}, AttributeError('module has no attribute')).cause)"
@@ -97,65 +97,71 @@ def _in_a_child(before: str, module: str) -> str:
 
 
 def test_a_sound_interpreter_is_not_blamed() -> None:
-    """With torch where it should be, an error's text is all that is known."""
+    """If torch is installed properly, only the error's text can explain it."""
     assert _in_a_child("", "torch").strip() == ""
     assert "GLIBCXX" in explain("torch", OSError("version `GLIBCXX_3.4.30' not found")).hint
 
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder that is all this interpreter searches."""
+    """A folder that is the only one on sys.path."""
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.setattr(import_failure, "detect", Hardware)
     return tmp_path
 
 
 def test_torch_that_is_not_installed_is_said_how_to_install(nowhere: Path) -> None:
-    """The interpreter is named, the command, and where another interpreter has one."""
+    """With the interpreter, the command, and the copy of another interpreter."""
     other = nowhere / "usr/local/lib/python3.9/dist-packages/torch"
     other.mkdir(parents=True)
     (other / "__init__.py").touch()
-    told = explain("torch", ModuleNotFoundError("No module named 'torch'", name="torch"), nowhere)
+    explanation = explain(
+        "torch", ModuleNotFoundError("No module named 'torch'", name="torch"), nowhere
+    )
 
-    assert told.cause == (
+    assert explanation.cause == (
         f"torch is not installed for {sys.executable}; another interpreter's is at {other}"
     )
-    assert f"`{sys.executable} -m pip install torch --index-url" in told.hint
-    assert "whl/cpu`" in told.hint
-    assert told.action == "fix_image"
+    assert f"`{sys.executable} -m pip install torch --index-url" in explanation.hint
+    assert "whl/cpu`" in explanation.hint
+    assert explanation.action == "fix_image"
 
 
 def test_a_folder_without_code_is_no_torch(nowhere: Path) -> None:
-    """It makes a namespace, which imports and has nothing in it."""
+    """It is a namespace package: the import works, but it is empty."""
     (nowhere / "torch").mkdir()
-    told = explain("torch", AttributeError("module 'torch' has no attribute '__version__'"))
+    explanation = explain("torch", AttributeError("module 'torch' has no attribute '__version__'"))
 
-    assert f"{nowhere}/torch is a folder of that name without code" in told.cause
-    assert "pip install torch" in told.hint
+    assert f"{nowhere}/torch is a folder of that name without code" in explanation.cause
+    assert "pip install torch" in explanation.hint
 
 
 def test_a_torch_without_its_core_is_installed_again(nowhere: Path) -> None:
-    """No other copy is there: it is one half installed."""
+    """There is no other copy, so it is incomplete."""
     (nowhere / "torch").mkdir()
     (nowhere / "torch/__init__.py").touch()
-    told = explain("torch", ImportError("Failed to load PyTorch C extensions"))
+    explanation = explain("torch", ImportError("Failed to load PyTorch C extensions"))
 
-    assert told.cause == f"a folder torch at {nowhere}/torch, without torch's compiled core"
-    assert "install torch" in told.hint
+    assert explanation.cause == f"a folder torch at {nowhere}/torch, without torch's compiled core"
+    assert "install torch" in explanation.hint
 
 
 def test_what_torch_needs_is_named() -> None:
-    """It is there, and a package that it imports is not."""
+    """Torch is installed, but a package that it imports is not."""
     error = ModuleNotFoundError("No module named 'typing_extensions'", name="typing_extensions")
-    told = explain("torch", error)
+    explanation = explain("torch", error)
 
-    assert told.cause.startswith("torch needs 'typing_extensions', which is not installed for")
-    assert "pip check" in told.hint
+    assert explanation.cause.startswith(
+        "torch needs 'typing_extensions', which is not installed for"
+    )
+    assert "pip check" in explanation.hint
 
 
 def test_numpy_that_is_not_installed(nowhere: Path) -> None:
     """The same for NumPy, from the usual index."""
-    told = explain("numpy", ModuleNotFoundError("No module named 'numpy'", name="numpy"), nowhere)
+    explanation = explain(
+        "numpy", ModuleNotFoundError("No module named 'numpy'", name="numpy"), nowhere
+    )
 
-    assert told.cause == f"numpy is not installed for {sys.executable}"
-    assert f"`{sys.executable} -m pip install numpy`" in told.hint
+    assert explanation.cause == f"numpy is not installed for {sys.executable}"
+    assert f"`{sys.executable} -m pip install numpy`" in explanation.hint

@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of a PCI bus and the signs of a container, from small fake trees."""
+"""NVIDIA GPUs on a PCI bus, and detection of containers, with small fake trees."""
 
 from pathlib import Path
 
@@ -20,15 +20,15 @@ GPU Excluded:\t No
 """
 
 
-def informed(root: Path, address: str, text: str = INFORMATION) -> None:
-    """Add a GPU to the driver's folder in /proc."""
+def write_information(root: Path, address: str, text: str = INFORMATION) -> None:
+    """Write the driver's information file of a GPU."""
     write(root, f"proc/driver/nvidia/gpus/{address}/information", text)
 
 
 def test_a_gpu_is_read_whole(tmp_path: Path) -> None:
     """Address, model, driver and the number of its device node."""
     pci(tmp_path, "0000:17:00.0", H100, "nvidia")
-    informed(tmp_path, "0000:17:00.0")
+    write_information(tmp_path, "0000:17:00.0")
 
     assert read(tmp_path) == (
         PciGpu(address="0000:17:00.0", model=0x2330, driver="nvidia", minor=3),
@@ -49,7 +49,7 @@ def test_only_nvidias_gpus_are_read(tmp_path: Path) -> None:
 
 
 def test_a_gpu_of_a_virtual_machine_is_marked(tmp_path: Path) -> None:
-    """It is listed, so that the finding can say that a virtual machine has it."""
+    """It is listed with its driver."""
     pci(tmp_path, "0000:17:00.0", H100, "vfio-pci")
     pci(tmp_path, "0000:65:00.0", H100, "nouveau")
     pci(tmp_path, "0000:75:00.0", H100)
@@ -59,9 +59,11 @@ def test_a_gpu_of_a_virtual_machine_is_marked(tmp_path: Path) -> None:
 
 
 def test_an_excluded_gpu_is_marked(tmp_path: Path) -> None:
-    """The driver's file says so; a GPU that it could not start has no UUID there."""
+    """By the driver's information; a GPU that it could not start has no UUID there."""
     pci(tmp_path, "0000:17:00.0", H100, "nvidia")
-    informed(tmp_path, "0000:17:00.0", INFORMATION.replace("Excluded:\t No", "Excluded:\t Yes"))
+    write_information(
+        tmp_path, "0000:17:00.0", INFORMATION.replace("Excluded:\t No", "Excluded:\t Yes")
+    )
 
     assert read(tmp_path)[0].excluded
 
@@ -74,7 +76,7 @@ def test_a_gpu_that_fell_off_the_bus_reads_as_ones(
     config: bytes,
     answers: bool,  # noqa: FBT001
 ) -> None:
-    """It is still listed; only its configuration space, all ones, shows that it is gone."""
+    """Its numbers are still listed; only its configuration space shows it."""
     folder = pci(tmp_path, "0000:17:00.0", H100, "nvidia")
     hidden = read(tmp_path)[0]
     (folder / "config").write_bytes(config)
@@ -94,8 +96,8 @@ def test_a_gpu_that_fell_off_the_bus_reads_as_ones(
         ("var/run/secrets/kubernetes.io/serviceaccount/token", "a Kubernetes pod"),
     ],
 )
-def test_a_container_is_found_by_its_files(tmp_path: Path, path: str, kind: str) -> None:
-    """Each container engine has its file; a tree without one is a host's."""
+def test_a_container_is_detected_by_files(tmp_path: Path, path: str, kind: str) -> None:
+    """Each engine leaves a file; a tree without one is a host."""
     host = read_container({}, tmp_path)
     write(tmp_path, path)
 
@@ -103,8 +105,8 @@ def test_a_container_is_found_by_its_files(tmp_path: Path, path: str, kind: str)
     assert read_container({}, tmp_path).kind == kind
 
 
-def test_a_container_is_found_by_its_variables(tmp_path: Path) -> None:
-    """The variable of a pod counts before any file."""
+def test_a_container_is_detected_by_variables(tmp_path: Path) -> None:
+    """A pod is a pod, whatever else is there."""
     write(tmp_path, ".dockerenv")
 
     assert read_container({"container": "podman"}, tmp_path).kind == "a container"
@@ -119,8 +121,8 @@ MOUNTS = """612 500 0:63 / / rw,relatime master:200 - overlay overlay rw,lowerdi
 TOOLKIT = "640 613 0:80 / /proc/driver/nvidia rw,nosuid,noexec - tmpfs tmpfs rw,mode=555\n"
 
 
-def test_the_mounts_tell_an_engine_and_nvidias_toolkit(tmp_path: Path) -> None:
-    """An overlay root is a container's; a mount over the driver's folder is the toolkit's."""
+def test_mounts_show_an_engine_and_nvidias_toolkit(tmp_path: Path) -> None:
+    """An overlay root means a container; a mount over the driver's folder means the toolkit."""
     lxc = tmp_path / "lxc"
     write(lxc, "proc/self/mountinfo", "9 8 0:44 / /proc/meminfo rw - fuse.lxcfs lxcfs rw\n")
     write(tmp_path, "proc/self/mountinfo", MOUNTS)

@@ -1,4 +1,4 @@
-"""What a failure means on hardware that no release was run on, and what the recordings prove."""
+"""Failures on unproven hardware become warnings, and proven.json matches the recordings."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ RAISED = Comparison(operation="gcd", problem="raised RuntimeError: not on this d
 
 
 def softened(finding: Finding, backend: str) -> Finding:
-    """What becomes of one finding on that hardware, by the rules of its probe."""
+    """The finding after `soften` for that hardware, by the rules of its probe."""
     spec = next(spec for spec in CATALOG if spec.name == finding.id.partition(".")[0])
     (only,) = proven.soften([finding], spec.certain, backend)
     return only
@@ -37,7 +37,7 @@ def test_the_file_is_what_the_recordings_prove() -> None:
 def test_the_check_of_the_file_sees_a_stale_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--check writes nothing and tells by its exit code."""
+    """--check writes nothing; its exit code shows a stale file."""
     stale = tmp_path / "proven.json"
     stale.write_text("{}", encoding="utf-8")
     monkeypatch.setattr(maker, "PROVEN_FILE", stale)
@@ -83,7 +83,7 @@ def test_the_file_ships_in_the_wheel(tmp_path: Path) -> None:
 def test_on_unproven_hardware_only_what_arithmetic_promises_fails(
     check: str, comparison: Comparison, status: str
 ) -> None:
-    """Wrong bits of copies and wrong integers fail anywhere; the rest is a warning that asks."""
+    """Wrong bits in copies and wrong integers fail anywhere; the rest is a warning."""
     finding = softened(agree(check, [comparison], hint="look"), "xpu")
 
     assert finding.status == status
@@ -92,7 +92,7 @@ def test_on_unproven_hardware_only_what_arithmetic_promises_fails(
 
 
 def test_on_proven_hardware_the_same_fails() -> None:
-    """The H200 has passed it, so a failure on NVIDIA's GPUs is one; so is one on the tested CPU."""
+    """An H200 has passed the check, so it is proven on NVIDIA's GPUs; so is the tested CPU."""
     wrong = agree("tensor_ops.elementwise", [BOUND])
 
     assert softened(wrong, "cuda") is wrong
@@ -101,7 +101,7 @@ def test_on_proven_hardware_the_same_fails() -> None:
 
 
 def test_an_operation_added_later_is_unproven_until_it_was_recorded() -> None:
-    """Alone it warns; beside one that has passed there, the check fails."""
+    """Alone it is a warning; together with a proven operation the check fails."""
     new = BOUND.model_copy(update={"operation": "an_operation_of_tomorrow (float32)"})
 
     assert softened(agree("tensor_ops.elementwise", [new]), "cuda").status == "warn"
@@ -109,7 +109,7 @@ def test_an_operation_added_later_is_unproven_until_it_was_recorded() -> None:
 
 
 def test_a_promise_of_the_user_fails_on_hardware_of_any_kind() -> None:
-    """Eight GPUs were promised: fewer is a failure on a back-end that nobody has recorded."""
+    """Fewer GPUs than the settings promise is a failure also on an unproven back-end."""
     few = Finding(id="cuda_available.enough_gpus", status="fail")
     other = Finding(id="cuda_available.identity", status="fail")
 
@@ -117,21 +117,21 @@ def test_a_promise_of_the_user_fails_on_hardware_of_any_kind() -> None:
     assert softened(other, "hip").status == "warn"
 
 
-def test_what_did_not_fail_stays_as_it_is() -> None:
-    """Passes, warnings and errors are nobody's to soften."""
+def test_other_statuses_are_unchanged() -> None:
+    """Passes, warnings and errors are not changed."""
     findings = [Finding(id="tensor_ops.item", status=each) for each in ("pass", "warn", "error")]
 
     assert list(proven.soften(findings, TENSOR_OPS.certain, "xpu")) == findings
 
 
 def test_the_rules_name_checks_that_exist() -> None:
-    """A check that was renamed takes its rule along."""
+    """`certain` has only existing checks."""
     for spec in CATALOG:
         assert spec.certain.keys() <= spec.checks.keys(), spec.name
     assert len(DEVICE_TRANSFER.certain) > 10
 
 
-def test_the_strongest_way_of_being_wrong_is_told() -> None:
+def test_the_most_informative_way_of_being_wrong_is_kept() -> None:
     """An operation that is wrong in integers and raises elsewhere is wrong in integers."""
     raised = RAISED.model_copy(update={"operation": "add (bfloat16)"})
 

@@ -1,4 +1,4 @@
-"""The comparison that every probe rests on misses nothing; its bounds hold and are not wide."""
+"""The comparison that all probes use finds every difference; its bounds hold and are tight."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def array(values: Any, dtype: str = "float32") -> npt.NDArray[Any]:
 )
 @pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 0, 3), (3, 4)])
 def test_equal_bits_hold_in_every_dtype_and_shape(dtype: str, shape: tuple[int, ...]) -> None:
-    """What is right holds, empty and 0-d too, as tensor and as array."""
+    """Equal values are right, also empty and 0-d, as tensor and as array."""
     expected = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
     tensor = torch.tensor(expected.tolist(), dtype=getattr(torch, dtype)).reshape(shape)
 
@@ -72,7 +72,7 @@ def test_a_nan_equals_any_nan_and_only_a_nan() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
-def test_parts_of_a_complex_number_are_held_apart(dtype: str) -> None:
+def test_parts_of_a_complex_number_are_compared_separately(dtype: str) -> None:
     """A NaN in one part excuses nothing in the other, and each part's bits count."""
     right = array([complex(NAN, 1.0), complex(1.0, 2.0)], dtype)
     size = 4 if dtype == "complex64" else 8
@@ -85,8 +85,8 @@ def test_parts_of_a_complex_number_are_held_apart(dtype: str) -> None:
     assert (imaginary.observed, imaginary.expected) == ("(1-2j)", "(1+2j)")
 
 
-def test_first_and_worst_are_told_apart() -> None:
-    """The first mismatch and the largest one, with the mask at the worst."""
+def test_first_and_worst_index() -> None:
+    """The first and the worst index are reported, with the mask at the worst."""
     observed = torch.tensor([1.0, 2.5, 3.0, 100.0, 5.25])
     comparison = compare("op", observed, array([1.0, 2.0, 3.0, 4.0, 5.0]))
 
@@ -101,14 +101,14 @@ def test_first_and_worst_are_told_apart() -> None:
 
 
 def test_nan_is_worse_than_any_number() -> None:
-    """The worst element is where the answer is no number at all."""
+    """An element that is NaN is the worst."""
     comparison = compare("op", torch.tensor([3e38, NAN]), array([0.0, 0.0]))
 
     assert comparison.worst_index == (1,)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
-def test_formats_that_numpy_lacks_are_held_in_float32(dtype: torch.dtype) -> None:
+def test_formats_that_numpy_lacks_are_compared_in_float32(dtype: torch.dtype) -> None:
     """Their values are compared exactly."""
     values = [1.0, -0.5, 0.0, 1.75]
     observed = torch.tensor(values).to(dtype)
@@ -117,8 +117,8 @@ def test_formats_that_numpy_lacks_are_held_in_float32(dtype: torch.dtype) -> Non
     assert compare("op", observed, array([1.0, -0.5, 0.0, 1.5])).mismatches == 1
 
 
-def test_views_are_read_as_what_they_mean() -> None:
-    """Gradients, conjugate and negative views, and strides are no obstacle."""
+def test_views_are_resolved() -> None:
+    """Tensors that require gradients, conjugate and negative views, and strides are read right."""
     z = torch.tensor([1 + 2j, 3 - 4j])
     grid = torch.arange(6, dtype=torch.float32).reshape(2, 3)
 
@@ -221,7 +221,7 @@ def test_a_bound_of_zero_reports_without_a_warning() -> None:
 
 
 def test_empty_and_0d_within() -> None:
-    """Shapes without or with one element have a verdict too."""
+    """Shapes with no or one element are compared too."""
     assert compare("op", np.zeros((0, 2)), np.zeros((0, 2)), 0.0).holds
     assert compare("op", torch.tensor(2.0), np.array(1.0), 0.5).worst_index == ()
 
@@ -270,7 +270,7 @@ def test_dot_bound_over_batches_signs_and_nothing() -> None:
 
 
 def test_dot_bound_where_there_is_none() -> None:
-    """256 terms of bfloat16 can be off by everything: refused, not negative or infinite."""
+    """For 256 terms of bfloat16 there is no bound: ValueError, not a negative or infinite one."""
     with pytest.raises(ValueError, match="256 terms"):
         dot_bound(np.ones((1, 256)), np.ones((256, 1)), UNIT_ROUNDOFF[torch.bfloat16])
 

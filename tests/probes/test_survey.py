@@ -1,4 +1,4 @@
-"""What a report says of its machine: devices of each kind, versions, and the fingerprint."""
+"""The survey: devices of each kind, versions, and the fingerprint."""
 
 import json
 import platform
@@ -43,7 +43,7 @@ WHOLE = DriverDevice(
 
 @pytest.fixture
 def cuda(monkeypatch: Patch) -> Callable[..., list[dict[str, Any]]]:
-    """The devices that a survey lists, of a CUDA build with this driver and this NVML."""
+    """A function that returns the surveyed devices of a CUDA build with given driver and NVML."""
 
     def take(
         driver: tuple[DriverDevice, ...],
@@ -57,8 +57,8 @@ def cuda(monkeypatch: Patch) -> Callable[..., list[dict[str, Any]]]:
         monkeypatch.setattr(survey, "accelerator_type", lambda: "cuda")
         monkeypatch.setattr(survey, "device_count", lambda _: count)
         monkeypatch.setattr(cuda_driver, "read", lambda: CudaDriver(devices=driver))
-        told = Nvml(driver_version="550.54.15", gpus=gpus, **system)
-        monkeypatch.setattr(nvml, "read", lambda: told)
+        answers = Nvml(driver_version="550.54.15", gpus=gpus, **system)
+        monkeypatch.setattr(nvml, "read", lambda: answers)
         taken: Any = survey.take()
         devices: list[dict[str, Any]] = taken["devices"]
         return devices
@@ -73,8 +73,8 @@ def environment() -> dict[str, str | None]:
     return found
 
 
-def test_this_machine_is_told() -> None:
-    """The versions are those that are imported; where no hardware is, no device is listed."""
+def test_the_survey_of_this_machine() -> None:
+    """The versions are the imported ones; without hardware no device is listed."""
     taken: Any = survey.take()
     found = taken["environment"]
 
@@ -87,7 +87,7 @@ def test_this_machine_is_told() -> None:
 
 
 def test_drivers_are_read_in_a_real_process(tmp_path: Path) -> None:
-    """The driver's version arrives through pynvml; GPUs are listed by a build that knows them."""
+    """The driver's version comes from pynvml; only a GPU build lists GPUs."""
     taken = fakes.ask("survey.take()", fakes.build(tmp_path), FAKE_NVML_COUNT=2)
 
     assert taken["environment"]["driver"] == "550.54.15"
@@ -95,7 +95,7 @@ def test_drivers_are_read_in_a_real_process(tmp_path: Path) -> None:
 
 
 def test_a_whole_gpu(cuda: Callable[..., list[dict[str, Any]]]) -> None:
-    """Driver and NVML together tell all of it; the driver's memory is what a process can have."""
+    """All fields come from driver and NVML; memory is the driver's, which a process can use."""
     assert cuda((WHOLE,), (GPU,)) == [
         {
             "name": "cuda:0",
@@ -125,13 +125,13 @@ def test_a_whole_gpu(cuda: Callable[..., list[dict[str, Any]]]) -> None:
         ("cuda-confidential", WHOLE, True),
     ],
 )
-def test_the_type_of_hardware_is_told(
+def test_the_type_of_hardware(
     cuda: Callable[..., list[dict[str, Any]]],
     backend: str,
     driver: DriverDevice,
     confidential: bool,  # noqa: FBT001 - one of the cases
 ) -> None:
-    """What driver and NVML say of a device decides whose recordings speak for it."""
+    """The type, by driver and NVML, decides which recordings count for the device."""
     assert cuda((driver,), (GPU,), confidential=confidential)[0]["backend"] == backend
 
 
@@ -176,7 +176,7 @@ def test_every_instance_and_the_gpu_beside_are_devices(
 
 
 def test_a_lone_instance_is_cuda_0(cuda: Callable[..., list[dict[str, Any]]]) -> None:
-    """What CUDA shows by itself keeps its usual name, with the instance's own numbers."""
+    """An only instance is torch's cuda:0, with its own numbers."""
     instance = WHOLE.model_copy(update={"uuid": "MIG-2", "memory_total_bytes": 10 * GIB})
     lone = SLICED.model_copy(update={"mig_uuids": ("MIG-2",), "mig_instances": INSTANCES[2:3]})
     (device,) = cuda((instance,), (lone,))
@@ -187,7 +187,7 @@ def test_a_lone_instance_is_cuda_0(cuda: Callable[..., list[dict[str, Any]]]) ->
 
 
 def test_an_instance_is_not_its_gpu(cuda: Callable[..., list[dict[str, Any]]]) -> None:
-    """Of an instance that tells nothing, free memory and processes are unknown, not its GPU's."""
+    """If an instance reports nothing, free memory and processes are unknown, not the GPU's."""
     instance = WHOLE.model_copy(update={"uuid": "MIG-7", "memory_total_bytes": 10 * GIB})
     sliced = GPU.model_copy(update={"mig_enabled": True, "mig_uuids": ("MIG-7",)})
     (device,) = cuda((instance,), (sliced,))
@@ -198,7 +198,7 @@ def test_an_instance_is_not_its_gpu(cuda: Callable[..., list[dict[str, Any]]]) -
 
 
 def test_a_driver_that_does_not_start(cuda: Callable[..., list[dict[str, Any]]]) -> None:
-    """Devices that torch counts stay listed, with what NVML knows where the order is certain."""
+    """Devices that torch counts are listed, with NVML's values if the order is certain."""
     other = GPU.model_copy(update={"index": 1, "uuid": "GPU-2"})
     (first, second) = cuda((), (GPU, other), count=2)
     (unknown,) = cuda((), (GPU, other), count=1)
@@ -209,8 +209,8 @@ def test_a_driver_that_does_not_start(cuda: Callable[..., list[dict[str, Any]]])
 
 
 def test_another_vendors_device(monkeypatch: Patch) -> None:
-    """Its own back-end tells what it can; a question that raises leaves blanks, not an error."""
-    told = SimpleNamespace(
+    """Fields come from torch's back-end; an error leaves them None."""
+    answers = SimpleNamespace(
         name="AMD Instinct MI300X",
         gcnArchName="gfx942:sramecc+:xnack-",
         total_memory=192 * GIB,
@@ -222,7 +222,7 @@ def test_another_vendors_device(monkeypatch: Patch) -> None:
     def raising(index: int) -> None:
         raise RuntimeError("no such device")
 
-    module = SimpleNamespace(get_device_properties=lambda _: told)
+    module = SimpleNamespace(get_device_properties=lambda _: answers)
     monkeypatch.setattr(torch, "other", module, raising=False)
     monkeypatch.setattr(survey, "accelerator_type", lambda: "other")
     monkeypatch.setattr(survey, "device_count", lambda _: 1)
@@ -233,12 +233,12 @@ def test_another_vendors_device(monkeypatch: Patch) -> None:
 
     assert device["name"] == "other:0"
     assert (device["capability"], device["pci_bus_id"]) == ("gfx942", "0000:26:00.0")
-    assert (device["model_name"], device["memory_bytes"]) == (told.name, 192 * GIB)
+    assert (device["model_name"], device["memory_bytes"]) == (answers.name, 192 * GIB)
     assert blank["devices"][0]["model_name"] is blank["devices"][0]["pci_bus_id"] is None
 
 
 def test_libraries_of_a_gpu_build(monkeypatch: Patch) -> None:
-    """Versions of cuDNN and NCCL are told as text; one that refuses is unknown."""
+    """Versions of cuDNN and NCCL are text; None if a library raises."""
 
     def refuses() -> None:
         raise RuntimeError("cuDNN version incompatibility")
@@ -256,9 +256,9 @@ def test_libraries_of_a_gpu_build(monkeypatch: Patch) -> None:
 
 
 @pytest.mark.parametrize("field", survey.DECIDE_NUMERICS)
-def test_a_fingerprint_is_of_what_computes(field: str, monkeypatch: Patch) -> None:
-    """Another version of anything that computes is another environment."""
-    # A CUDA build that is told it is ROCm's has no library to count devices with.
+def test_a_fingerprint_covers_versions_that_affect_results(field: str, monkeypatch: Patch) -> None:
+    """Another version of one of these gives another fingerprint."""
+    # A CUDA build that claims to be ROCm's has no library to count devices with.
     monkeypatch.setattr(survey, "device_count", lambda _: 0)
     before = environment()["fingerprint"]
     targets: dict[str, tuple[object, str, Any]] = {
@@ -280,8 +280,8 @@ def test_a_fingerprint_is_of_what_computes(field: str, monkeypatch: Patch) -> No
     assert environment()["fingerprint"] != before
 
 
-def test_a_fingerprint_is_of_nothing_else(monkeypatch: Patch) -> None:
-    """Two nodes with the same versions have one fingerprint, whatever their system's name."""
+def test_a_fingerprint_covers_nothing_else(monkeypatch: Patch) -> None:
+    """Nodes with equal versions have equal fingerprints, whatever the system's name."""
     before = environment()
     monkeypatch.setattr(platform, "python_version", lambda: "3.99.0")
     monkeypatch.setattr(survey, "_os", lambda: "another system")
@@ -292,7 +292,7 @@ def test_a_fingerprint_is_of_nothing_else(monkeypatch: Patch) -> None:
 
 
 def test_a_system_without_a_release_file(monkeypatch: Patch) -> None:
-    """Where no os-release is, the kernel's name is told."""
+    """Without os-release, the kernel's name is used."""
 
     def missing() -> None:
         raise OSError("no os-release")

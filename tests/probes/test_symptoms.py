@@ -1,4 +1,4 @@
-"""Every known text, as the software really prints it, is told apart from every other."""
+"""Every known text, as the software prints it, matches its own symptom only."""
 
 import re
 
@@ -13,7 +13,7 @@ UNEXPECTED = (
 
 
 def cuda(text: str, name: str) -> str:
-    """What torch.AcceleratorError says of a CUDA error, as torch 2.9 and later print it."""
+    """The text of torch.AcceleratorError for a CUDA error, in torch 2.9 and later."""
     return (
         f"CUDA error: {text}\nSearch for `{name}' in https://docs.nvidia.com/cuda/cuda-runtime-api/"
         "group__CUDART__TYPES.html for more information.\nCUDA kernel errors might be "
@@ -24,7 +24,7 @@ def cuda(text: str, name: str) -> str:
 
 
 def hip(text: str) -> str:
-    """What torch says of a HIP error."""
+    """Torch's text for a HIP error."""
     return (
         f"RuntimeError: HIP error: {text}\nHIP kernel errors might be asynchronously reported at "
         "some other API call, so the stacktrace below might be incorrect.\nFor debugging consider "
@@ -321,7 +321,7 @@ GENUINE: dict[str, list[str]] = {
     ],
 }
 
-#: Texts that a wider pattern matches too; the first of each pair stands first and wins.
+#: Texts that a wider pattern matches too; the first of each pair comes first in the table.
 NARROWER = {
     ("nvml_library_missing", "library_missing"),
     ("no_driver", "library_missing"),
@@ -339,7 +339,7 @@ def matching(text: str) -> list[str]:
     ("name", "text"), TEXTS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(TEXTS)]
 )
 def test_each_text_is_one_symptom(name: str, text: str) -> None:
-    """A genuine text is diagnosed as what it is, and matches nothing else by accident."""
+    """A genuine text matches its symptom and no other."""
     found = diagnose(text)
     others = {(name, other) for other in matching(text) if other != name}
 
@@ -361,7 +361,7 @@ def test_a_text_is_found_inside_a_traceback(name: str, text: str) -> None:
 
 
 def test_every_symptom_has_a_genuine_text() -> None:
-    """A pattern that no known text matches does not land, and no name comes twice."""
+    """Every symptom has at least one text, and names are unique."""
     names = [symptom.name for symptom in SYMPTOMS]
 
     assert len(names) == len(set(names))
@@ -377,8 +377,8 @@ def test_every_hint_has_a_command_and_an_action(symptom: Symptom) -> None:
     assert symptom.action != "none" or symptom.reason == "gpu_busy"
 
 
-def test_contention_and_lost_access_are_told_apart_from_faults() -> None:
-    """Only what others hold is busy, only closed device nodes are lost access."""
+def test_contention_and_lost_access_are_not_faults() -> None:
+    """Only use by others is `gpu_busy`, only closed device nodes are `lost_access`."""
     by_reason: dict[str, set[str]] = {}
     for symptom in SYMPTOMS:
         by_reason.setdefault(symptom.reason, set()).add(symptom.name)
@@ -401,12 +401,12 @@ def test_contention_and_lost_access_are_told_apart_from_faults() -> None:
         "ValueError: numpy.float32 is not a valid size",
     ],
 )
-def test_what_is_not_known_stays_unknown(text: str) -> None:
-    """An ordinary error is not given somebody else's cause."""
+def test_an_unknown_text_has_no_symptom(text: str) -> None:
+    """An ordinary error has no known cause."""
     assert diagnose(text) is None
 
 
 @pytest.mark.timeout(20)
 def test_long_text_does_not_stall_a_pattern() -> None:
-    """A long log line that almost matches is searched through, not backtracked over for ever."""
+    """A long line that almost matches does not cause catastrophic backtracking."""
     assert diagnose("/dev/nvidia" + "x" * 65536 + " Invalid device ids " + "lib" * 9999) is None

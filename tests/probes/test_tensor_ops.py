@@ -1,4 +1,4 @@
-"""The tensor_ops probe: this image is sound, each fault trips its check, and what is allowed is."""
+"""The probe `tensor_ops`: this image passes, and faults trip their checks."""
 
 import threading
 from collections.abc import Iterator
@@ -24,36 +24,44 @@ ELSEWHERE = {"random_philox"}
 
 @cache
 def sound() -> probe.Observation:
-    """What this machine's CPU gives, seen once."""
+    """The observation of this machine's CPU, cached."""
     return probe.observe("cpu")
 
 
-def with_families(seen: probe.Observation, **families: tuple[Comparison, ...]) -> probe.Observation:
-    """The same observation with other comparisons in some families."""
-    return seen.model_copy(update={"families": seen.families | families})
+def with_families(
+    observation: probe.Observation, **families: tuple[Comparison, ...]
+) -> probe.Observation:
+    """The observation with other comparisons in some families."""
+    return observation.model_copy(update={"families": observation.families | families})
 
 
 def spoiled(check: str) -> probe.Observation:
     """A sound observation in which one element of the family's last operation is wrong."""
-    known = sound().families.get(check, (Comparison(operation="rand", elements=4096),))
-    wrong = known[-1].model_copy(update={"mismatches": 1, "first_index": (3,), "worst_index": (3,)})
-    return with_families(sound(), **{check: (*known[:-1], wrong)})
+    comparisons = sound().families.get(check, (Comparison(operation="rand", elements=4096),))
+    wrong = comparisons[-1].model_copy(
+        update={"mismatches": 1, "first_index": (3,), "worst_index": (3,)}
+    )
+    return with_families(sound(), **{check: (*comparisons[:-1], wrong)})
 
 
-def on(device: str, seen: probe.Observation | None = None, **fields: Any) -> probe.Observation:
+def on(
+    device: str, observation: probe.Observation | None = None, **fields: Any
+) -> probe.Observation:
     """The observation as if it came from another device."""
-    named = {"device": device, "back_end": torch.device(device).type, **fields}
-    return (seen or sound()).model_copy(update=named)
+    fields_of_device = {"device": device, "back_end": torch.device(device).type, **fields}
+    return (observation or sound()).model_copy(update=fields_of_device)
 
 
-def gpu(seen: probe.Observation, back_end: str = "cuda", **fields: Any) -> probe.Observation:
-    """The observation as if it came from a GPU of that kind, whose random numbers are right."""
+def gpu(observation: probe.Observation, back_end: str = "cuda", **fields: Any) -> probe.Observation:
+    """The observation as if it came from a GPU of that back-end, with right random numbers."""
     philox = (Comparison(operation="rand", elements=4096),)
-    return on("cuda:0", with_families(seen, random_philox=philox), back_end=back_end, **fields)
+    return on(
+        "cuda:0", with_families(observation, random_philox=philox), back_end=back_end, **fields
+    )
 
 
-def short(error: float, operation: str = "mm") -> Comparison:
-    """A product of 1 with that relative error, and a bound for whole products."""
+def shortened(error: float, operation: str = "mm") -> Comparison:
+    """A comparison with that error of a product of 1, and the bound for full precision."""
     return Comparison(
         operation=operation,
         elements=256,
@@ -74,17 +82,17 @@ def test_this_image_is_sound() -> None:
 
 
 def test_every_check_in_order() -> None:
-    """The catalogue's checks, each once, in its order, on every path."""
-    seen = [on("cpu"), on("cuda:0"), on("mps"), on("cpu", families={})]
+    """The catalogue's checks, each once, in its order, for every device."""
+    observations = [on("cpu"), on("cuda:0"), on("mps"), on("cpu", families={})]
 
-    for each in seen:
+    for each in observations:
         assert tuple(f.id for f in probe.judge(each)) == TENSOR_OPS.check_ids
     assert ids(probe.judge(sound())) == set(TENSOR_OPS.check_ids)
 
 
 @pytest.mark.parametrize("check", [name for name in TENSOR_OPS.checks if name not in ELSEWHERE])
 def test_fault_trips_its_check_alone(check: str) -> None:
-    """One wrong element in a family trips its check, names the operation, and no other check."""
+    """One wrong element in a family trips its check only, and the operation is named."""
     findings = list(probe.judge(spoiled(check)))
 
     assert tripped(findings) == {PREFIX + check}
@@ -96,21 +104,21 @@ def test_fault_trips_its_check_alone(check: str) -> None:
 
 
 def test_philox_is_judged_on_cuda() -> None:
-    """The GPU's stream is a check of its own there, and MT19937 is none."""
+    """The GPU's stream is checked there, and MT19937 is skipped."""
     good = (Comparison(operation="rand", elements=4096),)
-    seen = on("cuda:0", with_families(sound(), random_philox=good))
+    observation = on("cuda:0", with_families(sound(), random_philox=good))
     bad = on("cuda:0", spoiled("random_philox"))
 
-    assert tripped(probe.judge(seen)) == set()
+    assert tripped(probe.judge(observation)) == set()
     assert tripped(probe.judge(bad)) == {"tensor_ops.random_philox"}
-    statuses = {f.id: f.status for f in probe.judge(seen)}
+    statuses = {f.id: f.status for f in probe.judge(observation)}
     assert statuses["tensor_ops.random_mersenne"] == "skip"
     assert statuses["tensor_ops.random_philox"] == "pass"
 
 
-def test_absence_is_no_health() -> None:
-    """A family of which nothing was compared fails, unless the back-end lacks it and says so."""
-    families = {name: seen for name, seen in sound().families.items() if name != "sorting"}
+def test_a_missing_family_fails() -> None:
+    """A family without comparisons fails, unless the back-end documents that it lacks all of it."""
+    families = {name: each for name, each in sound().families.items() if name != "sorting"}
     missing = sound().model_copy(update={"families": families})
     lacking = missing.model_copy(update={"device": "xpu:0", "not_implemented": ("sorting",)})
 
@@ -121,8 +129,8 @@ def test_absence_is_no_health() -> None:
 @pytest.mark.parametrize(
     ("device", "status"), [("cpu", "fail"), ("cuda:0", "fail"), ("xpu:0", "warn"), ("mps", "skip")]
 )
-def test_who_must_keep_subnormals(device: str, status: str) -> None:
-    """CPU and CUDA must, Metal never does, of the others it is not known."""
+def test_back_ends_that_must_keep_subnormals(device: str, status: str) -> None:
+    """CPU and CUDA must, Metal never does, for others it is unknown."""
     findings = probe.judge(on(device, spoiled("subnormals")))
 
     assert [f.status for f in findings if f.id == "tensor_ops.subnormals"] == [status]
@@ -133,33 +141,37 @@ def test_who_must_keep_subnormals(device: str, status: str) -> None:
     [("float32_matmul", "matmul_may_shorten"), ("float32_convolution", "convolution_may_shorten")],
 )
 def test_tf32_is_skipped_only_where_it_is_allowed(check: str, allowed: str) -> None:
-    """A setting of torch excuses a short product; a variable behind its back is named."""
-    seen = gpu(with_families(sound(), **{check: (short(2.0**-11),)}))
-    setting = seen.precision.model_copy(update={allowed: True})
-    named = seen.precision.model_copy(update={"variables": {"NVIDIA_TF32_OVERRIDE": "0"}})
+    """A setting of torch allows a shortened product; a variable is named in the hint."""
+    observation = gpu(with_families(sound(), **{check: (shortened(2.0**-11),)}))
+    setting = observation.precision.model_copy(update={allowed: True})
+    fields_of_device = observation.precision.model_copy(
+        update={"variables": {"NVIDIA_TF32_OVERRIDE": "0"}}
+    )
     strict = probe.Limits(float32_products="exact")
-    permitted = seen.model_copy(update={"precision": setting})
+    permitted = observation.model_copy(update={"precision": setting})
 
-    assert tripped(probe.judge(seen)) == {PREFIX + check}
+    assert tripped(probe.judge(observation)) == {PREFIX + check}
     assert tripped(probe.judge(permitted)) == set()
     assert tripped(probe.judge(permitted, strict)) == {PREFIX + check}
     (wrong,) = (
-        f for f in probe.judge(seen.model_copy(update={"precision": named})) if f.status == "fail"
+        f
+        for f in probe.judge(observation.model_copy(update={"precision": fields_of_device}))
+        if f.status == "fail"
     )
     assert wrong.id == PREFIX + check
     assert wrong.hint.endswith("set here: NVIDIA_TF32_OVERRIDE=0")
 
 
 def test_right_products_pass_whatever_the_setting() -> None:
-    """TF32 allowed and not used is a pass, not a skip."""
+    """If TF32 is allowed but not used, the check passes and is not skipped."""
     setting = sound().precision.model_copy(update={"matmul_may_shorten": True})
     findings = probe.judge(sound().model_copy(update={"precision": setting}))
 
     assert {f.status for f in findings if f.id == "tensor_ops.float32_matmul"} == {"pass"}
 
 
-def test_linear_algebra_is_judged_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where products may be shorter, linear algebra is not, and the setting is put back."""
+def test_linear_algebra_runs_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full precision is set for linear algebra only, and the setting is restored."""
     settings: list[str] = []
 
     def body(_device: str) -> Iterator[Comparison]:
@@ -185,7 +197,7 @@ def test_number_of_operations() -> None:
 
 
 def test_observation_is_small_and_survives_json() -> None:
-    """At most 20 KiB, and the same verdicts after a round trip."""
+    """At most 20 KiB, and the same findings after a round trip."""
     text = sound().model_dump_json(exclude_defaults=True)
     again = probe.Observation.model_validate_json(text)
 
@@ -211,22 +223,22 @@ def test_nothing_global_changes() -> None:
     assert state() == before
 
 
-def test_the_same_in_every_thread_and_seed() -> None:
-    """Other seeds, threads and modes change nothing in what is seen."""
-    seen: list[probe.Observation] = []
+def test_observations_are_equal_for_every_thread_and_seed() -> None:
+    """Other seeds, threads and modes do not change the observation."""
+    observations: list[probe.Observation] = []
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     try:
         torch.manual_seed(12345)
         torch.set_num_threads(threads + 1)
         with torch.no_grad():
-            worker = threading.Thread(target=lambda: seen.append(probe.observe("cpu")))
+            worker = threading.Thread(target=lambda: observations.append(probe.observe("cpu")))
             worker.start()
             worker.join(60)
     finally:
         torch.set_rng_state(state)
         torch.set_num_threads(threads)
 
-    assert seen == [sound()]
+    assert observations == [sound()]
 
 
 def test_philox_by_its_published_vector() -> None:
@@ -236,21 +248,21 @@ def test_philox_by_its_published_vector() -> None:
     assert philox_uniform(0, 1)[0] == expected
 
 
-def test_out_of_memory_is_not_an_answer() -> None:
-    """It ends the probe under its own name; another error is the operation's own."""
+def test_out_of_memory_is_raised() -> None:
+    """Running out of memory ends the probe; another error is a problem of the operation."""
 
-    def full(_device: str) -> Iterator[Comparison]:
+    def raise_out_of_memory(_device: str) -> Iterator[Comparison]:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    def refuses(_device: str) -> Iterator[Comparison]:
+    def raise_error(_device: str) -> Iterator[Comparison]:
         raise RuntimeError("no kernel image\nis available")
 
-    (comparison,), lacking = run_trials([Custom("mm", refuses)], "cpu")
+    (comparison,), lacking = run_trials([Custom("mm", raise_error)], "cpu")
 
     assert comparison.problem == "raised RuntimeError: no kernel image"
     assert lacking == ()
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        run_trials([Custom("mm", full)], "cpu")
+        run_trials([Custom("mm", raise_out_of_memory)], "cpu")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +279,7 @@ def test_out_of_memory_is_not_an_answer() -> None:
 def test_what_a_back_end_may_lack(
     device: str, text: str, *, lacks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CPU and CUDA have every operation; older torch had few for half types on the CPU."""
+    """CPU and CUDA have every operation, except half types on the CPU in older torch."""
     monkeypatch.setattr("probes.tensor_ops.trial.synchronize", lambda _device: None)
 
     def absent(_device: str) -> Iterator[Comparison]:
@@ -280,8 +292,8 @@ def test_what_a_back_end_may_lack(
     assert [each.holds for each in found] == ([] if lacks else [False])
 
 
-def test_a_short_cut_for_one_tensor_and_itself_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA calls a tensor equal to itself without a look at its NaN: no check asks for that."""
+def test_equal_may_skip_elements_for_a_tensor_and_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA a tensor with NaN is equal to itself: no check may test that."""
     elementwise = torch.equal
     monkeypatch.setattr(torch, "equal", lambda a, b: a is b or elementwise(a, b))
 

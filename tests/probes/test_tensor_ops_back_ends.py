@@ -17,8 +17,8 @@ from probes.kit import capabilities, precision
 from probes.tensor_ops import convolutions, elementwise, probe, streams
 from probes.tensor_ops.case import Case
 from probes.tensor_ops.trial import Custom, refused, run_trials
-from tests.probes.test_tensor_ops import gpu, on, short, sound, with_families
-from tests.probes.test_tensor_ops_breaks import verdicts
+from tests.probes.test_tensor_ops import gpu, on, shortened, sound, with_families
+from tests.probes.test_tensor_ops_breaks import tripped_checks
 from tests.probes.verdicts import tripped
 
 F32 = np.float32
@@ -29,20 +29,20 @@ NO_BATCHED = "raised RuntimeError: CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when 
 NO_LAUNCH = "raised RuntimeError: HIP error: invalid configuration argument"
 
 
-def finding(check: str, seen: probe.Observation, **limits: Any) -> Finding:
-    """What one check says."""
-    found = probe.judge(seen, probe.Limits(**limits))
+def finding(check: str, observation: probe.Observation, **limits: Any) -> Finding:
+    """The finding of one check."""
+    found = probe.judge(observation, probe.Limits(**limits))
     return next(each for each in found if each.id == f"tensor_ops.{check}")
 
 
 def wrong(operation: str, problem: str = "") -> Comparison:
-    """An operation that raised, or an element that is off."""
+    """A comparison of an operation that raised, or of a wrong element."""
     mismatches = 0 if problem else 1
     return Comparison(operation=operation, elements=9, mismatches=mismatches, problem=problem)
 
 
 def failing(family: str, device: str = "cpu") -> list[str]:
-    """The operations of a family that are wrong now."""
+    """The wrong operations of a family on this machine."""
     comparisons, _ = run_trials(probe.FAMILIES[family](device), device)
     return [each.operation.partition(" (")[0] for each in comparisons if not each.holds]
 
@@ -75,12 +75,12 @@ def tanh_of_vectors(x: Array, ulps: int = 2) -> Array:
     return np.asarray((power - F32(1)) / (power + F32(1)))
 
 
-def in_float32(function: Callable[[Array], Array], kept: Any) -> Any:
-    """The call of torch with another implementation for float32."""
+def in_float32(function: Callable[[Array], Array], original: Any) -> Any:
+    """A replacement for torch's call with another implementation for float32."""
 
     def call(x: torch.Tensor, **options: Any) -> torch.Tensor:
         if x.dtype != torch.float32:
-            return kept(x, **options)  # type: ignore[no-any-return]
+            return original(x, **options)  # type: ignore[no-any-return]
         made = torch.from_numpy(function(x.contiguous().numpy()))
         return options["out"].copy_(made) if options else made
 
@@ -88,27 +88,27 @@ def in_float32(function: Callable[[Array], Array], kept: Any) -> Any:
 
 
 def test_the_polynomial_of_vector_code_is_right_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every NEON build, and x86 without MKL, has an erf whose error is bounded absolutely."""
+    """NEON builds, and x86 without MKL, have an erf with an absolute error bound."""
     monkeypatch.setattr(torch, "erf", in_float32(erf_of_vectors, torch.erf))
 
     assert failing("elementwise") == []
     assert failing("special_values") == []
 
 
-def test_a_slightly_wronger_polynomial_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One coefficient off by a millionth."""
+def test_a_wrong_polynomial_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One coefficient is wrong by a millionth."""
 
-    def wronger(x: Array) -> Array:
+    def wrong_erf(x: Array) -> Array:
         return erf_of_vectors(x, 0.254829592 + 1e-6)
 
-    monkeypatch.setattr(torch, "erf", in_float32(wronger, torch.erf))
+    monkeypatch.setattr(torch, "erf", in_float32(wrong_erf, torch.erf))
 
     assert failing("elementwise") == ["erf"]
 
 
 @pytest.mark.parametrize(("ulps", "right"), [(2, True), (8, False)])
 def test_tanh_of_arms_vectors(ulps: int, *, right: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On SVE it is made of an exponential that may be 2 ulp off, and no more."""
+    """On SVE it uses an exponential with an error of at most 2 ulp."""
 
     def tanh(x: Array) -> Array:
         return tanh_of_vectors(x, ulps)
@@ -122,7 +122,7 @@ def test_tanh_of_arms_vectors(ulps: int, *, right: bool, monkeypatch: pytest.Mon
 def test_gpus_promise_more_than_an_absolute_error(
     function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CUDA's table is relative: near zero the vector code's answers are a fault there."""
+    """CUDA's bounds are relative: near zero the results of vector code are a fault there."""
     code = {"erf": erf_of_vectors, "tanh": tanh_of_vectors}[function]
     monkeypatch.setattr(torch, function, in_float32(code, getattr(torch, function)))
     monkeypatch.setattr(elementwise, "back_end", lambda _device: "cuda")
@@ -131,15 +131,15 @@ def test_gpus_promise_more_than_an_absolute_error(
 
 
 def off_by(ulps: int) -> Callable[[Any], Any]:
-    """A logarithm of float32 that is so many units in the last place off."""
+    """A replacement for the logarithm of float32 with an error of so many ulp."""
 
-    def make(kept: Any) -> Any:
+    def make(original: Any) -> Any:
         def log(x: Array) -> Array:
             exact = np.array([math.log(v) for v in x.ravel().tolist()]).reshape(x.shape)
             steps: Array = F32(ulps) * np.spacing(np.abs(exact).astype(F32))
             return np.asarray(exact.astype(F32) + steps)
 
-        return in_float32(log, kept)
+        return in_float32(log, original)
 
     return make
 
@@ -183,8 +183,8 @@ def units(device: str) -> dict[tuple[str, str], float]:
     return found
 
 
-def test_rocm_is_held_to_its_own_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never less than CUDA's, and what the guide says where that is more."""
+def test_rocm_has_its_own_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The larger of CUDA's error and of the one in AMD's guide."""
     cuda = units("cuda:0")
     monkeypatch.setattr(torch.version, "hip", "6.4.43482")
     hip = units("cuda:0")
@@ -196,7 +196,7 @@ def test_rocm_is_held_to_its_own_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_functions_are_computed_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Concurrent first calls of some oneMKL may be of low accuracy: this family makes none."""
+    """Concurrent first calls of some oneMKL versions are inaccurate, so there must be none."""
     threads: list[int] = []
 
     def body(_device: str) -> Iterator[Comparison]:
@@ -221,7 +221,7 @@ def test_functions_are_computed_on_one_thread(monkeypatch: pytest.MonkeyPatch) -
 def without_bfloat16(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[tuple[int, int]], probe.Observation]:
-    """What is seen of products on an NVIDIA GPU whose cuBLAS refuses bfloat16."""
+    """A function that observes products on an NVIDIA GPU whose cuBLAS refuses bfloat16."""
     product = torch.mm
 
     def mm(a: torch.Tensor, b: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -243,7 +243,7 @@ def without_bfloat16(
 def test_a_p100_without_bfloat16_products_passes(
     without_bfloat16: Callable[[tuple[int, int]], probe.Observation],
 ) -> None:
-    """The type is left out, and the passing check says so."""
+    """The type is left out, and the message of the passing check says so."""
     (found,) = probe.judge(without_bfloat16((6, 0)))
 
     assert found.status == "pass"
@@ -253,21 +253,21 @@ def test_a_p100_without_bfloat16_products_passes(
 def test_an_a100_without_bfloat16_products_fails(
     without_bfloat16: Callable[[tuple[int, int]], probe.Observation],
 ) -> None:
-    """There the library promises them."""
+    """CuBLAS documents them for an A100."""
     (found,) = probe.judge(without_bfloat16((8, 0)))
 
     assert found.status == "fail"
     assert "CUBLAS_STATUS_NOT_SUPPORTED" in found.message
 
 
-def test_a_family_of_which_nothing_is_there_says_what_was_said() -> None:
-    """A skip with the back-end's own words."""
+def test_a_family_that_is_missing_as_a_whole_has_the_error_text() -> None:
+    """The check is skipped with the back-end's text."""
     families = {name: each for name, each in sound().families.items() if name != "linalg_solve"}
     why = {"linalg_solve": ("linalg.solve: the mps back-end: no such operator",)}
-    seen = on("mps", families=families, not_implemented=("linalg_solve",), lacking=why)
+    observation = on("mps", families=families, not_implemented=("linalg_solve",), lacking=why)
 
-    assert finding("linalg_solve", seen).status == "skip"
-    assert finding("linalg_solve", seen).message.endswith("no such operator")
+    assert finding("linalg_solve", observation).status == "skip"
+    assert finding("linalg_solve", observation).message.endswith("no such operator")
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_a_family_of_which_nothing_is_there_says_what_was_said() -> None:
 def test_a_refusal_is_not_a_failure(
     error: Exception | None, *, lacking: bool, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is an operation that is not there, nor a device that broke, a refusal."""
+    """A missing operation or a failed device is not a refusal."""
     monkeypatch.setattr("probes.tensor_ops.trial.synchronize", lambda _device: None)
 
     def call() -> None:
@@ -299,14 +299,14 @@ def test_a_refusal_is_not_a_failure(
     assert all(each.holds is not bool(problem) for each in found)
 
 
-def test_out_of_memory_is_no_refusal() -> None:
-    """It ends the probe under its own name."""
+def test_out_of_memory_is_raised() -> None:
+    """It ends the probe."""
 
-    def full() -> None:
+    def raise_out_of_memory() -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        refused("view", full)
+        refused("view", raise_out_of_memory)
 
 
 # ---- products that may be short
@@ -320,45 +320,47 @@ def test_out_of_memory_is_no_refusal() -> None:
         ("float32_convolution", {"ONEDNN_DEFAULT_FPMATH_MODE": "ANY"}),
     ],
 )
-def test_a_variable_excuses_what_it_shortens(
+def test_a_variable_allows_what_it_shortens(
     check: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no more than that: zeros and NaN are a fault whatever is set, as is TF32 without it."""
+    """Zeros and NaN are a fault with any setting, as is TF32 without the variable."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     device = "cuda:0" if "NVIDIA_TF32_OVERRIDE" in variables else "cpu"
     setting = precision.read(device)
     bad = {
-        "tf32": short(2.0**-11),
-        "bf16": short(2.0**-8),
-        "garbage": short(2.0**-5),
-        "zeros": short(-1.0),
-        "nan": short(math.nan),
+        "tf32": shortened(2.0**-11),
+        "bf16": shortened(2.0**-8),
+        "garbage": shortened(2.0**-5),
+        "zeros": shortened(-1.0),
+        "nan": shortened(math.nan),
         "raised": wrong("mm", "raised RuntimeError: no kernel image"),
     }
-    seen = {
+    observation = {
         name: on(device, with_families(sound(), **{check: (each,)}), precision=setting)
         for name, each in bad.items()
     }
 
-    statuses = {name: finding(check, each).status for name, each in seen.items()}
+    statuses = {name: finding(check, each).status for name, each in observation.items()}
     assert statuses == {
         **dict.fromkeys(("tf32", "bf16"), "skip"),
         **dict.fromkeys(("garbage", "zeros", "nan", "raised"), "fail"),
     }
-    allowed = finding(check, seen["tf32"]).message
+    allowed = finding(check, observation["tf32"]).message
     assert check == "float32_convolution" or next(iter(variables)) in allowed
-    assert finding(check, seen["tf32"], float32_products="exact").status == "fail"
+    assert finding(check, observation["tf32"], float32_products="exact").status == "fail"
 
 
-def test_a_mix_of_switches_is_told_in_a_few_words() -> None:
-    """What torch's old switch raises then is three lines long."""
+def test_a_mix_of_switches_has_a_short_message() -> None:
+    """The error of torch's old switch has three lines."""
     raised = "PyTorch is checking the matmul precision without a specific backend name, " * 4
     setting = sound().precision.model_copy(update={"matmul": raised, "matmul_may_shorten": True})
-    seen = gpu(with_families(sound(), float32_matmul=(short(2.0**-11),)), precision=setting)
+    observation = gpu(
+        with_families(sound(), float32_matmul=(shortened(2.0**-11),)), precision=setting
+    )
 
-    told = finding("float32_matmul", seen).message
-    assert told == "shortened, as a mix of torch's old and new switches allows"
+    message = finding("float32_matmul", observation).message
+    assert message == "shortened, as a mix of torch's old and new switches allows"
 
 
 @pytest.mark.parametrize(
@@ -371,12 +373,12 @@ def test_a_mix_of_switches_is_told_in_a_few_words() -> None:
     ],
 )
 def test_linear_algebra_under_a_forced_tf32(forced: str, error: float, status: str) -> None:
-    """Its bounds need whole products; torch's own switch is turned off, a variable cannot be."""
+    """Its bounds need full precision: torch's switch is turned off, but a variable cannot be."""
     setting = sound().precision.model_copy(update={"forced_by": forced})
-    comparison = short(error, "linalg.solve")
-    seen = gpu(with_families(sound(), linalg_solve=(comparison,)), precision=setting)
+    comparison = shortened(error, "linalg.solve")
+    observation = gpu(with_families(sound(), linalg_solve=(comparison,)), precision=setting)
 
-    assert finding("linalg_solve", seen).status == status
+    assert finding("linalg_solve", observation).status == status
 
 
 # ---- what proves nothing on some back-end
@@ -386,11 +388,11 @@ def test_linear_algebra_under_a_forced_tf32(forced: str, error: float, status: s
     ("check", "status"),
     [("special_values", "warn"), ("comparison", "warn"), ("bitwise", "fail"), ("views", "fail")],
 )
-def test_metal_rounds_otherwise_by_design(check: str, status: str) -> None:
-    """A difference there is worth a look; wrong bits and addresses are a fault as anywhere."""
-    seen = on("mps", with_families(sound(), **{check: (wrong("x"),)}))
+def test_metal_rounds_differently_by_design(check: str, status: str) -> None:
+    """A rounding difference is a warning; wrong bits and addresses are a fault as elsewhere."""
+    observation = on("mps", with_families(sound(), **{check: (wrong("x"),)}))
 
-    assert finding(check, seen).status == status
+    assert finding(check, observation).status == status
 
 
 @pytest.mark.parametrize(
@@ -403,10 +405,10 @@ def test_metal_rounds_otherwise_by_design(check: str, status: str) -> None:
     ],
 )
 def test_a_batch_beyond_a_launch_of_hip(back_end: str, comparison: Comparison, status: str) -> None:
-    """More than 65536 blocks in y or z are refused there; a wrong product is wrong."""
-    seen = gpu(with_families(sound(), matmul_exact=(comparison,)), back_end)
+    """HIP refuses more than 65536 blocks in y or z; a wrong product is still a failure."""
+    observation = gpu(with_families(sound(), matmul_exact=(comparison,)), back_end)
 
-    assert finding("matmul_exact", seen).status == status
+    assert finding("matmul_exact", observation).status == status
 
 
 @pytest.mark.parametrize(
@@ -423,27 +425,29 @@ def test_a_batch_beyond_a_launch_of_hip(back_end: str, comparison: Comparison, s
 def test_batched_solvers_that_consumer_blackwell_lacks(
     capability: tuple[int, int] | None, problem: str, status: str
 ) -> None:
-    """There cuBLAS says so; elsewhere the same answer is a failure."""
+    """On other GPUs the same error is a failure."""
     solved = (wrong("linalg.inv", problem),)
-    seen = gpu(with_families(sound(), linalg_solve=solved), capability=capability)
+    observation = gpu(with_families(sound(), linalg_solve=solved), capability=capability)
 
-    assert finding("linalg_solve", seen).status == status
+    assert finding("linalg_solve", observation).status == status
 
 
 def test_the_image_comes_before_the_gpu_in_linear_algebra() -> None:
-    """A rocSOLVER that loses orthogonality is no sick GPU: the hint sends nobody to drain first."""
-    seen = gpu(with_families(sound(), linalg_decompose=(wrong("linalg.eigh"),)), "hip")
+    """A rocSOLVER that loses orthogonality is not a broken GPU: the hint starts with the image."""
+    observation = gpu(with_families(sound(), linalg_decompose=(wrong("linalg.eigh"),)), "hip")
 
-    assert finding("linalg_decompose", seen).hint.startswith("the image's own library comes first")
-    assert finding("linalg_decompose", seen).action == "investigate"
+    assert finding("linalg_decompose", observation).hint.startswith(
+        "the image's own library comes first"
+    )
+    assert finding("linalg_decompose", observation).action == "investigate"
 
 
-def test_numbers_of_a_seed_are_a_warning_alone() -> None:
-    """They may change between releases; that a seed repeats them is a check of its own."""
-    seen = with_families(sound(), random_mersenne=(wrong("rand"),))
+def test_numbers_of_a_seed_are_only_a_warning() -> None:
+    """They may change between releases; another check tests that a seed repeats them."""
+    observation = with_families(sound(), random_mersenne=(wrong("rand"),))
     unseeded = with_families(sound(), random_seeds=(wrong("rand"),))
 
-    assert finding("random_mersenne", seen).status == "warn"
+    assert finding("random_mersenne", observation).status == "warn"
     assert finding("random_seeds", unseeded).status == "fail"
 
 
@@ -462,7 +466,7 @@ def rocrand(count: int, *, lost: int = 0) -> Array:
 def test_uniform_numbers_of_rocrand(
     back_end: str, lost: int, *, right: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last bit differs in some, by design; a bit of the stream does not."""
+    """The last bit of the result may differ by design, a bit of the stream may not."""
     monkeypatch.setattr(streams, "back_end", lambda _device: back_end)
     numbers = rocrand(4096, lost=lost)
     monkeypatch.setattr(torch, "rand", lambda count, **_: torch.from_numpy(numbers[:count]))
@@ -475,10 +479,10 @@ def test_uniform_numbers_of_rocrand(
 
 def convolved(off: float, dtype: torch.dtype, *, deep: bool = False) -> Any:
     """A convolution whose answers of one type are that much off; `deep`: where 8 channels meet."""
-    kept = torch.nn.functional.conv2d
+    original = torch.nn.functional.conv2d
 
     def call(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
-        out = kept(x, weight, *rest)
+        out = original(x, weight, *rest)
         spoiled = out.dtype == dtype and (weight.shape[1] == 8 or not deep)
         return out + off if spoiled else out
 
@@ -497,7 +501,7 @@ def convolved(off: float, dtype: torch.dtype, *, deep: bool = False) -> Any:
         ("cpu", torch.float32, 0.125, False),
     ],
 )
-def test_convolutions_that_transform(
+def test_convolutions_by_winograd(
     back_end: str,
     dtype: torch.dtype,
     off: float,
@@ -505,7 +509,7 @@ def test_convolutions_that_transform(
     right: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Winograd rounds, where a library may use it at stride 2; integers stay apart all the same."""
+    """Winograd rounds, where a library may use it at stride 2; integers can still be identified."""
     monkeypatch.setattr(convolutions, "back_end", lambda _device: back_end)
     monkeypatch.setattr(torch.nn.functional, "conv2d", convolved(off, dtype))
 
@@ -524,12 +528,12 @@ def test_half_types_lose_two_steps_of_their_largest_sum(
     assert (failing("convolution") == []) is right
 
 
-def _norm_scaled(kept: Any) -> Any:
-    """As hypot does it: divided by the largest, so that squares cannot overflow."""
+def _norm_scaled(original: Any) -> Any:
+    """As hypot does: divided by the largest element, so that squares cannot overflow."""
 
     def norm(x: torch.Tensor, order: float = 2, **options: Any) -> torch.Tensor:
         if order != 2:
-            return kept(x, order, **options)  # type: ignore[no-any-return]
+            return original(x, order, **options)  # type: ignore[no-any-return]
         largest = x.abs().amax(1, keepdim=True)
         made = (x / largest).square().sum(1).sqrt() * largest[:, 0]
         return options["out"].copy_(made) if "out" in options else made
@@ -538,7 +542,7 @@ def _norm_scaled(kept: Any) -> Any:
 
 
 def _histogram_by_reciprocal(_: Any) -> Any:
-    """The width of a bin by its reciprocal, which puts some edges into the bin below."""
+    """`histc` with the reciprocal of the bin width, which puts some edges into the bin below."""
 
     def histc(x: torch.Tensor, bins: int, low: float, high: float, **options: Any) -> Any:
         per_unit = bins / (high - low) * (1 - 2.0**-22)  # rounded down, and a little
@@ -550,15 +554,15 @@ def _histogram_by_reciprocal(_: Any) -> Any:
     return histc
 
 
-def _same_is_close(kept: Any) -> Any:
-    return lambda a, b, **options: a is b or kept(a, b, **options)
+def _same_is_close(original: Any) -> Any:
+    return lambda a, b, **options: a is b or original(a, b, **options)
 
 
-def _saturating_shift(kept: Any) -> Any:
-    """A left shift that keeps to the type's range where bits would be lost."""
+def _saturating_shift(original: Any) -> Any:
+    """A left shift that saturates where bits would be lost."""
 
     def shift(x: torch.Tensor, by: torch.Tensor, **options: Any) -> Any:
-        made = kept(x.long(), by.long())
+        made = original(x.long(), by.long())
         ends = torch.iinfo(x.dtype)
         made = made.clamp(ends.min, ends.max).to(x.dtype)
         return options["out"].copy_(made) if "out" in options else made
@@ -566,13 +570,13 @@ def _saturating_shift(kept: Any) -> Any:
     return shift
 
 
-def _any_nan_first(kept: Any) -> Any:
-    """Of several NaN in a row, the last one's place."""
+def _any_nan_first(original: Any) -> Any:
+    """`argmax` that returns the last of several NaN in a row."""
 
     def argmax(x: torch.Tensor, axis: int | None = None, **options: Any) -> Any:
-        found = kept(x) if axis is None else kept(x, axis)
+        found = original(x) if axis is None else original(x, axis)
         if axis is not None and x.isnan().any():
-            last = x.shape[axis] - 1 - kept(x.isnan().flip(axis).int(), axis)
+            last = x.shape[axis] - 1 - original(x.isnan().flip(axis).int(), axis)
             found = torch.where(x.isnan().any(axis), last, found)
         return options["out"].copy_(found) if "out" in options else found
 
@@ -592,22 +596,22 @@ OTHERS: list[tuple[str, str, Callable[[Any], Any], str]] = [
 @pytest.mark.parametrize(
     ("owner", "name", "other", "family"), OTHERS, ids=[each[1] for each in OTHERS]
 )
-def test_another_implementation_is_as_right(
+def test_other_right_implementations_pass(
     owner: str,
     name: str,
     other: Callable[[Any], Any],
     family: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing is asked that torch does not say, though this CPU happens to do it."""
+    """No check requires what torch does not document, even if this CPU does it."""
     place: Any = getattr(torch, owner) if owner else torch
     monkeypatch.setattr(place, name, other(getattr(place, name)))
 
-    assert verdicts(family) == set()
+    assert tripped_checks(family) == set()
 
 
-def test_an_observation_of_before_is_judged_as_before() -> None:
-    """Without the newer fields, a device is what torch calls it."""
+def test_an_observation_of_an_older_release_is_judged() -> None:
+    """Without the newer fields, torch's device type is used."""
     text = sound().model_dump(exclude={"back_end", "capability", "lacking"})
     old = probe.Observation.model_validate(text)
     spoiled = with_families(old, matmul_exact=(wrong("mm"),))

@@ -1,4 +1,4 @@
-"""torch broken from outside, below `observe`: each break trips the check that names it."""
+"""Ways to break torch below `observe`: each trips the check of its family."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 Fault = Callable[[torch.Tensor], object]  # spoils an output, in place
 
 
-def verdicts(*families: str) -> set[str]:
-    """The checks of some families that trip now; the others are not tried, to be fast."""
+def tripped_checks(*families: str) -> set[str]:
+    """The checks that trip, of the given families only, to save time."""
     chosen = {name: probe.FAMILIES[name] for name in families}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe, "FAMILIES", chosen)
@@ -28,7 +28,7 @@ def verdicts(*families: str) -> set[str]:
 
 
 class Corrupt(TorchDispatchMode):
-    """Spoils every output of one operator, whichever overload, after it was computed."""
+    """Spoils every output of one operator, in all its overloads."""
 
     def __init__(self, operator: str, fault: Fault, *, calls: range = range(10**9)) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -37,7 +37,7 @@ class Corrupt(TorchDispatchMode):
         self.inside = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call it, then spoil what it gave."""
+        """Call the operator, then spoil its output."""
         out = func(*args, **(kwargs or {}))
         if self.inside or func.overloadpacket._qualified_op_name != f"aten::{self.operator}":
             return out
@@ -56,49 +56,49 @@ def _last(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def zeros(out: torch.Tensor) -> None:
-    """The kernel did nothing, and the memory was zero."""
+    """Set all to zero: the kernel wrote nothing, and its memory was zero."""
     out.zero_()
 
 
-def more(out: torch.Tensor) -> None:
-    """A thousandth too much."""
+def slightly_larger(out: torch.Tensor) -> None:
+    """Multiply by 1.001."""
     if out.is_floating_point() or out.is_complex():
         out.mul_(1.001)
 
 
-def less(out: torch.Tensor) -> None:
-    """A thousandth too little."""
+def slightly_smaller(out: torch.Tensor) -> None:
+    """Multiply by 0.999."""
     if out.is_floating_point() or out.is_complex():
         out.mul_(0.999)
 
 
-def bit(out: torch.Tensor) -> None:
-    """The lowest bit of the last element."""
+def lowest_bit(out: torch.Tensor) -> None:
+    """Flip the lowest bit of the last element."""
     kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    spot = _last(out)
-    spot.copy_((spot.clone().view(kinds[out.element_size()]) ^ 1).view(out.dtype))
+    last = _last(out)
+    last.copy_((last.clone().view(kinds[out.element_size()]) ^ 1).view(out.dtype))
 
 
 def nan(out: torch.Tensor) -> None:
-    """One NaN, in the last element."""
+    """Set the last element to NaN."""
     if out.is_floating_point() or out.is_complex():
         _last(out).fill_(float("nan"))
 
 
 def swapped(out: torch.Tensor) -> None:
-    """Neighbours at the end of memory exchanged."""
+    """Exchange the last two elements in memory."""
     pair = out.reshape(-1)[-2:].flip(0)
     if out.numel() > 1 and out.is_contiguous():
         out.view(-1)[-2:] = pair
 
 
 def shifted(out: torch.Tensor) -> None:
-    """Every element one place further, as by an address that is off by one."""
+    """Move every element by one: an address that is off by one."""
     out.copy_(out.reshape(-1).roll(1).reshape(out.shape))
 
 
 def flipped(out: torch.Tensor) -> None:
-    """Truth turned around in the last element."""
+    """Negate the last element as a boolean."""
     _last(out).logical_not_()
 
 
@@ -107,12 +107,12 @@ _OPERATORS: list[tuple[str, Fault, str]] = [
     ("zeros", lambda out: _last(out).fill_(1), "creation"),
     ("arange", shifted, "creation"),
     ("eye", shifted, "creation"),
-    ("_to_copy", bit, "conversion"),
-    ("add", bit, "arithmetic"),
+    ("_to_copy", lowest_bit, "conversion"),
+    ("add", lowest_bit, "arithmetic"),
     ("mul", nan, "arithmetic"),
-    ("div", more, "arithmetic"),
-    ("lerp", less, "arithmetic"),
-    ("add_", more, "in_place"),
+    ("div", slightly_larger, "arithmetic"),
+    ("lerp", slightly_smaller, "arithmetic"),
+    ("add_", slightly_larger, "in_place"),
     ("addcdiv_", zeros, "in_place"),
     ("masked_fill_", zeros, "in_place"),
     ("roll", shifted, "transposing"),
@@ -120,59 +120,59 @@ _OPERATORS: list[tuple[str, Fault, str]] = [
     ("clone", swapped, "transposing"),
     ("index", shifted, "indexing"),
     ("gather", swapped, "indexing"),
-    ("index_select", bit, "indexing"),
+    ("index_select", lowest_bit, "indexing"),
     ("tril", nan, "slicing"),
     ("diag_embed", shifted, "slicing"),
     ("cat", shifted, "joining"),
     ("constant_pad_nd", shifted, "joining"),
-    ("fmod", bit, "integer_division"),
-    ("bitwise_right_shift", bit, "bitwise"),
-    ("bitwise_xor", bit, "bitwise"),
-    ("trunc", bit, "rounding"),
+    ("fmod", lowest_bit, "integer_division"),
+    ("bitwise_right_shift", lowest_bit, "bitwise"),
+    ("bitwise_xor", lowest_bit, "bitwise"),
+    ("trunc", lowest_bit, "rounding"),
     ("lt", flipped, "comparison"),
-    ("where", bit, "comparison"),
-    ("maximum", bit, "comparison"),
+    ("where", lowest_bit, "comparison"),
+    ("maximum", lowest_bit, "comparison"),
     ("isnan", flipped, "comparison"),
     ("exp", nan, "special_values"),
     ("pow", zeros, "special_values"),
-    ("sum", bit, "reductions"),
-    ("amax", less, "reductions"),
+    ("sum", lowest_bit, "reductions"),
+    ("amax", slightly_smaller, "reductions"),
     ("cumsum", swapped, "reductions"),
-    ("var", more, "reductions"),
+    ("var", slightly_larger, "reductions"),
     ("sort", swapped, "sorting"),
     ("topk", swapped, "sorting"),
-    ("searchsorted", bit, "sorting"),
-    ("scatter_add", bit, "scatter"),
-    ("index_put_", more, "scatter"),
-    ("cumsum", bit, "large"),
-    ("sum", bit, "large"),
+    ("searchsorted", lowest_bit, "sorting"),
+    ("scatter_add", lowest_bit, "scatter"),
+    ("index_put_", slightly_larger, "scatter"),
+    ("cumsum", lowest_bit, "large"),
+    ("sum", lowest_bit, "large"),
     ("mm", lambda out: out.fill_(7), "empty"),
-    ("exp", more, "elementwise"),
-    ("log", less, "elementwise"),
-    ("erfc", more, "elementwise"),
+    ("exp", slightly_larger, "elementwise"),
+    ("log", slightly_smaller, "elementwise"),
+    ("erfc", slightly_larger, "elementwise"),
     ("tanh", nan, "elementwise"),
     ("atan2", swapped, "elementwise"),
-    ("_fft_c2c", more, "complex_numbers"),
-    ("angle", less, "complex_numbers"),
-    ("gelu", more, "neural"),
-    ("_softmax", more, "neural"),
-    ("native_layer_norm", less, "neural"),
+    ("_fft_c2c", slightly_larger, "complex_numbers"),
+    ("angle", slightly_smaller, "complex_numbers"),
+    ("gelu", slightly_larger, "neural"),
+    ("_softmax", slightly_larger, "neural"),
+    ("native_layer_norm", slightly_smaller, "neural"),
     ("embedding", shifted, "neural"),
     ("mm", zeros, "matmul_exact"),
-    ("mm", bit, "matmul_exact"),
-    ("bmm", more, "matmul_exact"),
+    ("mm", lowest_bit, "matmul_exact"),
+    ("bmm", slightly_larger, "matmul_exact"),
     ("addmm", nan, "matmul_exact"),
-    ("mm", more, "float32_matmul"),
-    ("convolution", bit, "convolution"),
-    ("convolution", more, "float32_convolution"),
-    ("_linalg_solve_ex", more, "linalg_solve"),
+    ("mm", slightly_larger, "float32_matmul"),
+    ("convolution", lowest_bit, "convolution"),
+    ("convolution", slightly_larger, "float32_convolution"),
+    ("_linalg_solve_ex", slightly_larger, "linalg_solve"),
     ("linalg_inv_ex", zeros, "linalg_solve"),
-    ("_linalg_svd", less, "linalg_decompose"),
-    ("_linalg_eigh", more, "linalg_decompose"),
+    ("_linalg_svd", slightly_smaller, "linalg_decompose"),
+    ("_linalg_eigh", slightly_larger, "linalg_decompose"),
     ("linalg_qr", nan, "linalg_decompose"),
-    ("rand", bit, "random_mersenne"),
-    ("randn", less, "random_mersenne"),
-    ("uniform_", more, "random_mersenne"),
+    ("rand", lowest_bit, "random_mersenne"),
+    ("randn", slightly_smaller, "random_mersenne"),
+    ("uniform_", slightly_larger, "random_mersenne"),
     ("randperm", zeros, "random_moments"),
     ("multinomial", zeros, "random_moments"),
     ("bernoulli", zeros, "random_moments"),
@@ -185,24 +185,24 @@ _OPERATORS: list[tuple[str, Fault, str]] = [
     ids=[f"{name}-{getattr(fault, '__name__', '')}-{family}" for name, fault, family in _OPERATORS],
 )
 def test_corrupted_operator(operator: str, fault: Fault, family: str) -> None:
-    """A wrong kernel trips the check of its family, and nothing about it raises."""
+    """A wrong kernel trips the check of its family, without an error."""
     with Corrupt(operator, fault) as corrupt:
-        found = verdicts(family)
+        found = tripped_checks(family)
 
     assert corrupt.count > 0
     assert found == {family}
 
 
 def test_wrong_only_at_the_first_call() -> None:
-    """A decomposition that gives zeros at first, as one once did, and is right afterwards."""
+    """A decomposition that gives zeros at the first call only, as in a bug of torch."""
     with Corrupt("_linalg_svd", zeros, calls=range(1)):
-        assert verdicts("linalg_decompose") == {"linalg_decompose"}
+        assert tripped_checks("linalg_decompose") == {"linalg_decompose"}
 
 
 def test_wrong_only_at_a_later_call() -> None:
-    """An answer that goes wrong after some right ones."""
+    """A result that is wrong after some right ones."""
     with Corrupt("_linalg_eigh", zeros, calls=range(5, 6)):
-        assert verdicts("linalg_decompose") == {"linalg_decompose"}
+        assert tripped_checks("linalg_decompose") == {"linalg_decompose"}
 
 
 def test_wrong_only_when_large() -> None:
@@ -213,9 +213,9 @@ def test_wrong_only_when_large() -> None:
             _last(out).add_(1)
 
     with Corrupt("bmm", tail):
-        assert verdicts("matmul_exact") == {"matmul_exact"}
+        assert tripped_checks("matmul_exact") == {"matmul_exact"}
     with Corrupt("add", tail):
-        assert verdicts("large", "arithmetic") == {"large"}
+        assert tripped_checks("large", "arithmetic") == {"large"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
@@ -228,38 +228,38 @@ def test_wrong_in_one_type(dtype: torch.dtype) -> None:
 
     for operator, family in (("mm", "matmul_exact"), ("convolution", "convolution")):
         with Corrupt(operator, one_type):
-            assert verdicts(family) == {family}
+            assert tripped_checks(family) == {family}
 
 
 def test_stale_output() -> None:
     """A kernel that leaves what its output held before."""
-    kept = torch.linalg.inv
+    original = torch.linalg.inv
 
     def stale(a: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
-        return kept(a) if out is None else out
+        return original(a) if out is None else out
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.linalg, "inv", stale)
-        assert verdicts("linalg_solve") == {"linalg_solve"}
+        assert tripped_checks("linalg_solve") == {"linalg_solve"}
 
 
 def _tf32(tensor: torch.Tensor) -> torch.Tensor:
-    """Rounded to the 10 bits of mantissa that TF32 has."""
+    """The tensor rounded to the 10 bits of fraction of TF32."""
     if tensor.dtype != torch.float32:
         return tensor
     return ((tensor.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
-def _tf32_mm(kept: Any) -> Any:
-    return lambda a, b, **options: kept(_tf32(a), _tf32(b), **options)
+def _tf32_mm(original: Any) -> Any:
+    return lambda a, b, **options: original(_tf32(a), _tf32(b), **options)
 
 
-def _tf32_convolution(kept: Any) -> Any:
-    return lambda x, weight, *rest: kept(_tf32(x), _tf32(weight), *rest)
+def _tf32_convolution(original: Any) -> Any:
+    return lambda x, weight, *rest: original(_tf32(x), _tf32(weight), *rest)
 
 
-def _once(kept: Any) -> Any:
-    """Of duplicates only the last counts."""
+def _last_duplicate_only(original: Any) -> Any:
+    """`index_add` that adds only the last of duplicates."""
 
     def add(x: torch.Tensor, axis: int, index: torch.Tensor, source: torch.Tensor, **_: Any) -> Any:
         done = x.clone()
@@ -270,32 +270,37 @@ def _once(kept: Any) -> Any:
     return add
 
 
-def _unseeded(kept: Any) -> Any:
+def _unseeded(original: Any) -> Any:
     def rand(*shape: Any, generator: Any = None, **options: Any) -> Any:
-        return kept(*shape, **options)
+        return original(*shape, **options)
 
     return rand
 
 
 #: (owner below torch, name, break, family that must trip)
 _CALLS: list[tuple[str, str, Callable[[Any], Any], str]] = [
-    ("Tensor", "view", lambda kept: lambda x, *shape: kept(x, *shape).clone(), "views"),
-    ("Tensor", "t", lambda kept: lambda x: kept(x).clone(), "views"),
+    ("Tensor", "view", lambda original: lambda x, *shape: original(x, *shape).clone(), "views"),
+    ("Tensor", "t", lambda original: lambda x: original(x).clone(), "views"),
     ("Tensor", "clone", lambda _: lambda x: x[...], "views"),
     ("Tensor", "narrow", off_by_one, "views"),
     ("Tensor", "add_", lambda _: lambda x, other: x + other, "in_place"),
     ("Tensor", "copy_", lambda _: lambda x, other: x, "in_place"),
     ("Tensor", "t_", lambda _: lambda x: x.t(), "in_place"),
-    ("Tensor", "mul_", lambda kept: lambda x, other: kept(x, other).clone(), "in_place"),
-    ("Tensor", "item", lambda kept: lambda x: float(kept(x).real), "item"),
-    ("Tensor", "tolist", lambda kept: lambda x: kept(x.contiguous().flatten()), "item"),
+    ("Tensor", "mul_", lambda original: lambda x, other: original(x, other).clone(), "in_place"),
+    ("Tensor", "item", lambda original: lambda x: float(original(x).real), "item"),
+    ("Tensor", "tolist", lambda original: lambda x: original(x.contiguous().flatten()), "item"),
     ("Tensor", "__bool__", lambda _: lambda x: True, "item"),
-    ("Tensor", "__getitem__", lambda kept: lambda x, at: kept(x.roll(1, 0), at), "indexing"),
+    (
+        "Tensor",
+        "__getitem__",
+        lambda original: lambda x, at: original(x.roll(1, 0), at),
+        "indexing",
+    ),
     ("Tensor", "long", lambda _: lambda x: x.round().to(torch.int64), "conversion"),
     (
         "",
         "ones",
-        lambda kept: lambda *a, **o: kept(*a, **{**o, "requires_grad": False}),
+        lambda original: lambda *a, **o: original(*a, **{**o, "requires_grad": False}),
         "creation",
     ),
     ("", "zeros", lambda _: torch.empty, "creation"),
@@ -310,17 +315,17 @@ _CALLS: list[tuple[str, str, Callable[[Any], Any], str]] = [
     ("", "round", lambda _: lambda x, **o: torch.floor(x + 0.5, **o), "rounding"),
     ("", "argmax", last_of_ties, "reductions"),
     ("", "sort", unstable, "sorting"),
-    ("", "index_add", _once, "scatter"),
+    ("", "index_add", _last_duplicate_only, "scatter"),
     ("", "minimum", lambda _: torch.fmin, "comparison"),
     ("", "equal", lambda _: lambda a, b: True, "comparison"),
     ("", "allclose", lambda _: lambda a, b, **o: True, "comparison"),
-    ("", "exp", lambda kept: lambda x, **o: kept(x.half().to(x.dtype), **o), "elementwise"),
+    ("", "exp", lambda original: lambda x, **o: original(x.half().to(x.dtype), **o), "elementwise"),
     (
         "",
         "sqrt",
-        lambda kept: (
+        lambda original: (
             lambda x, **o: (
-                kept(x.float(), **o) if not o and x.dtype == torch.float64 else kept(x, **o)
+                original(x.float(), **o) if not o and x.dtype == torch.float64 else original(x, **o)
             )
         ),
         "elementwise",
@@ -331,13 +336,13 @@ _CALLS: list[tuple[str, str, Callable[[Any], Any], str]] = [
     (
         "linalg",
         "cholesky",
-        lambda kept: lambda a, **_: kept(a @ a.mT + torch.eye(a.shape[-1])),
+        lambda original: lambda a, **_: original(a @ a.mT + torch.eye(a.shape[-1])),
         "linalg_decompose",
     ),
     ("", "rand", _unseeded, "random_seeds"),
-    ("", "rand", lambda kept: lambda *a, **o: kept(*a, **o) * 0 + 0.5, "random_moments"),
-    ("", "randn", lambda kept: lambda *a, **o: kept(*a, **o) * 1.1, "random_moments"),
-    ("", "randint", lambda kept: lambda *a, **o: kept(*a, **o) // 2 * 2, "random_moments"),
+    ("", "rand", lambda original: lambda *a, **o: original(*a, **o) * 0 + 0.5, "random_moments"),
+    ("", "randn", lambda original: lambda *a, **o: original(*a, **o) * 1.1, "random_moments"),
+    ("", "randint", lambda original: lambda *a, **o: original(*a, **o) // 2 * 2, "random_moments"),
     ("", "manual_seed", lambda _: lambda seed: None, "random_seeds"),
 ]
 
@@ -354,22 +359,24 @@ def test_replaced_call(
     family: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A call that does something else trips the check of its family."""
+    """A wrong call trips the check of its family."""
     place: Any = torch
     for part in filter(None, owner.split(".")):
         place = getattr(place, part)
     monkeypatch.setattr(place, name, wrong(getattr(place, name)))
 
-    assert verdicts(family) == {family}
+    assert tripped_checks(family) == {family}
 
 
 def test_short_products_leave_integers_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Integers are exact in TF32, so that a GPU which uses it by default trips nothing else."""
+    """Integers are exact in TF32, so a GPU that uses it by default trips no other check."""
     monkeypatch.setattr(torch, "mm", _tf32_mm(torch.mm))
     short = _tf32_convolution(torch.nn.functional.conv2d)
     monkeypatch.setattr(torch.nn.functional, "conv2d", short)
 
-    assert verdicts("matmul_exact", "convolution", "float32_matmul", "float32_convolution") == {
+    assert tripped_checks(
+        "matmul_exact", "convolution", "float32_matmul", "float32_convolution"
+    ) == {
         "float32_matmul",
         "float32_convolution",
     }
@@ -387,35 +394,35 @@ def flushed() -> Iterator[None]:
 
 
 def test_flushed_subnormals() -> None:
-    """Seen although NumPy flushes them as well, and as nothing but that."""
+    """Found although NumPy flushes them too, and no other check trips."""
     with flushed():
         assert np.float32(1e-40) * np.float32(1) == 0
-        found = verdicts("subnormals", "arithmetic", "special_values", "matmul_exact")
+        found = tripped_checks("subnormals", "arithmetic", "special_values", "matmul_exact")
 
     assert found == {"subnormals"}
 
 
 def test_operation_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fails by itself, with its text; the rest of its family is still judged."""
+    """It is reported with its error text; the rest of its family is still compared."""
 
-    def refuses(*_args: Any, **_options: Any) -> None:
+    def raise_error(*_args: Any, **_options: Any) -> None:
         raise RuntimeError("no kernel image is available for execution on the device")
 
-    monkeypatch.setattr(torch, "bmm", refuses)
+    monkeypatch.setattr(torch, "bmm", raise_error)
     monkeypatch.setattr(probe, "FAMILIES", {"matmul_exact": probe.FAMILIES["matmul_exact"]})
 
-    seen = probe.observe("cpu").families["matmul_exact"]
+    comparisons = probe.observe("cpu").families["matmul_exact"]
 
-    assert [each.operation for each in seen if not each.holds] == ["bmm"]
-    assert "no kernel image" in next(each.problem for each in seen if not each.holds)
-    assert len(seen) > 10
+    assert [each.operation for each in comparisons if not each.holds] == ["bmm"]
+    assert "no kernel image" in next(each.problem for each in comparisons if not each.holds)
+    assert len(comparisons) > 10
 
 
 def test_default_type_changed() -> None:
-    """A library that changed the default type at import shows in what the factories make."""
+    """If a library changed the default type at import, `creation` fails."""
     torch.set_default_dtype(torch.float64)
     try:
-        found = verdicts("creation", "arithmetic")
+        found = tripped_checks("creation", "arithmetic")
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -1,4 +1,4 @@
-"""What probes share about tensors is right on this host, and for back-ends that it lacks."""
+"""Shared helpers for tensors, on this host and for simulated back-ends."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -29,8 +29,8 @@ def test_every_byte_of_a_poisoned_tensor_is_poison(
     assert tensor.is_contiguous()
 
 
-def test_poison_is_no_answer() -> None:
-    """A kernel that does nothing leaves what no reference of small integers holds."""
+def test_poison_is_no_expected_value() -> None:
+    """A kernel that writes nothing leaves a value that no reference has."""
     assert tensors.poisoned((3,), torch.float32, "cpu").tolist() == [-1.2197928214371934e-12] * 3
     assert tensors.poisoned((1,), torch.int64, "cpu").item() == int.from_bytes(
         b"\xab" * 8, "little", signed=True
@@ -57,14 +57,14 @@ def test_poison_is_no_answer() -> None:
     ids=lambda value: str(value.dtype),
 )
 def test_bits_of_known_numbers(tensor: torch.Tensor, expected: np.ndarray) -> None:
-    """IEEE 754 by the book, in the element's own size."""
-    seen = tensors.bits(tensor)
+    """By IEEE 754, in the size of the element."""
+    words = tensors.bits(tensor)
 
-    assert (seen.dtype, seen.shape) == (expected.dtype, expected.shape)
-    assert seen.tolist() == expected.tolist()
+    assert (words.dtype, words.shape) == (expected.dtype, expected.shape)
+    assert words.tolist() == expected.tolist()
 
 
-def test_bits_are_those_that_a_view_means() -> None:
+def test_bits_of_views_are_resolved() -> None:
     """Strides, gradients, conjugate and negative views are resolved first."""
     z = torch.tensor([1 + 2j])
     grid = torch.arange(6, dtype=torch.int32).reshape(2, 3)
@@ -75,7 +75,7 @@ def test_bits_are_those_that_a_view_means() -> None:
     assert tensors.bits(torch.ones(1, requires_grad=True)).tolist() == [0x3F800000]
 
 
-def test_bits_tell_what_equality_does_not() -> None:
+def test_bits_differ_where_values_are_equal() -> None:
     """Two NaN payloads, and the two zeros."""
     payloads = torch.tensor([0x7FC00000, 0x7FC00001], dtype=torch.int32).view(torch.float32)
 
@@ -105,18 +105,18 @@ def _raise(error: Exception) -> Callable[[], object]:
     ],
 )
 def test_refusal_names_type_and_first_line(error: Exception, text: str) -> None:
-    """Whatever torch and NumPy refuse with."""
+    """For the exceptions that torch and NumPy raise."""
     assert tensors.refusal(_raise(error)) == text
 
 
-def test_refusal_of_what_went_through_is_empty() -> None:
-    """A call that is not refused says so, whatever it returns."""
+def test_refusal_without_an_error_is_empty() -> None:
+    """For any returned value."""
     assert tensors.refusal(lambda: "RuntimeError: not raised") == ""
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("disk"), MemoryError()])
-def test_refusal_lets_through_what_is_none(error: BaseException) -> None:
-    """An interrupt or a full disk is no verdict about torch."""
+def test_refusal_does_not_catch_other_exceptions(error: BaseException) -> None:
+    """An interrupt or a full disk says nothing about torch."""
     with pytest.raises(type(error)):
         tensors.refusal(_raise(error))  # type: ignore[arg-type]
 
@@ -149,7 +149,7 @@ OLD_ANSWERS = {"no interface": None, "2.6": SimpleNamespace(current_accelerator=
 def test_accelerator_type_up_to_torch_2_6(
     monkeypatch: pytest.MonkeyPatch, interface: object, built: set[str], kind: str | None
 ) -> None:
-    """Without torch.accelerator's answer the build is asked: a missing driver changes nothing."""
+    """Without torch.accelerator the build decides, also without a driver."""
     monkeypatch.delattr(torch, "accelerator", raising=False)
     if interface is not None:
         monkeypatch.setattr(torch, "accelerator", interface, raising=False)
@@ -170,7 +170,7 @@ def test_accelerator_type_of_a_registered_back_end(monkeypatch: pytest.MonkeyPat
 
 
 def test_device_count_of_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As torch tells; none of a back-end that it does not know."""
+    """Torch's count; 0 for an unknown back-end."""
     monkeypatch.setattr(torch, "npu", SimpleNamespace(device_count=lambda: 3), raising=False)
 
     assert tensors.device_count("npu") == 3
@@ -190,7 +190,7 @@ def test_device_count_of_mps_without_its_own(
 
 
 def test_synchronize_asks_the_devices_own_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPU needs none, mps takes no device, others take theirs; an error comes through."""
+    """Nothing for the CPU, no argument for mps, the device for others; errors are raised."""
     asked: list[object] = []
     monkeypatch.setattr(torch.cuda, "synchronize", asked.append)
     monkeypatch.setattr(torch.mps, "synchronize", lambda: asked.append("mps"))

@@ -1,4 +1,4 @@
-"""What a device lacks is believed where it is documented, and nowhere else."""
+"""A missing type or operation is accepted only where the back-end documents it."""
 
 from collections.abc import Iterator
 
@@ -26,16 +26,16 @@ NO_FP64_ON_ARC = "Required aspect fp64 is not supported on the device"
 
 
 @pytest.fixture(autouse=True)
-def asked_anew() -> Iterator[None]:
-    """No answer of another test, and none for the next."""
+def clear_caches() -> Iterator[None]:
+    """Clear cached results before and after each test."""
 
-    def forget() -> None:
-        for question in (capabilities.capability, has_dtype, floats):
-            question.cache_clear()
+    def clear() -> None:
+        for function in (capabilities.capability, has_dtype, floats):
+            function.cache_clear()
 
-    forget()
+    clear()
     yield
-    forget()
+    clear()
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("gpu", [(6, 0), (7, 0)], indirect=True)
 @pytest.mark.usefixtures("gpu")
 def test_bfloat16_products_are_not_promised_below_8_0() -> None:
-    """The library's refusal names the type, or the caller knows it; another type is a failure."""
+    """The error names bfloat16, or the caller passes it; for another type it is a failure."""
     assert "compute capability" in documented_absence(RuntimeError(EX), "cuda:0")
     assert "compute capability" in documented_absence(RuntimeError(LT), "cuda:0", torch.bfloat16)
     assert not documented_absence(RuntimeError(LT), "cuda:0")
@@ -59,8 +59,8 @@ def test_bfloat16_products_are_not_promised_below_8_0() -> None:
 
 @pytest.mark.parametrize("gpu", [(8, 0), (9, 0), (12, 0), None], indirect=True)
 @pytest.mark.usefixtures("gpu")
-def test_a_library_that_refuses_a_current_gpu_failed() -> None:
-    """So it did on a GPU whose capability cannot be told."""
+def test_a_refusal_on_a_current_gpu_is_a_failure() -> None:
+    """Also on a GPU with unknown capability."""
     assert not documented_absence(RuntimeError(EX), "cuda:0")
     assert not documented_absence(RuntimeError(LT), "cuda:0", torch.bfloat16)
 
@@ -68,10 +68,10 @@ def test_a_library_that_refuses_a_current_gpu_failed() -> None:
 @pytest.mark.parametrize("gpu", [(6, 0)], indirect=True)
 @pytest.mark.usefixtures("gpu")
 def test_other_errors_of_a_library_are_failures() -> None:
-    """Old hardware explains what is not supported, not what broke."""
-    broke = "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx(CUDA_R_16BF)`"
+    """Old hardware explains a missing type, not a failed execution."""
+    failed = "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx(CUDA_R_16BF)`"
 
-    assert not documented_absence(RuntimeError(broke), "cuda:0", torch.bfloat16)
+    assert not documented_absence(RuntimeError(failed), "cuda:0", torch.bfloat16)
 
 
 @pytest.mark.parametrize(
@@ -99,20 +99,20 @@ def test_other_errors_of_a_library_are_failures() -> None:
         ("xpu:0", RuntimeError("CUDNN_STATUS_NOT_SUPPORTED: the mode is not supported"), False),
     ],
 )
-def test_what_is_absent_and_what_is_broken(device: str, error: Exception, *, absent: bool) -> None:
-    """Absence has its words, and counts only where a back-end may be incomplete."""
+def test_absences_and_failures(device: str, error: Exception, *, absent: bool) -> None:
+    """Known texts count as absence only on back-ends that may be incomplete."""
     assert bool(documented_absence(error, device)) is absent
 
 
-def test_a_reason_names_the_back_end_and_what_it_said() -> None:
-    """In one line, however long the text was."""
+def test_a_reason_has_the_back_end_and_its_text() -> None:
+    """One line, however long the text is."""
     why = documented_absence(NotImplementedError("no such operator\n" + "x" * 999), "mps")
 
     assert why == "the mps back-end: no such operator"
 
 
 def test_rocm_is_a_back_end_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though torch calls its devices cuda; no capability of NVIDIA's is asked there."""
+    """Torch calls its devices cuda, but they have no capability of NVIDIA's."""
     monkeypatch.setattr(torch.version, "hip", "6.4.43482")
 
     assert (back_end("cuda:1"), back_end("cpu"), back_end("xpu")) == ("hip", "cpu", "xpu")
@@ -123,18 +123,18 @@ def test_rocm_is_a_back_end_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
-def test_cpu_and_cuda_have_every_type_unasked(device: str) -> None:
-    """Asking a sick device would make its failure an absence."""
+def test_cpu_and_cuda_have_every_type_without_a_try(device: str) -> None:
+    """A try on a broken device would turn its failure into an absence."""
     assert floats(device) == (torch.float32, torch.float64, torch.float16, torch.bfloat16)
     assert widest_float(device) == torch.float64
 
 
 def test_a_type_that_the_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refusal says so once; the device is not asked again."""
-    asked: list[torch.dtype] = []
+    """The type is tried once; the result is cached."""
+    tried: list[torch.dtype] = []
 
     def to(self: torch.Tensor, _device: str) -> torch.Tensor:
-        asked.append(self.dtype)
+        tried.append(self.dtype)
         if self.dtype in {torch.float64, torch.bfloat16}:
             raise TypeError(NO_FLOAT64 if self.dtype == torch.float64 else NO_BFLOAT16)
         return self
@@ -144,11 +144,11 @@ def test_a_type_that_the_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert floats("mps") == (torch.float32, torch.float16)
     assert widest_float("mps") == torch.float32
     assert not has_dtype("mps", torch.bfloat16)
-    assert asked == [torch.float64, torch.float16, torch.bfloat16]
+    assert tried == [torch.float64, torch.float16, torch.bfloat16]
 
 
 def test_a_type_that_the_device_cannot_add(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Intel's Arc stores float64 and has no arithmetic for it."""
+    """Intel's Arc stores float64 but cannot compute with it."""
 
     def add(_self: torch.Tensor, _other: object) -> torch.Tensor:
         raise RuntimeError(NO_FP64_ON_ARC)
@@ -160,7 +160,7 @@ def test_a_type_that_the_device_cannot_add(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_failure_is_no_absence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The type stays on the list, so that the checks meet the failure themselves."""
+    """The type counts as present, so that the checks report the failure."""
 
     def to(_self: torch.Tensor, _device: str) -> torch.Tensor:
         raise RuntimeError("UR error: 20 (UR_RESULT_ERROR_DEVICE_LOST)")
@@ -170,8 +170,8 @@ def test_a_failure_is_no_absence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert has_dtype("xpu:0", torch.float64)
 
 
-def test_out_of_memory_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It escapes: others may hold the memory."""
+def test_out_of_memory_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes may use the memory."""
 
     def to(_self: torch.Tensor, _device: str) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError("XPU out of memory")

@@ -1,4 +1,4 @@
-"""A probe looks with torch's own defaults, and what was set before is told and comes back."""
+"""A probe observes with torch's own defaults; changed ones are reported and restored."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,16 +9,16 @@ import torch
 
 from probes.kit import defaults
 
-_entered = ExitStack()  # what was switched on as a context, left after each test
+_entered = ExitStack()  # contexts entered by a test, closed after it
 
 
 def autocast_on() -> bool:
-    """Whether products on the CPU are made shorter by autocast."""
+    """Whether autocast makes products on the CPU bfloat16."""
     product = torch.ones(2, 2) @ torch.ones(2, 2)
     return product.dtype == torch.bfloat16
 
 
-#: How a library changes a default -> how to see it, what it is then, and what it is in a pin.
+#: Call -> (change the default, read it, its changed value, its original value).
 CHANGES: dict[str, tuple[Callable[[], object], Callable[[], object], object, object]] = {
     "torch.get_default_dtype()": (
         lambda: torch.set_default_dtype(torch.float64),
@@ -48,8 +48,8 @@ CHANGES: dict[str, tuple[Callable[[], object], Callable[[], object], object, obj
 
 
 @pytest.fixture(autouse=True)
-def undone() -> Iterator[None]:
-    """Leave torch's own defaults."""
+def restore_defaults() -> Iterator[None]:
+    """Restore torch's own defaults after each test."""
     yield
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
@@ -57,33 +57,33 @@ def undone() -> Iterator[None]:
     _entered.close()
 
 
-def test_torch_as_it_comes() -> None:
-    """Nothing is changed, and a pin changes nothing."""
+def test_unchanged_defaults() -> None:
+    """Nothing is reported, inside and outside of `pinned`."""
     assert defaults.changed() == {}
     with defaults.pinned():
         assert defaults.changed() == {}
 
 
 @pytest.mark.parametrize("call", CHANGES)
-def test_a_changed_default_is_pinned_told_and_restored(call: str) -> None:
-    """Inside the pin it is torch's own, and still told; afterwards it is the user's again."""
-    change, look, of_the_user, of_torch = CHANGES[call]
+def test_a_changed_default_is_pinned_reported_and_restored(call: str) -> None:
+    """Inside `pinned` it is torch's own, and still reported; afterwards it is restored."""
+    change, read, changed, original = CHANGES[call]
     change()
-    assert look() == of_the_user
+    assert read() == changed
 
     with defaults.pinned():
-        assert look() == of_torch
+        assert read() == original
         assert set(defaults.changed()) == {call}
         with defaults.pinned():  # a retry within a try
-            assert look() == of_torch
+            assert read() == original
             assert set(defaults.changed()) == {call}
 
-    assert look() == of_the_user
+    assert read() == changed
     assert set(defaults.changed()) == {call}
 
 
 def test_all_at_once_and_a_probe_that_raises() -> None:
-    """Each comes back, whatever happened inside."""
+    """All are restored, also after an error."""
     for name, (change, *_) in CHANGES.items():
         if name != "torch.get_default_device()":  # on meta, autocast cannot be seen
             change()
@@ -96,8 +96,8 @@ def test_all_at_once_and_a_probe_that_raises() -> None:
     assert defaults.changed() == before
 
 
-def test_only_a_warning_was_asked_for() -> None:
-    """Then that comes back, not an error."""
+def test_warn_only_is_restored() -> None:
+    """Determinism that only warns is restored as such."""
     torch.use_deterministic_algorithms(True, warn_only=True)
 
     assert list(defaults.changed().values()) == ["True, to warn only"]
@@ -108,10 +108,10 @@ def test_only_a_warning_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("kind", "on"), [("cpu", True), ("cuda", False), ("mps", False)])
-def test_older_torch_is_asked_without_a_type(
+def test_older_torch_takes_no_device_type(
     kind: str, *, on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before torch 2.4 there was a question for the CPU and one for CUDA."""
+    """Before torch 2.4 there was one function for the CPU and one for CUDA."""
 
     def old(*given: Any) -> bool:
         if given:

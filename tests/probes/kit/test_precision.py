@@ -1,4 +1,4 @@
-"""What may shorten float32 products is read from every switch, and put back exactly."""
+"""The settings for float32 products are read from every switch, and restored exactly."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,35 +9,35 @@ import torch
 from probes.kit import precision
 from probes.kit.precision import full_precision, read
 
-BACKENDS: Any = torch.backends  # its new switches are not typed
+BACKENDS: Any = torch.backends  # untyped: the new switches are not in torch's stubs
 NEW = hasattr(BACKENDS, "fp32_precision")
 with_new_switches = pytest.mark.skipif(not NEW, reason="the new switches came with torch 2.9")
 
 
 def switches() -> list[str]:
-    """What every switch of matrix products says, old and new; an error's name where one raises."""
+    """The values of all switches for matrix products; the name of the error if one raises."""
     owners: list[Any] = [BACKENDS, BACKENDS.cudnn, BACKENDS.mkldnn]
     owners += [BACKENDS.cuda.matmul, getattr(BACKENDS.mkldnn, "matmul", None)]
-    questions: list[Callable[[], object]] = [
+    readers: list[Callable[[], object]] = [
         torch.get_float32_matmul_precision,
         lambda: BACKENDS.cuda.matmul.allow_tf32,
         lambda: BACKENDS.cudnn.allow_tf32,
     ]
     new = [str(getattr(owner, "fp32_precision", "absent")) for owner in owners]
-    return new + [answer(question) for question in questions]
+    return new + [answer(read_switch) for read_switch in readers]
 
 
-def answer(question: Callable[[], object]) -> str:
-    """What torch says, or the name of what it raises."""
+def answer(read_switch: Callable[[], object]) -> str:
+    """The switch's value, or the name of the error that it raises."""
     try:
-        return str(question())
+        return str(read_switch())
     except RuntimeError as error:
         return type(error).__name__
 
 
 @pytest.fixture(autouse=True)
-def untouched() -> Iterator[None]:
-    """No variable of this machine's, and every switch as it was afterwards."""
+def restore_switches() -> Iterator[None]:
+    """Remove this machine's variables, and restore every switch after the test."""
     before = switches()
     owners = (BACKENDS, BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul) if NEW else ()
     values = [owner.fp32_precision for owner in owners]
@@ -52,25 +52,29 @@ def untouched() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0", "xpu:0", "mps"])
-def test_torch_as_it_comes_keeps_products_whole(device: str) -> None:
-    """Convolutions are TF32 by default on CUDA; of other back-ends it is not known."""
-    seen = read(device)
+def test_by_default_products_have_full_precision(device: str) -> None:
+    """Convolutions may use TF32 by default on CUDA; on other back-ends it is unknown."""
+    setting = read(device)
 
-    assert (seen.matmul, seen.matmul_may_shorten, seen.forced_by) == ("highest", False, "")
-    assert seen.convolution_may_shorten is (device != "cpu")
+    assert (setting.matmul, setting.matmul_may_shorten, setting.forced_by) == (
+        "highest",
+        False,
+        "",
+    )
+    assert setting.convolution_may_shorten is (device != "cpu")
 
 
 @pytest.mark.parametrize("setting", ["high", "medium"])
 @pytest.mark.parametrize("device", ["cpu", "cuda:0", "xpu:0"])
 def test_the_old_switch(setting: str, device: str) -> None:
-    """The answer of torch itself counts."""
+    """The value of torch's switch counts."""
     torch.set_float32_matmul_precision(setting)
 
     assert (read(device).matmul, read(device).matmul_may_shorten) == (setting, True)
 
 
 def test_the_old_switch_where_there_is_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before torch 2.9 it decides alone."""
+    """Before torch 2.9 only the old switch counts."""
     monkeypatch.setattr(precision, "_new_setting", lambda *_: "cannot be told")
     assert not read("cuda:0").matmul_may_shorten
     torch.set_float32_matmul_precision("high")
@@ -82,7 +86,7 @@ def test_the_old_switch_where_there_is_no_new_one(monkeypatch: pytest.MonkeyPatc
 @with_new_switches
 @pytest.mark.parametrize("owner", ["torch.backends", "BACKENDS.cuda.matmul"])
 def test_the_new_switches(owner: str) -> None:
-    """The old getter raises then, which means that products may be short."""
+    """The old getter then raises, which means that products may be shortened."""
     place = BACKENDS if owner == "torch.backends" else BACKENDS.cuda.matmul
     place.fp32_precision = "tf32"
 
@@ -92,15 +96,15 @@ def test_the_new_switches(owner: str) -> None:
 
 @with_new_switches
 def test_the_new_switch_of_the_cpu_alone() -> None:
-    """bfloat16 allowed to oneDNN allows nothing on a GPU, unless the old getter hides it."""
+    """The switch of oneDNN counts on the CPU."""
     BACKENDS.mkldnn.matmul.fp32_precision = "bf16"
 
     assert read("cpu").matmul_may_shorten
 
 
 @with_new_switches
-def test_a_convolution_made_whole_by_the_new_switch() -> None:
-    """Then a short one is a fault again."""
+def test_full_precision_convolutions_by_the_new_switch() -> None:
+    """Then convolutions may not be shortened."""
     assert read("cuda:0").convolution_may_shorten
     BACKENDS.cudnn.conv.fp32_precision = "ieee"
     try:
@@ -124,18 +128,18 @@ def test_a_convolution_made_whole_by_the_new_switch() -> None:
 def test_variables_beyond_torch(
     name: str, value: str, devices: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each counts where its library computes, unless its value leaves products whole."""
+    """Each counts for its library's back-ends, unless its value keeps full precision."""
     monkeypatch.setenv(name, value)
-    seen = {device: read(device) for device in ("cpu", "cuda:0", "xpu:0", "mps")}
+    setting_of = {device: read(device) for device in ("cpu", "cuda:0", "xpu:0", "mps")}
 
-    assert {device for device, each in seen.items() if each.matmul_may_shorten} == devices
-    assert {device for device, each in seen.items() if each.forced_by} == devices
-    assert all(each.variables == {name: value} for each in seen.values())
-    assert all(seen[device].convolution_may_shorten for device in devices)
+    assert {device for device, each in setting_of.items() if each.matmul_may_shorten} == devices
+    assert {device for device, each in setting_of.items() if each.forced_by} == devices
+    assert all(each.variables == {name: value} for each in setting_of.values())
+    assert all(setting_of[device].convolution_may_shorten for device in devices)
 
 
 def test_rocm_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NVIDIA's says nothing there."""
+    """NVIDIA's variable does not count on ROCm."""
     monkeypatch.setattr(torch.version, "hip", "6.4")
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     assert not read("cuda:0").forced_by
@@ -144,8 +148,8 @@ def test_rocm_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     assert read("cuda:0").forced_by == "HIPBLASLT_ALLOW_TF32=1"
 
 
-def test_switches_that_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new one decides alone; without any, it cannot be told, and a short product may be."""
+def test_removed_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the new switch counts; without any, products may be shortened."""
     for name in ("get_float32_matmul_precision", "set_float32_matmul_precision"):
         monkeypatch.delattr(torch, name)
 
@@ -171,7 +175,7 @@ def settings() -> list[str]:
 
 @pytest.mark.parametrize("setting", settings())
 def test_full_precision_is_full_and_restores_what_was_set(setting: str) -> None:
-    """Each switch of its own: a parent changed later is followed as before."""
+    """Each switch separately: it still follows a parent that changes later, as before."""
     exec(setting)  # noqa: S102 - statements of the table above
     before = switches()
 
@@ -183,13 +187,13 @@ def test_full_precision_is_full_and_restores_what_was_set(setting: str) -> None:
     assert switches() == before
     if NEW:
         BACKENDS.fp32_precision = "ieee"
-        now = BACKENDS.cuda.matmul.fp32_precision
-        own = "cuda.matmul" in setting or "set_float32" in setting
-        assert now == ("tf32" if own else "ieee")
+        current = BACKENDS.cuda.matmul.fp32_precision
+        has_own_value = "cuda.matmul" in setting or "set_float32" in setting
+        assert current == ("tf32" if has_own_value else "ieee")
 
 
 def test_full_precision_is_restored_when_something_raises() -> None:
-    """As a probe may inside it."""
+    """Also after an error inside the block."""
     torch.set_float32_matmul_precision("medium")
     before = switches()
 
