@@ -58,7 +58,7 @@ def _changed_defaults() -> dict[str, str]:
 
 
 def _default_device() -> torch.device | None:
-    """The default device that somebody set; None where nobody did.
+    """The default device if one was set; else None.
 
     torch.get_default_device would make a tensor there, and raise if that GPU is broken.
     """

@@ -88,9 +88,8 @@ def compare(
             operation=operation, problem=f"dtype {output.dtype} where {expected.dtype} is right"
         )
     if output.dtype == expected.dtype and output.tobytes() == expected.tobytes():
-        return Comparison(
-            operation=operation, elements=output.size
-        )  # right by both rules, and fast
+        # Right by both rules, and fast.
+        return Comparison(operation=operation, elements=output.size)
     if allowed is None:
         return _compare_bits(operation, output, expected)
     return _compare_within(operation, output, expected, allowed)
@@ -104,7 +103,7 @@ def _parts(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _distance(output: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """|seen - expected| of each element; infinite where that is NaN."""
+    """|output - expected| of each element; infinite where that is NaN."""
     wide = np.complex128 if np.iscomplexobj(expected) or np.iscomplexobj(output) else np.float64
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(output.astype(wide) - expected.astype(wide))

@@ -167,9 +167,8 @@ def read() -> CudaDriver:
     except OSError as error:
         return CudaDriver(load_error=str(error))
     version, count = ctypes.c_int(0), ctypes.c_int(0)
-    has_version = library.succeeded(
-        "cuDriverGetVersion", ctypes.byref(version)
-    )  # allowed before cuInit
+    # Allowed before cuInit.
+    has_version = library.succeeded("cuDriverGetVersion", ctypes.byref(version))
     path = _mapped_path()
     code = library.code("cuInit", 0)
     if code is None:

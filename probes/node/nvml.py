@@ -115,7 +115,7 @@ def _process_count(queries: _Queries, handle: object) -> int | None:
     listed = {}
     for kind in ("Compute", "Graphics"):
         name = f"nvmlDeviceGet{kind}RunningProcesses"
-        # Versioned names: with an older driver pynvml's plain name raises no NVMLError.
+        # Versioned names: the plain name raises something else than NVMLError on older drivers.
         answer = queries.query(f"{name}_v3", handle)
         listed[kind] = queries.query(f"{name}_v2", handle) if answer is None else answer
     if listed["Compute"] is None:

@@ -128,9 +128,8 @@ def _permutation(device: str) -> Iterator[Comparison]:
 def _exponential(device: str) -> Iterator[Comparison]:
     drawn = torch.full((_DRAW_COUNT,), -1.0, device=device)
     drawn.exponential_(2.0, generator=generator(device, SEED))
-    yield from _moment_comparisons(
-        "Tensor.exponential_", drawn, 0.5, 0.25, 8 / 16
-    )  # 4th moment 9/16, minus 1/16
+    # Spread: the fourth central moment 9/16, minus 1/16.
+    yield from _moment_comparisons("Tensor.exponential_", drawn, 0.5, 0.25, 8 / 16)
 
 
 def _in_place_uniform(device: str) -> Iterator[Comparison]:

@@ -109,9 +109,8 @@ def scatter(device: str) -> Iterator[Trial]:
     repeated = integers((4000,), 0, 5, 73, np.int64)  # thousands of additions to one element
     np.add.at(counts, repeated, 1)
     yield case("scatter_add", (np.zeros(6, np.int64), 0, repeated, np.ones(4000, np.int64)), counts)
-    distinct = np.argsort(
-        integers((4, 6), 0, 999, 74), 0, kind="stable"
-    )  # each index once in each column
+    # Each index once in each column.
+    distinct = np.argsort(integers((4, 6), 0, 999, 74), 0, kind="stable")
     written = np.zeros((4, 6), F32)
     np.put_along_axis(written, distinct, base, 0)
     yield case("scatter", (np.zeros((4, 6), F32), 0, distinct, base), written)

@@ -45,9 +45,8 @@ def _float_cases() -> Iterator[Trial]:
     yield case("amin", (with_nan, 1), with_nan.min(1))
     yield case("diff", (x,), np.diff(x))
     yield plain("trapezoid", (x,), (x[..., 1:] + x[..., :-1]).sum(-1) / 2)
-    distinct = (integers((6, 33), -9, 9, 58) * 64 + np.arange(33)).astype(
-        F32
-    )  # no ties: their order is unspecified
+    # No ties: their order is unspecified.
+    distinct = (integers((6, 33), -9, 9, 58) * 64 + np.arange(33)).astype(F32)
     yield case("cummax", (distinct, 1), _running_extreme(distinct, np.maximum))
     yield case("cummin", (distinct, 1), _running_extreme(distinct, np.minimum))
     squares = np.array([[3, 4, 0], [6, 8, 0], [2, 3, 6]], F32)

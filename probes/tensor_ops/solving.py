@@ -28,9 +28,8 @@ def solving(device: str) -> Iterator[Trial]:
     """Solutions, inverses, determinants and least squares of matrices with known condition."""
     for kind, n in matrices(device):
         a, x = general(n, kind, 130), integers((2, n, 3), -9, 9, 136).astype(kind)
-        b = (double(a) @ x).astype(
-            kind
-        )  # its rounding changes x by at most condition 3 times as much
+        # The rounding of b changes x by at most 3 times as much, the condition number.
+        b = (double(a) @ x).astype(kind)
         allowed = bound(n, kind) * 9 * NORM  # solutions reach 9
         yield case("linalg.solve", (a, b), x, allowed)
         inverse = np.linalg.inv(double(a)).astype(kind)

@@ -26,9 +26,9 @@ def apply(name: str, device: str) -> None:
 
 def _limit_checks(fault: Fault) -> None:
     """Limit the slow probe to the checks that the fault names, which saves time in a selftest."""
-    named = [check for check in (*fault.trips, *fault.spares) if check.startswith(_SLOW_PROBE)]
-    asked = {check.partition(".")[2] for check in named}
-    if not asked or fault.kind == "control":
+    ids = [check for check in (*fault.trips, *fault.spares) if check.startswith(_SLOW_PROBE)]
+    checks = {check.partition(".")[2] for check in ids}
+    if not checks or fault.kind == "control":
         return
     probe: Any = importlib.import_module(f"probes.{_SLOW_PROBE}.probe")
-    probe.FAMILIES = {name: body for name, body in probe.FAMILIES.items() if name in asked}
+    probe.FAMILIES = {name: body for name, body in probe.FAMILIES.items() if name in checks}
