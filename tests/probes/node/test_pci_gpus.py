@@ -7,7 +7,7 @@ import pytest
 from probes.node.containers import Container
 from probes.node.containers import read as read_container
 from probes.node.pci_gpus import PciGpu, read
-from tests.probes.test_hardware import H100, pci, write
+from tests.probes.node.test_hardware import H100, pci, write
 
 INFORMATION = """Model: \t\t NVIDIA H100 80GB HBM3
 IRQ:   \t\t 234

@@ -14,7 +14,7 @@ from probes.node import import_failure
 from probes.node.hardware import Hardware
 from probes.node.import_failure import explain
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TORCH = str(Path(torch.__file__).parent)
 
 

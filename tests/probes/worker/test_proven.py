@@ -13,7 +13,7 @@ from probes.kit.backend import cpu_type, cuda_type, node_type
 from probes.worker import proven
 from tools import proven as maker
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 INTEGERS = Comparison(
     operation="add (int64, first call)", elements=9, mismatches=1, expected=7, observed=6
 )
