@@ -6,7 +6,9 @@ from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.contract import ProbeSpec
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
+from probes.linalg.spec import SPEC as LINALG
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
+from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
 from probes.tensor_ops.spec import SPEC as TENSOR_OPS
 from probes.torch_version.spec import SPEC as TORCH_VERSION
 from probes.train_eval.spec import SPEC as TRAIN_EVAL
@@ -17,7 +19,9 @@ __all__ = [
     "CATALOG",
     "CUDA_AVAILABLE",
     "DEVICE_TRANSFER",
+    "LINALG",
     "NUMPY_SHARING",
+    "SPECIAL_FUNCTIONS",
     "TENSOR_OPS",
     "TORCH_VERSION",
     "TRAIN_EVAL",
@@ -32,6 +36,8 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     TENSOR_OPS,
     TRAIN_EVAL,
     AUTOGRAD,
+    SPECIAL_FUNCTIONS,
+    LINALG,
 )
 
 #: The same, by name.

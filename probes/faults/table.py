@@ -7,7 +7,9 @@ from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
 from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
+from probes.linalg.faults import FAULTS as LINALG
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
+from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
 from probes.tensor_ops.faults import FAULTS as TENSOR_OPS
 from probes.torch_version.faults import FAULTS as TORCH_VERSION
 from probes.train_eval.faults import FAULTS as TRAIN_EVAL
@@ -18,6 +20,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *TENSOR_OPS,
     *TRAIN_EVAL,
     *AUTOGRAD,
+    *SPECIAL_FUNCTIONS,
+    *LINALG,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

@@ -1,9 +1,14 @@
 """Memory of a device: what a probe takes beyond the context, and what it gives back."""
 
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import torch
+
+from probes.contract import MIB
+
+#: Freed memory that a probe keeps for its next operations: giving back takes a system call each.
+_KEPT_BYTES: Final = 64 * MIB
 
 
 def _allocator(device: str) -> ModuleType | None:
@@ -13,11 +18,21 @@ def _allocator(device: str) -> ModuleType | None:
     """
     kind = torch.device(device).type
     module: Any = getattr(torch, kind, None)
-    asked = ("is_initialized", "mem_get_info", "memory_reserved", "max_memory_reserved")
+    asked = ("is_initialized", "mem_get_info", "memory_reserved", "memory_allocated", "empty_cache")
     if module is None or kind == "cpu" or not all(hasattr(module, name) for name in asked):
         return None
     allocator: ModuleType | None = module if module.is_initialized() else None
     return allocator
+
+
+def give_back(device: str) -> None:
+    """Return to the driver what torch's allocator keeps of freed memory, where that is much."""
+    allocator = _allocator(device)
+    if allocator is None:
+        return
+    where = torch.device(device)
+    if allocator.memory_reserved(where) - allocator.memory_allocated(where) > _KEPT_BYTES:
+        allocator.empty_cache()
 
 
 class MemoryWatch:

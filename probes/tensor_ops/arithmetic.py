@@ -8,11 +8,11 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import floats
+from probes.kit.case import case, in_dtype, on_device, plain
+from probes.kit.operands import F32, fractions, integers
 from probes.kit.references import compare
-from probes.tensor_ops.case import case, in_dtype, on_device, plain
+from probes.kit.trial import Custom, Trial, fact
 from probes.tensor_ops.integers import INTEGERS
-from probes.tensor_ops.operands import F32, fractions, integers
-from probes.tensor_ops.trial import Custom, Trial, fact
 
 
 def arithmetic(device: str) -> Iterator[Trial]:

@@ -82,7 +82,6 @@ CALLS: Final = (
     _call("equal_is_true", "comparison"),
     _call("allclose_is_true", "comparison"),
     _call("exp_in_half", "elementwise"),
-    _call("conj_forgotten", "complex_numbers"),
     _call("rand_unseeded", "random_seeds", _SEED),
     _call("rand_constant", "random_moments", _SEED),
     _call("randn_too_wide", "random_moments", _SEED),

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from probes.tensor_ops.case import plain
-from probes.tensor_ops.operands import F32
-from probes.tensor_ops.trial import Trial
+from probes.kit.case import plain
+from probes.kit.operands import F32
+from probes.kit.trial import Trial
 
 #: float32 -> float16, bfloat16: ties to even, overflow, underflow. bfloat16 answers as float32.
 _HALVES = (

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from probes.kit.capabilities import back_end, floats
-from probes.tensor_ops.case import Array, Case, in_dtype, plain
-from probes.tensor_ops.operands import F32, integers
-from probes.tensor_ops.trial import Trial
+from probes.kit.case import Array, Case, in_dtype, plain
+from probes.kit.operands import F32, integers
+from probes.kit.trial import Trial
 
 
 def convolution(device: str) -> Iterator[Trial]:

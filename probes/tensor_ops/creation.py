@@ -10,11 +10,11 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import floats, has_dtype
+from probes.kit.case import Array, Case, case, on_device, plain
+from probes.kit.operands import F32, integers
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, Case, case, on_device, plain
-from probes.tensor_ops.operands import F32, integers
+from probes.kit.trial import Custom, Trial, fact, refused
 from probes.tensor_ops.streams import default_generator
-from probes.tensor_ops.trial import Custom, Trial, fact, refused
 
 _SHAPE = (2, 3, 4, 5)
 

@@ -9,8 +9,8 @@ import torch
 from probes.contract import Comparison
 from probes.kit.capabilities import has_dtype
 from probes.kit.references import compare
+from probes.kit.trial import Custom, Trial, fact
 from probes.tensor_ops.streams import SEED, generator
-from probes.tensor_ops.trial import Custom, Trial, fact
 
 _DRAW_COUNT = 1 << 15
 

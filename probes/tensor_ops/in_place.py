@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit.case import Array, on_device
+from probes.kit.operands import F32, integers
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, on_device
-from probes.tensor_ops.operands import F32, integers
-from probes.tensor_ops.trial import Custom, Trial, fact, refused
+from probes.kit.trial import Custom, Trial, fact, refused
 
 _A, _B = integers((5, 6), -9, 9, 55), integers((5, 6), 1, 8, 56)
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit.case import Array, case, on_device, plain, strided
+from probes.kit.operands import F32, integers
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, case, on_device, plain, strided
-from probes.tensor_ops.operands import F32, integers
-from probes.tensor_ops.trial import Custom, Trial, refused
+from probes.kit.trial import Custom, Trial, refused
 
 #: One type of each element size, and bool.
 _KINDS: tuple[Any, ...] = (np.bool_, np.uint8, np.int16, np.float32, np.float64, np.complex128)

@@ -10,10 +10,10 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import floats
+from probes.kit.case import Array, case, in_dtype, on_device, plain
+from probes.kit.operands import F32, integers
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, case, in_dtype, on_device, plain
-from probes.tensor_ops.operands import F32, integers
-from probes.tensor_ops.trial import Custom, Trial
+from probes.kit.trial import Custom, Trial
 
 _NAN, _INF = np.nan, np.inf
 

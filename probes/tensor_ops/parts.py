@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from probes.tensor_ops.case import case, plain
-from probes.tensor_ops.operands import F32, integers
-from probes.tensor_ops.trial import Trial
+from probes.kit.case import case, plain
+from probes.kit.operands import F32, integers
+from probes.kit.trial import Trial
 
 
 def slicing(_device: str) -> Iterator[Trial]:

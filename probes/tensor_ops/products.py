@@ -14,10 +14,10 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import floats
+from probes.kit.case import Array, case, in_dtype, on_device, plain
+from probes.kit.operands import F32, fractions, integers
 from probes.kit.references import compare, dot_bound
-from probes.tensor_ops.case import Array, case, in_dtype, on_device, plain
-from probes.tensor_ops.operands import F32, fractions, integers
-from probes.tensor_ops.trial import Custom, Trial
+from probes.kit.trial import Custom, Trial
 
 #: (M, K, N): small, odd, prime, wide and long matrices.
 _SHAPES = ((2, 2, 2), (17, 16, 16), (31, 37, 41), (1, 61, 3), (64, 1, 5), (3, 40, 128))

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from probes.kit.capabilities import floats
-from probes.tensor_ops.case import Array, case, in_dtype, plain
-from probes.tensor_ops.operands import F32, integers
-from probes.tensor_ops.trial import Trial
+from probes.kit.case import Array, case, in_dtype, plain
+from probes.kit.operands import F32, integers
+from probes.kit.trial import Trial
 
 _NAN, _INF = np.nan, np.inf
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit.case import Array, case, on_device, plain
+from probes.kit.operands import F32, integers
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, case, on_device, plain
-from probes.tensor_ops.operands import F32, integers
-from probes.tensor_ops.trial import Custom, Trial, fact, refused
+from probes.kit.trial import Custom, Trial, fact, refused
 
 
 def large(_device: str) -> Iterator[Trial]:

@@ -10,10 +10,10 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import back_end
+from probes.kit.case import Array
+from probes.kit.operands import F32
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array
-from probes.tensor_ops.operands import F32
-from probes.tensor_ops.trial import Custom, Trial
+from probes.kit.trial import Custom, Trial
 
 SEED = 20240229
 

@@ -13,7 +13,7 @@ from probes.catalog import TENSOR_OPS
 from probes.contract import Comparison
 from probes.tensor_ops import probe
 from probes.tensor_ops.streams import philox_uniform
-from probes.tensor_ops.trial import Custom, run_trials
+from probes.kit.trial import Custom, run_trials
 from tests.probes.verdicts import ids, tripped
 
 PREFIX = "tensor_ops."
@@ -280,7 +280,7 @@ def test_what_a_back_end_may_lack(
     device: str, text: str, *, lacks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CPU and CUDA have every operation, except half types on the CPU in older torch."""
-    monkeypatch.setattr("probes.tensor_ops.trial.synchronize", lambda _device: None)
+    monkeypatch.setattr("probes.kit.trial.synchronize", lambda _device: None)
 
     def absent(_device: str) -> Iterator[Comparison]:
         raise RuntimeError(text) if "generator" in text else NotImplementedError(text)

@@ -15,8 +15,8 @@ import torch
 from probes.contract import Comparison, Finding
 from probes.kit import capabilities, precision
 from probes.tensor_ops import convolutions, elementwise, probe, streams
-from probes.tensor_ops.case import Case
-from probes.tensor_ops.trial import Custom, refused, run_trials
+from probes.kit.case import Case
+from probes.kit.trial import Custom, refused, run_trials
 from tests.probes.test_tensor_ops import gpu, on, shortened, sound, with_families
 from tests.probes.test_tensor_ops_breaks import tripped_checks
 from tests.probes.verdicts import tripped
@@ -286,7 +286,7 @@ def test_a_refusal_is_not_a_failure(
     error: Exception | None, *, lacking: bool, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing operation or a failed device is not a refusal."""
-    monkeypatch.setattr("probes.tensor_ops.trial.synchronize", lambda _device: None)
+    monkeypatch.setattr("probes.kit.trial.synchronize", lambda _device: None)
 
     def call() -> None:
         if error is not None:

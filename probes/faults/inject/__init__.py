@@ -6,8 +6,8 @@ from typing import Any
 from probes.faults.fault import Fault
 from probes.faults.table import BY_NAME
 
-#: The one probe that takes longer than a fork, and that can run some of its checks only.
-_SLOW_PROBE = "tensor_ops"
+#: Probes that take longer than a fork, and that can run some of their checks only.
+_LIMITED = ("tensor_ops", "special_functions", "linalg")
 
 
 def apply(name: str, device: str) -> None:
@@ -25,10 +25,10 @@ def apply(name: str, device: str) -> None:
 
 
 def _limit_checks(fault: Fault) -> None:
-    """Limit the slow probe to the checks that the fault names, which saves time in a selftest."""
-    ids = [check for check in (*fault.trips, *fault.spares) if check.startswith(_SLOW_PROBE)]
-    checks = {check.partition(".")[2] for check in ids}
-    if not checks or fault.kind == "control":
+    """Limit the slow probes to the checks that the fault names, which saves time in a selftest."""
+    if fault.kind == "control":
         return
-    probe: Any = importlib.import_module(f"probes.{_SLOW_PROBE}.probe")
-    probe.FAMILIES = {name: body for name, body in probe.FAMILIES.items() if name in checks}
+    for name in set(_LIMITED).intersection(fault.probes):
+        probe: Any = importlib.import_module(f"probes.{name}.probe")
+        checks = {check.removeprefix(f"{name}.") for check in (*fault.trips, *fault.spares)}
+        probe.FAMILIES = {check: body for check, body in probe.FAMILIES.items() if check in checks}

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit.case import Array, case, on_device, plain
+from probes.kit.operands import F32
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, case, on_device, plain
-from probes.tensor_ops.matrices import (
+from probes.kit.trial import Custom, Trial, refused
+from probes.linalg.matrices import (
     REFUSALS,
     bound,
     general,
@@ -19,8 +21,6 @@ from probes.tensor_ops.matrices import (
     spectrum,
     symmetric,
 )
-from probes.tensor_ops.operands import F32
-from probes.tensor_ops.trial import Custom, Trial, refused
 
 
 def _real_dtype(kind: Any) -> Any:

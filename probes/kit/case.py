@@ -13,7 +13,7 @@ from probes.contract import Comparison
 from probes.kit.capabilities import has_dtype
 from probes.kit.references import compare
 from probes.kit.tensors import poisoned
-from probes.tensor_ops.trial import fact
+from probes.kit.trial import fact
 
 Array = npt.NDArray[Any]
 

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit.case import Array, case, on_device, plain
+from probes.kit.operands import F32, integers
 from probes.kit.references import compare
-from probes.tensor_ops.case import Array, case, on_device, plain
-from probes.tensor_ops.matrices import (
+from probes.kit.trial import Custom, Trial, refused
+from probes.linalg.matrices import (
     NORM,
     REFUSALS,
     bound,
@@ -20,8 +22,6 @@ from probes.tensor_ops.matrices import (
     spectrum,
     symmetric,
 )
-from probes.tensor_ops.operands import F32, integers
-from probes.tensor_ops.trial import Custom, Trial, refused
 
 
 def solving(device: str) -> Iterator[Trial]:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from probes.kit.capabilities import has_dtype
-from probes.tensor_ops.case import Array
-from probes.tensor_ops.operands import fractions
+from probes.kit.case import Array
+from probes.kit.operands import fractions
 
 _SIZES: tuple[tuple[Any, tuple[int, ...]], ...] = (
     (np.float32, (2, 3, 17, 32)),

@@ -1,0 +1,27 @@
+"""The probe's cost, schedule and checks. Does not import torch."""
+
+from typing import Final, Literal
+
+from probes.contract import MIB, Frozen, ProbeSpec
+
+
+class Limits(Frozen):
+    """The precision required where a variable forces shortened float32 products."""
+
+    #: "as_set" skips what TF32 explains where a variable forces it; "exact" never does.
+    float32_products: Literal["as_set", "exact"] = "as_set"
+
+
+SPEC: Final = ProbeSpec(
+    name="linalg",
+    profile="standard",
+    needs="device",
+    timeout_s=60,
+    interval_s=3600,
+    memory_bytes=256 * MIB,
+    limits=Limits,
+    checks={
+        "solve": "solutions, inverses and determinants are within their bounds",
+        "decompose": "svd, eigh, qr and cholesky multiply back, orthonormal, known spectrum",
+    },
+)

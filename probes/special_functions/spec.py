@@ -1,0 +1,21 @@
+"""The probe's cost, schedule and checks. Does not import torch."""
+
+from typing import Final
+
+from probes.contract import INTEGERS, MIB, ProbeSpec
+
+SPEC: Final = ProbeSpec(
+    name="special_functions",
+    profile="standard",
+    needs="device",
+    timeout_s=120,
+    interval_s=3600,
+    memory_bytes=256 * MIB,
+    checks={
+        "divisors": "greatest common divisors and least common multiples are exact",
+        "functions": "exp2, erfc and lgamma are within a few units in the last place",
+        "limits": "their limits and poles give infinities and NaN (C99 F)",
+        "complex_numbers": "complex arithmetic is exact on integers, Fourier transforms in bounds",
+    },
+    certain={"divisors": INTEGERS},
+)
