@@ -339,6 +339,9 @@ Profile = Literal["instant", "quick", "standard", "deep"]
 #: Cheapest first; a profile runs its own probes and those of all before it.
 PROFILES: Final[tuple[Profile, ...]] = ("instant", "quick", "standard", "deep")
 
+#: Profiles whose probes load a device: they need it idle, and do not run when a daemon starts.
+HEAVY: Final[tuple[Profile, ...]] = ("standard", "deep")
+
 MIB: Final = 1024 * 1024
 
 #: Name of the check that the worker adds to every probe: it fails if an exception ended the probe.

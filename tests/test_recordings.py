@@ -11,6 +11,8 @@ from probes.autograd import probe as autograd
 from probes.contract import Comparison, Observation, Result
 from probes.cuda_available import probe as cuda_available
 from probes.device_transfer import probe as device_transfer
+from probes.linalg import probe as linalg
+from probes.special_functions import probe as special_functions
 from probes.tensor_ops import probe as tensor_ops
 from probes.torch_version import probe as torch_version
 from probes.train_eval import probe as train_eval
@@ -29,6 +31,8 @@ WRONG = Comparison(
 FAMILIES: dict[str, Callable[[Any], dict[str, tuple[Comparison, ...]]]] = {
     "tensor_ops": lambda seen: seen.families,
     "autograd": lambda seen: seen.families,
+    "linalg": lambda seen: seen.families,
+    "special_functions": lambda seen: seen.families,
     "train_eval": lambda seen: seen.comparisons,
     "device_transfer": lambda seen: seen.comparisons,
 }
@@ -37,7 +41,7 @@ FAMILIES: dict[str, Callable[[Any], dict[str, tuple[Comparison, ...]]]] = {
 @cache
 def recorded(file: Path) -> Report:
     """A recorded report."""
-    return Report.model_validate_json(file.read_text(encoding="utf-8"))
+    return maker.recording(file)
 
 
 def result_of(probe: str) -> Result:
@@ -49,6 +53,8 @@ def judge(probe: str, seen: Observation) -> set[str]:
     """The checks that an observation trips."""
     modules: dict[str, Any] = {
         "autograd": autograd,
+        "linalg": linalg,
+        "special_functions": special_functions,
         "cuda_available": cuda_available,
         "device_transfer": device_transfer,
         "tensor_ops": tensor_ops,
@@ -85,7 +91,7 @@ def families() -> Iterator[tuple[str, str]]:
 def test_a_wrong_operation_on_the_h200_fails_its_check_alone(probe: str, check: str) -> None:
     """Each family's verdict on a GPU, from what a GPU gave: one wrong element and it trips."""
     seen = maker.observation_of(result_of(probe))
-    field = "families" if probe in {"tensor_ops", "autograd"} else "comparisons"
+    field = "comparisons" if probe in {"train_eval", "device_transfer"} else "families"
     groups = FAMILIES[probe](seen)
     spoiled = seen.model_copy(update={field: {**groups, check: (*groups[check], WRONG)}})
 

@@ -11,9 +11,9 @@ import torch
 
 from probes.catalog import TENSOR_OPS
 from probes.contract import Comparison
+from probes.kit.trial import Custom, run_trials
 from probes.tensor_ops import probe
 from probes.tensor_ops.streams import philox_uniform
-from probes.kit.trial import Custom, run_trials
 from tests.probes.verdicts import ids, tripped
 
 PREFIX = "tensor_ops."

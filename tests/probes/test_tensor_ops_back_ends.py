@@ -14,9 +14,9 @@ import torch
 
 from probes.contract import Comparison, Finding
 from probes.kit import capabilities, precision
-from probes.tensor_ops import convolutions, elementwise, probe, streams
 from probes.kit.case import Case
 from probes.kit.trial import Custom, refused, run_trials
+from probes.tensor_ops import convolutions, elementwise, probe, streams
 from tests.probes.test_tensor_ops import gpu, on, shortened, sound, with_families
 from tests.probes.test_tensor_ops_breaks import tripped_checks
 from tests.probes.verdicts import tripped

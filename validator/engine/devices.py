@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from probes.contract import PROFILES, ProbeSpec
+from probes.contract import HEAVY, ProbeSpec
 from validator.report import CPU, Device
 
 #: What a CUDA context takes beside a probe's own memory: 300 to 700 MB were seen.
@@ -12,9 +12,6 @@ _CONTEXT_BYTES: Final = 768 * 1024 * 1024
 
 #: Compute modes in which one process holds the GPU.
 _EXCLUSIVE: Final = ("exclusive_process", "exclusive_thread")
-
-#: Probes of dearer profiles load a GPU: not while others use it.
-_SHAREABLE: Final = PROFILES.index("quick")
 
 
 def _bus_id(text: str) -> str:
@@ -111,7 +108,7 @@ def why_busy(spec: ProbeSpec, device: Device) -> str:
     others = f"{device.process_count} other process" + ("es" if device.process_count > 1 else "")
     if device.compute_mode in _EXCLUSIVE:
         return f"{others} on it, and its mode is {device.compute_mode}"
-    if PROFILES.index(spec.profile) > _SHAREABLE:
+    if spec.profile in HEAVY:
         return f"{others} on it, and a {spec.profile} probe would disturb them"
     needed = _CONTEXT_BYTES + spec.memory_bytes
     if device.memory_free_bytes is not None and device.memory_free_bytes < needed:

@@ -7,7 +7,7 @@ included, and after a second timeout in a row the rest are not run.
 
 from typing import Final
 
-from probes.contract import ProbeSpec
+from probes.contract import HEAVY, ProbeSpec
 from validator.engine.clock import now
 
 #: Deadline of a probe on a device where one has timed out before, in seconds.
@@ -35,7 +35,7 @@ class DeviceHangs:
         """The deadline in seconds of a probe that starts now and has `own_s` on a sound device."""
         if device not in self._hung_s:
             return own_s
-        if spec.profile not in {"instant", "quick"}:
+        if spec.profile in HEAVY:
             return min(own_s, SHORTENED_S)
         left_s = self._began_s + _QUICK_CHECK_S - _END_S - now()
         return min(own_s, SHORTENED_S, max(_LEAST_S, left_s))

@@ -4,6 +4,7 @@ Intervals are counted on the monotonic clock, so a clock that is set moves nothi
 starts when its last run starts: a run that overruns delays the next one, which then comes once.
 """
 
+import hashlib
 import random
 import re
 import time
@@ -15,7 +16,8 @@ from typing import Final
 
 from apscheduler.triggers.cron import CronTrigger
 
-from probes.contract import ProbeSpec
+from probes.contract import HEAVY, ProbeSpec
+from validator.report import host_name
 from validator.settings import Settings, SettingsError, Timetable
 
 #: Probes due within this many seconds of each other share one run, and its import of torch.
@@ -99,6 +101,8 @@ class Timing:
     interval_s: float  # of a cron expression: its longest gap
     jitter_s: float = 0.0
     cron: str | None = None
+    #: From the daemon's start to the first run; None: at once. A cron expression needs none.
+    first_s: float | None = None
 
     @property
     def stale_after_s(self) -> float:
@@ -117,6 +121,7 @@ def timings(settings: Settings, specs: Iterable[ProbeSpec]) -> dict[str, Timing]
 
 def _timing(spec: ProbeSpec, table: Timetable | None) -> Timing:
     table = table or Timetable()
+    heavy = spec.profile in HEAVY
     key = f"schedule.{spec.name}"
     if table.cron is not None:
         try:
@@ -124,12 +129,18 @@ def _timing(spec: ProbeSpec, table: Timetable | None) -> Timing:
         except ValueError as error:
             raise SettingsError(f"{key}.cron: {error} (got {table.cron!r})") from error
         # Who writes a time of day means it: no shift unless asked for.
-        return Timing(gap, table.jitter or 0.0, table.cron)
+        return Timing(gap, table.jitter or 0.0, table.cron, 0.0 if heavy else None)
     interval = spec.interval_s if table.interval is None else table.interval
     jitter = interval / 10 if table.jitter is None else table.jitter
     if jitter > interval:
         raise SettingsError(f"{key}.jitter: {jitter:g} s is longer than the interval {interval:g}")
-    return Timing(interval, jitter)
+    return Timing(interval, jitter, first_s=interval * _share_of_node() if heavy else None)
+
+
+def _share_of_node() -> float:
+    """A share from 0 to 1 that follows from the node's name, so that a fleet is spread evenly."""
+    digest = hashlib.sha256(host_name().encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,10 @@ class _Due:
 
 
 class Schedule:
-    """The due times of all probes. Every probe is due at once when it is new."""
+    """The due times of all probes.
+
+    A new probe is due at once, but for one that loads a device: that waits for its turn.
+    """
 
     def __init__(
         self,
@@ -150,7 +164,7 @@ class Schedule:
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         shift: Callable[[], float] = lambda: random.SystemRandom().uniform(-1, 1),
     ) -> None:
-        """Create it, every probe due at once; `shift` draws the jitter, a share from -1 to 1."""
+        """Create it with all probes new; `shift` draws the jitter, a share from -1 to 1."""
         self._monotonic, self._now, self._shift = monotonic, now, shift
         self.timings: dict[str, Timing] = {}
         self._due: dict[str, _Due] = {}
@@ -169,13 +183,15 @@ class Schedule:
     def _next_due(self, name: str, shift: float) -> _Due:
         timing = self.timings[name]
         started = self._started.get(name)
-        if started is None:  # never ran: at once
+        if started is None and timing.first_s is None:
             return _Due(monotonic=self._monotonic())
         if timing.cron is not None:
             now = self._now()
             found = Cron(timing.cron).after(now)
             late = timedelta(seconds=abs(shift) * timing.jitter_s)  # never before its time
             return _Due(wall=None if found is None else found + late, after=now)
+        if started is None:
+            return _Due(monotonic=self._monotonic() + (timing.first_s or 0.0))
         return _Due(monotonic=started + timing.interval_s + shift * timing.jitter_s)
 
     def _wait_s(self, name: str) -> float:

@@ -2,15 +2,15 @@
 
 import pytest
 
-from probes.catalog import CATALOG
 from probes.contract import Finding, Reason, Status
+from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
 from validator.report import Device, NotRun
 from validator.service.latest import Latest, Pair
 
 OLDEST_S = 900.0
-ALL = dict.fromkeys((spec.name for spec in CATALOG), OLDEST_S)
-HOST = [spec.name for spec in CATALOG if spec.needs == "host"]
+ALL = dict.fromkeys((spec.name for spec in QUICK), OLDEST_S)
+HOST = [spec.name for spec in QUICK if spec.needs == "host"]
 OPS = Pair("tensor_ops", "cuda:0")
 
 
@@ -52,7 +52,9 @@ def test_all_passed_is_ready() -> None:
 
     assert merged is not None
     assert (merged.trigger, merged.status) == ("merged", "pass")
-    assert len(merged.results) == len(known.latest.planned) == len(HOST) + 2 * (7 - len(HOST))
+    assert (
+        len(merged.results) == len(known.latest.planned) == len(HOST) + 2 * (len(QUICK) - len(HOST))
+    )
     assert known.latest.readiness().ready
     assert known.latest.readiness().reason == merged.summary
 
@@ -335,3 +337,22 @@ def test_a_reason_that_fits_is_told_once() -> None:
 
     assert readiness.whole == ""
     assert readiness.text == readiness.reason
+
+
+def test_a_probe_that_waits_for_its_turn_keeps_no_node_from_work() -> None:
+    """Of profile standard: without a result ready, after a failure not, until it passes again."""
+    devices = gpus(1)
+    known = Known(devices)
+    known.latest.limit({**ALL, "linalg": OLDEST_S})
+    known.latest.accept(report(everything(devices), devices))
+    waiting = known.latest.readiness()
+    known.latest.accept(report([result("linalg", "cuda:0", "fail")], devices))
+    failed = known.latest.readiness()
+    known.latest.accept(report(everything(devices), devices))
+    still_failed = known.latest.readiness()
+    known.latest.accept(report([result("linalg", "cuda:0", "pass", "ok")], devices))
+
+    assert waiting.ready
+    assert (failed.ready, still_failed.ready) == (False, False)
+    assert failed.reason.startswith("fail: linalg on cuda:0")
+    assert known.latest.readiness().ready

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from probes.catalog import CATALOG
+from probes.catalog import AUTOGRAD, CATALOG, LINALG
 from tests.validator.service.fake_runner import Clock
 from validator.loading import load
 from validator.service.schedule import Cron, Schedule, Timing, timings
@@ -258,3 +258,50 @@ def test_timings_come_from_settings_and_defaults() -> None:
     assert table["train_eval"] == Timing(300, 5)
     assert table["numpy_sharing"] == Timing(300, 30)
     assert table["numpy_sharing"].stale_after_s == 900
+
+
+def shares(monkeypatch: pytest.MonkeyPatch, *nodes: str) -> list[float]:
+    """Of each node, from the daemon's start to its first run of `linalg`, in seconds."""
+    found = []
+    for node in nodes:
+        monkeypatch.setenv("NODE_NAME", node)
+        found.append(timings(load(), [LINALG])["linalg"].first_s)
+    return [each for each in found if each is not None]
+
+
+def test_what_loads_a_device_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at start: at a time that follows from the node's name, so that a fleet is spread."""
+    names = [f"node-{number}" for number in range(64)]
+    found = shares(monkeypatch, *names)
+
+    assert found == shares(monkeypatch, *names)
+    assert len(set(found)) == len(found) == len(names)
+    assert all(0 <= each < LINALG.interval_s for each in found)
+    assert {int(4 * each / LINALG.interval_s) for each in found} == {0, 1, 2, 3}
+
+
+def test_it_is_not_due_when_the_daemon_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick probe is; the other comes after its share of the interval, then at intervals."""
+    monkeypatch.setenv("NODE_NAME", "node-17")
+    clock = Clock()
+    table = timings(load(), [AUTOGRAD, LINALG])
+    schedule = Schedule(table, monotonic=clock, shift=lambda: 0.0)
+    first_s = table["linalg"].first_s
+    assert first_s is not None
+    at_start = schedule.due()
+    schedule.record_start(at_start)
+    clock.now_s += first_s
+    later = schedule.due()
+
+    assert at_start == ("autograd",)
+    assert "linalg" in later
+
+
+def test_a_cron_expression_is_kept_to_from_the_start() -> None:
+    """Who writes a time of day gets that time, and no run before it."""
+    settings = load(flags={"schedule": {"linalg": {"cron": "0 3 * * *"}}})
+    wall = Wall()
+    schedule = Schedule(timings(settings, [LINALG]), now=wall)
+
+    assert schedule.due() == ()
+    assert schedule.due_at()["linalg"].hour == 3
