@@ -192,7 +192,7 @@ def test_no_two_modules_import_each_other() -> None:
         ("validator.cli.check", "from probes.kit.tensors import bits"),
         ("validator.service.api", "from probes.faults.table import FAULTS"),
         ("validator.selftest.trials", "from probes.faults.inject import apply"),
-        ("probes.autograd.probe", "from probes.kit.trial import fact"),
+        ("probes.autograd.probe", "from probes.linalg.matrices import bound"),
         ("probes.autograd.probe", "from probes.tensor_ops.spec import SPEC"),
         ("probes.autograd.faults", "from probes.train_eval import faults"),
         ("probes.autograd.spec", "from probes.kit.tensors import bits"),

@@ -67,8 +67,12 @@ def _parts(result: Result) -> Iterator[Result]:
         if moved.id.partition(".")[0] == result.probe and result.observation is not None
     }
     whole = {moved.id for moved in moves.values() if moved.operations is None}
-    kept = tuple(finding for finding in result.findings if finding.id not in whole)
-    yield result.model_copy(update={"findings": kept})
+    yield result.model_copy(
+        update={
+            "findings": tuple(each for each in result.findings if each.id not in whole),
+            "observation": _without(result.observation, {each.partition(".")[2] for each in whole}),
+        }
+    )
     for probe in dict.fromkeys(check.partition(".")[0] for check in moves):
         own = {check: moved for check, moved in moves.items() if check.startswith(f"{probe}.")}
         recorded = {finding.id: finding for finding in result.findings}
@@ -84,6 +88,18 @@ def _parts(result: Result) -> Iterator[Result]:
                 "observation": _moved_observation(result.observation or {}, own),
             }
         )
+
+
+def _without(observation: dict[str, Any] | None, checks: set[str]) -> dict[str, Any] | None:
+    """The observation without its families and facts of some checks."""
+    if observation is None:
+        return None
+    return {
+        key: {name: each for name, each in value.items() if name not in checks}
+        if key in {"families", "facts"}
+        else value
+        for key, value in observation.items()
+    }
 
 
 #: Where an observation holds something by check.

@@ -170,27 +170,6 @@ def test_right_products_pass_whatever_the_setting() -> None:
     assert {f.status for f in findings if f.id == "tensor_ops.float32_matmul"} == {"pass"}
 
 
-def test_linear_algebra_runs_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full precision is set for linear algebra only, and the setting is restored."""
-    settings: list[str] = []
-
-    def body(_device: str) -> Iterator[Comparison]:
-        settings.append(torch.get_float32_matmul_precision())
-        yield Comparison(operation="mm", elements=1)
-
-    family = {name: lambda _device: [Custom("mm", body)] for name in ("large", "linalg_solve")}
-    monkeypatch.setattr(probe, "FAMILIES", family)
-    torch.set_float32_matmul_precision("medium")
-    try:
-        probe.observe("cpu")
-        after = torch.get_float32_matmul_precision()
-    finally:
-        torch.set_float32_matmul_precision("highest")
-
-    assert settings == ["medium", "highest"]
-    assert after == "medium"
-
-
 def test_number_of_operations() -> None:
     """At least 120 different operations are compared, whatever their types and layouts."""
     assert len(probe.operations(sound())) >= 120

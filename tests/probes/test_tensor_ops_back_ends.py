@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from probes.contract import Comparison, Finding
-from probes.kit import capabilities, precision
+from probes.kit import capabilities, functions, precision
 from probes.kit.case import Case
 from probes.kit.trial import Custom, refused, run_trials
 from probes.tensor_ops import convolutions, elementwise, probe, streams
@@ -25,7 +25,6 @@ F32 = np.float32
 Array = npt.NDArray[Any]
 
 NO_BFLOAT16 = "CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx(CUDA_R_16BF)`"
-NO_BATCHED = "raised RuntimeError: CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `getrf`"
 NO_LAUNCH = "raised RuntimeError: HIP error: invalid configuration argument"
 
 
@@ -153,7 +152,8 @@ def test_a_logarithm_within_what_its_back_end_promises(
 ) -> None:
     """1 ulp on CUDA, 3 in AMD's table, and OpenCL's slack elsewhere."""
     monkeypatch.setattr(torch, "log", off_by(ulps)(torch.log))
-    monkeypatch.setattr(elementwise, "back_end", lambda _device: back_end)
+    for module in (elementwise, functions):
+        monkeypatch.setattr(module, "back_end", lambda _device: back_end)
 
     assert (failing("elementwise") == []) is right
 
@@ -166,7 +166,7 @@ OCML = {
     "atan": (5, 5),
     "asin": (4, 4),
     "atan2": (6, 6),
-    "erfc": (16, 16),
+    "erf": (16, 16),
     "pow": (16, 16),
 }
 
@@ -262,12 +262,12 @@ def test_an_a100_without_bfloat16_products_fails(
 
 def test_a_family_that_is_missing_as_a_whole_has_the_error_text() -> None:
     """The check is skipped with the back-end's text."""
-    families = {name: each for name, each in sound().families.items() if name != "linalg_solve"}
-    why = {"linalg_solve": ("linalg.solve: the mps back-end: no such operator",)}
-    observation = on("mps", families=families, not_implemented=("linalg_solve",), lacking=why)
+    families = {name: each for name, each in sound().families.items() if name != "sorting"}
+    why = {"sorting": ("sort: the mps back-end: no such operator",)}
+    observation = on("mps", families=families, not_implemented=("sorting",), lacking=why)
 
-    assert finding("linalg_solve", observation).status == "skip"
-    assert finding("linalg_solve", observation).message.endswith("no such operator")
+    assert finding("sorting", observation).status == "skip"
+    assert finding("sorting", observation).message.endswith("no such operator")
 
 
 @pytest.mark.parametrize(
@@ -363,24 +363,6 @@ def test_a_mix_of_switches_has_a_short_message() -> None:
     assert message == "shortened, as a mix of torch's old and new switches allows"
 
 
-@pytest.mark.parametrize(
-    ("forced", "error", "status"),
-    [
-        ("NVIDIA_TF32_OVERRIDE=1", 2.0**-11, "skip"),
-        ("NVIDIA_TF32_OVERRIDE=1", 2.0**-4, "fail"),
-        ("NVIDIA_TF32_OVERRIDE=1", math.inf, "fail"),
-        ("", 2.0**-11, "fail"),
-    ],
-)
-def test_linear_algebra_under_a_forced_tf32(forced: str, error: float, status: str) -> None:
-    """Its bounds need full precision: torch's switch is turned off, but a variable cannot be."""
-    setting = sound().precision.model_copy(update={"forced_by": forced})
-    comparison = shortened(error, "linalg.solve")
-    observation = gpu(with_families(sound(), linalg_solve=(comparison,)), precision=setting)
-
-    assert finding("linalg_solve", observation).status == status
-
-
 # ---- what proves nothing on some back-end
 
 
@@ -409,37 +391,6 @@ def test_a_batch_beyond_a_launch_of_hip(back_end: str, comparison: Comparison, s
     observation = gpu(with_families(sound(), matmul_exact=(comparison,)), back_end)
 
     assert finding("matmul_exact", observation).status == status
-
-
-@pytest.mark.parametrize(
-    ("capability", "problem", "status"),
-    [
-        ((12, 0), NO_BATCHED, "warn"),
-        ((12, 1), NO_BATCHED, "warn"),
-        ((9, 0), NO_BATCHED, "fail"),
-        (None, NO_BATCHED, "fail"),
-        ((12, 0), "", "fail"),
-        ((12, 0), "raised RuntimeError: CUDA error: an illegal memory access", "fail"),
-    ],
-)
-def test_batched_solvers_that_consumer_blackwell_lacks(
-    capability: tuple[int, int] | None, problem: str, status: str
-) -> None:
-    """On other GPUs the same error is a failure."""
-    solved = (wrong("linalg.inv", problem),)
-    observation = gpu(with_families(sound(), linalg_solve=solved), capability=capability)
-
-    assert finding("linalg_solve", observation).status == status
-
-
-def test_the_image_comes_before_the_gpu_in_linear_algebra() -> None:
-    """A rocSOLVER that loses orthogonality is not a broken GPU: the hint starts with the image."""
-    observation = gpu(with_families(sound(), linalg_decompose=(wrong("linalg.eigh"),)), "hip")
-
-    assert finding("linalg_decompose", observation).hint.startswith(
-        "the image's own library comes first"
-    )
-    assert finding("linalg_decompose", observation).action == "investigate"
 
 
 def test_numbers_of_a_seed_are_only_a_warning() -> None:

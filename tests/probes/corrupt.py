@@ -1,0 +1,98 @@
+"""Ways to spoil the outputs of one operator, in the patterns that sick hardware shows."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.probes.verdicts import tripped
+
+Fault = Callable[[torch.Tensor], object]  # spoils an output, in place
+
+
+def tripped_families(probe: ModuleType, *families: str) -> set[str]:
+    """The names of the checks of a probe that trip, of the given families only, to save time."""
+    chosen = {name: probe.FAMILIES[name] for name in families}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe, "FAMILIES", chosen)
+        found = tripped(probe.judge(probe.observe("cpu")))
+    return {each.partition(".")[2] for each in found}
+
+
+class Corrupt(TorchDispatchMode):
+    """Spoils every output of one operator, in all its overloads."""
+
+    def __init__(self, operator: str, fault: Fault, *, calls: range = range(10**9)) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operator, self.fault, self.calls = operator, fault, calls
+        self.count = 0
+        self.inside = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the operator, then spoil its output."""
+        out = func(*args, **(kwargs or {}))
+        if self.inside or func.overloadpacket._qualified_op_name != f"aten::{self.operator}":
+            return out
+        self.inside = True
+        if self.count in self.calls:
+            for each in out if isinstance(out, (tuple, list)) else (out,):
+                if isinstance(each, torch.Tensor) and each.numel():
+                    self.fault(each)
+        self.count += 1
+        self.inside = False
+        return out
+
+
+def last(tensor: torch.Tensor) -> torch.Tensor:
+    """The last element, as a view."""
+    return tensor[tuple(slice(-1, None) for _ in tensor.shape)]
+
+
+def zeros(out: torch.Tensor) -> None:
+    """Set all to zero: the kernel wrote nothing, and its memory was zero."""
+    out.zero_()
+
+
+def slightly_larger(out: torch.Tensor) -> None:
+    """Multiply by 1.001."""
+    if out.is_floating_point() or out.is_complex():
+        out.mul_(1.001)
+
+
+def slightly_smaller(out: torch.Tensor) -> None:
+    """Multiply by 0.999."""
+    if out.is_floating_point() or out.is_complex():
+        out.mul_(0.999)
+
+
+def lowest_bit(out: torch.Tensor) -> None:
+    """Flip the lowest bit of the last element."""
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    end = last(out)
+    end.copy_((end.clone().view(kinds[out.element_size()]) ^ 1).view(out.dtype))
+
+
+def nan(out: torch.Tensor) -> None:
+    """Set the last element to NaN."""
+    if out.is_floating_point() or out.is_complex():
+        last(out).fill_(float("nan"))
+
+
+def swapped(out: torch.Tensor) -> None:
+    """Exchange the last two elements in memory."""
+    pair = out.reshape(-1)[-2:].flip(0)
+    if out.numel() > 1 and out.is_contiguous():
+        out.view(-1)[-2:] = pair
+
+
+def shifted(out: torch.Tensor) -> None:
+    """Move every element by one: an address that is off by one."""
+    out.copy_(out.reshape(-1).roll(1).reshape(out.shape))
+
+
+def flipped(out: torch.Tensor) -> None:
+    """Negate the last element as a boolean."""
+    last(out).logical_not_()
