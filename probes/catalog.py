@@ -6,6 +6,7 @@ from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.contract import ProbeSpec
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
+from probes.gradcheck.spec import SPEC as GRADCHECK
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
 from probes.tensor_ops.spec import SPEC as TENSOR_OPS
 from probes.torch_version.spec import SPEC as TORCH_VERSION
@@ -17,6 +18,7 @@ __all__ = [
     "CATALOG",
     "CUDA_AVAILABLE",
     "DEVICE_TRANSFER",
+    "GRADCHECK",
     "NUMPY_SHARING",
     "TENSOR_OPS",
     "TORCH_VERSION",
@@ -32,6 +34,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     TENSOR_OPS,
     TRAIN_EVAL,
     AUTOGRAD,
+    GRADCHECK,
 )
 
 #: The same, by name.

@@ -7,6 +7,7 @@ from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
 from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
+from probes.gradcheck.faults import FAULTS as GRADCHECK
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
 from probes.tensor_ops.faults import FAULTS as TENSOR_OPS
 from probes.torch_version.faults import FAULTS as TORCH_VERSION
@@ -18,6 +19,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *TENSOR_OPS,
     *TRAIN_EVAL,
     *AUTOGRAD,
+    *GRADCHECK,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,
