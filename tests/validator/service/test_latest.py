@@ -2,15 +2,15 @@
 
 import pytest
 
-from probes.catalog import CATALOG
 from probes.contract import Finding, Reason, Status
+from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
 from validator.report import Device, NotRun
 from validator.service.latest import Latest, Pair
 
 OLDEST_S = 900.0
-ALL = dict.fromkeys((spec.name for spec in CATALOG), OLDEST_S)
-HOST = [spec.name for spec in CATALOG if spec.needs == "host"]
+ALL = dict.fromkeys((spec.name for spec in QUICK), OLDEST_S)
+HOST = [spec.name for spec in QUICK if spec.needs == "host"]
 OPS = Pair("tensor_ops", "cuda:0")
 
 
@@ -52,7 +52,9 @@ def test_all_passed_is_ready() -> None:
 
     assert merged is not None
     assert (merged.trigger, merged.status) == ("merged", "pass")
-    assert len(merged.results) == len(known.latest.planned) == len(HOST) + 2 * (7 - len(HOST))
+    assert (
+        len(merged.results) == len(known.latest.planned) == len(HOST) + 2 * (len(QUICK) - len(HOST))
+    )
     assert known.latest.readiness().ready
     assert known.latest.readiness().reason == merged.summary
 
@@ -83,7 +85,7 @@ def test_the_worst_status_decides(status: Status, ready: bool) -> None:  # noqa:
 
 
 def test_a_planned_probe_without_result_is_not_ready() -> None:
-    """Six of seven probes passed; the seventh was never heard of."""
+    """All probes but one passed; that one was never heard of."""
     known = Known()
     some = [one for one in everything() if one.probe != "autograd"]
     known.latest.accept(report(some))
