@@ -6,6 +6,7 @@ from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.contract import ProbeSpec
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
+from probes.gradcheck.spec import SPEC as GRADCHECK
 from probes.linalg.spec import SPEC as LINALG
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
@@ -19,6 +20,7 @@ __all__ = [
     "CATALOG",
     "CUDA_AVAILABLE",
     "DEVICE_TRANSFER",
+    "GRADCHECK",
     "LINALG",
     "NUMPY_SHARING",
     "SPECIAL_FUNCTIONS",
@@ -36,6 +38,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     TENSOR_OPS,
     TRAIN_EVAL,
     AUTOGRAD,
+    GRADCHECK,
     SPECIAL_FUNCTIONS,
     LINALG,
 )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from probes.catalog import CATALOG
 from probes.contract import Reason, Status
 from tests.validator.reports import QUICK
 from tools import reference
@@ -99,7 +100,13 @@ def test_every_relative_link_leads_somewhere() -> None:
 
 
 def test_the_sample_of_the_output_is_todays() -> None:
-    """The table in the README has a line for every probe of the default profile."""
+    """The table in the README has a line for every probe of the profile that it names."""
     sample = README.partition("```text\n")[2].partition("```")[0]
     for spec in QUICK:
         assert spec.name in sample
+
+
+def test_every_probe_is_in_the_readme() -> None:
+    """With its promise, whatever its profile."""
+    for spec in CATALOG:
+        assert f"\n| `{spec.name}` | " in README

@@ -11,6 +11,7 @@ from probes.autograd import probe as autograd
 from probes.contract import Comparison, Observation, Result
 from probes.cuda_available import probe as cuda_available
 from probes.device_transfer import probe as device_transfer
+from probes.gradcheck import probe as gradcheck
 from probes.linalg import probe as linalg
 from probes.special_functions import probe as special_functions
 from probes.tensor_ops import probe as tensor_ops
@@ -31,6 +32,7 @@ WRONG = Comparison(
 FAMILIES: dict[str, Callable[[Any], dict[str, tuple[Comparison, ...]]]] = {
     "tensor_ops": lambda seen: seen.families,
     "autograd": lambda seen: seen.families,
+    "gradcheck": lambda seen: seen.families,
     "linalg": lambda seen: seen.families,
     "special_functions": lambda seen: seen.families,
     "train_eval": lambda seen: seen.comparisons,
@@ -53,6 +55,7 @@ def judge(probe: str, seen: Observation) -> set[str]:
     """The checks that an observation trips."""
     modules: dict[str, Any] = {
         "autograd": autograd,
+        "gradcheck": gradcheck,
         "linalg": linalg,
         "special_functions": special_functions,
         "cuda_available": cuda_available,
@@ -98,22 +101,23 @@ def test_a_wrong_operation_on_the_h200_fails_its_check_alone(probe: str, check: 
     assert judge(probe, spoiled) == {f"{probe}.{check}"}
 
 
-def facts() -> Iterator[tuple[str, str]]:
-    """Every fact of autograd's engine in the H200's report."""
-    seen: Any = maker.observation_of(result_of("autograd"))
-    for check, known in seen.facts.items():
-        yield from ((check, name) for name in known)
+def facts() -> Iterator[tuple[str, str, str]]:
+    """Every fact of autograd's engine in the H200's report: probe, check, name."""
+    for probe in ("autograd", "gradcheck"):
+        seen: Any = maker.observation_of(result_of(probe))
+        for check, known in seen.facts.items():
+            yield from ((probe, check, name) for name in known)
 
 
-@pytest.mark.parametrize(("check", "name"), list(facts()))
+@pytest.mark.parametrize(("probe", "check", "name"), list(facts()))
 def test_a_fact_of_the_engine_that_is_another_on_the_h200_fails_its_check(
-    check: str, name: str
+    probe: str, check: str, name: str
 ) -> None:
     """Each fact counts, whatever the device."""
-    seen: Any = maker.observation_of(result_of("autograd"))
+    seen: Any = maker.observation_of(result_of(probe))
     spoiled = {**seen.facts, check: {**seen.facts[check], name: "another"}}
 
-    assert judge("autograd", seen.model_copy(update={"facts": spoiled})) == {f"autograd.{check}"}
+    assert judge(probe, seen.model_copy(update={"facts": spoiled})) == {f"{probe}.{check}"}
 
 
 NO_KERNEL: dict[str, Any] = {"kernel.comparisons": (), "kernel.first_s": None}
@@ -177,7 +181,7 @@ def test_every_verdict_on_the_gpu_is_judged_from_the_recording() -> None:
     """No check that passed on the H200 is left without a fault here."""
     covered = {check for check, _ in EDITS}
     covered |= {f"{probe}.{check}" for probe, check in families()}
-    covered |= {f"autograd.{check}" for check, _ in facts()}
+    covered |= {f"{probe}.{check}" for probe, check, _ in facts()}
     passed = {
         finding.id
         for result in recorded(H200).results

@@ -41,6 +41,12 @@ MOVED: Final[dict[str, Moved]] = {
     ),
     "special_functions.limits": Moved("tensor_ops.special_values", frozenset({"erfc"})),
     "special_functions.complex_numbers": Moved("tensor_ops.complex_numbers"),
+    "gradcheck.defaults": Moved("autograd.gradcheck"),
+    "gradcheck.tight": Moved("autograd.gradcheck_tight"),
+    "gradcheck.second_order": Moved("autograd.gradgradcheck"),
+    "gradcheck.batched": Moved("autograd.batched"),
+    "gradcheck.vector_jacobian": Moved("autograd.vector_jacobian"),
+    "gradcheck.vector_refused": Moved("autograd.vector_refused"),
     "linalg.solve": Moved("tensor_ops.linalg_solve"),
     "linalg.decompose": Moved("tensor_ops.linalg_decompose"),
 }

@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 import torch
 
-from probes.autograd.trial import Array
 from probes.kit import precision
 from probes.kit.capabilities import back_end
+from probes.kit.gradients import Array
 from probes.kit.references import UNIT_ROUNDOFF
 
 #: Unit roundoffs of error of one exp, tanh or log: CUDA documents at most 4 ulp, which are 8.

@@ -14,19 +14,12 @@ import torch
 from pydantic import JsonValue
 from torch.nn import functional
 
-from probes.autograd.engine import Steps, grad_fn_name, new_leaf
+from probes.autograd.engine import grad_fn_name
 from probes.autograd.exact import Indices
-from probes.autograd.trial import (
-    Array,
-    host,
-    integers,
-    leaf,
-    merged,
-    numbers,
-    run_in_threads,
-    tensor,
-)
+from probes.autograd.trial import merged, run_in_threads
 from probes.contract import Comparison
+from probes.kit.facts import Steps
+from probes.kit.gradients import Array, host, integers, leaf, new_leaf, numbers, root, tensor
 from probes.kit.references import attempted, compare
 
 _REPEATS: Final = 3
@@ -56,7 +49,7 @@ def _backward(device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     words = torch.from_numpy(_WORDS).to(device)
     rows = functional.embedding(words, table)  # (2048, 24)
     rows.retain_grad()
-    (rows @ mix).backward(tensor(_upstream(), device))
+    root(rows @ mix, tensor(_upstream(), device)).backward()
     if table.grad is None or rows.grad is None or mix.grad is None:
         raise RuntimeError("backward() left no gradient")
     return table.grad, rows.grad, mix.grad

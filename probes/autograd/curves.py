@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from probes.autograd.exact import FUNCTION_STEPS, Case
-from probes.autograd.trial import Array, integers
+from probes.kit.gradients import Array, integers
 
 _ROW_STEPS: Final = 64.0
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from probes.autograd.exact import FUNCTION_STEPS, Case
-from probes.autograd.trial import Array, integers
+from probes.kit.gradients import Array, integers
 
 _X, _Y = integers((4, 3), 41), integers((4, 3), 42)
 _DISTINCT = (np.arange(12.0) * 5 % 13 - 5.5).reshape(4, 3)  # no two equal, none 0

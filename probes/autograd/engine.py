@@ -3,20 +3,11 @@
 Each function yields facts: a name, and numbers, booleans or the text of an error.
 """
 
-from collections.abc import Iterator
-
 import torch
-from pydantic import JsonValue
 from torch import nn
 
-from probes.autograd.trial import leaf, numbers, refused, tensor
-
-Steps = Iterator[tuple[str, JsonValue]]
-
-
-def new_leaf(device: str) -> torch.Tensor:
-    """A new leaf [1, 2, 3]."""
-    return leaf([1.0, 2.0, 3.0], device)
+from probes.kit.facts import Steps, refused
+from probes.kit.gradients import leaf, new_leaf, numbers, tensor
 
 
 def grad_fn_name(result: torch.Tensor) -> str:
@@ -82,31 +73,6 @@ def scalar_backward(device: str) -> Steps:
     z = leaf(3.0, device)
     (z * z).backward()
     yield "of_a_scalar_leaf", numbers(z.grad)
-
-
-def vector_refused(device: str) -> Steps:
-    """backward() of several numbers raises without a gradient, and with one of wrong shape."""
-    x = new_leaf(device)
-    yield "without", refused((x * 2).backward)
-    yield "grad_without", refused(lambda: torch.autograd.grad(x * 2, x))
-    wrong = tensor([1.0, 1.0], device)
-    yield "wrong_shape", refused(lambda: (x * 2).backward(gradient=wrong))
-    yield "nothing_added", numbers(x.grad)
-
-
-def vector_jacobian(device: str) -> Steps:
-    """With a gradient v, backward() adds v times the Jacobian."""
-    matrix = tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], device)
-    v = tensor([1.0, -2.0], device)
-    x = new_leaf(device)
-    (matrix @ x).backward(gradient=v)
-    yield "backward", numbers(x.grad)
-    y = new_leaf(device)
-    yield "grad", numbers(torch.autograd.grad(matrix @ y, y, v)[0])
-    z = new_leaf(device)
-    torch.autograd.backward([matrix @ z, z * z], [v, tensor([1.0, 10.0, 100.0], device)])
-    yield "two_roots", numbers(z.grad)
-    yield "v_unchanged", numbers(v)
 
 
 def grad_function(device: str) -> Steps:

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import torch
 
 from probes.autograd.bounded import function_slack, product_unit
-from probes.autograd.trial import Array, host, integers, leaf, merged, tensor
+from probes.autograd.trial import merged
 from probes.contract import Comparison
 from probes.kit.capabilities import back_end
+from probes.kit.gradients import Array, host, integers, leaf, root, tensor
 from probes.kit.references import UNIT_ROUNDOFF, attempted, compare
 from probes.kit.tensors import poisoned
 
@@ -131,11 +132,13 @@ def _comparison_in_dtype(case: Case, dtype: torch.dtype, device: str) -> Compari
         leaves = [leaf(values, device, dtype) for values in case.operands]
         output = case.call(*leaves)
         upstream = integers(tuple(output.shape), salt=len(case.operands))
-        weights = tensor(upstream, device, dtype)
-        for values in case.operands:
-            # Freed at once, so that a gradient that is never written has poisoned memory.
-            poisoned(values.shape, dtype, device)
-        gradients = torch.autograd.grad(output, leaves, weights)
+        scalar = root(output, tensor(upstream, device, dtype))
+        # All are freed before the backward, so that a gradient that is never written has poisoned
+        # memory; the last one is for the scalar's own gradient, which comes first.
+        shapes = [*(values.shape for values in case.operands), ()]
+        freed = [poisoned(shape, dtype, device) for shape in shapes]
+        freed.clear()
+        gradients = torch.autograd.grad(scalar, leaves)
         references = case.gradients(upstream, *case.operands)
         return merged(
             name,

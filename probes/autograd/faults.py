@@ -2,7 +2,9 @@
 
 from typing import Any, Final
 
+from probes.faults import gradients
 from probes.faults.fault import Event, Fault, Injection
+from probes.faults.gradients import ATTENTIONS, ENGINE, FUSED, KERNEL, SMALL
 
 _SILENT: Final = Event(
     "silent data corruption in the products of a backward",
@@ -12,37 +14,13 @@ _BOTH: Final = Event(
     "forward and backward are wrong alike, so that finite differences agree",
     "https://docs.pytorch.org/docs/stable/notes/gradcheck.html",
 )
-_SMALL: Final = Event(
-    "a gradient that is off by less than gradcheck's tolerance",
-    "https://docs.pytorch.org/docs/stable/generated/torch.autograd.gradcheck.gradcheck.html",
-)
-_FUSED: Final = Event(
-    "a fused attention's backward is NaN or wrong for some shapes",
-    "https://github.com/pytorch/pytorch/issues/196678",
-)
 _UPDATES: Final = Event(
     "updates of one element by many threads are lost",
     "https://github.com/pytorch/pytorch/issues/110532",
 )
-_KERNEL: Final = Event(
-    "a backward kernel that puts gradients in the wrong place",
-    "https://github.com/pytorch/pytorch/issues/84488",
-)
-_ENGINE: Final = Event(
-    "a patch, plug-in or version of torch whose autograd does something else than documented",
-    "https://docs.pytorch.org/docs/stable/notes/autograd.html",
-)
 _MODES: Final = Event(
     "a library that changes gradient modes, at its import or in other threads",
     "https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disabling-gradient-computation",
-)
-
-#: The backward of fused attention, by its name in each back-end.
-_ATTENTIONS: Final = (
-    "_scaled_dot_product_flash_attention_for_cpu_backward",
-    "_scaled_dot_product_flash_attention_backward",
-    "_scaled_dot_product_efficient_attention_backward",
-    "_scaled_dot_product_cudnn_attention_backward",
 )
 
 
@@ -53,34 +31,11 @@ def _ids(checks: str) -> tuple[str, ...]:
 def _wrong(
     operators: str | tuple[str, ...], spoil: str, checks: str, event: Event, **when: Any
 ) -> Fault:
-    names = (operators,) if isinstance(operators, str) else operators
-    parts = [
-        "backward",
-        "attention" if names == _ATTENTIONS else names[0].strip("_").removesuffix("_backward"),
-        spoil + (f"_{when['by']:.9g}" if "by" in when else ""),
-    ]
-    parts += [
-        value if isinstance(value, str) else key for key, value in when.items() if key != "by"
-    ]
-    return Fault(
-        name=".".join(parts),
-        kind="operation",
-        where="any",
-        event=event,
-        inject=(Injection("operations.wrong", {"operators": names, "spoil": spoil, **when}),),
-        trips=_ids(checks),
-    )
+    return gradients.wrong(operators, spoil, _ids(checks), event, **when)
 
 
-def _engine(name: str, checks: str, event: Event = _ENGINE) -> Fault:
-    return Fault(
-        name=f"autograd.{name}",
-        kind="semantics",
-        where="any",
-        event=event,
-        inject=(Injection("gradients.does_something_else", {"name": name}),),
-        trips=_ids(checks),
-    )
+def _engine(name: str, checks: str, event: Event = ENGINE) -> Fault:
+    return gradients.patched(name, _ids(checks), event)
 
 
 _OPERATIONS: Final = (
@@ -90,33 +45,22 @@ _OPERATIONS: Final = (
     _wrong("mm", "swapped", "products", _SILENT, dtype="bfloat16"),
     _wrong("mm", "scaled", "network", _SILENT, by=1 + 1e-8, dtype="float64"),
     _wrong("bmm", "swapped", "products", _SILENT),
-    _wrong("convolution_backward", "zeros", "convolutions gradcheck gradcheck_tight", _KERNEL),
-    _wrong("convolution_backward", "shifted", "convolutions", _KERNEL),
+    _wrong("convolution_backward", "shifted", "convolutions", KERNEL),
     _wrong("embedding_dense_backward", "one_bit", "indexing repeated", _UPDATES),
     _wrong("embedding_dense_backward", "zeros", "repeated", _UPDATES, after=5),
     _wrong("index_add", "swapped", "indexing", _UPDATES),
     _wrong("scatter_add", "swapped", "indexing", _UPDATES),
     _wrong("index_put", "one_bit", "indexing", _UPDATES),
-    _wrong("max_pool2d_with_indices_backward", "shifted", "orders", _KERNEL),
-    _wrong("reflection_pad2d_backward", "swapped", "shapes", _KERNEL),
-    _wrong("slice_backward", "shifted", "shapes", _KERNEL),
-    _wrong("threshold_backward", "scaled", "selections forward_mode", _KERNEL, by=0.999),
-    _wrong("cumsum", "one_bit", "reductions", _KERNEL),
+    _wrong("max_pool2d_with_indices_backward", "shifted", "orders", KERNEL),
+    _wrong("reflection_pad2d_backward", "swapped", "shapes", KERNEL),
+    _wrong("slice_backward", "shifted", "shapes", KERNEL),
+    _wrong("threshold_backward", "scaled", "selections forward_mode", KERNEL, by=0.999),
+    _wrong("cumsum", "one_bit", "reductions", KERNEL),
     _wrong("mul", "one_bit", "arithmetic", _SILENT, dtype="float32"),
-    _wrong("mul", "scaled", "gradgradcheck", _SMALL, by=1.001, dtype="float64"),
-    _wrong("tanh_backward", "scaled", "functions network gradcheck_tight", _SMALL, by=1.0005),
-    _wrong("tanh_backward", "scaled", "functions network", _SMALL, by=1 + 1e-8, dtype="float64"),
+    _wrong("tanh_backward", "scaled", "functions network", SMALL, by=1 + 1e-8, dtype="float64"),
     _wrong("tanh", "scaled", "functions network", _BOTH, by=1.001),
-    _wrong("gelu_backward", "nan", "functions gradcheck", _FUSED),
-    _wrong("_softmax_backward_data", "scaled", "rows gradcheck_tight", _SMALL, by=1.001),
-    _wrong("_log_softmax_backward_data", "shifted", "rows network gradcheck", _KERNEL),
-    _wrong(
-        ("native_layer_norm_backward", "_fused_rms_norm_backward"),
-        *("scaled", "rows network gradcheck_tight", _SMALL),
-        by=1.001,
-    ),
-    _wrong(_ATTENTIONS, "scaled", "rows", _FUSED, by=0.999),
-    _wrong(_ATTENTIONS, "nan", "rows", _FUSED),
+    _wrong(ATTENTIONS, "scaled", "rows", FUSED, by=0.999),
+    _wrong(ATTENTIONS, "nan", "rows", FUSED),
 )
 
 _ENGINES: Final = (
@@ -134,14 +78,11 @@ _ENGINES: Final = (
     _engine("backward_does_nothing", "accumulation scalar_backward first_backward network"),
     _engine("backward_replaces", "accumulation"),
     _engine("backward_always_retains", "second_backward"),
-    _engine("backward_sums_a_vector", "vector_refused"),
-    _engine("backward_ignores_its_gradient", "vector_jacobian threads repeated"),
     _engine("backward_loses_in_threads", "threads"),
     _engine("grad_mode_shared_by_threads", "thread_modes", _MODES),
     _engine("grad_forgets_create_graph", "grad_function"),
     _engine("grad_accumulates_too", "grad_function"),
     _engine("grad_allows_unused", "grad_function"),
-    _engine("batched_grad_sums", "batched"),
     _engine("retain_grad_does_nothing", "leaves"),
     _engine("add_hides_from_the_graph", "in_place"),
     _engine("mul_copies", "in_place"),

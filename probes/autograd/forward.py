@@ -1,4 +1,4 @@
-"""Forward-mode derivatives, and batched backward."""
+"""Forward-mode derivatives of integer operands."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from probes.autograd.trial import Array, host, integers, leaf, tensor
 from probes.contract import Comparison
+from probes.kit.gradients import Array, host, integers, tensor
 from probes.kit.references import attempted, compare
 
 
@@ -71,19 +71,3 @@ def _tangent_comparison(case: Forward, device: str) -> Comparison:
         return Comparison(operation=case.name, problem="the tangent was lost")
     expected = case.tangent(*case.operands, *tangents).astype(np.float32)
     return compare(case.name, host(tangent), np.add(expected, 0.0, dtype=np.float32))
-
-
-def batched(device: str) -> list[Comparison]:
-    """A Jacobian from one backward with a batch of upstream gradients, compared bit for bit."""
-
-    def comparison() -> Comparison:
-        matrix, at = integers((4, 3), 88), integers((3,), 89)
-        x = leaf(at, device)
-        y = tensor(matrix, device) @ x * x[0]
-        all_rows = tensor(np.eye(4), device)
-        (jacobian,) = torch.autograd.grad(y, x, all_rows, is_grads_batched=True)
-        expected = matrix * at[0]
-        expected[:, 0] += matrix @ at
-        return compare("matmul", host(jacobian), expected.astype(np.float32))
-
-    return [attempted("matmul", comparison, device)]

@@ -6,8 +6,9 @@ import torch
 from pydantic import JsonValue
 from torch.autograd.graph import saved_tensors_hooks
 
-from probes.autograd.engine import Steps, grad_fn_name, new_leaf
-from probes.autograd.trial import host, integers, leaf, numbers, refused, tensor
+from probes.autograd.engine import grad_fn_name
+from probes.kit.facts import Steps, refused
+from probes.kit.gradients import host, integers, leaf, new_leaf, numbers, root, tensor
 
 
 class _Scaled(torch.autograd.Function):
@@ -72,7 +73,7 @@ def custom_function(device: str) -> Steps:
     z.sum().backward()
     yield "gradient", [numbers(x.grad), numbers(y.grad)]
     a, b = new_leaf(device), leaf([4.0, 5.0, 6.0], device)
-    _apply(_Scaled, a, b, 2.0).backward(tensor([1.0, 10.0, 100.0], device))
+    root(_apply(_Scaled, a, b, 2.0), tensor([1.0, 10.0, 100.0], device)).backward()
     yield "both", [numbers(a.grad), numbers(b.grad)]
     c, d = new_leaf(device), leaf([4.0, 5.0, 6.0], device)
     (slope,) = torch.autograd.grad(_apply(_Scaled, c, d, 2.0).sum(), c, create_graph=True)
@@ -106,9 +107,9 @@ class _Recomputed(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, w = (each.detach().requires_grad_() for each in ctx.saved_tensors)
         with torch.enable_grad():
-            output = _layer(x, w, ctx.events)
+            scalar = root(_layer(x, w, ctx.events), upstream[0])
         # A backward within a backward, as activation checkpointing does it.
-        return (*torch.autograd.grad(output, (x, w), upstream[0]), None)
+        return (*torch.autograd.grad(scalar, (x, w)), None)
 
 
 def _layer(x: torch.Tensor, w: torch.Tensor, events: list[JsonValue]) -> torch.Tensor:

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from probes.autograd.engine import Steps, grad_fn_name, new_leaf
-from probes.autograd.trial import leaf, numbers, refused, tensor
+from probes.autograd.engine import grad_fn_name
+from probes.kit.facts import Steps, refused
+from probes.kit.gradients import leaf, new_leaf, numbers, tensor
 
 
 def detach(device: str) -> Steps:

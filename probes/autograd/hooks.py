@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
-from probes.autograd.engine import Steps, Weight, new_leaf
-from probes.autograd.trial import numbers, tensor
+from probes.autograd.engine import Weight
+from probes.kit.facts import Steps
+from probes.kit.gradients import new_leaf, numbers, tensor
 
 
 def _first(values: Any) -> JsonValue:

@@ -3,8 +3,9 @@
 import torch
 from pydantic import JsonValue
 
-from probes.autograd.engine import Steps, grad_fn_name, new_leaf
-from probes.autograd.trial import numbers, refused
+from probes.autograd.engine import grad_fn_name
+from probes.kit.facts import Steps, refused
+from probes.kit.gradients import new_leaf, numbers
 
 
 def modes_at_start(_device: str) -> Steps:

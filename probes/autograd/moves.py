@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from probes.autograd.exact import Case, Indices, movement
-from probes.autograd.trial import Array, integers
+from probes.kit.gradients import Array, integers
 
 _X, _Y = integers((4, 6), 51), integers((3, 6), 52)
 _VECTOR = integers((11,), 53)

@@ -11,8 +11,9 @@ import torch
 from torch.nn import functional
 
 from probes.autograd.bounded import Bounded, Rounding, rounding
-from probes.autograd.trial import host, integers, leaf, merged
+from probes.autograd.trial import merged
 from probes.contract import Comparison
+from probes.kit.gradients import host, integers, leaf
 from probes.kit.references import attempted, compare
 
 _EPSILON: Final = 1e-5  # of the layer norm

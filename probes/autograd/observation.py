@@ -1,6 +1,5 @@
 """The observation: runs the tables of cases and facts once on a device."""
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -12,7 +11,6 @@ from probes import contract
 from probes.autograd import (
     concurrency,
     curves,
-    differences,
     elements,
     engine,
     forward,
@@ -25,11 +23,11 @@ from probes.autograd import (
     products,
 )
 from probes.autograd.exact import Case, case_comparison, first_backward
-from probes.autograd.trial import Facts, collect_facts
 from probes.contract import Comparison
 from probes.kit import breadcrumb
 from probes.kit.capabilities import back_end, has_dtype
-from probes.kit.precision import full_precision
+from probes.kit.facts import Facts, Steps, collect_facts
+from probes.kit.gradients import recording
 
 #: Check -> cases, each run in float32 and, if `in_halves`, in float16 and bfloat16.
 CASES: Final[dict[str, tuple[Case, ...]]] = {
@@ -49,12 +47,10 @@ CASES: Final[dict[str, tuple[Case, ...]]] = {
 _IN_FLOAT64: Final = ("products", "convolutions", "functions", "rows")
 
 #: Check -> function that yields facts about the engine, in the catalogue's order.
-ENGINE: Final[dict[str, Callable[[str], engine.Steps]]] = {
+ENGINE: Final[dict[str, Callable[[str], Steps]]] = {
     "accumulation": engine.accumulation,
     "zero_grad": engine.zero_grad,
     "scalar_backward": engine.scalar_backward,
-    "vector_refused": engine.vector_refused,
-    "vector_jacobian": engine.vector_jacobian,
     "grad_function": engine.grad_function,
     "detach": graphs.detach,
     "grad_fn": graphs.grad_fn,
@@ -71,7 +67,7 @@ ENGINE: Final[dict[str, Callable[[str], engine.Steps]]] = {
 }
 
 #: The same, for checks with Python hooks that a backward calls.
-HOOKS: Final[dict[str, Callable[[str], engine.Steps]]] = {
+HOOKS: Final[dict[str, Callable[[str], Steps]]] = {
     "tensor_hooks": hooks.tensor_hooks,
     "node_hooks": hooks.node_hooks,
     "module_hooks": hooks.module_hooks,
@@ -99,13 +95,7 @@ def observe(device: str) -> Observation:
     """Run all cases and facts on the device; the first backward of the process is checked too."""
     found = collect_facts(modes.modes_at_start(device), device)
     # If a library switched gradients off, only `grad_enabled` must fail, not every check.
-    with (
-        warnings.catch_warnings(),
-        torch.inference_mode(mode=False),
-        torch.enable_grad(),
-        full_precision(),
-    ):
-        warnings.simplefilter("ignore")  # for example, reading .grad of a result warns
+    with recording():
         return _observation(device, {"grad_enabled": found})
 
 
@@ -150,23 +140,8 @@ def _numeric_families(device: str, without: frozenset[str]) -> dict[str, _Family
     def networks() -> list[Comparison]:
         return [network.network(dtype, device) for dtype in full]
 
-    found: list[Comparison] = []
-
-    def tight() -> list[Comparison]:
-        found.extend(differences.tight(device))
-        return found
-
-    in_float64: dict[str, _Family] = {
-        "gradcheck_tight": tight,
-        "gradcheck": lambda: differences.default(device, found),
-        "gradgradcheck": partial(differences.second, device),
-    }
-    if "float64" in without:
-        in_float64.clear()
     return {
         **{check: partial(cases, check) for check in CASES},
         "network": networks,
-        **in_float64,
         "forward_mode": partial(forward.forward_mode, device),
-        "batched": partial(forward.batched, device),
     }

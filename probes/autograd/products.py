@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from probes.autograd.exact import Case, contraction
-from probes.autograd.trial import Array, integers
+from probes.kit.gradients import Array, integers
 
 #: Shapes are small primes: they fit no kernel's tile, and a wrong transposition changes the shape.
 _A, _B = integers((5, 7), 1), integers((7, 3), 2)

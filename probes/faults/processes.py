@@ -149,7 +149,7 @@ def _control(
     )
 
 
-_ON_DEVICES: Final = ("device_transfer", "tensor_ops", "train_eval", "autograd")
+_ON_DEVICES: Final = ("device_transfer", "tensor_ops", "train_eval", "autograd", "gradcheck")
 
 #: No check may trip under these: they show that the injection itself changes nothing.
 CONTROLS: Final = (

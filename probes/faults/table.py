@@ -7,6 +7,7 @@ from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
 from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
+from probes.gradcheck.faults import FAULTS as GRADCHECK
 from probes.linalg.faults import FAULTS as LINALG
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
 from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
@@ -20,6 +21,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *TENSOR_OPS,
     *TRAIN_EVAL,
     *AUTOGRAD,
+    *GRADCHECK,
     *SPECIAL_FUNCTIONS,
     *LINALG,
     *NUMPY_SHARING,

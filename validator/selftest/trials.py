@@ -29,6 +29,7 @@ from validator.engine.supervisor import WorkerLostError
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device, Report, Tool, host_name, revision
 from validator.selftest.verdicts import (
+    ABOUT_GRADIENTS,
     OF_GRADIENTS,
     RIVALS,
     SCORED,
@@ -358,7 +359,7 @@ def _alarms(fault: Fault, results: Iterable[Result]) -> tuple[str, ...]:
     names = [check.partition(".")[2] for check in theirs]
     if COMPLETES in names:  # what raises or hangs nobody overlooks
         names = list(RIVALS.checks)
-    of_gradients = "autograd" in fault.probes
+    of_gradients = not ABOUT_GRADIENTS.isdisjoint(fault.probes)
     return tuple(name for name in names if of_gradients or name != OF_GRADIENTS)
 
 

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from pydantic import AwareDatetime
 
-from probes.catalog import BY_NAME
+from probes.catalog import AUTOGRAD, BY_NAME, GRADCHECK
 from probes.contract import Frozen, ProbeSpec, Reason, Result, Status
 from probes.faults.fault import Fault
 from probes.faults.table import BY_NAME as FAULT_BY_NAME
@@ -34,6 +34,8 @@ RIVALS: Final = ProbeSpec(
 )
 SCORED: Final = ("operation", "transfer")
 OF_GRADIENTS: Final = "gradcheck"
+#: The probes of gradients, on whose faults that rule is scored.
+ABOUT_GRADIENTS: Final = frozenset({AUTOGRAD.name, GRADCHECK.name})
 
 
 class Trial(Frozen):
@@ -164,6 +166,11 @@ def _checks_of(trial: Trial) -> tuple[str, ...]:
     return trial.expected or FAULT_BY_NAME[trial.fault].spares
 
 
+def _probes_of(trial: Trial) -> set[str]:
+    """The probes whose checks had to trip."""
+    return {check.partition(".")[0] for check in trial.expected}
+
+
 def rivals(judged: Sequence[Trial], unfit: Collection[str] = ()) -> tuple[Score, ...]:
     """Our checks and the rules of others on the same faults, but for rules that alarm without."""
     asked = [trial for trial in judged if trial.rivals is not None]
@@ -174,7 +181,7 @@ def rivals(judged: Sequence[Trial], unfit: Collection[str] = ()) -> tuple[Score,
     for rule in (rule for rule in RIVALS.checks if rule not in unfit):
         rows = asked
         if rule == OF_GRADIENTS:
-            rows = [t for t in asked if any(c.startswith("autograd.") for c in t.expected)]
+            rows = [trial for trial in asked if ABOUT_GRADIENTS & _probes_of(trial)]
         caught = sum(rule in (trial.rivals or ()) for trial in rows)
         if rows:
             met = sum(trial.met for trial in rows)

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import torch
@@ -49,8 +49,8 @@ def _ignoring_hooks(_: Any) -> Any:
     return lambda _self, _hook, **_options: _Handle()
 
 
-def replace_the_gradient(tensor: torch.Tensor, *args: Any, **named: Any) -> None:
-    """`backward` that replaces the gradient of a leaf instead of adding to it."""
+def _leaf_nodes(tensor: torch.Tensor) -> Iterator[Any]:
+    """The nodes of a graph that add to a leaf's gradient; each has its leaf as `variable`."""
     pending, visited = [tensor.grad_fn], set()
     while pending:
         node: Any = pending.pop()
@@ -58,19 +58,30 @@ def replace_the_gradient(tensor: torch.Tensor, *args: Any, **named: Any) -> None
             continue
         visited.add(node)
         if hasattr(node, "variable") and node.next_functions == ():
-            node.variable.grad = None
+            yield node
         pending.extend(parent for parent, _ in node.next_functions)
+
+
+def replace_the_gradient(tensor: torch.Tensor, *args: Any, **named: Any) -> None:
+    """`backward` that replaces the gradient of a leaf instead of adding to it."""
+    for node in _leaf_nodes(tensor):
+        node.variable.grad = None
     _backward(tensor, *args, **named)
+
+
+def lose_in_threads(tensor: torch.Tensor, *args: Any, **named: Any) -> None:
+    """`backward` that loses the update of a matrix's last row, in every thread but the main one."""
+    nodes = list(_leaf_nodes(tensor))
+    _backward(tensor, *args, **named)
+    if threading.current_thread() is threading.main_thread():
+        return
+    for gradient in (node.variable.grad for node in nodes):
+        if gradient is not None and gradient.dim() > 1:
+            gradient[-1] = gradient[-2]
 
 
 def _sums_a_vector(tensor: torch.Tensor, gradient: Any = None, **named: Any) -> None:
     _backward(tensor.sum() if gradient is None else tensor, gradient, **named)
-
-
-def _loses_in_threads(tensor: torch.Tensor, gradient: Any = None, **named: Any) -> None:
-    if gradient is not None and threading.current_thread() is not threading.main_thread():
-        gradient[-1] = gradient[-2]  # a lost update
-    _backward(tensor, gradient, **named)
 
 
 def _hangs_in_threads(tensor: torch.Tensor, *args: Any, **named: Any) -> None:
@@ -209,7 +220,7 @@ ENGINE: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
             )
         ),
     ),
-    "backward_loses_in_threads": (torch.Tensor, "backward", lambda _: _loses_in_threads),
+    "backward_loses_in_threads": (torch.Tensor, "backward", lambda _: lose_in_threads),
     "grad_mode_shared_by_threads": (threading.Thread, "start", _inheriting_grad_mode),
     "grad_forgets_create_graph": (torch.autograd, "grad", lambda _: _forgets_create_graph),
     "grad_accumulates_too": (torch.autograd, "grad", lambda _: _accumulates_too),

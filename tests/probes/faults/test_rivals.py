@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from probes.catalog import AUTOGRAD
+from probes import catalog
 from probes.faults import rivals
 from probes.faults.rivals import GRADCHECK, RULES, Array
 
@@ -88,7 +88,7 @@ def test_what_each_rule_catches(case: str) -> None:
 
 def test_a_healthy_machine_raises_no_alarm() -> None:
     """Every rule passes on this machine, also that for gradients."""
-    for module in AUTOGRAD.preload:
+    for module in catalog.GRADCHECK.preload:
         __import__(module)
     observation = rivals.observe("cpu")
 

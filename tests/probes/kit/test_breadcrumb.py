@@ -11,7 +11,14 @@ from probes.kit import breadcrumb
 from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 
 #: Probes with families of operations, each of which may kill the process.
-OF_FAMILIES = ("numpy_sharing", "device_transfer", "tensor_ops", "autograd", "train_eval")
+OF_FAMILIES = (
+    "numpy_sharing",
+    "device_transfer",
+    "tensor_ops",
+    "train_eval",
+    "autograd",
+    "gradcheck",
+)
 
 
 @pytest.fixture

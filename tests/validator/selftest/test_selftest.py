@@ -90,6 +90,24 @@ def test_a_rule_that_alarms_without_a_fault_is_not_scored(selftest: Selftest) ->
     assert "finite" in {score.name for score in selftest.rivals}
 
 
+@pytest.mark.parametrize(
+    ("check", "scored"),
+    [("autograd.products", True), ("gradcheck.tight", True), ("tensor_ops.matmul_exact", False)],
+)
+def test_the_rule_for_gradients_is_scored_on_gradients_alone(
+    check: str,
+    scored: bool,  # noqa: FBT001 - a table
+) -> None:
+    """In every probe of gradients, whatever its name."""
+    fault = dataclasses.replace(BY_NAME["mm.nan.float16"], trips=(check,))
+    ended = [reports.result("rivals", findings=(Finding(id="rivals.gradcheck", status="fail"),))]
+    alarms = trials._alarms(fault, ended)
+    trial = verdicts.make_trial(fault, "cpu", (check,), [], rivals=("gradcheck",))
+
+    assert (alarms == ("gradcheck",)) == scored
+    assert ("gradcheck" in {score.name for score in verdicts.rivals([trial])}) == scored
+
+
 def test_forms(selftest: Selftest) -> None:
     """JSON loads again, JUnit counts, text names each fault."""
     console = plain_console()

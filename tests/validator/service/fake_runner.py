@@ -95,7 +95,7 @@ def report(
 
 
 def everything(devices: tuple[Device, ...] = (CPU,), **fields: Any) -> list[Result]:
-    """A result of every probe on each device that it needs."""
+    """A result of every quick probe on each device that it needs."""
     return [
         result(spec.name, device, **fields)
         for spec in QUICK

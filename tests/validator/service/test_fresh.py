@@ -20,7 +20,7 @@ import pytest
 
 from probes.contract import Finding
 from tests.validator import reports
-from tests.validator.reports import GPUS, node, recent
+from tests.validator.reports import GPUS, QUICK, node, recent
 from validator.cli import early, one_run
 from validator.cli import main as cli
 from validator.engine.plan import make_plan
@@ -655,7 +655,7 @@ def test_a_real_daemon_over_its_socket(tmp_path: Path) -> None:
 
     assert f"from the daemon at unix:{path}" in done.stderr
     assert report.trigger == "merged"
-    assert {one.probe for one in report.results} == {spec.name for spec in reports.QUICK}
+    assert {one.probe for one in report.results} == {spec.name for spec in QUICK}
     assert done.returncode == {"pass": 0, "warn": 0, "fail": 1}.get(report.status, 2)
     assert not path.exists()
 

@@ -85,7 +85,7 @@ def test_the_worst_status_decides(status: Status, ready: bool) -> None:  # noqa:
 
 
 def test_a_planned_probe_without_result_is_not_ready() -> None:
-    """Six of seven probes passed; the seventh was never heard of."""
+    """All probes but one passed; that one was never heard of."""
     known = Known()
     some = [one for one in everything() if one.probe != "autograd"]
     known.latest.accept(report(some))

@@ -13,8 +13,8 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 
-from probes.autograd.trial import Array, integers, leaf
 from probes.contract import Comparison
+from probes.kit.gradients import Array, integers, leaf
 from probes.kit.references import attempted
 
 #: With atol 1e-7 and rtol 1e-6 a derivative that is wrong by 0.05 % is found; with the defaults

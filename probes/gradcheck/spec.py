@@ -1,0 +1,24 @@
+"""The probe's cost, schedule and checks. Does not import torch."""
+
+from typing import Final
+
+from probes.contract import MIB, ProbeSpec
+
+SPEC: Final = ProbeSpec(
+    name="gradcheck",
+    profile="standard",
+    needs="device",
+    timeout_s=60,
+    interval_s=3600,
+    memory_bytes=128 * MIB,
+    # Modules that gradcheck and backward(gradient=...) import on first use.
+    preload=("torch.fx.experimental.symbolic_shapes", "torch.utils._device"),
+    checks={
+        "defaults": "derivatives equal finite differences within gradcheck's default bounds",
+        "tight": "derivatives equal finite differences to one millionth",
+        "second_order": "second derivatives equal finite differences to one millionth",
+        "batched": "a Jacobian from one batched backward is exact",
+        "vector_refused": "backward() of several numbers is refused without a fitting gradient",
+        "vector_jacobian": "backward() with a gradient adds the vector-Jacobian product",
+    },
+)
