@@ -27,39 +27,47 @@ _THREADS: Final = 2
 
 #: 2048 words of a vocabulary of 37: each row's gradient is a sum of about 55 colliding updates.
 _WORDS: Final[Indices] = np.arange(2048) * 31 % 41 % 37
-_TABLE, _MIX = integers((37, 24), 63), integers((24, 16), 64)
+_TABLE = integers((37, 24), 63)
+#: What multiplies the rows: a matrix, or a number for each column. In several threads it is the
+#: latter, since cuBLAS keeps a workspace of 32 MiB for each thread and stream.
+_MIX, _SCALE = integers((24, 16), 64), integers((24,), 64)
 
 
 @cache
-def _expected_gradients() -> tuple[Array, Array, Array]:
-    upstream = _upstream()
-    rows = upstream @ _MIX.T
+def _expected_gradients(*, product: bool) -> tuple[Array, Array, Array]:
+    words, upstream = _TABLE[_WORDS], _upstream(product=product)
+    rows = upstream @ _MIX.T if product else upstream * _SCALE  # (2048, 24)
     table = np.zeros_like(_TABLE)
     np.add.at(table, _WORDS, rows)
-    return table, rows, _TABLE[_WORDS].T @ upstream
+    return table, rows, words.T @ upstream if product else (words * upstream).sum(0)
 
 
-def _upstream() -> Array:
-    return integers((2048, 16), 65)
+def _upstream(*, product: bool) -> Array:
+    return integers((2048, 16 if product else 24), 65)
 
 
-def _backward(device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _backward(device: str, *, product: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of an embedding's table, of its rows for a batch, and of what multiplies them."""
-    table, mix = leaf(_TABLE, device), leaf(_MIX, device)
+    table, factor = leaf(_TABLE, device), leaf(_MIX if product else _SCALE, device)
     words = torch.from_numpy(_WORDS).to(device)
     rows = functional.embedding(words, table)  # (2048, 24)
     rows.retain_grad()
-    root(rows @ mix, tensor(_upstream(), device)).backward()
-    if table.grad is None or rows.grad is None or mix.grad is None:
+    output = rows @ factor if product else rows * factor
+    root(output, tensor(_upstream(product=product), device)).backward()
+    if table.grad is None or rows.grad is None or factor.grad is None:
         raise RuntimeError("backward() left no gradient")
-    return table.grad, rows.grad, mix.grad
+    return table.grad, rows.grad, factor.grad
 
 
-def _backward_comparison(operation: str, device: str) -> Comparison:
+def _backward_comparison(operation: str, device: str, *, product: bool) -> Comparison:
     def comparison() -> Comparison:
         parts = [
             compare(operation, host(gradient), reference.astype(np.float32))
-            for gradient, reference in zip(_backward(device), _expected_gradients(), strict=True)
+            for gradient, reference in zip(
+                _backward(device, product=product),
+                _expected_gradients(product=product),
+                strict=True,
+            )
         ]
         return merged(operation, parts)
 
@@ -78,12 +86,15 @@ def own_stream(device: str) -> contextlib.AbstractContextManager[object]:
 
 def _in_stream(operation: str, device: str) -> Comparison:
     with own_stream(device):
-        return _backward_comparison(operation, device)
+        return _backward_comparison(operation, device, product=False)
 
 
 def repeated(device: str) -> list[Comparison]:
     """The same backward several times."""
-    return [_backward_comparison(f"backward {turn + 1}", device) for turn in range(_REPEATS)]
+    return [
+        _backward_comparison(f"backward {turn + 1}", device, product=True)
+        for turn in range(_REPEATS)
+    ]
 
 
 def threaded(device: str) -> list[Comparison]:

@@ -16,8 +16,9 @@ from probes.device_transfer.spec import SPEC
 from probes.kit import breadcrumb
 from probes.kit.references import attempted
 
-#: The pattern's size in bytes; on the host no more than the copies need.
-_DEVICE_BYTES: Final = 64 * copies.MIB
+#: The pattern's size in bytes, of which a few copies exist at a time; on the host no more than the
+#: copies need.
+_DEVICE_BYTES: Final = 16 * copies.MIB
 _HOST_BYTES: Final = -(-copies.LEAST_BYTES // 4096) * 4096
 
 _ONE_MEMORY: Final = "the CPU is the host: there is no way between them; device_to_device is judged"

@@ -7,8 +7,6 @@ import importlib
 import json
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +26,7 @@ from probes.contract import (
 )
 from probes.kit import breadcrumb, defaults
 from probes.kit.backend import cpu_type, node_type
-from probes.kit.memory import MemoryWatch
+from probes.kit.memory import MemoryWatch, give_back
 from probes.kit.symptoms import diagnose
 from probes.kit.tensors import synchronize
 from probes.node import hardware
@@ -88,8 +86,7 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - a broken probe or limit must not cost the rest
             return self._error_result(error, "internal_error")
         try:
-            with self._measured():
-                observation = self._observe(module, self._device)
+            observation = self._measured(module)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
             return self._error_result(error, _reason_of_error(error, module))
         try:
@@ -112,6 +109,7 @@ class Attempt:
         )
         try:
             synchronize(self._device)
+            give_back(self._device)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
             return _combined(result, self._error_result(error, _reason_of_error(error, module)))
         return result
@@ -172,19 +170,20 @@ class Attempt:
         with defaults.pinned():
             return module.observe(device)
 
-    @contextmanager
-    def _measured(self) -> Iterator[None]:
-        """Record how long the parts of the probe take, and its device memory, where asked for."""
+    def _measured(self, module: ModuleType) -> Any:
+        """Observe, and record how long the parts take and the device memory, where asked for.
+
+        Of a probe that raises nothing is recorded: a sick device can raise when it is asked.
+        """
         watch = MemoryWatch(self._device) if self._keep_timings else None
-        try:
-            yield
-        finally:
-            if watch is not None:
-                self._memory_bytes = watch.taken_bytes()
-                self._timings = tuple(
-                    Timing(name=name, started_s=start_s - self._started, duration_s=end_s - start_s)
-                    for name, start_s, end_s in breadcrumb.parts()
-                )
+        observation = self._observe(module, self._device)
+        if watch is not None:
+            self._memory_bytes = watch.taken_bytes()
+            self._timings = tuple(
+                Timing(name=name, started_s=start_s - self._started, duration_s=end_s - start_s)
+                for name, start_s, end_s in breadcrumb.parts()
+            )
+        return observation
 
     def _judge(
         self, module: ModuleType, observation: object, limits: object
