@@ -160,7 +160,8 @@ class Run:
     ) -> None:
         """The probes of one device, those that need a preload when it is ready.
 
-        A GPU gets one child at a time; on the CPU both kinds run side by side.
+        A GPU gets one child at a time. The CPU gets as many as there are cores, and those that
+        need a preload run beside them.
         """
         runnable = []
         for spec in specs:
@@ -170,23 +171,30 @@ class Run:
                 self._context.record(outcomes.busy(spec, device, why))
             else:
                 runnable.append(spec)
-
-        async def at_once() -> None:
-            now = [spec for spec in runnable if not spec.preload]
-            await Job(device, now, threads, self._context).run()
+        at_once = [spec for spec in runnable if not spec.preload]
+        later = [spec for spec in runnable if spec.preload]
 
         async def when_ready() -> None:
-            later = [spec for spec in runnable if spec.preload]
             await ready.wait()
             await Job(device, later, threads, self._context).run()
 
-        waiting = asyncio.ensure_future(when_ready()) if device.type == "cpu" else None
+        if device.type != CPU.type:
+            await Job(device, at_once, threads, self._context).run()
+            await when_ready()
+            return
+        jobs = [Job(device, part, threads, self._context).run() for part in self._parts(at_once)]
+        tasks = [asyncio.ensure_future(job) for job in (*jobs, when_ready())]
         try:
-            await at_once()
-            await (waiting or when_ready())
+            await asyncio.gather(*tasks)
         finally:
-            if waiting is not None:
-                waiting.cancel()
+            for task in tasks:
+                task.cancel()
+
+    def _parts(self, specs: list[ProbeSpec]) -> list[list[ProbeSpec]]:
+        """The probes in their order, cut into a part a core of about as many each."""
+        count = min(self._context.cores, len(specs)) or 1
+        size = -(-len(specs) // count)
+        return [specs[start : start + size] for start in range(0, len(specs), size or 1)]
 
     async def _preload(self, modules: tuple[str, ...], ready: asyncio.Event) -> None:
         try:
