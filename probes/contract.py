@@ -357,7 +357,7 @@ class ProbeSpec:
     needs: Literal["host", "device"]
     timeout_s: float
     interval_s: float
-    #: Most memory taken on a GPU beyond its context, in bytes.
+    #: Most memory taken on a GPU beyond its context, in bytes, as `memory_measured` says.
     memory_bytes: int
     #: Check name (without the probe's prefix) -> its promise in one line.
     checks: dict[str, str]
@@ -371,6 +371,8 @@ class ProbeSpec:
     #: setting guarantees the answer -> the values of `Finding.wrong` that count; in a check that
     #: compares no operations every failure counts.
     certain: Mapping[str, tuple[Wrong, ...]] = field(default_factory=dict)
+    #: The board and the torch on which its memory was measured; "" for a probe that takes none.
+    memory_measured: str = ""
     #: The model of its limits, which a site may set; None: it has no limits.
     limits: type[Frozen] | None = None
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from probes.catalog import BY_NAME
+from probes.contract import PROFILES
 
 pytestmark = [
     pytest.mark.timeout(300),  # the first of them compiles
@@ -72,7 +73,7 @@ def broken(report: Report, device: str) -> set[str]:
 
 def test_healthy(emulator: Path) -> None:
     """Every probe passes, those of devices on both."""
-    code, report = checked(emulator, "")
+    code, report = checked(emulator, "", "--profile", PROFILES[-1])
 
     device_probes = {name for name, spec in BY_NAME.items() if spec.needs == "device"}
     assert (code, report["status"]) == (0, "pass"), report["summary"]

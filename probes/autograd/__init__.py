@@ -6,5 +6,4 @@ Why: a wrong gradient raises nothing: training goes on and ends in a model that 
 Fix: repeat on the CPU of the same image: if it fails there too, reinstall torch and look for what
      patches it at import; if only this GPU fails, drain the node; if all GPUs fail, change torch.
 Ref: https://docs.pytorch.org/docs/stable/notes/autograd.html
-     https://docs.pytorch.org/docs/stable/notes/gradcheck.html
 """

@@ -52,9 +52,8 @@ def test_all_passed_is_ready() -> None:
 
     assert merged is not None
     assert (merged.trigger, merged.status) == ("merged", "pass")
-    assert (
-        len(merged.results) == len(known.latest.planned) == len(HOST) + 2 * (len(QUICK) - len(HOST))
-    )
+    pairs = len(HOST) + 2 * (len(QUICK) - len(HOST))
+    assert len(merged.results) == len(known.latest.planned) == pairs
     assert known.latest.readiness().ready
     assert known.latest.readiness().reason == merged.summary
 
