@@ -3,13 +3,16 @@
 import itertools
 import json
 import math
+import re
 from datetime import datetime, timezone
 from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
+from probes.catalog import CATALOG
 from probes.contract import (
+    MIB,
     RANKING,
     Comparison,
     Failure,
@@ -17,6 +20,7 @@ from probes.contract import (
     Frozen,
     Measurement,
     Observation,
+    ProbeSpec,
     Result,
     Status,
     agree,
@@ -27,6 +31,9 @@ from probes.contract import (
 )
 
 NAN, INF = float("nan"), float("inf")
+
+#: What a first kernel takes, which nobody need measure.
+LITTLE_BYTES = 16 * MIB
 
 _AT = "elements wrong, first at [0, 1], worst at [0, 1]: expected 2.0, observed "
 
@@ -317,3 +324,13 @@ def test_a_comparison_describes_itself(comparison: Comparison, *, holds: bool, t
     """One line that a person can act on."""
     assert comparison.holds is holds
     assert comparison.describe() == text
+
+
+@pytest.mark.parametrize("spec", CATALOG, ids=lambda spec: spec.name)
+def test_the_memory_of_a_probe_is_a_measured_one(spec: ProbeSpec) -> None:
+    """It decides whether the probe runs beside others, so that it names the board it is from."""
+    measured = re.fullmatch(r"\w+ .+, torch \d+\.\d+\.\d+\S*", spec.memory_measured) is not None
+
+    assert measured == (spec.memory_bytes > LITTLE_BYTES)
+    if spec.needs == "host":
+        assert spec.memory_bytes == 0

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from probes.catalog import BY_NAME
-from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import Clock, FakeRunner, gpus
 from validator.engine.runner import Event
 from validator.loading import load
