@@ -5,6 +5,7 @@ from typing import Any, Final
 from probes.faults import gradients
 from probes.faults.fault import Event, Fault, Injection
 from probes.faults.gradients import ATTENTIONS, ENGINE, FUSED, KERNEL, SMALL
+from probes.faults.wrong_operation import wrong_kernel
 
 _SILENT: Final = Event(
     "silent data corruption in the products of a backward",
@@ -113,4 +114,9 @@ _HANGS: Final = Fault(
     timeout_s=8.0,  # the checks before it take less than a second, or seconds on a busy host
 )
 
-FAULTS: Final[tuple[Fault, ...]] = (*_OPERATIONS, *_ENGINES, _HANGS)
+_AT_THE_DEVICE: Final = (
+    wrong_kernel("autograd", "embedding_dense_backward", "one_bit", "indexing", event=_UPDATES),
+    wrong_kernel("autograd", "_softmax_backward_data", "scaled", "rows", event=KERNEL, by=1.001),
+)
+
+FAULTS: Final[tuple[Fault, ...]] = (*_OPERATIONS, *_ENGINES, _HANGS, *_AT_THE_DEVICE)

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from probes.faults.fault import Event, Fault, Injection
+from probes.faults.wrong_operation import wrong_kernel
 
 _LINK: Final = Event(
     "a cable, slot or IOMMU that corrupts copies, which all report success",
@@ -207,4 +208,10 @@ _PATTERN: Final = tuple(
     )
 )
 
-FAULTS: Final[tuple[Fault, ...]] = (*_DIRECTION_FAULTS, *_SINGLE_FAULTS, *_PATTERN)
+_AT_THE_DEVICE: Final = (
+    wrong_kernel(
+        "device_transfer", "copy_ _copy_from", "one_bit", "device_to_device_sizes", event=_COPY
+    ),
+)
+
+FAULTS: Final[tuple[Fault, ...]] = (*_DIRECTION_FAULTS, *_SINGLE_FAULTS, *_PATTERN, *_AT_THE_DEVICE)

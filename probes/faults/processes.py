@@ -58,6 +58,21 @@ def _fault(
     )
 
 
+def _kernel_fault(name: str, event: Event, reason: Any, **fields: Any) -> Fault:
+    """A kernel of the device's matrix products that hangs or raises, below Python and autograd."""
+    arguments = {"operators": ("mm", "addmm"), **fields.pop("arguments", {})}
+    return Fault(
+        name=f"kernel.{name}",
+        kind="process",
+        where="any",
+        event=event,
+        inject=(Injection(f"kernels.{name}", arguments, on_device=True),),
+        reason=reason,
+        trips=(f"{_PROBE}.no_mode",),  # the first check with a product
+        **fields,
+    )
+
+
 def _signal_fault(name: str, event: Event) -> Fault:
     return _fault(
         name.lower(), event, "crashed", "processes.dies", {"name": name}, trips=(_FIRST_CHECK,)
@@ -132,6 +147,13 @@ PROCESSES: Final = (
         },
         trips=(f"{_PROBE}.completes", f"{_PROBE}.first_steps"),
     ),
+    _kernel_fault("hangs", _HANG, "timeout", timeout_s=_TIMEOUT_S),
+    _kernel_fault(
+        "raises",
+        _STICKY,
+        "check_failed",
+        arguments={"text": "CUDA error: an illegal memory access was encountered"},
+    ),
 )
 
 
@@ -149,7 +171,14 @@ def _control(
     )
 
 
-_ON_DEVICES: Final = ("device_transfer", "tensor_ops", "train_eval", "autograd", "gradcheck")
+_ON_DEVICES: Final = (
+    *("device_transfer", "tensor_ops", "train_eval", "autograd"),
+    *("gradcheck", "special_functions", "linalg"),
+)
+
+#: Operations of every probe on devices, whose kernels a control replaces. None takes numbers: those
+#: reach a replaced kernel as tensors.
+_COMMON: Final = ("_softmax", "addmm", "bmm", "embedding", "mm", "sum")
 
 #: No check may trip under these: they show that the injection itself changes nothing.
 CONTROLS: Final = (
@@ -158,6 +187,13 @@ CONTROLS: Final = (
         "any",
         "every operation is looked at, and none is changed",
         Injection("operations.idle"),
+        probes=_ON_DEVICES,
+    ),
+    _control(
+        "idle_kernels",
+        "any",
+        "kernels of the device are replaced by ones that call them",
+        Injection("kernels.idle", {"operators": _COMMON}, on_device=True),
         probes=_ON_DEVICES,
     ),
     _control(

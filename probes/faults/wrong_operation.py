@@ -87,6 +87,31 @@ def wrong_operation(
     )
 
 
+def wrong_kernel(
+    probe: str,
+    operators: str | tuple[str, ...],
+    spoil: str,
+    checks: str,
+    *,
+    event: Event | None = None,
+    **when: Any,
+) -> Fault:
+    """A fault of an operation's kernel on the device, below Python and autograd.
+
+    The arguments are those of `wrong_operation`.
+    """
+    names = tuple(operators.split()) if isinstance(operators, str) else operators
+    arguments = {"operators": names, "spoil": spoil, **when}
+    return Fault(
+        name=f"kernel.{names[0].strip('_')}.{spoil}",
+        kind="operation",
+        where="any",
+        event=event or _EVENTS.get(spoil, _KERNEL),
+        inject=(Injection("kernels.wrong", arguments, on_device=True),),
+        trips=check_ids(probe, checks),
+    )
+
+
 #: Factors of `scaled`: a thousandth too large, and too small.
 MORE: Final = 1.001
 LESS: Final = 0.999

@@ -24,8 +24,8 @@ _LGAMMA: Final = Unary(math.lgamma, (0.5, 3e4), Ulp(7, 9))
 #: Function -> operands and expected output by C99 annex F.
 _LIMITS: Final[dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
     "exp2": ((-_INF, _INF, 0, -0.0, _NAN, 200, -200), (0, _INF, 1, 1, _NAN, _INF, 0)),
-    "erfc": ((-_INF, _INF, _NAN), (2, 0, _NAN)),
-    "lgamma": ((0, -1, -2, _INF, -_INF, _NAN), (_INF, _INF, _INF, _INF, _INF, _NAN)),
+    "erfc": ((-_INF, _NAN, _INF), (2, _NAN, 0)),
+    "lgamma": ((0, -1, _NAN, -2, _INF, -_INF), (_INF, _INF, _NAN, _INF, _INF, _INF)),
 }
 
 

@@ -9,6 +9,7 @@ from probes.faults.wrong_operation import (
     LESS,
     MORE,
     check_ids,
+    wrong_kernel,
     wrong_operation,
 )
 
@@ -188,4 +189,9 @@ _OTHERS: Final = (
     ),
 )
 
-OPERATIONS: Final = (*_KERNELS, *_PRODUCTS, *_OTHERS)
+_AT_THE_DEVICE: Final = (
+    wrong_kernel("tensor_ops", "mm", "one_bit", "matmul_exact"),
+    wrong_kernel("tensor_ops", "_softmax", "scaled", "neural", by=MORE),
+)
+
+OPERATIONS: Final = (*_KERNELS, *_PRODUCTS, *_OTHERS, *_AT_THE_DEVICE)

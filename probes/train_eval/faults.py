@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from probes.faults.fault import Event, Fault, Injection
+from probes.faults.wrong_operation import wrong_kernel
 
 _MODE: Final = Event(
     "eval() that does not reach a layer: dropout is alive, statistics move",
@@ -218,4 +219,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _layer("loading_does_nothing", "saved loads", _SAVED),
     _layer("module_to_copies", "module_moves", _MOVED),
     _layer("module_to_ignores_dtype", "module_moves", _MOVED),
+    wrong_kernel("train_eval", _NORMS, "scaled", "batch_norm_train", event=_NORM, by=1.001),
+    wrong_kernel(
+        "train_eval", ("bernoulli_", "native_dropout"), "zeros", "dropout_train", event=_DROPOUT
+    ),
 )

@@ -107,7 +107,8 @@ def intercept(operators: Iterable[str], handler: Handler) -> None:
     replace(threading.Thread, "run", entering)
 
 
-def _tensors(outputs: Any) -> Iterable[torch.Tensor]:
+def tensors(outputs: Any) -> Iterable[torch.Tensor]:
+    """The tensors of an operation's outputs that hold something."""
     listed = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
     return (out for out in listed if isinstance(out, torch.Tensor) and out.numel())
 
@@ -121,7 +122,7 @@ def wrong(operators: tuple[str, ...], spoil: str, by: float = 1.0, **when: Any) 
     def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outputs = func(*args, **kwargs)
         call, TALLY.calls = TALLY.calls, TALLY.calls + 1
-        for out in _tensors(outputs):
+        for out in tensors(outputs):
             if condition.applies(call, out) and spoil_output(out) and not all_outputs:
                 break
         return outputs
