@@ -54,6 +54,10 @@ ENV PATH=/opt/gpu-validator/bin:${PATH} \
     GPU_VALIDATOR_EXPECT__GPUS=1 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# What torch and the driver compile at first use has a place, whoever the user is: a home that
+# cannot be written would make every run a first run. Folders that the base image names stay.
+ENV XDG_CACHE_HOME=${XDG_CACHE_HOME:-/tmp} \
+    CUDA_CACHE_PATH=${CUDA_CACHE_PATH:-/tmp/nv}
 
 # A number, so that Kubernetes can see that it is not root. Any other uid works as well.
 ARG USER_ID=65532

@@ -17,7 +17,7 @@ REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 BUILD_ARGS = $(foreach name,PYTHON_VERSION BASE_IMAGE INIT_IMAGE BASE_PYTHON TORCH TORCH_INDEX,\
 	$(if $(filter undefined,$(origin $(name))),,--build-arg '$(name)=$($(name))'))
 
-.PHONY: help validate test quick-test test-versions test-lab lint bench wheel image test-container test-cuda-wheel proven clean
+.PHONY: help validate test quick-test test-versions test-gpu test-lab lint bench wheel image test-container test-cuda-wheel proven clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -28,15 +28,19 @@ validate: ## Judge the PyTorch of this machine; ARGS="--probe autograd" goes to 
 
 test: ## Run the tests; ARGS="-k autograd" goes to pytest
 	@tools/environment.sh dev
-	@$(BIN)/python -m pytest -m "not lab" $(ARGS)
+	@$(BIN)/python -m pytest -m "not lab and not gpu" $(ARGS)
 
 quick-test: ## Run the fast tests, for the loop while typing: a minute on two cores
 	@tools/environment.sh dev
-	@$(BIN)/python -m pytest -m "not lab and not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not lab and not gpu and not slow" $(ARGS)
 
 test-versions: ## Test with the lowest and newest versions of our dependencies; OLDEST_PYTHON=python3.10
 	@tools/environment.sh dev
 	@$(BIN)/python tools/versions.py $(ARGS)
+
+test-gpu: ## Test on this machine's GPU, four minutes; ends with a table for a bug report
+	@tools/environment.sh dev
+	@$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
 
 test-lab: ## Run the tests on real cluster software: Slurm, Alertmanager
 	@tools/environment.sh dev

@@ -209,9 +209,7 @@ _PATTERN: Final = tuple(
 )
 
 _AT_THE_DEVICE: Final = (
-    wrong_kernel(
-        "device_transfer", "copy_ _copy_from", "one_bit", "device_to_device_sizes", event=_COPY
-    ),
+    wrong_kernel("device_transfer", "copy_", "one_bit", "device_to_device_sizes", event=_COPY),
 )
 
 FAULTS: Final[tuple[Fault, ...]] = (*_DIRECTION_FAULTS, *_SINGLE_FAULTS, *_PATTERN, *_AT_THE_DEVICE)

@@ -143,3 +143,11 @@ def test_prometheus_takes_the_configuration() -> None:
     )
 
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_what_is_compiled_at_first_use_has_a_place() -> None:
+    """Under `--read-only --tmpfs /tmp` and any uid; folders that a base image names are kept."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+    assert "XDG_CACHE_HOME=${XDG_CACHE_HOME:-/tmp}" in text
+    assert "CUDA_CACHE_PATH=${CUDA_CACHE_PATH:-/tmp/nv}" in text

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from probes.faults.inject import operations, transfers
+from probes.faults.inject import kernels, operations, transfers
 
 
 def _main_thread() -> Any:
@@ -104,6 +104,52 @@ def _idle() -> list[Any]:
     return x.grad.tolist()
 
 
+def _kernel_forward() -> float:
+    kernels.wrong(("mm",), "zeros", device="cpu")
+    return (torch.ones(2, 2) @ torch.ones(2, 2)).sum().item()
+
+
+def _kernel_backward() -> float:
+    """In a thread of the autograd engine, which no Python code has prepared."""
+    kernels.wrong(("threshold_backward",), "zeros", device="cpu")
+    x = torch.ones(3, requires_grad=True)
+    x.relu().sum().backward()
+    assert x.grad is not None
+    return x.grad.sum().item()
+
+
+def _kernel_inside() -> float:
+    """Called by C++ code of torch and by no Python call: a linear layer's product."""
+    kernels.wrong(("addmm",), "zeros", device="cpu")
+    one = torch.ones(2, 2)
+    return torch.nn.functional.linear(one, one, torch.ones(2)).sum().item()
+
+
+def _kernel_turns() -> list[float]:
+    kernels.wrong(("neg",), "zeros", device="cpu", after=1)
+    return [float(torch.ones(1).neg().item()) for _ in range(3)]
+
+
+def _kernel_raises() -> list[str]:
+    kernels.raises(("neg",), "no kernel image", device="cpu")
+    one = torch.ones(1)
+    calls: list[Callable[[], object]] = [one.neg, lambda: one + 1]
+    return [_raised(call) for call in calls]
+
+
+def _kernel_of_another_device() -> float:
+    kernels.wrong(("mm",), "zeros", device="cuda:0")
+    return (torch.ones(2, 2) @ torch.ones(2, 2)).sum().item()
+
+
+def _idle_kernels() -> list[Any]:
+    kernels.idle(("mm", "sum", "copy_"), device="cpu")
+    x = torch.arange(6.0).reshape(2, 3).requires_grad_()
+    (x @ x.T).sum().backward()
+    assert x.grad is not None
+    return x.grad.tolist()
+
+
 def _untouched() -> list[float]:
     return [float(torch.ones(1).neg().item())]
 
@@ -113,6 +159,13 @@ CASES: dict[str, Callable[[], Any]] = {
     "other thread": _other_thread,
     "backward": _backward,
     "backward in a thread": _backward_in_a_thread,
+    "kernel": _kernel_forward,
+    "kernel of a backward": _kernel_backward,
+    "kernel called by torch": _kernel_inside,
+    "kernel, after 1": _kernel_turns,
+    "kernel that raises": _kernel_raises,
+    "kernel of another device": _kernel_of_another_device,
+    "idle kernels": _idle_kernels,
     "always": _repeated_calls,
     "first 2": lambda: _repeated_calls(first=2),
     "after 4": lambda: _repeated_calls(after=4),
