@@ -161,15 +161,16 @@ SICKNESSES = {
         spared="train_eval.batch_norm",
     ),
     "one operation aborts": Sickness(
-        "1:aten::_linalg_svd:abort",
-        {"tensor_ops": _CRASHED, "train_eval": _PASS},  # the next probe has a process of its own
-        {"tensor_ops.linalg_solve", "tensor_ops.linalg_decompose"},  # both use it
+        "1:aten::erfc:abort",
+        # The next probe has a process of its own.
+        {"special_functions": _CRASHED, "linalg": _PASS},
+        {"special_functions.functions", "special_functions.limits"},  # both use it
         "died by SIGABRT in ",
     ),
     "one operation is a fault of memory": Sickness(
-        "1:aten::_linalg_svd:segv",
-        {"tensor_ops": _CRASHED, "train_eval": _PASS},
-        {"tensor_ops.linalg_solve", "tensor_ops.linalg_decompose"},
+        "1:aten::erfc:segv",
+        {"special_functions": _CRASHED, "linalg": _PASS},
+        {"special_functions.functions", "special_functions.limits"},
         "died by SIGSEGV in ",
     ),
     "it hangs": Sickness(

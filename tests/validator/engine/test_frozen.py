@@ -104,7 +104,8 @@ def freeze_and_thaw(supervisor: int) -> None:
         pytest.skip(f"no freezer control group of version 1 to write to: {error}")
     try:
         for pid in tree(supervisor):
-            (group / "cgroup.procs").write_text(str(pid))
+            with contextlib.suppress(ProcessLookupError):  # it has come to its end
+                (group / "cgroup.procs").write_text(str(pid))
         (group / "freezer.state").write_text("FROZEN")
         until(lambda: (group / "freezer.state").read_text().strip() == "FROZEN")
         begun = time.monotonic()

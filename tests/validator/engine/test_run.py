@@ -1,5 +1,6 @@
 """What a run makes of its survey: devices that others use, and a driver that hangs."""
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -10,8 +11,8 @@ import torch
 from probes.catalog import BY_NAME
 from tests.validator.runs import Ran, ran, spec, write, zombies
 from validator import loading
+from validator.engine import cgroup, supervisor
 from validator.engine import run as run_module
-from validator.engine import supervisor
 from validator.engine.plan import Plan, limits, make_plan, timeout_s
 from validator.engine.runner import Runner
 from validator.report import to_json
@@ -296,3 +297,48 @@ def test_what_the_node_promises_reaches_the_probes_and_their_own_settings_win() 
     assert limits(specs["torch_version"], settings) == {"torch": ">=2.6", "gpus": 8}
     assert timeout_s(specs["cuda_available"], settings) == 90
     assert limits(specs["autograd"], settings) == {}
+
+
+@pytest.mark.parametrize(
+    ("cores", "parts"),
+    [
+        (1, [["a", "b", "c", "d", "e"]]),
+        (2, [["a", "b", "c"], ["d", "e"]]),
+        (16, [["a"], ["b"], ["c"], ["d"], ["e"]]),
+    ],
+)
+def test_on_the_cpu_the_probes_are_cut_into_a_part_a_core(
+    cores: int, parts: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their order; a GPU gets one process at a time, whatever there are."""
+    monkeypatch.setattr(cgroup, "cores", lambda: cores)
+    specs = [spec(name) for name in "abcde"]
+    one = run_module.Run(
+        Plan(tuple(specs), "quick", "cli"), loading.load(), lambda _: None, {}, early=None, nice=0
+    )
+
+    assert [[each.name for each in part] for part in one._parts(specs)] == parts
+    assert one._parts([]) == []
+
+
+def test_the_cpus_probes_run_side_by_side(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each waits for the other's file: one after another neither would end."""
+    monkeypatch.undo()
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setattr(cgroup, "cores", lambda: 2)
+    meet = """
+    open(f"{folder}/{mine}", "w").close()
+    deadline = time.monotonic() + 20
+    while not os.path.exists(f"{folder}/{other}"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+"""
+    for mine, other in (("left", "right"), ("right", "left")):
+        body = meet.replace("{folder}", str(tmp_path)).replace("{mine}", mine)
+        write(folder, mine, body.replace("{other}", other))
+    specs = tuple(dataclasses.replace(spec(name), timeout_s=30) for name in ("left", "right"))
+    report = ran(Plan(specs, "quick", "cli")).report
+
+    assert {one.probe: one.status for one in report.results} == {"left": "pass", "right": "pass"}

@@ -163,7 +163,8 @@ def test_the_deadline_of_the_run_does_the_same(start: Start) -> None:
     report = Report.model_validate_json(out)
 
     assert code == 2
-    assert [one.probe for one in report.results] == ["numpy_sharing"]
+    passed = {one.probe for one in report.results}
+    assert passed - {"train_eval"} == {"numpy_sharing"}  # with two cores it runs beside
     assert {one.reason for one in report.not_run} == {"run_timeout"}
 
 
