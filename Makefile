@@ -17,7 +17,7 @@ REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 BUILD_ARGS = $(foreach name,PYTHON_VERSION BASE_IMAGE INIT_IMAGE BASE_PYTHON TORCH TORCH_INDEX,\
 	$(if $(filter undefined,$(origin $(name))),,--build-arg '$(name)=$($(name))'))
 
-.PHONY: help validate test quick-test test-versions test-gpu test-lab lint bench wheel image test-container test-cuda-wheel proven clean
+.PHONY: help validate test quick-test test-versions test-gpu test-lab lint bench wheel image test-container test-cuda-wheel coverage-of-operations proven clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -78,6 +78,10 @@ test-cuda-wheel: ## Test torch's real CUDA build on fake drivers, without a GPU;
 	@$(CUDA_VENV)/bin/python -c 'import numpy, torch' 2>/dev/null || \
 		$(CUDA_VENV)/bin/python -m pip install --quiet '$(CUDA_TORCH)' 'numpy>=1.23'
 	@VALIDATOR_CUDA_PYTHON=$(abspath $(CUDA_VENV))/bin/python $(BIN)/python -m pytest -m cuda_wheel $(ARGS)
+
+coverage-of-operations: ## Make every operation that training calls wrong, and see which check fails; half an hour
+	@tools/environment.sh dev
+	@$(BIN)/python -m tests.corpus.campaign $(ARGS)
 
 proven: ## Write probes/proven.json from the reports recorded on real hardware
 	@tools/environment.sh dev

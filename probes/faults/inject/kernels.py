@@ -26,13 +26,22 @@ _INSIDE: Final = threading.local()
 
 
 def _overloads(operator: str) -> Iterator[str]:
-    """The names of an operation's overloads, as the dispatcher registers them."""
+    """The names of an operation's overloads, as the dispatcher registers them.
+
+    `mm` stands for all of them, `add.Tensor` and `mm.default` for one.
+    """
+    name, dot, overload = operator.partition(".")
+    if dot:
+        yield name if overload == "default" else operator
+        return
     found = torch._C._jit_get_operation(f"aten::{operator}")
     for overload in found[1] if found[0] is not None else ():
         yield f"{operator}.{overload}" if overload else operator
 
 
-def _replace(operators: tuple[str, ...], device: str, make: Callable[[Kernel], Kernel]) -> None:
+def replace_kernels(
+    operators: tuple[str, ...], device: str, make: Callable[[Kernel], Kernel]
+) -> None:
     """Put a kernel in the place of each overload's own on the device."""
     TALLY.seen += 1  # so that a fault of which nothing is called is told from one without a tally
     get_kernel = getattr(torch.library, "get_kernel", None)
@@ -100,7 +109,7 @@ def wrong(
 
         return spoiled
 
-    _replace(operators, device, make)
+    replace_kernels(operators, device, make)
 
 
 def idle(operators: tuple[str, ...], *, device: str) -> None:
@@ -112,7 +121,7 @@ def idle(operators: tuple[str, ...], *, device: str) -> None:
 
         return calling
 
-    _replace(operators, device, make)
+    replace_kernels(operators, device, make)
 
 
 def raises(operators: tuple[str, ...], text: str, *, device: str) -> None:
@@ -125,7 +134,7 @@ def raises(operators: tuple[str, ...], text: str, *, device: str) -> None:
 
         return raising
 
-    _replace(operators, device, make)
+    replace_kernels(operators, device, make)
 
 
 def hangs(operators: tuple[str, ...], *, device: str) -> None:
@@ -138,4 +147,4 @@ def hangs(operators: tuple[str, ...], *, device: str) -> None:
 
         return hanging
 
-    _replace(operators, device, make)
+    replace_kernels(operators, device, make)

@@ -1,0 +1,58 @@
+"""Which operations a program calls, as the device's kernels see them."""
+
+from typing import Any, Final
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+#: Type -> the class in which kernels share their code and their faults.
+_CLASSES: Final = {
+    torch.float64: "float64",
+    torch.float32: "float32",
+    torch.float16: "half",
+    torch.bfloat16: "half",
+    torch.complex64: "complex",
+    torch.complex128: "complex",
+    torch.bool: "bool",
+}
+
+
+def type_class(args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> str:
+    """The class of the first tensor among the operands, else among the outputs."""
+    pending = [*args, *kwargs.values(), outputs]
+    while pending:
+        each = pending.pop(0)
+        if isinstance(each, torch.Tensor):
+            return _CLASSES.get(each.dtype, "integer")
+        if isinstance(each, (tuple, list)):
+            pending = [*each, *pending]
+    return "none"
+
+
+class Recorder(TorchDispatchMode):
+    """Counts calls by overload (`mm.default`) and type class, backward passes too.
+
+    The backward must run in this thread: `torch.autograd.set_multithreading_enabled(False)`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: dict[tuple[str, str], int] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count the call, and make it."""
+        outputs = func(*args, **(kwargs or {}))
+        name = func._schema.name
+        if name.startswith("aten::"):
+            overload = func._schema.overload_name or "default"
+            key = (
+                f"{name.removeprefix('aten::')}.{overload}",
+                type_class(args, kwargs or {}, outputs),
+            )
+            self.calls[key] = self.calls.get(key, 0) + 1
+        return outputs
