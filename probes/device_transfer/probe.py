@@ -18,7 +18,7 @@ from probes.kit.references import attempted
 
 #: The pattern's size in bytes, of which a few copies exist at a time; on the host no more than the
 #: copies need.
-_DEVICE_BYTES: Final = 16 * copies.MIB
+_DEVICE_BYTES: Final = 32 * copies.MIB
 _HOST_BYTES: Final = -(-copies.LEAST_BYTES // 4096) * 4096
 
 _ONE_MEMORY: Final = "the CPU is the host: there is no way between them; device_to_device is judged"

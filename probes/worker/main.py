@@ -30,10 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "1000"  # the kernel's maximum; raising the score needs no permission
 _PACKET_BYTES = 65536
 #: Our modules that every child needs, imported before the first fork.
-_SHARED = (
-    *("probes.worker.attempt", "probes.kit.breadcrumb", "probes.kit.references"),
-    "probes.kit.start_up",
-)
+_SHARED = ("probes.worker.attempt", "probes.kit.breadcrumb", "probes.kit.references")
 
 
 def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
@@ -225,11 +222,7 @@ def _run_job(request: dict[str, Any], result_fd: int) -> None:
     fault = request.get("fault")
     if fault is not None:  # in force until this child ends, and only here
         importlib.import_module("probes.faults.inject").apply(fault, request["device"])
-    start_libraries = importlib.import_module("probes.kit.start_up").start_libraries
-    starting = None
     for probe in request["probes"]:
-        if starting is None and fault is None:
-            starting = start_libraries(request["device"])
         os.write(2, f"--- {probe['name']}\n".encode())  # so that the end of a log shows its probe
         _write(result_fd, {"start": probe["name"]})
         attempt = attempt_module.Attempt(probe, request)

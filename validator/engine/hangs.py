@@ -9,6 +9,7 @@ from typing import Final
 
 from probes.contract import HEAVY, ProbeSpec
 from validator.engine.clock import now
+from validator.report import CPU
 
 #: Deadline of a probe on a device where one has timed out before, in seconds.
 SHORTENED_S: Final = 10.0
@@ -51,7 +52,9 @@ class DeviceHangs:
         """Count a timeout; jobs that run side by side on one device count apart."""
         self._hung_s.setdefault(device, now())
         self._in_a_row[device, job] = self._in_a_row.get((device, job), 0) + 1
-        timeouts = sum(count for (name, _), count in self._in_a_row.items() if name == device)
+        # On a GPU one job follows another; on the CPU they run side by side.
+        rows = {row: count for row, count in self._in_a_row.items() if row[0] == device}
+        timeouts = rows[device, job] if device == CPU.name else sum(rows.values())
         if timeouts >= _IN_A_ROW:
             self._given_up.add(device)
 

@@ -324,9 +324,9 @@ class Job:
         """Reap a child and return what its end means for the probe that it ran, with a text."""
         try:
             how = await worker.reap(child)
-        except WorkerLostError as lost:
+        except WorkerLostError as lost:  # its children die with it, whoever ended it
             await self._context.workers.lose(worker, lost)
-            return outcomes.broken, str(lost)
+            return outcomes.killed, str(lost)
         if how.signal == signal.SIGKILL and cgroup.memory_kills() > self._context.memory_kills:
             return outcomes.out_of_memory, str(how)
         if how.by_others:

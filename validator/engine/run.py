@@ -145,7 +145,9 @@ class Run:
     def _start_devices(self) -> list["asyncio.Future[None]"]:
         """One task a device, and the import of what some of their probes need."""
         specs = [spec for spec in self._enabled_specs() if spec.needs == "device"]
-        side_by_side = min(self._context.cores, len(self._devices) + 1)
+        on_cpu = sum(not spec.preload for spec in specs) if CPU in self._devices else 0
+        children = len(self._devices) + max(on_cpu, 1)
+        side_by_side = min(self._context.cores, children)
         threads = self._settings.run.threads or max(1, self._context.cores // side_by_side)
         ready = asyncio.Event()
         tasks = [self._run_device(device, specs, ready, threads) for device in self._devices]
@@ -160,8 +162,8 @@ class Run:
     ) -> None:
         """The probes of one device, those that need a preload when it is ready.
 
-        A GPU gets one child at a time. The CPU gets as many as there are cores, and those that
-        need a preload run beside them.
+        A GPU gets one child at a time. The CPU gets up to as many as there are cores, and those
+        that need a preload run beside them.
         """
         runnable = []
         for spec in specs:

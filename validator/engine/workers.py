@@ -14,7 +14,7 @@ from validator.engine.supervisor import Worker, WorkerLostError
 from validator.engine.timeline import Timeline
 from validator.report import Environment
 
-_RESTARTS: Final = 2  # within a run
+_RESTARTS: Final = 4  # within a run: one that ends it is tried twice
 
 
 class NoWorkerError(Exception):

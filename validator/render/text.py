@@ -38,7 +38,7 @@ def render(report: Report, console: Console, *, quiet: bool = False) -> str:
         parts += [*_head(report), ""]
     if report.results and not quiet:
         parts += [*_results(report, console), ""]
-    if report.timings and not quiet:
+    if report.timings:
         parts += [*timings.lines(report, console), ""]
     end = text_of(console, *_not_run(report), _verdict(report))
     return text_of(console, *parts) + _all_wrong(report, console) + end

@@ -53,9 +53,11 @@ def lines(report: Report, console: Console) -> list[Text]:
 
 def _cells(row: _Row) -> list[str]:
     memory = "" if row.memory_bytes is None else f"{row.memory_bytes / MIB:4.0f} MiB"
-    longest = sorted(row.parts, key=lambda part: part.duration_s, reverse=True)[:_SHOWN]
-    parts = ", ".join(
-        f"{part.name} {part.duration_s:.2f}" for part in longest if part.duration_s >= _SHOWN_S
-    )
+    took_s: dict[str, float] = {}
+    for part in row.parts:  # a check may have several
+        took_s[part.name] = took_s.get(part.name, 0.0) + part.duration_s
+    by_length = sorted(took_s.items(), key=lambda item: -item[1])
+    longest = [(name, took) for name, took in by_length[:_SHOWN] if took >= _SHOWN_S]
+    parts = " · ".join(f"{name} {took:.2f}" for name, took in longest)
     times = (f"{row.started_s:6.2f} s", f"{row.duration_s:6.2f} s")
     return [*times, row.device, row.name, memory, parts]

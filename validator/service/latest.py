@@ -223,7 +223,8 @@ class Latest:
             more = f" (+{len(missing) - 1} more)" if len(missing) > 1 else ""
             return _readiness(False, f"{line}{place}{more}", f"{line}{more}")
         if report is None:
-            return Readiness(False, "not ready: nothing is planned")
+            waiting = f"no result yet of {self.planned[0].probe}" if self.planned else ""
+            return Readiness(False, f"not ready: {waiting or 'nothing is planned'}")
         whole = full_summary(report.results, report.not_run)
         return _readiness(report.status in _GOOD, whole, report.summary)
 

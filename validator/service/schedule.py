@@ -101,8 +101,9 @@ class Timing:
     interval_s: float  # of a cron expression: its longest gap
     jitter_s: float = 0.0
     cron: str | None = None
-    #: From the daemon's start to the first run; None: at once. A cron expression needs none.
-    first_s: float | None = None
+    #: The first run comes at this share of an interval, counted from the epoch, so that a restart
+    #: does not put it off; None: at once.
+    phase: float | None = None
 
     @property
     def stale_after_s(self) -> float:
@@ -134,7 +135,7 @@ def _timing(spec: ProbeSpec, table: Timetable | None) -> Timing:
     jitter = interval / 10 if table.jitter is None else table.jitter
     if jitter > interval:
         raise SettingsError(f"{key}.jitter: {jitter:g} s is longer than the interval {interval:g}")
-    return Timing(interval, jitter, first_s=interval * _share_of_node() if heavy else None)
+    return Timing(interval, jitter, phase=_share_of_node() if heavy else None)
 
 
 def _share_of_node() -> float:
@@ -183,7 +184,7 @@ class Schedule:
     def _next_due(self, name: str, shift: float) -> _Due:
         timing = self.timings[name]
         started = self._started.get(name)
-        if started is None and timing.first_s is None:
+        if started is None and timing.phase is None:
             return _Due(monotonic=self._monotonic())
         if timing.cron is not None:
             now = self._now()
@@ -191,7 +192,9 @@ class Schedule:
             late = timedelta(seconds=abs(shift) * timing.jitter_s)  # never before its time
             return _Due(wall=None if found is None else found + late, after=now)
         if started is None:
-            return _Due(monotonic=self._monotonic() + (timing.first_s or 0.0))
+            at_s = (timing.phase or 0.0) * timing.interval_s
+            wait_s = (at_s - self._now().timestamp()) % timing.interval_s
+            return _Due(monotonic=self._monotonic() + wait_s)
         return _Due(monotonic=started + timing.interval_s + shift * timing.jitter_s)
 
     def _wait_s(self, name: str) -> float:

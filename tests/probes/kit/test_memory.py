@@ -101,3 +101,20 @@ def test_much_unused_memory_is_given_back(unused: int, emptied: int, allocator: 
     memory.give_back("xpu:0")
 
     assert allocator.emptied == emptied
+
+
+@pytest.mark.parametrize("name", ["mem_get_info", "max_memory_reserved", "memory_reserved"])
+def test_a_question_without_an_answer_decides_nothing(
+    name: str, allocator: Allocator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some boards cannot tell their free memory, and a sick one raises whatever it is asked."""
+    before = memory.MemoryWatch("xpu:0")
+
+    def raising(*_: object) -> None:
+        raise RuntimeError("the device does not support querying the available free memory")
+
+    monkeypatch.setattr(allocator, name, raising)
+
+    assert before.taken_bytes() is None
+    assert name != "mem_get_info" or memory.MemoryWatch("xpu:0").taken_bytes() is None
+    memory.give_back("xpu:0")

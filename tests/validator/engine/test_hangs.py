@@ -167,6 +167,17 @@ def test_hangs_count_in_a_row_and_by_device() -> None:
     assert known.is_given_up("cuda:1")
 
 
+def test_on_the_cpu_jobs_run_side_by_side() -> None:
+    """One hang in each of two is no row: each has one chance more."""
+    known = DeviceHangs()
+    known.record_timeout("cpu", "a job")
+    known.record_timeout("cpu", "another")
+
+    assert not known.is_given_up("cpu")
+    known.record_timeout("cpu", "another")
+    assert known.is_given_up("cpu")
+
+
 def test_the_schema_knows_the_reason() -> None:
     """A reader of the published schema accepts the report of a device that hangs."""
     told = json_schema()["$defs"]["NotRun"]["properties"]["reason"]["enum"]

@@ -371,7 +371,7 @@ def test_the_command_stopped_writes_what_it_has() -> None:
 def test_the_command_ends_in_time_with_what_it_has() -> None:
     """`--timeout`: a fault that waits for a long deadline is cut off, the other is told."""
     done = command(
-        *("--timeout", "8", "--output", "json"),
+        *("--timeout", "20", "--output", "json"),
         *("--fault", "process.hangs", "--fault", "layer.eval_gives_none"),
         code=SLOW_HANG,
     )

@@ -260,41 +260,58 @@ def test_timings_come_from_settings_and_defaults() -> None:
     assert table["numpy_sharing"].stale_after_s == 900
 
 
-def shares(monkeypatch: pytest.MonkeyPatch, *nodes: str) -> list[float]:
-    """Of each node, from the daemon's start to its first run of `linalg`, in seconds."""
+def phases(monkeypatch: pytest.MonkeyPatch, *nodes: str) -> list[float]:
+    """Of each node, the share of an interval at which `linalg` first runs."""
     found = []
     for node in nodes:
         monkeypatch.setenv("NODE_NAME", node)
-        found.append(timings(load(), [LINALG])["linalg"].first_s)
+        found.append(timings(load(), [LINALG])["linalg"].phase)
     return [each for each in found if each is not None]
 
 
 def test_what_loads_a_device_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at start: at a time that follows from the node's name, so that a fleet is spread."""
     names = [f"node-{number}" for number in range(64)]
-    found = shares(monkeypatch, *names)
+    found = phases(monkeypatch, *names)
 
-    assert found == shares(monkeypatch, *names)
+    assert found == phases(monkeypatch, *names)
     assert len(set(found)) == len(found) == len(names)
-    assert all(0 <= each < LINALG.interval_s for each in found)
-    assert {int(4 * each / LINALG.interval_s) for each in found} == {0, 1, 2, 3}
+    assert all(0 <= each < 1 for each in found)
+    assert {int(4 * each) for each in found} == {0, 1, 2, 3}
+
+
+def due_s(schedule: Schedule, wall: Wall) -> float:
+    """Seconds until `linalg` is due."""
+    return (schedule.due_at()["linalg"] - wall.now).total_seconds()
 
 
 def test_it_is_not_due_when_the_daemon_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quick probe is; the other comes after its share of the interval, then at intervals."""
+    """A quick probe is; the other comes at its share of the interval, then at intervals."""
     monkeypatch.setenv("NODE_NAME", "node-17")
-    clock = Clock()
+    clock, wall = Clock(), Wall()
     table = timings(load(), [AUTOGRAD, LINALG])
-    schedule = Schedule(table, monotonic=clock, shift=lambda: 0.0)
-    first_s = table["linalg"].first_s
-    assert first_s is not None
+    schedule = Schedule(table, monotonic=clock, now=wall, shift=lambda: 0.0)
     at_start = schedule.due()
     schedule.record_start(at_start)
-    clock.now_s += first_s
+    wait_s = due_s(schedule, wall)
+    clock.now_s += wait_s
     later = schedule.due()
 
     assert at_start == ("autograd",)
+    assert 0 < wait_s <= LINALG.interval_s
     assert "linalg" in later
+
+
+def test_a_restart_does_not_put_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time follows from the clock on the wall: half an hour later it is half an hour nearer."""
+    monkeypatch.setenv("NODE_NAME", "node-17")
+    wall = Wall()
+    table = timings(load(), [LINALG])
+    first_s = due_s(Schedule(table, now=wall), wall)
+    wall.now += timedelta(seconds=first_s / 2)
+    again_s = due_s(Schedule(table, now=wall), wall)
+
+    assert again_s == pytest.approx(first_s / 2, abs=0.01)
 
 
 def test_a_cron_expression_is_kept_to_from_the_start() -> None:
