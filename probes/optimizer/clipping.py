@@ -108,9 +108,9 @@ def _edges(device: str) -> Iterator[Comparison]:
     """No parameters, no gradients, one tensor, zeros, and a norm that is not finite."""
     name = "clip_grad_norm_"
     yield fact(f"{name} (no parameters)", float(utils.clip_grad_norm_([], 1.0)), 0.0)
-    leaf = torch.zeros(3, device=device, requires_grad=True)
+    leaf = torch.zeros(3, dtype=torch.float32, device=device, requires_grad=True)
     yield fact(f"{name} (no gradients)", float(utils.clip_grad_norm_([leaf], 1.0)), 0.0)
-    leaf.grad = torch.zeros(3, device=device)
+    leaf.grad = torch.zeros_like(leaf)
     yield fact(f"{name} (zeros)", float(utils.clip_grad_norm_(leaf, 1.0)), 0.0)
     yield compare(f"{name} (zeros)", leaf.grad, np.zeros(3, np.float32))
     leaf.grad.fill_(float("nan"))

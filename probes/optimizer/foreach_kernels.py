@@ -29,6 +29,12 @@ _LARGE: Final = Layout(
     tuple(((count,), "") for count in (1, _CHUNK - 1, _CHUNK, _CHUNK + 1, 2 * _CHUNK + 3, 3))
 )
 _STRIDED: Final = Layout((((), ""), ((4, 6), "transposed"), ((0,), ""), ((5,), "gaps"), ((2,), "")))
+#: The launches and chunks are the same in all types; an empty tensor is not the last.
+_DTYPES: Final = {
+    "many": (torch.float32, torch.bfloat16),
+    "large": (torch.float32,),
+    "strided": (torch.float32, torch.float64, torch.float16, torch.bfloat16),
+}
 _LISTS: Final = {"many": _MANY, "large": _LARGE, "strided": _STRIDED}
 
 
@@ -66,10 +72,8 @@ _KERNELS: Final = (
 
 def foreach_kernels(device: str) -> Iterator[Trial]:
     """Each operation with a new result and in place, on many, large and strided tensors."""
-    for place in _LISTS:
-        # Large lists in one type: the chunks are the same in all.
-        half = () if place == "large" else (torch.float64, torch.float16, torch.bfloat16)
-        for dtype in (torch.float32, *half):
+    for place, dtypes in _DTYPES.items():
+        for dtype in dtypes:
             if not has_dtype(device, dtype):
                 continue
             # The second and third list, which no operation changes.

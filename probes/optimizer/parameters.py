@@ -61,7 +61,7 @@ MANY: Final = Layout(_MANY)
 
 def _tensor(values: Array, strides: str, device: str, dtype: torch.dtype) -> torch.Tensor:
     if strides == "transposed":
-        return tensor(values.T, device, dtype).t()
+        return tensor(np.ascontiguousarray(values.T), device, dtype).t()
     if strides == "gaps":
         return tensor(np.repeat(values, 2), device, dtype)[::2]
     return tensor(values, device, dtype)
@@ -113,8 +113,8 @@ def implementations(fused: str, device: str) -> Iterator[tuple[str, dict[str, An
 
 def has_kernel(operator: str, device: str) -> bool:
     """Whether torch has a kernel of the operator on the device."""
-    key = torch._C._dispatch_key_for_device(torch.device(device).type)
     try:
+        key = torch._C._dispatch_key_for_device(torch.device(device).type)
         return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{operator}", key))
-    except RuntimeError:  # this torch does not know the operator
+    except RuntimeError:  # this torch knows no such operator, or no key
         return False

@@ -108,9 +108,10 @@ def _compared(recipe: Recipe, dtype: torch.dtype, device: str) -> Iterator[Compa
 
 def _label(recipe: Recipe, implementation: str, dtype: torch.dtype) -> str:
     options = "".join(f", {name}={value}" for name, value in recipe.options.items())
-    many = ", 121 tensors" if recipe.layout is MANY else ""
+    options += ", 121 tensors" if recipe.layout is MANY else ""
+    options += ", lr a tensor" if recipe.tensor_lr else ""
     kind = f"{dtype}".removeprefix("torch.")
-    return f"{recipe.optimizer} {implementation} ({kind}{options}{many}"
+    return f"{recipe.optimizer} {implementation} ({kind}{options}"
 
 
 def stepped(

@@ -115,7 +115,8 @@ def tensors(outputs: Any) -> Iterable[torch.Tensor]:
 
 def results(outputs: Any, arguments: tuple[Any, ...]) -> Any:
     """What an operation computed; one that returns nothing writes to its first argument."""
-    return arguments[0] if outputs in (None, ()) and arguments else outputs
+    returned = not (outputs is None or (isinstance(outputs, tuple) and not outputs))
+    return outputs if returned or not arguments else arguments[0]
 
 
 def wrong(operators: tuple[str, ...], spoil: str, by: float = 1.0, **when: Any) -> None:

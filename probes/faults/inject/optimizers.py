@@ -107,6 +107,11 @@ def _from_above(_: Any) -> Any:
     return clip
 
 
+def _coupled(params: Any, *, weight_decay: float = 1e-2, **options: Any) -> optim.Optimizer:
+    """AdamW whose decay goes through the averages."""
+    return optim.Adam(params, weight_decay=weight_decay, **options)
+
+
 def _nothing(_: Any) -> Any:
     return lambda *_given, **_named: None
 
@@ -119,11 +124,7 @@ OPTIMIZERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "adamw_is_adam": (
         optim,
         "AdamW",
-        lambda _: (
-            lambda *given, weight_decay=1e-2, **named: optim.Adam(
-                *given, weight_decay=weight_decay, **named
-            )
-        ),
+        lambda _: _coupled,
     ),
     "rmsprop_never_centered": (optim.RMSprop, "__init__", _with_options(centered=False)),
     "adagrad_without_lr_decay": (optim.Adagrad, "__init__", _with_options(lr_decay=0)),
