@@ -9,6 +9,7 @@ from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.gradcheck.spec import SPEC as GRADCHECK
 from probes.linalg.spec import SPEC as LINALG
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
+from probes.optimizer.spec import SPEC as OPTIMIZER
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
 from probes.tensor_ops.spec import SPEC as TENSOR_OPS
 from probes.torch_version.spec import SPEC as TORCH_VERSION
@@ -23,6 +24,7 @@ __all__ = [
     "GRADCHECK",
     "LINALG",
     "NUMPY_SHARING",
+    "OPTIMIZER",
     "SPECIAL_FUNCTIONS",
     "TENSOR_OPS",
     "TORCH_VERSION",
@@ -41,6 +43,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     GRADCHECK,
     SPECIAL_FUNCTIONS,
     LINALG,
+    OPTIMIZER,
 )
 
 #: The same, by name.

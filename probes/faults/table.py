@@ -10,6 +10,7 @@ from probes.faults.processes import CONTROLS, PROCESSES
 from probes.gradcheck.faults import FAULTS as GRADCHECK
 from probes.linalg.faults import FAULTS as LINALG
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
+from probes.optimizer.faults import FAULTS as OPTIMIZER
 from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
 from probes.tensor_ops.faults import FAULTS as TENSOR_OPS
 from probes.torch_version.faults import FAULTS as TORCH_VERSION
@@ -24,6 +25,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *GRADCHECK,
     *SPECIAL_FUNCTIONS,
     *LINALG,
+    *OPTIMIZER,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

@@ -23,7 +23,10 @@ def tripped_families(probe: ModuleType, *families: str) -> set[str]:
 
 
 class Corrupt(TorchDispatchMode):
-    """Spoils every output of one operator, in all its overloads."""
+    """Spoils every output of one operator, in all its overloads.
+
+    An operator that returns nothing writes to its first argument.
+    """
 
     def __init__(self, operator: str, fault: Fault, *, calls: range = range(10**9)) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -38,7 +41,8 @@ class Corrupt(TorchDispatchMode):
             return out
         self.inside = True
         if self.count in self.calls:
-            for each in out if isinstance(out, (tuple, list)) else (out,):
+            written = args[0] if not func._schema.returns else out
+            for each in written if isinstance(written, (tuple, list)) else (written,):
                 if isinstance(each, torch.Tensor) and each.numel():
                     self.fault(each)
         self.count += 1

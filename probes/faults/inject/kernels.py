@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 
-from probes.faults.inject.operations import TALLY, When, tensors
+from probes.faults.inject.operations import TALLY, When, results, tensors
 from probes.faults.inject.patterns import Pattern, pattern
 
 #: Calls the kernel that was there: (operation's kernel, dispatch keys, arguments, named arguments).
@@ -100,7 +100,7 @@ def wrong(
             call, TALLY.calls = TALLY.calls, TALLY.calls + 1
             _INSIDE.spoiling = True
             try:
-                for out in tensors(outputs):
+                for out in tensors(results(outputs, args)):
                     if condition.applies(call, out) and spoiling(out):
                         break
             finally:

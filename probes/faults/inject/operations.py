@@ -113,6 +113,12 @@ def tensors(outputs: Any) -> Iterable[torch.Tensor]:
     return (out for out in listed if isinstance(out, torch.Tensor) and out.numel())
 
 
+def results(outputs: Any, arguments: tuple[Any, ...]) -> Any:
+    """What an operation computed; one that returns nothing writes to its first argument."""
+    returned = not (outputs is None or (isinstance(outputs, tuple) and not outputs))
+    return outputs if returned or not arguments else arguments[0]
+
+
 def wrong(operators: tuple[str, ...], spoil: str, by: float = 1.0, **when: Any) -> None:
     """Spoil the first output that the pattern applies to; all outputs for an unwritten result."""
     all_outputs = spoil in {"zeros", "garbage", "stale"}
@@ -122,7 +128,7 @@ def wrong(operators: tuple[str, ...], spoil: str, by: float = 1.0, **when: Any) 
     def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outputs = func(*args, **kwargs)
         call, TALLY.calls = TALLY.calls, TALLY.calls + 1
-        for out in tensors(outputs):
+        for out in tensors(results(outputs, args)):
             if condition.applies(call, out) and spoil_output(out) and not all_outputs:
                 break
         return outputs

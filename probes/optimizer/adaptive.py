@@ -1,0 +1,105 @@
+"""Optimizers that scale each element's step by its past gradients."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import torch
+
+from probes.kit.trial import Trial
+from probes.optimizer import algorithms
+from probes.optimizer.parameters import MANY
+from probes.optimizer.stepping import HALF, Recipe, trials
+
+#: Coefficients far from 1 and exact in every type, so that the bias corrections lose no digits.
+_BETAS: Final = (0.75, 0.875)
+_PLAIN: Final[dict[str, Any]] = {"lr": 0.25, "betas": _BETAS}
+
+
+def _adams(
+    name: str, algorithm: Callable[..., Any], fused: str, decays: tuple[float, ...]
+) -> Iterator[Recipe]:
+    """The recipes of Adam or AdamW."""
+    yield Recipe(name, algorithm, fused)  # torch's defaults
+    # A constant gradient: each step moves by lr g / (|g| + eps).
+    yield Recipe(name, algorithm, fused, {**_PLAIN, "eps": 0.125}, constant=True)
+    changed: tuple[dict[str, Any], ...] = (
+        *({"weight_decay": decay} for decay in decays),
+        {"amsgrad": True},
+        {"maximize": True},
+        {"amsgrad": True, "maximize": True, "weight_decay": decays[0]},
+    )
+    yield from (Recipe(name, algorithm, fused, {**_PLAIN, **options}) for options in changed)
+    # eps must not vanish in float16.
+    half = {**_PLAIN, "eps": 2.0**-10}
+    yield Recipe(name, algorithm, fused, half, dtypes=HALF, factors=(1.0, 2.0, 1.0))
+    yield Recipe(
+        name, algorithm, fused, _PLAIN, layout=MANY, dtypes=(torch.float32,), factors=(1.0, 2.0)
+    )
+    yield Recipe(name, algorithm, fused, _PLAIN, only=("fused",), tensor_lr=True)
+
+
+def adam(device: str) -> Iterator[Trial]:
+    """With defaults, weight decay, amsgrad, maximize."""
+    yield from trials([*_adams("Adam", algorithms.adam, "_fused_adam_", (0.25,))], device)
+
+
+def adamw(device: str) -> Iterator[Trial]:
+    """With defaults, weight decay, amsgrad, maximize."""
+    recipes = _adams("AdamW", algorithms.adamw, "_fused_adamw_", (0.25, 0.0))
+    yield from trials([*recipes], device)
+
+
+def _recipes(
+    name: str, algorithm: Callable[..., Any], options: tuple[dict[str, Any], ...], fused: str = ""
+) -> list[Recipe]:
+    """A recipe for torch's defaults and for each set of options; the first for many tensors."""
+    return [
+        Recipe(name, algorithm, fused),
+        *(Recipe(name, algorithm, fused, each) for each in options),
+        Recipe(
+            name,
+            algorithm,
+            fused,
+            options[0],
+            layout=MANY,
+            dtypes=(torch.float32,),
+            factors=(1.0, 2.0),
+        ),
+    ]
+
+
+def rmsprop(device: str) -> Iterator[Trial]:
+    """Plain, centered, with momentum and weight decay."""
+    plain: dict[str, Any] = {"lr": 0.125, "alpha": 0.75}
+    options = (
+        plain,
+        {**plain, "centered": True, "eps": 0.125},
+        {**plain, "momentum": 0.5, "weight_decay": 0.25},
+        {**plain, "momentum": 0.875, "centered": True, "eps": 0.125},
+    )
+    yield from trials(_recipes("RMSprop", algorithms.rmsprop, options), device)
+
+
+def adagrad(device: str) -> Iterator[Trial]:
+    """Plain, with a decaying learning rate, weight decay, a first sum of squares and maximize."""
+    plain: dict[str, Any] = {"lr": 0.25}
+    options = (
+        plain,
+        {**plain, "lr_decay": 0.5},
+        {**plain, "weight_decay": 0.25, "initial_accumulator_value": 2.0},
+        {**plain, "maximize": True, "eps": 0.125},
+    )
+    recipes = _recipes("Adagrad", algorithms.adagrad, options, "_fused_adagrad_")
+    yield from trials(recipes, device)
+
+
+def adamax(device: str) -> Iterator[Trial]:
+    """Plain and with weight decay."""
+    options = (_PLAIN, {**_PLAIN, "weight_decay": 0.25, "eps": 0.125})
+    yield from trials(_recipes("Adamax", algorithms.adamax, options), device)
+
+
+def nadam(device: str) -> Iterator[Trial]:
+    """Plain, with weight decay and another decay of the momentum."""
+    options = (_PLAIN, {**_PLAIN, "weight_decay": 0.25, "momentum_decay": 0.5, "eps": 0.125})
+    yield from trials(_recipes("NAdam", algorithms.nadam, options), device)

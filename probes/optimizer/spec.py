@@ -1,0 +1,34 @@
+"""The probe's cost, schedule and checks. Does not import torch."""
+
+from typing import Final
+
+from probes.contract import BITS, MIB, ProbeSpec
+
+SPEC: Final = ProbeSpec(
+    name="optimizer",
+    profile="standard",
+    needs="device",
+    timeout_s=120,
+    interval_s=3600,
+    # The largest list has 330,000 elements; an operation holds five copies of it in float32.
+    memory_bytes=16 * MIB,
+    # Imported when the first optimizer is made, with hundreds of other modules.
+    preload=("torch._dynamo",),
+    checks={
+        "sgd": "SGD steps as documented, with weight decay and maximize, to the bit where exact",
+        "momentum": "SGD with momentum, dampening and Nesterov's, to the bit where exact",
+        "adam": "Adam steps as documented, with weight decay, amsgrad and maximize",
+        "adamw": "AdamW steps as documented, with weight decay apart from the gradient",
+        "rmsprop": "RMSprop steps as documented, centered and with momentum",
+        "adagrad": "Adagrad steps as documented, with a decaying learning rate",
+        "adamax": "Adamax steps as documented",
+        "nadam": "NAdam steps as documented",
+        "groups": "each group of parameters steps with its own options",
+        "missing_gradients": "a parameter without a gradient keeps every bit; zero_grad as told",
+        "state": "an optimizer goes on from a loaded state dict as if it had never stopped",
+        "schedulers": "learning rates follow the closed form of their scheduler, into the steps",
+        "clipping": "gradients are clipped by their norm and by value, and only where too large",
+        "foreach_kernels": "operations on lists of tensors are right for many and for large ones",
+    },
+    certain={"sgd": BITS, "momentum": BITS, "groups": BITS, "foreach_kernels": BITS},
+)

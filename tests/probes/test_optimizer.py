@@ -1,0 +1,400 @@
+"""The probe `optimizer`: this image passes, its references are right, faults trip their checks."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import pytest
+import torch
+
+from probes.catalog import OPTIMIZER
+from probes.contract import Comparison
+from probes.faults.inject.optimizers import OPTIMIZERS
+from probes.optimizer import algorithms, descent, probe, schedulers, stepping
+from probes.optimizer.parameters import (
+    MANY,
+    WITH_GAPS,
+    flat,
+    gradients,
+    has_kernel,
+    implementations,
+    start,
+)
+from probes.optimizer.rounding import exact, square_root
+from tests.probes.corrupt import (
+    Corrupt,
+    Fault,
+    last,
+    nan,
+    shifted,
+    slightly_larger,
+    slightly_smaller,
+    tripped_families,
+)
+from tests.probes.verdicts import ids, tripped
+
+UNIT: Final = 2.0**-24
+
+
+@cache
+def sound() -> probe.Observation:
+    """The observation of this machine's CPU, cached."""
+    return probe.observe("cpu")
+
+
+def with_family(name: str, *comparisons: Comparison, **fields: Any) -> probe.Observation:
+    """A sound observation with other comparisons for one check."""
+    found = {**sound().families, name: comparisons}
+    return sound().model_copy(update={"families": found, **fields})
+
+
+def wrong(operation: str) -> Comparison:
+    """A comparison with one wrong element."""
+    return Comparison(operation=operation, elements=9, mismatches=1)
+
+
+def last_element(out: torch.Tensor) -> None:
+    """Move the last element by one hundredth of itself, and of 1."""
+    if out.is_floating_point():
+        last(out).mul_(1.01).add_(0.01)
+
+
+# ---- verdicts
+
+
+def test_this_image_is_sound() -> None:
+    """Nothing trips on the CPU, and every check is made."""
+    findings = list(probe.judge(sound()))
+
+    assert tripped(findings) == set()
+    assert ids(findings) == set(OPTIMIZER.check_ids)
+    assert {each.status for each in findings} == {"pass"}
+
+
+@pytest.mark.parametrize("check", OPTIMIZER.checks)
+def test_a_fault_trips_its_check_alone(check: str) -> None:
+    """One wrong element in a family trips its check only, and the operation is named."""
+    findings = list(probe.judge(with_family(check, wrong("Adam planted"))))
+
+    assert tripped(findings) == {f"optimizer.{check}"}
+    (failed,) = [each for each in findings if each.status == "fail"]
+    assert "Adam planted" in failed.message
+    assert (failed.action, bool(failed.hint)) == ("investigate", True)
+
+
+@pytest.mark.parametrize("check", OPTIMIZER.checks)
+@pytest.mark.parametrize(("back_end", "status"), [("mps", "warn"), ("cuda", "fail")])
+def test_metal_rounds_otherwise(check: str, back_end: str, status: str) -> None:
+    """A difference is a warning there, and a failure on other devices."""
+    observation = with_family(check, wrong("Adam planted"), back_end=back_end)
+
+    found = {each.id: each.status for each in probe.judge(observation)}
+
+    assert found[f"optimizer.{check}"] == status
+
+
+def test_what_a_back_end_lacks_is_skipped() -> None:
+    """A family of which nothing is implemented is skipped, not failed."""
+    families = {name: each for name, each in sound().families.items() if name != "adam"}
+    observation = sound().model_copy(
+        update={"families": families, "not_implemented": ("adam",), "back_end": "xpu"}
+    )
+
+    found = {each.id: each.status for each in probe.judge(observation)}
+
+    assert found["optimizer.adam"] == "skip"
+    assert tripped(probe.judge(observation)) == set()
+
+
+def test_nothing_compared_is_no_pass() -> None:
+    """A family that compared nothing, and is not absent, fails."""
+    assert tripped(probe.judge(with_family("adam"))) == {"optimizer.adam"}
+
+
+@pytest.mark.parametrize(
+    "switch", [lambda: torch.set_grad_enabled(False), lambda: torch.set_default_dtype(torch.double)]
+)
+def test_no_alarm_whatever_is_switched(switch: Callable[[], object]) -> None:
+    """Neither gradients switched off nor another default type are a fault of an optimizer."""
+    dtype = torch.get_default_dtype()
+    try:
+        switch()
+        found = tripped(probe.judge(probe.observe("cpu")))
+    finally:
+        torch.set_grad_enabled(True)
+        torch.set_default_dtype(dtype)
+
+    assert found == set()
+
+
+# ---- what is tried
+
+
+def test_every_implementation_is_tried() -> None:
+    """Those of this torch, each in the check of its optimizer."""
+    fused = [name for name, _ in implementations("_fused_adam_", "cpu")]
+
+    assert fused == ["for-loop", "foreach", "fused"]
+    for check, optimizer in (("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")):
+        tried = {each.operation for each in sound().families[check]}
+        assert tried == {f"{optimizer} {name}" for name in fused}
+
+
+def test_an_implementation_that_torch_lacks_is_left_out() -> None:
+    """A kernel of another device, and an operator that this torch does not know."""
+    assert not has_kernel("_fused_adam_", "cuda") or torch.version.cuda or torch.version.hip
+    assert not has_kernel("_fused_unknown_", "cpu")
+    assert [name for name, _ in implementations("", "cpu")] == ["for-loop", "foreach"]
+
+
+@pytest.mark.parametrize("family", [descent.sgd, descent.momentum])
+def test_exact_steps_are_exact(
+    family: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where bits are compared, each type can represent the parameters after each step."""
+    recipes: list[stepping.Recipe] = []
+
+    def collect(found: list[stepping.Recipe], _device: str) -> tuple[()]:
+        recipes.extend(found)
+        return ()
+
+    monkeypatch.setattr(descent, "trials", collect)
+    list(family("cuda"))
+
+    exact_ones = [each for each in recipes if each.exact]
+
+    assert len(exact_ones) >= 7
+    for recipe in exact_ones:
+        for dtype in recipe.dtypes:
+            for value, allowed in stepping.expected(recipe, dtype):
+                assert allowed is None
+                rounded = torch.from_numpy(value).to(dtype).double().numpy()
+                assert (rounded == value).all()
+
+
+def test_many_tensors_are_more_than_one_launch() -> None:
+    """And one of them is larger than a chunk; none is the same as its neighbour."""
+    assert len(MANY.places) > 110
+    assert max(np.prod(shape) for shape, _ in MANY.places) > 65536
+
+
+def test_a_layout_holds_what_it_was_given() -> None:
+    """Empty, transposed and strided parameters included; none shares memory with the array."""
+    values = start(WITH_GAPS.size)
+    tensors = WITH_GAPS.parameters(values, "cpu")
+
+    assert [list(each.shape) for each in tensors] == [[], [1], [5, 7], [0], [3, 11], [9]]
+    assert [each.is_contiguous() for each in tensors][-2:] == [False, False]
+    assert all(each.is_leaf and each.requires_grad for each in tensors)
+    assert (flat(tensors) == values).all()
+
+
+# ---- references
+
+
+def test_a_constant_gradient_moves_adam_by_the_rate() -> None:
+    """Each step of the reference is lr g / (|g| + eps), whatever the averages."""
+    g = np.array([3.0, -0.25, 1e-3])
+    steps = algorithms.adam(exact(np.zeros(3), UNIT), [g] * 4, lr=0.5, eps=0.125)
+
+    for count, step in enumerate(steps, 1):
+        right = -count * 0.5 * g / (np.abs(g) + 0.125)
+        np.testing.assert_allclose(step.value, right, rtol=1e-12)
+
+
+def test_amsgrad_keeps_the_largest() -> None:
+    """After a large gradient the steps stay shorter than without it."""
+    given = [np.array([4.0]), np.array([0.5]), np.array([0.5])]
+    theta = exact(np.zeros(1), UNIT)
+    options: dict[str, Any] = {"lr": 0.5, "betas": (0.5, 0.5)}
+
+    kept, plain = (
+        algorithms.adam(theta, given, amsgrad=amsgrad, **options) for amsgrad in (True, False)
+    )
+
+    assert abs(kept[2].value - kept[1].value) < abs(plain[2].value - plain[1].value)
+
+
+def test_decoupled_decay_ignores_the_gradient() -> None:
+    """With a gradient of zeros AdamW multiplies by 1 - lr lambda; Adam moves by the rate."""
+    zeros, theta = [np.zeros(1)], exact(np.full(1, 2.0), UNIT)
+    options: dict[str, Any] = {"lr": 0.5, "weight_decay": 0.25}
+
+    assert algorithms.adamw(theta, zeros, **options)[0].value == 2.0 * (1 - 0.125)
+    np.testing.assert_allclose(algorithms.adam(theta, zeros, **options)[0].value, 1.5, rtol=1e-6)
+
+
+def test_momentum_starts_without_dampening() -> None:
+    """As the documentation notes; from the second step on it counts."""
+    steps = algorithms.sgd(
+        np.zeros(1), [np.ones(1), np.ones(1)], lr=1.0, momentum=0.5, dampening=0.5
+    )
+
+    assert [float(each[0]) for each in steps] == [-1.0, -2.0]
+
+
+def test_bounds_hold_the_errors_of_float32() -> None:
+    """The bound contains what NumPy computes in float32, and is not a thousand times larger."""
+    given = gradients(64, (1.0, 3.0, 0.3, 0.1), 0.3)
+    theta = start(64, 0.7)
+    (*_, bounded) = algorithms.adam(exact(theta, UNIT), given, lr=0.1, betas=(0.75, 0.875))
+    single = np.float32
+    x, m, v = theta.astype(single), np.zeros(64, single), np.zeros(64, single)
+    for t, gradient in enumerate(given, 1):
+        g = gradient.astype(single)
+        m, v = m + single(0.25) * (g - m), single(0.875) * v + single(0.125) * g * g
+        root = np.sqrt(v) / single(np.sqrt(1 - 0.875**t)) + single(1e-8)
+        x = x - single(0.1 / (1 - 0.75**t)) * m / root
+
+    error = np.abs(x.astype(float) - bounded.value)
+
+    assert (error <= bounded.error).all()
+    assert bounded.error.max() < 1e-4
+
+
+def test_a_root_of_zero_has_a_finite_error() -> None:
+    """The error of a root is at most the root of the error."""
+    almost_zero = exact(np.zeros(1), UNIT) + exact(np.full(1, 1e-8), UNIT) * 0.0
+
+    assert np.isfinite(square_root(almost_zero).error).all()
+    assert square_root(exact(np.zeros(1), UNIT)).error == 0
+
+
+def test_schedules_by_hand() -> None:
+    """Some rates of each closed form, from the documentation's examples."""
+    rates = {name: each.rate for name, each in schedulers.SCHEDULES.items()}
+
+    assert [rates["StepLR"](t) for t in (0, 2, 3, 6)] == [0.5, 0.5, 0.25, 0.125]
+    assert [rates["MultiStepLR"](t) for t in (1, 2, 5)] == [0.5, 0.125, 0.03125]
+    assert [rates["CosineAnnealingLR"](t) for t in (0, 8)] == [0.5, 0.125]
+    assert [rates["LinearLR"](t) for t in (0, 6, 9)] == [0.125, 0.5, 0.5]
+    assert [rates["OneCycleLR"](t) for t in (0, 2, 9)] == pytest.approx([0.04, 1.0, 4e-6])
+
+
+# ---- torch broken from outside, below observe()
+
+
+#: (operator, fault, families that must trip)
+OPERATORS: list[tuple[str, Fault, str]] = [
+    ("_fused_sgd_", slightly_larger, "sgd momentum groups"),
+    ("_fused_sgd_", last_element, "sgd momentum"),
+    ("_fused_adam_", slightly_larger, "adam groups missing_gradients state"),
+    ("_fused_adam_", last_element, "adam"),
+    ("_fused_adamw_", slightly_smaller, "adamw state"),
+    ("_fused_adamw_", last_element, "adamw"),
+    ("_fused_adagrad_", shifted, "adagrad"),
+    ("_foreach_add_", slightly_larger, "sgd momentum foreach_kernels"),
+    ("_foreach_add_", last_element, "adam foreach_kernels"),
+    ("_foreach_addcdiv_", slightly_larger, "adam adamw rmsprop adagrad nadam"),
+    ("_foreach_addcmul_", slightly_smaller, "adam rmsprop nadam foreach_kernels"),
+    ("_foreach_lerp_", slightly_larger, "adam adamw adamax nadam foreach_kernels"),
+    ("_foreach_sqrt", slightly_larger, "adam adamw rmsprop adagrad foreach_kernels"),
+    ("_foreach_norm", slightly_larger, "clipping foreach_kernels"),
+    ("_foreach_mul_", slightly_smaller, "clipping momentum foreach_kernels"),
+    ("_foreach_clamp_min_", last_element, "clipping foreach_kernels"),
+    ("_foreach_maximum_", last_element, "adam foreach_kernels"),
+    ("_foreach_neg", slightly_larger, "sgd adam foreach_kernels"),
+    ("_foreach_copy_", shifted, "foreach_kernels"),
+    ("_foreach_zero_", slightly_larger, ""),  # zeros stay zeros
+    ("addcdiv_", slightly_larger, "adam adamw rmsprop adagrad adamax nadam"),
+    ("addcdiv_", nan, "adam"),
+    ("addcmul_", slightly_larger, "adam adamw rmsprop adagrad nadam"),
+    ("lerp_", slightly_smaller, "adam adamw adamax nadam"),
+    ("sqrt", slightly_larger, "adam adamw adagrad"),
+    ("sqrt_", slightly_larger, "rmsprop"),
+    ("add_", last_element, "sgd momentum"),
+    ("linalg_vector_norm", slightly_larger, "clipping"),
+]
+
+
+@pytest.mark.parametrize(
+    ("operator", "fault", "families"),
+    OPERATORS,
+    ids=[f"{row[0]}-{row[1].__name__}" for row in OPERATORS],
+)
+def test_corrupted_operator(operator: str, fault: Fault, families: str) -> None:
+    """A wrong kernel trips the checks of its families, without an error."""
+    names = families.split() or ["foreach_kernels"]
+    with Corrupt(operator, fault) as corrupt:
+        found = tripped_families(probe, *names)
+
+    assert corrupt.count > 0
+    assert found == set(families.split())
+
+
+#: Families that are tried under every other meaning, to save time.
+FAST: Final = frozenset({"groups", "missing_gradients", "state", "schedulers"})
+
+#: Name in `OPTIMIZERS` -> the families that must trip.
+MEANINGS: Final = {
+    "sgd_without_decay": {"sgd", "momentum", "missing_gradients"},
+    "sgd_without_dampening": {"momentum"},
+    "adam_without_amsgrad": {"adam", "adamw", "state"},
+    "adamw_is_adam": {"adamw", "state"},
+    "rmsprop_never_centered": {"rmsprop"},
+    "adagrad_without_lr_decay": {"adagrad", "state"},
+    "adamax_other_eps": {"adamax"},
+    "nadam_other_decay": {"nadam"},
+    "groups_alike": {"groups"},
+    "missing_as_zeros": {"missing_gradients"},
+    "zero_grad_does_nothing": {"missing_gradients"},
+    "state_without_steps": {"state"},
+    "state_not_loaded": {"state"},
+    "scheduler_one_step_early": {"schedulers"},
+    "clip_to_half": {"clipping"},
+    "clip_always": {"clipping"},
+    "clip_from_above": {"clipping"},
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_another_meaning(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that does something else trips the checks that name it, and no other."""
+    owner, function, make = OPTIMIZERS[name]
+    monkeypatch.setattr(owner, function, make(getattr(owner, function)))
+
+    assert tripped_families(probe, *(FAST | MEANINGS[name])) == MEANINGS[name]
+
+
+# ---- first use
+
+
+PRELOADED: Final = """
+    import importlib, json, os, signal, sys
+    import torch
+    for module in {preload}:
+        importlib.import_module(module)
+    importlib.import_module("probes.optimizer.probe")
+    loaded = set(sys.modules)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        torch.set_num_threads(2)
+        torch.ones(1 << 22).add_(1)  # hangs when a parallel operation ran before the fork
+        from probes.optimizer import probe
+        findings = list(probe.judge(probe.observe("cpu")))
+        print(sorted(finding.id for finding in findings if finding.status != "pass"))
+        print(json.dumps(sorted(set(sys.modules) - loaded)))
+        sys.stdout.flush()
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.slow
+def test_the_preload_is_complete_and_harmless() -> None:
+    """A child forked after the preload computes in parallel, and imports almost nothing more."""
+    script = textwrap.dedent(PRELOADED).format(preload=OPTIMIZER.preload)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
+    )
+
+    findings, imported, status = done.stdout.splitlines()
+
+    assert (findings, status) == ("[]", "0"), done.stdout + done.stderr
+    assert len(json.loads(imported)) <= 8  # a few light ones, which differ by version
