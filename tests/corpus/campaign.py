@@ -78,7 +78,10 @@ def _spoil(tensor: torch.Tensor, spoil: str) -> None:
         changed = where.logical_not()
     elif tensor.is_floating_point() or tensor.is_complex():
         size = tensor.abs().nan_to_num(0, 0, 0).max()
-        changed = where * 1.05 if spoil == "scaled" else where + 0.05 * torch.clamp(size, min=0.1)
+        if spoil == "scaled":
+            changed = where * 1.05 if size > 0 else where + 1  # 5 % of nothing is nothing
+        else:
+            changed = where + 0.05 * torch.clamp(size, min=0.1)
     else:
         changed = where + 1
     if spoil == "scaled" or tensor.is_contiguous():
