@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from probes.attention.faults import FAULTS as ATTENTION
 from probes.autograd.faults import FAULTS as AUTOGRAD
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
@@ -24,6 +25,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *GRADCHECK,
     *SPECIAL_FUNCTIONS,
     *LINALG,
+    *ATTENTION,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,
