@@ -101,7 +101,7 @@ class Bounded:
         return Bounded(value, error + unit * (np.abs(value) + error))
 
     def summed(self, axes: tuple[int, ...], unit: float) -> "Bounded":
-        """The sum over axes, which stay with length 1; each term, and the sum, rounded to a unit."""
+        """The sum over axes, which stay with length 1; each term and the sum are rounded."""
         error = (self.error + 2 * unit * self.size).sum(axes, keepdims=True)
         return Bounded(self.value.sum(axes, keepdims=True), error)
 

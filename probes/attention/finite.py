@@ -62,4 +62,4 @@ def _compare(problem: Problem, dtype: torch.dtype, device: str) -> Iterator[Comp
 def _seen(problem: Problem, key: int) -> Array:
     """Which queries of the first head of the first batch see the key."""
     shape = (problem.batch, problem.heads, problem.length, problem.keys)
-    return np.isfinite(np.broadcast_to(problem.bias(), shape)[0, 0, :, key])
+    return np.asarray(np.isfinite(np.broadcast_to(problem.bias(), shape)[0, 0, :, key]))

@@ -47,7 +47,7 @@ class Layer:
             "out_proj.bias": rounded(0.5 * _drawn((_WIDTH,), 55)),
         }
         drawn = fractions((_LENGTH, keys), 57)
-        self.mask = drawn < 0.6
+        self.mask: Array = drawn < 0.6
         self.mask[:, 0] = True  # a row that sees nothing is not documented
         if setting.mask == "float":
             self.mask = np.round(16 * drawn - 8) / 8

@@ -48,7 +48,9 @@ def _compare(setting: Setting, dtype: torch.dtype, device: str) -> Iterator[Comp
         batched = out if setting.batch_first else out.transpose(0, 1)
         yield from compare_bounded(f"{label}{mode})", batched, right.output, dtype, by)
         if right.weights is not None:
-            yield from compare_bounded(f"{label}{mode}, weights)", weights, right.weights, dtype, by)
+            yield from compare_bounded(
+                f"{label}{mode}, weights)", weights, right.weights, dtype, by
+            )
         if mode == "eval":
             yield from _compare_gradients(each, attention, inputs, out, label, dtype, device)
 

@@ -87,6 +87,6 @@ def _no_groups(device: str) -> str:
     kind = back_end(device)
     if kind not in _WITH_GROUPS:
         return f"enable_gqa is experimental, and not for the {kind} back-end"
-    if TorchVersion(torch.__version__) < (2, 5):
+    if TorchVersion(torch.__version__) < "2.5":
         return "torch 2.5 and later have enable_gqa"
     return ""

@@ -49,10 +49,8 @@ _GROUPED: Final = (
 )
 _GRADIENTS: Final = (
     _PLAIN[0],
-    _PLAIN[1],
     _PLAIN[3],
     _CAUSAL[2],
-    _CAUSAL[4],
     _MASKS[2],
     _MASKS[4],
     Problem(2, 2, 64, 64, 64, mask="float", mask_axes="hlk", layout="transposed"),

@@ -17,9 +17,9 @@ SPEC: Final = ProbeSpec(
         "masks": "masks of bool and of float act where they are, broadcast over batch and heads",
         "scale": "a given scale takes the place of 1/sqrt(d)",
         "grouped_heads": "with enable_gqa each group of query heads has its own key and value head",
-        "not_finite": "NaN and infinities in values reach every query that sees them, in their column",
+        "not_finite": "NaN and infinities in values reach every query that sees them",
         "gradients": "the gradients of query, key, value and of a float mask",
         "kernels": "each kernel that can be asked for by name is right, forward and backward",
-        "module": "nn.MultiheadAttention: projections, masks, weights, gradients; no dropout in eval",
+        "module": "nn.MultiheadAttention: masks, weights, gradients, and no dropout in eval",
     },
 )
