@@ -74,15 +74,15 @@ def _compare(
     device: str,
 ) -> Iterator[Comparison]:
     """Compare a problem by one kernel, unless that refuses."""
-    attempt = Attempt(problem, device, dtype)
+    attempt = Attempt(problem, device, dtype, gradients=True)
     with ask():
         try:
-            attempt.output()
+            out = attempt.output()
         except _ERRORS as error:
             if _REFUSED.search(str(error)):
                 return
             raise
-        out, found = attempt.with_gradients()
+        found = attempt.gradients(out)
     by = units(device, dtype)
     label = f"{kernel} {name_of(dtype)}"
     right = {"output": expected(problem, by).output, **gradients(problem, by)}

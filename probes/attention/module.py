@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from probes.attention.bounds import units
-from probes.attention.layer import Layer, Setting, expected, gradients, layer
+from probes.attention.layer import Layer, Setting, layer
+from probes.attention.layer_reference import expected, gradients
 from probes.attention.running import compare_bounded, name_of
 from probes.contract import Comparison
 from probes.kit.capabilities import floats

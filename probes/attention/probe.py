@@ -23,6 +23,9 @@ __all__ = ["FAMILIES", "Observation", "judge", "observe"]
 #: ended the process on Metal (https://github.com/pytorch/pytorch/issues/149132).
 _WITH_GROUPS: Final = ("cpu", "cuda", "hip")
 
+#: Families that use all host threads, as models do: kernels divide their work among them.
+_THREADED: Final = ("plain",)
+
 _NO_NAMES: Final = "torch 2.3 and later can be asked for a kernel by name"
 
 _HINT: Final = (
@@ -67,7 +70,7 @@ def observe(device: str) -> Observation:
     skips = {name: why for name, why in skips.items() if why}
     table = {name: family for name, family in FAMILIES.items() if name not in skips}
     with recording():
-        found = families.observe(table, device, precision=setting)
+        found = families.observe(table, device, precision=setting, threaded=_THREADED)
         picked = kernels.picked(device)
     return Observation(**found.model_dump(), picked=picked, skips=skips)
 

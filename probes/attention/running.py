@@ -25,31 +25,33 @@ _MEAN_UNITS: Final = 4
 class Attempt:
     """A problem's tensors on a device, as models lay them out, and its outputs."""
 
-    def __init__(self, problem: Problem, device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, problem: Problem, device: str, dtype: torch.dtype, *, gradients: bool = False
+    ) -> None:
         self.problem, self.device, self.dtype = problem, device, dtype
         each = operands(problem)
-        arrays = (each.query, each.key, each.value)
-        self.leaves: list[torch.Tensor]
+        arrays: tuple[Array, ...] = (each.query, each.key, each.value)
         if problem.layout == "packed":  # one projection: (B, L, 3, H, D)
-            whole = np.stack([array.transpose(0, 2, 1, 3) for array in arrays], 2)
-            self.leaves = [self._tensor(whole)]
-            views = [part.transpose(1, 2) for part in self.leaves[0].unbind(2)]
+            arrays = (np.stack([array.transpose(0, 2, 1, 3) for array in arrays], 2),)
         elif problem.layout == "transposed":  # (B, L, H, D)
-            self.leaves = [self._tensor(array.transpose(0, 2, 1, 3)) for array in arrays]
-            views = [leaf.transpose(1, 2) for leaf in self.leaves]
-        else:
-            self.leaves = views = [self._tensor(array) for array in arrays]
-        self.views = views
-        self.mask = self._mask()
+            arrays = tuple(array.transpose(0, 2, 1, 3) for array in arrays)
+        self.leaves = [self._tensor(array).requires_grad_(gradients) for array in arrays]
+        self.views = self._by_heads(self.leaves)
+        self.mask: torch.Tensor | None = None
+        if problem.mask == "bool":
+            self.mask = torch.from_numpy(problem.mask_values()).to(device)
+        elif problem.mask:
+            self.mask = self._tensor(problem.mask_values()).requires_grad_(gradients)
 
     def _tensor(self, values: Array) -> torch.Tensor:
         return tensor(values, self.device, self.dtype)
 
-    def _mask(self) -> torch.Tensor | None:
-        problem = self.problem
-        if problem.mask == "bool":
-            return torch.from_numpy(problem.mask_values()).to(self.device)
-        return self._tensor(problem.mask_values()) if problem.mask else None
+    def _by_heads(self, stored: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Query, key and value (B, H, L, D) of tensors in the problem's layout."""
+        if self.problem.layout == "packed":
+            stored = list(stored[0].unbind(2))
+        transposes = self.problem.layout != "contiguous"
+        return [each.transpose(1, 2) for each in stored] if transposes else stored
 
     def options(self) -> dict[str, Any]:
         """The options of the call; those that are the default are left out."""
@@ -74,33 +76,18 @@ class Attempt:
         out: torch.Tensor = call(*self.views, **self.options())
         return out
 
-    def with_gradients(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The output, and the gradients in the shapes of query, key, value and mask."""
+    def gradients(self, output: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The gradients of an output, in the shapes of query, key, value and mask."""
         leaves = list(self.leaves)
         if self.problem.mask == "float" and self.mask is not None:
             leaves.append(self.mask)
-        for leaf in leaves:
-            leaf.requires_grad_()
-        self._view_again()
-        out = self.output()
         upstream = operands(self.problem).upstream
         given = self._tensor(upstream)
         if self.problem.layout != "contiguous":  # as a reshape of the heads behind it gives it
             given = self._tensor(upstream.transpose(0, 2, 1, 3)).transpose(1, 2)
-        found = list(torch.autograd.grad(root(out, given), leaves))
-        gradient = {"mask": found.pop()} if len(leaves) > len(self.leaves) else {}
-        if self.problem.layout == "packed":
-            found = list(found[0].unbind(2))
-        if self.problem.layout != "contiguous":
-            found = [each.transpose(1, 2) for each in found]
-        return out, dict(zip(("query", "key", "value"), found, strict=True)) | gradient
-
-    def _view_again(self) -> None:
-        """Take the views again, now that their bases require gradients."""
-        if self.problem.layout == "packed":
-            self.views = [part.transpose(1, 2) for part in self.leaves[0].unbind(2)]
-        elif self.problem.layout == "transposed":
-            self.views = [leaf.transpose(1, 2) for leaf in self.leaves]
+        found = list(torch.autograd.grad(root(output, given), leaves))
+        mask = {"mask": found.pop()} if len(leaves) > len(self.leaves) else {}
+        return dict(zip(("query", "key", "value"), self._by_heads(found), strict=True)) | mask
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -119,7 +106,8 @@ def compare_output(problem: Problem, dtype: torch.dtype, device: str) -> Iterato
 def compare_gradients(problem: Problem, dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     """Compare the gradients of one call."""
     by = units(device, dtype)
-    _, found = Attempt(problem, device, dtype).with_gradients()
+    attempt = Attempt(problem, device, dtype, gradients=True)
+    found = attempt.gradients(attempt.output())
     for name, right in gradients(problem, by).items():
         label = f"gradient of {name} {name_of(dtype)} ({problem})"
         yield from compare_bounded(label, found[name], right, dtype, by)
