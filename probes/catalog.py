@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.contract import ProbeSpec
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
@@ -16,6 +17,7 @@ from probes.torch_version.spec import SPEC as TORCH_VERSION
 from probes.train_eval.spec import SPEC as TRAIN_EVAL
 
 __all__ = [
+    "ATTENTION",
     "AUTOGRAD",
     "BY_NAME",
     "CATALOG",
@@ -44,6 +46,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     SPECIAL_FUNCTIONS,
     LINALG,
     OPTIMIZER,
+    ATTENTION,
 )
 
 #: The same, by name.

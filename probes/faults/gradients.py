@@ -22,7 +22,11 @@ ENGINE: Final = Event(
     "https://docs.pytorch.org/docs/stable/notes/autograd.html",
 )
 
-#: The backward of fused attention, by its name in each back-end.
+#: Fused attention by its name in each back-end, forward and backward.
+ATTENTIONS_FORWARD: Final = (
+    *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention"),
+    *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"),
+)
 ATTENTIONS: Final = (
     "_scaled_dot_product_flash_attention_for_cpu_backward",
     "_scaled_dot_product_flash_attention_backward",

@@ -173,7 +173,7 @@ def _control(
 
 _ON_DEVICES: Final = (
     *("device_transfer", "tensor_ops", "train_eval", "autograd"),
-    *("gradcheck", "special_functions", "linalg"),
+    *("gradcheck", "special_functions", "linalg", "attention"),
 )
 
 #: Operations of every probe on devices, whose kernels a control replaces. None takes numbers: those

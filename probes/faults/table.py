@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from probes.attention.faults import FAULTS as ATTENTION
 from probes.autograd.faults import FAULTS as AUTOGRAD
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
@@ -26,6 +27,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *SPECIAL_FUNCTIONS,
     *LINALG,
     *OPTIMIZER,
+    *ATTENTION,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

@@ -5,6 +5,7 @@ documents it: a CPU or a current NVIDIA GPU lacks almost nothing, so the same er
 of them is a failure.
 """
 
+import os
 import re
 from functools import cache
 from typing import Final
@@ -27,6 +28,10 @@ _NO_GENERATOR: Final = re.compile(
 #: Status codes of libraries: a failure, unless the device's compute capability explains it.
 _LIBRARY_REFUSED: Final = re.compile(r"\b(CU|HIP)(BLAS|DNN|SOLVER|SPARSE)_STATUS_\w+")
 _HALF: Final = re.compile(r"not implemented for '(Half|BFloat16)'")
+#: Error text of the CPU's bfloat16 products (`pack_vnni2` in ATen/cpu/vec) where the CPU has AVX512
+#: and this variable forbids torch to use it.
+_WITHOUT_AVX512: Final = "only supported when avx512 is supported"
+_CPU_LIMIT: Final = "ATEN_CPU_CAPABILITY"
 _BFLOAT16: Final = re.compile(r"16BF|bfloat16", re.IGNORECASE)
 #: Error text where the user asked for determinism and the operation has no such version.
 _NONDETERMINISTIC: Final = "does not have a deterministic implementation"
@@ -93,6 +98,9 @@ def documented_absence(error: Exception, device: str, dtype: torch.dtype | None 
     if _NONDETERMINISTIC in text:
         return f"not deterministic, as torch.use_deterministic_algorithms asks: {first}"
     kind = back_end(device)
+    limit = os.environ.get(_CPU_LIMIT, "")
+    if kind == "cpu" and limit and _WITHOUT_AVX512 in text:
+        return f"not with {_CPU_LIMIT}={limit}: {first}"
     if kind == "cpu":  # older torch has few operations for half types on the CPU
         return f"not for half types on this CPU build: {first}" if _HALF.search(text) else ""
     if kind in {"cuda", "hip"}:

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from probes.faults.fault import Event, Fault, Injection
+from probes.faults.gradients import ATTENTIONS_FORWARD
 from probes.faults.wrong_operation import wrong_kernel
 
 _MODE: Final = Event(
@@ -51,12 +52,6 @@ _NORMS_BACKWARD: Final = (
     *("native_batch_norm_backward", "cudnn_batch_norm_backward", "batch_norm_backward"),
     "miopen_batch_norm_backward",
 )
-#: Fused attention as the back-ends name it.
-_ATTENTIONS: Final = (
-    *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention"),
-    *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"),
-)
-
 #: On a GPU attention in float32 may use TF32; a smaller error cannot be told from its rounding.
 _BEYOND_TF32: Final = 1.05
 
@@ -185,7 +180,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     ),
     _wrong(
         "attention_scaled",
-        _ATTENTIONS,
+        ATTENTIONS_FORWARD,
         "attention_modes",
         _ATTENTION,
         spoil="scaled",

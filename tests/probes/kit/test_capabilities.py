@@ -122,6 +122,25 @@ def test_rocm_is_a_back_end_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("limit", "device", "absent"),
+    [
+        ("avx2", "cpu", True),
+        ("default", "cpu", True),
+        ("", "cpu", False),
+        ("avx2", "cuda:0", False),
+    ],
+)
+def test_a_cpu_that_a_variable_limits(
+    limit: str, device: str, *, absent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products of bfloat16 then raise; without the variable the same error is a failure."""
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", limit)
+    error = RuntimeError("pack_vnni2 is only supported when avx512 is supported")
+
+    assert bool(documented_absence(error, device)) == absent
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_cpu_and_cuda_have_every_type_without_a_try(device: str) -> None:
     """A try on a broken device would turn its failure into an absence."""
