@@ -249,6 +249,22 @@ def test_a_probe_killed_from_outside_once_is_run_again(folder: Path) -> None:
     assert seen.report.status == "pass"
 
 
+def test_a_probe_whose_worker_is_killed_once_is_run_again(folder: Path) -> None:
+    """A worker takes its children with it: what they were at has done nothing wrong."""
+    body = f"""
+    once = "{folder}/once"
+    if not os.path.exists(once):
+        open(once, "w").close()
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(30)
+"""
+    write(folder, "sicken", body)
+    seen = ran()
+
+    assert [seen.of(name).status for name in ("earlier", "sicken", "later")] == ["pass"] * 3
+    assert seen.report.status == "pass"
+
+
 def test_a_probe_stopped_from_outside_is_an_error(folder: Path) -> None:
     """SIGSTOP is no hang of the device's: it is told apart from one, and kept from a verdict."""
     write(folder, "sicken", WAITS.replace("{folder}", str(folder)))
