@@ -97,6 +97,7 @@ def test_expression_returns_something(scraped: Prometheus, panel: str, expressio
     assert scraped.ask(expression) != []
 
 
+@pytest.mark.slow
 def test_a_wrong_expression_is_found(scraped: Prometheus) -> None:
     """The test above can fail: by one that does not parse, and by one that finds nothing."""
     with pytest.raises(ValueError, match="parse error"):
@@ -105,6 +106,7 @@ def test_a_wrong_expression_is_found(scraped: Prometheus) -> None:
     assert scraped.ask("gpu_validator_node_helthy") == []
 
 
+@pytest.mark.slow
 def test_the_numbers_are_right(scraped: Prometheus) -> None:
     """Of two nodes of 8 GPUs each has one that fails: no healthy node, 7 of 8 healthy GPUs."""
 
@@ -123,6 +125,7 @@ def test_the_numbers_are_right(scraped: Prometheus) -> None:
     assert {one["metric"]["probe"]: one["value"][1] for one in timeline}["tensor_ops"] == "5"
 
 
+@pytest.mark.slow
 def test_rules_are_healthy(scraped: Prometheus) -> None:
     """Prometheus itself found no error in any rule, annotations included."""
     rules = scraped.rules()

@@ -21,6 +21,8 @@ from probes.kit.trial import Custom
 from tests.probes.corrupt import Corrupt, Fault, nan, shifted, swapped, tripped_families, zeros
 from tests.probes.verdicts import ids, tripped
 
+pytestmark = pytest.mark.slow
+
 FORWARD = "_scaled_dot_product_flash_attention_for_cpu"
 BACKWARD = f"{FORWARD}_backward"
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

@@ -373,6 +373,7 @@ def test_the_bad_direction_is_named(direction: str, on_device: dict[str, set[str
             assert not named, fault
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ALWAYS)
 def test_narrow_faults_are_seen(direction: str, on_device: dict[str, set[str]]) -> None:
     """Faults of the first copy, of large ones, of one dtype and beside a copy trip their checks."""
@@ -389,6 +390,7 @@ def test_narrow_faults_are_seen(direction: str, on_device: dict[str, set[str]]) 
     assert on_device[f"{direction}: a byte beside"] == {sizes}
 
 
+@pytest.mark.slow
 def test_an_event_that_does_not_wait_is_seen(on_device: dict[str, set[str]]) -> None:
     """A copy to the host read before it is there trips the pinned checks alone."""
     assert on_device["events do not wait"] == {
@@ -397,6 +399,7 @@ def test_an_event_that_does_not_wait_is_seen(on_device: dict[str, set[str]]) -> 
     }
 
 
+@pytest.mark.slow
 def test_every_check_is_tripped_by_a_broken_torch(on_device: dict[str, set[str]]) -> None:
     """Every check is tripped by a fault of torch, not only by an edited observation."""
     named = {PREFIX + check for _, check in BREAKS.values()}

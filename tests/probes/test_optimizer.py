@@ -38,6 +38,8 @@ from tests.probes.corrupt import (
 )
 from tests.probes.verdicts import ids, tripped
 
+pytestmark = pytest.mark.slow
+
 UNIT: Final = 2.0**-24
 
 

@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from probes.catalog import BY_NAME, CATALOG
 from probes.contract import HEAVY
 
+pytestmark = pytest.mark.slow
+
 #: Compiled at first use in every type.
 COMPILED: Final = frozenset(
     {

@@ -15,6 +15,8 @@ import pytest
 from probes.catalog import AUTOGRAD, BY_NAME, CATALOG
 from probes.contract import PROFILES
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 #: What may not be imported while a probe observes, and how many modules of other names may.

@@ -8,6 +8,8 @@ from probes.catalog import CATALOG
 from probes.contract import ProbeSpec, Status
 from probes.kit import breadcrumb
 
+pytestmark = pytest.mark.slow
+
 PROBES = pytest.mark.parametrize("spec", CATALOG, ids=[spec.name for spec in CATALOG])
 
 #: Probes that look at everything whatever is left out: a retry costs them nothing worth saving.
