@@ -1,9 +1,5 @@
 """The probe `optimizer`: this image passes, its references are right, faults trip their checks."""
 
-import json
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
@@ -361,42 +357,3 @@ def test_another_meaning(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, function, make(getattr(owner, function)))
 
     assert tripped_families(probe, *(FAST | MEANINGS[name])) == MEANINGS[name]
-
-
-# ---- first use
-
-
-PRELOADED: Final = """
-    import importlib, json, os, signal, sys
-    import torch
-    for module in {preload}:
-        importlib.import_module(module)
-    importlib.import_module("probes.optimizer.probe")
-    loaded = set(sys.modules)
-    child = os.fork()
-    if child == 0:
-        signal.alarm(60)
-        torch.set_num_threads(2)
-        torch.ones(1 << 22).add_(1)  # hangs when a parallel operation ran before the fork
-        from probes.optimizer import probe
-        findings = list(probe.judge(probe.observe("cpu")))
-        print(sorted(finding.id for finding in findings if finding.status != "pass"))
-        print(json.dumps(sorted(set(sys.modules) - loaded)))
-        sys.stdout.flush()
-        os._exit(0)
-    print(os.waitpid(child, 0)[1])
-"""
-
-
-@pytest.mark.slow
-def test_the_preload_is_complete_and_harmless() -> None:
-    """A child forked after the preload computes in parallel, and imports almost nothing more."""
-    script = textwrap.dedent(PRELOADED).format(preload=OPTIMIZER.preload)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True
-    )
-
-    findings, imported, status = done.stdout.splitlines()
-
-    assert (findings, status) == ("[]", "0"), done.stdout + done.stderr
-    assert len(json.loads(imported)) <= 8  # a few light ones, which differ by version

@@ -53,9 +53,8 @@ class Run:
         self._started_at = datetime.now(timezone.utc) - timedelta(seconds=before_s)
         self._environment: Environment | None = None
         self._devices: tuple[Device, ...] = ()
-        self._cpu_stands_in = (
-            False  # cuda_available, for devices that were asked for and are not listed
-        )
+        #: For devices that were asked for and are not listed, of which cuda_available tells.
+        self._cpu_stands_in = False
         self._planned = [(spec, CPU) for spec in plan.specs]  # until the devices are known
 
     @property
