@@ -361,7 +361,8 @@ class ProbeSpec:
     memory_bytes: int
     #: Check name (without the probe's prefix) -> its promise in one line.
     checks: dict[str, str]
-    #: Modules the worker imports before it forks this probe (first uses that are slow to import).
+    #: Modules the worker imports before it forks this probe (first uses that are slow to import);
+    #: heavy probes alone wait for that.
     preload: tuple[str, ...] = ()
     #: Where the probe's code is; by default the module of its own name.
     module: str = ""

@@ -34,7 +34,7 @@ def _leaf(salt: int, device: str) -> torch.Tensor:
 def groups(device: str) -> Iterator[Trial]:
     """Two groups with different options, and a third that is added after the first step."""
     for name, fused in _OPTIMIZERS.items():
-        for implementation, chosen in implementations(fused, device):
+        for implementation, chosen in implementations(name, fused, device):
             body = _sgd_groups if name == "SGD" else _adam_groups
             label = f"{name} {implementation}"
             yield Custom(label, partial(body, label, chosen), torch.float32)
@@ -87,7 +87,7 @@ def _adam_groups(label: str, chosen: dict[str, Any], device: str) -> Iterator[Co
 def missing_gradients(device: str) -> Iterator[Trial]:
     """Without a gradient a step changes nothing, whatever the options; with zeros it does."""
     for name, fused in _OPTIMIZERS.items():
-        for implementation, chosen in implementations(fused, device):
+        for implementation, chosen in implementations(name, fused, device):
             label = f"{name} {implementation}"
             yield Custom(label, partial(_skipped, label, name, chosen), torch.float32)
     yield Custom("zero_grad", _zero_grad)

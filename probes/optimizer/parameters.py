@@ -97,18 +97,35 @@ def gradients(size: int, factors: Sequence[float], scale: float = 1.0) -> list[A
     return [integers((size,), 32 + t) * scale * factor for t, factor in enumerate(factors)]
 
 
-def implementations(fused: str, device: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def implementations(
+    optimizer: str, fused: str, device: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The implementations that torch has on the device: name -> the arguments that choose it.
 
     Args:
-        fused: the fused kernel, as the dispatcher names it; empty: the optimizer has none.
+        optimizer: its name in torch.optim.
+        fused: its fused kernel, as the dispatcher names it; empty: the optimizer has none.
         device: where it must have a kernel; torch documents the optimizers and devices for which
             it has one, and they differ by version.
     """
     yield "for-loop", {"foreach": False}
     yield "foreach", {"foreach": True}
-    if fused and has_kernel(fused, device):
+    if fused and has_kernel(fused, device) and _takes_fused(optimizer, device):
         yield "fused", {"fused": True}
+
+
+def _takes_fused(optimizer: str, device: str) -> bool:
+    """Whether the optimizer offers its fused form on the device.
+
+    A kernel alone is not enough: torch 2.11 has one of Adagrad for CUDA that Adagrad refuses.
+    """
+    try:
+        getattr(torch.optim, optimizer)([torch.zeros(1, device=device)], lr=0.5, fused=True)
+    except RuntimeError as error:
+        if "supported devices" in str(error):
+            return False
+        raise
+    return True
 
 
 def has_kernel(operator: str, device: str) -> bool:

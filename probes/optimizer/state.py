@@ -50,7 +50,7 @@ _OPTIMIZERS: Final[dict[str, _Optimizer]] = {
 def state(device: str) -> Iterator[Trial]:
     """Stop after some steps, load the state into a new optimizer, and go on."""
     for name, optimizer in _OPTIMIZERS.items():
-        for implementation, chosen in implementations(optimizer.fused, device):
+        for implementation, chosen in implementations(name, optimizer.fused, device):
             label = f"{name} {implementation}"
             body = partial(_resumed, label, name, optimizer, chosen)
             yield Custom(label, body, torch.float32)

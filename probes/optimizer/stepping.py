@@ -94,7 +94,7 @@ def expected(recipe: Recipe, dtype: torch.dtype) -> Answers:
 
 def _compared(recipe: Recipe, dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     answers = expected(recipe, dtype)
-    for name, chosen in implementations(recipe.fused, device):
+    for name, chosen in implementations(recipe.optimizer, recipe.fused, device):
         if name not in recipe.only:
             continue
         label = _label(recipe, name, dtype)

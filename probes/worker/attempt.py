@@ -66,6 +66,7 @@ class Attempt:
         self._shared: bool = request["shared"]
         self._keep_observation: bool = request["observations"]
         self._keep_timings: bool = request["timings"]
+        self._measures_memory: bool = request["memory"]
         self._timings: tuple[Timing, ...] = ()  # of the first try
         self._memory_bytes: int | None = None
         self._fault: str | None = request.get("fault")
@@ -175,7 +176,7 @@ class Attempt:
 
         Of a probe that raises nothing is recorded: a sick device can raise when it is asked.
         """
-        watch = MemoryWatch(self._device) if self._keep_timings else None
+        watch = MemoryWatch(self._device) if self._measures_memory else None
         observation = self._observe(module, self._device)
         if watch is not None:
             self._memory_bytes = watch.taken_bytes()

@@ -209,7 +209,7 @@ def test_a_lost_context_costs_its_probe_alone(
     table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next process on the device is well."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), board.python_path())))
     for name, body in (("earlier", ""), ("sicken", OUT_OF_BOUNDS), ("later", "")):
         write(tmp_path, name, body)
     specs = [dataclasses.replace(spec(n), timeout_s=60) for n in ("earlier", "sicken", "later")]

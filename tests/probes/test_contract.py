@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from probes.catalog import CATALOG
 from probes.contract import (
+    HEAVY,
     MIB,
     RANKING,
     Comparison,
@@ -334,3 +335,8 @@ def test_the_memory_of_a_probe_is_a_measured_one(spec: ProbeSpec) -> None:
     assert measured == (spec.memory_bytes > LITTLE_BYTES)
     if spec.needs == "host":
         assert spec.memory_bytes == 0
+
+
+def test_only_heavy_probes_wait_for_a_preload() -> None:
+    """The light ones run before it ends: what is slow to import has no place in them."""
+    assert {spec.name for spec in CATALOG if spec.preload and spec.profile not in HEAVY} == set()

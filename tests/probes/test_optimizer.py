@@ -135,7 +135,7 @@ def test_no_alarm_whatever_is_switched(switch: Callable[[], object]) -> None:
 
 def test_every_implementation_is_tried() -> None:
     """Those of this torch, each in the check of its optimizer."""
-    fused = [name for name, _ in implementations("_fused_adam_", "cpu")]
+    fused = [name for name, _ in implementations("Adam", "_fused_adam_", "cpu")]
 
     assert fused == ["for-loop", "foreach", "fused"]
     for check, optimizer in (("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")):
@@ -147,7 +147,28 @@ def test_an_implementation_that_torch_lacks_is_left_out() -> None:
     """A kernel of another device, and an operator that this torch does not know."""
     assert not has_kernel("_fused_adam_", "cuda") or torch.version.cuda or torch.version.hip
     assert not has_kernel("_fused_unknown_", "cpu")
-    assert [name for name, _ in implementations("", "cpu")] == ["for-loop", "foreach"]
+    assert [name for name, _ in implementations("RMSprop", "", "cpu")] == ["for-loop", "foreach"]
+
+
+def test_a_fused_form_that_the_optimizer_refuses_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the words of torch 2.11, which has a kernel of Adagrad for CUDA and does not offer it."""
+    text = (
+        "`fused=True` requires all the params to be floating point Tensors of supported devices: "
+        "['mps', 'xpu', 'hpu', 'cpu', 'mtia', 'privateuseone'] but torch.float32 and cuda"
+    )
+
+    def refuse(*_args: Any, fused: bool = False, **_options: Any) -> None:
+        raise RuntimeError(text if fused else "something else")
+
+    given = ("Adagrad", "_fused_adagrad_", "cpu")
+    assert [name for name, _ in implementations(*given)] == ["for-loop", "foreach", "fused"]
+    monkeypatch.setattr(torch.optim, "Adagrad", refuse)
+    assert [name for name, _ in implementations(*given)] == ["for-loop", "foreach"]
+    text = "CUDA error: an illegal memory access was encountered"
+    with pytest.raises(RuntimeError, match="illegal memory"):
+        list(implementations(*given))
 
 
 @pytest.mark.parametrize("family", [descent.sgd, descent.momentum])

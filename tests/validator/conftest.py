@@ -1,12 +1,19 @@
 """What tests of runs share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from probes.contract import HEAVY, ProbeSpec
 from tests.validator.runs import forget_zombies, write
 from validator.engine import supervisor
 from validator.engine.run import Run
+from validator.report import Device
+
+
+def _in_one_part(_run: Run, _device: Device, specs: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
+    return [[spec for spec in specs if spec.profile not in HEAVY]]
 
 
 @pytest.fixture
@@ -16,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(supervisor, "_REPLY_S", 1.5)  # for a worker that was stopped
     # One after another, as on a GPU and on one core, so that there is an earlier and a later one.
-    monkeypatch.setattr(Run, "_parts", lambda _run, specs: [specs])
+    monkeypatch.setattr(Run, "_parts", _in_one_part)
     for name in ("earlier", "later", "host"):
         write(tmp_path, name)
     return tmp_path

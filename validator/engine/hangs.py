@@ -29,7 +29,7 @@ class DeviceHangs:
         """Create a record without hangs; the 75 s of a quick check count from now."""
         self._began_s = now()
         self._hung_s: dict[str, float] = {}  # when a probe there first timed out
-        self._in_a_row: dict[tuple[str, object], int] = {}  # by device and job
+        self._in_a_row: dict[tuple[str, object], int] = {}  # by device and row of jobs
         self._given_up: set[str] = set()
 
     def deadline_s(self, spec: ProbeSpec, device: str, own_s: float) -> float:
@@ -48,19 +48,21 @@ class DeviceHangs:
             return deadline_s
         return min(deadline_s, hung_s + SHORTENED_S - started_s)
 
-    def record_timeout(self, device: str, job: object) -> None:
-        """Count a timeout; jobs that run side by side on one device count apart."""
+    def record_timeout(self, device: str, row: object) -> None:
+        """Count a timeout of a row, whose jobs follow one another.
+
+        On the CPU rows count apart: what hangs in one says nothing about the others. A GPU is one
+        thing, and an answer in any row is its answer.
+        """
         self._hung_s.setdefault(device, now())
-        self._in_a_row[device, job] = self._in_a_row.get((device, job), 0) + 1
-        # On a GPU one job follows another; on the CPU they run side by side.
-        rows = {row: count for row, count in self._in_a_row.items() if row[0] == device}
-        timeouts = rows[device, job] if device == CPU.name else sum(rows.values())
-        if timeouts >= _IN_A_ROW:
+        key = (device, row if device == CPU.name else None)
+        self._in_a_row[key] = self._in_a_row.get(key, 0) + 1
+        if self._in_a_row[key] >= _IN_A_ROW:
             self._given_up.add(device)
 
-    def record_answer(self, device: str, job: object) -> None:
+    def record_answer(self, device: str, row: object) -> None:
         """Count from zero again: a probe came to its end, so the device does not hang for good."""
-        self._in_a_row[device, job] = 0
+        self._in_a_row[device, row if device == CPU.name else None] = 0
 
     def is_given_up(self, device: str) -> bool:
         """Whether nothing more is started there."""

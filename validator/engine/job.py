@@ -116,10 +116,28 @@ class Job:
     """Probes of one device, in order. A sick one costs its child; the rest get a new one."""
 
     def __init__(
-        self, device: Device, specs: list[ProbeSpec], threads: int, context: RunContext
+        self,
+        device: Device,
+        specs: list[ProbeSpec],
+        threads: int,
+        context: RunContext,
+        *,
+        row: object = None,
+        alone: bool = True,
     ) -> None:
-        """Create the job; each of its children computes with that many threads."""
+        """Create the job; each of its children computes with that many threads.
+
+        Args:
+            device: where the probes run.
+            specs: the probes.
+            threads: of each child.
+            context: what the jobs of the run share.
+            row: what its hangs are counted with; its own without one.
+            alone: whether no other job of ours uses the device meanwhile.
+        """
         self._device = device
+        self._row = self if row is None else row
+        self._alone = alone
         self._remaining = list(specs)
         self._threads = threads
         self._context = context
@@ -183,6 +201,8 @@ class Job:
             "threads": self._threads,
             "observations": settings.run.observations,
             "timings": settings.run.timings,
+            # What others take on the device would be counted too.
+            "memory": settings.run.timings and self._alone,
             "fault": self._context.fault,
             "backend": self._device.backend,
             # What a fault trips is asked for on hardware of any kind.
@@ -207,7 +227,7 @@ class Job:
                 attempted.preliminary = result
                 continue
             self._settle(_add_log_tail(result, child))
-            self._context.hangs.record_answer(self._device.name, self)
+            self._context.hangs.record_answer(self._device.name, self._row)
             del remaining[0]
             attempted = None
             deadline = now() + START_S
@@ -280,9 +300,9 @@ class Job:
     def _record_end(self, outcome: _Outcome) -> None:
         """Record for the device whether a probe without a result hung or came to an end."""
         if outcome is outcomes.timed_out:
-            self._context.hangs.record_timeout(self._device.name, self)
+            self._context.hangs.record_timeout(self._device.name, self._row)
         elif outcome is outcomes.crashed:
-            self._context.hangs.record_answer(self._device.name, self)
+            self._context.hangs.record_answer(self._device.name, self._row)
 
     def _deadline_s(self, spec: ProbeSpec) -> float:
         """Seconds that a probe gets which starts now; fewer when it goes on after a hang."""

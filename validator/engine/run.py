@@ -4,13 +4,13 @@ import asyncio
 import json
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from probes.catalog import CUDA_AVAILABLE, TORCH_VERSION
-from probes.contract import ProbeSpec, Result
+from probes.contract import HEAVY, ProbeSpec, Result
 from validator.engine import devices, outcomes
 from validator.engine.causes import without_consequences
 from validator.engine.clock import now
@@ -26,6 +26,19 @@ _SURVEY_S: Final = 60.0  # cuInit of a node without persistence mode takes tens 
 _PRELOAD_S: Final = 60.0
 #: The name under which a survey that cannot be killed is remembered, in place of a device's.
 _SURVEY: Final = "survey"
+
+#: Heavy probes side by side on one device: with more, each takes longer by as much.
+_ROWS: Final = 4
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it side by side; when one raises, or this is cancelled, the others end too."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 class Run:
@@ -144,8 +157,9 @@ class Run:
     def _start_devices(self) -> list["asyncio.Future[None]"]:
         """One task a device, and the import of what some of their probes need."""
         specs = [spec for spec in self._enabled_specs() if spec.needs == "device"]
-        on_cpu = sum(not spec.preload for spec in specs) if CPU in self._devices else 0
-        children = len(self._devices) + max(on_cpu, 1)
+        children = 1  # the host's
+        for device in self._devices:
+            children += max(len(self._parts(device, specs)), self._rows(device, specs))
         side_by_side = min(self._context.cores, children)
         threads = self._settings.run.threads or max(1, self._context.cores // side_by_side)
         ready = asyncio.Event()
@@ -159,11 +173,7 @@ class Run:
     async def _run_device(
         self, device: Device, specs: list[ProbeSpec], ready: asyncio.Event, threads: int
     ) -> None:
-        """The probes of one device, those that need a preload when it is ready.
-
-        A GPU gets one child at a time. The CPU gets up to as many as there are cores, and those
-        that need a preload run beside them.
-        """
+        """The probes of one device: the light ones first, then the heavy ones in rows."""
         runnable = []
         for spec in specs:
             if (spec.name, device.name) in self._context.results:  # decided already
@@ -172,30 +182,42 @@ class Run:
                 self._context.record(outcomes.busy(spec, device, why))
             else:
                 runnable.append(spec)
-        at_once = [spec for spec in runnable if not spec.preload]
-        later = [spec for spec in runnable if spec.preload]
+        parts = self._parts(device, runnable)
+        await _together(Job(device, part, threads, self._context).run() for part in parts)
+        heavy = [spec for spec in runnable if spec.profile in HEAVY]
+        waiting = deque(sorted(heavy, key=lambda spec: bool(spec.preload)))
+        rows = self._rows(device, heavy)
 
-        async def when_ready() -> None:
-            await ready.wait()
-            await Job(device, later, threads, self._context).run()
+        async def row(name: str) -> None:
+            """One heavy probe after another, each in a process of its own."""
+            while waiting:
+                spec = waiting.popleft()
+                if spec.preload:
+                    await ready.wait()
+                job = Job(device, [spec], threads, self._context, row=name, alone=rows == 1)
+                await job.run()
 
-        if device.type != CPU.type:
-            await Job(device, at_once, threads, self._context).run()
-            await when_ready()
-            return
-        jobs = [Job(device, part, threads, self._context).run() for part in self._parts(at_once)]
-        tasks = [asyncio.ensure_future(job) for job in (*jobs, when_ready())]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        await _together(row(f"row {number}") for number in range(rows))
 
-    def _parts(self, specs: list[ProbeSpec]) -> list[list[ProbeSpec]]:
-        """The probes in their order, cut into a part a core of about as many each."""
-        count = min(self._context.cores, len(specs)) or 1
-        size = -(-len(specs) // count)
-        return [specs[start : start + size] for start in range(0, len(specs), size or 1)]
+    def _parts(self, device: Device, specs: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
+        """The light probes in their order, as they run side by side on a device.
+
+        One process on a GPU; on the CPU a part a core of about as many probes each.
+        """
+        light = [spec for spec in specs if spec.profile not in HEAVY]
+        count = min(self._context.cores, len(light)) if device.type == CPU.type else 1
+        size = -(-len(light) // (count or 1)) or 1
+        return [light[start : start + size] for start in range(0, len(light), size)]
+
+    def _rows(self, device: Device, specs: Sequence[ProbeSpec]) -> int:
+        """How many heavy probes run side by side on a device, at least 1.
+
+        No more than its share of the cores, and than its free memory has room for.
+        """
+        heavy = [spec for spec in specs if spec.profile in HEAVY]
+        cores = max(1, self._context.cores // max(1, len(self._devices)))
+        fitting = devices.side_by_side(heavy, device, cores)
+        return max(1, min(fitting, len(heavy), _ROWS))
 
     async def _preload(self, modules: tuple[str, ...], ready: asyncio.Event) -> None:
         try:

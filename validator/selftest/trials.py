@@ -44,6 +44,8 @@ from validator.selftest.verdicts import (
 from validator.settings import Expect, ProbeSettings, Settings
 
 _PRELOAD_S: Final = 60.0
+#: What a deadline on a GPU is longer: the start of a context, beside those of other trials.
+_CONTEXT_S: Final = 10.0
 
 
 class CannotRunError(Exception):
@@ -248,7 +250,7 @@ class _Selftest:
     ) -> tuple[list[Result], float]:
         """The results of some probes under a fault, and how long they took in seconds."""
         context = RunContext(
-            self._expecting(fault), self._workers, self._held, _ignore_event, fault=fault.name
+            self._expecting(fault, device), self._workers, self._held, _ignore_event, fault=fault.name
         )
         if fault.shared:
             device = device.model_copy(update={"process_count": 1})
@@ -257,11 +259,12 @@ class _Selftest:
             await Job(device, list(specs), 1, context).run()
         return list(context.results.values()), time.monotonic() - started_s
 
-    def _expecting(self, fault: Fault) -> Settings:
+    def _expecting(self, fault: Fault, device: Device) -> Settings:
         """Settings of the defaults, but for what the fault itself is about."""
         probes = {}
         if fault.timeout_s:
-            probes = {name: ProbeSettings(timeout=fault.timeout_s) for name in fault.probes}
+            deadline_s = fault.timeout_s + (0.0 if device.type == CPU.type else _CONTEXT_S)
+            probes = {name: ProbeSettings(timeout=deadline_s) for name in fault.probes}
         gpus = "auto" if fault.promised_gpus is None else fault.promised_gpus
         # Devices that were asked for say where to inject; the pretended node is judged whole.
         run = self._settings.run.model_copy(update={"devices": ()})

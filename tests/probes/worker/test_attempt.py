@@ -81,6 +81,7 @@ def make_attempt(
         "shared": False,
         "observations": True,
         "timings": False,
+        "memory": False,
     }
     probe = {"name": name, "module": "sick", "limits": {}, "timeout_s": 60.0}
     probe |= {"about_node": False, "certain": {}, **more}

@@ -7,7 +7,7 @@ import pytest
 
 from probes.contract import ProbeSpec
 from tests.validator.runs import Ran, ran, spec, write
-from validator.engine import hangs
+from validator.engine import cgroup, hangs
 from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Plan
 from validator.engine.runner import Runner
@@ -16,9 +16,6 @@ from validator.report import json_schema
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 HANG = "    time.sleep(600)"
-
-#: Preloads nothing that is not there already, so that its probe runs in the CPU's second job.
-PRELOADED = ("torch.utils._device",)
 
 
 def hanging(folder: Path, *names: str) -> None:
@@ -82,20 +79,20 @@ def test_a_crash_between_two_hangs_is_an_end_too(folder: Path) -> None:
     assert reasons(seen)["later"] == "ok"
 
 
-def test_both_jobs_of_the_cpu_share_one_count_of_hangs(
+def test_heavy_probes_side_by_side_hang_in_rows(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One hangs in each, side by side: that is two, and what comes after them is not run."""
+    """Two in one of the rows is a row: what comes after them is not run."""
     monkeypatch.setattr(hangs, "SHORTENED_S", 0.5)
-    hanging(folder, "one", "two", "three", "four")
-    at_once = plan("one", "three", timeout_s=2).specs
-    later = plan("two", "four", timeout_s=60, preload=PRELOADED).specs
+    monkeypatch.setattr(cgroup, "cores", lambda: 2)
+    hanging(folder, "one", "two", "three", "four", "five")
 
-    seen = ran(Plan(at_once + later, "quick", "cli"))
+    seen = ran(plan("one", "two", "three", "four", "five", timeout_s=2, profile="standard"))
+    found = reasons(seen)
 
-    assert reasons(seen)["one"] == reasons(seen)["two"] == "timeout"
-    assert reasons(seen)["four"] == "device_hangs"
-    assert "shortened" in seen.of("two").summary  # it was under way when the first one timed out
+    assert found["one"] == found["two"] == "timeout"
+    assert "timeout" in {found["three"], found["four"]}
+    assert found["five"] == "device_hangs"
     assert seen.report.duration_s < 30
 
 
@@ -152,18 +149,18 @@ def test_a_probe_under_way_is_cut_by_a_timeout_beside_it(monkeypatch: pytest.Mon
 
 
 def test_hangs_count_in_a_row_and_by_device() -> None:
-    """One in each of two jobs is two; an answer in a job begins its row anew."""
+    """On a GPU one in each of two rows is two, and an answer in any row begins anew."""
     known = DeviceHangs()
-    known.record_timeout("cuda:0", "a job")
-    known.record_answer("cuda:0", "a job")
-    known.record_timeout("cuda:0", "a job")
-    known.record_timeout("cuda:1", "another")
+    known.record_timeout("cuda:0", "a row")
+    known.record_answer("cuda:0", "another row")
+    known.record_timeout("cuda:0", "a row")
+    known.record_timeout("cuda:1", "a row")
 
     assert not known.is_given_up("cuda:0")
     assert not known.is_given_up("cuda:1")
-    known.record_timeout("cuda:0", "a job")
+    known.record_timeout("cuda:0", "a row")
     assert known.is_given_up("cuda:0")
-    known.record_timeout("cuda:1", "a third")
+    known.record_timeout("cuda:1", "another row")
     assert known.is_given_up("cuda:1")
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ from tests.validator.runs import Ran, ran, spec, write, zombies
 from validator import loading
 from validator.engine import cgroup, supervisor
 from validator.engine import run as run_module
+from validator.engine.job import Job
 from validator.engine.plan import Plan, limits, make_plan, timeout_s
 from validator.engine.runner import Runner
-from validator.report import to_json
+from validator.report import CPU, Device, to_json
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -299,6 +301,15 @@ def test_what_the_node_promises_reaches_the_probes_and_their_own_settings_win() 
     assert limits(specs["autograd"], settings) == {}
 
 
+def a_run(monkeypatch: pytest.MonkeyPatch, cores: int, *found: Device) -> run_module.Run:
+    """A run on a machine of so many cores, as it is once the devices were found."""
+    monkeypatch.setattr(cgroup, "cores", lambda: cores)
+    plan = Plan((), "quick", "cli")
+    one = run_module.Run(plan, loading.load(), lambda _: None, {}, early=None, nice=0)
+    one._devices = found
+    return one
+
+
 @pytest.mark.parametrize(
     ("cores", "parts"),
     [
@@ -307,18 +318,83 @@ def test_what_the_node_promises_reaches_the_probes_and_their_own_settings_win() 
         (16, [["a"], ["b"], ["c"], ["d"], ["e"]]),
     ],
 )
-def test_on_the_cpu_the_probes_are_cut_into_a_part_a_core(
+def test_on_the_cpu_light_probes_are_cut_into_a_part_a_core(
     cores: int, parts: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In their order; a GPU gets one process at a time, whatever there are."""
-    monkeypatch.setattr(cgroup, "cores", lambda: cores)
+    """In their order; a GPU runs them in one process, whatever there are."""
     specs = [spec(name) for name in "abcde"]
-    one = run_module.Run(
-        Plan(tuple(specs), "quick", "cli"), loading.load(), lambda _: None, {}, early=None, nice=0
-    )
+    heavy = dataclasses.replace(spec("heavy"), profile="standard")
+    one = a_run(monkeypatch, cores, CPU)
 
-    assert [[each.name for each in part] for part in one._parts(specs)] == parts
-    assert one._parts([]) == []
+    assert [[each.name for each in part] for part in one._parts(CPU, [*specs, heavy])] == parts
+    assert one._parts(CPU, []) == []
+    assert one._parts(gpu(), specs) == [specs]
+    assert one._parts(gpu(), [heavy]) == []
+
+
+def gpu(**fields: Any) -> Device:
+    """A GPU of 80 GiB that nobody uses."""
+    free: dict[str, Any] = {"memory_free_bytes": 80 << 30, "compute_mode": "default"}
+    return Device(name="cuda:0", type="cuda", index=0, **{**free, **fields})
+
+
+@pytest.mark.parametrize(
+    ("cores", "device", "heavy", "rows"),
+    [
+        (16, gpu(), 9, 4),
+        (16, gpu(), 3, 3),
+        (16, gpu(), 0, 1),
+        (2, gpu(), 9, 2),
+        (1, gpu(), 9, 1),
+        (16, gpu(memory_free_bytes=2 << 30), 9, 2),
+        (16, gpu(memory_free_bytes=None), 9, 1),
+        (16, gpu(compute_mode="exclusive_process"), 9, 1),
+        (2, CPU, 9, 2),
+        (16, CPU, 9, 4),
+    ],
+)
+def test_heavy_probes_run_in_as_many_rows_as_fit(
+    cores: int, device: Device, heavy: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By cores, free memory and mode; the light ones are none of them."""
+    specs = [dataclasses.replace(spec(f"p{i}"), profile="standard") for i in range(heavy)]
+
+    assert a_run(monkeypatch, cores, device)._rows(device, [spec("light"), *specs]) == rows
+
+
+def test_the_cores_are_shared_by_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight GPUs on sixteen cores have two rows each."""
+    specs = [dataclasses.replace(spec(f"p{i}"), profile="standard") for i in range(9)]
+
+    assert a_run(monkeypatch, 16, *[gpu()] * 8)._rows(gpu(), specs) == 2
+
+
+@pytest.mark.parametrize(("cores", "rows"), [(1, 1), (2, 2)])
+def test_light_probes_run_first_and_memory_is_measured_alone(
+    cores: int, rows: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heavy probe begins when the light ones have ended; beside another nothing is measured."""
+    monkeypatch.setattr(cgroup, "cores", lambda: cores)
+    requests: list[dict[str, Any]] = []
+    take = Job._request
+
+    def request(job: Job) -> dict[str, Any]:
+        requests.append(take(job))
+        return requests[-1]
+
+    monkeypatch.setattr(Job, "_request", request)
+    heavy = [dataclasses.replace(spec(name), profile="standard") for name in ("one", "two")]
+    for each in heavy:
+        write(folder, each.name)
+    asked = loading.load(flags={"run": {"timings": True}})
+    seen = ran(Plan((*heavy, spec("later")), "standard", "cli"), asked)
+    names = [[probe["name"] for probe in each["probes"]] for each in requests]
+
+    assert seen.report.status == "pass"
+    assert names[0] == ["later"]
+    assert sorted(names[1:]) == [["one"], ["two"]]
+    assert min(seen.of(each.name).started_at for each in heavy) >= seen.of("later").started_at
+    assert [each["memory"] for each in requests] == [True, rows == 1, rows == 1]
 
 
 def test_the_cpus_probes_run_side_by_side(
