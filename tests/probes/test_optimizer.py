@@ -153,7 +153,7 @@ def test_an_implementation_that_torch_lacks_is_left_out() -> None:
 def test_a_fused_form_that_the_optimizer_refuses_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With the words of torch 2.11, which has a kernel of Adagrad for CUDA and does not offer it."""
+    """In the words of torch 2.11, which has a kernel of Adagrad for CUDA and offers none."""
     text = (
         "`fused=True` requires all the params to be floating point Tensors of supported devices: "
         "['mps', 'xpu', 'hpu', 'cpu', 'mtia', 'privateuseone'] but torch.float32 and cuda"

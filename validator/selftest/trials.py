@@ -249,9 +249,8 @@ class _Selftest:
         self, fault: Fault, device: Device, specs: Sequence[ProbeSpec]
     ) -> tuple[list[Result], float]:
         """The results of some probes under a fault, and how long they took in seconds."""
-        context = RunContext(
-            self._expecting(fault, device), self._workers, self._held, _ignore_event, fault=fault.name
-        )
+        settings = self._expecting(fault, device)
+        context = RunContext(settings, self._workers, self._held, _ignore_event, fault=fault.name)
         if fault.shared:
             device = device.model_copy(update={"process_count": 1})
         async with self._slot(fault, device):
