@@ -1,121 +1,115 @@
 """`python -m tests.corpus.campaign`: which of the operations that training calls are held.
 
-1. Each program of the corpus trains in each way under a recorder: the list of operations, by
-   overload and class of type, is written to operations.json with `--record`.
-2. Each of them is made wrong at the device's own key, in a forked child: all results 5 % off, and
-   apart from that one element off. It is covered when a check of the quick or the standard profile
-   fails. Results are kept in build/coverage/, so that a campaign goes on where it was stopped.
+1. Each program of the corpus trains in each way under a recorder: the operations that it calls, by
+   overload and class of type, and those of them that it asks for a gradient, are written to
+   operations.<device>.json with `--record`.
+2. Each of them is made wrong at the device's own key in every way that can be said of it
+   (tests/corpus/spoils.py), in a forked child. It is covered when each time a check of the quick
+   or the standard profile fails. Results are kept in build/coverage/, so that a campaign goes on
+   where it was stopped; `--again` tries anew what was not caught.
 
-Views, allocations and random draws are listed apart: such faults say nothing about them.
+Ends with 1 when something is neither covered nor exempt (tests/corpus/exempt.json).
 """
 
 import argparse
 import importlib
 import json
 import os
-import select
-import signal
 import sys
-import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from probes.catalog import CATALOG
 from probes.contract import HEAVY, ProbeSpec
-from probes.faults.inject import kernels
 from tests.corpus import training
-from tests.corpus.recorder import Recorder, type_class
+from tests.corpus.children import Children
+from tests.corpus.recorder import Recorder, watch_gradients
+from tests.corpus.spoils import category, inject, spoils
 
 HERE: Final = Path(__file__).parent
-LIST: Final = HERE / "operations.json"
 KEPT: Final = HERE.parents[1] / "build" / "coverage"
-DEVICE: Final = "cpu"
-SPOILS: Final = ("scaled", "element")
+EXEMPT: Final = HERE / "exempt.json"
+PROFILES: Final = ("quick", "standard")
 
-#: For one child: all device probes take a second or two.
-DEADLINE_S: Final = 60.0
-
-Operations = dict[str, list[str]]  # "mm.default float32" -> programs that call it
+#: For one child: all device probes take ten seconds on one core.
+DEADLINE_S: Final = 180.0
 
 
-def record() -> Operations:
-    """The operations that the corpus calls on this device, each with its programs."""
-    found: dict[str, set[str]] = {}
-    before = torch.autograd.is_multithreading_enabled()
-    torch.autograd.set_multithreading_enabled(False)
-    try:
-        for program in training.PROGRAMS:
-            for way in training.WAYS:
-                with Recorder() as recorder:
-                    training.train(program, way, DEVICE)
-                for operation, kind in recorder.calls:
-                    found.setdefault(f"{operation} {kind}", set()).add(program)
-    finally:
-        torch.autograd.set_multithreading_enabled(before)
-    return {name: sorted(programs) for name, programs in sorted(found.items())}
+@dataclass(frozen=True)
+class Operations:
+    """What the corpus calls on a device: `mm.default float32` -> the programs that call it."""
+
+    programs: dict[str, list[str]]
+    gradients: frozenset[str]  # those that are asked for a gradient
+    torch: str  # version
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Each operation with each way to make it wrong."""
+        for operation in self.programs:
+            for spoil in spoils(operation, gradient=operation in self.gradients):
+                yield operation, spoil
+
+    def document(self) -> str:
+        """The text of its file, a line for each operation."""
+        lines = [f"  {json.dumps(name)}: {json.dumps(own)}" for name, own in self.programs.items()]
+        gradients = [f"  {json.dumps(name)}" for name in sorted(self.gradients)]
+        return (
+            f'{{\n "torch": {json.dumps(self.torch)},\n "operations": {{\n'
+            + ",\n".join(lines)
+            + '\n },\n "gradients": [\n'
+            + ",\n".join(gradients)
+            + "\n ]\n}\n"
+        )
 
 
-def category(operation: str) -> str:
-    """What an operation is: `computes`, or a `view`, an `allocation` or a `draw`."""
-    name, _, overload = operation.partition(" ")[0].partition(".")
-    function = getattr(getattr(torch.ops.aten, name), overload)
-    returns = [each.alias_info for each in function._schema.returns]
-    if any(alias is not None and not alias.is_write for alias in returns):
-        return "view"
-    if name.startswith(("empty", "new_empty")):
-        return "allocation"
-    return "draw" if torch.Tag.nondeterministic_seeded in function.tags else "computes"
+def file(device: str) -> Path:
+    """Where the operations of a device's type are kept."""
+    return HERE / f"operations.{torch.device(device).type}.json"
 
 
-def _spoil(tensor: torch.Tensor, spoil: str) -> None:
-    """Make a tensor wrong in place: all of it, or its last element."""
-    where = tensor if spoil == "scaled" else tensor.reshape(-1)[-1:]
-    if tensor.dtype == torch.bool:
-        changed = where.logical_not()
-    elif tensor.is_floating_point() or tensor.is_complex():
-        size = tensor.abs().nan_to_num(0, 0, 0).max()
-        if spoil == "scaled":
-            changed = where * 1.05 if size > 0 else where + 1  # 5 % of nothing is nothing
-        else:
-            changed = where + 0.05 * torch.clamp(size, min=0.1)
-    else:
-        changed = where + 1
-    if spoil == "scaled" or tensor.is_contiguous():
-        (tensor if spoil == "scaled" else tensor.view(-1)[-1:]).copy_(changed)
-        return
-    last = tuple(size - 1 for size in tensor.shape)
-    tensor[last] = changed[0]
+def load(device: str) -> Operations:
+    """The operations that are kept for a device's type."""
+    return parse(file(device).read_text(encoding="utf-8"))
 
 
-def inject(operation: str, spoil: str) -> None:
-    """Make one overload wrong for one class of types, in this process for good."""
-    overload, kind = operation.split(" ")
-    inside: list[bool] = []
+def parse(document: str) -> Operations:
+    """The operations of a document."""
+    kept = json.loads(document)
+    return Operations(kept["operations"], frozenset(kept["gradients"]), kept["torch"])
 
-    def make(original: Any) -> Any:
-        def spoiled(keys: Any, *args: Any, **kwargs: Any) -> Any:
-            outputs = original(keys, *args, **kwargs)
-            if inside or type_class(args, kwargs, outputs) != kind:
-                return outputs
-            inside.append(True)
-            try:
-                listed = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-                if outputs is None and args:  # writes its first operands: the foreach operations
-                    listed = args[0] if isinstance(args[0], (tuple, list)) else (args[0],)
-                for each in listed:
-                    if isinstance(each, torch.Tensor) and each.numel():
-                        _spoil(each, spoil)
-            finally:
-                inside.pop()
-            return outputs
 
-        return spoiled
+def record(device: str) -> Operations:
+    """The operations that the corpus calls on this device; it runs in a child."""
+    children = Children(1, DEADLINE_S)
+    children.start("record", lambda: _recorded(device).document())
+    ((_, text),) = children.results()
+    return parse(text)
 
-    kernels.replace_kernels((overload,), DEVICE, make)
+
+def _recorded(device: str) -> Operations:
+    programs: dict[str, list[str]] = {}
+    torch.autograd.set_multithreading_enabled(False)  # so that the recorder sees the backward
+    for program in training.PROGRAMS:
+        with Recorder() as recorder:
+            _train(program, device)
+        for operation, kind in recorder.calls:
+            programs.setdefault(f"{operation} {kind}", []).append(program)
+    gradients = watch_gradients({name.partition(" ")[0] for name in programs}, device)
+    for program in training.PROGRAMS:
+        _train(program, device)
+    version = torch.__version__.partition("+")[0]
+    return Operations(dict(sorted(programs.items())), frozenset(gradients & set(programs)), version)
+
+
+def _train(program: str, device: str) -> None:
+    for way in training.WAYS:
+        training.train(program, way, device)
 
 
 def _specs(*, heavy: bool) -> list[ProbeSpec]:
@@ -130,12 +124,12 @@ def _specs(*, heavy: bool) -> list[ProbeSpec]:
     ]
 
 
-def _caught(specs: list[ProbeSpec]) -> str:
+def _caught(specs: list[ProbeSpec], device: str) -> str:
     """The first check that fails, or what a probe raised; empty when all hold."""
     for spec in specs:
         probe = importlib.import_module(spec.module)
         try:
-            findings = list(probe.judge(probe.observe(DEVICE)))
+            findings = list(probe.judge(probe.observe(device)))
         except Exception as error:  # noqa: BLE001 - whatever it raises is a failure of the probe
             return f"{spec.name}.completes ({type(error).__name__})"
         for finding in findings:
@@ -144,111 +138,120 @@ def _caught(specs: list[ProbeSpec]) -> str:
     return ""
 
 
-def _child(operation: str, spoil: str, pipe: int) -> None:
-    """Inject, run the probes, tell what failed: quick first, standard where that finds nothing."""
+def trial(operation: str, spoil: str, device: str) -> str:
+    """Profile -> the check that caught the fault, as JSON: quick first, standard where none did.
+
+    For a child: the operation stays wrong.
+    """
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    inject(operation, spoil)
-    found = {"quick": _caught(_specs(heavy=False)), "standard": ""}
-    found["standard"] = found["quick"] or _caught(_specs(heavy=True))
-    os.write(pipe, json.dumps(found).encode())
+    inject(operation, spoil, device)
+    quick = _caught(_specs(heavy=False), device)
+    return json.dumps({"quick": quick, "standard": quick or _caught(_specs(heavy=True), device)})
 
 
-def trial(operation: str, spoil: str) -> dict[str, str]:
-    """Profile -> the check that caught the fault, in a forked child with a deadline."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        try:
-            _child(operation, spoil, write)
-        finally:
-            os._exit(0)
-    os.close(write)
-    text, deadline = b"", time.monotonic() + DEADLINE_S
-    while select.select([read], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        part = os.read(read, 65536)
-        if not part:
-            break
-        text += part
-    else:
-        os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    os.close(read)
-    if not text:
-        return dict.fromkeys(("quick", "standard"), "the process died or hung")
-    found: dict[str, str] = json.loads(text)
-    return found
+Found = dict[tuple[str, str], dict[str, str]]
 
 
-def results(operations: Operations) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Every operation that computes with each fault; what is kept is not run again."""
+def results(operations: Operations, device: str, jobs: int, *, again: bool) -> Found:
+    """Every operation with each of its faults; what is kept is not run again."""
     KEPT.mkdir(parents=True, exist_ok=True)
-    file = KEPT / f"{torch.__version__}.jsonl"
-    known: dict[tuple[str, str], dict[str, str]] = {}
-    if file.exists():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            kept = json.loads(line)
-            known[kept["operation"], kept["spoil"]] = kept["found"]
-    for spec in CATALOG:
+    kept = KEPT / f"{torch.__version__}.{torch.device(device).type}.jsonl"
+    found = _read(kept, again=again)
+    for spec in _specs(heavy=False) + _specs(heavy=True):
         importlib.import_module(spec.module)
         for module in spec.preload:
             importlib.import_module(module)
-    for operation in operations:
-        if category(operation) != "computes":
-            continue
-        for spoil in SPOILS:
-            found = known.get((operation, spoil))
-            if found is None:
-                found = trial(operation, spoil)
-                entry = {"operation": operation, "spoil": spoil, "found": found}
-                with file.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(entry) + "\n")
-            yield operation, spoil, found
+    children = Children(jobs, DEADLINE_S)
+    faults = list(operations.faults())
+
+    def keep(fault: tuple[str, str], text: str) -> None:
+        died = dict.fromkeys(PROFILES, "the process died or hung")
+        found[fault] = json.loads(text) if text else died
+        entry = {"operation": fault[0], "spoil": fault[1], "found": found[fault]}
+        with kept.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+    for fault in faults:
+        if fault not in found:
+            children.start(fault, partial(trial, *fault, device))
+            for ended, text in children.ended():
+                keep(ended, text)
+    for ended, text in children.results():
+        keep(ended, text)
+    return {fault: found[fault] for fault in faults}
 
 
-def summary(operations: Operations) -> Iterator[str]:
-    """Shares by profile and by program, then what is not covered."""
+def _read(kept: Path, *, again: bool) -> Found:
+    """The results that are kept; with `again` only of what was caught."""
+    found: Found = {}
+    for line in kept.read_text(encoding="utf-8").splitlines() if kept.exists() else ():
+        entry = json.loads(line)
+        found[entry["operation"], entry["spoil"]] = entry["found"]
+    return {key: each for key, each in found.items() if each["standard"] or not again}
+
+
+def exempt() -> dict[tuple[str, str], str]:
+    """The faults that no check has to catch, each with its reason."""
+    listed = json.loads(EXEMPT.read_text(encoding="utf-8"))
+    return {(name, spoil): why for name, own in listed.items() for spoil, why in own.items()}
+
+
+def summary(operations: Operations, found: Found) -> Iterator[str]:
+    """Shares by profile, by fault and by program, then what is not covered."""
+    left_out = exempt()
     held: dict[str, dict[str, bool]] = {}
-    for operation, _spoil_name, found in results(operations):
-        for profile, check in found.items():
-            by_profile = held.setdefault(operation, {})
-            by_profile[profile] = by_profile.get(profile, True) and bool(check)
-    yield f"torch {torch.__version__}, {len(operations)} operations (overload and class of type):"
-    kinds = [category(operation) for operation in operations]
-    for kind in ("computes", "view", "allocation", "draw"):
-        yield f"  {kinds.count(kind)} {kind}"
-    for profile in ("quick", "standard"):
+    for (operation, spoil), by_profile in found.items():
+        for profile, check in by_profile.items():
+            so_far = held.setdefault(operation, dict.fromkeys(PROFILES, True))
+            so_far[profile] &= bool(check) or (operation, spoil) in left_out
+    kinds = [category(operation) for operation in operations.programs]
+    told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+    yield f"torch {torch.__version__}: {len(held)} operations (overload and class of type): {told}"
+    yield f"{len(found)} faults, {len(left_out)} of them exempt"
+    for profile in PROFILES:
         covered = sum(each[profile] for each in held.values())
-        yield f"{profile}: {covered} of {len(held)} covered ({100 * covered // len(held)} %)"
-    for program in training.PROGRAMS:
-        own = [each for name, each in held.items() if program in operations[name]]
-        shares = (sum(each[p] for each in own) for p in ("quick", "standard"))
-        yield "  {}: {} and {} of {}".format(program, *shares, len(own))
-    missing = [name for name, each in held.items() if not each["standard"]]
-    yield f"not covered by any profile ({len(missing)}): {', '.join(missing) or 'none'}"
+        yield f"{profile}: {covered} of {len(held)} covered ({100 * covered / len(held):.0f} %)"
+        for spoil in sorted({spoil for _, spoil in found}):
+            own = [each[profile] for (_, its), each in found.items() if its == spoil]
+            yield f"  {spoil}: {sum(map(bool, own))} of {len(own)} caught"
+    for program in sorted({each for own in operations.programs.values() for each in own}):
+        called = [each for name, each in held.items() if program in operations.programs[name]]
+        shares = (sum(each[profile] for each in called) for profile in PROFILES)
+        yield "  {}: {} and {} of {}".format(program, *shares, len(called))
+    missing = sorted(not_covered(found))
+    yield f"not covered by any profile ({len(missing)} faults):"
+    yield from (f"  {operation}: {spoil}" for operation, spoil in missing)
     later = [name for name, each in held.items() if each["standard"] and not each["quick"]]
     yield f"not in quick ({len(later)}): {', '.join(later) or 'none'}"
 
 
-def document(operations: Operations) -> str:
-    """The text of operations.json, a line for each operation."""
-    lines = [f"  {json.dumps(name)}: {json.dumps(own)}" for name, own in operations.items()]
-    version = json.dumps(torch.__version__.partition("+")[0])
-    return f'{{\n "torch": {version},\n "operations": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+def not_covered(found: Found) -> list[tuple[str, str]]:
+    """The faults that neither profile caught, and that are not exempt."""
+    open_ones = [fault for fault, each in found.items() if not each["standard"]]
+    return [fault for fault in open_ones if fault not in exempt()]
 
 
 def main() -> int:
     """Record the list, or run the campaign over the one that is kept."""
-    parser = argparse.ArgumentParser(prog="python -m tests.corpus.campaign", description=__doc__)
-    parser.add_argument("--record", action="store_true", help="write operations.json and stop")
-    if parser.parse_args().record:
-        LIST.write_text(document(record()), encoding="utf-8")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.corpus.campaign",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--record", action="store_true", help="write the list and stop")
+    parser.add_argument("--again", action="store_true", help="try anew what was not caught")
+    parser.add_argument("--device", default="cpu", help="where to run; default: cpu")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trials side by side")
+    asked = parser.parse_args()
+    if asked.record:
+        file(asked.device).write_text(record(asked.device).document(), encoding="utf-8")
         return 0
-    operations: Operations = json.loads(LIST.read_text(encoding="utf-8"))["operations"]
-    for line in summary(operations):
+    operations = load(asked.device)
+    found = results(operations, asked.device, asked.jobs, again=asked.again)
+    for line in summary(operations, found):
         sys.stdout.write(f"{line}\n")
-    return 0
+    return 1 if not_covered(found) else 0
 
 
 if __name__ == "__main__":

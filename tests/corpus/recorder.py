@@ -1,9 +1,13 @@
-"""Which operations a program calls, as the device's kernels see them."""
+"""Which operations a program calls, as the device's kernels see them, and which have a gradient."""
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from probes.faults.inject.kernels import Kernel, replace_kernels
 
 #: Type -> the class in which kernels share their code and their faults.
 _CLASSES: Final = {
@@ -56,3 +60,28 @@ class Recorder(TorchDispatchMode):
             )
             self.calls[key] = self.calls.get(key, 0) + 1
         return outputs
+
+
+def watch_gradients(overloads: Iterable[str], device: str) -> set[str]:
+    """The operations (`mm.default float32`) whose results have a gradient.
+
+    It is filled as they are called. For a process of its own: the operations stay watched.
+    """
+    found: set[str] = set()
+
+    def watched(name: str, original: Kernel) -> Kernel:
+        def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
+            outputs = original(keys, *args, **kwargs)
+            listed = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+            if torch.is_grad_enabled() and any(
+                getattr(each, "requires_grad", False) and each.grad_fn is not None
+                for each in listed
+            ):
+                found.add(f"{name} {type_class(args, kwargs, outputs)}")
+            return outputs
+
+        return call
+
+    for name in set(overloads) - {"detach.default"}:  # has none, and nn.Parameter needs its own
+        replace_kernels((name,), device, partial(watched, name), with_autograd=True)
+    return found

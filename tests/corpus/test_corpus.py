@@ -1,25 +1,48 @@
-"""The list of operations that training calls is kept, and the campaign over it can fail."""
+"""The lists of operations that training calls are kept, and the campaign over them can fail."""
 
 import json
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import torch
 
 from tests.corpus import campaign, training
+from tests.corpus.children import Children
+from tests.corpus.spoils import category, inject, spoils
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.timeout(300)]
 
-DOCUMENT = json.loads(campaign.LIST.read_text(encoding="utf-8"))
+KEPT: Final = campaign.load("cpu")
+DEVICES: Final = ("cpu", "cuda")
+
+needs_kernels = pytest.mark.skipif(
+    not hasattr(torch.library, "get_kernel"), reason="needs torch 2.9"
+)
 
 
+def in_child(work: Callable[[], str]) -> str:
+    """What some work returns in a process of its own, where an operation may stay wrong."""
+    children = Children(1, 120)
+    children.start("work", work)
+    ((_, text),) = children.results()
+    return str(text)
+
+
+@needs_kernels
 def test_the_list_is_what_the_programs_call() -> None:
     """What a program calls that is not in the list would be held by nobody."""
-    if torch.__version__.partition("+")[0] != DOCUMENT["torch"]:
-        pytest.skip(f"the list is that of torch {DOCUMENT['torch']}")
-    found = campaign.record()
+    if torch.__version__.partition("+")[0] != KEPT.torch:
+        pytest.skip(f"the list is that of torch {KEPT.torch}")
+    found = campaign.record("cpu")
 
-    assert {name for name in found if name not in DOCUMENT["operations"]} == set()
-    assert DOCUMENT["operations"].keys() - found.keys() == set()
+    assert found.programs.keys() - KEPT.programs.keys() == set()
+    assert KEPT.programs.keys() - found.programs.keys() == set()
+    assert found.gradients == KEPT.gradients
 
 
 @pytest.mark.parametrize("program", training.PROGRAMS)
@@ -31,16 +54,74 @@ def test_a_program_learns(program: str) -> None:
     assert len(set(losses)) == len(losses)
 
 
-@pytest.mark.skipif(not hasattr(torch.library, "get_kernel"), reason="needs torch 2.9")
-@pytest.mark.parametrize("spoil", campaign.SPOILS)
+@needs_kernels
+@pytest.mark.parametrize("spoil", ["scaled", "element", "backward"])
 def test_a_wrong_operation_is_caught_and_a_right_one_is_not(spoil: str) -> None:
     """A product that quick probes call, and one that nothing calls."""
-    wrong = campaign.trial("mm.default float32", spoil)
-    unused = campaign.trial("_cdist_forward.default half", spoil)
+    found = {
+        name: json.loads(in_child(partial(campaign.trial, name, spoil, "cpu")))
+        for name in ("mm.default float32", "_cdist_forward.default half")
+    }
 
-    assert wrong["quick"]
-    assert wrong["standard"] == wrong["quick"]
-    assert unused == {"quick": "", "standard": ""}
+    assert found["mm.default float32"]["quick"]
+    assert found["_cdist_forward.default half"] == {"quick": "", "standard": ""}
+
+
+VALUES: Final = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+
+def added_in_a_list() -> torch.Tensor:
+    """Add one in place, as one of a list."""
+    own = VALUES.clone()
+    torch._foreach_add_([own], 1)
+    return own
+
+
+def too_many() -> torch.Tensor:
+    """Whether of 1000 draws of a quarter, 250 with a deviation of 14, more than 350 are ones."""
+    torch.manual_seed(0)
+    return torch.empty(1000).bernoulli_(0.25).sum() > 350
+
+
+def gradient() -> torch.Tensor | None:
+    """The gradient of the sum of a tensor times two."""
+    leaf = VALUES.clone().requires_grad_()
+    (leaf * 2).sum().backward()
+    return leaf.grad
+
+
+#: Operation, spoil, what is computed, what it is then.
+WRONG: Final[list[tuple[str, str, Callable[[], Any], Any]]] = [
+    ("mul.Tensor float32", "scaled", lambda: VALUES * 2, [[2.1, 4.2], [6.3, 8.4]]),
+    ("mul.Tensor float64", "scaled", lambda: VALUES * 2, [[2.0, 4.0], [6.0, 8.0]]),
+    ("mul.Tensor integer", "scaled", lambda: torch.tensor([1, 2]) * 1.5, [1.575, 3.15]),
+    ("mul.Tensor float32", "element", lambda: VALUES * 2, [[2.0, 4.0], [6.0, 8.4]]),
+    ("mul.Tensor float32", "element", lambda: VALUES.t() * 2, [[2.0, 6.0], [4.0, 8.4]]),
+    ("zeros_like.default float32", "scaled", lambda: torch.zeros_like(VALUES), [[1.0] * 2] * 2),
+    ("_foreach_add_.Scalar float32", "scaled", added_in_a_list, [[2.1, 3.15], [4.2, 5.25]]),
+    ("argmax.default float32", "element", VALUES.argmax, 4),
+    ("gt.Scalar float32", "element", lambda: VALUES > 2, [[False, False], [True, False]]),
+    ("transpose.int float32", "strides", lambda: VALUES.transpose(0, 1), [[1.0] * 2, [2.0] * 2]),
+    ("unbind.int float32", "strides", lambda: VALUES.unbind(0)[1], [3.0, 3.0]),
+    ("bernoulli_.float float32", "distribution", too_many, True),
+    ("bernoulli_.float float64", "distribution", too_many, False),
+    ("mul.Tensor float32", "backward", gradient, [[2.1] * 2] * 2),
+    ("mul.Tensor float32", "backward", lambda: VALUES * 2, [[2.0, 4.0], [6.0, 8.0]]),
+]
+
+
+@needs_kernels
+@pytest.mark.parametrize(("operation", "spoil", "compute", "expected"), WRONG)
+def test_an_operation_is_wrong_in_one_way(
+    operation: str, spoil: str, compute: Callable[[], Any], expected: Any
+) -> None:
+    """For its own class of type alone."""
+
+    def work() -> str:
+        inject(operation, spoil, "cpu")
+        return json.dumps(compute().tolist())
+
+    torch.testing.assert_close(torch.tensor(json.loads(in_child(work))), torch.tensor(expected))
 
 
 @pytest.mark.parametrize(
@@ -48,21 +129,90 @@ def test_a_wrong_operation_is_caught_and_a_right_one_is_not(spoil: str) -> None:
     [
         ("mm.default float32", "computes"),
         ("add_.Tensor float32", "computes"),
+        ("_scaled_dot_product_efficient_attention.default float32", "computes"),
         ("transpose.int float32", "view"),
         ("slice.Tensor float32", "view"),
         ("empty.memory_format none", "allocation"),
         ("bernoulli_.float float32", "draw"),
+        ("native_dropout.default float32", "draw"),
     ],
 )
 def test_operations_are_told_apart(operation: str, kind: str) -> None:
-    """Only of what computes a wrong number says something."""
-    assert campaign.category(operation) == kind
+    """What can be wrong depends on it."""
+    assert category(operation) == kind
+    assert spoils(operation, gradient=False)
+    assert "backward" in spoils(operation, gradient=True)
 
 
-def test_every_operation_of_the_list_exists() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_operation_of_a_list_exists(device: str) -> None:
     """In the torch that it was recorded with."""
-    if torch.__version__.partition("+")[0] != DOCUMENT["torch"]:
-        pytest.skip(f"the list is that of torch {DOCUMENT['torch']}")
-    kinds = {campaign.category(name) for name in DOCUMENT["operations"]}
+    kept = campaign.load(device)
+    if torch.__version__.partition("+")[0] != kept.torch:
+        pytest.skip(f"the list is that of torch {kept.torch}")
 
-    assert kinds == {"computes", "view", "allocation", "draw"}
+    assert {category(name) for name in kept.programs} == {"computes", "view", "allocation", "draw"}
+    assert kept.gradients <= kept.programs.keys()
+    assert campaign.parse(kept.document()) == kept
+
+
+def test_what_is_exempt_is_little_and_has_a_reason() -> None:
+    """At most one operation in twenty, each of them one of a list."""
+    listed = {name for device in DEVICES for name in campaign.load(device).programs}
+    named = {operation for operation, _ in campaign.exempt()}
+
+    assert named <= listed
+    assert len(named) <= len(listed) / 20
+    assert all(len(why) > 20 for why in campaign.exempt().values())
+
+
+def test_a_child_that_dies_or_hangs_has_no_text() -> None:
+    """The others keep theirs, however long it is."""
+
+    def hang() -> str:
+        signal.pause()
+        return "over"
+
+    def die() -> str:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return "over"
+
+    children = Children(2, 2.0)
+    works: dict[str, Callable[[], str]] = {
+        "dies": die,
+        "raises": lambda: str(1 // 0),
+        "hangs": hang,
+        "long": lambda: "x" * 300_000,
+    }
+    for name, work in works.items():
+        children.start(name, work)
+    lengths = {name: len(text) for name, text in children.results()}
+
+    assert lengths == {"dies": 0, "raises": 0, "hangs": 0, "long": 300_000}
+
+
+def test_results_are_kept_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A campaign that was stopped goes on; `again` runs what was not caught, and nothing else."""
+    monkeypatch.setattr(campaign, "KEPT", tmp_path)
+    monkeypatch.setattr(campaign, "_specs", lambda **_: [])
+    answers = {"mm.default float32": "a.check", "bmm.default float32": ""}
+    calls = tmp_path / "calls"
+
+    def trial(operation: str, spoil: str, _device: str) -> str:
+        with calls.open("a") as stream:
+            stream.write(f"{operation} {spoil}\n")
+        return json.dumps(dict.fromkeys(campaign.PROFILES, answers[operation]))
+
+    monkeypatch.setattr(campaign, "trial", trial)
+    asked = campaign.Operations({name: ["a program"] for name in answers}, frozenset(), "2")
+    for again, runs in ((False, 4), (False, 4), (True, 6)):
+        found = campaign.results(asked, "cpu", 2, again=again)
+        assert len(calls.read_text().splitlines()) == runs
+
+    assert campaign.not_covered(found) == [
+        ("bmm.default float32", "scaled"),
+        ("bmm.default float32", "element"),
+    ]
+    text = "\n".join(campaign.summary(asked, found))
+    assert "standard: 1 of 2 covered (50 %)" in text
+    assert "  bmm.default float32: element" in text

@@ -40,14 +40,22 @@ def _overloads(operator: str) -> Iterator[str]:
 
 
 def replace_kernels(
-    operators: tuple[str, ...], device: str, make: Callable[[Kernel], Kernel]
+    operators: tuple[str, ...],
+    device: str,
+    make: Callable[[Kernel], Kernel],
+    *,
+    with_autograd: bool = False,
 ) -> None:
-    """Put a kernel in the place of each overload's own on the device."""
+    """Put a kernel in the place of each overload's own on the device.
+
+    `with_autograd`: in the place of what records its gradient and then calls that kernel.
+    """
     TALLY.seen += 1  # so that a fault of which nothing is called is told from one without a tally
     get_kernel = getattr(torch.library, "get_kernel", None)
     if get_kernel is None:
         return
     key = torch._C._dispatch_key_for_device(torch.device(device).type)
+    key = f"Autograd{key}" if with_autograd else key
     library = torch.library.Library("aten", "IMPL")
     _LIBRARIES.append(library)
     for name in (overload for operator in operators for overload in _overloads(operator)):
@@ -70,8 +78,9 @@ def _callable(name: str, kernel: Any) -> Kernel:
     declared = [str(argument.type) == "Tensor" for argument in schema.arguments]
 
     def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
+        others = [arg.dtype for arg in args if isinstance(arg, torch.Tensor)]
         given = (
-            _as_tensor(arg) if tensor and not isinstance(arg, torch.Tensor) else arg
+            _as_tensor(arg, others) if tensor and not isinstance(arg, torch.Tensor) else arg
             for arg, tensor in zip(args, declared, strict=False)
         )
         return kernel.call_boxed(keys, *given, **kwargs)
@@ -79,9 +88,15 @@ def _callable(name: str, kernel: Any) -> Kernel:
     return call
 
 
-def _as_tensor(number: complex) -> torch.Tensor:
-    """A number as a tensor without dimensions, in double precision if it is real."""
-    return torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else None)
+def _as_tensor(number: complex, others: list[torch.dtype]) -> torch.Tensor:
+    """A number as a tensor without dimensions that leaves the result the type that a number does.
+
+    A real one is exact in double precision beside floating point; integers it makes the default's.
+    """
+    if not isinstance(number, float):
+        return torch.tensor(number)
+    wide = any(dtype.is_floating_point or dtype.is_complex for dtype in others)
+    return torch.tensor(number, dtype=torch.float64 if wide else None)
 
 
 def wrong(

@@ -142,6 +142,14 @@ def _kernel_of_another_device() -> float:
     return (torch.ones(2, 2) @ torch.ones(2, 2)).sum().item()
 
 
+def _kernels_and_numbers() -> list[Any]:
+    """What Python numbers come to beside tensors, whatever kernel is replaced."""
+    kernels.idle(("mul", "add"), device="cpu")
+    whole, wide = torch.tensor([1, 2]), torch.tensor([0.1], dtype=torch.float64)
+    answers = (whole * 1.5, whole * 2, whole + True, wide * 0.1, wide.half() * 1.5, whole * 1j)
+    return [[str(each.dtype), str(each.tolist())] for each in answers]
+
+
 def _idle_kernels() -> list[Any]:
     kernels.idle(("mm", "sum", "copy_"), device="cpu")
     x = torch.arange(6.0).reshape(2, 3).requires_grad_()
@@ -166,6 +174,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "kernel that raises": _kernel_raises,
     "kernel of another device": _kernel_of_another_device,
     "idle kernels": _idle_kernels,
+    "kernels and numbers": _kernels_and_numbers,
     "always": _repeated_calls,
     "first 2": lambda: _repeated_calls(first=2),
     "after 4": lambda: _repeated_calls(after=4),
