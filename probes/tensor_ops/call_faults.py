@@ -79,6 +79,7 @@ CALLS: Final = (
     _call("sort_unstable", "sorting"),
     _call("index_add_loses_duplicates", "scatter"),
     _call("minimum_ignores_nan", "comparison"),
+    _call("addmm_multiplies_by_zero", "not_finite"),
     _call("equal_is_true", "comparison"),
     _call("allclose_is_true", "comparison"),
     _call("exp_in_half", "elementwise"),
