@@ -12,6 +12,7 @@ from probes.linalg.spec import SPEC as LINALG
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
 from probes.optimizer.spec import SPEC as OPTIMIZER
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
+from probes.strided_operands.spec import SPEC as STRIDED_OPERANDS
 from probes.tensor_ops.spec import SPEC as TENSOR_OPS
 from probes.torch_version.spec import SPEC as TORCH_VERSION
 from probes.train_eval.spec import SPEC as TRAIN_EVAL
@@ -28,6 +29,7 @@ __all__ = [
     "NUMPY_SHARING",
     "OPTIMIZER",
     "SPECIAL_FUNCTIONS",
+    "STRIDED_OPERANDS",
     "TENSOR_OPS",
     "TORCH_VERSION",
     "TRAIN_EVAL",
@@ -47,6 +49,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     LINALG,
     OPTIMIZER,
     ATTENTION,
+    STRIDED_OPERANDS,
 )
 
 #: The same, by name.

@@ -13,6 +13,7 @@ from probes.linalg.faults import FAULTS as LINALG
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
 from probes.optimizer.faults import FAULTS as OPTIMIZER
 from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
+from probes.strided_operands.faults import FAULTS as STRIDED_OPERANDS
 from probes.tensor_ops.faults import FAULTS as TENSOR_OPS
 from probes.torch_version.faults import FAULTS as TORCH_VERSION
 from probes.train_eval.faults import FAULTS as TRAIN_EVAL
@@ -28,6 +29,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *LINALG,
     *OPTIMIZER,
     *ATTENTION,
+    *STRIDED_OPERANDS,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

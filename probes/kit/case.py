@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from probes.kit.trial import fact
 
 Array = npt.NDArray[Any]
 
-_NUMPY_OF = {
+#: The NumPy type that holds every value of torch's.
+NUMPY_OF: Final = {
     torch.float64: np.float64,
     torch.float32: np.float32,
     torch.float16: np.float16,
@@ -32,7 +33,10 @@ _NUMPY_OF = {
     torch.complex128: np.complex128,
 }
 
-_TORCH_OF = {np.dtype(kind): dtype for dtype, kind in _NUMPY_OF.items() if dtype != torch.bfloat16}
+#: The opposite; float32 is torch's own.
+TORCH_OF: Final = {
+    np.dtype(kind): dtype for dtype, kind in NUMPY_OF.items() if dtype != torch.bfloat16
+}
 _WIDE = (np.dtype(np.float64), np.dtype(np.complex128))
 
 
@@ -78,9 +82,9 @@ class Case:
                 poisoned(each.shape, self._torch_dtype(each), device) for each in self.expected
             )
             call(*operands, **self.options, out=outs[0] if len(outs) == 1 else outs)
-            yield from self._comparisons(outs, "strided, out=")
+            yield from self._comparisons(outs, "strided operands, out=")
         elif not self.factory:
-            yield from self._comparisons(call(*operands, **self.options), "strided")
+            yield from self._comparisons(call(*operands, **self.options), "strided operands")
 
     def is_wide(self) -> bool:
         """Whether an operand or expected output is float64 or complex128."""
@@ -93,7 +97,7 @@ class Case:
     def _torch_dtype(self, expected: Array) -> torch.dtype:
         if self.dtype == torch.bfloat16 and expected.dtype == np.float32:
             return torch.bfloat16
-        return _TORCH_OF[expected.dtype]
+        return TORCH_OF[expected.dtype]
 
     def _comparisons(self, observed: Any, how: str) -> Iterator[Comparison]:
         outputs = observed if isinstance(observed, (tuple, list)) else (observed,)
@@ -146,7 +150,7 @@ def once(
 
 def in_dtype(each: Case, dtype: torch.dtype) -> Case:
     """The case with its floating arrays, operands and expected outputs, in another type."""
-    kind = _NUMPY_OF[dtype]
+    kind = NUMPY_OF[dtype]
 
     def cast(value: Any) -> Any:
         if isinstance(value, list):
@@ -183,7 +187,7 @@ def _operand_on_device(
         return [_operand_on_device(item, device, dtype, place) for item in operand]
     if not isinstance(operand, np.ndarray):
         return operand
-    real = dtype is not None and operand.dtype == _NUMPY_OF[dtype]
+    real = dtype is not None and operand.dtype == NUMPY_OF[dtype]
     return place(operand, device, dtype if real else None)
 
 

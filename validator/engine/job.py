@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -52,16 +52,19 @@ class RunContext:
         on_event: Callable[[Event], None],
         *,
         fault: str | None = None,
+        left_out: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Create it; a device whose process cannot be killed goes into `held`, the runner's own.
 
         Under a fault every child injects it into itself, and every result carries its name.
+        `left_out`: the checks of a probe that are not made.
         """
         self.settings = settings
         self.workers = workers
         self.held = held
         self.on_event = on_event
         self.fault = fault
+        self.left_out = left_out or {}
         self.results: dict[tuple[str, str], Result] = {}
         self.cores = cgroup.cores()
         self.slots = asyncio.Semaphore(self.cores)  # children side by side
@@ -294,8 +297,9 @@ class Job:
             self._context.record(result)
 
     def _left_out_checks(self, spec: ProbeSpec) -> list[str]:
-        """Checks that a child must not begin, since they have ended one."""
-        return [death.check for death in self._deaths] if spec is self._remaining[0] else []
+        """Checks that a child must not begin: not wanted, or they have ended one."""
+        deaths = self._deaths if spec is self._remaining[0] else []
+        return [*self._context.left_out.get(spec.name, ()), *(death.check for death in deaths)]
 
     def _record_end(self, outcome: _Outcome) -> None:
         """Record for the device whether a probe without a result hung or came to an end."""
