@@ -86,19 +86,25 @@ def _raised(
         yield fact(f"{name} (before)", [b.tolist() for b in batches], [[0, 1], [2, 3]])
 
 
-class _Fatal(Rows):
-    """A sample that ends its process, which first leaves its number in shared memory."""
+class _Fatal(Dataset[Any]):
+    """A sample that ends its process, which first leaves its number in shared memory.
+
+    Samples are numbers, not tensors: to take a tensor the waiting process connects to the worker,
+    and where that dies meanwhile torch raises what the socket does.
+    """
 
     def __init__(self, end: Callable[[], object]) -> None:
-        super().__init__(8)
         self._end = end
         self._page = mmap.mmap(-1, mmap.PAGESIZE)
 
-    def __getitem__(self, index: int) -> Any:
+    def __len__(self) -> int:
+        return 2 * _SAMPLE
+
+    def __getitem__(self, index: int) -> int:
         if index == _SAMPLE:
             self._page[:8] = os.getpid().to_bytes(8, "little")
             self._end()
-        return super().__getitem__(index)
+        return index
 
     def worker(self) -> int:
         """The process that was ended."""
@@ -118,7 +124,7 @@ def deaths(_device: str) -> Iterator[Trial]:
 
 def _dead(name: str, end: Callable[[], object], _device: str) -> Iterator[Comparison]:
     dataset = _Fatal(end)
-    _, kind, text = _outcome(dataset, 2, batch_size=2)
+    _, kind, text = _outcome(dataset, 2, batch_size=None)
     yield fact(f"{name} (type)", kind, "RuntimeError")
     named = str(dataset.worker()) in text
     yield fact(f"{name} (named)", "its process" if named else text[:200], "its process")

@@ -60,7 +60,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _loader("seed_of_the_order_ignored", "shuffling"),
     _loader("sample_drawn_twice", "shuffling"),
     _loader("ranks_alike", "samplers"),
-    wrong_operation("dataloader", "multinomial", "zeros", "samplers", event=_WRONG),
+    _loader("weights_ignored", "samplers"),
     _loader("tail_of_a_stream_lost", "iterable"),
     _loader("worker_init_fn_ignored", "worker_info"),
     _loader("seeds_of_workers_alike", "worker_seeds", _SEEDS),

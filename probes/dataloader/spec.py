@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pydantic import Field
+from pydantic import NonNegativeInt
 
 from probes.contract import BITS, MIB, Frozen, ProbeSpec
 
@@ -12,7 +12,7 @@ class Limits(Frozen):
 
     #: The size of /dev/shm below which there is a warning. A container gets 64 MiB unless it asks
     #: for more, which torch's own README calls not enough for loaders with workers.
-    shared_memory_bytes: int = Field(default=256 * MIB, ge=0)
+    shared_memory_bytes: NonNegativeInt = 256 * MIB
 
 
 SPEC: Final = ProbeSpec(
@@ -23,7 +23,10 @@ SPEC: Final = ProbeSpec(
     interval_s=3600,
     memory_bytes=1 * MIB,  # a few pinned batches of some KiB are copied to the device
     # torch before 2.4 imports it, and sympy, in each worker that hands a tensor over.
-    preload=("torch.nested._internal.nested_tensor",),
+    preload=(
+        "torch.nested._internal.nested_tensor",
+        *("multiprocessing.queues", "multiprocessing.popen_fork", "numpy.random"),
+    ),
     checks={
         "batches": "batches hold the samples of their indices, the last one too, as collated",
         "order": "batches come in the order of their indices, whichever worker is done first",

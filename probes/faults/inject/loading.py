@@ -67,6 +67,15 @@ def _first_again(original: Any) -> Any:
     return draw
 
 
+def _weights_ignored(original: Any) -> Any:
+    """Each sample is drawn as often as any other."""
+
+    def construct(self: Any, weights: Any, *given: Any, **options: Any) -> None:
+        original(self, [1.0] * len(weights), *given, **options)
+
+    return construct
+
+
 def _with_argument(place: int, change: Callable[[tuple[Any, ...]], Any]) -> Callable[[Any], Any]:
     """The worker's loop with one argument replaced."""
 
@@ -101,6 +110,7 @@ LOADERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "batches_exchanged": (_loading, "_get_data", _exchanged),
     "seed_of_the_order_ignored": (data.RandomSampler, "__init__", _with_options(generator=None)),
     "sample_drawn_twice": (data.RandomSampler, "__iter__", _first_again),
+    "weights_ignored": (data.WeightedRandomSampler, "__init__", _weights_ignored),
     "ranks_alike": (data.DistributedSampler, "__init__", _with_options(rank=0)),
     "tail_of_a_stream_lost": (
         _utils.fetch._IterableDatasetFetcher,
