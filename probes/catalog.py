@@ -6,6 +6,7 @@ from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.contract import ProbeSpec
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
+from probes.dataloader.spec import SPEC as DATALOADER
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.gradcheck.spec import SPEC as GRADCHECK
 from probes.linalg.spec import SPEC as LINALG
@@ -23,6 +24,7 @@ __all__ = [
     "BY_NAME",
     "CATALOG",
     "CUDA_AVAILABLE",
+    "DATALOADER",
     "DEVICE_TRANSFER",
     "GRADCHECK",
     "LINALG",
@@ -50,6 +52,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     OPTIMIZER,
     ATTENTION,
     STRIDED_OPERANDS,
+    DATALOADER,
 )
 
 #: The same, by name.
