@@ -39,6 +39,8 @@ PROFILES: Final = ("quick", "standard")
 
 #: For one child: all device probes take ten seconds on one core.
 DEADLINE_S: Final = 180.0
+#: For the child that trains all programs in all ways.
+_RECORD_S: Final = 3600.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def parse(document: str) -> Operations:
 
 def record(device: str) -> Operations:
     """The operations that the corpus calls on this device; it runs in a child."""
-    children = Children(1, DEADLINE_S)
+    children = Children(1, _RECORD_S)
     children.start("record", lambda: _recorded(device).document())
     ((_, text),) = children.results()
     return parse(text)
