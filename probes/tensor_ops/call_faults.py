@@ -55,7 +55,16 @@ def _default(name: str, function: str, **arguments: Any) -> Fault:
     )
 
 
+def _attention(name: str) -> Fault:
+    return _any(
+        f"call.attention_{name}", "attention.means_something_else", "neural", _EDGES, name=name
+    )
+
+
 CALLS: Final = (
+    _attention("causal_ignored"),
+    _attention("causal_late_by_one"),
+    _attention("scale_ignored"),
     _call("view_copies", "views", _VIEWS),
     _call("t_copies", "views", _VIEWS),
     _call("clone_shares", "views", _VIEWS),

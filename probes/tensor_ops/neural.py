@@ -8,6 +8,7 @@ import numpy as np
 from probes.kit.case import case, plain
 from probes.kit.operands import F32, fractions, integers
 from probes.kit.trial import Trial
+from probes.tensor_ops.attending import attending
 
 
 def neural(_device: str) -> Iterator[Trial]:
@@ -66,3 +67,4 @@ def neural(_device: str) -> Iterator[Trial]:
         (whole_x[:8, :64], whole_x[1:, 1:]),
         np.asarray(((whole_x[:8, :64] - whole_x[1:, 1:]) ** 2).mean(), F32),
     )
+    yield from attending()

@@ -23,7 +23,7 @@ SPEC: Final = ProbeSpec(
     limits=Limits,
     checks={
         "elementwise": "mathematical functions are within a few units in the last place",
-        "neural": "activations, softmax, norms, pooling, embedding and losses by their formulas",
+        "neural": "activations, softmax, norms, attention, pooling and losses by their formulas",
         "creation": "factories give the values, shape, type, device and requires_grad asked for",
         "conversion": "conversions truncate, round to even, overflow and wrap as documented",
         "item": ".item(), .tolist() and bool() give the right Python value of the right type",
