@@ -26,6 +26,7 @@ OURS = [program for program in training.PROGRAMS if program not in OF_LIBRARIES]
 
 
 @_ANY_WARNING
+@pytest.mark.timeout(900)
 def test_the_list_is_what_the_programs_call() -> None:
     """What a program calls that is not in the list would be held by nobody."""
     if torch.__version__.partition("+")[0] != DOCUMENT["torch"]:
