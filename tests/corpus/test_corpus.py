@@ -35,6 +35,7 @@ def in_child(work: Callable[[], str]) -> str:
 
 @needs_kernels
 @pytest.mark.filterwarnings("ignore")  # the libraries have their own
+@pytest.mark.timeout(900)
 def test_the_list_is_what_the_programs_call() -> None:
     """What a program calls that is not in the list would be held by nobody."""
     if torch.__version__.partition("+")[0] != KEPT.torch:
