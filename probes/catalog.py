@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from probes.amp.spec import SPEC as AMP
 from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.contract import ProbeSpec
@@ -17,6 +18,7 @@ from probes.torch_version.spec import SPEC as TORCH_VERSION
 from probes.train_eval.spec import SPEC as TRAIN_EVAL
 
 __all__ = [
+    "AMP",
     "ATTENTION",
     "AUTOGRAD",
     "BY_NAME",
@@ -47,6 +49,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     LINALG,
     OPTIMIZER,
     ATTENTION,
+    AMP,
 )
 
 #: The same, by name.

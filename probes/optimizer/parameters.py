@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from probes.kit.capabilities import has_kernel
 from probes.kit.gradients import integers, tensor
 from probes.optimizer.rounding import Array
 
@@ -109,12 +110,3 @@ def implementations(fused: str, device: str) -> Iterator[tuple[str, dict[str, An
     yield "foreach", {"foreach": True}
     if fused and has_kernel(fused, device):
         yield "fused", {"fused": True}
-
-
-def has_kernel(operator: str, device: str) -> bool:
-    """Whether torch has a kernel of the operator on the device."""
-    try:
-        key = torch._C._dispatch_key_for_device(torch.device(device).type)
-        return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{operator}", key))
-    except RuntimeError:  # this torch knows no such operator, or no key
-        return False
