@@ -28,7 +28,7 @@ def no_decorators(device: str) -> str:
 def _decorators(device: str) -> Decorators:
     """custom_fwd and custom_bwd for the device."""
     if hasattr(torch.amp, "custom_fwd"):
-        chosen = {"device_type": kind(device)}
+        chosen: Any = {"device_type": kind(device)}
         return partial(torch.amp.custom_fwd, **chosen), partial(torch.amp.custom_bwd, **chosen)
     return torch.cuda.amp.custom_fwd, torch.cuda.amp.custom_bwd
 
@@ -51,7 +51,7 @@ def _function(device: str, seen: list[str], **options: Any) -> Any:
 
     class Product(torch.autograd.Function):
         @staticmethod
-        @forward_decorator(**options)
+        @forward_decorator(**options)  # type: ignore[untyped-decorator]
         def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, count: Any) -> torch.Tensor:
             ctx.save_for_backward(x, weight)
             out = torch.mm(x, weight)

@@ -106,7 +106,7 @@ def _bad(name: str, bad: float, device: str, *, explicit: bool) -> Iterator[Comp
     yield fact(f"{label}, state)", _state(optimizer) == before, True)
     yield fact(f"{label}, scale)", made.get_scale(), SCALE / 2 ** (1 + first))
     _iterate(made, optimizer, parameters, explicit=explicit)
-    yield from _compared(name, parameters, 2, f"{label} before,")
+    yield from _compared(name, parameters, 2, f"{label} behind,")
 
 
 def _state(optimizer: torch.optim.Optimizer) -> list[Any]:

@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import torch
-
 from probes.amp.scalers import Counting, Parameters, scaler, started
 from probes.contract import Comparison
-from probes.kit.gradients import tensor
+from probes.kit.gradients import leaf, tensor
 from probes.kit.trial import Custom, Trial, fact
 
 #: Factors of which none is torch's default.
@@ -29,12 +27,12 @@ def growth(_device: str) -> Iterator[Trial]:
 
 def iterations(made: Any, device: str, fates: str) -> Sequence[float]:
     """The scale after each iteration; `x` is one with an Inf."""
-    leaf = torch.zeros(2, device=device, requires_grad=True)
-    optimizer = Counting([leaf])
+    weight = leaf([0.0, 0.0], device)
+    optimizer = Counting([weight])
     scales = []
     for fate in fates:
-        made.scale(torch.zeros((), device=device))
-        leaf.grad = tensor([1.0, float("inf") if fate == "x" else 1.0], device)
+        made.scale(tensor(0.0, device))
+        weight.grad = tensor([1.0, float("inf") if fate == "x" else 1.0], device)
         made.step(optimizer)
         made.update()
         scales.append(made.get_scale())
@@ -98,7 +96,7 @@ def _by_hand(device: str) -> Iterator[Comparison]:
     made = started(device)
     made.update(new_scale=8.0)
     yield fact("update (new_scale, float)", made.get_scale(), 8.0)
-    given = torch.full((), 32.0, device=device)
+    given = tensor(32.0, device)
     made.update(new_scale=given)
     given.fill_(3.0)
     yield fact("update (new_scale, tensor)", made.get_scale(), 32.0)

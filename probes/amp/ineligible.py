@@ -116,7 +116,7 @@ def _explicit(lower: torch.dtype, device: str) -> Iterator[Comparison]:
     """The output has the type that was asked for: the lower one, and a wide one."""
     wide = torch.float64 if has_dtype(device, torch.float64) else torch.float32
     values = integers((2, 4), 61)
-    x, zeros = tensor(values, device), torch.zeros((2, 2), device=device)
+    x, zeros = tensor(values, device), tensor(np.zeros((2, 2)), device)
     for dtype in (lower, wide):
         with autocast(device, lower):
             total, product = torch.sum(x, dtype=dtype), torch.prod(x[0], dtype=dtype)
@@ -166,6 +166,6 @@ def _on_the_host(lower: torch.dtype, device: str) -> Iterator[Comparison]:
     """The region of one type of device is none for the CPU."""
     values = integers((3, 3), 63)
     with autocast(device, lower):
-        product = torch.mm(tensor(values, "cpu"), torch.eye(3))
+        product = torch.mm(tensor(values, "cpu"), tensor(np.eye(3), "cpu"))
     label = f"on the CPU {name_of(lower)} (mm)"
     yield compare_typed(label, product, torch.float32, values)

@@ -51,8 +51,8 @@ def scaler_kernels(device: str) -> Iterator[Trial]:
 
 def _unscale(gradients: list[torch.Tensor], device: str, found: float = 0.0) -> float:
     """Unscale a list in place; return what was found, 1 if anything is not finite."""
-    flag = torch.full((1,), found, device=device)
-    inverse = torch.full((), 1 / _SCALE, device=device)
+    flag = tensor([found], device)
+    inverse = tensor(1 / _SCALE, device)
     torch._amp_foreach_non_finite_check_and_unscale_(gradients, flag, inverse)
     return flag.item()
 
@@ -117,17 +117,17 @@ def _finite(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
 def _empty(device: str) -> Iterator[Comparison]:
     """No tensors, and tensors without elements."""
     yield fact("unscale (no tensors)", _unscale([], device), 0.0)
-    none = [torch.zeros(shape, device=device) for shape in ((0,), (3, 0), (0,))]
+    none = [tensor(np.zeros(shape), device) for shape in ((0,), (3, 0), (0,))]
     yield fact("unscale (no elements)", _unscale(none, device), 0.0)
 
 
 def _update(device: str) -> Iterator[Comparison]:
     """The scale and its counter, in place: backs off with Inf, grows after an interval without."""
-    scale = torch.full((), 2.0**4, device=device)
+    scale = tensor(2.0**4, device)
     counter = torch.zeros((), dtype=torch.int32, device=device)
     found: list[Any] = []
     for flag in (0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 2.0, 0.0):
-        given = torch.full((), flag, device=device)
+        given = tensor(flag, device)
         torch._amp_update_scale_(scale, counter, given, 4.0, 0.25, 3)
         found.append((scale.item(), counter.item()))
     right = [(16, 1), (16, 2), (4, 0), (4, 1), (4, 2), (16, 0), (4, 0), (4, 1)]

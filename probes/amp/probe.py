@@ -1,6 +1,7 @@
 """Runs the families on a device, and judges them."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from pydantic import Field
@@ -24,7 +25,7 @@ from probes.amp import (
     training,
     widest,
 )
-from probes.amp.regions import DOCUMENTED, kind
+from probes.amp.regions import DOCUMENTED, kind, outside
 from probes.amp.scalers import no_scaler
 from probes.contract import Finding, skipped
 from probes.kit import families
@@ -65,7 +66,7 @@ _HINT: Final = (
 
 #: Check -> its own hint.
 _HINTS: Final = {
-    "no_grad_cache": "a known defect of torch 2.9 and earlier: change torch, or until then give "
+    "no_grad_cache": "a known defect of torch 2.10 and earlier: change torch, or until then give "
     "torch.autocast cache_enabled=False, or end the region between a forward without gradients "
     "(no_grad, a reentrant checkpoint) and one with them",
 }
@@ -83,9 +84,13 @@ def observe(device: str) -> Observation:
     setting = read(device)
     skips = _skips(device)
     table = {name: family for name, family in FAMILIES.items() if name not in skips}
-    with recording():
+    with recording(), _outside(device):
         found = families.observe(table, device, precision=setting)
     return Observation(**found.model_dump(), skips=skips)
+
+
+def _outside(device: str) -> AbstractContextManager[None]:
+    return outside(device) if kind(device) in DOCUMENTED else nullcontext()
 
 
 def judge(observation: Observation) -> Iterator[Finding]:

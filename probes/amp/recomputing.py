@@ -1,6 +1,6 @@
 """Backward passes outside of the region, and the forward that a checkpoint repeats in them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -16,20 +16,25 @@ from probes.kit.trial import Custom, Trial, fact
 _SINGLE: Final = torch.float32
 
 
+#: How the forward is run -> by what, and how often it then runs.
+_WAYS: Final[dict[str, tuple[Callable[..., Any], int]]] = {
+    "backward": (lambda run, x: run(x), 1),
+    "checkpoint": (partial(checkpoint, use_reentrant=False, preserve_rng_state=False), 2),
+    "reentrant checkpoint": (partial(checkpoint, use_reentrant=True, preserve_rng_state=False), 2),
+}
+
+
 def recomputation(device: str) -> Iterator[Trial]:
     """A plain backward, and both kinds of checkpoint."""
     for lower in lower_types(device):
-        name = f"backward {name_of(lower)}"
-        yield Custom(name, partial(_compared, name, lower, None), lower)
-        for reentrant in (False, True):
-            name = f"{'reentrant ' if reentrant else ''}checkpoint {name_of(lower)}"
-            yield Custom(name, partial(_compared, name, lower, reentrant), lower)
+        for way in _WAYS:
+            name = f"{way} {name_of(lower)}"
+            yield Custom(name, partial(_compared, name, way, lower), lower)
 
 
-def _compared(
-    label: str, lower: torch.dtype, reentrant: bool | None, device: str
-) -> Iterator[Comparison]:
-    """Two products, the second in a region that is switched off; `None`: without a checkpoint."""
+def _compared(label: str, way: str, lower: torch.dtype, device: str) -> Iterator[Comparison]:
+    """Two products, the second in a region that is switched off."""
+    call, times = _WAYS[way]
     a, b, c = signs((4, 8), 130), signs((8, 4), 131), signs((4, 4), 132)
     x, first, second = (leaf(each, device) for each in (a, b, c))
     upstream = signs((4, 4), 133)
@@ -48,14 +53,10 @@ def _compared(
         return out
 
     with autocast(device, lower):
-        if reentrant is None:
-            out = run(x)
-        else:
-            out = checkpoint(run, x, use_reentrant=reentrant, preserve_rng_state=False)
+        out = call(run, x)
     yield compare_typed(f"{label} (output)", out, _SINGLE, a @ b @ c)
     root(out, tensor(upstream, device)).backward()
     low = name_of(lower)
-    times = 1 if reentrant is None else 2
     yield fact(f"{label} (types forward)", seen, [f"{low}, float32"] * times)
     yield fact(f"{label} (type backward)", behind, [low])
     back = upstream @ c.T

@@ -58,6 +58,20 @@ def plain(device: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def outside(device: str) -> Iterator[None]:
+    """Behave as outside of every region: of torch's types, and of an end that clears the cache."""
+    with autocast(device, DEFAULTS.get(kind(device)), enabled=False):
+        depth = torch.autocast_increment_nesting()
+        for _ in range(depth):
+            torch.autocast_decrement_nesting()
+        try:
+            yield
+        finally:
+            for _ in range(depth - 1):
+                torch.autocast_increment_nesting()
+
+
 def interrupt() -> None:
     """Raise an error of our own, to leave a region by."""
     raise InterruptedError

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-import torch
-
 from probes.amp.growing import OPTIONS, iterations
 from probes.amp.scalers import Counting, Parameters, scaler, started
 from probes.contract import Comparison
+from probes.kit.gradients import tensor
 from probes.kit.trial import Custom, Trial, fact, refused
 
 #: What a state dict holds, as documented.
@@ -52,7 +51,7 @@ def _disabled(device: str) -> Iterator[Comparison]:
     """Losses and gradients stay, and each step is taken."""
     made, parameters = scaler(device, enabled=False), Parameters(device)
     optimizer = Counting(parameters.all)
-    loss = torch.ones((), device=device)
+    loss = tensor(1.0, device)
     yield fact("enabled=False (loss)", made.scale(loss) is loss, True)
     parameters.scaled(1.0)
     made.unscale_(optimizer)

@@ -56,7 +56,7 @@ def scaler(device: str, **options: Any) -> Any:
 def started(device: str, **options: Any) -> Any:
     """A scaler that has scaled a loss, so that it has its scale on the device."""
     made = scaler(device, **options)
-    made.scale(torch.zeros((), device=device))
+    made.scale(tensor(0.0, device))
     return made
 
 

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-import torch
-
 from probes.amp.scalers import SCALE, Counting, Parameters, started
 from probes.contract import Comparison
+from probes.kit.gradients import leaf, tensor
 from probes.kit.trial import Custom, Trial, fact
 
 _BAD: Final = (float("inf"), float("-inf"), float("nan"))
@@ -19,7 +18,7 @@ _PLACES: Final = ((0, 0), (0, -1), (1, 0), (3, 0), (-1, 0), (-1, -1))
 _LARGEST: Final = 2.0**127
 
 
-def skipping(device: str) -> Iterator[Trial]:
+def skipping(_device: str) -> Iterator[Trial]:
     """One element that is not finite, large ones that are, and one of several optimizers."""
     for bad in _BAD:
         for place in _PLACES:
@@ -66,12 +65,12 @@ def _after_unscale(device: str) -> Iterator[Comparison]:
 def _large(device: str) -> Iterator[Comparison]:
     """The largest finite gradients are none to skip."""
     made = started(device)
-    leaf = torch.zeros(4, device=device, requires_grad=True)
-    optimizer = Counting([leaf], lr=1.0)
-    leaf.grad = torch.full((4,), _LARGEST, device=device)
+    weight = leaf([0.0] * 4, device)
+    optimizer = Counting([weight], lr=1.0)
+    weight.grad = tensor([_LARGEST] * 4, device)
     made.step(optimizer)
     made.update()
-    found = leaf.detach().cpu().tolist()
+    found = weight.detach().cpu().tolist()
     yield fact("large gradients (step)", found, [-_LARGEST / SCALE] * 4)
     yield fact("large gradients (scale)", made.get_scale(), SCALE)
 

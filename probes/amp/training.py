@@ -29,9 +29,8 @@ def training(device: str) -> Iterator[Trial]:
     """In each lower type, with a scaler where there is one, with one optimizer and another."""
     for lower in lower_types(device):
         for way in ({"foreach": False}, {"foreach": True}):
-            scaled = not no_scaler(device)
             name = f"training {name_of(lower)}"
-            yield Custom(name, partial(_trained, name, lower, way, scaled), lower)
+            yield Custom(name, partial(_trained, name, lower, way), lower)
 
 
 class _Model:
@@ -57,13 +56,13 @@ class _Model:
 
 
 def _trained(
-    name: str, lower: torch.dtype, way: dict[str, Any], scaled: bool, device: str
+    name: str, lower: torch.dtype, way: dict[str, Any], device: str
 ) -> Iterator[Comparison]:
     model = _Model()
     weight, bias = leaf(model.weight, device), leaf(model.bias, device)
     optimizer = torch.optim.SGD([weight, bias], lr=1.0, **way)
-    made = scaler(device, init_scale=_SCALE, enabled=True) if scaled else None
-    scale = _SCALE if scaled else 1.0
+    made = None if no_scaler(device) else scaler(device, init_scale=_SCALE)
+    scale = 1.0 if made is None else _SCALE
     for step in range(_STEPS):
         x, factors = model.batch(step)
         optimizer.zero_grad()
