@@ -32,6 +32,7 @@ from probes.faults.inject import mixed_precision
 from probes.faults.inject.mixed_precision import CALLS, KERNELS
 from probes.faults.inject.operations import Interceptor
 from probes.kit.gradients import tensor
+from probes.kit.trial import run_trials
 from tests.probes.corrupt import (
     Corrupt,
     Fault,
@@ -462,6 +463,22 @@ def test_corrupted_operator(operator: str, fault: Fault, families: str) -> None:
 
     assert corrupt.count > 0
     assert found == set(families.split())
+
+
+@pytest.mark.parametrize("length", [1, 8, 17, 32, 129])
+def test_each_length_is_searched(length: int) -> None:
+    """An element that is missed at the end of tensors of one length is seen, and no list has it."""
+
+    def missing(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        func(*args, **kwargs)
+        if len(args[0]) == 2 and args[0][1].numel() == length:
+            args[1].zero_()
+
+    names = frozenset({"aten::_amp_foreach_non_finite_check_and_unscale_"})
+    with Interceptor(names, missing):
+        found, _ = run_trials(kernels.scaler_kernels("cpu"), "cpu")
+
+    assert {each.name for each in found if not each.holds} == {"find"}
 
 
 #: Families that are tried under every other meaning.
