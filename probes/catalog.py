@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from probes.amp.spec import SPEC as AMP
 from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.contract import ProbeSpec
@@ -19,6 +20,7 @@ from probes.torch_version.spec import SPEC as TORCH_VERSION
 from probes.train_eval.spec import SPEC as TRAIN_EVAL
 
 __all__ = [
+    "AMP",
     "ATTENTION",
     "AUTOGRAD",
     "BY_NAME",
@@ -53,6 +55,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     ATTENTION,
     STRIDED_OPERANDS,
     DATALOADER,
+    AMP,
 )
 
 #: The same, by name.

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from probes.amp.faults import FAULTS as AMP
 from probes.attention.faults import FAULTS as ATTENTION
 from probes.autograd.faults import FAULTS as AUTOGRAD
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
@@ -32,6 +33,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *ATTENTION,
     *STRIDED_OPERANDS,
     *DATALOADER,
+    *AMP,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

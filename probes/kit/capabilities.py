@@ -88,6 +88,15 @@ def widest_float(device: str) -> torch.dtype:
     return torch.float64 if has_dtype(device, torch.float64) else torch.float32
 
 
+def has_kernel(operator: str, device: str) -> bool:
+    """Whether torch has a kernel of the operator on the device."""
+    try:
+        key = torch._C._dispatch_key_for_device(torch.device(device).type)
+        return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{operator}", key))
+    except RuntimeError:  # this torch knows no such operator, or no key
+        return False
+
+
 def documented_absence(error: Exception, device: str, dtype: torch.dtype | None = None) -> str:
     """Why an error means a documented absence of the back-end; empty when it is a failure.
 

@@ -11,13 +11,13 @@ import torch
 from probes.catalog import OPTIMIZER
 from probes.contract import Comparison
 from probes.faults.inject.optimizers import OPTIMIZERS
+from probes.kit.capabilities import has_kernel
 from probes.optimizer import algorithms, descent, probe, schedulers, stepping
 from probes.optimizer.parameters import (
     MANY,
     WITH_GAPS,
     flat,
     gradients,
-    has_kernel,
     implementations,
     start,
 )

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from probes.catalog import DATALOADER, GRADCHECK, OPTIMIZER
+from probes.catalog import AMP, DATALOADER, GRADCHECK, OPTIMIZER
 from probes.contract import ProbeSpec
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,9 @@ print(os.waitpid(child, 0)[1])
 """
 
 
-@pytest.mark.parametrize("spec", [GRADCHECK, OPTIMIZER, DATALOADER], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [AMP, DATALOADER, GRADCHECK, OPTIMIZER], ids=lambda spec: spec.name
+)
 def test_the_preload_is_complete_and_harmless(spec: ProbeSpec) -> None:
     """A child forked after the preload computes in parallel, and imports almost nothing more."""
     done = subprocess.run(
