@@ -5,6 +5,7 @@ from typing import Final
 from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.contract import ProbeSpec
+from probes.convolutions.spec import SPEC as CONVOLUTIONS
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.gradcheck.spec import SPEC as GRADCHECK
@@ -22,6 +23,7 @@ __all__ = [
     "AUTOGRAD",
     "BY_NAME",
     "CATALOG",
+    "CONVOLUTIONS",
     "CUDA_AVAILABLE",
     "DEVICE_TRANSFER",
     "GRADCHECK",
@@ -50,6 +52,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     OPTIMIZER,
     ATTENTION,
     STRIDED_OPERANDS,
+    CONVOLUTIONS,
 )
 
 #: The same, by name.

@@ -4,6 +4,7 @@ from typing import Final
 
 from probes.attention.faults import FAULTS as ATTENTION
 from probes.autograd.faults import FAULTS as AUTOGRAD
+from probes.convolutions.faults import FAULTS as CONVOLUTIONS
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
 from probes.faults.fault import Fault
@@ -30,6 +31,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *OPTIMIZER,
     *ATTENTION,
     *STRIDED_OPERANDS,
+    *CONVOLUTIONS,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,
