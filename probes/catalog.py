@@ -6,6 +6,7 @@ from probes.amp.spec import SPEC as AMP
 from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.contract import ProbeSpec
+from probes.convolutions.spec import SPEC as CONVOLUTIONS
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.dataloader.spec import SPEC as DATALOADER
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
@@ -25,6 +26,7 @@ __all__ = [
     "AUTOGRAD",
     "BY_NAME",
     "CATALOG",
+    "CONVOLUTIONS",
     "CUDA_AVAILABLE",
     "DATALOADER",
     "DEVICE_TRANSFER",
@@ -56,6 +58,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     STRIDED_OPERANDS,
     DATALOADER,
     AMP,
+    CONVOLUTIONS,
 )
 
 #: The same, by name.

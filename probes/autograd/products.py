@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from probes.autograd.exact import Case, contraction
+from probes.kit.convolutions import ROUNDED
 from probes.kit.gradients import Array, integers
 
 #: Shapes are small primes: they fit no kernel's tile, and a wrong transposition changes the shape.
@@ -83,11 +84,6 @@ def _inner(wide: Array, padding: int) -> Array:
     return wide[place]
 
 
-#: Allowed error of MIOpen's Winograd, which it may use for stride 2 and filters of any size: its
-#: multi-pass form uses factors 1/6 and 1/24, which are not exact in binary.
-_WINOGRAD: Final = 0.25
-
-
 def convolution(
     name: str,
     operands: tuple[Array, Array],
@@ -121,7 +117,7 @@ def convolution(
                 of_w[place] = contribution.reshape(*tap.shape, -1).sum(-1)
         return _inner(of_x, padding), of_w
 
-    return Case(name, operands, call, gradients, allowed=allowed, allowed_on_hip=_WINOGRAD)
+    return Case(name, operands, call, gradients, allowed=allowed, allowed_on_hip=ROUNDED)
 
 
 def transposed(
@@ -145,7 +141,7 @@ def transposed(
             of_w[place] = contribution.reshape(*tap.shape, -1).sum(-1)
         return of_x, of_w
 
-    return Case(name, operands, call, gradients, allowed_on_hip=_WINOGRAD)
+    return Case(name, operands, call, gradients, allowed_on_hip=ROUNDED)
 
 
 _IMAGE = integers((2, 4, 9, 7), 21)

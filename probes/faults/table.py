@@ -5,6 +5,7 @@ from typing import Final
 from probes.amp.faults import FAULTS as AMP
 from probes.attention.faults import FAULTS as ATTENTION
 from probes.autograd.faults import FAULTS as AUTOGRAD
+from probes.convolutions.faults import FAULTS as CONVOLUTIONS
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.dataloader.faults import FAULTS as DATALOADER
 from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
@@ -34,6 +35,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *STRIDED_OPERANDS,
     *DATALOADER,
     *AMP,
+    *CONVOLUTIONS,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

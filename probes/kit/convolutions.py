@@ -18,7 +18,8 @@ from probes.kit.capabilities import back_end
 Array = npt.NDArray[Any]
 
 #: An error that still identifies an integer. Winograd's and FFT algorithms round; MIOpen may take
-#: Winograd for any stride and filter (https://github.com/ROCm/rocm-libraries/issues/12334).
+#: Winograd for any stride and filter (https://github.com/ROCm/rocm-libraries/issues/12334), in a
+#: form with factors 1/6 and 1/24, which are not exact in binary.
 ROUNDED: Final = 0.25
 
 #: Digits behind the first one.
@@ -46,60 +47,70 @@ class Convolution:
 
     def forward(self, x: Array, w: Array) -> Array:
         """The output, without a bias."""
-        axes = tuple(range(2, x.ndim))
-        outputs = [
-            np.tensordot(self.windows(part, w.shape[2:]), taps, ((1, *_last(x)), (1, *axes)))
-            for part, taps in zip(self._groups(x), self._groups(w, 0), strict=True)
-        ]
-        return np.ascontiguousarray(np.moveaxis(np.concatenate(outputs, -1), -1, 1))
+        columns, places = self._columns(x, w.shape[2:])
+        found = columns @ self._rows(w).swapaxes(1, 2)  # (groups, N T, O/groups)
+        outputs = found.reshape(self.groups, len(x), math.prod(places), len(w) // self.groups)
+        outputs = outputs.transpose(1, 0, 3, 2)
+        return np.asarray(outputs.reshape(len(x), len(w), *places))
 
     def weight_gradient(self, upstream: Array, x: Array, kernel: tuple[int, ...]) -> Array:
         """The gradient of the weight."""
-        over = (0, *range(2, x.ndim))
-        parts = zip(self._groups(upstream), self._groups(x), strict=True)
-        return np.concatenate(
-            [np.tensordot(up, self.windows(part, kernel), (over, over)) for up, part in parts]
-        )
+        columns, _ = self._columns(x, kernel)
+        found = self._of_outputs(upstream).swapaxes(1, 2) @ columns
+        return np.asarray(found.reshape(upstream.shape[1], x.shape[1] // self.groups, *kernel))
 
     def input_gradient(self, upstream: Array, w: Array, shape: tuple[int, ...]) -> Array:
         """The gradient of an input of that shape: a transposed convolution of `upstream`."""
-        pads = self.padding
+        pads, kernel, places = self.padding, w.shape[2:], upstream.shape[2:]
         wide = np.zeros((*shape[:2], *(n + 2 * p for n, p in zip(shape[2:], pads, strict=True))))
-        into = self._groups(wide)  # views, through which `wide` is filled
-        for part, up, taps in zip(into, self._groups(upstream), self._groups(w, 0), strict=True):
-            for at, window in self._taps(w.shape[2:], upstream.shape[2:]):
-                tap: Array = taps[_all_channels(at)]  # (O/groups, C/groups)
-                part[window] += np.einsum("no...,oc->nc...", up, tap, optimize=True)
+        columns = self._of_outputs(upstream) @ self._rows(w)  # (groups, N T, C/groups K)
+        sizes = (shape[0], math.prod(places), w.shape[1], math.prod(kernel))
+        parts = columns.reshape(self.groups, *sizes)
+        parts = parts.transpose(4, 1, 0, 3, 2).reshape(math.prod(kernel), *shape[:2], *places)
+        for part, window in zip(parts, self._taps(kernel, places), strict=True):
+            wide[window] += part
         inside = (slice(p, n + p) for n, p in zip(shape[2:], pads, strict=True))
         found: Array = wide[_all_channels(inside)]
         return found
 
+    def _columns(self, x: Array, kernel: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
+        """Each output's part of the input, (groups, N T, C/groups K), and the shape of T."""
+        windows = self.windows(x, kernel)
+        places, taps = windows.shape[2 : x.ndim], math.prod(kernel)
+        each = windows.reshape(
+            len(x), self.groups, x.shape[1] // self.groups, math.prod(places), taps
+        )
+        columns = each.transpose(1, 0, 3, 2, 4)
+        size = (self.groups, len(x) * math.prod(places), x.shape[1] // self.groups * taps)
+        return columns.reshape(size), places
+
+    def _rows(self, w: Array) -> Array:
+        """The weight as (groups, O/groups, C/groups K)."""
+        return w.reshape(self.groups, len(w) // self.groups, math.prod(w.shape[1:]))
+
+    def _of_outputs(self, y: Array) -> Array:
+        """Numbers of each output as (groups, N T, O/groups)."""
+        count, outputs = len(y), y.shape[1] // self.groups
+        size = math.prod(y.shape[2:])
+        each = y.reshape(count, self.groups, outputs, size).transpose(1, 0, 3, 2)
+        return np.asarray(each.reshape(self.groups, count * size, outputs))
+
     def _padded(self, x: Array) -> Array:
         return np.pad(x, ((0, 0), (0, 0), *((p, p) for p in self.padding)))
 
-    def _groups(self, x: Array, axis: int = 1) -> list[Array]:
-        return np.split(x, self.groups, axis)
-
-    def _taps(
-        self, kernel: tuple[int, ...], outputs: tuple[int, ...]
-    ) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
-        """Each place in the filter, and the slices of the padded input that it multiplies."""
+    def _taps(self, kernel: tuple[int, ...], outputs: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+        """For each place in the filter, the index of the padded inputs that it multiplies."""
         for at in itertools.product(*map(range, kernel)):
             spans = (
                 slice(k * d, k * d + s * (n - 1) + 1, s)
                 for k, d, s, n in zip(at, self.dilation, self.stride, outputs, strict=True)
             )
-            yield at, _all_channels(spans)
+            yield _all_channels(spans)
 
 
 def _all_channels(places: Iterable[Any]) -> tuple[Any, ...]:
     """The index of these places in each channel of each item."""
     return (slice(None), slice(None), *places)
-
-
-def _last(x: Array) -> tuple[int, ...]:
-    """The axes of windows that are places in the filter."""
-    return tuple(range(x.ndim, 2 * x.ndim - 2))
 
 
 def moving(axes: int, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Any:

@@ -79,18 +79,41 @@ def full_precision() -> Iterator[None]:
 
     Environment variables act below torch and stay in force: see `Precision.forced_by`.
     """
+    with _full(_matmul_switches()):
+        yield
+
+
+@contextmanager
+def full_precision_convolutions() -> Iterator[None]:
+    """The same for convolutions, for which TF32 is torch's default on CUDA; and for products."""
+    switches = _conv_switches()
+    with _full([*_matmul_switches(), *switches]):
+        cudnn = torch.backends.cudnn
+        before = cudnn.allow_tf32 if not switches else False  # before torch 2.9: the old switch
+        try:
+            if before:
+                cudnn.allow_tf32 = False
+            yield
+        finally:
+            if before:
+                cudnn.allow_tf32 = True
+
+
+@contextmanager
+def _full(switches: list[Any]) -> Iterator[None]:
+    """Set these new switches, and the old one of products, to full precision."""
     saved: list[tuple[Any, str]] = []
     legacy = ""
     try:
         # Parents first: a child shows its own value only while its parents are `none`.
-        for switch in _all_switches():
+        for switch in _all_switches(switches):
             saved.append((switch, str(switch.fp32_precision)))
             switch.fp32_precision = "none"
         # The old switch can be read now: it raises on a mix of old and new settings.
         legacy = _answer(lambda: str(torch.get_float32_matmul_precision()))
         if legacy in _LEGACY:
             torch.set_float32_matmul_precision("highest")
-        for switch in _matmul_switches():
+        for switch in switches:
             switch.fp32_precision = "ieee"
         yield
     finally:
@@ -151,11 +174,24 @@ def _new_setting(place: str, operation: str) -> str:
 
 def _matmul_switches() -> list[Any]:
     """The new switches of matrix products that this torch has."""
-    found = [getattr(getattr(torch.backends, name), "matmul", None) for name in ("cuda", "mkldnn")]
+    return _new_switches(("cuda", "mkldnn"), "matmul")
+
+
+def _conv_switches() -> list[Any]:
+    """The new switches of convolutions that this torch has.
+
+    With those of recurrent layers: the old switch speaks of both, and raises where they differ.
+    """
+    places = ("cudnn", "mkldnn")
+    return [*_new_switches(places, "conv"), *_new_switches(places, "rnn")]
+
+
+def _new_switches(places: tuple[str, ...], operation: str) -> list[Any]:
+    found = [getattr(getattr(torch.backends, name), operation, None) for name in places]
     return [switch for switch in found if hasattr(switch, "fp32_precision")]
 
 
-def _all_switches() -> list[Any]:
-    """The new switches that affect matrix products, parents before children."""
+def _all_switches(switches: list[Any]) -> list[Any]:
+    """These new switches and those that they follow, parents before children."""
     parents: list[Any] = [torch.backends, torch.backends.cudnn, torch.backends.mkldnn]
-    return [each for each in parents if hasattr(each, "fp32_precision")] + _matmul_switches()
+    return [*(each for each in parents if hasattr(each, "fp32_precision")), *switches]

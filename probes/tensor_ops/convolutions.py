@@ -1,23 +1,22 @@
 """Convolutions of integers, compared with their definition."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from probes.kit.capabilities import back_end, floats
+from probes.kit.capabilities import floats
 from probes.kit.case import Array, Case, in_dtype, plain
+from probes.kit.convolutions import ROUNDED, allowed_error, half_error
 from probes.kit.operands import F32, integers
 from probes.kit.trial import Trial
 
 
 def convolution(device: str) -> Iterator[Trial]:
     """Convolutions of integers, exact where only the plain sum can be used."""
-    # With stride 2, cuDNN and oneDNN do not use Winograd or FFT, which round. MIOpen may use
-    # Winograd, and others are unknown: an error below 0.25 still identifies the integer.
-    exact = None if back_end(device) in {"cpu", "cuda"} else 0.25
+    # With stride 2, cuDNN and oneDNN do not use Winograd or FFT, which round.
+    exact = allowed_error(device, torch.float32, 1, exact=True)
     for dtype in floats(device):
         largest = 1 if dtype == torch.bfloat16 else 3
         signal, image = (
@@ -60,7 +59,7 @@ def convolution(device: str) -> Iterator[Trial]:
     # Stride 1: any algorithm may be used; its error is far below 1.
     image, plane = integers((2, 4, 12, 12), -4, 4, 119), integers((5, 4, 3, 3), -4, 4, 120)
     expected = _conv(image, plane, np.zeros(5, F32), 1)
-    yield plain("nn.functional.conv2d", (image, plane), expected, 0.25)
+    yield plain("nn.functional.conv2d", (image, plane), expected, ROUNDED)
     columns = np.stack([image[0, :, i : i + 10, j : j + 10] for i in range(3) for j in range(3)], 1)
     yield plain("nn.functional.unfold", (image[:1].copy(), 3), columns.reshape(1, 36, 100))
 
@@ -72,15 +71,10 @@ def _largest_sum(each: Case, largest: int) -> float:
 
 
 def _with_half_tolerance(each: Case, largest: float) -> Case:
-    """The case with a tolerance of two steps of a half type, which MIOpen's F(2,3) may need.
-
-    https://github.com/ROCm/rocm-libraries/issues/12334
-    """
-    digits = {torch.float16: 10, torch.bfloat16: 7}.get(each.dtype or torch.float32)
-    if each.allowed is None or digits is None:
+    """The case with the tolerance that its half type may need."""
+    if each.allowed is None:
         return each
-    step = 2.0 ** (math.floor(math.log2(largest)) - digits)
-    return replace(each, allowed=max(float(np.max(each.allowed)), 2 * step))
+    return replace(each, allowed=half_error(each.dtype, largest, float(np.max(each.allowed))))
 
 
 def _conv(x: Array, weight: Array, bias: Array, stride: int) -> Array:
