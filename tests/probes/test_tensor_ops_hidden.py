@@ -9,12 +9,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes.contract import Comparison, Finding
-from probes.faults.inject.patterns import narrowed, swallowed
+from probes.faults.inject.patterns import swallowed
 from probes.kit.case import Array
 from probes.kit.precision import read
 from probes.kit.trial import run_trials
 from probes.tensor_ops import accumulation, double, elementwise, probe
-from tests.probes.corrupt import Corrupt, tripped_families
+from tests.probes.corrupt import Corrupt, InSingle, tripped_families
 from tests.probes.test_tensor_ops import gpu, on, sound, with_families
 
 #: The families that hold what hides.
@@ -248,31 +248,6 @@ def test_half_sums_are_seen(
     monkeypatch.setattr(owner, name, _half_only(change)(getattr(owner, name)))
 
     assert tripped_families(probe, "accumulation") == {"accumulation"}
-
-
-class InSingle(TorchDispatchMode):
-    """Computes one operation on float64 operands in float32; counts its calls."""
-
-    def __init__(self, operator: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operator, self.count = operator, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Round operands and results to float32."""
-        if func._schema.name != f"aten::{self.operator}":
-            return func(*args, **(kwargs or {}))
-        self.count += 1
-        out = func(*map(self._operand, args), **(kwargs or {}))
-        for each in out if isinstance(out, (tuple, list)) else (out,):
-            if each.dtype == torch.float64:
-                narrowed(each)
-        return out
-
-    def _operand(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [self._operand(each) for each in value]
-        wide = isinstance(value, torch.Tensor) and value.dtype == torch.float64
-        return value.float().double() if wide else value
 
 
 IN_SINGLE = (
