@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from probes.kit.gradients import integers, tensor
-from probes.optimizer.rounding import Array
+from probes.kit.rounding import Array
 
 #: Dense layouts: gradients and states have the same strides, as autograd's gradients do.
 #: An empty parameter is among them, and a transposed one.

@@ -21,7 +21,7 @@ from probes.optimizer.parameters import (
     implementations,
     start,
 )
-from probes.optimizer.rounding import exact, square_root
+from probes.kit.rounding import exact, square_root
 from tests.probes.corrupt import (
     Corrupt,
     Fault,
