@@ -68,7 +68,8 @@ def trials(layers: Iterable[Layer], device: str) -> Iterator[Trial]:
     for each in layers:
         for dtype in each.dtypes:
             if dtype in have:
-                yield Custom(each.operation, partial(comparisons, each, dtype), dtype)
+                body = partial(comparisons, each, dtype)
+                yield Custom(each.operation, body, dtype, optional_in_halves=dtype in HALVES)
 
 
 def units(each: Layer, dtype: torch.dtype) -> tuple[float, float]:

@@ -173,9 +173,7 @@ def activations(device: str) -> Iterator[Trial]:
     for table, exact in ((_SMOOTH, False), (_PIECEWISE, True)):
         for name, options, value, slope in table:
             variant = ", ".join(f"{key}={each}" for key, each in options.items())
-            reference = pointwise(
-                value, slope, by_result=_BY_RESULT.get(name), exact_in_all=exact
-            )
+            reference = pointwise(value, slope, by_result=_BY_RESULT.get(name), exact_in_all=exact)
             dtypes = _TYPES.get(name, FLOATS)
             layers.append(Layer(name, function(name, **options), (_X,), reference, variant, dtypes))
     weight = np.array([0.25, -0.5, 0.125, 2.0, -1.0])
@@ -228,7 +226,7 @@ def _glu(x: Rounded) -> tuple[Rounded, Backward]:
 
 
 def _shares(x: Rounded, axis: int) -> tuple[Rounded, Rounded]:
-    """x less its largest element, and the logarithm of the sum of its exponentials."""
+    """X less its largest element, and the logarithm of the sum of its exponentials."""
     shifted = x - x.value.max(axis, keepdims=True)
     return shifted, logarithm(exponential(shifted).total(axis))
 

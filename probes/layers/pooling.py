@@ -12,7 +12,6 @@ from torch.nn import functional
 from probes.contract import Comparison
 from probes.kit.gradients import host, leaf, root, tensor
 from probes.kit.layer import (
-    FLOATS,
     SINGLES,
     Backward,
     Layer,
@@ -86,7 +85,11 @@ def maxima(device: str) -> Iterator[Trial]:
         variant = _variant(pool)
         layers.append(
             Layer(
-                f"max_pool{pool.axes}d", call, (x,), _selecting(pool), variant,
+                f"max_pool{pool.axes}d",
+                call,
+                (x,),
+                _selecting(pool),
+                variant,
                 channels_last=pool.axes > 1,
             )
         )
@@ -117,7 +120,11 @@ def averages(device: str) -> Iterator[Trial]:
             variant = ", ".join([_variant(pool), *(f"{k}={v}" for k, v in options.items())])
             layers.append(
                 Layer(
-                    f"avg_pool{pool.axes}d", call, (x,), linear(forward, pool.axes), variant,
+                    f"avg_pool{pool.axes}d",
+                    call,
+                    (x,),
+                    linear(forward, pool.axes),
+                    variant,
                     channels_last=pool.axes > 1,
                 )
             )
@@ -281,9 +288,7 @@ def _indices(pool: Pool, device: str) -> Iterator[Comparison]:
     given = tensor(x, device, torch.float32)
     options: dict[str, Any] = {"dilation": pool.dilation} if pool.dilation else {}
     call = getattr(functional, f"max_pool{pool.axes}d")
-    _, found = call(
-        given, pool.kernel, pool.stride, pool.padding, return_indices=True, **options
-    )
+    _, found = call(given, pool.kernel, pool.stride, pool.padding, return_indices=True, **options)
     yield compare(f"max_pool{pool.axes}d indices ({_variant(pool)})", found, _largest(x, pool))
 
 

@@ -23,13 +23,9 @@ def windows(
     pads = padding or [0] * axes
     steps = dilation or [1] * axes
     lead = values.ndim - axes
-    wide = np.pad(
-        values, [(0, 0)] * lead + [(pad, pad) for pad in pads], constant_values=fill
-    )
+    wide = np.pad(values, [(0, 0)] * lead + [(pad, pad) for pad in pads], constant_values=fill)
     spans = [step * (size - 1) + 1 for size, step in zip(kernel, steps, strict=True)]
-    found = np.lib.stride_tricks.sliding_window_view(
-        wide, spans, tuple(range(lead, values.ndim))
-    )
+    found = np.lib.stride_tricks.sliding_window_view(wide, spans, tuple(range(lead, values.ndim)))
     starts = [slice(None, None, each) for each in stride]
     inside = [slice(None, None, each) for each in steps]
     return found[(*[slice(None)] * lead, *starts, *inside)]
@@ -47,9 +43,7 @@ def adaptive(length: int, outputs: int) -> list[slice]:
     ]
 
 
-def adaptive_windows(
-    values: npt.NDArray[Any], outputs: Sequence[int]
-) -> list[npt.NDArray[Any]]:
+def adaptive_windows(values: npt.NDArray[Any], outputs: Sequence[int]) -> list[npt.NDArray[Any]]:
     """The windows of an adaptive pooling of the last axes, output by output."""
     axes = len(outputs)
     lengths = values.shape[-axes:]
