@@ -158,7 +158,7 @@ def _bag(
     offsets: Any,
     last: bool,
     options: dict[str, Any],
-    table: torch.Tensor,  # noqa: FBT001 - torch's option
+    table: torch.Tensor,
 ) -> torch.Tensor:
     if offsets is None:
         return functional.embedding_bag(_index(tokens, table), table, **options)
