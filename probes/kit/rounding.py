@@ -136,9 +136,13 @@ class Rounded:
         array = np.asarray(value, np.float64)
         return replace(self, value=array, error=np.zeros_like(array))
 
-    def mapped(self, value: Array, slope: Array, curvature: float = 1.0) -> "Rounded":
-        """A function of this, with its derivative here and a bound on its second derivative."""
-        inherited = np.abs(slope) * self.error + curvature / 2 * self.error**2
+    def mapped(self, value: Array, slope: Array, steepest: float) -> "Rounded":
+        """A bounded function of this, with its derivative here and the largest one.
+
+        The second derivative is at most 1, and two values are at most 2 apart.
+        """
+        near = np.abs(slope) * self.error + self.error**2 / 2
+        inherited = np.minimum(near, np.minimum(steepest * self.error, 2.0))
         error = inherited + FUNCTION_UNITS * self.unit * np.abs(value)
         return replace(self, value=value, error=error)
 
@@ -183,13 +187,13 @@ def logarithm(x: Rounded) -> Rounded:
 def hyperbolic_tangent(x: Rounded) -> Rounded:
     """tanh(x)."""
     value = np.tanh(x.value)
-    return x.mapped(value, 1 - value**2)
+    return x.mapped(value, 1 - value**2, 1.0)
 
 
 def logistic(x: Rounded) -> Rounded:
     """1 / (1 + e^-x)."""
     value = 1 / (1 + np.exp(-x.value))
-    return x.mapped(value, value * (1 - value))
+    return x.mapped(value, value * (1 - value), 0.25)
 
 
 def selected(mask: npt.NDArray[np.bool_], x: Rounded, y: Rounded | float) -> Rounded:
