@@ -127,11 +127,18 @@ def compared(
         yield compare(f"{label[:-1]}, mean)", np.array(mean), np.ones(()), within)
 
 
-def linear(forward: Callable[[Array], Array], axes: int, *, weights_off: float = 0.0) -> Reference:
+def linear(
+    forward: Callable[[Array], Array],
+    axes: int,
+    *,
+    weights_off: float = 0.0,
+    in_halves: bool = False,
+) -> Reference:
     """The reference of an affine map of the last axes, from the same map in NumPy.
 
     `forward` takes (B, *shape of those axes). Sums that every order computes exactly have no error.
-    `weights_off`: units that each weight may be off by, where torch computes them.
+    `weights_off`: units that each weight may be off by, where torch computes them. `in_halves`: sums
+    of half types may be stored in between; those of gradients always may, as GPUs add atomically.
     """
     kept: dict[tuple[int, ...], tuple[Array, Array]] = {}
 
@@ -150,43 +157,40 @@ def linear(forward: Callable[[Array], Array], axes: int, *, weights_off: float =
 
         def backward(g: Rounded) -> tuple[Rounded, ...]:
             rows = g.moved(lambda array: array.reshape(-1, matrix.shape[1]))
-            found = mapped(rows, matrix.T, weights_off)
+            found = mapped(rows, matrix.T, weights_off, in_halves=True)
             return (found.moved(lambda array: array.reshape(*lead, *inner)),)
 
         rows = x.moved(lambda array: array.reshape(-1, matrix.shape[0]))
-        found = mapped(rows, matrix, weights_off, constant.ravel())
+        found = mapped(rows, matrix, weights_off, constant.ravel(), in_halves=in_halves)
         return found.moved(lambda array: array.reshape(*lead, *constant.shape)), backward
 
     return reference
 
 
 def mapped(
-    rows: Rounded, weights: Array, weights_off: float = 0.0, constant: Array | None = None
+    rows: Rounded,
+    weights: Array,
+    weights_off: float = 0.0,
+    constant: Array | None = None,
+    *,
+    in_halves: bool = False,
 ) -> Rounded:
     """Rows times a matrix of weights, in any order; exact where each partial sum is.
 
     Shapes: rows (B, K), weights (K, N), constant (N,).
     """
+    unit = max(rows.unit, rows.storage) if in_halves else rows.unit
     added = np.zeros(weights.shape[1]) if constant is None else constant
     value = rows.value @ weights + added
     sizes = np.abs(rows.value) @ np.abs(weights) + np.abs(added)
     quantum = min(_quantum(weights) * _quantum(rows.value), _quantum(added))
-    if not weights_off and not rows.error.any() and _is_exact(sizes, quantum, rows):
+    exactly = not weights_off and not rows.error.any() and quantum > 0
+    if exactly and sizes.max(initial=0.0) * max(rows.unit, rows.storage) <= quantum:
         return replace(rows, value=value, error=np.zeros_like(value))
     terms = float((weights != 0).sum(0).max()) + 2
     largest = np.abs(rows.value).max(1, keepdims=True)
-    error = terms * (_unit_of_sums(rows) * sizes + weights_off * rows.unit * largest)
+    error = terms * (unit * sizes + weights_off * rows.unit * largest)
     return replace(rows, value=value, error=error + rows.error @ np.abs(weights))
-
-
-def _unit_of_sums(x: Rounded) -> float:
-    """The unit roundoff of sums: GPUs add in the half type where they add atomically."""
-    return max(x.unit, x.storage)
-
-
-def _is_exact(sizes: Array, quantum: float, x: Rounded) -> bool:
-    """Whether multiples of `quantum` up to those sizes are exact in the type."""
-    return bool(quantum and sizes.max(initial=0.0) * _unit_of_sums(x) <= quantum)
 
 
 def _quantum(values: Array) -> float:

@@ -113,7 +113,7 @@ def _references(
         along = partial(_nearest, 0.5 if mode == "nearest-exact" else 0.0)
     else:
         along = partial(_weights, mode, bool(align_corners))
-    return linear(partial(_separable, along, outputs), axes, weights_off=off)
+    return linear(partial(_separable, along, outputs), axes, weights_off=off, in_halves=True)
 
 
 def _separable(

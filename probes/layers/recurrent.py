@@ -52,6 +52,7 @@ class Setting:
         parts += [] if self.bias else ["no bias"]
         parts += ["batch first"] if self.batch_first else []
         parts += ["packed"] if self.packed else []
+        parts += ["one step"] if max(self.lengths) == 1 else []
         return ", ".join(parts) or "one layer"
 
     @property
@@ -65,6 +66,7 @@ _SETTINGS: Final = (
     Setting("RNN relu", layers=2, directions=2, batch_first=True),
     Setting("LSTM", layers=2, batch_first=True),
     Setting("LSTM"),
+    *(Setting(kind, lengths=(1, 1, 1)) for kind in ("RNN", "LSTM", "GRU")),
     Setting("LSTM", directions=2, lengths=(2, 3, 1), packed=True),
     Setting("LSTM", projection=3),
     Setting("GRU"),
