@@ -8,7 +8,9 @@ from probes.contract import ProbeSpec
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.gradcheck.spec import SPEC as GRADCHECK
+from probes.layers.spec import SPEC as LAYERS
 from probes.linalg.spec import SPEC as LINALG
+from probes.losses.spec import SPEC as LOSSES
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
 from probes.optimizer.spec import SPEC as OPTIMIZER
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
@@ -24,7 +26,9 @@ __all__ = [
     "CUDA_AVAILABLE",
     "DEVICE_TRANSFER",
     "GRADCHECK",
+    "LAYERS",
     "LINALG",
+    "LOSSES",
     "NUMPY_SHARING",
     "OPTIMIZER",
     "SPECIAL_FUNCTIONS",
@@ -47,6 +51,8 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     LINALG,
     OPTIMIZER,
     ATTENTION,
+    LAYERS,
+    LOSSES,
 )
 
 #: The same, by name.

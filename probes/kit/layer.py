@@ -231,11 +231,13 @@ def pointwise(
     slope: Callable[[Array], Array],
     *,
     by_result: Callable[[Array], Array] | None = None,
+    size: float = 0.0,
     exact_in_all: bool = False,
 ) -> Reference:
     """The reference of a function of each element, with its derivative.
 
-    The functions inside are off by `FUNCTION_UNITS`, in units of the result and of the operand.
+    The functions inside are off by `FUNCTION_UNITS`, in units of the result, of the operand, and of
+    `size`, the largest constant or second operand.
     `by_result`: the derivative of the slope by the result, where the backward takes up the result,
     which was stored.
     """
@@ -243,10 +245,11 @@ def pointwise(
 
     def reference(x: Rounded) -> tuple[Rounded, Backward]:
         y, dy = value(x.value), slope(x.value)
-        error = roundings * x.unit * (np.abs(y) + np.abs(x.value))
+        error = roundings * x.unit * (np.abs(y) + np.abs(x.value) + size)
 
         def backward(g: Rounded) -> tuple[Rounded, ...]:
-            off = roundings * x.unit * np.abs(g.value) * (np.abs(dy) + np.abs(x.value) + 1)
+            sizes = np.abs(dy) + np.abs(x.value) + 1 + size
+            off = roundings * x.unit * np.abs(g.value) * sizes
             if by_result is not None:
                 off = off + x.storage * np.abs(g.value * by_result(y) * y)
             return (replace(x, value=g.value * dy, error=off),)

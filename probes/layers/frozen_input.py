@@ -29,8 +29,8 @@ from probes.kit.rounding import Rounded, exact
 from probes.kit.trial import Custom, Trial
 from probes.layers.normalisation import EPS, grouped
 
-#: How a comparison of a process that did not return begins.
-DIED: Final = "the process "
+#: How the problems of a process begin that was ended by a signal, or that did not end.
+ENDED_EARLY: Final = ("its process died by", "its process did not end")
 
 _SHAPE, _GROUPS = (2, 4, 4, 4), 2
 _FORMS: Final = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -103,7 +103,7 @@ def _apart(form: str, device: str) -> Iterator[Comparison]:
 
     raw, ending = _forked(gradients)
     if ending:
-        yield Comparison(operation=operation, problem=DIED + ending)
+        yield Comparison(operation=operation, problem=f"its process {ending}")
         return
     values = np.frombuffer(raw, np.float32).reshape(2, _SHAPE[1])
     yield from _compared(form, [torch.from_numpy(each.copy()) for each in values])

@@ -198,7 +198,8 @@ def _formula(
 
         def backward(g: Rounded) -> tuple[Rounded, ...]:
             d = apart(g if weight is None else g * weight)
-            inner = d - normal * (d * normal).mean(axes)
+            kept = normal.stored()
+            inner = d - kept * (d * kept).mean(axes)
             inner = inner - d.mean(axes) if centred else inner
             found = [together(inner * factor.stored())]
             for place, parameter in enumerate(parameters):

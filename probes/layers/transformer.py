@@ -18,7 +18,7 @@ from probes.kit.references import UNIT_ROUNDOFF
 from probes.kit.rounding import Array, Rounded, exact, exponential, selected, square_root
 from probes.kit.trial import Custom, Trial
 
-_BATCH, _LENGTH, _HEADS, _SIZE, _HIDDEN = 2, 7, 2, 8, 24
+_BATCH, _LENGTH, _HEADS, _SIZE, _HIDDEN = 2, 6, 2, 4, 12
 _WIDTH: Final = _HEADS * _SIZE
 _EPS: Final = 2.0**-7
 
@@ -64,7 +64,7 @@ def _values() -> dict[str, Array]:
     return {
         name: coarse(shape, 0.5, 1.5, 272)
         if name.startswith("norm")
-        else coarse(shape, -0.5, 0.5, 273 + place)
+        else coarse(shape, -0.4, 0.4, 273 + place)
         for place, (name, shape) in enumerate(_PARAMETERS.items())
     }
 
