@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from probes.kit.layer import Layer, function, linear, trials
+from probes.kit.layer import FLOATS, SINGLES, Layer, Reference, function, linear, trials
 from probes.kit.operands import odd
 from probes.kit.rounding import Array
 from probes.kit.trial import Trial
 from probes.layers.windows import adaptive_windows, means
 
-_LEAD: Final = (2, 3)
+_LEAD: Final = (2, 2)
 
 #: Coefficients of cubic convolution: torch's own, and Pillow's with antialias.
 _CUBIC: Final = -0.75
@@ -23,12 +23,15 @@ _PILLOW_CUBIC: Final = -0.5
 #: some units of the length, and the weights of two axes are multiplied.
 _WEIGHTS_OFF: Final = 128.0
 
-#: Sizes whose weights are multiples of a power of 2, and sizes whose weights are rounded. No place
-#: is nearer than 1/10 to where nearest changes its element.
-_EXACT_SIZES: Final = (((5, 4), (10, 8)), ((6, 8), (3, 4)), ((4, 4), (16, 8)))
-_ROUNDED_SIZES: Final = (((5, 4), (7, 6)), ((7, 9), (4, 5)))
-#: The same with align_corners, where the corners are the ends.
-_EXACT_CORNERS: Final = (((5, 3), (9, 9)), ((9, 5), (5, 3)))
+#: Sizes whose weights are multiples of a power of 2, without and with align_corners, where the
+#: corners are the ends; and sizes whose weights are rounded. No place is nearer than 1/10 to where
+#: nearest changes its element.
+_EXACT: Final = {
+    False: (((5, 4), (10, 8)), ((6, 8), (3, 4))),
+    True: (((5, 3), (9, 9)),),
+}
+_ROUNDED: Final = ((5, 4), (7, 6))
+_ANTIALIASED: Final = (((8, 6), (4, 3)), ((9, 10), (4, 7)), ((5, 4), (10, 6)))
 
 
 def interpolation(device: str) -> Iterator[Trial]:
@@ -37,26 +40,23 @@ def interpolation(device: str) -> Iterator[Trial]:
 
 
 def _layers() -> Iterator[Layer]:
-    for shape, outputs in (*_EXACT_SIZES, *_ROUNDED_SIZES):
+    for shape, outputs in (*_EXACT[False], _ROUNDED):
         for mode in ("nearest", "nearest-exact"):
             yield _layer(mode, shape, outputs)
-            yield _layer(mode, shape[:1], outputs[:1])
-        yield _layer("nearest", (*shape, 3), (*outputs, 6))
+        yield _layer("nearest", shape[:1], outputs[:1])
+        yield _layer("nearest", (2, *shape), (4, *outputs))
         yield _layer("area", shape, outputs)
-    corners = ((False, _EXACT_SIZES), (True, _EXACT_CORNERS))
-    for align, exact_sizes in corners:
-        sizes = (
-            *((pair, False) for pair in exact_sizes),
-            *((pair, True) for pair in _ROUNDED_SIZES),
-        )
-        for (shape, outputs), rounded in sizes:
-            options = {"align_corners": align, "rounded": rounded}
+    for align, sizes in _EXACT.items():
+        for shape, outputs in (*sizes, _ROUNDED):
+            options = {"align_corners": align, "rounded": (shape, outputs) == _ROUNDED}
             yield _layer("linear", shape[:1], outputs[:1], **options)
             yield _layer("bilinear", shape, outputs, **options)
             yield _layer("bicubic", shape, outputs, **options)
-            yield _layer("trilinear", (3, *shape), (6 if not align else 5, *outputs), **options)
+        volume = ((2, *sizes[0][0]), (3 if align else 4, *sizes[0][1]))
+        yield _layer("trilinear", *volume, align_corners=align)
+    yield _layer("trilinear", (3, 5, 4), (2, 7, 6), align_corners=False, rounded=True)
     for mode in ("bilinear", "bicubic"):
-        for shape, outputs in (((8, 6), (4, 3)), ((9, 10), (4, 7)), ((5, 4), (10, 6))):
+        for shape, outputs in _ANTIALIASED:
             yield _layer(mode, shape, outputs, align_corners=False, antialias=True, rounded=True)
     yield _layer("bilinear", (5, 4), (10, 8), align_corners=False, by_scale=True)
     yield _layer("nearest", (5, 4), (10, 8), by_scale=True)
@@ -89,21 +89,23 @@ def _layer(
         f"interpolate {mode}",
         function("interpolate", **options),
         (odd((*_LEAD, *shape), 191),),
-        _references(mode, outputs, align_corners, antialias, off, len(shape)),
+        _reference(mode, outputs, off, align_corners=align_corners, antialias=antialias),
         ", ".join(parts),
+        SINGLES if antialias else FLOATS,
         channels_last=len(shape) > 1,
     )
 
 
 @lru_cache(64)
-def _references(
+def _reference(
     mode: str,
     outputs: tuple[int, ...],
+    off: float,
+    *,
     align_corners: bool | None,
     antialias: bool,
-    off: float,
-    axes: int,
-) -> Any:
+) -> Reference:
+    axes = len(outputs)
     if mode == "area":
         return linear(partial(_area, outputs), axes)
     along: Callable[[int, int], Array]
@@ -112,7 +114,7 @@ def _references(
     elif mode.startswith("nearest"):
         along = partial(_nearest, 0.5 if mode == "nearest-exact" else 0.0)
     else:
-        along = partial(_weights, mode, bool(align_corners))
+        along = partial(_weights, mode, align_corners=bool(align_corners))
     return linear(partial(_separable, along, outputs), axes, weights_off=off, in_halves=True)
 
 
@@ -138,7 +140,7 @@ def _nearest(offset: float, length: int, outputs: int) -> Array:
     return weights
 
 
-def _weights(mode: str, align_corners: bool, length: int, outputs: int) -> Array:
+def _weights(mode: str, length: int, outputs: int, *, align_corners: bool) -> Array:
     """Linear or cubic weights. Cubic neighbours beyond an end are the end's element."""
     if align_corners:
         places = np.arange(outputs) * ((length - 1) / max(outputs - 1, 1))

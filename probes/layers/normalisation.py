@@ -199,9 +199,10 @@ def _formula(
         def backward(g: Rounded) -> tuple[Rounded, ...]:
             d = apart(g if weight is None else g * weight)
             kept = normal.stored()
-            inner = d - kept * (d * kept).mean(axes)
-            inner = inner - d.mean(axes) if centred else inner
-            found = [together(inner * factor.stored())]
+            # The kept factor may be multiplied into each term, the third power into the second.
+            inner = d.stored() - (kept * (d * kept).mean(axes)).stored(3)
+            inner = inner - d.mean(axes).stored() if centred else inner
+            found = [together(inner * factor)]
             for place, parameter in enumerate(parameters):
                 terms = g * together(normal) if place == 0 else g
                 wide = spread(parameter).value.shape

@@ -62,7 +62,7 @@ def moves(device: str) -> Iterator[Trial]:
         ((3, 2), {}),
         ((2, 3), {"dilation": (2, 1), "padding": (1, 2), "stride": (2, 1)}),
     ):
-        shape = (3, 7, 6)
+        shape = (2, 6, 5)
         forward = partial(_columns, kernel, options)
         variant = f"kernel {kernel}" + "".join(f", {k} {v}" for k, v in options.items())
         layers.append(

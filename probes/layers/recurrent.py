@@ -79,7 +79,7 @@ _CELLS: Final = (Setting("RNN"), Setting("LSTM"), Setting("GRU"))
 #: rows repeat, so that few have to be computed for the reference.
 _DISTINCT, _REPEATS, _STEPS = 61, 220, 5
 _MANY: Final = tuple(
-    Setting(kind, hidden=4, lengths=(_STEPS,) * _DISTINCT) for kind in ("RNN", "LSTM", "GRU")
+    Setting(kind, hidden=2, lengths=(_STEPS,) * _DISTINCT) for kind in ("RNN", "LSTM", "GRU")
 )
 
 

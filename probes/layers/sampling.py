@@ -1,7 +1,8 @@
 """grid_sample and affine_grid: values of an image at places between its pixels."""
 
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import product
 from typing import Final, NamedTuple
 
@@ -12,7 +13,7 @@ from torch.nn import functional
 from probes.kit.gradients import tensor
 from probes.kit.layer import SINGLES, Backward, Layer, function, linear, trials
 from probes.kit.operands import fractions, integers, odd
-from probes.kit.rounding import Array, Rounded
+from probes.kit.rounding import Array, Rounded, joined
 from probes.kit.trial import Trial
 from probes.layers.interpolation import cubic_weight
 
@@ -67,10 +68,11 @@ def _layer(way: Sampling) -> Layer:
         places = tensor(grid, str(x.device), x.dtype)
         return functional.grid_sample(x, places, **options)  # type: ignore[arg-type]
 
-    reference = partial(_by_weights, way, grid)
+    reference = partial(_by_weights, way)
     return Layer("grid_sample", fixed, (image,), reference, f"{sizes}, {variant}", SINGLES)
 
 
+@lru_cache(1)
 def _grid(way: Sampling) -> Array:
     """Places inside and around the image, none near a pixel, a border or a half: (N, *out, D)."""
     outputs = (3, 5) if len(way.sizes) == 2 else (2, 3, 2)
@@ -157,33 +159,35 @@ def _matrix(way: Sampling, grid: Array) -> Array:
     return total
 
 
-def _by_weights(way: Sampling, grid: Array, x: Rounded) -> tuple[Rounded, Backward]:
-    """The output by the weights of each image, and the image's gradient."""
-    matrices = [_matrix(way, each) for each in grid]
-    outer = grid.shape[1:-1]
+@lru_cache(1)
+def _matrices(way: Sampling) -> list[Array]:
+    """The weights of each image."""
+    return [_matrix(way, each) for each in _grid(way)]
 
-    def apply(values: Rounded, transposed: bool, shape: tuple[int, ...]) -> Rounded:  # noqa: FBT001 - of a matrix
+
+def _by_weights(way: Sampling, x: Rounded) -> tuple[Rounded, Backward]:
+    """The output by the weights of each image, and the image's gradient."""
+    matrices = _matrices(way)
+    outer = _grid(way).shape[1:-1]
+
+    def mixed(values: Rounded, weights: list[Array], shape: tuple[int, ...]) -> Rounded:
         parts = []
-        for image, matrix in enumerate(matrices):
-            weights = matrix.T if transposed else matrix
+        for image, matrix in enumerate(weights):
             rows = values[image].moved(lambda array: array.reshape(_CHANNELS, -1))
-            found = rows @ rows.exactly(weights)
+            found = rows @ rows.exactly(matrix)
             off = _WEIGHTS_OFF * x.unit * np.abs(rows.value).sum(1, keepdims=True)
-            parts.append((found.value, found.error + off))
-        value, error = (
-            np.stack(each).reshape(_BATCH, _CHANNELS, *shape) for each in zip(*parts, strict=True)
-        )
-        return Rounded(value, error, x.unit, x.storage)
+            parts.append(replace(found, error=found.error + off)[None])
+        return joined(parts).moved(lambda array: array.reshape(_BATCH, _CHANNELS, *shape))
 
     def backward(g: Rounded) -> tuple[Rounded, ...]:
-        return (apply(g, True, way.sizes),)
+        return (mixed(g, [matrix.T for matrix in matrices], way.sizes),)
 
-    return apply(x, False, outer), backward
+    return mixed(x, matrices, outer), backward
 
 
 def _linear(way: Sampling, x: Rounded, grid: Rounded) -> tuple[Rounded, Backward]:
     """The output by linear weights, and the gradients of image and grid."""
-    out, to_image = _by_weights(way, grid.value, x)
+    out, to_image = _by_weights(way, x)
     raw, by_grid = _places(way, grid.value)
     size = np.array(way.sizes[::-1], np.float64)
     places, by_raw = _padded(way, raw, size)
@@ -205,7 +209,7 @@ def _linear(way: Sampling, x: Rounded, grid: Rounded) -> tuple[Rounded, Backward
                     gradient[image][..., axis] += sign * (along * others).sum(0)
                     sizes[image][..., axis] += np.abs(along).sum(0)
         off = _WEIGHTS_OFF * x.unit * sizes * by_grid
-        moved = Rounded(gradient * by_raw * by_grid, off, x.unit, x.storage)
+        moved = replace(x, value=gradient * by_raw * by_grid, error=off)
         return (*to_image(g), moved)
 
     return out, backward
@@ -217,13 +221,16 @@ def _affine() -> Iterator[Layer]:
         for align in (False, True):
             theta = odd((_BATCH, len(sizes), len(sizes) + 1), 215)
             shape = (_BATCH, _CHANNELS, *sizes)
-            forward = partial(_affine_places, sizes, align)
-            # With align_corners the steps of the grid are rounded.
-            off = _WEIGHTS_OFF
+            forward = partial(_affine_places, sizes, align=align)
             variant = f"{'x'.join(map(str, sizes))}, align_corners={align}"
             call = function("affine_grid", shape, align_corners=align)
             yield Layer(
-                "affine_grid", call, (theta,), linear(forward, 2, weights_off=off), variant, SINGLES
+                "affine_grid",
+                call,
+                (theta,),
+                linear(forward, 2, weights_off=_WEIGHTS_OFF),
+                variant,
+                SINGLES,
             )
 
 
@@ -235,5 +242,5 @@ def _affine_places(sizes: tuple[int, ...], align: bool, theta: Array) -> Array: 
             axes.append(np.linspace(-1, 1, size))
         else:
             axes.append((2 * np.arange(size) + 1) / size - 1)
-    mesh = np.stack([*np.meshgrid(*axes, indexing="ij")][::-1] + [np.ones(sizes)], -1)
+    mesh = np.stack([*reversed(np.meshgrid(*axes, indexing="ij")), np.ones(sizes)], -1)
     return np.asarray(np.einsum("...k,bdk->b...d", mesh, theta))

@@ -141,4 +141,3 @@ def _triplet(
         return by_near - by_far, -by_near - by_other, by_far + by_other
 
     return selected(active, value, 0.0)[:, 0], backward
-

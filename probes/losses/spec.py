@@ -11,6 +11,8 @@ SPEC: Final = ProbeSpec(
     timeout_s=120,
     interval_s=3600,
     memory_bytes=16 * MIB,  # no tensor is larger than some KiB
+    # Imported by the first binary cross entropy with weights, with sympy.
+    preload=("torch.fx.experimental.symbolic_shapes",),
     checks={
         "distances": "MSE, L1, smooth L1, Huber, soft margin and hinge embedding losses",
         "binary": "binary cross entropy of shares and of logits, weighted, with pos_weight",
