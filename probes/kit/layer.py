@@ -137,8 +137,8 @@ def linear(
     """The reference of an affine map of the last axes, from the same map in NumPy.
 
     `forward` takes (B, *shape of those axes). Sums that every order computes exactly have no error.
-    `weights_off`: units that each weight may be off by, where torch computes them. `in_halves`: sums
-    of half types may be stored in between; those of gradients always may, as GPUs add atomically.
+    `weights_off`: units that each weight may be off by, where torch computes them. `in_halves`:
+    sums of half types may be stored in between; those of gradients may, as GPUs add atomically.
     """
     kept: dict[tuple[int, ...], tuple[Array, Array]] = {}
 
@@ -227,10 +227,10 @@ def function(name: str, *arguments: Any, **options: Any) -> Callable[..., torch.
 
 
 def pointwise(
-    value: Callable[[Array], Array],
-    slope: Callable[[Array], Array],
+    value: Callable[[Array], Any],
+    slope: Callable[[Array], Any],
     *,
-    by_result: Callable[[Array], Array] | None = None,
+    by_result: Callable[[Array], Any] | None = None,
     size: float = 0.0,
     exact_in_all: bool = False,
 ) -> Reference:

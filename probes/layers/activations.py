@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from probes.kit.rounding import (
 )
 from probes.kit.trial import Trial
 
-Function = Callable[[Array], Array]
+Function = Callable[[Array], Any]
 
 #: Odd multiples of 1/32 up to 6: no element is where a formula changes, and each type has them.
 _X: Final = (2.0 * integers((3, 5, 9), -96, 95, 171) + 1) / 32

@@ -1,8 +1,8 @@
 """Convolutions in half types, forward and backward: plain, grouped, dilated, transposed.
 
 Operands are 1, -1, 3 and -3, and so few that each sum is an integer of at most 256, which each half
-type holds. Strides and dilations of 2 keep libraries from Winograd's and Fourier's algorithms, which
-round; MIOpen may use Winograd there as well.
+type holds. Strides and dilations of 2 keep libraries from Winograd's and Fourier's algorithms,
+which round; MIOpen may use Winograd there as well.
 """
 
 from collections.abc import Iterator, Sequence
@@ -166,18 +166,20 @@ def _scattered(case: Convolution, g: Array, weight: Array, sizes: Sequence[int])
     for gradient, kernel in _by_group(case, g, weight):
         wide = np.zeros((g.shape[0], kernel.shape[1], *(size + 2 * pad for size in sizes)))
         for offset in product(*map(range, kernel.shape[2:])):
-            contribution = np.tensordot(gradient, kernel[(..., *offset)], (1, 0))
-            places = tuple(
-                slice(
-                    start * case.dilation,
-                    start * case.dilation + (count - 1) * case.stride + 1,
-                    case.stride,
-                )
-                for start, count in zip(offset, g.shape[2:], strict=True)
+            at: Any = (..., *offset)
+            contribution = np.tensordot(gradient, kernel[at], (1, 0))
+            starts = [start * case.dilation for start in offset]
+            ends = [
+                start + (count - 1) * case.stride + 1
+                for start, count in zip(starts, g.shape[2:], strict=True)
+            ]
+            places: Any = (
+                ...,
+                *(slice(a, b, case.stride) for a, b in zip(starts, ends, strict=True)),
             )
-            wide[(slice(None), slice(None), *places)] += np.moveaxis(contribution, -1, 1)
-        inside = tuple(slice(pad, pad + size) for size in sizes)
-        parts.append(wide[(slice(None), slice(None), *inside)])
+            wide[places] += np.moveaxis(contribution, -1, 1)
+        inside: Any = (..., *(slice(pad, pad + size) for size in sizes))
+        parts.append(wide[inside])
     return np.concatenate(parts, 1)
 
 
@@ -187,8 +189,6 @@ def _correlated(case: Convolution, x: Array, g: Array) -> Array:
     outer = (0, *range(2, 2 + case.axes))
     pairs = zip(np.split(x, case.groups, 1), np.split(g, case.groups, 1), strict=True)
     for image, gradient in pairs:
-        found = _windows(case, image)[
-            (slice(None), slice(None), *(slice(size) for size in g.shape[2:]))
-        ]
-        parts.append(np.tensordot(gradient, found, (outer, outer)))
+        used: Any = (slice(None), slice(None), *(slice(size) for size in g.shape[2:]))
+        parts.append(np.tensordot(gradient, _windows(case, image)[used], (outer, outer)))
     return np.concatenate(parts, 0)

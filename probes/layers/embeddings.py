@@ -64,11 +64,15 @@ def bags(device: str) -> Iterator[Trial]:
         for padding in (None, _PADDING):
             for layout in ("offsets", "last offset", "rows"):
                 tokens, ends = (_BAGGED, _OFFSETS) if layout != "rows" else (square, None)
-                options: dict[str, Any] = {"mode": mode, "padding_idx": padding}
+                options: dict[str, Any] = {
+                    "mode": mode,
+                    "padding_idx": padding,
+                    "include_last_offset": layout == "last offset",
+                }
                 layers.append(
                     Layer(
                         f"embedding_bag {mode}",
-                        partial(_bag, tokens, ends, layout == "last offset", options),
+                        partial(_bag, tokens, ends, options),
                         (_TABLE,),
                         linear(partial(_bagged, tokens, ends, mode, padding), 2),
                         f"{layout}, padding_idx={padding}",
@@ -153,19 +157,12 @@ def _renormalised(device: str) -> Iterator[Comparison]:
     )
 
 
-def _bag(
-    tokens: Any,
-    offsets: Any,
-    last: bool,
-    options: dict[str, Any],
-    table: torch.Tensor,
-) -> torch.Tensor:
-    if offsets is None:
-        return functional.embedding_bag(_index(tokens, table), table, **options)
-    ends = [*offsets, tokens.size] if last else offsets
-    return functional.embedding_bag(
-        _index(tokens, table), table, _index(ends, table), include_last_offset=last, **options
-    )
+def _bag(tokens: Any, offsets: Any, options: dict[str, Any], table: torch.Tensor) -> torch.Tensor:
+    where = None
+    if offsets is not None:
+        ends = [*offsets, tokens.size] if options["include_last_offset"] else offsets
+        where = _index(ends, table)
+    return functional.embedding_bag(_index(tokens, table), table, where, **options)
 
 
 def _bag_list(tokens: Any, offsets: Any) -> list[Any]:

@@ -72,10 +72,10 @@ def _input(form: str, device: str) -> torch.Tensor:
 
 
 def _here(form: str, device: str) -> Iterator[Comparison]:
-    parameters = [leaf(each, device) for each in grouped(_SHAPE, _GROUPS).operands[1:]]
-    out = functional.group_norm(_input(form, device), _GROUPS, *parameters, eps=EPS)
+    weight, bias = (leaf(each, device) for each in grouped(_SHAPE, _GROUPS).operands[1:])
+    out = functional.group_norm(_input(form, device), _GROUPS, weight, bias, EPS)
     scalar = root(out, _given(form, device))
-    yield from _compared(form, list(torch.autograd.grad(scalar, parameters)))
+    yield from _compared(form, list(torch.autograd.grad(scalar, [weight, bias])))
 
 
 def _given(form: str, device: str) -> torch.Tensor:

@@ -184,4 +184,4 @@ def _antialiased(mode: str, length: int, outputs: int) -> Array:
             distance = abs(at - centre + 0.5) / widened
             weight = cubic_weight(distance, _PILLOW_CUBIC) if cubic else max(0.0, 1 - distance)
             weights[row, at] = weight
-    return weights / weights.sum(1, keepdims=True)
+    return np.asarray(weights / weights.sum(1, keepdims=True))

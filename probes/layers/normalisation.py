@@ -27,12 +27,11 @@ def group_norm(device: str) -> Iterator[Trial]:
     """GroupNorm with one, several and as many groups as channels, and InstanceNorm."""
     layers = []
     for shape in _PLANES:
-        for groups in _GROUPS[shape[1]]:
-            layers.append(grouped(shape, groups))
+        layers += [grouped(shape, groups) for groups in _GROUPS[shape[1]]]
         layers.append(
             Layer(
                 "instance_norm",
-                partial(_instance_norm),
+                _instance_norm,
                 _operands(shape, 231, (shape[1],)),
                 _reference(shape, shape[1], centred=True),
                 f"{len(shape)} axes",
@@ -113,20 +112,22 @@ def _operands(shape: tuple[int, ...], salt: int, parameters: tuple[int, ...]) ->
     return x, coarse(parameters, 0.5, 2, salt + 10), coarse(parameters, -1, 1, salt + 20)
 
 
-def _group_norm(groups: int, x: Any, *parameters: Any) -> torch.Tensor:
-    return functional.group_norm(x, groups, *parameters, eps=EPS)
+def _group_norm(groups: int, x: Any, weight: Any, bias: Any) -> torch.Tensor:
+    return functional.group_norm(x, groups, weight, bias, EPS)
 
 
 def _instance_norm(x: Any, weight: Any, bias: Any) -> torch.Tensor:
     return functional.instance_norm(x, weight=weight, bias=bias, eps=EPS)
 
 
-def _layer_norm(rows: tuple[int, ...], x: Any, *parameters: Any) -> torch.Tensor:
-    return functional.layer_norm(x, rows, *parameters, eps=EPS)
+def _layer_norm(
+    rows: tuple[int, ...], x: Any, weight: Any = None, bias: Any = None
+) -> torch.Tensor:
+    return functional.layer_norm(x, rows, weight, bias, EPS)
 
 
-def _rms_norm(rows: tuple[int, ...], x: Any, *parameters: Any) -> torch.Tensor:
-    return functional.rms_norm(x, rows, *parameters, eps=EPS)
+def _rms_norm(rows: tuple[int, ...], x: Any, weight: Any = None) -> torch.Tensor:
+    return functional.rms_norm(x, rows, weight, EPS)
 
 
 def _batch_norm(x: Any, weight: Any, bias: Any) -> torch.Tensor:
@@ -148,6 +149,10 @@ def _in_float32(each: Layer) -> Layer:
         HALVES,
         each.channels_last,
     )
+
+
+def _like(parameter: Rounded, gradient: Rounded) -> Rounded:
+    return gradient.moved(lambda array: array.reshape(parameter.value.shape))
 
 
 Parameters = Callable[[Rounded], Rounded]  # in the shape that is broadcast to the operand's
@@ -208,10 +213,7 @@ def _formula(
                 wide = spread(parameter).value.shape
                 lead = len(shape) - len(wide)
                 over = (*range(lead), *(lead + axis for axis, size in enumerate(wide) if size == 1))
-                total = terms.total(over)
-                found.append(
-                    total.moved(lambda array, like=parameter: array.reshape(like.value.shape))
-                )  # type: ignore[misc]
+                found.append(_like(parameter, terms.total(over)))
             return tuple(found)
 
         return out, backward

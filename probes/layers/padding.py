@@ -117,25 +117,28 @@ def _pad(pads: tuple[int, ...], values: Array, *, mode: Any) -> Array:
 def _constant(pads: tuple[int, ...], value: float, values: Array) -> Array:
     widths = [(max(before, 0), max(after, 0)) for before, after in _by_axis(pads)]
     wide = np.pad(values, [(0, 0), *widths], constant_values=value)
-    kept = [
+    kept: Any = [
         slice(max(-before, 0), size - max(-after, 0))
         for (before, after), size in zip(_by_axis(pads), wide.shape[1:], strict=True)
     ]
-    return wide[(slice(None), *kept)]
+    inside = (..., *kept)
+    return np.asarray(wide[inside])
 
 
 def _shuffled(values: Array) -> Array:
     """(B, 4 C, H, W) as (B, C, 2 H, 2 W)."""
     count, channels, height, width = values.shape
     blocks = values.reshape(count, channels // 4, 2, 2, height, width)
-    return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(count, channels // 4, 2 * height, 2 * width)
+    moved = blocks.transpose(0, 1, 4, 2, 5, 3)
+    return np.asarray(moved.reshape(count, channels // 4, 2 * height, 2 * width))
 
 
 def _unshuffled(values: Array) -> Array:
     """(B, C, 3 H, 3 W) as (B, 9 C, H, W)."""
     count, channels, height, width = values.shape
     blocks = values.reshape(count, channels, height // 3, 3, width // 3, 3)
-    return blocks.transpose(0, 1, 3, 5, 2, 4).reshape(count, 9 * channels, height // 3, width // 3)
+    moved = blocks.transpose(0, 1, 3, 5, 2, 4)
+    return np.asarray(moved.reshape(count, 9 * channels, height // 3, width // 3))
 
 
 def _columns(kernel: tuple[int, int], options: dict[str, Any], values: Array) -> Array:
@@ -148,11 +151,10 @@ def _columns(kernel: tuple[int, int], options: dict[str, Any], values: Array) ->
         options.get("dilation"),
     )  # (B, C, OH, OW, KH, KW)
     count, channels, high, wide = found.shape[:4]
-    return found.transpose(0, 1, 4, 5, 2, 3).reshape(
-        count, channels * kernel[0] * kernel[1], high * wide
-    )
+    moved = found.transpose(0, 1, 4, 5, 2, 3)
+    return np.asarray(moved.reshape(count, channels * kernel[0] * kernel[1], high * wide))
 
 
 def _summed(matrix: Array, shape: tuple[int, ...], columns: Array) -> Array:
     """The sum of columns at their places: the transpose of `_columns`."""
-    return (columns.reshape(columns.shape[0], -1) @ matrix.T).reshape(-1, *shape)
+    return np.asarray((columns.reshape(columns.shape[0], -1) @ matrix.T).reshape(-1, *shape))

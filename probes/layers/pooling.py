@@ -196,7 +196,7 @@ def _adaptive_means(outputs: tuple[int, ...], values: Array) -> Array:
     return means(adaptive_windows(values, outputs), outputs)
 
 
-def _picked(x: Array, axes: int, picks: Array) -> tuple[Array, Callable[[Array], Array]]:
+def _picked(x: Array, axes: int, picks: Any) -> tuple[Array, Callable[[Array], Array]]:
     """The elements of each plane at those flat indices, and the way back of gradients."""
     lead, inner = x.shape[:-axes], x.shape[-axes:]
     planes = x.reshape(-1, int(np.prod(inner)))
@@ -211,7 +211,7 @@ def _picked(x: Array, axes: int, picks: Array) -> tuple[Array, Callable[[Array],
     return planes[rows, places].reshape(*lead, *picks.shape[len(lead) :]), back
 
 
-def _exactly(x: Rounded, axes: int, picks: Array) -> tuple[Rounded, Backward]:
+def _exactly(x: Rounded, axes: int, picks: Any) -> tuple[Rounded, Backward]:
     """Selected elements; sums of few gradients, which are small integers, are exact."""
     value, back = _picked(x.value, axes, picks)
     return x.exactly(value), lambda g: (g.exactly(back(g.value)),)
@@ -295,8 +295,8 @@ def _indices(pool: Pool, device: str) -> Iterator[Comparison]:
 def _fractional(axes: int, device: str) -> Iterator[Comparison]:
     """Each output is the element at its index, and gradients go there.
 
-    Windows are drawn; here what is drawn is given, so that no generator moves. They are large enough
-    to reach each element, so that the largest of a plane is among the outputs.
+    Windows are drawn; here what is drawn is given, so that no generator moves. They are large
+    enough to reach each element, so that the largest of a plane is among the outputs.
     """
     shape, outputs = ((9, 10), (4, 5)) if axes == 2 else ((6, 5, 7), (3, 2, 3))
     name = f"fractional_max_pool{axes}d"

@@ -100,7 +100,7 @@ def cells(device: str) -> Iterator[Trial]:
             yield _trial(f"{setting.kind}Cell", partial(_cell, setting, dtype), dtype)
 
 
-def many_rows(device: str) -> Iterator[Trial]:
+def many_rows(_device: str) -> Iterator[Trial]:
     """More than 65,535 rows times steps."""
     for setting in _MANY:
         yield _trial(setting.kind, partial(_many, setting), torch.float32)
@@ -132,7 +132,7 @@ def _parameters(setting: Setting) -> tuple[tuple[Array, ...], ...]:
         inputs = _INPUT if layer == 0 else setting.outputs * setting.directions
         for direction in range(setting.directions):
             salt = 240 + 10 * layer + 5 * direction
-            shapes = [(rows, inputs), (rows, setting.outputs)]
+            shapes: list[tuple[int, ...]] = [(rows, inputs), (rows, setting.outputs)]
             shapes += [(rows,), (rows,)] if setting.bias else []
             shapes += [(setting.projection, setting.hidden)] if setting.projection else []
             found.append(
@@ -304,11 +304,11 @@ def _tiled(values: Array) -> Array:
 def _without_tf32() -> Iterator[None]:
     """Compute recurrent layers on CUDA in full float32; restore the setting afterwards."""
     owner: Any = getattr(torch.backends.cudnn, "rnn", None)
-    name, full = "fp32_precision", "ieee"
-    if not hasattr(owner, name):  # before torch 2.9
-        owner, name, full = torch.backends.cudnn, "allow_tf32", False
+    name, full = "fp32_precision", "ieee"  # a text, or before torch 2.9 a bool
+    if not hasattr(owner, name):
+        owner, name, full = torch.backends.cudnn, "allow_tf32", ""
     before = getattr(owner, name)
-    setattr(owner, name, full)
+    setattr(owner, name, full or False)
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import product
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -114,7 +114,7 @@ def _padded(way: Sampling, places: Array, size: Array) -> tuple[Array, Array]:
     return places, ones
 
 
-def _corner(way: Sampling, corner: Array) -> tuple[Array, Array]:
+def _corner(way: Sampling, corner: Any) -> tuple[Any, Any]:
     """The flat index of a pixel, and whether it is in the image; the last axis of pixels first."""
     size = np.array(way.sizes[::-1])
     inside = ((corner >= 0) & (corner < size)).all(-1)
@@ -122,7 +122,7 @@ def _corner(way: Sampling, corner: Array) -> tuple[Array, Array]:
     return (np.clip(corner, 0, size - 1) * strides).sum(-1), inside
 
 
-def _weight_matrix(count: int, flat: Array, weights: Array) -> Array:
+def _weight_matrix(count: int, flat: Any, weights: Array) -> Array:
     """Weights of pixels for each output of one image, (pixels, outputs)."""
     matrix = np.zeros((count, flat.size))
     np.add.at(matrix, (flat.ravel(), np.arange(flat.size)), weights.ravel())
@@ -234,7 +234,7 @@ def _affine() -> Iterator[Layer]:
             )
 
 
-def _affine_places(sizes: tuple[int, ...], align: bool, theta: Array) -> Array:  # noqa: FBT001 - torch's option
+def _affine_places(sizes: tuple[int, ...], theta: Array, *, align: bool) -> Array:
     """(B, D, D + 1) as grids (B, *sizes, D)."""
     axes = []
     for size in sizes:

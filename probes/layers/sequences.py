@@ -1,7 +1,7 @@
 """Recurrent networks by their cells: layers, both directions, sequences of different lengths."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,7 @@ def run(network: Network, x: Rounded, states: Sequence[Rounded], seen: Mask) -> 
         passes.append(along)
         values = joined([each.output for each in along], 2)
     last = [
-        _stacked([_part(each.last, part) for along in passes for each in along])
+        _stacked([_parts(each.last)[part] for along in passes for each in along])
         for part in range(len(states))
     ]
 
@@ -83,7 +83,8 @@ def run(network: Network, x: Rounded, states: Sequence[Rounded], seen: Mask) -> 
             above = below[0] if len(below) == 1 else (below[0] + below[1]).stored()
         places = range(network.layers * network.directions)
         by_state = [
-            _stacked([_part(first[place], part) for place in places]) for part in range(len(states))
+            _stacked([_parts(first[place])[part] for place in places])
+            for part in range(len(states))
         ]
         return [above, *by_state, *(each for place in places for each in parameters[place])]
 
@@ -107,23 +108,17 @@ def _pass(
         new, backs[at] = cell(x[at], state, parameters)
         mask = seen[at][:, None]
         outputs[at] = selected(mask, new.hidden, 0.0)
-        state = State(*(selected(mask, a, b) for a, b in zip(new, state, strict=True) if _is(a, b)))
+        state = _chosen(mask, new, state)
 
     def backward(above: Rounded, of_last: State) -> tuple[Rounded, State, list[Rounded]]:
         g, by_step, sums = of_last, {}, list[Rounded]()
         for at in reversed(order):
             mask = seen[at][:, None]
-            into = [selected(mask, each, 0.0) for each in g if each is not None]
+            into = [selected(mask, each, 0.0) for each in _parts(g)]
             into[0] = (into[0] + selected(mask, above[at], 0.0)).stored()
             back: Back = backs[at](State(*into))
             by_step[at] = back.input
-            g = State(
-                *(
-                    selected(mask, before, each)
-                    for before, each in zip(back.state, g, strict=True)
-                    if _is(before, each)
-                )
-            )
+            g = _chosen(mask, back.state, g)
             sums = (
                 [a + b for a, b in zip(sums, back.parameters, strict=True)]
                 if sums
@@ -134,16 +129,14 @@ def _pass(
     return _Pass(_stacked([outputs[at] for at in range(steps)]), state, backward)
 
 
-def _is(*parts: Any) -> bool:
-    """Whether the part of a state is there."""
-    return all(part is not None for part in parts)
+def _chosen(mask: Mask, inside: State, outside: State) -> State:
+    """The state where the mask is set, else the other."""
+    pairs = zip(_parts(inside), _parts(outside), strict=True)
+    return State(*(selected(mask, a, b) for a, b in pairs))
 
 
-def _part(state: State, part: int) -> Rounded:
-    found = state[part]
-    if found is None:
-        raise ValueError("the state has no such part")
-    return found
+def _parts(state: State) -> list[Rounded]:
+    return [part for part in state if part is not None]
 
 
 def _stacked(parts: Sequence[Rounded]) -> Rounded:

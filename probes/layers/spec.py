@@ -23,8 +23,8 @@ SPEC: Final = ProbeSpec(
         "row_norms": "LayerNorm and RMSNorm over one and over two axes",
         "group_norm": "GroupNorm with one and several groups, InstanceNorm, also in channels_last",
         "batch_norm": "BatchNorm in half types, with half and with float32 parameters",
-        "frozen_input": "GroupNorm of an input without a gradient keeps the process alive; its death "
-        "in channels_last on the CPU, a defect of released torch, is a warning",
+        "frozen_input": "GroupNorm of an input without a gradient, which ends the process in "
+        "channels_last on the CPU with released torch: that alone is a warning",
         "convolutions": "convolutions of half types: plain, grouped, dilated, transposed",
         "max_pooling": "maximum pooling, its indices, unpooling, fractional pooling",
         "average_pooling": "average and power pooling, with and without counted padding",
@@ -36,6 +36,6 @@ SPEC: Final = ProbeSpec(
         "embedding": "rows of a table, with padding, frequency, max_norm and sparse gradients",
         "embedding_bag": "sums, means and maxima of bags, with offsets, weights and padding",
         "transformer": "TransformerEncoderLayer in eval, by its fused and by its plain path",
-        "checkpoint": "checkpointing gives the same gradients, drops the same, and keeps generators",
+        "checkpoint": "checkpoints give the same gradients, drop the same, keep generators",
     },
 )

@@ -28,7 +28,8 @@ def windows(
     found = np.lib.stride_tricks.sliding_window_view(wide, spans, tuple(range(lead, values.ndim)))
     starts = [slice(None, None, each) for each in stride]
     inside = [slice(None, None, each) for each in steps]
-    return found[(*[slice(None)] * lead, *starts, *inside)]
+    index: Any = (*[slice(None)] * lead, *starts, *inside)
+    return np.asarray(found[index])
 
 
 def kernel_axes(count: int) -> tuple[int, ...]:
@@ -48,7 +49,8 @@ def adaptive_windows(values: npt.NDArray[Any], outputs: Sequence[int]) -> list[n
     axes = len(outputs)
     lengths = values.shape[-axes:]
     along = [adaptive(length, count) for length, count in zip(lengths, outputs, strict=True)]
-    return [values[(..., *slices)] for slices in product(*along)]
+    places: list[Any] = [(..., *slices) for slices in product(*along)]
+    return [values[place] for place in places]
 
 
 def means(parts: list[Array], outputs: Sequence[int]) -> Array:

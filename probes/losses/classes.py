@@ -174,7 +174,7 @@ def _hinges(x: Rounded, differences: Rounded, power: int) -> tuple[Rounded, Roun
     active = differences.value > 0
     positive = selected(active, differences, 0.0)
     if power == 1:
-        return positive, x.exactly(1.0 * active)
+        return positive, x.exactly(np.asarray(1.0 * active))
     return positive * positive, positive * 2
 
 

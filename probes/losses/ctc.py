@@ -66,7 +66,7 @@ _SETTINGS: Final = (
 _IMPOSSIBLE: Final = Setting(steps=(12, 2, 12), lengths=(4, 4, 3))
 
 
-def ctc(device: str) -> Iterator[Trial]:
+def ctc(_device: str) -> Iterator[Trial]:
     """Each setting and reduction in float32 and float64, and a target that does not fit."""
     for dtype in (torch.float32, torch.float64):
         for setting in _SETTINGS:

@@ -89,7 +89,8 @@ def binary(device: str) -> Iterator[Trial]:
     p = coarse(_SHAPE, 0.1, 0.9, 306)
     positive = np.array([0.5, 1, 2, 3, 1.5, 0.25, 4])
     layers = []
-    for weight, options in ((np.ones(_SHAPE), {}), (w, {"weight": w})):
+    ways: list[tuple[Array, dict[str, Any]]] = [(np.ones(_SHAPE), {}), (w, {"weight": w})]
+    for weight, options in ways:
         layers += losses(
             "binary_cross_entropy",
             (p,),
@@ -101,11 +102,12 @@ def binary(device: str) -> Iterator[Trial]:
             t,
             **options,
         )
-    for factor, options in (
+    ways = [
         (np.ones(7), {}),
         (positive, {"pos_weight": positive}),
         (np.ones(7), {"weight": w}),
-    ):
+    ]
+    for factor, options in ways:
         weight = options.get("weight", np.ones(_SHAPE))
         layers += losses(
             "binary_cross_entropy_with_logits",

@@ -46,7 +46,7 @@ def pairs(device: str) -> Iterator[Trial]:
             layers += losses(
                 "triplet_margin_loss",
                 (_A, _B, _C),
-                partial(_triplet, 3.0, int(p), swap),
+                partial(_triplet, 3.0, int(p), swap=swap),
                 margin=3.0,
                 p=p,
                 swap=swap,
@@ -116,12 +116,7 @@ def _distance(a: Rounded, b: Rounded) -> tuple[Rounded, Backward]:
 
 
 def _triplet(
-    margin: float,
-    power: int,
-    swap: bool,
-    a: Rounded,
-    b: Rounded,
-    c: Rounded,  # noqa: FBT001 - torch's option
+    margin: float, power: int, a: Rounded, b: Rounded, c: Rounded, *, swap: bool
 ) -> tuple[Rounded, Backward]:
     """max(0, |a - b| - |a - c| + margin); with swap, |b - c| where that is smaller."""
     near, of_near = _norm(a - b + _EPS, power)

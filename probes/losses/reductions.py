@@ -47,15 +47,16 @@ def losses(
     Operands get gradients; `fixed` are the arrays after them, which do not. Arrays among the
     options go to the device too.
     """
-    shown = ", ".join(f"{key}={value}" for key, value in options.items() if np.isscalar(value))
-    shown += "".join(f", {key}" for key, value in options.items() if isinstance(value, np.ndarray))
+    shown = [
+        key if isinstance(value, np.ndarray) else f"{key}={value}" for key, value in options.items()
+    ]
     return [
         Layer(
             name,
             _call(name, fixed, options | {"reduction": reduction}),
             operands,
             reduced(reference, reduction),
-            ", ".join(part for part in (shown.removeprefix(", "), reduction) if part),
+            ", ".join([*shown, reduction]),
             SINGLES,
         )
         for reduction in reductions
