@@ -21,7 +21,7 @@ _TABLE: Final = odd((_ROWS, _WIDTH), 221)
 
 #: Rows are picked never, once, twice, four times, eight times: counts that divide exactly.
 _TOKENS: Final = np.array(
-    [[3, 7, 7, 0, 9, 9], [9, 1, 9, 7, 3, 7], [5, 5, 5, 5, 5, 5], [5, 5, 2, 4, 6, 8]]
+    [[3, 7, 7, 0, 9, 9], [9, 1, 9, 7, 3, 7], [5, 5, 5, 5, 5, 5], [5, 5, 2, 4, 10, 8]]
 )
 _PADDING: Final = 7
 
