@@ -68,11 +68,10 @@ def _layer(way: Sampling) -> Layer:
         places = tensor(grid, str(x.device), x.dtype)
         return functional.grid_sample(x, places, **options)  # type: ignore[arg-type]
 
-    reference = partial(_by_weights, way)
+    reference = partial(_by_weights, way, grid)
     return Layer("grid_sample", fixed, (image,), reference, f"{sizes}, {variant}", SINGLES)
 
 
-@lru_cache(1)
 def _grid(way: Sampling) -> Array:
     """Places inside and around the image, none near a pixel, a border or a half: (N, *out, D)."""
     outputs = (3, 5) if len(way.sizes) == 2 else (2, 3, 2)
@@ -160,15 +159,15 @@ def _matrix(way: Sampling, grid: Array) -> Array:
 
 
 @lru_cache(1)
-def _matrices(way: Sampling) -> list[Array]:
-    """The weights of each image."""
-    return [_matrix(way, each) for each in _grid(way)]
+def _matrices(way: Sampling, shape: tuple[int, ...], raw: bytes) -> list[Array]:
+    """The weights of each image, for the bytes of a grid of that shape."""
+    return [_matrix(way, each) for each in np.frombuffer(raw).reshape(shape)]
 
 
-def _by_weights(way: Sampling, x: Rounded) -> tuple[Rounded, Backward]:
+def _by_weights(way: Sampling, grid: Array, x: Rounded) -> tuple[Rounded, Backward]:
     """The output by the weights of each image, and the image's gradient."""
-    matrices = _matrices(way)
-    outer = _grid(way).shape[1:-1]
+    matrices = _matrices(way, grid.shape, grid.tobytes())
+    outer = grid.shape[1:-1]
 
     def mixed(values: Rounded, weights: list[Array], shape: tuple[int, ...]) -> Rounded:
         parts = []
@@ -187,7 +186,7 @@ def _by_weights(way: Sampling, x: Rounded) -> tuple[Rounded, Backward]:
 
 def _linear(way: Sampling, x: Rounded, grid: Rounded) -> tuple[Rounded, Backward]:
     """The output by linear weights, and the gradients of image and grid."""
-    out, to_image = _by_weights(way, x)
+    out, to_image = _by_weights(way, grid.value, x)
     raw, by_grid = _places(way, grid.value)
     size = np.array(way.sizes[::-1], np.float64)
     places, by_raw = _padded(way, raw, size)
