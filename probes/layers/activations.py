@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from probes.kit.layer import (
     FLOATS,
@@ -176,6 +177,8 @@ def activations(device: str) -> Iterator[Trial]:
             reference = pointwise(value, slope, by_result=_BY_RESULT.get(name), exact_in_all=exact)
             dtypes = _TYPES.get(name, FLOATS)
             layers.append(Layer(name, function(name, **options), (_X,), reference, variant, dtypes))
+    relu = pointwise(lambda x: np.maximum(x, 0), lambda x: 1.0 * (x > 0), exact_in_all=True)
+    layers.append(Layer("relu", _relu_in_place, (_X,), relu, "in place"))
     weight = np.array([0.25, -0.5, 0.125, 2.0, -1.0])
     layers.append(Layer("prelu", function("prelu"), (_X, weight), _prelu, "a weight each channel"))
     layers.append(Layer("prelu", function("prelu"), (_X, weight[:1]), _prelu, "one weight"))
@@ -197,6 +200,10 @@ def softmax(device: str) -> Iterator[Trial]:
         for x, axis in ((_X, 1), (wide, -1))
     ]
     yield from trials(layers, device)
+
+
+def _relu_in_place(x: torch.Tensor) -> torch.Tensor:
+    return functional.relu(x.clone(), inplace=True)
 
 
 def _prelu(x: Rounded, weight: Rounded) -> tuple[Rounded, Backward]:

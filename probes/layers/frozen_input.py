@@ -35,6 +35,7 @@ ENDED_EARLY: Final = ("its process died by", "its process did not end")
 _SHAPE, _GROUPS = (2, 4, 4, 4), 2
 _FORMS: Final = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _DANGEROUS: Final = "channels_last"
+_WHERE: Final = ", in the backward of an input that needs no gradient"
 
 #: For a backward of 128 elements in a process of its own, in seconds.
 _DEADLINE_S: Final = 10
@@ -103,7 +104,7 @@ def _apart(form: str, device: str) -> Iterator[Comparison]:
 
     raw, ending = _forked(gradients)
     if ending:
-        yield Comparison(operation=operation, problem=f"its process {ending}")
+        yield Comparison(operation=operation, problem=f"its process {ending}{_WHERE}")
         return
     values = np.frombuffer(raw, np.float32).reshape(2, _SHAPE[1])
     yield from _compared(form, [torch.from_numpy(each.copy()) for each in values])

@@ -120,7 +120,7 @@ def _pass(
             by_step[at] = back.input
             g = _chosen(mask, back.state, g)
             sums = (
-                [a + b for a, b in zip(sums, back.parameters, strict=True)]
+                [(a + b).stored() for a, b in zip(sums, back.parameters, strict=True)]
                 if sums
                 else list(back.parameters)
             )

@@ -10,8 +10,8 @@ SPEC: Final = ProbeSpec(
     needs="device",
     timeout_s=120,
     interval_s=3600,
-    # Not measured. The largest operands are 67,100 rows of 16 gates: 4 MiB, some of them at a time.
-    memory_bytes=64 * MIB,
+    # Not measured. The largest operands are 67,100 rows of 8 gates: 2 MiB, some of them at a time.
+    memory_bytes=16 * MIB,
     # Imported by the first checkpoint, with hundreds of other modules.
     preload=("torch._dynamo", "torch.utils.checkpoint"),
     checks={

@@ -394,6 +394,7 @@ def only(dtype: torch.dtype, *modules: Any) -> pytest.MonkeyPatch:
 #: (operator, family) whose results in a half type are 5 % off.
 IN_HALVES: Final = [
     ("relu", "activations"),
+    ("relu_", "activations"),
     ("silu_backward", "activations"),
     ("hardtanh_backward", "activations"),
     ("leaky_relu", "activations"),
