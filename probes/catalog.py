@@ -11,7 +11,9 @@ from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.dataloader.spec import SPEC as DATALOADER
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.gradcheck.spec import SPEC as GRADCHECK
+from probes.layers.spec import SPEC as LAYERS
 from probes.linalg.spec import SPEC as LINALG
+from probes.losses.spec import SPEC as LOSSES
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
 from probes.optimizer.spec import SPEC as OPTIMIZER
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
@@ -31,7 +33,9 @@ __all__ = [
     "DATALOADER",
     "DEVICE_TRANSFER",
     "GRADCHECK",
+    "LAYERS",
     "LINALG",
+    "LOSSES",
     "NUMPY_SHARING",
     "OPTIMIZER",
     "SPECIAL_FUNCTIONS",
@@ -59,6 +63,8 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     DATALOADER,
     AMP,
     CONVOLUTIONS,
+    LAYERS,
+    LOSSES,
 )
 
 #: The same, by name.

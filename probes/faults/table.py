@@ -12,7 +12,9 @@ from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
 from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
 from probes.gradcheck.faults import FAULTS as GRADCHECK
+from probes.layers.faults import FAULTS as LAYERS
 from probes.linalg.faults import FAULTS as LINALG
+from probes.losses.faults import FAULTS as LOSSES
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
 from probes.optimizer.faults import FAULTS as OPTIMIZER
 from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
@@ -36,6 +38,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *DATALOADER,
     *AMP,
     *CONVOLUTIONS,
+    *LAYERS,
+    *LOSSES,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

@@ -120,6 +120,12 @@ def documented_absence(error: Exception, device: str, dtype: torch.dtype | None 
     return f"the {kind} back-end: {first}" if absent or _NO_GENERATOR.search(text) else ""
 
 
+def missing_half_kernel(error: Exception) -> str:
+    """What torch says where an operation has no kernel for a half type; empty for other errors."""
+    first = (str(error).splitlines() or [""])[0][:160]
+    return f"not for half types in this build: {first}" if _HALF.search(str(error)) else ""
+
+
 def _bfloat16_absence(
     text: str, first: str, compute: tuple[int, int] | None, dtype: torch.dtype | None
 ) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from probes.kit.capabilities import has_kernel
 from probes.kit.gradients import integers, tensor
-from probes.optimizer.rounding import Array
+from probes.kit.rounding import Array
 
 #: Dense layouts: gradients and states have the same strides, as autograd's gradients do.
 #: An empty parameter is among them, and a transposed one.
