@@ -11,6 +11,7 @@ import torch
 from probes.catalog import OPTIMIZER
 from probes.contract import Comparison
 from probes.faults.inject.optimizers import OPTIMIZERS
+from probes.kit.rounding import exact, square_root
 from probes.optimizer import algorithms, descent, probe, schedulers, stepping
 from probes.optimizer.parameters import (
     MANY,
@@ -21,7 +22,6 @@ from probes.optimizer.parameters import (
     implementations,
     start,
 )
-from probes.kit.rounding import exact, square_root
 from tests.probes.corrupt import (
     Corrupt,
     Fault,

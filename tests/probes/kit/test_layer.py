@@ -53,7 +53,7 @@ class _Wrong(torch.autograd.Function):
         (lambda x: x * 2.1, "double (float32)"),
         (lambda x: (x * 2).double(), "float64 where torch.float32 is right"),
         (lambda x: (x * 2)[:1], "shape"),
-        (lambda x: _Wrong.apply(x), "gradient 0"),
+        (_Wrong.apply, "gradient 0"),
         (lambda x: x * 2 if x.is_contiguous() else x.contiguous() * 3, "channels_last"),
     ],
 )
@@ -86,7 +86,7 @@ def test_only_the_types_of_the_layer_are_tried() -> None:
     ],
 )
 def test_a_half_type_without_a_kernel_is_left_out(
-    text: str, dtypes: tuple[torch.dtype, ...], lacks: bool, monkeypatch: pytest.MonkeyPatch
+    text: str, dtypes: tuple[torch.dtype, ...], *, lacks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On any device; another error is a failure."""
     monkeypatch.setattr("probes.kit.capabilities.back_end", lambda _device: "cuda")
