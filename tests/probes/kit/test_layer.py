@@ -120,7 +120,8 @@ def test_sums_of_small_integers_have_no_error() -> None:
     inexact = Rounded(small.value, np.full((2, 4), 1e-3), UNIT, HALF)
 
     assert not mapped(small, ones, in_halves=True).error.any()
-    assert mapped(large, ones, in_halves=True).error.any()
+    assert mapped(large, ones, in_halves=True).error.min() > 800 * HALF
+    assert mapped(large, ones).error.max() < 800 * HALF / 100
     assert mapped(small, thirds).error.any()
     assert mapped(small, ones, 8.0).error.any()
     assert mapped(inexact, ones).error.min() >= 4e-3
