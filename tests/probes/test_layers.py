@@ -159,7 +159,7 @@ def test_a_death_elsewhere_is_no_warning() -> None:
     [
         (lambda: b"12345678", ""),
         (lambda: os.kill(os.getpid(), signal.SIGSEGV), "died by SIGSEGV"),
-        (lambda: os.abort(), "died by SIGABRT"),
+        (os.abort, "died by SIGABRT"),
         (lambda: os._exit(3), "ended with exit code 3"),
         (lambda: b"", "ended with exit code 0"),
     ],
@@ -513,7 +513,7 @@ class Switch:
 
 
 @pytest.mark.parametrize("new", [True, False])
-def test_tf32_is_off_in_recurrent_layers(new: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tf32_is_off_in_recurrent_layers(*, new: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the new switch, or the old one before torch 2.9; the setting is restored."""
     switch = Switch()
     monkeypatch.setattr(torch.backends, "cudnn", switch)

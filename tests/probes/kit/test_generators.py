@@ -11,9 +11,14 @@ from probes.kit.generators import random_state_kept, states
 def test_what_is_drawn_inside_is_not_missed_outside() -> None:
     """Also where it raises."""
     before = torch.get_rng_state()
-    with pytest.raises(ValueError, match="on purpose"), random_state_kept("cpu"):
-        torch.rand(3)
-        raise ValueError("on purpose")
+
+    def draw() -> None:
+        with random_state_kept("cpu"):
+            torch.rand(3)
+            raise ValueError("on purpose")
+
+    with pytest.raises(ValueError, match="on purpose"):
+        draw()
 
     assert torch.equal(torch.get_rng_state(), before)
     assert len(states("cpu")) == 1
@@ -24,11 +29,16 @@ def test_a_device_with_its_own_generator(
     kind: str, asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked by device, but for the one that has a single device."""
-    state, calls = torch.zeros(4), []
-    module = types.SimpleNamespace(
-        get_rng_state=lambda *where: calls.append(("get", len(where))) or state.clone(),
-        set_rng_state=lambda _state, *where: calls.append(("set", len(where))),
-    )
+    calls: list[tuple[str, int]] = []
+
+    def get(*where: torch.device) -> torch.Tensor:
+        calls.append(("get", len(where)))
+        return torch.zeros(4)
+
+    def put(_state: torch.Tensor, *where: torch.device) -> None:
+        calls.append(("set", len(where)))
+
+    module = types.SimpleNamespace(get_rng_state=get, set_rng_state=put)
     monkeypatch.setattr(torch, kind, module)
 
     with random_state_kept(f"{kind}:0" if asked else kind):

@@ -53,7 +53,7 @@ class _Wrong(torch.autograd.Function):
         (lambda x: x * 2.1, "double (float32)"),
         (lambda x: (x * 2).double(), "float64 where torch.float32 is right"),
         (lambda x: (x * 2)[:1], "shape"),
-        (lambda x: _Wrong.apply(x), "gradient 0"),
+        (_Wrong.apply, "gradient 0"),
         (lambda x: x * 2 if x.is_contiguous() else x.contiguous() * 3, "channels_last"),
     ],
 )
@@ -86,7 +86,7 @@ def test_only_the_types_of_the_layer_are_tried() -> None:
     ],
 )
 def test_a_half_type_without_a_kernel_is_left_out(
-    text: str, dtypes: tuple[torch.dtype, ...], lacks: bool, monkeypatch: pytest.MonkeyPatch
+    text: str, dtypes: tuple[torch.dtype, ...], *, lacks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On any device; another error is a failure."""
     monkeypatch.setattr("probes.kit.capabilities.back_end", lambda _device: "cuda")
@@ -120,7 +120,8 @@ def test_sums_of_small_integers_have_no_error() -> None:
     inexact = Rounded(small.value, np.full((2, 4), 1e-3), UNIT, HALF)
 
     assert not mapped(small, ones, in_halves=True).error.any()
-    assert mapped(large, ones, in_halves=True).error.any()
+    assert mapped(large, ones, in_halves=True).error.min() > 800 * HALF
+    assert mapped(large, ones).error.max() < 800 * HALF / 100
     assert mapped(small, thirds).error.any()
     assert mapped(small, ones, 8.0).error.any()
     assert mapped(inexact, ones).error.min() >= 4e-3

@@ -64,7 +64,7 @@ def test_an_error_of_an_operand_is_inherited(name: str) -> None:
 
 
 def test_a_large_error_of_a_bounded_function_stays_bounded() -> None:
-    """Tanh is never 2 off."""
+    """A tanh is never 2 off."""
     found = rounding.hyperbolic_tangent(Rounded(X, np.full_like(X, 1e6), UNIT))
 
     assert found.error.max() < 2.001

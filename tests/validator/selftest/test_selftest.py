@@ -202,7 +202,7 @@ def test_what_was_not_judged_is_neither_caught_nor_missed() -> None:
         ("layers.group_norm", "warn", True),
     ],
 )
-def test_a_warning_of_a_known_defect_does_not_trip(check: str, status: Any, found: bool) -> None:
+def test_a_warning_of_a_known_defect_does_not_trip(check: str, status: Any, *, found: bool) -> None:
     """Neither the control nor a fault; its failure does, and so does a warning of another check."""
     one = result().model_copy(update={"findings": (Finding(id=check, status=status),)})
 
