@@ -80,7 +80,7 @@ test-cuda-wheel: ## Test torch's real CUDA build on fake drivers, without a GPU;
 	@VALIDATOR_CUDA_PYTHON=$(abspath $(CUDA_VENV))/bin/python $(BIN)/python -m pytest -m cuda_wheel $(ARGS)
 
 coverage-of-operations: ## Make every operation that training calls wrong, and see which check fails; an hour
-	@tools/environment.sh dev
+	@tools/environment.sh corpus
 	@$(BIN)/python -m tests.corpus.campaign $(ARGS)
 
 proven: ## Write probes/proven.json from the reports recorded on real hardware

@@ -2,14 +2,18 @@
 
 from typing import Final
 
+from probes.amp.spec import SPEC as AMP
 from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.contract import ProbeSpec
 from probes.convolutions.spec import SPEC as CONVOLUTIONS
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
+from probes.dataloader.spec import SPEC as DATALOADER
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.gradcheck.spec import SPEC as GRADCHECK
+from probes.layers.spec import SPEC as LAYERS
 from probes.linalg.spec import SPEC as LINALG
+from probes.losses.spec import SPEC as LOSSES
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
 from probes.optimizer.spec import SPEC as OPTIMIZER
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
@@ -19,15 +23,19 @@ from probes.torch_version.spec import SPEC as TORCH_VERSION
 from probes.train_eval.spec import SPEC as TRAIN_EVAL
 
 __all__ = [
+    "AMP",
     "ATTENTION",
     "AUTOGRAD",
     "BY_NAME",
     "CATALOG",
     "CONVOLUTIONS",
     "CUDA_AVAILABLE",
+    "DATALOADER",
     "DEVICE_TRANSFER",
     "GRADCHECK",
+    "LAYERS",
     "LINALG",
+    "LOSSES",
     "NUMPY_SHARING",
     "OPTIMIZER",
     "SPECIAL_FUNCTIONS",
@@ -52,7 +60,11 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     OPTIMIZER,
     ATTENTION,
     STRIDED_OPERANDS,
+    DATALOADER,
+    AMP,
     CONVOLUTIONS,
+    LAYERS,
+    LOSSES,
 )
 
 #: The same, by name.

@@ -372,6 +372,9 @@ class ProbeSpec:
     #: setting guarantees the answer -> the values of `Finding.wrong` that count; in a check that
     #: compares no operations every failure counts.
     certain: Mapping[str, tuple[Wrong, ...]] = field(default_factory=dict)
+    #: Checks that warn where a released torch has a defect that is known: in a selftest, where the
+    #: control must be quiet, only their failure counts.
+    may_warn: tuple[str, ...] = ()
     #: The board and the torch on which its memory was measured; "" for a probe that takes none.
     memory_measured: str = ""
     #: The model of its limits, which a site may set; None: it has no limits.

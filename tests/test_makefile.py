@@ -195,6 +195,30 @@ def test_what_the_tests_need_comes_on_top(environment: Environment) -> None:
     assert environment.installs() == []
 
 
+@pytest.mark.parametrize("build", ["2.13.0+cpu", "2.13.0"])
+def test_the_model_libraries_leave_torch_as_it_is(
+    environment: Environment, index: str, build: str
+) -> None:
+    """What is there is named to pip, its build too; `corpus` holds all of `dev`."""
+    environment.make("corpus", TORCH_HERE=build)
+
+    assert environment.installs()[3:] == [
+        "install --quiet --group test --group lint",
+        f"install --quiet --group corpus torch=={build} --extra-index-url {index}",
+    ]
+    environment.make("dev")
+    assert environment.installs() == []
+
+
+def test_the_model_libraries_are_for_one_torch(environment: Environment) -> None:
+    """Beside another one they are left out, and that is said."""
+    result = environment.make("corpus", TORCH="", TORCH_HERE="2.14.1", GPUS="nvidia")
+
+    assert result.returncode == 0
+    assert "their programs are left out" in result.stderr
+    assert not [line for line in environment.installs() if "corpus" in line]
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

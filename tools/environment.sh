@@ -1,9 +1,10 @@
 #!/bin/sh
 # Make the virtual environment for the Makefile's targets; takes a second when it is up to date.
 #
-# Usage: tools/environment.sh run|dev
-#   run   the package and torch
-#   dev   the same, and the requirements of the tests and the linters
+# Usage: tools/environment.sh run|dev|corpus
+#   run      the package and torch
+#   dev      the same, and the requirements of the tests and the linters
+#   corpus   the same, and the model libraries of tests/corpus where they fit this torch
 # Environment:
 #   PYTHON        the interpreter; default: the first of python3, python3.14 ... 3.10 that is new enough
 #   VENV          where the environment goes; default: .venv
@@ -13,7 +14,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-what=${1:?usage: tools/environment.sh run|dev}
+what=${1:?usage: tools/environment.sh run|dev|corpus}
 venv=${VENV:-.venv}
 torch=${TORCH-torch==2.13.0}
 cpu_index=${CPU_INDEX:-https://download.pytorch.org/whl/cpu}
@@ -75,9 +76,11 @@ install() {
 # Prints the GPU vendors, by the package's own detection: the validator finds the same ones.
 gpus() { "$venv/bin/python" -c 'from probes.node.hardware import detect; print(*detect().vendors)'; }
 
+torch_here() { "$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null || true; }
+
 install_torch() {
     found=$(gpus)
-    have=$("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null || true)
+    have=$(torch_here)
     if [ -n "$found" ] && [ "$have" != "${have%+cpu}" ]; then
         # The environment is older than the GPU, or another node of this file system made it.
         say "replacing torch $have: this node has a GPU ($found)"
@@ -101,6 +104,21 @@ install_torch() {
     install "$torch" 'numpy>=1.23' ${index:+--extra-index-url "$index"}
 }
 
+# Installs the model libraries beside the torch that is there, which pip must leave as it is.
+install_corpus() {
+    have=$(torch_here)
+    case $have in
+    2.13.0 | 2.13.0+*) ;;
+    *)
+        say "the model libraries are pinned to torch 2.13.0, torch ${have:-none} is here: their programs are left out"
+        return
+        ;;
+    esac
+    index=${TORCH_INDEX:-}
+    [ -n "$index" ] || [ -n "$(gpus)" ] || index=$(reachable_cpu_index)
+    install --group corpus "torch==$have" ${index:+--extra-index-url "$index"}
+}
+
 # Tries the index for 4 seconds: behind a firewall that drops packets, pip would wait for minutes.
 reachable_cpu_index() {
     if timeout 4 "$venv/bin/python" -c \
@@ -108,7 +126,7 @@ reachable_cpu_index() {
         "$cpu_index/torch/" 2>/dev/null; then
         echo "$cpu_index"
     else
-        say "no GPU here, but $cpu_index cannot be reached: taking torch from the usual index"
+        say "no GPU here, but $cpu_index cannot be reached: taking the usual index"
     fi
 }
 
@@ -139,10 +157,15 @@ fi
 say "installing the package"
 install --editable .
 [ -z "$torch" ] || install_torch
-if [ "$what" = dev ]; then
+if [ "$what" != run ]; then
     say "installing what the tests and the linters need"
     install 'pip>=25.1' # the first that knows dependency groups
     install --group test --group lint
     state >"$venv/installed-run" # dev includes run
+fi
+if [ "$what" = corpus ]; then
+    say "installing the model libraries of tests/corpus"
+    install_corpus
+    state >"$venv/installed-dev" # corpus includes dev
 fi
 state >"$stamp"

@@ -2,15 +2,19 @@
 
 from typing import Final
 
+from probes.amp.faults import FAULTS as AMP
 from probes.attention.faults import FAULTS as ATTENTION
 from probes.autograd.faults import FAULTS as AUTOGRAD
 from probes.convolutions.faults import FAULTS as CONVOLUTIONS
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
+from probes.dataloader.faults import FAULTS as DATALOADER
 from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
 from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
 from probes.gradcheck.faults import FAULTS as GRADCHECK
+from probes.layers.faults import FAULTS as LAYERS
 from probes.linalg.faults import FAULTS as LINALG
+from probes.losses.faults import FAULTS as LOSSES
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
 from probes.optimizer.faults import FAULTS as OPTIMIZER
 from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
@@ -31,7 +35,11 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *OPTIMIZER,
     *ATTENTION,
     *STRIDED_OPERANDS,
+    *DATALOADER,
+    *AMP,
     *CONVOLUTIONS,
+    *LAYERS,
+    *LOSSES,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

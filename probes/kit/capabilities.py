@@ -88,6 +88,15 @@ def widest_float(device: str) -> torch.dtype:
     return torch.float64 if has_dtype(device, torch.float64) else torch.float32
 
 
+def has_kernel(operator: str, device: str) -> bool:
+    """Whether torch has a kernel of the operator on the device."""
+    try:
+        key = torch._C._dispatch_key_for_device(torch.device(device).type)
+        return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{operator}", key))
+    except RuntimeError:  # this torch knows no such operator, or no key
+        return False
+
+
 def documented_absence(error: Exception, device: str, dtype: torch.dtype | None = None) -> str:
     """Why an error means a documented absence of the back-end; empty when it is a failure.
 
@@ -109,6 +118,12 @@ def documented_absence(error: Exception, device: str, dtype: torch.dtype | None 
         return ""
     absent = isinstance(error, NotImplementedError) or _ABSENT.search(text)
     return f"the {kind} back-end: {first}" if absent or _NO_GENERATOR.search(text) else ""
+
+
+def missing_half_kernel(error: Exception) -> str:
+    """What torch says where an operation has no kernel for a half type; empty for other errors."""
+    first = (str(error).splitlines() or [""])[0][:160]
+    return f"not for half types in this build: {first}" if _HALF.search(str(error)) else ""
 
 
 def _bfloat16_absence(

@@ -44,8 +44,9 @@ _WIDE = (np.dtype(np.float64), np.dtype(np.complex128))
 class Case:
     """A call and its expected output. Operands that are arrays are copied to the device.
 
-    It is called twice: with contiguous operands, then with strided ones at an offset. The output
-    memory is poisoned: `out` if the operation takes it, else memory freed just before the call.
+    It is called twice, unless `once`: with contiguous operands, then with strided ones at an
+    offset. The output memory is poisoned: `out` if the operation takes it, else memory freed just
+    before the call.
     """
 
     operation: str  # looked up below `torch` at the call: "add", "linalg.solve", "Tensor.roll"
@@ -57,6 +58,7 @@ class Case:
     factory: bool = False  # takes device=
     contiguous: bool = False  # called with contiguous operands only: it warns about strided ones
     dtype: torch.dtype | None = None  # of the real operands, where it differs from the arrays'
+    once: bool = False  # called once, with contiguous operands
 
     def run(self, device: str) -> Iterator[Comparison]:
         """Call it with contiguous and with strided operands, and compare the outputs."""
@@ -69,6 +71,8 @@ class Case:
             for each in self.expected:  # freed at once, so the output probably gets its memory
                 poisoned(each.shape, self._torch_dtype(each), device)
         yield from self._comparisons(call(*operands, **self.options, **where), "first call")
+        if self.once:
+            return
         place = on_device if self.contiguous else strided
         operands = [
             _operand_on_device(operand, device, self.dtype, place) for operand in self.operands
@@ -131,6 +135,17 @@ def plain(
     """A `Case` whose operation does not take `out=`."""
     answers = expected if isinstance(expected, tuple) else (np.asarray(expected),)
     return Case(operation, operands, answers, allowed, options)
+
+
+def once(
+    operation: str,
+    operands: tuple[Any, ...],
+    expected: Array | tuple[Array, ...],
+    allowed: Array | float | None = None,
+    **options: Any,
+) -> Case:
+    """A `Case` that is called once, with contiguous operands."""
+    return replace(plain(operation, operands, expected, allowed, **options), once=True)
 
 
 def in_dtype(each: Case, dtype: torch.dtype) -> Case:

@@ -34,6 +34,8 @@ class Observation(contract.Observation):
     capability: tuple[int, int] | None = None  # of an NVIDIA GPU
     #: Family -> operations that the back-end documents as absent, each with the error text.
     lacking: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    #: The families that were to be observed; None in old recordings.
+    asked: tuple[str, ...] | None = None
 
     @property
     def back_end_type(self) -> str:
@@ -76,6 +78,7 @@ def observe(
         back_end=back_end(device),
         capability=capability(device),
         lacking=lacking,
+        asked=tuple(table),
     )
 
 
@@ -112,7 +115,7 @@ def family_finding(
         inconclusive: a wrong operation does not prove a fault, so that it is a warning.
     """
     name = check.partition(".")[2]
-    why = _not_implemented(name, observation) or why
+    why = _not_asked(name, observation) or _not_implemented(name, observation) or why
     if why:
         return skipped(check, why)
     finding = agree(check, observation.families.get(name, ()), hint=hint)
@@ -133,6 +136,13 @@ def raised_with(comparison: Comparison, *texts: str) -> bool:
     """Whether the operation raised an error with one of these texts."""
     problem = comparison.problem.lower()
     return problem.startswith("raised") and any(text in problem for text in texts)
+
+
+def _not_asked(name: str, observation: Observation) -> str:
+    """Why the family is skipped, if the release that made the observation did not have it."""
+    asked = observation.families if observation.asked is None else observation.asked
+    known = {*asked, *observation.not_implemented}
+    return "" if name in known else "this observation was made before there was such a check"
 
 
 def _not_implemented(name: str, observation: Observation) -> str:

@@ -38,3 +38,15 @@ def fractions(shape: tuple[int, ...], salt: int = 0) -> npt.NDArray[np.float64]:
     high, low = _hashed(count, salt), _hashed(count, salt + 1)
     wide = (high << np.uint64(20)) ^ low  # 52 bits
     return np.asarray((wide.astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)
+
+
+def coarse(
+    shape: tuple[int, ...], low: float, high: float, salt: int = 0
+) -> npt.NDArray[np.float64]:
+    """Multiples of 1/32 from low to high, below 8: each floating type holds them."""
+    return np.round(32 * (low + (high - low) * fractions(shape, salt))) / 32
+
+
+def odd(shape: tuple[int, ...], salt: int = 0) -> npt.NDArray[np.float64]:
+    """-3, -1, 1 or 3: never 0, and sums of few of them are exact in each floating type."""
+    return 2.0 * integers(shape, 0, 3, salt) - 3

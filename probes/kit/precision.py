@@ -45,6 +45,8 @@ class Precision(Frozen):
     matmul: str = ""  # torch.get_float32_matmul_precision(), or what it raised
     matmul_may_shorten: bool = False
     convolution_may_shorten: bool = False
+    #: Whether products of float16 may be summed in float16 throughout (never torch's default).
+    half_sums_may_shorten: bool = False
     #: Environment variables as they are set; not all of them have an effect on this device.
     variables: dict[str, str] = Field(default_factory=dict)
     #: Those that shorten products on this device whatever torch says, `full_precision` included.
@@ -65,6 +67,7 @@ def read(device: str) -> Precision:
         matmul=legacy,
         matmul_may_shorten=bool(forcing) or _matmul_may_shorten(kind, legacy),
         convolution_may_shorten=bool(forcing) or _convolution_may_shorten(kind, legacy),
+        half_sums_may_shorten=_half_sums_may_shorten(kind),
         variables=variables,
         forced_by=", ".join(f"{name}={value}" for name, value in forcing.items()),
     )
@@ -146,6 +149,14 @@ def _convolution_may_shorten(kind: str, legacy: str) -> bool:
     if new != _UNKNOWN:
         return new in _SHORT
     return _answer(lambda: str(torch.backends.cudnn.allow_tf32)) != "False"
+
+
+def _half_sums_may_shorten(kind: str) -> bool:
+    """Whether a switch (torch 2.5 on the CPU, 2.7 on CUDA) lets float16 products sum in float16."""
+    if kind == "cpu":
+        ask = getattr(torch._C, "_get_cpu_allow_fp16_reduced_precision_reduction", None)
+        return ask is not None and _answer(lambda: str(ask())) != "False"
+    return _answer(lambda: str(torch.backends.cuda.matmul.allow_fp16_accumulation)) == "True"
 
 
 def _may_shorten(legacy: str, new: str) -> bool:

@@ -18,13 +18,10 @@ from probes.linalg.matrices import (
     general,
     matrices,
     on_host,
+    real_dtype,
     spectrum,
     symmetric,
 )
-
-
-def _real_dtype(kind: Any) -> Any:
-    return np.zeros(0, kind).real.dtype
 
 
 def decomposing(device: str) -> Iterator[Trial]:
@@ -32,7 +29,7 @@ def decomposing(device: str) -> Iterator[Trial]:
     for kind, n in matrices(device):
         for name, body in (("linalg.svd", _svd), ("linalg.eigh", _eigh), ("linalg.qr", _qr)):
             yield Custom(name, partial(body, n, kind))
-        w = np.broadcast_to(spectrum(n), (2, n)).astype(_real_dtype(kind))
+        w = np.broadcast_to(spectrum(n), (2, n)).astype(real_dtype(kind))
         yield case("linalg.eigvalsh", (symmetric(n, kind, 140),), w, bound(n, kind))
         yield case(
             "linalg.svdvals",

@@ -4,7 +4,7 @@ LAPACK's own tests reject a residual above 30 n u (Users' Guide, "Testing"); `bo
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -15,9 +15,12 @@ from probes.kit.operands import fractions
 
 _SIZES: tuple[tuple[Any, tuple[int, ...]], ...] = (
     (np.float32, (2, 3, 17, 32)),
-    (np.float64, (2, 16, 32)),
+    (np.float64, (2, 16, 64)),
     (np.complex64, (3, 17)),
+    (np.complex128, (17,)),
 )
+
+_WIDE: Final = (np.dtype(np.float64), np.dtype(np.complex128))
 
 #: Names of torch.linalg.LinAlgError by version; documented as a RuntimeError.
 REFUSALS = ("_LinAlgError", "LinAlgError", "RuntimeError")
@@ -25,11 +28,26 @@ REFUSALS = ("_LinAlgError", "LinAlgError", "RuntimeError")
 NORM = 3.0  # 2-norm of every matrix here; the smallest singular value is 1
 
 
+def types(device: str) -> tuple[Any, ...]:
+    """The types that the device has, as NumPy's."""
+    wide = has_dtype(device, torch.float64)
+    return tuple(kind for kind, _ in _SIZES if wide or np.dtype(kind) not in _WIDE)
+
+
+def real_types(device: str) -> tuple[Any, ...]:
+    """The real types of `types`."""
+    return tuple(kind for kind in types(device) if real_dtype(kind) is kind)
+
+
 def matrices(device: str) -> Iterator[tuple[Any, int]]:
     """(type, size) pairs, for the types that the device has."""
-    for kind, sizes in _SIZES:
-        if kind is not np.float64 or has_dtype(device, torch.float64):
-            yield from ((kind, n) for n in sizes)
+    sizes = dict(_SIZES)
+    yield from ((kind, n) for kind in types(device) for n in sizes[kind])
+
+
+def real_dtype(kind: Any) -> Any:
+    """The type of the real part."""
+    return np.zeros(0, kind).real.dtype.type
 
 
 def orthogonal(n: int, kind: Any, salt: int) -> Array:
@@ -46,10 +64,19 @@ def spectrum(n: int) -> Array:
     return np.linspace(1, NORM, n)
 
 
+def reflections(n: int, kind: Any, salt: int) -> Array:
+    """The two matrices Q of `symmetric` with that salt, in double precision: (2, n, n)."""
+    return np.stack([orthogonal(n, kind, salt), orthogonal(n, kind, salt + 1)])
+
+
+def with_spectrum(q: Array, w: Array, kind: Any) -> Array:
+    """Q diag(w) Q' for each of the matrices Q (2, n, n)."""
+    return np.asarray(((q * w) @ q.conj().swapaxes(1, 2)).astype(kind))
+
+
 def symmetric(n: int, kind: Any, salt: int) -> Array:
     """Two matrices Q diag(w) Q', shape (2, n, n)."""
-    reflections = (orthogonal(n, kind, salt), orthogonal(n, kind, salt + 1))
-    return np.stack([(q * spectrum(n)) @ q.conj().T for q in reflections]).astype(kind)
+    return with_spectrum(reflections(n, kind, salt), spectrum(n), kind)
 
 
 def general(n: int, kind: Any, salt: int) -> Array:

@@ -15,7 +15,7 @@ from probes.kit.families import (
     wrong_operations,
 )
 from probes.kit.precision import full_precision, read
-from probes.linalg import decomposing, solving
+from probes.linalg import decomposing, functions, gradients, solving
 from probes.linalg.spec import Limits
 
 __all__ = ["FAMILIES", "Limits", "Observation", "judge", "observe"]
@@ -24,6 +24,8 @@ __all__ = ["FAMILIES", "Limits", "Observation", "judge", "observe"]
 FAMILIES: Final[Families] = {
     "solve": solving.solving,
     "decompose": decomposing.decomposing,
+    "functions": functions.functions,
+    "gradients": gradients.gradients,
 }
 
 _HINT: Final = (

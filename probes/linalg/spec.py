@@ -25,5 +25,7 @@ SPEC: Final = ProbeSpec(
     checks={
         "solve": "solutions, inverses and determinants are within their bounds",
         "decompose": "svd, eigh, qr and cholesky multiply back, orthonormal, known spectrum",
+        "functions": "exponentials, norms, least squares and pseudoinverses by closed forms",
+        "gradients": "backward passes of solutions and decompositions by closed forms",
     },
 )

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from probes.optimizer.rounding import (
+from probes.kit.rounding import (
     Array,
     Rounded,
-    bias_correction,
     exact,
     larger,
     magnitude,
     square_root,
 )
+from probes.optimizer.corrections import bias_correction
 
 #: Plain arrays where every operation is exact, else numbers with their error.
 N = TypeVar("N", Array, Rounded)

@@ -11,6 +11,7 @@ from torch.nn import utils
 from probes.contract import Comparison
 from probes.kit.capabilities import has_dtype
 from probes.kit.references import UNIT_ROUNDOFF, compare
+from probes.kit.rounding import ROUNDINGS, Array
 from probes.kit.trial import Custom, Trial, fact, refused
 from probes.optimizer.parameters import (
     MANY,
@@ -21,7 +22,6 @@ from probes.optimizer.parameters import (
     set_gradients,
     start,
 )
-from probes.optimizer.rounding import ROUNDINGS, Array
 
 #: Many tensors in one type: the launches are the same in both. The gradients are integers, whose
 #: squares add up to less than 2^24.

@@ -17,10 +17,10 @@ from probes.contract import Comparison
 from probes.kit.capabilities import has_dtype
 from probes.kit.gradients import integers
 from probes.kit.references import UNIT_ROUNDOFF, compare
+from probes.kit.rounding import ROUNDINGS, Array
 from probes.kit.tensors import poisoned
 from probes.kit.trial import Custom, Trial, fact
 from probes.optimizer.parameters import Layout, flat
-from probes.optimizer.rounding import ROUNDINGS, Array
 
 _CHUNK: Final = 65536
 _MANY: Final = Layout(tuple(((i % 5 + 1,), "") for i in range(120)))

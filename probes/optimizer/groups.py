@@ -10,10 +10,10 @@ import torch
 from probes.contract import Comparison
 from probes.kit.gradients import integers, tensor
 from probes.kit.references import UNIT_ROUNDOFF, compare
+from probes.kit.rounding import Array, exact
 from probes.kit.trial import Custom, Trial, fact
 from probes.optimizer import algorithms
 from probes.optimizer.parameters import flat, implementations
-from probes.optimizer.rounding import Array, exact
 
 _SHAPE: Final = (3, 5)
 _STEPS: Final = 3

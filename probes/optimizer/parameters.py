@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from probes.kit.capabilities import has_kernel
 from probes.kit.gradients import integers, tensor
-from probes.optimizer.rounding import Array
+from probes.kit.rounding import Array
 
 #: Dense layouts: gradients and states have the same strides, as autograd's gradients do.
 #: An empty parameter is among them, and a transposed one.
@@ -126,12 +127,3 @@ def _takes_fused(optimizer: str, device: str) -> bool:
             return False
         raise
     return True
-
-
-def has_kernel(operator: str, device: str) -> bool:
-    """Whether torch has a kernel of the operator on the device."""
-    try:
-        key = torch._C._dispatch_key_for_device(torch.device(device).type)
-        return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{operator}", key))
-    except RuntimeError:  # this torch knows no such operator, or no key
-        return False

@@ -9,6 +9,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.references import UNIT_ROUNDOFF, compare
+from probes.kit.rounding import Array, exact
 from probes.kit.trial import Custom, Trial, fact
 from probes.optimizer import algorithms
 from probes.optimizer.parameters import (
@@ -19,7 +20,6 @@ from probes.optimizer.parameters import (
     set_gradients,
     start,
 )
-from probes.optimizer.rounding import Array, exact
 
 _STEPS: Final = 5
 _STOPPED: Final = 3  # steps before the state is saved

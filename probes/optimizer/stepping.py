@@ -10,6 +10,7 @@ import torch
 from probes.contract import Comparison
 from probes.kit.capabilities import has_dtype
 from probes.kit.references import UNIT_ROUNDOFF, compare
+from probes.kit.rounding import Array, exact
 from probes.kit.trial import Custom, Trial
 from probes.optimizer.parameters import (
     DENSE,
@@ -22,7 +23,6 @@ from probes.optimizer.parameters import (
     set_gradients,
     start,
 )
-from probes.optimizer.rounding import Array, exact
 
 #: An algorithm of `probes.optimizer.algorithms`.
 Algorithm = Callable[..., Any]

@@ -5,6 +5,7 @@ from typing import Final
 
 from probes.contract import Comparison
 from probes.kit.families import Observation, raised_with
+from probes.tensor_ops.accumulation import PRODUCTS
 from probes.tensor_ops.spec import Limits
 
 #: Families in which Metal differs by design: quotients, roots and powers are not correctly rounded,
@@ -16,6 +17,11 @@ _LOOSE_ON_MPS: Final = frozenset(
     }
 )
 
+#: Families that only CPU, CUDA and HIP builds are known to keep: subnormals, sums of half types in
+#: float32, and NaN in every order and extreme.
+_KNOWN_ON: Final = frozenset({"cpu", "cuda", "hip"})
+_UNKNOWN_ELSEWHERE: Final = frozenset({"subnormals", "accumulation", "not_finite"})
+
 #: Relative error of a product of positive numbers with bfloat16 operands: 2^-8 each, with a margin.
 _BFLOAT16_OPERANDS: Final = 2.0**-6
 _OLD_SETTINGS: Final = {"highest", "high", "medium"}  # of torch.set_float32_matmul_precision
@@ -25,19 +31,19 @@ def is_inconclusive(name: str, observation: Observation, wrong: Sequence[Compari
     """Whether a difference does not prove a fault, so that it is only a warning.
 
     torch does not promise the numbers of a seed: they may change between releases on the CPU, and
-    between numbers of threads on GPUs. Only CPU, CUDA and HIP builds are known to keep subnormals.
+    between numbers of threads on GPUs.
     """
     if name in {"random_philox", "random_mersenne"}:
         return True
     kind = observation.back_end_type
     if kind == "mps":
-        return name in _LOOSE_ON_MPS
+        return name in _LOOSE_ON_MPS | _UNKNOWN_ELSEWHERE
     if kind == "hip" and name == "matmul_exact":
         # HIP limits the blocks of a launch in y and z: a batch of 65537 exceeds that.
         return all(
             "bmm" in each.operation and raised_with(each, "invalid config") for each in wrong
         )
-    return name == "subnormals" and kind not in {"cpu", "cuda", "hip"}
+    return name in _UNKNOWN_ELSEWHERE and kind not in _KNOWN_ON
 
 
 def shortening_reason(
@@ -48,6 +54,9 @@ def shortening_reason(
     An error larger than shortened operands explain is always a fault.
     """
     setting = observation.precision
+    if name == "accumulation" and setting.half_sums_may_shorten:
+        excused = all(map(_is_product_of_float16, wrong))
+        return "summed in float16, as a setting of torch allows" if excused else ""
     if limits.float32_products == "exact":
         return ""
     if not all(map(_within_bfloat16_operands, wrong)):
@@ -60,6 +69,10 @@ def shortening_reason(
     if name == "float32_convolution" and setting.convolution_may_shorten:
         return "shortened to TF32 or less, as this back-end's setting allows"
     return ""
+
+
+def _is_product_of_float16(comparison: Comparison) -> bool:
+    return comparison.name in PRODUCTS and "(float16" in comparison.operation
 
 
 def _within_bfloat16_operands(comparison: Comparison) -> bool:

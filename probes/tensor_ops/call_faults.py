@@ -55,7 +55,16 @@ def _default(name: str, function: str, **arguments: Any) -> Fault:
     )
 
 
+def _attention(name: str) -> Fault:
+    return _any(
+        f"call.attention_{name}", "attention.means_something_else", "neural", _EDGES, name=name
+    )
+
+
 CALLS: Final = (
+    _attention("causal_ignored"),
+    _attention("causal_late_by_one"),
+    _attention("scale_ignored"),
     _call("view_copies", "views", _VIEWS),
     _call("t_copies", "views", _VIEWS),
     _call("clone_shares", "views", _VIEWS),
@@ -79,6 +88,7 @@ CALLS: Final = (
     _call("sort_unstable", "sorting"),
     _call("index_add_loses_duplicates", "scatter"),
     _call("minimum_ignores_nan", "comparison"),
+    _call("addmm_multiplies_by_zero", "not_finite"),
     _call("equal_is_true", "comparison"),
     _call("allclose_is_true", "comparison"),
     _call("exp_in_half", "elementwise"),

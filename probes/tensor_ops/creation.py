@@ -33,8 +33,9 @@ def creation(device: str) -> Iterator[Trial]:
     yield Custom("empty_strided", _strides)
     yield Custom("zeros", _negative_size)
     if has_dtype(device, torch.float64):
-        wide = np.arange(0, 3, 0.5)
-        yield _factory_case("arange", (0, 3, 0.5), wide, dtype=torch.float64)
+        step = 2.0**-40  # lost in float32
+        wide = 1 + step * np.arange(8)
+        yield _factory_case("arange", (1, 1 + 8 * step, step), wide, dtype=torch.float64)
 
 
 def _negative_size(device: str) -> Iterator[Comparison]:

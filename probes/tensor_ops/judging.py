@@ -15,6 +15,7 @@ _HINTS: Final[dict[str, str]] = {
     "float32_matmul": "see `env | grep TF32` and torch.get_float32_matmul_precision(); unset the "
     "variable, or call torch.set_float32_matmul_precision('highest')",
     "float32_convolution": "see `env | grep TF32`; set torch.backends.cudnn.allow_tf32 = False",
+    "accumulation": "see torch.backends.cuda.matmul.allow_fp16_accumulation; then " + HINT,
     "random_mersenne": "torch promises no numbers across its releases: if `random_seeds` passes, "
     "note the release; else reinstall torch as it was pinned",
 }

@@ -8,12 +8,13 @@ import numpy as np
 from probes.kit.case import case, plain
 from probes.kit.operands import F32, fractions, integers
 from probes.kit.trial import Trial
+from probes.tensor_ops.attending import attending
 
 
 def neural(_device: str) -> Iterator[Trial]:
     """Activations, normalisation, pooling, embedding and losses by their formulas."""
     f = "nn.functional"
-    x = (fractions((9, 65), 86) * 12 - 6).astype(F32)
+    x = (fractions((33, 65), 86) * 12 - 6).astype(F32)  # thousands: the functions' first call
     wide = x.astype(np.float64)
     unit = 2.0**-23
     erf = np.array([[math.erf(v / math.sqrt(2)) for v in row] for row in wide.tolist()])
@@ -41,8 +42,8 @@ def neural(_device: str) -> Iterator[Trial]:
     yield case("logsumexp", (x, 1), total.astype(F32), (65 + 8) * unit * 8)
     scan = np.logaddexp.accumulate(wide, 1)
     yield case("logcumsumexp", (x, 1), scan.astype(F32), (65 + 8) * unit * 8)
-    target = integers((9,), 0, 64, 88, np.int64)
-    loss = -np.log(soft[np.arange(9), target]).mean()
+    target = integers((33,), 0, 64, 88, np.int64)
+    loss = -np.log(soft[np.arange(33), target]).mean()
     yield plain(f"{f}.cross_entropy", (x, target), np.asarray(loss, F32), (65 + 8) * unit * 16)
     centred = wide - wide.mean(1, keepdims=True)
     normal = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
@@ -66,3 +67,4 @@ def neural(_device: str) -> Iterator[Trial]:
         (whole_x[:8, :64], whole_x[1:, 1:]),
         np.asarray(((whole_x[:8, :64] - whole_x[1:, 1:]) ** 2).mean(), F32),
     )
+    yield from attending()

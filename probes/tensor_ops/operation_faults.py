@@ -45,6 +45,18 @@ _NO_IMAGE: Final = Event(
     "no kernel image is available for execution on the device",
     "https://github.com/pytorch/pytorch/issues/31285",
 )
+_FIRST_CALL: Final = Event(
+    "the first call of a function in a process is of low accuracy, later ones are right",
+    "https://github.com/pytorch/pytorch/issues/188792",
+)
+_SWALLOWED: Final = Event(
+    "an extreme that forgets NaN, so that a broken run looks well",
+    "https://github.com/apache/tvm/issues/19518",
+)
+_SHORT_SUMS: Final = Event(
+    "products of half types that are summed in the half type lose their small terms",
+    "https://docs.pytorch.org/docs/stable/notes/numerical_accuracy.html",
+)
 
 _wrong = partial(wrong_operation, "tensor_ops")
 
@@ -100,6 +112,18 @@ _KERNELS: Final = (
     _wrong("_softmax", "scaled", "neural", by=MORE),
     _wrong("native_layer_norm", "scaled", "neural", by=LESS),
     _wrong("embedding", "shifted", "neural"),
+)
+
+_HIDDEN: Final = (
+    _wrong("exp", "narrowed", "elementwise", event=_FIRST_CALL, spares="special_values", first=1),
+    _wrong("_softmax", "narrowed", "neural", event=_FIRST_CALL, spares="not_finite", first=1),
+    _wrong("mm", "swallowed", "not_finite", event=_SWALLOWED, spares="matmul_exact"),
+    _wrong("where", "swallowed", "not_finite", event=_SWALLOWED),
+    _wrong("amax", "swallowed", "not_finite reductions", event=_SWALLOWED),
+    _wrong("_softmax", "swallowed", "not_finite", event=_SWALLOWED, spares="neural"),
+    _wrong("mm", "narrowed", "double", event=_DTYPE, dtype="float64", spares="matmul_exact"),
+    _wrong("sum", "narrowed", "double", event=_DTYPE, dtype="float64", spares="reductions"),
+    _wrong("sort", "narrowed", "double", event=_DTYPE, dtype="float64", spares="sorting"),
 )
 
 _PRODUCTS: Final = (
@@ -170,6 +194,22 @@ _OTHERS: Final = (
         bits=10,
     ),
     _other(
+        "mm.half_sums",
+        "half_sums",
+        "accumulation",
+        _SHORT_SUMS,
+        spares="matmul_exact",
+        operators=("mm", "bmm"),
+    ),
+    _other(
+        "sum.half_sums",
+        "half_sums",
+        "accumulation",
+        _SHORT_SUMS,
+        spares="reductions",
+        operators=("sum",),
+    ),
+    _other(
         "arithmetic.flushed",
         "wrong",
         "subnormals",
@@ -194,4 +234,4 @@ _AT_THE_DEVICE: Final = (
     wrong_kernel("tensor_ops", "_softmax", "scaled", "neural", by=MORE),
 )
 
-OPERATIONS: Final = (*_KERNELS, *_PRODUCTS, *_OTHERS, *_AT_THE_DEVICE)
+OPERATIONS: Final = (*_KERNELS, *_HIDDEN, *_PRODUCTS, *_OTHERS, *_AT_THE_DEVICE)

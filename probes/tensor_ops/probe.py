@@ -7,17 +7,20 @@ from probes.contract import Finding
 from probes.kit import families
 from probes.kit.families import Families, Observation
 from probes.tensor_ops import (
+    accumulation,
     arithmetic,
     comparison,
     conversion,
     convolutions,
     creation,
+    double,
     draws,
     elementwise,
     in_place,
     integers,
     layout,
     neural,
+    not_finite,
     ordering,
     parts,
     products,
@@ -34,6 +37,10 @@ __all__ = ["FAMILIES", "Limits", "Observation", "judge", "observe", "operations"
 
 #: Check -> function that yields the trials of its family, in the catalogue's order.
 FAMILIES: Final[Families] = {
+    # First, so that the first call of a function in a process gets ordinary numbers, many of them:
+    # with special values, a kernel of low accuracy would be right.
+    "elementwise": elementwise.elementwise,
+    "neural": neural.neural,
     "creation": creation.creation,
     "conversion": conversion.conversion,
     "item": in_place.item,
@@ -50,15 +57,16 @@ FAMILIES: Final[Families] = {
     "comparison": comparison.comparison,
     "special_values": comparison.special_values,
     "subnormals": comparison.subnormals,
+    "not_finite": not_finite.not_finite,
     "reductions": reductions.reductions,
     "sorting": ordering.sorting,
     "scatter": ordering.scatter,
     "large": sizes.large,
     "empty": sizes.empty,
-    "elementwise": elementwise.elementwise,
-    "neural": neural.neural,
     "matmul_exact": products.matmul_exact,
     "float32_matmul": products.float32_matmul,
+    "accumulation": accumulation.accumulation,
+    "double": double.double,
     "convolution": convolutions.convolution,
     "float32_convolution": convolutions.float32_convolution,
     "random_mersenne": streams.mersenne,

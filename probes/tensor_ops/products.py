@@ -5,7 +5,6 @@ Partial sums stay below 2^8 in bfloat16 and 2^11 in float16, so that sums kept i
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import floats
-from probes.kit.case import Array, case, in_dtype, on_device, plain
+from probes.kit.case import Array, case, in_dtype, on_device, once, plain
 from probes.kit.operands import F32, fractions, integers
 from probes.kit.references import compare, dot_bound
 from probes.kit.trial import Custom, Trial
@@ -37,7 +36,8 @@ def matmul_exact(device: str) -> Iterator[Trial]:
                 integers((k, n), -largest, largest, 101),
             )
             yield in_dtype(case("mm", (a, b), a @ b), dtype)
-            yield Custom("mm", partial(_layouts, a, b, dtype), dtype)
+            if min(m, k, n) > 2:
+                yield Custom("mm", partial(_layouts, a, b, dtype), dtype)
         identity, two = np.eye(2, dtype=F32), integers((2, 2), -largest, largest, 102)
         yield in_dtype(case("mm", (identity, two), two), dtype)
         for each in _product_cases(largest):
@@ -54,7 +54,7 @@ def matmul_exact(device: str) -> Iterator[Trial]:
     many = windows.reshape(65537, 2, 2)
     turn = np.broadcast_to(np.array([[0, 1], [-1, 2]], F32), many.shape)
     expected = np.stack([0 - many[..., 1], many[..., 0] + 2 * many[..., 1]], -1)
-    yield replace(plain("bmm", (many, turn), expected), contiguous=True)
+    yield once("bmm", (many, turn), expected)
 
 
 def _layouts(a: Array, b: Array, dtype: torch.dtype, device: str) -> Iterator[Comparison]:

@@ -9,6 +9,7 @@ from pydantic import Field
 from probes import contract
 from probes.contract import Action, Comparison, Finding, agree, skipped
 from probes.kit import breadcrumb
+from probes.kit.generators import random_state_kept
 from probes.kit.precision import full_precision
 from probes.train_eval import (
     attention,
@@ -22,7 +23,6 @@ from probes.train_eval import (
     saving,
 )
 from probes.train_eval.spec import SPEC
-from probes.train_eval.state import random_state_kept
 
 #: Check -> family, in the catalogue's order.
 _FAMILIES: Final[dict[str, Callable[[str], list[Comparison]]]] = {

@@ -1,8 +1,6 @@
 """Shared helpers: integers, tensors from arrays, comparison of numbers, random state."""
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,23 +13,6 @@ from probes.kit.references import compare
 FLOAT32_UNIT: Final = 2.0**-24
 
 Array = npt.NDArray[np.float64]
-
-
-@contextlib.contextmanager
-def random_state_kept(device: str) -> Iterator[None]:
-    """Restore the random states of the host and of the device at the end."""
-    kind = torch.device(device).type
-    module: Any = getattr(torch, kind)
-    where = () if kind == "mps" else (torch.device(device),)
-    kept = torch.get_rng_state()
-    has_own = kind != "cpu" and hasattr(module, "get_rng_state")
-    kept_there = module.get_rng_state(*where) if has_own else None
-    try:
-        yield
-    finally:
-        torch.set_rng_state(kept)
-        if kept_there is not None:
-            module.set_rng_state(kept_there, *where)
 
 
 def integers(shape: tuple[int, ...], spread: int = 17, seed: int = 1) -> Array:

@@ -7,7 +7,6 @@ first cannot use CUDA, and one forked after the second hangs in OpenMP.
 """
 
 import contextlib
-import ctypes
 import faulthandler
 import gc
 import importlib
@@ -23,10 +22,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from probes.kit.lifetime import die_with_parent
 from probes.pidfd import pidfd_open
 from probes.worker.errors import describe
 
-_PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "1000"  # the kernel's maximum; raising the score needs no permission
 _PACKET_BYTES = 65536
 #: Our modules that every child needs, imported before the first fork.
@@ -35,7 +34,7 @@ _SHARED = ("probes.worker.attempt", "probes.kit.breadcrumb", "probes.kit.referen
 
 def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
     """Serve one supervisor until it closes the connection."""
-    _die_with_parent(supervisor_pid)
+    die_with_parent(supervisor_pid)
     faulthandler.register(signal.SIGUSR1)  # sent before a kill, to print where it hangs
     if nice:
         os.nice(nice)
@@ -50,13 +49,6 @@ def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
             importlib.import_module(module)
         gc.freeze()  # keeps the memory pages shared with the children
         _Worker(control).serve()
-
-
-def _die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the parent ends; exit if it has ended already."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _send(control: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
@@ -202,7 +194,7 @@ def _become_child(worker_pid: int, log_fd: int) -> None:
     os.dup2(log_fd, 2)
     os.close(log_fd)
     os.setpgid(0, 0)
-    _die_with_parent(worker_pid)
+    die_with_parent(worker_pid)
     gc.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

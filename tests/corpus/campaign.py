@@ -27,7 +27,7 @@ import torch
 
 from probes.catalog import CATALOG
 from probes.contract import HEAVY, ProbeSpec
-from tests.corpus import training
+from tests.corpus import libraries, training
 from tests.corpus.children import Children
 from tests.corpus.recorder import Recorder, watch_gradients
 from tests.corpus.spoils import category, inject, spoils
@@ -39,6 +39,8 @@ PROFILES: Final = ("quick", "standard")
 
 #: For one child: all device probes take ten seconds on one core.
 DEADLINE_S: Final = 180.0
+#: For the child that trains all programs in all ways.
+_RECORD_S: Final = 3600.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def parse(document: str) -> Operations:
 
 def record(device: str) -> Operations:
     """The operations that the corpus calls on this device; it runs in a child."""
-    children = Children(1, DEADLINE_S)
+    children = Children(1, _RECORD_S)
     children.start("record", lambda: _recorded(device).document())
     ((_, text),) = children.results()
     return parse(text)
@@ -240,11 +242,14 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--record", action="store_true", help="write the list and stop")
+    parser.add_argument("--ours", action="store_true", help="record our own programs alone")
     parser.add_argument("--again", action="store_true", help="try anew what was not caught")
     parser.add_argument("--device", default="cpu", help="where to run; default: cpu")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trials side by side")
     asked = parser.parse_args()
     if asked.record:
+        if (missing := libraries.missing()) and not asked.ours:
+            parser.error(f"the list would lack what these call: {', '.join(missing)}; see --ours")
         file(asked.device).write_text(record(asked.device).document(), encoding="utf-8")
         return 0
     operations = load(asked.device)

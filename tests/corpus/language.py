@@ -1,7 +1,5 @@
 """Models of text, speech and clicks, of public architectures, tiny and with random weights."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as f
@@ -173,7 +171,8 @@ class Speech(nn.Module):
         logits = self.head(self.layers(x.transpose(1, 2))[0]).float()
         targets = torch.randint(1, 7, (2, 5), device=device)
         chances = logits.log_softmax(-1).transpose(0, 1)
-        return f.ctc_loss(chances, targets, torch.tensor([17, 14]), torch.tensor([5, 3]))
+        lengths, words = (17, 14), (5, 3)  # numbers: tensors would have to be on some devices alone
+        return f.ctc_loss(chances, targets, lengths, words)  # type: ignore[arg-type]
 
 
 class Mixture(nn.Module):
@@ -226,10 +225,3 @@ class Recommender(nn.Module):
         x = torch.cat([dense, products[:, below[0], below[1]]], 1)
         target = torch.tensor([0.0, 1.0, 1.0, 0.0], device=device)
         return f.binary_cross_entropy_with_logits(self.top(x).squeeze(1).float(), target)
-
-
-def angles(device: str) -> Tensor:
-    """Frequencies of positions as the first transformers had them, (16, 8)."""
-    rates = torch.exp(torch.arange(0, 8, 2, device=device) * (-math.log(10000.0) / 8))
-    product = torch.arange(16, device=device)[:, None] * rates
-    return torch.stack([product.sin(), product.cos()], -1).flatten(1)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import torch
 
-from tests.corpus import campaign, training
+from tests.corpus import campaign, libraries, training
 from tests.corpus.children import Children
 from tests.corpus.spoils import category, inject, spoils
 
@@ -34,24 +34,22 @@ def in_child(work: Callable[[], str]) -> str:
 
 
 @needs_kernels
+@pytest.mark.filterwarnings("ignore")  # the libraries have their own
+@pytest.mark.timeout(900)
 def test_the_list_is_what_the_programs_call() -> None:
     """What a program calls that is not in the list would be held by nobody."""
     if torch.__version__.partition("+")[0] != KEPT.torch:
         pytest.skip(f"the list is that of torch {KEPT.torch}")
     found = campaign.record("cpu")
 
-    assert found.programs.keys() - KEPT.programs.keys() == set()
-    assert KEPT.programs.keys() - found.programs.keys() == set()
-    assert found.gradients == KEPT.gradients
+    called = {
+        name for name, own in KEPT.programs.items() if not training.PROGRAMS.keys().isdisjoint(own)
+    }
 
-
-@pytest.mark.parametrize("program", training.PROGRAMS)
-def test_a_program_learns(program: str) -> None:
-    """Its losses are numbers, and differ from step to step."""
-    losses = training.train(program, "eager", "cpu")
-
-    assert all(0 < loss < 100 for loss in losses)
-    assert len(set(losses)) == len(losses)
+    assert found.programs.keys() == called
+    assert found.gradients <= KEPT.gradients
+    if libraries.missing() == []:
+        assert found == KEPT
 
 
 @needs_kernels

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from probes.faults.inject.patterns import narrowed
 from tests.probes.verdicts import tripped
 
 Fault = Callable[[torch.Tensor], object]  # spoils an output, in place
@@ -48,6 +49,32 @@ class Corrupt(TorchDispatchMode):
         self.count += 1
         self.inside = False
         return out
+
+
+class InSingle(TorchDispatchMode):
+    """Computes one operation on float64 operands in float32; counts its calls."""
+
+    def __init__(self, operator: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operator, self.count = operator, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Round operands and results to float32."""
+        if func._schema.name != f"aten::{self.operator}":
+            return func(*args, **(kwargs or {}))
+        self.count += 1
+        out = func(*map(self._operand, args), **(kwargs or {}))
+        written = out if func._schema.returns else args[0]
+        for each in written if isinstance(written, (tuple, list)) else (written,):
+            if each.dtype in {torch.float64, torch.complex128}:
+                narrowed(each)
+        return out
+
+    def _operand(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._operand(each) for each in value]
+        wide = isinstance(value, torch.Tensor) and value.dtype == torch.float64
+        return value.float().double() if wide else value
 
 
 def last(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from probes.linalg import probe
 from tests.probes.corrupt import (
     Corrupt,
     Fault,
+    InSingle,
     nan,
     slightly_larger,
     slightly_smaller,
@@ -97,7 +98,75 @@ OPERATORS: list[tuple[str, Fault, str]] = [
     ("_linalg_svd", slightly_smaller, "decompose"),
     ("_linalg_eigh", slightly_larger, "decompose"),
     ("linalg_qr", nan, "decompose"),
+    ("linalg_matrix_exp", slightly_larger, "functions"),
+    ("linalg_lstsq", slightly_smaller, "functions"),
+    ("cholesky_inverse", zeros, "functions"),
+    ("_linalg_slogdet", slightly_larger, "functions"),
+    ("_cdist_forward", slightly_smaller, "functions"),
+    ("linalg_pinv", nan, "functions"),
+    ("linalg_solve_triangular", slightly_larger, "gradients"),
+    ("linalg_solve_triangular", nan, "gradients"),
+    ("linalg_lu_solve", zeros, "gradients"),
 ]
+
+#: Each operation that the families call with operands in float64.
+IN_SINGLE: list[tuple[str, str]] = [
+    *((name, "solve") for name in ("_linalg_solve_ex", "linalg_inv_ex", "_linalg_det")),
+    *((name, "solve") for name in ("linalg_lu_factor_ex", "linalg_solve_triangular")),
+    *((name, "solve") for name in ("linalg_cholesky_ex", "cholesky_solve")),
+    *((name, "decompose") for name in ("_linalg_svd", "_linalg_eigh", "linalg_qr")),
+    *((name, "functions") for name in ("linalg_matrix_exp", "linalg_lstsq", "cholesky_inverse")),
+    *((name, "functions") for name in ("_linalg_slogdet", "_cdist_forward", "linalg_pinv", "mm")),
+    *((name, "functions") for name in ("_linalg_svd", "linalg_vector_norm", "trace")),
+    *((name, "gradients") for name in ("_linalg_solve_ex", "linalg_inv_ex", "_linalg_det")),
+    *((name, "gradients") for name in ("_linalg_slogdet", "linalg_solve_triangular", "bmm")),
+    *((name, "gradients") for name in ("linalg_cholesky_ex", "cholesky_solve")),
+    *((name, "gradients") for name in ("_linalg_svd", "_linalg_eigh", "linalg_qr")),
+    *((name, "gradients") for name in ("linalg_matrix_exp", "linalg_lu_solve", "linalg_pinv")),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("operator", "family"), IN_SINGLE)
+def test_float64_computed_in_float32_is_seen(operator: str, family: str) -> None:
+    """Operands and results are rounded to float32, forward and backward."""
+    with InSingle(operator) as broken:
+        found = tripped_families(probe, family)
+
+    assert broken.count > 0
+    assert found == {family}
+
+
+def _without_gradient(original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *given, **options: original(*(each.detach() for each in given), **options)
+
+
+def _halved_gradient(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*given: Any, **options: Any) -> Any:
+        mixed = (each / 2 + each.detach() / 2 for each in given)
+        return original(*mixed, **options)
+
+    return call
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [_without_gradient, _halved_gradient])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("solve", "solve_triangular", "inv", "det", "slogdet", "cholesky", "lstsq", "pinv", "qr"),
+        *("eigh", "svd", "eigvalsh", "svdvals", "matrix_exp"),
+    ],
+)
+def test_a_wrong_gradient_is_seen(
+    name: str,
+    change: Callable[[Callable[..., Any]], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A right result whose gradient is missing or half."""
+    monkeypatch.setattr(torch.linalg, name, change(getattr(torch.linalg, name)))
+
+    assert tripped_families(probe, "gradients") == {"gradients"}
 
 
 @pytest.mark.parametrize(

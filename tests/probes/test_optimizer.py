@@ -11,17 +11,17 @@ import torch
 from probes.catalog import OPTIMIZER
 from probes.contract import Comparison
 from probes.faults.inject.optimizers import OPTIMIZERS
+from probes.kit.capabilities import has_kernel
+from probes.kit.rounding import exact, square_root
 from probes.optimizer import algorithms, descent, probe, schedulers, stepping
 from probes.optimizer.parameters import (
     MANY,
     WITH_GAPS,
     flat,
     gradients,
-    has_kernel,
     implementations,
     start,
 )
-from probes.optimizer.rounding import exact, square_root
 from tests.probes.corrupt import (
     Corrupt,
     Fault,

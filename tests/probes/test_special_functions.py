@@ -125,6 +125,7 @@ def test_rocm_has_its_own_table(monkeypatch: pytest.MonkeyPatch) -> None:
             if isinstance(each, Case)
             and each.operation == "erfc"
             and each.expected[0].dtype == np.float32
+            and not each.once
         ]
         assert case.allowed is not None
         steps = np.spacing(np.abs(case.expected[0])).astype(np.float64)

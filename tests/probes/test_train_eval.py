@@ -21,8 +21,8 @@ from probes.faults.inject.training import (
     own_only,
     silent_eval,
 )
+from probes.kit.generators import random_state_kept
 from probes.train_eval import learning, probe
-from probes.train_eval.state import random_state_kept
 from tests.probes import fake_device
 from tests.probes.broken import ATTENTION, Broken, one_bit, patched, scaled
 from tests.probes.verdicts import tripped

@@ -5,7 +5,7 @@ import json
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -29,16 +29,6 @@ _SURVEY: Final = "survey"
 
 #: Heavy probes side by side on one device: with more, each takes longer by as much.
 _ROWS: Final = 4
-
-
-async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do all of it side by side; when one raises, or this is cancelled, the others end too."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 class Run:
@@ -163,17 +153,19 @@ class Run:
         side_by_side = min(self._context.cores, children)
         threads = self._settings.run.threads or max(1, self._context.cores // side_by_side)
         ready = asyncio.Event()
-        tasks = [self._run_device(device, specs, ready, threads) for device in self._devices]
+        tasks: list[asyncio.Future[None]] = []
+        for device in self._devices:
+            tasks += self._start_device(device, specs, ready, threads)
         if self._cpu_stands_in and CPU not in self._devices:
-            tasks.append(self._run_device(CPU, [CUDA_AVAILABLE], ready, threads))
+            tasks += self._start_device(CPU, [CUDA_AVAILABLE], ready, threads)
         modules = tuple(dict.fromkeys(name for spec in specs for name in spec.preload))
         # The import comes last: the worker forks nothing while it imports.
-        return [asyncio.ensure_future(task) for task in (*tasks, self._preload(modules, ready))]
+        return [*tasks, asyncio.ensure_future(self._preload(modules, ready))]
 
-    async def _run_device(
+    def _start_device(
         self, device: Device, specs: list[ProbeSpec], ready: asyncio.Event, threads: int
-    ) -> None:
-        """The probes of one device: the light ones first, then the heavy ones in rows."""
+    ) -> list["asyncio.Future[None]"]:
+        """The probes of one device: the light ones at once, and after them the heavy ones."""
         runnable = []
         for spec in specs:
             if (spec.name, device.name) in self._context.results:  # decided already
@@ -182,14 +174,32 @@ class Run:
                 self._context.record(outcomes.busy(spec, device, why))
             else:
                 runnable.append(spec)
-        parts = self._parts(device, runnable)
-        await _together(Job(device, part, threads, self._context).run() for part in parts)
-        heavy = [spec for spec in runnable if spec.profile in HEAVY]
+        light = [
+            asyncio.ensure_future(Job(device, part, threads, self._context).run())
+            for part in self._parts(device, runnable)
+        ]
+        heavy = self._run_heavy(device, runnable, light, ready, threads)
+        return [*light, asyncio.ensure_future(heavy)]
+
+    async def _run_heavy(
+        self,
+        device: Device,
+        specs: list[ProbeSpec],
+        light: Sequence["asyncio.Future[None]"],
+        ready: asyncio.Event,
+        threads: int,
+    ) -> None:
+        """The heavy probes of one device when the light ones are over, in rows side by side.
+
+        In a row one follows another, each in a process of its own; those that need the preload
+        wait for it.
+        """
+        await asyncio.gather(*light)
+        heavy = [spec for spec in specs if spec.profile in HEAVY]
         waiting = deque(sorted(heavy, key=lambda spec: bool(spec.preload)))
         rows = self._rows(device, heavy)
 
         async def row(name: str) -> None:
-            """One heavy probe after another, each in a process of its own."""
             while waiting:
                 spec = waiting.popleft()
                 if spec.preload:
@@ -197,7 +207,12 @@ class Run:
                 job = Job(device, [spec], threads, self._context, row=name, alone=rows == 1)
                 await job.run()
 
-        await _together(row(f"row {number}") for number in range(rows))
+        tasks = [asyncio.ensure_future(row(f"row {number}")) for number in range(rows)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def _parts(self, device: Device, specs: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
         """The light probes in their order, as they run side by side on a device.

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from probes.catalog import BY_NAME, CATALOG
+from probes.catalog import BY_NAME, CATALOG, TENSOR_OPS
 from probes.contract import COMPLETES, HEAVY, ProbeSpec, Result
 from probes.faults.fault import Fault
 from probes.faults.table import CONTROLS, FAULTS
@@ -378,7 +378,7 @@ def _left_out(fault: Fault, specs: Iterable[ProbeSpec]) -> dict[str, list[str]]:
     return {
         spec.name: [check for check in spec.checks if f"{spec.name}.{check}" not in named]
         for spec in specs
-        if spec.profile in HEAVY and named & set(spec.check_ids)
+        if (spec.profile in HEAVY or spec is TENSOR_OPS) and named & set(spec.check_ids)
     }
 
 

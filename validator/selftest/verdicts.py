@@ -37,6 +37,11 @@ OF_GRADIENTS: Final = "gradcheck"
 #: The probes of gradients, on whose faults that rule is scored.
 ABOUT_GRADIENTS: Final = frozenset({AUTOGRAD.name, GRADCHECK.name})
 
+#: Ids of checks whose warning is about a known defect of a released torch.
+_MAY_WARN: Final = frozenset(
+    f"{spec.name}.{check}" for spec in BY_NAME.values() for check in spec.may_warn
+)
+
 
 class Trial(Frozen):
     """One fault on one device, and what came of it."""
@@ -83,12 +88,13 @@ class Selftest(Frozen):
 
 
 def tripped(results: Iterable[Result]) -> list[str]:
-    """Ids of the checks that failed, warned or were errors."""
+    """Ids of the checks that failed, warned or were errors; not of warnings of a known defect."""
     return [
         finding.id
         for result in results
         for finding in result.findings
-        if finding.status in {"fail", "warn", "error"}
+        if finding.status in {"fail", "error"}
+        or (finding.status == "warn" and finding.id not in _MAY_WARN)
     ]
 
 

@@ -84,6 +84,17 @@ def _half_up(_: Any) -> Any:
     return lambda x, **options: torch.floor(x + 0.5, **options)
 
 
+def _times_beta(original: Any) -> Any:
+    """`addmm` that multiplies its input by 0, so that NaN stays."""
+
+    def addmm(added: torch.Tensor, a: Any, b: Any, **options: Any) -> Any:
+        if options.get("beta") != 0:
+            return original(added, a, b, **options)
+        return added * 0 + a @ b
+
+    return addmm
+
+
 def _real_part_only(original: Any) -> Any:
     return lambda x: float(original(x).real)
 
@@ -121,6 +132,7 @@ CALLS: Final[dict[str, tuple[str, str, Callable[[Any], Any]]]] = {
     "sort_unstable": ("", "sort", unstable),
     "index_add_loses_duplicates": ("", "index_add", _one_of_duplicates),
     "minimum_ignores_nan": ("", "minimum", lambda _: torch.fmin),
+    "addmm_multiplies_by_zero": ("", "addmm", _times_beta),
     "equal_is_true": ("", "equal", lambda _: lambda _a, _b: True),
     "allclose_is_true": ("", "allclose", lambda _: lambda _a, _b, **_o: True),
     "exp_in_half": ("", "exp", _half_precise),

@@ -152,6 +152,36 @@ def shortened(operators: tuple[str, ...], bits: int) -> None:
     intercept(operators, handler)
 
 
+_HALVES: Final = (torch.float16, torch.bfloat16)
+
+
+def _terms(name: str, args: tuple[Any, ...]) -> torch.Tensor:
+    """The terms that an operation adds up, in its type, along the first axis.
+
+    Shapes: products (..., M, K) and (..., K, N) -> (K, ..., M, N); a sum over one axis.
+    """
+    if name == "sum":
+        (axis,) = args[1]
+        return args[0].movedim(axis, 0)  # type: ignore[no-any-return]
+    left, right = args[-2:]
+    return (left.unsqueeze(-1) * right.unsqueeze(-3)).movedim(-2, 0)  # type: ignore[no-any-return]
+
+
+def half_sums(operators: tuple[str, ...]) -> None:
+    """Add up the terms of half types one after another in the half type itself."""
+
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = func(*args, **kwargs)
+        if out.dtype in _HALVES and out.dim():
+            total = torch.zeros_like(out)
+            for term in _terms(func._schema.name.removeprefix("aten::"), args):
+                total += term.reshape(out.shape)
+            out.copy_(total)
+        return out
+
+    intercept(operators, handler)
+
+
 def noisy(operators: tuple[str, ...]) -> None:
     """Make the last bit random, so that equal inputs give different bits."""
 

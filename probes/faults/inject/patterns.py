@@ -114,6 +114,31 @@ def flushed(out: torch.Tensor) -> bool:
     return bool(tiny.any())
 
 
+def swallowed(out: torch.Tensor) -> bool:
+    """Set NaN to zero."""
+    if not _is_real(out):
+        return False
+    nan = out.isnan()
+    out.masked_fill_(nan, 0)
+    return bool(nan.any())
+
+
+#: Type -> the next shorter one.
+_SHORTER: Final = {
+    torch.complex128: torch.complex64,
+    torch.float64: torch.float32,
+    torch.float32: torch.bfloat16,
+}
+
+
+def narrowed(out: torch.Tensor) -> bool:
+    """Round to the next shorter type, as if computed in it: float64 to float32, for example."""
+    shorter = _SHORTER.get(out.dtype)
+    if shorter is not None:
+        out.copy_(out.to(shorter))
+    return shorter is not None
+
+
 def flipped(out: torch.Tensor) -> bool:
     """Negate the last element as a boolean."""
 
@@ -144,6 +169,7 @@ PATTERNS: Final[dict[str, Pattern]] = {
     pattern.__name__: pattern
     for pattern in (
         *(zeros, garbage, one_bit, one_a_warp, nan, swapped, shifted, short, flushed, flipped),
+        *(swallowed, narrowed),
     )
 }
 

@@ -369,6 +369,18 @@ def test_the_cores_are_shared_by_the_devices(monkeypatch: pytest.MonkeyPatch) ->
     assert a_run(monkeypatch, 16, *[gpu()] * 8)._rows(gpu(), specs) == 2
 
 
+def test_light_probes_do_not_wait_for_the_import_of_heavy_ones(folder: Path) -> None:
+    """The worker forks nothing while it imports."""
+    (folder / "slow_to_import.py").write_text("import time\ntime.sleep(2)\n")
+    write(folder, "heavy")
+    heavy = dataclasses.replace(spec("heavy"), profile="standard", preload=("slow_to_import",))
+    seen = ran(Plan((heavy, spec("later")), "standard", "cli"))
+    (light,) = (each for each in seen.report.results if each.probe == "later")
+
+    assert seen.report.status == "pass"
+    assert (seen.of("heavy").started_at - light.started_at).total_seconds() > 1.5
+
+
 @pytest.mark.parametrize(("cores", "rows"), [(1, 1), (2, 2)])
 def test_light_probes_run_first_and_memory_is_measured_alone(
     cores: int, rows: int, folder: Path, monkeypatch: pytest.MonkeyPatch

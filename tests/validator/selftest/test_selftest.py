@@ -195,6 +195,21 @@ def test_what_was_not_judged_is_neither_caught_nor_missed() -> None:
     assert (partly.verdict, partly.missed) == ("caught", ())
 
 
+@pytest.mark.parametrize(
+    ("check", "status", "found"),
+    [
+        ("layers.frozen_input", "warn", False),
+        ("layers.frozen_input", "fail", True),
+        ("layers.group_norm", "warn", True),
+    ],
+)
+def test_a_warning_of_a_known_defect_does_not_trip(check: str, status: Any, found: bool) -> None:
+    """Neither the control nor a fault; its failure does, and so does a warning of another check."""
+    one = result().model_copy(update={"findings": (Finding(id=check, status=status),)})
+
+    assert verdicts.tripped([one]) == ([check] if found else [])
+
+
 def test_a_trial_that_ended_before_it_called_anything_is_not_elsewhere() -> None:
     """A probe past its deadline says nothing of the fault, nor of what a device calls."""
     late = result("a.completes", reason="timeout")
