@@ -13,6 +13,7 @@ from probes.contract import Comparison
 from probes.convolutions import algorithms, probe, problems, running, tables
 from probes.convolutions.problems import Problem
 from probes.faults.inject.convolutions import MEANINGS
+from probes.kit import precision
 from probes.kit.convolutions import ROUNDED, allowed_error, half_error, moving
 from probes.kit.precision import full_precision_convolutions
 from probes.kit.trial import Custom, run_trials
@@ -402,6 +403,20 @@ def test_tf32_is_switched_off_and_restored(*, allowed: bool) -> None:
 
     assert inside
     assert before == after
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_old_switch_where_there_is_no_new_one(
+    *, allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before torch 2.9: it is switched off, and back on only where it was on."""
+    monkeypatch.setattr(precision, "_conv_switches", list)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+    with full_precision_convolutions():
+        inside = torch.backends.cudnn.allow_tf32
+
+    assert not inside
+    assert torch.backends.cudnn.allow_tf32 is allowed
 
 
 def test_moving_is_alike_along_all_axes() -> None:

@@ -161,7 +161,9 @@ def test_an_operand_that_is_written_to_is_seen() -> None:
 
 def test_results_of_another_type_or_number_are_seen() -> None:
     """Equal numbers in another type are wrong."""
-    add = operations.Operation("add", (Operand((5,)),) * 2, np.add, dtypes=(torch.float32,))
+    add = operations.Operation(
+        "add", (Operand((5,)),) * 2, np.add, dtypes=(torch.float32,), allowed=lambda *_: 0.0
+    )
 
     def holds(call: Callable[..., Any]) -> bool:
         changed = operations.Operation(**{**vars(add), "call": call})
@@ -346,6 +348,14 @@ def test_a_clone_that_forgets_the_strides(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
     assert tripped_families(probe, "copies") == {"copies"}
+
+
+@pytest.mark.parametrize("draw", ["uniform_", "normal_", "bernoulli_", "exponential_"])
+def test_a_draw_that_draws_nothing(draw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strided view stays as it was."""
+    monkeypatch.setattr(torch.Tensor, draw, lambda x, *_, **__: x)
+
+    assert tripped_families(probe, "in_place") == {"in_place"}
 
 
 def test_a_draw_that_fills_with_one_number(monkeypatch: pytest.MonkeyPatch) -> None:

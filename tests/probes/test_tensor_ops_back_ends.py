@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from probes.contract import Comparison, Finding
-from probes.kit import capabilities, functions, precision
+from probes.kit import capabilities, convolutions, functions, precision
 from probes.kit.case import Case
 from probes.kit.trial import Custom, refused, run_trials
-from probes.tensor_ops import convolutions, elementwise, probe, streams
+from probes.tensor_ops import elementwise, probe, streams
 from tests.probes.test_tensor_ops import gpu, on, shortened, sound, with_families
 from tests.probes.test_tensor_ops_breaks import tripped_checks
 from tests.probes.verdicts import tripped

@@ -13,9 +13,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from probes.catalog import BY_NAME as CATALOGUE
 from probes.contract import Finding, Result
 from probes.faults.fault import Fault
-from probes.faults.table import BY_NAME
+from probes.faults.table import BY_NAME, CONTROLS
 from tests.validator import reports
 from tests.validator.runs import marked
 from validator import loading
@@ -472,3 +473,24 @@ def test_it_cannot_run_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     assert done.returncode == 2
     assert "the selftest could not run" in done.stderr
+
+
+def test_a_dear_probe_makes_the_checks_that_its_fault_names_alone() -> None:
+    """Those that trip and those that are spared; a quick one makes all."""
+    heavy = BY_NAME["linalg_qr.nan"]
+    specs = [CATALOGUE[name] for name in heavy.probes]
+    control = next(fault for fault in CONTROLS if "linalg.completes" in fault.spares)
+
+    others = [check for check in CATALOGUE["linalg"].checks if check != "decompose"]
+
+    assert trials._left_out(heavy, specs) == {"linalg": others}
+    quick = BY_NAME["layer.dropout_alive_in_eval"]
+    assert trials._left_out(quick, [CATALOGUE["train_eval"]]) == {}
+    assert trials._left_out(control, [CATALOGUE["linalg"]]) == {}
+
+
+def test_the_checks_left_out_are_not_judged() -> None:
+    """A join that ignores strides trips `out` too, which that fault does not name."""
+    done = ran("layout.cat.strides")
+
+    assert [(trial.verdict, trial.also) for trial in done.trials] == [("caught", ())]
