@@ -105,8 +105,8 @@ def _each_place(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
 
 
 def _finite(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
-    """The largest numbers of the type are finite."""
-    largest = torch.finfo(dtype).max
+    """The largest numbers of the type are finite; CUDA looks at float64 in float32."""
+    largest = min(torch.finfo(dtype).max, torch.finfo(torch.float32).max)
     made = [tensor(np.array([largest, -largest, 0.0, 1.0]), device, dtype)]
     label = f"find ({name_of(dtype)}, largest"
     yield fact(f"{label})", _unscale(made, device), 0.0)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from probes.kit.layer import (
     FLOATS,
+    HALVES,
     SINGLES,
     Backward,
     Layer,
@@ -160,11 +161,13 @@ _PIECEWISE: Final[tuple[tuple[str, dict[str, object], Function, Function], ...]]
 _BY_RESULT: Final[dict[str, Function]] = {"sigmoid": lambda y: 1 - 2 * y, "tanh": lambda y: 2 * y}
 
 #: The types, where not all. Made of several operations, each of which rounds to a half type; and
-#: the gradient of hardsigmoid is computed with a sixth in float32 in each type (torch 2.13).
+#: the sixth of hardsigmoid and hardswish is one of float32 in each type, in the gradient of the
+#: first on the CPU (torch 2.13), in the second itself on CUDA (torch 2.11).
 _TYPES: Final = {
     "softsign": SINGLES,
     "tanhshrink": SINGLES,
-    "hardsigmoid": (torch.float32, torch.float16, torch.bfloat16),
+    "hardsigmoid": (torch.float32, *HALVES),
+    "hardswish": (torch.float32, *HALVES),
 }
 
 
@@ -245,7 +248,8 @@ def _softmax(axis: int, sign: int) -> Reference:
 
         def backward(g: Rounded) -> tuple[Rounded, ...]:
             kept = p.stored()  # the backward takes up the result
-            gradient = kept * (g - (g * kept).total(axis))
+            terms = (g * kept).stored()  # CUDA's is handed these products
+            gradient = terms - kept * terms.total(axis)
             return (gradient if sign > 0 else -gradient,)
 
         return p, backward

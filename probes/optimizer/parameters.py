@@ -118,10 +118,13 @@ def implementations(
 def _takes_fused(optimizer: str, device: str) -> bool:
     """Whether the optimizer offers its fused form on the device.
 
-    A kernel alone is not enough: torch 2.11 has one of Adagrad for CUDA that Adagrad refuses.
+    A kernel alone is not enough: torch 2.11 has one of Adagrad for CUDA that Adagrad refuses, some
+    optimizers when they are made and some at their first step.
     """
+    parameter = torch.zeros(1, device=device, requires_grad=True)
+    parameter.grad = torch.ones(1, device=device)
     try:
-        getattr(torch.optim, optimizer)([torch.zeros(1, device=device)], lr=0.5, fused=True)
+        getattr(torch.optim, optimizer)([parameter], lr=0.5, fused=True).step()
     except RuntimeError as error:
         if "supported devices" in str(error):
             return False
