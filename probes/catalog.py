@@ -8,6 +8,7 @@ from probes.contract import ProbeSpec
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.gradcheck.spec import SPEC as GRADCHECK
+from probes.large_tensors.spec import SPEC as LARGE_TENSORS
 from probes.linalg.spec import SPEC as LINALG
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
 from probes.optimizer.spec import SPEC as OPTIMIZER
@@ -24,6 +25,7 @@ __all__ = [
     "CUDA_AVAILABLE",
     "DEVICE_TRANSFER",
     "GRADCHECK",
+    "LARGE_TENSORS",
     "LINALG",
     "NUMPY_SHARING",
     "OPTIMIZER",
@@ -47,6 +49,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     LINALG,
     OPTIMIZER,
     ATTENTION,
+    LARGE_TENSORS,
 )
 
 #: The same, by name.

@@ -9,6 +9,7 @@ from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
 from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
 from probes.gradcheck.faults import FAULTS as GRADCHECK
+from probes.large_tensors.faults import FAULTS as LARGE_TENSORS
 from probes.linalg.faults import FAULTS as LINALG
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
 from probes.optimizer.faults import FAULTS as OPTIMIZER
@@ -28,6 +29,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *LINALG,
     *OPTIMIZER,
     *ATTENTION,
+    *LARGE_TENSORS,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,
