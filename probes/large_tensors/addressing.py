@@ -29,7 +29,7 @@ _WIDTH: Final = 16  # of the rows of a table
 def places(n: int) -> Array:
     """Different places below n, in no order: both ends, around each limit, and thousands more."""
     limits = [2**k for k in (16, 20, 24, 30, 31) if 2**k < n]
-    near = [limit + step for limit in limits for step in (-1, 0, 1)]
+    near = np.array([limit + step for limit in limits for step in (-1, 0, 1)], np.int64)
     far = integers((4096,), 0, 2**31 - 1, 310, np.int64) * (n // PERIOD) % n
     found = np.unique(np.r_[0, n - 1, n - 2, near, far])
     return np.asarray(found[np.argsort(integers(found.shape, 0, 2**30, 311), kind="stable")])

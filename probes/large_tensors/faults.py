@@ -10,10 +10,6 @@ _WRAPPED: Final = Event(
     "a kernel whose addresses have too few bits reads and writes elsewhere in large tensors",
     "https://github.com/pytorch/pytorch/issues/167086",
 )
-_LAST: Final = Event(
-    "a kernel that is wrong in the last element of a large result",
-    "https://github.com/pytorch/pytorch/issues/143486",
-)
 _COUNTED: Final = Event(
     "a count or a position that is kept in float32 stops at 2^24",
     "https://github.com/pytorch/pytorch/issues/25747",
@@ -46,8 +42,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _wrapped_indices("gather", "gathers"),
     _wrapped_indices("scatter_", "scatters"),
     _wrong("sort", "wrapped", "ordering", event=_WRAPPED, by=20),
-    _wrong("bmm", "swapped", "products", event=_LAUNCH, large=True),
     _wrong("_softmax", "wrapped", "rows", event=_LAUNCH, by=16),
     wrong_kernel("large_tensors", "bitwise_xor", "wrapped", "elementwise", event=_WRAPPED, by=24),
-    wrong_kernel("large_tensors", "mm", "one_bit", "products", event=_LAST),
+    wrong_kernel("large_tensors", "bmm", "swapped", "products", event=_LAUNCH, large=True),
 )
