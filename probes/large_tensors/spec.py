@@ -23,7 +23,7 @@ SPEC: Final = ProbeSpec(
     needs="device",
     timeout_s=120,
     interval_s=3600,
-    # Every tensor above this asks at run time what is free, and is left out where that is too little.
+    # Trials with larger tensors ask at run time what is free, and are left out where it is little.
     memory_bytes=16 * MIB,
     optional_memory_bytes=9 * 1024 * MIB,  # 2^31 elements of 4 bytes in all
     checks=_CHECKS,
