@@ -12,6 +12,7 @@ from probes.dataloader.spec import SPEC as DATALOADER
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.gradcheck.spec import SPEC as GRADCHECK
 from probes.layers.spec import SPEC as LAYERS
+from probes.large_tensors.spec import SPEC as LARGE_TENSORS
 from probes.linalg.spec import SPEC as LINALG
 from probes.losses.spec import SPEC as LOSSES
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
@@ -34,6 +35,7 @@ __all__ = [
     "DEVICE_TRANSFER",
     "GRADCHECK",
     "LAYERS",
+    "LARGE_TENSORS",
     "LINALG",
     "LOSSES",
     "NUMPY_SHARING",
@@ -65,6 +67,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     CONVOLUTIONS,
     LAYERS,
     LOSSES,
+    LARGE_TENSORS,
 )
 
 #: The same, by name.

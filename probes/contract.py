@@ -377,6 +377,8 @@ class ProbeSpec:
     may_warn: tuple[str, ...] = ()
     #: The board and the torch on which its memory was measured; "" for a probe that takes none.
     memory_measured: str = ""
+    #: Most memory taken beyond that where at least twice as much is free, in bytes.
+    optional_memory_bytes: int = 0
     #: The model of its limits, which a site may set; None: it has no limits.
     limits: type[Frozen] | None = None
 

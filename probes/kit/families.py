@@ -17,6 +17,9 @@ from probes.kit.trial import Trial, run_trials
 #: Check -> function that returns the trials of its family on a device.
 Families = Mapping[str, Callable[[str], Iterable[Trial]]]
 
+#: In the text of what was left out for want of memory.
+OF_MEMORY = " bytes of memory"
+
 HINT = (
     "compare with another device and with the CPU: wrong on one device only, drain it and reset "
     "the GPU; wrong everywhere, reinstall torch as it was pinned"
@@ -32,7 +35,8 @@ class Observation(contract.Observation):
     precision: Precision = Precision()
     back_end: str = ""  # as `probes.kit.capabilities.back_end` names it; "" in old recordings
     capability: tuple[int, int] | None = None  # of an NVIDIA GPU
-    #: Family -> operations that the back-end documents as absent, each with the error text.
+    #: Family -> operations that the back-end documents as absent, each with the error text, and
+    #: those left out for want of memory.
     lacking: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     #: The families that were to be observed; None in old recordings.
     asked: tuple[str, ...] | None = None
@@ -150,4 +154,6 @@ def _not_implemented(name: str, observation: Observation) -> str:
     if name not in observation.not_implemented:
         return ""
     why = f": {observation.lacking[name][0]}" if observation.lacking.get(name) else ""
+    if OF_MEMORY in why:
+        return f"not enough memory is free{why}"
     return f"the {observation.back_end_type} back-end implements none of these operations{why}"

@@ -1,6 +1,8 @@
 """Memory of a device: what a probe takes beyond the context, and what it gives back."""
 
 import contextlib
+import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -21,6 +23,11 @@ _QUESTIONS: Final = (
 #: What a back-end raises that has a function and no answer, or that is sick. The next operation of
 #: a sick device says so: measuring decides nothing.
 _NO_ANSWER: Final = (RuntimeError, AttributeError, TypeError, ValueError)
+
+
+#: Files of a control group's limit and use, by version.
+_V1: Final = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+_V2: Final = ("memory.max", "memory.current")
 
 
 def _allocator(device: str) -> ModuleType | None:
@@ -45,6 +52,50 @@ def give_back(device: str) -> None:
     with contextlib.suppress(*_NO_ANSWER):
         if allocator.memory_reserved(where) - allocator.memory_allocated(where) > _KEPT_BYTES:
             allocator.empty_cache()
+
+
+def free_bytes(device: str) -> int | None:
+    """What a tensor may take on the device now; None where that cannot be told.
+
+    On the CPU the least of what the kernel calls available and what the limits of the control
+    groups leave; elsewhere what the driver has, and what torch's allocator keeps for later.
+    """
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return _host_bytes()
+    module: Any = getattr(torch, kind, None)
+    try:
+        free, _ = module.mem_get_info(torch.device(device))
+        kept = module.memory_reserved(device) - module.memory_allocated(device)
+    except _NO_ANSWER:
+        return None
+    return int(free + kept)
+
+
+def _host_bytes(root: Path = Path("/")) -> int | None:
+    """The free memory of the host, and of the control groups of this process, below `root`."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    free = [int(found[1]) * 1024] if found else []
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        # A container sees its own group at the mount's root, whatever path the kernel tells.
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        names = _V1 if controllers else _V2
+        own = top / path.lstrip("/")
+        for folder in {own, *own.parents, top}:
+            limit, used = (_text(folder / name).strip() for name in names)
+            if limit.isdigit() and used.isdigit():
+                free.append(max(0, int(limit) - int(used)))
+    return min(free, default=None)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 class MemoryWatch:

@@ -25,6 +25,10 @@ _REFUSALS = ("RuntimeError", "ValueError", "IndexError", "TypeError")
 _BROKEN = re.compile(r"_STATUS_|\b(CUDA|HIP|UR|MPS backend) (error|out of memory)|DEVICE_LOST")
 
 
+class LeftOut(Exception):  # noqa: N818 - no error: the trial must not run here
+    """Raised by a trial that does not run for want of memory; the text says how much it needs."""
+
+
 class Trial(Protocol):
     """One operation and its comparisons on a device."""
 
@@ -87,7 +91,8 @@ def run_trials(
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
     """Run all trials; return one comparison for each operation, the first wrong one if any.
 
-    The second value lists documented absences of the back-end: `operation: error text`.
+    The second value lists documented absences of the back-end, `operation: error text`, and what
+    was left out for want of memory.
     """
     elements: dict[str, int] = {}
     wrong: dict[str, Comparison] = {}
@@ -107,11 +112,13 @@ def run_trials(
 
 
 def _run_trial(trial: Trial, device: str) -> tuple[list[Comparison], str]:
-    """The comparisons of a trial, and why the back-end lacks the operation, if it does."""
+    """The comparisons of a trial, and why it was left out, if it was."""
     found: list[Comparison] = []
     breadcrumb.operation(trial.operation)
     try:
         found.extend(trial.run(device))
+    except LeftOut as left_out:
+        return found, str(left_out)
     except torch.cuda.OutOfMemoryError:
         raise
     except _RAISED as error:

@@ -34,7 +34,7 @@ class Gradient(NamedTuple):
     """A function of matrices, its operands (2, ...), and their gradients for a given G."""
 
     name: str
-    call: Callable[..., torch.Tensor]
+    call: Callable[..., Any]
     operands: tuple[Array, ...]
     gradients: Callable[[Array], tuple[Array, ...]]
 
@@ -53,7 +53,7 @@ def _backward(each: Gradient, kind: Any, device: str) -> Iterator[Comparison]:
         operands = [leaf(operand, device, dtype) for operand in each.operands]
         output = each.call(*operands)
         upstream = integers(tuple(output.shape), 7)
-        root(output, tensor(upstream, device, dtype)).backward()  # type: ignore[no-untyped-call]
+        root(output, tensor(upstream, device, dtype)).backward()
     expected = each.gradients(upstream)
     for place, (operand, right) in enumerate(zip(operands, expected, strict=True)):
         label = f"{each.name} ({np.dtype(kind)}, gradient of operand {place})"
@@ -67,7 +67,7 @@ def _backward(each: Gradient, kind: Any, device: str) -> Iterator[Comparison]:
 
 
 def _t(a: Array) -> Array:
-    return a.swapaxes(-1, -2)
+    return np.swapaxes(a, -1, -2)
 
 
 def _solutions(kind: Any) -> Iterator[Gradient]:
@@ -166,7 +166,7 @@ def _least_squares(kind: Any) -> Iterator[Gradient]:
         lambda g: (outside @ _t(g) @ square - _t(pseudo) @ g @ _t(pseudo),),
     )
 
-    def through_qr(m: torch.Tensor) -> torch.Tensor:
+    def through_qr(m: Any) -> Any:
         q, r = torch.linalg.qr(m)
         return q @ (r @ (r.mT @ r))  # A A'A
 
@@ -182,11 +182,11 @@ def _spectral(kind: Any) -> Iterator[Gradient]:
     n = _SIZES[kind]
     a, b = symmetric(n, kind, 188), general(n, kind, 190)
 
-    def through_eigh(m: torch.Tensor) -> torch.Tensor:
+    def through_eigh(m: Any) -> Any:
         w, v = torch.linalg.eigh(m)
         return (v * (w * w)[..., None, :]) @ v.mT  # A A
 
-    def through_svd(m: torch.Tensor) -> torch.Tensor:
+    def through_svd(m: Any) -> Any:
         u, s, vh = torch.linalg.svd(m)
         return (u * (s * s * s)[..., None, :]) @ vh  # A A'A
 

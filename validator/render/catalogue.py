@@ -88,6 +88,9 @@ def _runs(spec: ProbeSpec) -> str:
     above = profiles.same_above(spec)
     same = f" ({above} hold{'' if ' and ' in above else 's'} nothing more yet)" if above else ""
     memory = f", at most {spec.memory_bytes // MIB} MiB on a GPU" if spec.memory_bytes else ""
+    if spec.optional_memory_bytes:
+        more = spec.optional_memory_bytes // MIB
+        memory += f", up to {more} MiB more where twice that is free"
     memory += f" ({spec.memory_measured})" if spec.memory_measured else ""
     return (
         f"in profile {spec.profile} and above{same}, {where}, every {duration(spec.interval_s)}, "

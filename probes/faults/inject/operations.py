@@ -152,6 +152,21 @@ def shortened(operators: tuple[str, ...], bits: int) -> None:
     intercept(operators, handler)
 
 
+def wrapped_indices(operators: tuple[str, ...], bits: int) -> None:
+    """Take indices modulo 2^bits."""
+
+    def wrap(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return type(value)(wrap(each) for each in value)
+        is_index = isinstance(value, torch.Tensor) and value.dtype == torch.int64
+        return value % 2**bits if is_index else value
+
+    def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return func(args[0], *(wrap(each) for each in args[1:]), **kwargs)
+
+    intercept(operators, handler)
+
+
 _HALVES: Final = (torch.float16, torch.bfloat16)
 
 

@@ -139,6 +139,28 @@ def narrowed(out: torch.Tensor) -> bool:
     return shorter is not None
 
 
+def wrapped(bits: int) -> Pattern:
+    """A pattern that takes elements from 2^bits on from the start: an address of so many bits."""
+
+    def spoil(out: torch.Tensor) -> bool:
+        count = int(out.numel()) - (1 << bits)
+        if count > 0:
+            flat = out.detach().reshape(-1)
+            flat[1 << bits :] = flat[:count].clone()
+            if flat.data_ptr() != out.data_ptr():
+                out.copy_(flat.reshape(out.shape))
+        return count > 0
+
+    return spoil
+
+
+def counted(out: torch.Tensor) -> bool:
+    """Round 64-bit integers to float32: a counter or an address of that type."""
+    if out.dtype == torch.int64:
+        out.copy_(out.float())
+    return out.dtype == torch.int64
+
+
 def flipped(out: torch.Tensor) -> bool:
     """Negate the last element as a boolean."""
 
@@ -169,13 +191,15 @@ PATTERNS: Final[dict[str, Pattern]] = {
     pattern.__name__: pattern
     for pattern in (
         *(zeros, garbage, one_bit, one_a_warp, nan, swapped, shifted, short, flushed, flipped),
-        *(swallowed, narrowed),
+        *(swallowed, narrowed, counted),
     )
 }
 
 
 def pattern(name: str, by: float = 1.0) -> Pattern:
-    """The pattern of that name; `by` is the factor of `scaled`."""
+    """The pattern of that name; `by` is the factor of `scaled`, and the bits of `wrapped`."""
+    if name == "wrapped":
+        return wrapped(int(by))
     if name == "scaled":
         return scaled(by)
     return stale() if name == "stale" else PATTERNS[name]

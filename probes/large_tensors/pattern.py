@@ -1,0 +1,120 @@
+"""A pattern that tells each address from all that are a power of two away.
+
+Bytes with a prime period: an index that wraps at 2^20, 2^24, 2^31 or 2^32 meets another place of
+the period. Sums and positions have closed forms, and a tensor of any size is compared with one
+period of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from probes.contract import Comparison
+from probes.kit.case import Array
+from probes.kit.operands import integers
+from probes.kit.references import compare
+
+PERIOD: Final = 65_521  # the largest prime below 2^16
+LOWEST: Final = 10
+HIGHEST: Final = 250
+
+#: Periods of a block that is compared at once: fewer elements than any size that is tested on the
+#: CPU, where NumPy compares; 2^26 elsewhere, which the device compares itself.
+_PERIODS: Final = {"cpu": 8}
+_PERIODS_ELSEWHERE: Final = 1024
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One period, uint8, with a sum that is a multiple of 256: sums in uint8 are periodic too."""
+
+    base: Array
+    prefix: Array = field(init=False)  # int64, one longer: the sums of the first elements
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", np.r_[0, self.base.cumsum(dtype=np.int64)])
+
+    def total(self, count: int, values: Array | None = None) -> int:
+        """The sum of the first elements, or of other values that go with one period."""
+        prefix = self.prefix if values is None else np.r_[0, values.cumsum(dtype=np.int64)]
+        periods, rest = divmod(count, PERIOD)
+        return int(periods * prefix[-1] + prefix[rest])
+
+    def at(self, places: Array) -> Array:
+        """The elements at these places."""
+        return np.asarray(self.base[places % PERIOD])
+
+    def on(self, device: str, count: int) -> torch.Tensor:
+        """The first elements as a tensor of shape (count,), copied period by period, doubling."""
+        made = torch.empty(count, dtype=torch.uint8, device=device)
+        made[:PERIOD].copy_(torch.from_numpy(self.base.copy()))
+        done = PERIOD
+        while done < count:
+            step = min(done, count - done)
+            made[done : done + step].copy_(made[:step])
+            done += step
+        return made
+
+
+@cache
+def pattern(salt: int = 0) -> Pattern:
+    """A pattern; another salt gives another one. The values LOWEST and HIGHEST are in it."""
+    base = integers((PERIOD,), LOWEST, HIGHEST, 300 + salt, np.uint8).copy()
+    base[7], base[70] = LOWEST, HIGHEST
+    excess = int(base.sum(dtype=np.int64)) % 256
+    for place in range(100, 110):  # taken from some elements, so that none leaves the range
+        taken = min(excess, int(base[place]) - LOWEST)
+        base[place] -= taken
+        excess -= taken
+    base.setflags(write=False)
+    return Pattern(base)
+
+
+def same(operation: str, found: torch.Tensor, period: Array, start: int = 0) -> Comparison:
+    """Compare each element i of a tensor with `period[(i + start) % len(period)]`, bit by bit.
+
+    The first block that differs is fetched and described; those after it are not looked at.
+    """
+    label = f"{operation} ({found.numel()} elements)"
+    flat = found.reshape(-1)
+    kind = flat[:1].cpu().numpy().dtype
+    if kind != period.dtype:
+        return Comparison(operation=label, problem=f"dtype {kind} where {period.dtype} is right")
+    on_cpu = flat.device.type == "cpu"
+    times = _PERIODS.get(flat.device.type, _PERIODS_ELSEWHERE)
+    times = max(1, times * PERIOD // len(period))
+    times = min(times, -(-flat.numel() // len(period)))
+    right = np.tile(np.roll(period, -(start % len(period))), times)
+    reference = None if on_cpu else torch.from_numpy(right.copy()).to(flat.device)
+    for begin in range(0, flat.numel(), len(right)):
+        block = flat[begin : begin + len(right)]
+        if reference is None:
+            equal = np.array_equal(block.numpy(), right[: block.numel()])
+        else:
+            equal = torch.equal(block, reference[: block.numel()])
+        if not equal:
+            wrong = compare(label, block, right[: block.numel()])
+            return _moved(wrong, begin)
+    last = flat[-PERIOD:]  # by NumPy on every device
+    begin = (flat.numel() - last.numel()) % len(right)
+    ended = compare(label, last, np.resize(np.roll(right, -begin), last.numel()))
+    if not ended.holds:
+        return _moved(ended, flat.numel() - last.numel())
+    return Comparison(operation=label, elements=flat.numel())
+
+
+def _moved(wrong: Comparison, begin: int) -> Comparison:
+    """The comparison of a block that begins there, with indices of the whole tensor."""
+
+    def moved(index: Sequence[int] | None) -> tuple[int, ...] | None:
+        return None if index is None else tuple(begin + each for each in index)
+
+    places: dict[str, Any] = {
+        "first_index": moved(wrong.first_index),
+        "worst_index": moved(wrong.worst_index),
+    }
+    return wrong.model_copy(update=places)
