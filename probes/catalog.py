@@ -11,8 +11,8 @@ from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.dataloader.spec import SPEC as DATALOADER
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.gradcheck.spec import SPEC as GRADCHECK
-from probes.layers.spec import SPEC as LAYERS
 from probes.large_tensors.spec import SPEC as LARGE_TENSORS
+from probes.layers.spec import SPEC as LAYERS
 from probes.linalg.spec import SPEC as LINALG
 from probes.losses.spec import SPEC as LOSSES
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
@@ -34,8 +34,8 @@ __all__ = [
     "DATALOADER",
     "DEVICE_TRANSFER",
     "GRADCHECK",
-    "LAYERS",
     "LARGE_TENSORS",
+    "LAYERS",
     "LINALG",
     "LOSSES",
     "NUMPY_SHARING",

@@ -12,8 +12,8 @@ from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
 from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
 from probes.gradcheck.faults import FAULTS as GRADCHECK
-from probes.layers.faults import FAULTS as LAYERS
 from probes.large_tensors.faults import FAULTS as LARGE_TENSORS
+from probes.layers.faults import FAULTS as LAYERS
 from probes.linalg.faults import FAULTS as LINALG
 from probes.losses.faults import FAULTS as LOSSES
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING

@@ -96,6 +96,7 @@ def record(device: str) -> Operations:
 
 def _recorded(device: str) -> Operations:
     programs: dict[str, list[str]] = {}
+    torch.set_num_threads(1)  # the models are tiny
     torch.autograd.set_multithreading_enabled(False)  # so that the recorder sees the backward
     for program in training.PROGRAMS:
         with Recorder() as recorder:
