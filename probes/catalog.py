@@ -4,6 +4,7 @@ from typing import Final
 
 from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
+from probes.compiled.spec import SPEC as COMPILED
 from probes.contract import ProbeSpec
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.dataloader.spec import SPEC as DATALOADER
@@ -22,6 +23,7 @@ __all__ = [
     "AUTOGRAD",
     "BY_NAME",
     "CATALOG",
+    "COMPILED",
     "CUDA_AVAILABLE",
     "DATALOADER",
     "DEVICE_TRANSFER",
@@ -50,6 +52,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     OPTIMIZER,
     ATTENTION,
     DATALOADER,
+    COMPILED,
 )
 
 #: The same, by name.

@@ -4,6 +4,7 @@ from typing import Final
 
 from probes.attention.faults import FAULTS as ATTENTION
 from probes.autograd.faults import FAULTS as AUTOGRAD
+from probes.compiled.faults import FAULTS as COMPILED
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.dataloader.faults import FAULTS as DATALOADER
 from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
@@ -30,6 +31,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *OPTIMIZER,
     *ATTENTION,
     *DATALOADER,
+    *COMPILED,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

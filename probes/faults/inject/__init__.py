@@ -7,7 +7,15 @@ from probes.faults.fault import Fault
 from probes.faults.table import BY_NAME
 
 #: Probes that take longer than a fork, and that can run some of their checks only.
-_LIMITED = ("tensor_ops", "special_functions", "linalg", "optimizer", "attention", "dataloader")
+_LIMITED = (
+    "tensor_ops",
+    "special_functions",
+    "linalg",
+    "optimizer",
+    "attention",
+    "dataloader",
+    "compiled",
+)
 
 
 def apply(name: str, device: str) -> None:
