@@ -68,8 +68,8 @@ def _of_an_attribute(device: str) -> Iterator[tuple[Any, list[float]]]:
 
 def _of_containers(device: str) -> Iterator[tuple[Any, list[float]]]:
     def function(x: torch.Tensor) -> torch.Tensor:
-        table, listed = _STATE.table, _STATE.listed
-        return x * float(table["a"]) + sum(listed)
+        y: torch.Tensor = x * _STATE.table["a"] + sum(_STATE.listed)
+        return y
 
     call = compiled(function, backend=_CAPTURE)
     yield call(_one(device)), [2.0, 3.0]
@@ -106,12 +106,14 @@ def _of_a_module(device: str) -> Iterator[tuple[Any, list[float]]]:
     layer = _Layer()
     call = compiled(layer, backend=_CAPTURE)
     yield call(_one(device)), [2.0, 4.0]
-    layer.factor = 3.0
-    yield call(_one(device)), [3.0, 6.0]
     layer.eval()
     yield call(_one(device)), [0.0, 1.0]
     layer.train()
-    yield call(_one(device)), [3.0, 6.0]
+    yield call(_one(device)), [2.0, 4.0]
+    # Until torch 2.4 the attributes of modules were taken as constant, and that was documented.
+    if torch._dynamo.config.guard_nn_modules:
+        layer.factor = 3.0
+        yield call(_one(device)), [3.0, 6.0]
 
 
 def _of_arguments(device: str) -> Iterator[tuple[Any, list[float]]]:

@@ -1,7 +1,7 @@
 """Views, and scatters into them: values and gradients of integers, whose bits are compared.
 
 Each result is summed as it is, so that the gradient that arrives is one number, broadcast: torch
-2.9.1 wrote a scatter's zeros into all places of that one number.
+2.9.1 writes a scatter's zeros into all places of that one number.
 """
 
 from collections.abc import Callable, Iterator
@@ -114,12 +114,21 @@ def views_and_scatters(_device: str) -> Iterator[Trial]:
     yield Custom("views", _views)
 
 
-def _scatter_all(
-    matrices: list[torch.Tensor], sources: list[torch.Tensor]
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def _scatter_all(matrices: list[torch.Tensor], sources: list[torch.Tensor]) -> list[torch.Tensor]:
     rows = zip(_SCATTERS.values(), matrices, sources, strict=True)
-    results = [each.call(x, s) for each, x, s in rows]
-    return torch.stack([result.sum() for result in results]).sum(), results
+    return [each.call(x, s) for each, x, s in rows]
+
+
+def _view_all(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [call(x) for (call, _), x in zip(_VIEWS.values(), matrices, strict=True)]
+
+
+def _total(results: list[torch.Tensor]) -> torch.Tensor:
+    """The sum of all. Only it is returned: torch 2.9.1 was right where the parts were as well."""
+    total = results[0].sum()
+    for each in results[1:]:
+        total = total + each.sum()
+    return total
 
 
 def _scatters(device: str) -> Iterator[Comparison]:
@@ -127,8 +136,9 @@ def _scatters(device: str) -> Iterator[Comparison]:
     matrix = [integers((_SIZE, _SIZE), 50 + i) for i in range(len(shapes))]
     source = [integers(shape, 70 + i) for i, shape in enumerate(shapes)]
     x, s = ([leaf(each, device) for each in arrays] for arrays in (matrix, source))
-    total, results = compiled(_scatter_all)(x, s)
-    total.backward()
+    with torch.no_grad():
+        results = compiled(_scatter_all)(x, s)
+    compiled(lambda matrices, sources: _total(_scatter_all(matrices, sources)))(x, s).backward()
     for i, (name, each) in enumerate(_SCATTERS.items()):
         right, kept = matrix[i].copy(), np.ones((_SIZE, _SIZE))
         each.write(right, source[i])
@@ -145,17 +155,12 @@ def _compare_gradient(name: str, of: torch.Tensor, right: Array) -> Comparison:
     return compare(name, host(of.grad), right.astype(np.float32))
 
 
-def _view_all(matrices: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    rows = zip(_VIEWS.values(), matrices, strict=True)
-    results = [call(matrix) for (call, _), matrix in rows]
-    return torch.stack([result.sum() for result in results]).sum(), results
-
-
 def _views(device: str) -> Iterator[Comparison]:
     matrices = [integers((_SIZE, _SIZE), 90 + i) for i in range(len(_VIEWS))]
     leaves = [leaf(each, device) for each in matrices]
-    total, results = compiled(_view_all)(leaves)
-    total.backward()
+    with torch.no_grad():
+        results = compiled(_view_all)(leaves)
+    compiled(lambda leaves: _total(_view_all(leaves)))(leaves).backward()
     rows = zip(_VIEWS.items(), matrices, leaves, results, strict=True)
     for (name, (_, view)), matrix, x, result in rows:
         yield compare(name, host(result), np.asarray(view(matrix.copy()), np.float32))
