@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -219,7 +220,7 @@ def test_a_compiler_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 def test_no_headers_of_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As in an image with the interpreter alone."""
-    monkeypatch.setattr(toolchain.sysconfig, "get_path", lambda _name: str(tmp_path))
+    monkeypatch.setattr(sysconfig, "get_path", lambda _name: str(tmp_path))
 
     assert "no Python.h" in why(monkeypatch, tmp_path, CXX=sys.executable)
 
@@ -271,7 +272,7 @@ def test_no_folder_for_code(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: Any, **__: Any) -> Any:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    monkeypatch.setattr(workspace.tempfile, "TemporaryDirectory", missing)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", missing)
 
     assert "No usable temporary directory" in probe.observe("cpu").skip
 
@@ -311,7 +312,7 @@ def test_nothing_is_left_and_all_is_restored(
 def test_deep_holds_it_and_no_other_profile_does() -> None:
     """Nor is it run by a daemon of the default profile."""
     plans = {
-        name: {spec.name for spec in make_plan(Settings(run={"profile": name}), "cli").specs}  # type: ignore[arg-type]
+        name: {spec.name for spec in make_plan(Settings(run={"profile": name}), "cli").specs}
         for name in ("quick", "standard", "deep")
     }
 
