@@ -5,6 +5,7 @@ from typing import Final
 from probes.amp.spec import SPEC as AMP
 from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
+from probes.compiled.spec import SPEC as COMPILED
 from probes.contract import ProbeSpec
 from probes.convolutions.spec import SPEC as CONVOLUTIONS
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
@@ -29,6 +30,7 @@ __all__ = [
     "AUTOGRAD",
     "BY_NAME",
     "CATALOG",
+    "COMPILED",
     "CONVOLUTIONS",
     "CUDA_AVAILABLE",
     "DATALOADER",
@@ -68,6 +70,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     LAYERS,
     LOSSES,
     LARGE_TENSORS,
+    COMPILED,
 )
 
 #: The same, by name.

@@ -5,6 +5,7 @@ from typing import Final
 from probes.amp.faults import FAULTS as AMP
 from probes.attention.faults import FAULTS as ATTENTION
 from probes.autograd.faults import FAULTS as AUTOGRAD
+from probes.compiled.faults import FAULTS as COMPILED
 from probes.convolutions.faults import FAULTS as CONVOLUTIONS
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.dataloader.faults import FAULTS as DATALOADER
@@ -42,6 +43,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *LAYERS,
     *LOSSES,
     *LARGE_TENSORS,
+    *COMPILED,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,
