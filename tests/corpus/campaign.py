@@ -5,8 +5,11 @@
    operations.<device>.json with `--record`.
 2. Each of them is made wrong at the device's own key in every way that can be said of it
    (tests/corpus/spoils.py), in a forked child. It is covered when each time a check of the quick
-   or the standard profile fails. Results are kept in build/coverage/, so that a campaign goes on
-   where it was stopped; `--again` tries anew what was not caught.
+   or the standard profile fails, or the process crashes. A child that was late, killed from outside
+   or could not make the fault has caught nothing. Results are kept in build/coverage/, so that a
+   campaign goes on where it was stopped; `--again` tries anew what was not caught. What was caught
+   stays so until that file is removed, whatever is changed in the probes.
+3. Before all that, the same checks run with nothing wrong: what fails then would catch everything.
 
 Ends with 1 when something is neither covered nor exempt (tests/corpus/exempt.json).
 """
@@ -18,6 +21,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +40,9 @@ HERE: Final = Path(__file__).parent
 KEPT: Final = HERE.parents[1] / "build" / "coverage"
 EXEMPT: Final = HERE / "exempt.json"
 PROFILES: Final = ("quick", "standard")
+
+#: The control: no operation is made wrong.
+SOUND: Final = ("", "")
 
 #: For one child: all device probes take ten seconds on one core.
 DEADLINE_S: Final = 180.0
@@ -88,9 +95,9 @@ def parse(document: str) -> Operations:
 
 def record(device: str) -> Operations:
     """The operations that the corpus calls on this device; it runs in a child."""
-    children = Children(1, _RECORD_S)
-    children.start("record", lambda: _recorded(device).document())
-    ((_, text),) = children.results()
+    with closing(Children(1, _RECORD_S)) as children:
+        children.start("record", lambda: _recorded(device).document())
+        ((_, text),) = children.results()
     return parse(text)
 
 
@@ -144,11 +151,12 @@ def _caught(specs: list[ProbeSpec], device: str) -> str:
 def trial(operation: str, spoil: str, device: str) -> str:
     """Profile -> the check that caught the fault, as JSON: quick first, standard where none did.
 
-    For a child: the operation stays wrong.
+    For a child: the operation stays wrong. Without an operation nothing is.
     """
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    inject(operation, spoil, device)
+    if operation:
+        inject(operation, spoil, device)
     quick = _caught(_specs(heavy=False), device)
     return json.dumps({"quick": quick, "standard": quick or _caught(_specs(heavy=True), device)})
 
@@ -165,23 +173,27 @@ def results(operations: Operations, device: str, jobs: int, *, again: bool) -> F
         importlib.import_module(spec.module)
         for module in spec.preload:
             importlib.import_module(module)
-    children = Children(jobs, DEADLINE_S)
     faults = list(operations.faults())
 
     def keep(fault: tuple[str, str], text: str) -> None:
-        died = dict.fromkeys(PROFILES, "the process died or hung")
-        found[fault] = json.loads(text) if text else died
+        how = "the process crashed" if fault in children.crashed else ""
+        found[fault] = json.loads(text) if text else dict.fromkeys(PROFILES, how)
         entry = {"operation": fault[0], "spoil": fault[1], "found": found[fault]}
         with kept.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
 
-    for fault in faults:
-        if fault not in found:
-            children.start(fault, partial(trial, *fault, device))
-            for ended, text in children.ended():
-                keep(ended, text)
-    for ended, text in children.results():
-        keep(ended, text)
+    with closing(Children(jobs, DEADLINE_S)) as children:
+        children.start(SOUND, partial(trial, *SOUND, device))
+        ((_, text),) = children.results()
+        if not text or any(json.loads(text).values()):
+            raise RuntimeError(f"checks fail with nothing wrong: {text or 'no answer'}")
+        for fault in faults:
+            if fault not in found:
+                children.start(fault, partial(trial, *fault, device))
+                for ended, text in children.ended():
+                    keep(ended, text)
+        for ended, text in children.results():
+            keep(ended, text)
     return {fault: found[fault] for fault in faults}
 
 
@@ -189,7 +201,10 @@ def _read(kept: Path, *, again: bool) -> Found:
     """The results that are kept; with `again` only of what was caught."""
     found: Found = {}
     for line in kept.read_text(encoding="utf-8").splitlines() if kept.exists() else ():
-        entry = json.loads(line)
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:  # the campaign was stopped while it wrote
+            continue
         found[entry["operation"], entry["spoil"]] = entry["found"]
     return {key: each for key, each in found.items() if each["standard"] or not again}
 

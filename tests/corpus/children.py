@@ -1,5 +1,10 @@
-"""Forked children that each compute one text, a few at a time, with a deadline."""
+"""Forked children that each compute one text, a few at a time, with a deadline.
 
+A child that raises, dies or is late has no text; of those that a crash in native code ended it is
+known.
+"""
+
+import contextlib
 import os
 import select
 import signal
@@ -7,7 +12,16 @@ import time
 import traceback
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+#: Ends a text: processes that a child has left may keep its pipe open.
+_END: Final = b"\0"
+
+#: Signals by which a fault in native code ends a process; others come from outside.
+_CRASHES: Final = (
+    *(signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS),
+    *(signal.SIGFPE, signal.SIGILL),
+)
 
 
 @dataclass
@@ -27,17 +41,25 @@ class Children:
         self._deadline_s = deadline_s
         self._running: dict[Any, _Child] = {}
         self._over: list[tuple[Any, str]] = []
+        #: Keys of those that crashed in native code.
+        self.crashed: set[Any] = set()
+
+    def close(self) -> None:
+        """Kill and reap what is left, with all that it has started."""
+        for key in list(self._running):
+            self._end(key)
 
     def start(self, key: Hashable, work: Callable[[], str]) -> None:
-        """Fork a child for some work; its text comes with the key, empty if it died or hung."""
+        """Fork a child for some work; its text comes with the key, empty if it has none."""
         while len(self._running) >= self._count:
             self._take()
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
+                os.setpgid(0, 0)  # so that what it starts is killed with it
                 os.close(read)
-                os.write(write, work().encode())
+                os.write(write, work().encode() + _END)
             except BaseException:  # noqa: BLE001 - told here; the process must not go on
                 traceback.print_exc()
             finally:
@@ -67,15 +89,23 @@ class Children:
             part = os.read(pipe, 65536)
             child.text += part
             if not part:
+                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            if not part or child.text.endswith(_END):
                 self._end(pipes[pipe])
         for key, child in list(self._running.items()):
             if time.monotonic() >= child.deadline_s:
-                os.kill(child.pid, signal.SIGKILL)
-                child.text = b""
                 self._end(key)
 
     def _end(self, key: Any) -> None:
+        """Kill what is left of a child, reap it, and keep its text if that is whole."""
         child = self._running.pop(key)
+        died = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        if died is not None and died.si_code != os.CLD_EXITED and died.si_status in _CRASHES:
+            self.crashed.add(key)
+        for kill in (os.killpg, os.kill):  # it may not have a group yet
+            with contextlib.suppress(ProcessLookupError):
+                kill(child.pid, signal.SIGKILL)
         os.waitpid(child.pid, 0)
         os.close(child.pipe)
-        self._over.append((key, child.text.decode()))
+        whole = child.text.endswith(_END)
+        self._over.append((key, child.text.removesuffix(_END).decode() if whole else ""))

@@ -1,9 +1,11 @@
 """The lists of operations that training calls are kept, and the campaign over them can fail."""
 
+import faulthandler
 import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,9 +29,9 @@ needs_kernels = pytest.mark.skipif(
 
 def in_child(work: Callable[[], str]) -> str:
     """What some work returns in a process of its own, where an operation may stay wrong."""
-    children = Children(1, 120)
-    children.start("work", work)
-    ((_, text),) = children.results()
+    with closing(Children(1, 120)) as children:
+        children.start("work", work)
+        ((_, text),) = children.results()
     return str(text)
 
 
@@ -171,22 +173,105 @@ def test_a_child_that_dies_or_hangs_has_no_text() -> None:
         signal.pause()
         return "over"
 
-    def die() -> str:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def die(number: int) -> str:
+        faulthandler.disable()
+        os.kill(os.getpid(), number)
         return "over"
 
-    children = Children(2, 2.0)
+    def leave() -> str:
+        """What it has forked keeps the pipe open."""
+        if os.fork() == 0:
+            signal.alarm(20)
+            signal.pause()
+        return "left"
+
     works: dict[str, Callable[[], str]] = {
-        "dies": die,
+        "killed": partial(die, signal.SIGKILL),
+        "crashes": partial(die, signal.SIGSEGV),
         "raises": lambda: str(1 // 0),
         "hangs": hang,
+        "leaves": leave,
         "long": lambda: "x" * 300_000,
     }
-    for name, work in works.items():
-        children.start(name, work)
-    lengths = {name: len(text) for name, text in children.results()}
+    with closing(Children(2, 2.0)) as children:
+        for name, work in works.items():
+            children.start(name, work)
+        lengths = {name: len(text) for name, text in children.results()}
 
-    assert lengths == {"dies": 0, "raises": 0, "hangs": 0, "long": 300_000}
+    without = dict.fromkeys(("killed", "crashes", "raises", "hangs"), 0)
+    assert lengths == {**without, "leaves": 4, "long": 300_000}
+    assert children.crashed == {"crashes"}
+
+
+def test_children_that_are_left_are_killed(tmp_path: Path) -> None:
+    """Where the campaign is stopped, with all that they have started."""
+    ids = tmp_path / "ids"
+    os.mkfifo(ids)
+
+    def hang() -> str:
+        other = os.fork()
+        if other:
+            ids.write_text(f"{os.getpid()} {other}")
+        signal.alarm(20)
+        signal.pause()
+        return "over"
+
+    def stopped() -> list[int]:
+        with closing(Children(2, 60.0)) as children:
+            children.start("hangs", hang)
+            found.extend(map(int, ids.read_text().split()))
+            raise KeyboardInterrupt
+
+    found: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+
+    child, other = found
+    assert not Path(f"/proc/{child}").exists()
+    status = Path(f"/proc/{other}/stat")  # an orphan stays a zombie where nobody reaps it
+    assert not status.exists() or status.read_text().rpartition(") ")[2].startswith(("Z", "X"))
+
+
+def test_a_check_that_fails_anyway_stops_the_campaign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would catch every fault."""
+    monkeypatch.setattr(campaign, "KEPT", tmp_path)
+    monkeypatch.setattr(campaign, "_specs", lambda **_: [])
+    monkeypatch.setattr(campaign, "_caught", lambda *_: "a.check")
+    asked = campaign.Operations({"mm.default float32": ["a program"]}, frozenset(), "2")
+
+    with pytest.raises(RuntimeError, match="nothing wrong"):
+        campaign.results(asked, "cpu", 1, again=False)
+
+
+@pytest.mark.parametrize(
+    ("ends", "caught"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGABRT), "the process crashed"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), ""),
+        (lambda: 1 // 0, ""),
+    ],
+    ids=["crashes", "killed", "raises"],
+)
+def test_a_child_without_an_answer_has_caught_nothing(
+    ends: Callable[[], object], caught: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the fault crashed it: no probe has seen a wrong number."""
+    monkeypatch.setattr(campaign, "KEPT", tmp_path)
+    monkeypatch.setattr(campaign, "_specs", lambda **_: [])
+
+    def trial(operation: str, *_: str) -> str:
+        faulthandler.disable()
+        if operation:
+            ends()
+        return json.dumps(dict.fromkeys(campaign.PROFILES, ""))
+
+    monkeypatch.setattr(campaign, "trial", trial)
+    asked = campaign.Operations({"mm.default float32": ["a program"]}, frozenset(), "2")
+    found = campaign.results(asked, "cpu", 1, again=False)
+
+    assert {each["standard"] for each in found.values()} == {caught}
 
 
 def test_results_are_kept_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,14 +282,17 @@ def test_results_are_kept_and_tried_again(tmp_path: Path, monkeypatch: pytest.Mo
     calls = tmp_path / "calls"
 
     def trial(operation: str, spoil: str, _device: str) -> str:
-        with calls.open("a") as stream:
-            stream.write(f"{operation} {spoil}\n")
-        return json.dumps(dict.fromkeys(campaign.PROFILES, answers[operation]))
+        if (operation, spoil) != campaign.SOUND:
+            with calls.open("a") as stream:
+                stream.write(f"{operation} {spoil}\n")
+        return json.dumps(dict.fromkeys(campaign.PROFILES, answers.get(operation, "")))
 
     monkeypatch.setattr(campaign, "trial", trial)
     asked = campaign.Operations({name: ["a program"] for name in answers}, frozenset(), "2")
     for again, runs in ((False, 4), (False, 4), (True, 6)):
         found = campaign.results(asked, "cpu", 2, again=again)
+        with next(tmp_path.glob("*.jsonl")).open("a") as stream:
+            stream.write('{"operation": "mm.def\n')  # killed while it wrote
         assert len(calls.read_text().splitlines()) == runs
 
     assert campaign.not_covered(found) == [
