@@ -40,7 +40,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _wrong("smooth_l1_loss", "scaled", "distances", by=MORE),
     _wrong("binary_cross_entropy_backward", "scaled", "binary", by=LESS),
     _wrong("xlogy", "zeros", "likelihoods", event=STALE),
-    _wrong("nll_loss_forward", "scaled", "nll", by=MORE),
+    _wrong("nll_loss_forward", "scaled", "nll", by=LESS),
     _wrong("nll_loss2d_backward", "shifted", "nll"),
     _wrong("_log_softmax", "nan", "cross_entropy"),
     _wrong("multi_margin_loss", "swapped", "class_margins", dtype="float32"),

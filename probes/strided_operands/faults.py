@@ -77,5 +77,5 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _wrong("flip", "one_bit", "copies"),
     _wrong("embedding_dense_backward", "shifted", "gradients"),
     _wrong("native_layer_norm", "nan", "rows"),
-    _kernel("bmm", "scaled", "products", by=MORE),
+    _kernel("addmm", "scaled", "products", by=MORE),
 )

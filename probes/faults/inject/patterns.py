@@ -156,9 +156,12 @@ def wrapped(bits: int) -> Pattern:
 
 def counted(out: torch.Tensor) -> bool:
     """Round 64-bit integers to float32: a counter or an address of that type."""
-    if out.dtype == torch.int64:
-        out.copy_(out.float())
-    return out.dtype == torch.int64
+    if out.dtype != torch.int64:
+        return False
+    rounded = out.float().long()
+    changed = not torch.equal(rounded, out)
+    out.copy_(rounded)
+    return changed
 
 
 def flipped(out: torch.Tensor) -> bool:
