@@ -1,6 +1,7 @@
 """Runs the families on a device, and judges them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Final
 
@@ -64,12 +65,16 @@ class Observation(families.Observation):
 
 
 def observe(device: str) -> Observation:
-    """Try every family that applies, in full float32 precision: the bounds need it."""
+    """Try every family that applies, in full float32 precision: the bounds need it.
+
+    Torch's formula is allowed, whatever was set: where it is not, torch refuses what no fused
+    kernel takes, as documented.
+    """
     setting = read(device)
     skips = {"grouped_heads": _no_groups(device), "kernels": "" if kernels.by_name() else _NO_NAMES}
     skips = {name: why for name, why in skips.items() if why}
     table = {name: family for name, family in FAMILIES.items() if name not in skips}
-    with recording():
+    with recording(), _formula_allowed():
         found = families.observe(table, device, precision=setting, threaded=_THREADED)
         picked = kernels.picked(device)
     return Observation(**found.model_dump(), picked=picked, skips=skips)
@@ -83,6 +88,17 @@ def judge(observation: Observation) -> Iterator[Finding]:
             yield skipped(check, observation.skips[name])
         else:
             yield family_finding(check, observation, hint=_HINT)
+
+
+@contextmanager
+def _formula_allowed() -> Iterator[None]:
+    """Allow torch's formula where no fused kernel takes the operands; restore the setting."""
+    allowed = torch.backends.cuda.math_sdp_enabled()  # of every back-end, despite its name
+    try:
+        torch.backends.cuda.enable_math_sdp(True)
+        yield
+    finally:
+        torch.backends.cuda.enable_math_sdp(allowed)
 
 
 def _no_groups(device: str) -> str:

@@ -16,7 +16,7 @@ from probes.attention import reference
 from probes.attention.bounds import Array, Bounded, Units, exact
 from probes.kit.operands import fractions
 
-Layout = Literal["contiguous", "transposed", "packed"]
+Layout = Literal["contiguous", "transposed", "packed", "flat"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class Problem:
     keys: int
     size: int
     causal: bool = False
-    mask: Literal["", "bool", "float"] = ""
+    mask: Literal["", "bool", "float", "additive"] = ""  # additive: 0 or -inf
     #: Shape of the mask before it is broadcast: the axes that are not 1, of "bhlk".
     mask_axes: str = "lk"
     scale: float | None = None
     groups: int = 1  # query heads of each key head
-    layout: Layout = "contiguous"
+    layout: Layout = "contiguous"  # flat: without the axis of heads, of which there is one
+    value_size: int = 0  # 0: that of query and key
 
     def __str__(self) -> str:
         """The shapes as `batch x heads x length x keys x size`, and what is not the default."""
@@ -44,6 +45,7 @@ class Problem:
         parts += [f"{self.mask} mask {self.mask_axes}"] if self.mask else []
         parts += [f"scale {self.scale:g}"] if self.scale is not None else []
         parts += [f"{self.groups} heads a group"] if self.groups > 1 else []
+        parts += [f"values of {self.value_size}"] if self.value_size else []
         return ", ".join(parts)
 
     @property
@@ -62,7 +64,7 @@ class Problem:
         return np.where(values, 0.0, -np.inf) if self.mask == "bool" else values
 
     def mask_values(self) -> Array:
-        """The mask: bool, True for a key that is seen, or multiples of 1/8 from -2 to 2."""
+        """The mask: bool, True for a key that is seen, that as 0 or -inf, or eighths up to 2."""
         full = {"b": self.batch, "h": self.heads, "l": self.length, "k": self.keys}
         shape = tuple(full[axis] if axis in self.mask_axes else 1 for axis in "bhlk")
         drawn = fractions(shape, 7)
@@ -72,7 +74,7 @@ class Problem:
             return np.round(32 * drawn - 16) / 8
         seen = drawn < 0.6
         seen[..., :1] = True  # a row that sees nothing is not documented
-        return seen
+        return np.where(seen, 0.0, -np.inf) if self.mask == "additive" else seen
 
 
 class Operands:
@@ -81,6 +83,7 @@ class Operands:
     def __init__(self, problem: Problem) -> None:
         batch, length, keys, size = problem.batch, problem.length, problem.keys, problem.size
         heads, groups = problem.heads // problem.groups, problem.groups
+        value_size = problem.value_size or size
         unit = math.sqrt(1.2 / (abs(problem.factor) * size))
 
         def drawn(shape: tuple[int, ...], salt: int) -> Array:
@@ -99,10 +102,10 @@ class Operands:
         key = unit * (hidden * direction + noise)
         noise = 0.2 * drawn((batch, heads * groups, length, size), 19)
         query = unit * (strength * direction.repeat(groups, 1) + noise)
-        slope = signs((1, heads, 1, size), 21)
-        noise = 0.2 * drawn((batch, heads, keys, size), 23)
-        value = 0.5 * signs((1, heads, 1, size), 25) + 0.5 * hidden * slope + noise
-        height = 0.7 + 0.2 * drawn((1, heads * groups, length, size), 27)
+        slope = signs((1, heads, 1, value_size), 21)
+        noise = 0.2 * drawn((batch, heads, keys, value_size), 23)
+        value = 0.5 * signs((1, heads, 1, value_size), 25) + 0.5 * hidden * slope + noise
+        height = 0.7 + 0.2 * drawn((1, heads * groups, length, value_size), 27)
         upstream = slope.repeat(groups, 1) * height * (1 + 0.5 * drawn((batch, 1, length, 1), 29))
         self.query, self.key, self.value, self.upstream = map(
             rounded, (query, key, value, upstream)

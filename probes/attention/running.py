@@ -21,6 +21,9 @@ _HALVES: Final = (torch.float16, torch.bfloat16)
 #: where every intermediate is stored in it; four are allowed.
 _MEAN_UNITS: Final = 4
 
+#: Keys of a longer mask that are cut off, as models do whose cache has room for more.
+_CUT: Final = 8
+
 
 class Attempt:
     """A problem's tensors on a device, as models lay them out, and its outputs."""
@@ -35,22 +38,34 @@ class Attempt:
             arrays = (np.stack([array.transpose(0, 2, 1, 3) for array in arrays], 2),)
         elif problem.layout == "transposed":  # (B, L, H, D)
             arrays = tuple(array.transpose(0, 2, 1, 3) for array in arrays)
+        elif problem.layout == "flat":  # (B, L, D)
+            arrays = tuple(array[:, 0] for array in arrays)
         self.leaves = [self._tensor(array).requires_grad_(gradients) for array in arrays]
         self.views = self._by_heads(self.leaves)
-        self.mask: torch.Tensor | None = None
+        self.mask = self._masked(gradients=gradients) if problem.mask else None
+
+    def _masked(self, *, gradients: bool) -> torch.Tensor:
+        """The mask; in a transposed layout the beginning of a longer one, with its strides."""
+        problem, values = self.problem, self.problem.mask_values()
+        cut = problem.layout == "transposed" and values.shape[-1] == problem.keys
+        if cut:  # the opposite of the first keys follows
+            other = ~values if problem.mask == "bool" else -values - 1
+            values = np.concatenate([values, other[..., :_CUT]], -1)
         if problem.mask == "bool":
-            self.mask = torch.from_numpy(problem.mask_values()).to(device)
-        elif problem.mask:
-            self.mask = self._tensor(problem.mask_values()).requires_grad_(gradients)
+            mask = torch.from_numpy(values).to(self.device)
+        else:
+            mask = self._tensor(values)
+        mask = mask[..., : problem.keys] if cut else mask
+        return mask.requires_grad_(gradients and problem.mask == "float")
 
     def _tensor(self, values: Array) -> torch.Tensor:
         return tensor(values, self.device, self.dtype)
 
     def _by_heads(self, stored: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Query, key and value (B, H, L, D) of tensors in the problem's layout."""
+        """Query, key and value (B, H, L, D), flat (B, L, D), of tensors in the problem's layout."""
         if self.problem.layout == "packed":
             stored = list(stored[0].unbind(2))
-        transposes = self.problem.layout != "contiguous"
+        transposes = self.problem.layout in {"packed", "transposed"}
         return [each.transpose(1, 2) for each in stored] if transposes else stored
 
     def options(self) -> dict[str, Any]:
@@ -70,11 +85,12 @@ class Attempt:
     def output(self) -> torch.Tensor:
         """The output of the call, which probably gets memory that was poisoned."""
         problem = self.problem
-        shape = (problem.batch, problem.heads, problem.length, problem.size)
+        width = problem.value_size or problem.size
+        shape = (problem.batch, problem.heads, problem.length, width)
         poisoned(shape, self.dtype, self.device)
         call: Any = torch.nn.functional.scaled_dot_product_attention
         out: torch.Tensor = call(*self.views, **self.options())
-        return out
+        return out.unsqueeze(1) if problem.layout == "flat" and out.dim() == 3 else out
 
     def gradients(self, output: torch.Tensor) -> dict[str, torch.Tensor]:
         """The gradients of an output, in the shapes of query, key, value and mask."""
@@ -87,7 +103,10 @@ class Attempt:
             given = self._tensor(upstream.transpose(0, 2, 1, 3)).transpose(1, 2)
         found = list(torch.autograd.grad(root(output, given), leaves))
         mask = {"mask": found.pop()} if len(leaves) > len(self.leaves) else {}
-        return dict(zip(("query", "key", "value"), self._by_heads(found), strict=True)) | mask
+        parts = self._by_heads(found)
+        if self.problem.layout == "flat":
+            parts = [part.unsqueeze(1) for part in parts]
+        return dict(zip(("query", "key", "value"), parts, strict=True)) | mask
 
 
 def name_of(dtype: torch.dtype) -> str:

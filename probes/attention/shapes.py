@@ -20,6 +20,11 @@ _PLAIN: Final = (
     Problem(2, 1, 64, 192, 128, layout="transposed"),
     Problem(2, 2, 192, 64, 80),
     Problem(2, 2, 1, 257, 64),  # one new token, as in generation
+    Problem(3, 5, 64, 64, 36),  # a size that fused kernels fill up to a multiple of 8
+    Problem(1, 1, 64, 64, 256),
+    Problem(1, 1, 1, 2049, 64),
+    Problem(3, 1, 64, 64, 64, layout="flat"),
+    Problem(2, 2, 64, 64, 96, value_size=64),
 )
 _CAUSAL: Final = (
     Problem(2, 2, 64, 64, 64, causal=True),
@@ -36,6 +41,7 @@ _MASKS: Final = (
     Problem(2, 2, 64, 64, 128, mask="float"),
     Problem(2, 2, 192, 64, 64, mask="float", mask_axes="hlk", layout="transposed"),
     Problem(1, 1, 257, 257, 16, mask="float", mask_axes="bhlk"),
+    Problem(2, 2, 64, 64, 64, mask="additive", mask_axes="blk", layout="transposed"),
 )
 _SCALES: Final = (
     Problem(2, 2, 64, 64, 64, scale=0.5),
@@ -46,6 +52,7 @@ _GROUPED: Final = (
     Problem(2, 4, 64, 64, 64, groups=2),
     Problem(2, 4, 64, 64, 16, groups=2, causal=True, layout="transposed"),
     Problem(2, 3, 64, 192, 80, groups=3),
+    Problem(2, 4, 64, 64, 64, groups=2, mask="bool", mask_axes="blk"),
 )
 _GRADIENTS: Final = (
     _PLAIN[0],
@@ -55,6 +62,7 @@ _GRADIENTS: Final = (
     _MASKS[4],
     Problem(2, 2, 64, 64, 64, mask="float", mask_axes="hlk", layout="transposed"),
     _SCALES[0],
+    Problem(3, 5, 64, 64, 36),
 )
 
 
@@ -101,6 +109,7 @@ def gradients(device: str) -> Iterator[Trial]:
 
 def grouped_gradients(device: str) -> Iterator[Trial]:
     """The gradients of grouped heads."""
-    for dtype in floats(device):
-        name = f"gradient of query {name_of(dtype)}"
-        yield Custom(name, partial(compare_gradients, _GROUPED[0], dtype), dtype)
+    for problem in _GROUPED[:2]:
+        for dtype in floats(device):
+            name = f"gradient of query {name_of(dtype)}"
+            yield Custom(name, partial(compare_gradients, problem, dtype), dtype)

@@ -19,7 +19,7 @@ def _adams(
     name: str, algorithm: Callable[..., Any], fused: str, decays: tuple[float, ...]
 ) -> Iterator[Recipe]:
     """The recipes of Adam or AdamW."""
-    yield Recipe(name, algorithm, fused)  # torch's defaults
+    yield Recipe(name, algorithm, fused, by_default=True)  # torch's defaults
     # A constant gradient: each step moves by lr g / (|g| + eps).
     yield Recipe(name, algorithm, fused, {**_PLAIN, "eps": 0.125}, constant=True)
     changed: tuple[dict[str, Any], ...] = (
@@ -35,7 +35,10 @@ def _adams(
     yield Recipe(
         name, algorithm, fused, _PLAIN, layout=MANY, dtypes=(torch.float32,), factors=(1.0, 2.0)
     )
-    yield Recipe(name, algorithm, fused, _PLAIN, only=("fused",), tensor_lr=True)
+    # A rate in float32 may bring its precision into a step in float64.
+    single = (torch.float32,)
+    taken = ("for-loop", "fused")  # the form for lists takes no such rate
+    yield Recipe(name, algorithm, fused, _PLAIN, dtypes=single, only=taken, tensor_lr=True)
 
 
 def adam(device: str) -> Iterator[Trial]:
@@ -54,7 +57,7 @@ def _recipes(
 ) -> list[Recipe]:
     """A recipe for torch's defaults and for each set of options; the first for many tensors."""
     return [
-        Recipe(name, algorithm, fused),
+        Recipe(name, algorithm, fused, by_default=True),
         *(Recipe(name, algorithm, fused, each) for each in options),
         Recipe(
             name,

@@ -1,5 +1,6 @@
 """Gradients clipped by their norm and by value."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
@@ -22,10 +23,16 @@ from probes.optimizer.parameters import (
     set_gradients,
     start,
 )
+from probes.optimizer.stepping import WIDE
 
 #: Many tensors in one type: the launches are the same in both. The gradients are integers, whose
 #: squares add up to less than 2^24.
-_LAYOUTS: Final = {torch.float32: (WITH_GAPS, MANY), torch.float64: (WITH_GAPS,)}
+_LAYOUTS: Final = {
+    torch.float32: (WITH_GAPS, MANY),
+    torch.float64: (WITH_GAPS,),
+    torch.float16: (WITH_GAPS,),
+    torch.bfloat16: (WITH_GAPS,),
+}
 
 #: The constant that torch adds to the norm before it divides by it.
 _EPS: Final = 1e-6
@@ -40,7 +47,7 @@ def clipping(device: str) -> Iterator[Trial]:
             continue
         for foreach in _ways(device):
             for layout in layouts:
-                for norm in _NORMS:
+                for norm in _NORMS if dtype in WIDE else (2.0,):  # sums of more than 8 bits
                     body = partial(_by_norm, layout, norm, foreach, dtype)
                     yield Custom("clip_grad_norm_", body, dtype)
                 body = partial(_by_value, layout, foreach, dtype)
@@ -84,7 +91,7 @@ def _by_norm(
     yield compare(f"{label}, large limit)", flat(given), _as(values, dtype))
     yield compare(f"{label}, norm)", flat([kept]), _as(np.array([right]), dtype), allowed)
     limit = right / 4
-    clipped = utils.clip_grad_norm_(leaves, limit, norm, **foreach)
+    clipped = utils.clip_grad_norm_(iter(leaves), limit, norm, **foreach)
     factor = limit / (right + _EPS)
     error = np.abs(values) * factor * (relative + ROUNDINGS * UNIT_ROUNDOFF[dtype])
     yield compare(f"{label}, norm before)", flat([clipped]), _as(np.array([right]), dtype), allowed)
@@ -95,13 +102,15 @@ def _by_value(
     layout: Layout, foreach: dict[str, bool], dtype: torch.dtype, device: str
 ) -> Iterator[Comparison]:
     leaves, given, values = _gradients(layout, dtype, device)
-    utils.clip_grad_value_(leaves, 2.0, **foreach)
+    utils.clip_grad_value_(iter(leaves), 2.0, **foreach)
     label = f"clip_grad_value_ ({str(dtype)[6:]}, {len(given)} tensors, {foreach})"
     yield compare(label, flat(given), _as(np.clip(values, -2.0, 2.0), dtype))
 
 
 def _as(values: Array, dtype: torch.dtype) -> Any:
-    return values.astype(np.float64 if dtype == torch.float64 else np.float32)
+    """The values in the type in which `flat` returns them."""
+    kinds = {torch.float64: np.float64, torch.float16: np.float16}
+    return values.astype(kinds.get(dtype, np.float32))
 
 
 def _edges(device: str) -> Iterator[Comparison]:
@@ -113,7 +122,13 @@ def _edges(device: str) -> Iterator[Comparison]:
     leaf.grad = torch.zeros_like(leaf)
     yield fact(f"{name} (zeros)", float(utils.clip_grad_norm_(leaf, 1.0)), 0.0)
     yield compare(f"{name} (zeros)", leaf.grad, np.zeros(3, np.float32))
-    leaf.grad.fill_(float("nan"))
+    other = torch.zeros(2, dtype=torch.float32, device=device, requires_grad=True)
+    for value in (float("nan"), float("inf")):
+        leaf.grad, other.grad = torch.ones_like(leaf), torch.ones_like(other)
+        leaf.grad[1] = value
+        norm = float(utils.clip_grad_norm_([leaf, other], 1.0))
+        yield fact(f"{name} (norm of {value})", math.isfinite(norm), False)
+    leaf.grad = torch.full_like(leaf, float("nan"))
     yield refused(
         f"{name} (NaN)",
         lambda: utils.clip_grad_norm_([leaf], 1.0, error_if_nonfinite=True),

@@ -81,8 +81,7 @@ def foreach_kernels(device: str) -> Iterator[Trial]:
             for kernel in _KERNELS:
                 yield from _trials(kernel, place, dtype, others)
             yield Custom("_foreach_sqrt", partial(_roots, place, dtype), dtype)
-            if dtype in {torch.float32, torch.float64}:
-                yield Custom("_foreach_norm", partial(_norms, place, dtype), dtype)
+            yield Custom("_foreach_norm", partial(_norms, place, dtype), dtype)
 
 
 def _trials(
@@ -134,7 +133,10 @@ def _roots(place: str, dtype: torch.dtype, device: str) -> Iterator[Comparison]:
 
 
 def _norms(place: str, dtype: torch.dtype, device: str) -> Iterator[Comparison]:
-    """The norm of each tensor: sums of integers below 2^24 and maxima are exact, roots are not."""
+    """The norm of each tensor: sums of integers and maxima are exact, roots are not.
+
+    Half types are summed in float32; no sum of theirs has more than 8 bits.
+    """
     layout, (a, _, _) = _LISTS[place], _operands(place)
     parts = np.split(a, np.cumsum([math.prod(shape) for shape, _ in layout.places])[:-1])
     tensors = layout.tensors(a, device, dtype)

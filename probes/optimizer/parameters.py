@@ -23,6 +23,9 @@ _WITH_GAPS: Final = (*_DENSE, ((9,), "gaps"))
 #: its chunk of 65536 elements.
 _MANY: Final = (*(((1 + i % 5,), "") for i in range(60)), ((65539,), ""), *(((3,), ""),) * 60)
 
+#: What an optimizer does that is not asked for an implementation: as most training calls it.
+BY_DEFAULT: Final = "by default"
+
 Place = tuple[tuple[int, ...], str]
 
 
@@ -109,6 +112,7 @@ def implementations(
         device: where it must have a kernel; torch documents the optimizers and devices for which
             it has one, and they differ by version.
     """
+    yield BY_DEFAULT, {}
     yield "for-loop", {"foreach": False}
     yield "foreach", {"foreach": True}
     if fused and has_kernel(fused, device) and _takes_fused(optimizer, device):
@@ -129,4 +133,6 @@ def _takes_fused(optimizer: str, device: str) -> bool:
         if "supported devices" in str(error):
             return False
         raise
+    except (TypeError, ValueError):  # the trial raises it again, and its check reports that
+        return True
     return True

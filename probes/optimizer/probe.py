@@ -1,5 +1,6 @@
 """Runs the families on a device, and judges them."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Final
 
@@ -39,7 +40,8 @@ _HINT: Final = (
 
 def observe(device: str) -> Observation:
     """Step every optimizer of every family on the device, with gradients switched on."""
-    with torch.inference_mode(mode=False), torch.enable_grad():
+    with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.enable_grad():
+        warnings.simplefilter("ignore")  # where they are errors a notice would end a trial
         return families.observe(FAMILIES, device)
 
 

@@ -23,6 +23,7 @@ _ALLOWED: Final = _BASE * 10 * 64 * 2.0**-53
 
 _MAX: Final = 1.0
 _HALF_PERIOD: Final = 8
+_WARM: Final = 3  # steps of a warm-up in front of another schedule
 
 
 class _Schedule(NamedTuple):
@@ -30,6 +31,7 @@ class _Schedule(NamedTuple):
 
     arguments: dict[str, Any]
     rate: Callable[[int], float]
+    proportional: bool = True  # to the rate at the start
 
 
 def _cosine(start: float, end: float, share: float) -> float:
@@ -42,6 +44,11 @@ def _one_cycle(t: int, low: float, high: float, end: float) -> float:
     return _cosine(low, high, t / 2) if t <= 2 else _cosine(high, end, (t - 2) / 7)
 
 
+def _warmed_up(t: int) -> float:
+    """Up to the rate in three steps, then down exponentially."""
+    return _BASE * (0.25 + 0.75 * t / _WARM if t < _WARM else 0.75 ** (t - _WARM))
+
+
 SCHEDULES: Final[dict[str, _Schedule]] = {
     "StepLR": _Schedule({"step_size": 3, "gamma": 0.5}, lambda t: _BASE * 0.5 ** (t // 3)),
     "MultiStepLR": _Schedule(
@@ -51,7 +58,20 @@ SCHEDULES: Final[dict[str, _Schedule]] = {
     "CosineAnnealingLR": _Schedule(
         {"T_max": _HALF_PERIOD, "eta_min": 0.125},
         lambda t: _cosine(_BASE, 0.125, t / _HALF_PERIOD),  # rises again after the end
+        proportional=False,
     ),
+    "CosineAnnealingWarmRestarts": _Schedule(
+        {"T_0": 4, "eta_min": 0.125},
+        lambda t: _cosine(_BASE, 0.125, t % 4 / 4),
+        proportional=False,
+    ),
+    "ConstantLR": _Schedule(
+        {"factor": 0.25, "total_iters": 4}, lambda t: _BASE * (0.25 if t < 4 else 1)
+    ),
+    "PolynomialLR": _Schedule(
+        {"total_iters": 6, "power": 2.0}, lambda t: _BASE * (1 - min(t, 6) / 6) ** 2
+    ),
+    "MultiplicativeLR": _Schedule({"lr_lambda": lambda _: 0.5}, lambda t: _BASE * 0.5**t),
     "LinearLR": _Schedule(
         {"start_factor": 0.25, "end_factor": 1.0, "total_iters": 6},
         lambda t: _BASE * (0.25 + 0.75 * min(t, 6) / 6),
@@ -60,7 +80,9 @@ SCHEDULES: Final[dict[str, _Schedule]] = {
     "OneCycleLR": _Schedule(
         {"max_lr": _MAX, "total_steps": 10, "cycle_momentum": False},
         lambda t: _one_cycle(t, _MAX / 25, _MAX, _MAX / 25 / 1e4),
+        proportional=False,
     ),
+    "SequentialLR": _Schedule({}, _warmed_up),
 }
 
 
@@ -70,33 +92,49 @@ def schedulers(_device: str) -> Iterator[Trial]:
         yield Custom(name, partial(_rates, name, schedule), torch.float32)
     yield Custom("OneCycleLR", _momentum, torch.float32)
     yield Custom("StepLR", _steps, torch.float32)
+    yield Custom("ReduceLROnPlateau", _plateau, torch.float32)
 
 
 def _optimizer(device: str, **options: Any) -> tuple[torch.Tensor, torch.optim.Optimizer]:
     leaf = tensor([0.0, 1.0], device).requires_grad_()
     leaf.grad = tensor([1.0, -1.0], device)
-    return leaf, torch.optim.SGD([leaf], lr=_BASE, **options)
+    other = tensor([1.0], device).requires_grad_()  # a group of its own, with half the rate
+    groups: list[dict[str, Any]] = [{"params": [leaf]}, {"params": [other], "lr": _BASE / 2}]
+    return leaf, torch.optim.SGD(groups, lr=_BASE, **options)
 
 
 def _scheduler(name: str, optimizer: torch.optim.Optimizer, arguments: dict[str, Any]) -> Any:
-    return getattr(torch.optim.lr_scheduler, name)(optimizer, **arguments)
+    make = torch.optim.lr_scheduler
+    if name == "SequentialLR":
+        warm_up = make.LinearLR(optimizer, start_factor=0.25, total_iters=_WARM)
+        after = make.ExponentialLR(optimizer, gamma=0.75)
+        return make.SequentialLR(optimizer, [warm_up, after], milestones=[_WARM])
+    return getattr(make, name)(optimizer, **arguments)
 
 
 def _rates(name: str, schedule: _Schedule, device: str) -> Iterator[Comparison]:
     _, optimizer = _optimizer(device)
     scheduler = _scheduler(name, optimizer, schedule.arguments)
-    rates, saved = [optimizer.param_groups[0]["lr"]], {}
+    rates, saved = [_read(optimizer)], {}
     for step in range(_STEPS):
         optimizer.step()
         scheduler.step()
-        rates.append(optimizer.param_groups[0]["lr"])
+        rates.append(_read(optimizer))
         if step + 1 == _STOPPED:
             saved = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
     right = np.array([schedule.rate(t) for t in range(_STEPS + 1)])
-    yield compare(f"{name} (rates)", np.array(rates, float), right, _ALLOWED)
+    first, second = np.array(rates, float).T
+    yield compare(f"{name} (rates)", first, right, _ALLOWED)
+    if schedule.proportional:
+        yield compare(f"{name} (rates of the second group)", second, right / 2, _ALLOWED)
     last = np.array(scheduler.get_last_lr(), float)
-    yield compare(f"{name} (get_last_lr)", last, right[-1:], _ALLOWED)
+    yield compare(f"{name} (get_last_lr)", last[:1], right[-1:], _ALLOWED)
     yield from _loaded(name, schedule, saved, device)
+
+
+def _read(optimizer: torch.optim.Optimizer) -> list[float]:
+    """The rate of each group."""
+    return [float(group["lr"]) for group in optimizer.param_groups]
 
 
 def _loaded(
@@ -124,6 +162,20 @@ def _momentum(device: str) -> Iterator[Comparison]:
         momenta.append(optimizer.param_groups[0]["momentum"])
     right = np.array([_one_cycle(t, 0.95, 0.85, 0.95) for t in range(_STEPS + 1)])
     yield compare("OneCycleLR (momentum)", np.array(momenta, float), right, _ALLOWED)
+
+
+def _plateau(device: str) -> Iterator[Comparison]:
+    """Halved after more than one step without a smaller loss, each time anew."""
+    _, optimizer = _optimizer(device)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+    rates = []
+    for loss in (1.0, 0.5, 0.5, 0.5, 0.5, 0.25, 0.5, 0.5):
+        optimizer.step()
+        scheduler.step(loss)
+        rates.append(_read(optimizer))
+    halved = np.array([0, 0, 0, 1, 1, 1, 1, 2])
+    right = 0.5 ** halved[:, None] * np.array([_BASE, _BASE / 2])
+    yield compare("ReduceLROnPlateau", np.array(rates), right)
 
 
 def _steps(device: str) -> Iterator[Comparison]:

@@ -5,6 +5,7 @@ from copy import deepcopy
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import torch
 
 from probes.contract import Comparison
@@ -54,6 +55,7 @@ def state(device: str) -> Iterator[Trial]:
             label = f"{name} {implementation}"
             body = partial(_resumed, label, name, optimizer, chosen)
             yield Custom(label, body, torch.float32)
+    yield Custom("SGD groups", _groups, torch.float32)
 
 
 def _resumed(
@@ -87,6 +89,39 @@ def _resumed(
     yield compare(f"{label} (loaded)", again, right.value, right.error)
     if torch.device(device).type == "cpu":  # equal bits from run to run are promised there only
         yield compare(f"{label} (loaded, bits)", again, whole)
+
+
+def _groups(device: str) -> Iterator[Comparison]:
+    """Each group gets its own options and state back; integers and powers of two are exact."""
+    options: list[dict[str, Any]] = [
+        {"lr": 0.5, "momentum": 0.5},
+        {"lr": 0.25, "momentum": 0.25, "weight_decay": 0.25},
+    ]
+    given, starts = gradients(DENSE.size, (1.0, 1.0, 1.0)), start(DENSE.size)
+    stopped = [algorithms.sgd(starts, given[:2], **each)[-1] for each in options]
+
+    def made(values: Sequence[Array]) -> tuple[list[list[torch.Tensor]], torch.optim.Optimizer]:
+        leaves = [DENSE.parameters(each, device) for each in values]
+        return leaves, torch.optim.SGD([{"params": each} for each in leaves], lr=7.0)
+
+    def step(
+        leaves: list[list[torch.Tensor]], optimizer: torch.optim.Optimizer, gradient: Array
+    ) -> None:
+        for each in leaves:
+            set_gradients(each, DENSE, gradient)
+        optimizer.step()
+
+    leaves, optimizer = made([starts, starts])
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update(own)
+    for gradient in given[:2]:
+        step(leaves, optimizer, gradient)
+    others, resumed = made(stopped)
+    resumed.load_state_dict(deepcopy(optimizer.state_dict()))
+    step(others, resumed, given[2])
+    for number, (each, own) in enumerate(zip(others, options, strict=True)):
+        right = algorithms.sgd(starts, given, **own)[-1].astype(np.float32)
+        yield compare(f"SGD groups (loaded, group {number}, {own})", flat(each), right)
 
 
 def _contents(

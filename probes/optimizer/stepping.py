@@ -13,6 +13,7 @@ from probes.kit.references import UNIT_ROUNDOFF, compare
 from probes.kit.rounding import Array, exact
 from probes.kit.trial import Custom, Trial
 from probes.optimizer.parameters import (
+    BY_DEFAULT,
     DENSE,
     MANY,
     WITH_GAPS,
@@ -55,6 +56,7 @@ class Recipe:
     layout: Layout = WITH_GAPS
     dtypes: tuple[torch.dtype, ...] = WIDE
     only: tuple[str, ...] = ("for-loop", "foreach", "fused")
+    by_default: bool = False  # what torch chooses itself is stepped too
     tensor_lr: bool = False  # the learning rate is a tensor on the device
 
     def gradients(self) -> list[Array]:
@@ -95,7 +97,7 @@ def expected(recipe: Recipe, dtype: torch.dtype) -> Answers:
 def _compared(recipe: Recipe, dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     answers = expected(recipe, dtype)
     for name, chosen in implementations(recipe.optimizer, recipe.fused, device):
-        if name not in recipe.only:
+        if name not in (*recipe.only, *([BY_DEFAULT] if recipe.by_default else [])):
             continue
         label = _label(recipe, name, dtype)
         found = stepped(recipe, name, chosen, dtype, device)

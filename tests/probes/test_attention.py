@@ -35,6 +35,8 @@ TYPICAL = (
     Problem(2, 2, 64, 64, 64, mask="float", mask_axes="hlk", layout="transposed"),
     Problem(2, 4, 64, 64, 64, groups=2),
     Problem(2, 1, 192, 192, 16, scale=0.03125, layout="packed"),
+    *(each for each in shapes._PLAIN if each.batch == 3 or each.size > 80 or each.keys > 512),
+    Problem(2, 2, 64, 64, 64, mask="additive", mask_axes="blk", layout="transposed"),
 )
 
 
@@ -198,6 +200,106 @@ def test_another_meaning(name: str, dtype: torch.dtype, monkeypatch: pytest.Monk
     assert tripped_in(dtype, *trips, *spares) == trips
 
 
+Call = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]
+
+
+def masked_by(call: Call) -> torch.Tensor:
+    """The mask of a call, or an empty one."""
+    mask: torch.Tensor = call[3].get("attn_mask", torch.zeros(0))
+    return mask
+
+
+#: What a kernel may be wrong for alone, and the family that must trip.
+CALLS: dict[str, tuple[str, Callable[[Call], bool]]] = {
+    "batches beyond 2": ("plain", lambda call: call[0].shape[0] > 2),
+    "heads beyond 4": ("plain", lambda call: call[0].dim() == 4 and call[0].shape[1] > 4),
+    "sizes beyond 128": ("plain", lambda call: call[0].shape[-1] > 128),
+    "sizes that are no multiple of 8": ("plain", lambda call: call[0].shape[-1] % 8 != 0),
+    "keys beyond 512": ("plain", lambda call: call[1].shape[-2] > 512),
+    "values of another size": ("plain", lambda call: call[1].shape[-1] != call[2].shape[-1]),
+    "no axis of heads": ("plain", lambda call: call[0].dim() == 3),
+    "masks with -inf": ("masks", lambda call: bool(masked_by(call).isneginf().any())),
+    "grouped heads and a mask": (
+        "grouped_heads",
+        lambda call: "enable_gqa" in call[3] and "attn_mask" in call[3],
+    ),
+}
+
+
+class Larger(torch.autograd.Function):
+    """Attention's output as it is; the gradient is 5 % larger."""
+
+    @staticmethod
+    def forward(_: Any, output: torch.Tensor) -> torch.Tensor:
+        """The same."""
+        return output.clone()
+
+    @staticmethod
+    def backward(_: Any, *upstream: torch.Tensor) -> torch.Tensor:
+        """5 % more."""
+        return upstream[0] * 1.05
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=running.name_of)
+def test_wrong_for_some_calls_alone(
+    dtype: torch.dtype, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By 5 %, in each type; the check that makes such a call names it."""
+    family, concerned = CALLS[name]
+    original = torch.nn.functional.scaled_dot_product_attention
+    wrong: list[Call] = []
+
+    def attend(query: Any, key: Any, value: Any, **options: Any) -> torch.Tensor:
+        output = original(query, key, value, **options)
+        call = (query, key, value, options)
+        if not concerned(call):
+            return output
+        wrong.append(call)
+        return output * 1.05
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+
+    assert tripped_in(dtype, family) == {family}
+    assert wrong
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=running.name_of)
+def test_a_backward_of_grouped_causal_heads_alone(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a kernel of its own."""
+    original = torch.nn.functional.scaled_dot_product_attention
+
+    def attend(*operands: Any, **options: Any) -> torch.Tensor:
+        output = original(*operands, **options)
+        if not {"enable_gqa", "is_causal"} <= options.keys():
+            return output
+        larger: torch.Tensor = Larger.apply(output)  # type: ignore[no-untyped-call]
+        return larger
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+
+    assert tripped_in(dtype, "gradients") == {"gradients"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=running.name_of)
+def test_strides_of_a_mask_ignored(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks of models are often the beginning of a longer one."""
+    original = torch.nn.functional.scaled_dot_product_attention
+
+    def attend(*operands: Any, **options: Any) -> torch.Tensor:
+        mask = options.get("attn_mask")
+        if mask is not None:
+            dense = torch.empty(mask.shape).stride()
+            options["attn_mask"] = mask.as_strided(mask.shape, dense)
+        return original(*operands, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+
+    assert tripped_in(dtype, "masks") == {"masks"}
+
+
 def in_the_type(query: Any, key: Any, value: Any, **options: Any) -> torch.Tensor:
     """Torch's documented formula with every intermediate stored in the type of the operands."""
     groups = query.shape[1] // key.shape[1]
@@ -316,6 +418,18 @@ def test_it_runs_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert settings == ["highest"]
     assert (observed.precision.matmul, after) == ("medium", "medium")
+
+
+def test_it_runs_where_the_formula_is_forbidden() -> None:
+    """Torch then refuses the gradient of a mask, as documented; the setting is restored."""
+    torch.backends.cuda.enable_math_sdp(False)
+    try:
+        found = tripped_families(probe, "gradients", "masks")
+        after = torch.backends.cuda.math_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_math_sdp(True)
+
+    assert (found, after) == (set(), False)
 
 
 def test_the_random_state_stays() -> None:

@@ -1,5 +1,7 @@
 """The probe `optimizer`: this image passes, its references are right, faults trip their checks."""
 
+import copy
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
@@ -115,14 +117,20 @@ def test_nothing_compared_is_no_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    "switch", [lambda: torch.set_grad_enabled(False), lambda: torch.set_default_dtype(torch.double)]
+    "switch",
+    [
+        lambda: torch.set_grad_enabled(False),
+        lambda: torch.set_default_dtype(torch.double),
+        lambda: warnings.simplefilter("error"),
+    ],
 )
 def test_no_alarm_whatever_is_switched(switch: Callable[[], object]) -> None:
-    """Neither gradients switched off nor another default type are a fault of an optimizer."""
+    """Gradients off, another default type or warnings as errors are no fault of an optimizer."""
     dtype = torch.get_default_dtype()
     try:
-        switch()
-        found = tripped(probe.judge(probe.observe("cpu")))
+        with warnings.catch_warnings():
+            switch()
+            found = tripped(probe.judge(probe.observe("cpu")))
     finally:
         torch.set_grad_enabled(True)
         torch.set_default_dtype(dtype)
@@ -137,17 +145,18 @@ def test_every_implementation_is_tried() -> None:
     """Those of this torch, each in the check of its optimizer."""
     fused = [name for name, _ in implementations("Adam", "_fused_adam_", "cpu")]
 
-    assert fused == ["for-loop", "foreach", "fused"]
+    assert fused == ["by default", "for-loop", "foreach", "fused"]
     for check, optimizer in (("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")):
         tried = {each.operation for each in sound().families[check]}
-        assert tried == {f"{optimizer} {name}" for name in fused}
+        assert tried - {"SGD closure"} == {f"{optimizer} {name}" for name in fused}
 
 
 def test_an_implementation_that_torch_lacks_is_left_out() -> None:
     """A kernel of another device, and an operator that this torch does not know."""
     assert not has_kernel("_fused_adam_", "cuda") or torch.version.cuda or torch.version.hip
     assert not has_kernel("_fused_unknown_", "cpu")
-    assert [name for name, _ in implementations("RMSprop", "", "cpu")] == ["for-loop", "foreach"]
+    left = [name for name, _ in implementations("RMSprop", "", "cpu")]
+    assert left == ["by default", "for-loop", "foreach"]
 
 
 def test_a_fused_form_that_the_optimizer_refuses_is_left_out(
@@ -163,9 +172,12 @@ def test_a_fused_form_that_the_optimizer_refuses_is_left_out(
         raise RuntimeError(text if fused else "something else")
 
     given = ("Adagrad", "_fused_adagrad_", "cpu")
-    assert [name for name, _ in implementations(*given)] == ["for-loop", "foreach", "fused"]
+    assert "fused" in dict(implementations(*given))
     monkeypatch.setattr(torch.optim, "Adagrad", refuse)
-    assert [name for name, _ in implementations(*given)] == ["for-loop", "foreach"]
+    assert "fused" not in dict(implementations(*given))
+    monkeypatch.setattr(torch.optim, "Adagrad", lambda _params: None)
+    assert "fused" in dict(implementations(*given))
+    monkeypatch.setattr(torch.optim, "Adagrad", refuse)
     text = "CUDA error: an illegal memory access was encountered"
     with pytest.raises(RuntimeError, match="illegal memory"):
         list(implementations(*given))
@@ -292,6 +304,11 @@ def test_schedules_by_hand() -> None:
     assert [rates["MultiStepLR"](t) for t in (1, 2, 5)] == [0.5, 0.125, 0.03125]
     assert [rates["CosineAnnealingLR"](t) for t in (0, 8)] == [0.5, 0.125]
     assert [rates["LinearLR"](t) for t in (0, 6, 9)] == [0.125, 0.5, 0.5]
+    assert [rates["ConstantLR"](t) for t in (0, 3, 4)] == [0.125, 0.125, 0.5]
+    assert [rates["PolynomialLR"](t) for t in (0, 3, 6, 9)] == [0.5, 0.125, 0, 0]
+    assert [rates["CosineAnnealingWarmRestarts"](t) for t in (0, 2, 4)] == [0.5, 0.3125, 0.5]
+    assert [rates["MultiplicativeLR"](t) for t in (0, 2)] == [0.5, 0.125]
+    assert [rates["SequentialLR"](t) for t in (0, 2, 3, 4)] == [0.125, 0.375, 0.5, 0.375]
     assert [rates["OneCycleLR"](t) for t in (0, 2, 9)] == pytest.approx([0.04, 1.0, 4e-6])
 
 
@@ -359,7 +376,7 @@ MEANINGS: Final = {
     "adagrad_without_lr_decay": {"adagrad", "state"},
     "adamax_other_eps": {"adamax"},
     "nadam_other_decay": {"nadam"},
-    "groups_alike": {"groups"},
+    "groups_alike": {"groups", "schedulers"},
     "missing_as_zeros": {"missing_gradients"},
     "zero_grad_does_nothing": {"missing_gradients"},
     "state_without_steps": {"state"},
@@ -378,3 +395,179 @@ def test_another_meaning(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owner, function, make(getattr(owner, function)))
 
     assert tripped_families(probe, *(FAST | MEANINGS[name])) == MEANINGS[name]
+
+
+# ---- wrong for some calls alone
+
+
+#: Owner, function, factory of its replacement.
+Part = tuple[Any, str, Callable[[Any], Any]]
+
+
+def faster(concerned: Callable[[dict[str, Any]], bool]) -> Callable[[Any], Any]:
+    """A step whose rate is half as large again for groups that are concerned."""
+
+    def make(original: Any) -> Any:
+        def step(self: Any, *given: Any) -> Any:
+            groups = [group for group in self.param_groups if concerned(group)]
+            rates = [group["lr"] for group in groups]
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * 1.5
+            returned = original(self, *given)
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
+            return returned
+
+        return step
+
+    return make
+
+
+def of_two_types(group: dict[str, Any]) -> bool:
+    """Whether its parameters are of two types."""
+    return len({each.dtype for each in group["params"]}) > 1
+
+
+def without_closure(original: Any) -> Any:
+    """A step that does not call what it is given."""
+    return lambda self, *_: original(self)
+
+
+def first_group_alone(original: Any) -> Any:
+    """A scheduler that leaves all groups but the first as they are."""
+
+    def step(self: Any, *given: Any) -> None:
+        others = self.optimizer.param_groups[1:]
+        rates = [group["lr"] for group in others]
+        original(self, *given)
+        for group, rate in zip(others, rates, strict=True):
+            group["lr"] = rate
+
+    return step
+
+
+def options_of_the_first(original: Any) -> Any:
+    """A state dict whose groups are taken for the first."""
+
+    def load(self: Any, state_dict: dict[str, Any]) -> None:
+        given = copy.deepcopy(state_dict)
+        first, *others = given["param_groups"]
+        for group in others:
+            group.update({name: first[name] for name in first if name != "params"})
+        original(self, given)
+
+    return load
+
+
+def taken_twice(original: Any) -> Any:
+    """It goes through the parameters once before it clips."""
+
+    def clip(parameters: Any, *rest: Any, **named: Any) -> Any:
+        any(each is None for each in parameters)
+        return original(parameters, *rest, **named)
+
+    return clip
+
+
+def without_nan(original: Any) -> Any:
+    """What is not finite is left out of the norm, unless it is asked for."""
+
+    def clip(parameters: Any, limit: float, *rest: Any, **named: Any) -> Any:
+        listed = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+        for each in listed:
+            if each.grad is not None and not named.get("error_if_nonfinite"):
+                each.grad.nan_to_num_(0.0, 0.0, 0.0)
+        return original(listed, limit, *rest, **named)
+
+    return clip
+
+
+def half_types_more(original: Any) -> Any:
+    """Norms of half types are 10 % larger."""
+
+    def norms(tensors: Any, *rest: Any, **named: Any) -> Any:
+        found = original(tensors, *rest, **named)
+        more = tensors[0].dtype in {torch.float16, torch.bfloat16}
+        return [each * 1.1 for each in found] if more else found
+
+    return norms
+
+
+def half_again(original: Any) -> Any:
+    """A scheduler whose rates are half as much again."""
+
+    def step(self: Any, *given: Any) -> None:
+        original(self, *given)
+        for group in self.optimizer.param_groups:
+            group["lr"] *= 1.5
+
+    return step
+
+
+def has_tensor_rate(group: dict[str, Any]) -> bool:
+    """Whether its rate is a tensor, of the form for single parameters."""
+    return isinstance(group["lr"], torch.Tensor) and not group["fused"]
+
+
+def by_default(group: dict[str, Any]) -> bool:
+    """Whether no implementation was asked for."""
+    return group.get("foreach") is None and not group.get("fused")
+
+
+def hasty(optimizer: str, concerned: Callable[[dict[str, Any]], bool]) -> Part:
+    """An optimizer that steps farther for some groups."""
+    return getattr(torch.optim, optimizer), "step", faster(concerned)
+
+
+def scheduler(name: str, make: Callable[[Any], Any]) -> Part:
+    """A scheduler with another step."""
+    return getattr(torch.optim.lr_scheduler, name), "step", make
+
+
+OPTIMIZER_CLASS: Final = torch.optim.Optimizer
+
+#: What is wrong, and the family that must trip.
+PARTS: Final[list[tuple[Part, str]]] = [
+    (hasty("SGD", by_default), "sgd"),
+    (hasty("SGD", by_default), "momentum"),
+    (hasty("Adam", lambda group: by_default(group) and group["amsgrad"]), "state"),
+    (hasty("SGD", lambda group: group["nesterov"] and group["maximize"]), "momentum"),
+    (hasty("SGD", lambda group: group["dampening"] and group["weight_decay"]), "momentum"),
+    (hasty("SGD", of_two_types), "momentum"),
+    (hasty("SGD", has_tensor_rate), "sgd"),
+    ((torch.optim.SGD, "step", without_closure), "sgd"),
+    (scheduler("StepLR", first_group_alone), "schedulers"),
+    (scheduler("ReduceLROnPlateau", half_again), "schedulers"),
+    (scheduler("SequentialLR", half_again), "schedulers"),
+    ((OPTIMIZER_CLASS, "load_state_dict", options_of_the_first), "state"),
+    ((torch.nn.utils, "clip_grad_norm_", taken_twice), "clipping"),
+    ((torch.nn.utils, "clip_grad_value_", taken_twice), "clipping"),
+    ((torch.nn.utils, "clip_grad_norm_", without_nan), "clipping"),
+    ((torch, "_foreach_norm", half_types_more), "foreach_kernels"),
+]
+
+
+@pytest.mark.parametrize(
+    ("part", "family"),
+    PARTS,
+    ids=[f"{part[1]}-{family}-{i}" for i, (part, family) in enumerate(PARTS)],
+)
+def test_wrong_for_some_calls_alone(
+    part: Part, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only some calls meet is met by the check of its name."""
+    owner, function, make = part
+    monkeypatch.setattr(owner, function, make(getattr(owner, function)))
+
+    assert tripped_families(probe, family) == {family}
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "RMSprop", "Adagrad", "Adamax", "NAdam"])
+def test_the_default_implementation_is_stepped(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most training asks for none."""
+    owner = getattr(torch.optim, optimizer)
+    monkeypatch.setattr(owner, "step", faster(by_default)(owner.step))
+
+    assert tripped_families(probe, optimizer.lower()) == {optimizer.lower()}

@@ -1,6 +1,7 @@
 """Replaces optimizers, schedulers and clipping with wrong ones."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, Final
 
 import torch
@@ -15,7 +16,9 @@ def _with_options(**changed: Any) -> Callable[[Any], Any]:
 
     def make(original: Any) -> Any:
         def construct(self: Any, params: Any, *given: Any, **options: Any) -> None:
-            original(self, params, *given, **{**options, **changed})
+            bound = signature(original).bind(self, params, *given, **options)
+            bound.arguments.update(changed)  # AdamW gives Adam its options by position
+            original(*bound.args, **bound.kwargs)
 
         return construct
 
