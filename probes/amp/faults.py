@@ -65,7 +65,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _not_cast(("index_copy", "scatter_add"), "widest_type"),
     _kernel("bmm", "scaled", "lower_type", by=1.05),
     _wrong("nll_loss_forward", "scaled", "float32", by=MORE),
-    _wrong("index_copy scatter_add", "swapped", "widest_type", dtype="float32"),
+    _wrong("index_copy scatter_add", "zeros", "widest_type", dtype="float32"),
     _other("float64_is_cast", "not_cast"),
     # Gradients.
     _kernel("convolution_backward", "shifted", "gradients"),

@@ -108,7 +108,8 @@ def _classes() -> Iterator[Row]:
     # On CUDA it is made of log_softmax, which is asked for the operand's own type, and of nll_loss:
     # of half types the result has the type of the table and the precision of theirs.
     call = _loss("cross_entropy")
-    yield Row("cross_entropy", call, (near, labels), right, _ALL, _HALF_UNITS, scale)
+    yield Row("cross_entropy", call, (near, labels), right, _CPU, SEVERAL, scale)
+    yield Row("cross_entropy", call, (near, labels), right, _GPU, _HALF_UNITS, scale)
     target = np.roll(near, 1, 1)
     terms = np.exp(target) * (target - near)
     scale = (np.exp(target) * (np.abs(target) + np.abs(near))).sum()

@@ -1,5 +1,6 @@
 """The faults for the checks of this probe."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from probes.faults.fault import Event, Fault, Injection
@@ -51,11 +52,18 @@ def _room(name: str, size_mib: int, free_mib: int) -> Fault:
     return _fault(name, "shared_memory", _SMALL, "shared_memory_is", sizes)
 
 
+def _on_the_host(fault: Fault) -> Fault:
+    """The fault in the host's kernel, which makes the batches for every device."""
+    (injection,) = fault.inject
+    arguments = {**injection.arguments, "device": "cpu"}
+    return replace(fault, inject=(replace(injection, arguments=arguments, on_device=False),))
+
+
 FAULTS: Final[tuple[Fault, ...]] = (
     _loader("last_batch_lost", "batches"),
     _fault("batches_scaled", "batches", _WRONG, "collates_wrong", {"change": "scaled"}),
     wrong_operation("dataloader", "stack", "nan", "batches", event=_WRONG),
-    wrong_kernel("dataloader", "stack", "scaled", "batches", event=_WRONG, by=1.05),
+    _on_the_host(wrong_kernel("dataloader", "stack", "scaled", "batches", event=_WRONG, by=1.05)),
     _loader("batches_exchanged", "order"),
     _loader("seed_of_the_order_ignored", "shuffling"),
     _loader("sample_drawn_twice", "shuffling"),

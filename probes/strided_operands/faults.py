@@ -66,7 +66,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _misread("mm", "expansion", "products"),
     _misread("cat", "strides", "copies"),
     _misread("gather", "strides", "indexing"),
-    _misread("native_group_norm", "strides", "rows", _NORM),
+    _misread("native_layer_norm", "strides", "rows", _NORM),
     _misread("convolution", "strides", "windows", _WEIGHT),
     _misread("nll_loss_forward", "expansion", "losses"),
     _misread(_BATCH_NORM_BACKWARD, "strides", "gradients", _NORM),

@@ -53,7 +53,8 @@ def with_family(name: str, *comparisons: Comparison, **fields: Any) -> probe.Obs
     """A sound observation, as of a GPU, with other comparisons for one check."""
     right = (Comparison(operation="right", elements=1),)
     found = {**dict.fromkeys(OF_DEVICES, right), **sound().families, name: comparisons}
-    return sound().model_copy(update={"families": found, "skips": {}, **fields})
+    update = {"families": found, "asked": tuple(found), "skips": {}}
+    return sound().model_copy(update={**update, **fields})
 
 
 def found(check: str, observation: probe.Observation, limits: Limits | None = None) -> Finding:

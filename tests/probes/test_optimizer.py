@@ -159,8 +159,9 @@ def test_an_implementation_that_torch_lacks_is_left_out() -> None:
     assert left == ["by default", "for-loop", "foreach"]
 
 
+@pytest.mark.parametrize("at", ["__init__", "step"])
 def test_a_fused_form_that_the_optimizer_refuses_is_left_out(
-    monkeypatch: pytest.MonkeyPatch,
+    at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the words of torch 2.11, which has a kernel of Adagrad for CUDA and offers none."""
     text = (
@@ -168,16 +169,25 @@ def test_a_fused_form_that_the_optimizer_refuses_is_left_out(
         "['mps', 'xpu', 'hpu', 'cpu', 'mtia', 'privateuseone'] but torch.float32 and cuda"
     )
 
-    def refuse(*_args: Any, fused: bool = False, **_options: Any) -> None:
-        raise RuntimeError(text if fused else "something else")
+    class Refuses:
+        def __init__(self, *_args: Any, fused: bool = False, **_options: Any) -> None:
+            self._fused = fused
+            self._refuse("__init__")
+
+        def step(self) -> None:
+            self._refuse("step")
+
+        def _refuse(self, method: str) -> None:
+            if method == at:
+                raise RuntimeError(text if self._fused else "something else")
 
     given = ("Adagrad", "_fused_adagrad_", "cpu")
     assert "fused" in dict(implementations(*given))
-    monkeypatch.setattr(torch.optim, "Adagrad", refuse)
+    monkeypatch.setattr(torch.optim, "Adagrad", Refuses)
     assert "fused" not in dict(implementations(*given))
     monkeypatch.setattr(torch.optim, "Adagrad", lambda _params: None)
     assert "fused" in dict(implementations(*given))
-    monkeypatch.setattr(torch.optim, "Adagrad", refuse)
+    monkeypatch.setattr(torch.optim, "Adagrad", Refuses)
     text = "CUDA error: an illegal memory access was encountered"
     with pytest.raises(RuntimeError, match="illegal memory"):
         list(implementations(*given))

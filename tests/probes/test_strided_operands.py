@@ -123,6 +123,17 @@ def test_a_layout_that_a_shape_cannot_have() -> None:
 # ---- what is watched
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("value", [-float("nan"), 0.0])
+def test_nan_around_an_operand_may_get_other_bits(dtype: torch.dtype, value: float) -> None:
+    """CUDA's atomics of half types add zero to a neighbour; a number in its place is an error."""
+    one = place_values(Operand((4, 5), 0, 1), "steps", dtype, "cpu", 3)
+    one.buffer[int(np.flatnonzero(one.place.around())[0])] = value
+    *_, around = one.changed("add_ (", one.array)
+
+    assert around.holds == (value != 0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
 def test_an_operand_has_its_values_and_strange_ones_around(dtype: torch.dtype) -> None:
     """NaN around floating values, so that whatever reads too much shows."""
