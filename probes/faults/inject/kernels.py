@@ -80,7 +80,7 @@ def _callable(name: str, kernel: Any) -> Kernel:
     def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
         others = [arg.dtype for arg in args if isinstance(arg, torch.Tensor)]
         given = (
-            _as_tensor(arg, others) if tensor and not isinstance(arg, torch.Tensor) else arg
+            _as_tensor(arg, others) if tensor and isinstance(arg, (int, float, complex)) else arg
             for arg, tensor in zip(args, declared, strict=False)
         )
         return kernel.call_boxed(keys, *given, **kwargs)
