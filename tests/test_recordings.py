@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -70,6 +70,10 @@ def judge(probe: str, seen: Observation) -> set[str]:
     return tripped(module.judge(seen, *exact))
 
 
+#: Checks that found a defect of the recorded torch -> its issue.
+DEFECTS: Final = {"layers.average_pooling": "https://github.com/pytorch/pytorch/issues/188344"}
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_recorded_node_has_the_same_verdicts_today(file: Path) -> None:
     """No check that passed on real hardware fails or warns by rules that came later."""
@@ -78,10 +82,12 @@ def test_a_recorded_node_has_the_same_verdicts_today(file: Path) -> None:
         before = {finding.id: finding.status for finding in result.findings}
 
         assert result.observation is not None, result.probe
-        assert {name for name, status in findings.items() if status in {"fail", "warn"}} == set()
+        bad = {name for name, status in findings.items() if status in {"fail", "warn"}}
+        assert bad <= DEFECTS.keys()
+        assert {before[name] for name in bad} <= {"warn"}, "unproven then, and since"
         assert before.keys() <= findings.keys(), "a check that was recorded is gone"
-        for name, status in before.items():
-            assert findings[name] == status, name
+        for name in before.keys() - bad:  # what was left out by the settings of then may pass
+            assert findings[name] in {before[name], "pass"}, name
 
 
 def families() -> Iterator[tuple[str, str]]:

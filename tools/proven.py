@@ -70,10 +70,11 @@ def recording(file: Path) -> Report:
 
 def _parts(result: Result) -> Iterator[Result]:
     """A recorded result without the checks that moved, and one for each probe that has them now."""
+    observation = result.observation or {}
     moves = {
         check: moved
         for check, moved in MOVED.items()
-        if moved.id.partition(".")[0] == result.probe and result.observation is not None
+        if moved.id.partition(".")[0] == result.probe and _was_before(observation, moved)
     }
     whole = {moved.id for moved in moves.values() if moved.operations is None}
     yield result.model_copy(
@@ -94,9 +95,17 @@ def _parts(result: Result) -> Iterator[Result]:
             update={
                 "probe": probe,
                 "findings": findings,
-                "observation": _moved_observation(result.observation or {}, own),
+                "observation": _moved_observation(observation, own),
             }
         )
+
+
+def _was_before(observation: dict[str, Any], moved: Moved) -> bool:
+    """Whether it was recorded before the check, or these operations of it, moved."""
+    old = moved.id.partition(".")[2]
+    groups = [observation[group] for group in _BY_CHECK if old in observation.get(group, ())]
+    recorded = [group[old] if isinstance(group, dict) else True for group in groups]
+    return any(not isinstance(each, list) or _selected(each, moved.operations) for each in recorded)
 
 
 def _without(observation: dict[str, Any] | None, checks: set[str]) -> dict[str, Any] | None:
