@@ -10,7 +10,7 @@ SPEC: Final = ProbeSpec(
     needs="device",
     timeout_s=60,
     interval_s=300,
-    memory_bytes=370 * MIB,
+    memory_bytes=256 * MIB,
     memory_measured="NVIDIA H200, torch 2.11.0+cu130",
     checks={
         "first_copy": "the process's first copies arrive whole, before any warm-up",

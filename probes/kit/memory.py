@@ -43,6 +43,12 @@ def _allocator(device: str) -> ModuleType | None:
     return allocator
 
 
+def start(device: str) -> None:
+    """Start the back-end, so that its context is none of what a probe takes."""
+    with contextlib.suppress(*_NO_ANSWER):
+        torch.zeros(1, device=device)
+
+
 def give_back(device: str) -> None:
     """Return to the driver what torch's allocator keeps of freed memory, where that is much."""
     allocator = _allocator(device)

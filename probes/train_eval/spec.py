@@ -10,7 +10,7 @@ SPEC: Final = ProbeSpec(
     needs="device",
     timeout_s=60,
     interval_s=300,
-    memory_bytes=212 * MIB,
+    memory_bytes=128 * MIB,
     memory_measured="NVIDIA H200, torch 2.11.0+cu130",
     checks={
         "dropout_train": "in train() dropout gives 0 or x / (1 - p), as often as p says, at random",

@@ -26,7 +26,7 @@ from probes.contract import (
 )
 from probes.kit import breadcrumb, defaults
 from probes.kit.backend import cpu_type, node_type
-from probes.kit.memory import MemoryWatch, give_back
+from probes.kit.memory import MemoryWatch, give_back, start
 from probes.kit.symptoms import diagnose
 from probes.kit.tensors import synchronize
 from probes.node import hardware
@@ -67,6 +67,7 @@ class Attempt:
         self._keep_observation: bool = request["observations"]
         self._keep_timings: bool = request["timings"]
         self._measures_memory: bool = request["memory"]
+        self._in_a_new_process: bool = probe["in_a_new_process"]
         self._timings: tuple[Timing, ...] = ()  # of the first try
         self._memory_bytes: int | None = None
         self._fault: str | None = request.get("fault")
@@ -176,10 +177,13 @@ class Attempt:
 
         Of a probe that raises nothing is recorded: a sick device can raise when it is asked.
         """
+        if self._measures_memory and self._in_a_new_process:
+            start(self._device)  # else there is nobody to ask
         watch = MemoryWatch(self._device) if self._measures_memory else None
         observation = self._observe(module, self._device)
         if watch is not None:
             self._memory_bytes = watch.taken_bytes()
+        if self._keep_timings:
             self._timings = tuple(
                 Timing(name=name, started_s=start_s - self._started, duration_s=end_s - start_s)
                 for name, start_s, end_s in breadcrumb.parts()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from probes.contract import ProbeSpec, Result
+from probes.contract import HEAVY, ProbeSpec, Result
 from validator.engine import cgroup, outcomes, resume
 from validator.engine.attribution import blame_host_limits
 from validator.engine.clock import now
@@ -193,6 +193,7 @@ class Job:
                     "left_out": self._left_out_checks(spec),
                     "about_node": spec.about_node,
                     "certain": spec.certain,
+                    "in_a_new_process": spec.profile in HEAVY,
                 }
                 for spec in self._remaining
             ],

@@ -72,7 +72,13 @@ def sick(monkeypatch: pytest.MonkeyPatch) -> SickProbe:
 
 
 def make_attempt(
-    unproven: str = "fail", backend: str | None = "cuda", name: str = "sick", **more: Any
+    unproven: str = "fail",
+    backend: str | None = "cuda",
+    name: str = "sick",
+    *,
+    timings: bool = False,
+    memory: bool = False,
+    **more: Any,
 ) -> attempt.Attempt:
     """An attempt at the probe `sick` on the second GPU."""
     request = {
@@ -80,12 +86,45 @@ def make_attempt(
         "gpu_uuid": None,
         "shared": False,
         "observations": True,
-        "timings": False,
-        "memory": False,
+        "timings": timings,
+        "memory": memory,
     }
     probe = {"name": name, "module": "sick", "limits": {}, "timeout_s": 60.0}
-    probe |= {"about_node": False, "certain": {}, **more}
+    probe |= {"about_node": False, "certain": {}, "in_a_new_process": False, **more}
     return attempt.Attempt(probe, {**request, "backend": backend, "unproven": unproven})
+
+
+@pytest.mark.parametrize(
+    ("memory", "heavy", "started", "taken"),
+    [(False, True, [], None), (True, True, ["cuda:1"], 5), (True, False, [], 5)],
+)
+def test_times_are_always_kept_and_memory_of_who_is_alone(
+    memory: bool,  # noqa: FBT001
+    heavy: bool,  # noqa: FBT001
+    started: list[str],
+    taken: int | None,
+    sick: SickProbe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A heavy probe's process is new: its context is started before its memory is measured."""
+    calls: list[str] = []
+
+    class Watch:
+        def __init__(self, _device: str) -> None:
+            assert calls == started
+
+        def taken_bytes(self) -> int:
+            return 5
+
+    monkeypatch.setattr(attempt, "start", calls.append)
+    monkeypatch.setattr(attempt, "MemoryWatch", Watch)
+    monkeypatch.setattr(breadcrumb, "parts", lambda: [("mean", 2.0, 3.0)])
+    result = make_attempt(timings=True, memory=memory, in_a_new_process=heavy).first_result()
+
+    assert sick.observed == ["cuda:1"]
+    assert calls == started
+    assert result.memory_bytes == taken
+    assert [(part.name, part.duration_s) for part in result.timings] == [("mean", 1.0)]
 
 
 def test_the_summary_counts_the_checks_that_applied(sick: SickProbe) -> None:

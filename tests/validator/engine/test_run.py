@@ -407,6 +407,7 @@ def test_light_probes_run_first_and_memory_is_measured_alone(
     assert sorted(names[1:]) == [["one"], ["two"]]
     assert min(seen.of(each.name).started_at for each in heavy) >= seen.of("later").started_at
     assert [each["memory"] for each in requests] == [True, rows == 1, rows == 1]
+    assert all(seen.of(each.name).timings == seen.of("later").timings for each in heavy)
 
 
 def test_the_cpus_probes_run_side_by_side(
