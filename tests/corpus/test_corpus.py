@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 import torch
 
+from probes.catalog import AUTOGRAD, LINALG
 from tests.corpus import campaign, libraries, training
 from tests.corpus.children import Children
 from tests.corpus.spoils import category, inject, spoils
@@ -56,15 +57,20 @@ def test_the_list_is_what_the_programs_call() -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("spoil", ["scaled", "element", "backward"])
-def test_a_wrong_operation_is_caught_and_a_right_one_is_not(spoil: str) -> None:
-    """A product that quick probes call, and one that nothing calls."""
+def test_a_wrong_operation_is_caught_and_a_right_one_is_not(
+    spoil: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A product of a quick probe, a solver of a standard one, and what neither of them calls."""
+    monkeypatch.setattr(campaign, "_specs", lambda *, heavy: [LINALG if heavy else AUTOGRAD])
     found = {
         name: json.loads(in_child(partial(campaign.trial, name, spoil, "cpu")))
-        for name in ("mm.default float32", "_cdist_forward.default half")
+        for name in ("mm.default float32", "linalg_qr.default float32", "roll.default half")
     }
 
-    assert found["mm.default float32"]["quick"]
-    assert found["_cdist_forward.default half"] == {"quick": "", "standard": ""}
+    assert found["mm.default float32"]["quick"].startswith("autograd.")
+    assert found["linalg_qr.default float32"]["quick"] == ""
+    assert found["linalg_qr.default float32"]["standard"].startswith("linalg.")
+    assert found["roll.default half"] == {"quick": "", "standard": ""}
 
 
 VALUES: Final = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -154,6 +160,30 @@ def test_every_operation_of_a_list_exists(device: str) -> None:
     assert {category(name) for name in kept.programs} == {"computes", "view", "allocation", "draw"}
     assert kept.gradients <= kept.programs.keys()
     assert campaign.parse(kept.document()) == kept
+
+
+def test_a_list_without_the_libraries_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would lack what their programs call."""
+    monkeypatch.setattr(libraries, "missing", lambda: ["timm==1.0.31"])
+    monkeypatch.setattr("sys.argv", ["campaign", "--record"])
+    with pytest.raises(SystemExit) as ended:
+        campaign.main()
+
+    assert ended.value.code == 2
+    assert "timm==1.0.31" in capsys.readouterr().err
+
+
+def test_a_sample_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One fault of so many, whatever was kept before."""
+    monkeypatch.setattr(campaign, "KEPT", tmp_path)
+    monkeypatch.setattr(campaign, "_specs", lambda **_: [])
+    monkeypatch.setattr(campaign, "trial", lambda *_: json.dumps({"quick": "", "standard": ""}))
+    first, second = (campaign.results(KEPT, "cpu", 2, again=False, every=100) for _ in range(2))
+
+    assert first == second
+    assert len(first) == -(-len(list(KEPT.faults())) // 100)
 
 
 def test_what_is_exempt_is_little_and_has_a_reason() -> None:
