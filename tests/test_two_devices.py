@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -71,14 +71,24 @@ def broken(report: Report, device: str) -> set[str]:
     }
 
 
+#: Probes that warn on the emulator: it hands all to the CPU, whose known defects are left out where
+#: the device is the CPU alone; and it has no views of group_norm's kind, no random state to fork.
+AS_THE_CPU: Final = ("layers", "strided_operands")
+#: No autocast and no compiler is made for it.
+NOT_HERE: Final = ("amp", "compiled")
+
+
 def test_healthy(emulator: Path) -> None:
     """Every probe passes, those of devices on both."""
     code, report = checked(emulator, "", "--profile", PROFILES[-1])
 
     device_probes = {name for name, spec in BY_NAME.items() if spec.needs == "device"}
-    assert (code, report["status"]) == (0, "pass"), report["summary"]
+    assert (code, report["status"]) == (0, "warn"), report["summary"]
+    expected = dict.fromkeys(device_probes, ("pass", "ok"))
+    expected |= dict.fromkeys(AS_THE_CPU, ("warn", "unproven"))
+    expected |= dict.fromkeys(NOT_HERE, ("skip", "not_applicable"))
     for device in (HEALTHY, SICK):
-        assert verdicts(report, device) == dict.fromkeys(device_probes, ("pass", "ok"))
+        assert verdicts(report, device) == expected
     assert verdicts(report, "cpu") == dict.fromkeys(BY_NAME.keys() - device_probes, ("pass", "ok"))
     assert [device["name"] for device in report["devices"]] == [HEALTHY, SICK]
     assert len({device["uuid"] for device in report["devices"]}) == 2

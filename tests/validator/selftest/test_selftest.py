@@ -432,13 +432,15 @@ sys.exit(cli.main())
 
 
 def test_the_list() -> None:
-    """Every fault with what it stands for; of one probe only its own."""
+    """Every fault with what it stands for, but those of deep probes; of one probe only its own."""
     listed = json.loads(command("--list", "--output", "json").stdout)
+    deep = json.loads(command("--list", "--output", "json", "--probe", "compiled").stdout)
     of_one = json.loads(command("--list", "--output", "json", "--probe", "numpy_sharing").stdout)
 
-    assert {entry["fault"] for entry in listed} == {
+    assert {entry["fault"] for entry in (*listed, *deep)} == {
         fault.name for fault in BY_NAME.values() if fault.kind != "control"
     }
+    assert {entry["fault"] for entry in listed}.isdisjoint(entry["fault"] for entry in deep)
     assert {entry["stands_for"] == "" for entry in listed} == {False}
     assert 20 < len(of_one) < len(listed)
     assert "faults:" in command("--list").stdout.splitlines()[-1]
