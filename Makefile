@@ -79,7 +79,7 @@ test-cuda-wheel: ## Test torch's real CUDA build on fake drivers, without a GPU;
 		$(CUDA_VENV)/bin/python -m pip install --quiet '$(CUDA_TORCH)' 'numpy>=1.23'
 	@VALIDATOR_CUDA_PYTHON=$(abspath $(CUDA_VENV))/bin/python $(BIN)/python -m pytest -m cuda_wheel $(ARGS)
 
-coverage-of-operations: ## Make every operation that training calls wrong, and see which check fails; an hour
+coverage-of-operations: ## Make every operation that training calls wrong, and see which check fails; hours, ARGS="--every 8" a sample
 	@tools/environment.sh corpus
 	@$(BIN)/python -m tests.corpus.campaign $(ARGS)
 
