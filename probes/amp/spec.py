@@ -8,7 +8,7 @@ SPEC: Final = ProbeSpec(
     name="amp",
     profile="standard",
     needs="device",
-    timeout_s=120,
+    timeout_s=240,
     interval_s=3600,
     # Not measured. The largest list of gradients has 330,000 elements.
     memory_bytes=16 * MIB,

@@ -19,7 +19,7 @@ SPEC: Final = ProbeSpec(
     name="dataloader",
     profile="standard",
     needs="device",
-    timeout_s=120,
+    timeout_s=240,
     interval_s=3600,
     memory_bytes=1 * MIB,  # a few pinned batches of some KiB are copied to the device
     # torch before 2.4 imports it, and sympy, in each worker that hands a tensor over.

@@ -8,7 +8,7 @@ SPEC: Final = ProbeSpec(
     name="gradcheck",
     profile="standard",
     needs="device",
-    timeout_s=60,
+    timeout_s=240,
     interval_s=3600,
     # As part of `autograd`, from which its checks come.
     memory_bytes=548 * MIB,

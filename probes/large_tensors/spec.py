@@ -21,7 +21,7 @@ SPEC: Final = ProbeSpec(
     name="large_tensors",
     profile="standard",
     needs="device",
-    timeout_s=120,
+    timeout_s=240,
     interval_s=3600,
     # Trials with larger tensors ask at run time what is free, and are left out where it is little.
     memory_bytes=16 * MIB,

@@ -16,7 +16,7 @@ SPEC: Final = ProbeSpec(
     name="linalg",
     profile="standard",
     needs="device",
-    timeout_s=60,
+    timeout_s=240,
     interval_s=3600,
     # As part of `tensor_ops`, from which its checks come.
     memory_bytes=264 * MIB,

@@ -8,7 +8,7 @@ SPEC: Final = ProbeSpec(
     name="losses",
     profile="standard",
     needs="device",
-    timeout_s=120,
+    timeout_s=240,
     interval_s=3600,
     memory_bytes=16 * MIB,  # no tensor is larger than some KiB
     # Imported by the first binary cross entropy with weights, with sympy.

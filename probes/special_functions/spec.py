@@ -8,7 +8,7 @@ SPEC: Final = ProbeSpec(
     name="special_functions",
     profile="standard",
     needs="device",
-    timeout_s=120,
+    timeout_s=240,
     interval_s=3600,
     # As part of `tensor_ops`, from which its checks come.
     memory_bytes=264 * MIB,

@@ -30,6 +30,7 @@ from probes.contract import (
     skipped,
     worst,
 )
+from validator.settings import Run
 
 NAN, INF = float("nan"), float("inf")
 
@@ -340,3 +341,15 @@ def test_the_memory_of_a_probe_is_a_measured_one(spec: ProbeSpec) -> None:
 def test_only_heavy_probes_wait_for_a_preload() -> None:
     """The light ones run before it ends: what is slow to import has no place in them."""
     assert {spec.name for spec in CATALOG if spec.preload and spec.profile not in HEAVY} == set()
+
+
+#: The longest that a probe took on an H200 the first time, beside three others, in seconds.
+SLOWEST_S = 40
+
+
+def test_heavy_probes_have_time_for_their_first_run_on_a_slow_machine() -> None:
+    """What is compiled and loaded at first use; and still the deadline of the run is later."""
+    deadlines = {spec.timeout_s for spec in CATALOG if spec.profile == "standard"}
+
+    assert min(deadlines) >= 5 * SLOWEST_S
+    assert max(deadlines) + SLOWEST_S < Run().timeout
