@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from probes.kit.capabilities import back_end, floats
-from probes.kit.convolutions import Array, Convolution, allowed_error, half_error
+from probes.kit.convolutions import Array, Convolution, allowed_error, half_error, may_be_tiled
 from probes.kit.operands import integers
 from probes.kit.precision import read
 
@@ -70,7 +70,7 @@ class Problem:
 
     @property
     def only_plain_sums(self) -> bool:
-        """Whether cuDNN and oneDNN have no other algorithm: stride or dilation is not 1."""
+        """Whether oneDNN has no other algorithm: stride or dilation is not 1."""
         return any(step > 1 for step in (*self.steps.stride, *self.steps.dilation))
 
     @property
@@ -187,7 +187,8 @@ def largest_sums(problem: Problem, size: int) -> tuple[float, float, float]:
 def allowed(problem: Problem, dtype: torch.dtype, size: int, device: str) -> tuple[float, ...]:
     """The errors allowed to output, and gradients of x, w and b; 0: a zero may have either sign."""
     of_output, of_x, of_w = largest_sums(problem, size)
-    found = allowed_error(device, dtype, max(of_output, 1), exact=problem.only_plain_sums)
+    exact, tiled = problem.only_plain_sums, may_be_tiled(problem.steps, problem.w[2:])
+    found = allowed_error(device, dtype, max(of_output, 1), exact=exact, tiled=tiled)
     if found is None:
         return 0.0, 0.0, 0.0, 0.0
     pairs = ((of_output, found), (of_x, _ROUNDED_GRADIENT), (of_w, _ROUNDED_GRADIENT))

@@ -22,6 +22,12 @@ Array = npt.NDArray[Any]
 #: form with factors 1/6 and 1/24, which are not exact in binary.
 ROUNDED: Final = 0.25
 
+#: Types in which cuDNN's FFT over tiles takes images.
+_TILED: Final = {torch.float16, torch.float32}
+
+_IMAGE_AXES: Final = 2
+_TILED_STRIDE: Final = 2  # the largest
+
 #: Digits behind the first one.
 _HALF_DIGITS: Final = {torch.float16: 10, torch.bfloat16: 7}
 
@@ -118,16 +124,34 @@ def moving(axes: int, stride: int = 1, padding: int = 0, dilation: int = 1, grou
     return Convolution((stride,) * axes, (padding,) * axes, (dilation,) * axes, groups)
 
 
-def allowed_error(device: str, dtype: torch.dtype, largest: float, *, exact: bool) -> float | None:
+def may_be_tiled(steps: Convolution, kernel: tuple[int, ...]) -> bool:
+    """Whether cuDNN's FFT over tiles, which rounds, may take it although a stride is 2.
+
+    It takes stride 1 or 2 where both sides of an image's filter are longer than 1, else stride 1
+    (cudnnConvolutionForward, CUDNN_CONVOLUTION_FWD_ALGO_FFT_TILING); never a dilation.
+    """
+    return (
+        len(kernel) == _IMAGE_AXES
+        and min(kernel) > 1
+        and max(steps.stride) <= _TILED_STRIDE
+        and max(steps.dilation) == 1
+    )
+
+
+def allowed_error(
+    device: str, dtype: torch.dtype, largest: float, *, exact: bool, tiled: bool = False
+) -> float | None:
     """The error allowed to a convolution of integers; None: bits are equal.
 
     Args:
         device: where it ran.
         dtype: of its operands.
         largest: the largest partial sum in any order.
-        exact: cuDNN and oneDNN can only use the plain sum: stride or dilation 2.
+        exact: oneDNN can only use the plain sum: stride or dilation 2; so can cuDNN, unless
+        tiled: `may_be_tiled`.
     """
-    if exact and back_end(device) in {"cpu", "cuda"}:
+    kind = back_end(device)
+    if exact and (kind == "cpu" or (kind == "cuda" and not (tiled and dtype in _TILED))):
         return None
     return half_error(dtype, largest, ROUNDED)
 

@@ -94,7 +94,7 @@ def _selected(n: int, device: str) -> Iterator[Comparison]:
 
 def scatters(device: str) -> Iterator[Trial]:
     """Writes through indices; the rest stays. Counts of duplicates, beyond 2^24."""
-    yield from sized("Tensor.scatter_", _written, device, 1)
+    yield from sized("Tensor.scatter_", _written, device, 1, on_cpu_bytes=11)
     yield Sized("Tensor.scatter_add_", _counted, COUNTED, 9)
 
 

@@ -14,7 +14,14 @@ from probes.convolutions import algorithms, probe, problems, running, tables
 from probes.convolutions.problems import Problem
 from probes.faults.inject.convolutions import MEANINGS
 from probes.kit import precision
-from probes.kit.convolutions import ROUNDED, allowed_error, half_error, moving
+from probes.kit.convolutions import (
+    ROUNDED,
+    Convolution,
+    allowed_error,
+    half_error,
+    may_be_tiled,
+    moving,
+)
 from probes.kit.precision import full_precision_convolutions
 from probes.kit.trial import Custom, run_trials
 from tests.probes.corrupt import (
@@ -155,6 +162,42 @@ def test_the_allowed_error(
     assert allowed_error(device, dtype, 40.0, exact=exact) == allowed
 
 
+@pytest.mark.parametrize(
+    ("steps", "kernel", "right"),
+    [
+        (moving(2, 2, 1), (3, 3), True),
+        (moving(2, 2, 1), (7, 2), True),
+        (moving(2, 3), (3, 3), False),
+        (moving(2, 2), (1, 7), False),
+        (moving(2, 2, dilation=2), (3, 3), False),
+        (moving(1, 2), (3,), False),
+        (moving(3, 2), (3, 3, 3), False),
+    ],
+)
+def test_what_cudnn_may_compute_by_tiles(
+    steps: Convolution, kernel: tuple[int, ...], *, right: bool
+) -> None:
+    """Images by filters of two sides, with stride 1 or 2 and no dilation."""
+    assert may_be_tiled(steps, kernel) == right
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "allowed"),
+    [
+        ("cpu", torch.float32, None),
+        ("cuda:0", torch.float32, ROUNDED),
+        ("cuda:0", torch.float16, ROUNDED),
+        ("cuda:0", torch.bfloat16, None),
+        ("cuda:0", torch.float64, None),
+    ],
+)
+def test_tiles_round(device: str, dtype: torch.dtype, allowed: float | None) -> None:
+    """With stride 2 too, on CUDA, in the types that cuDNN's FFT takes."""
+    assert allowed_error(device, dtype, 40.0, exact=True, tiled=True) == allowed
+    stride_2 = problems.allowed(tables.FORWARD[4], dtype, 1, device)[0]
+    assert (stride_2 == 0) == (allowed is None)
+
+
 def test_the_allowed_error_on_hip(monkeypatch: pytest.MonkeyPatch) -> None:
     """MIOpen may take Winograd with stride 2 as well."""
     monkeypatch.setattr(torch.version, "hip", "6.4.43482")
@@ -173,7 +216,7 @@ def test_tf32_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert plain[0] == ROUNDED
     assert ROUNDED < shortened[0] < 2
-    assert problems.allowed(tables.FORWARD[4], torch.float32, 2, "cuda:0") == (0, 0, 0, 0)
+    assert problems.allowed(tables.FORWARD[1], torch.float32, 2, "cuda:0") == (0, 0, 0, 0)
 
 
 def test_float16_filters_that_hang_the_cpu_are_left_out_there_alone() -> None:
