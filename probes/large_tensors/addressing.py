@@ -68,15 +68,18 @@ def _rows(n: int, device: str) -> Iterator[Comparison]:
 
 
 def _highest(n: int, device: str) -> tuple[torch.Tensor, torch.Tensor, Array]:
-    """The pattern with a lowest element at its end, a mask of highest ones and that, its places."""
+    """The pattern, with its two last elements lowest; a mask of highest ones and those; its places.
+
+    One of the last two places is odd: beyond 2^24 float32 cannot hold it.
+    """
     p = pattern()
     x = p.on(device, n)
     places_of_one = np.flatnonzero(p.base == HIGHEST)
     right = (np.arange(n // PERIOD + 1)[:, None] * PERIOD + places_of_one).ravel()
     mask = x == HIGHEST
-    mask[-1] = True
-    x[-1] = LOWEST
-    return x, mask, np.r_[right[right < n - 1], n - 1]
+    mask[-2:] = True
+    x[-2:] = LOWEST
+    return x, mask, np.r_[right[right < n - 2], n - 2, n - 1]
 
 
 def _found(n: int, device: str) -> Iterator[Comparison]:
@@ -87,7 +90,7 @@ def _found(n: int, device: str) -> Iterator[Comparison]:
 def _selected(n: int, device: str) -> Iterator[Comparison]:
     x, mask, places_of_all = _highest(n, device)
     values = np.full(len(places_of_all), HIGHEST, np.uint8)
-    values[-1] = LOWEST
+    values[-2:] = LOWEST
     yield compare("masked_select", x.masked_select(mask), values)
     yield compare("Tensor.__getitem__ (mask)", x[mask], values)
 
