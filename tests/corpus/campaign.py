@@ -9,18 +9,17 @@
    or could not make the fault has caught nothing. Results are kept in build/coverage/, so that a
    campaign goes on where it was stopped; `--again` tries anew what was not caught. What was caught
    stays so until that file is removed, whatever is changed in the probes.
-3. Before all that, the same checks run with nothing wrong: what fails then would catch everything.
+3. Before all that, the same checks run with nothing wrong: what fails then would catch everything;
+   and once more with each operation watched: a fault is tried with the probes that call it.
 
 Ends with 1 when something is neither covered nor exempt (tests/corpus/exempt.json).
 """
 
 import argparse
-import importlib
 import json
 import os
 import random
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,21 +29,15 @@ from typing import Final
 
 import torch
 
-from probes.catalog import CATALOG
-from probes.contract import HEAVY, ProbeSpec
-from tests.corpus import libraries, training
+from tests.corpus import libraries, training, trials
 from tests.corpus.children import Children
 from tests.corpus.recorder import Recorder, watch_gradients
-from tests.corpus.spoils import category, inject, spoils
+from tests.corpus.spoils import category, spoils
+from tests.corpus.trials import PROFILES, SOUND
 
 HERE: Final = Path(__file__).parent
 KEPT: Final = HERE.parents[1] / "build" / "coverage"
 EXEMPT: Final = HERE / "exempt.json"
-PROFILES: Final = ("quick", "standard")
-
-#: The control: no operation is made wrong.
-SOUND: Final = ("", "")
-
 #: For one child: all device probes take ten seconds on one core.
 DEADLINE_S: Final = 180.0
 #: For the child that trains all programs in all ways.
@@ -123,45 +116,6 @@ def _train(program: str, device: str) -> None:
         training.train(program, way, device)
 
 
-def _specs(*, heavy: bool) -> list[ProbeSpec]:
-    """The device probes of the quick profile, or those that standard adds."""
-    return [
-        spec
-        for spec in CATALOG
-        if spec.needs == "device"
-        and spec.name != "cuda_available"
-        and spec.profile != "deep"
-        and (spec.profile in HEAVY) == heavy
-    ]
-
-
-def _caught(specs: list[ProbeSpec], device: str) -> str:
-    """The first check that fails, or what a probe raised; empty when all hold."""
-    for spec in specs:
-        probe = importlib.import_module(spec.module)
-        try:
-            findings = list(probe.judge(probe.observe(device)))
-        except Exception as error:  # noqa: BLE001 - whatever it raises is a failure of the probe
-            return f"{spec.name}.completes ({type(error).__name__})"
-        for finding in findings:
-            if finding.status == "fail":
-                return str(finding.id)
-    return ""
-
-
-def trial(operation: str, spoil: str, device: str) -> str:
-    """Profile -> the check that caught the fault, as JSON: quick first, standard where none did.
-
-    For a child: the operation stays wrong. Without an operation nothing is.
-    """
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    if operation:
-        inject(operation, spoil, device)
-    quick = _caught(_specs(heavy=False), device)
-    return json.dumps({"quick": quick, "standard": quick or _caught(_specs(heavy=True), device)})
-
-
 Found = dict[tuple[str, str], dict[str, str]]
 
 
@@ -175,10 +129,7 @@ def results(
     KEPT.mkdir(parents=True, exist_ok=True)
     kept = KEPT / f"{torch.__version__}.{torch.device(device).type}.jsonl"
     found = _read(kept, again=again)
-    for spec in _specs(heavy=False) + _specs(heavy=True):
-        importlib.import_module(spec.module)
-        for module in spec.preload:
-            importlib.import_module(module)
+    trials.import_probes()
     faults = list(operations.faults())
     random.Random(0).shuffle(faults)  # noqa: S311 - a sample that is the same each time
     faults = sorted(faults[::every])
@@ -191,18 +142,31 @@ def results(
             stream.write(json.dumps(entry) + "\n")
 
     with closing(Children(jobs, DEADLINE_S)) as children:
-        children.start(SOUND, partial(trial, *SOUND, device))
+        children.start(SOUND, partial(trials.trial, *SOUND, device))
         ((_, text),) = children.results()
         if not text or any(json.loads(text).values()):
             raise RuntimeError(f"checks fail with nothing wrong: {text or 'no answer'}")
+        called = _called(operations, device, children)
         for fault in faults:
             if fault not in found:
-                children.start(fault, partial(trial, *fault, device))
+                probes = trials.callers(called, fault[0])
+                children.start(fault, partial(trials.trial, *fault, device, probes))
                 for ended, text in children.ended():
                     keep(ended, text)
         for ended, text in children.results():
             keep(ended, text)
     return {fault: found[fault] for fault in faults}
+
+
+def _called(operations: Operations, device: str, children: Children) -> dict[str, str]:
+    """Probe -> the operations that it calls, as JSON: one that does not call it is not run."""
+    overloads = {operation.partition(" ")[0] for operation in operations.programs}
+    for spec in trials.specs(heavy=False) + trials.specs(heavy=True):
+        children.start(spec.name, partial(trials.calls, spec, overloads, device))
+    called = dict(children.results())
+    if silent := sorted(name for name, text in called.items() if not text):
+        raise RuntimeError(f"what these probes call cannot be told: {', '.join(silent)}")
+    return called
 
 
 def _read(kept: Path, *, again: bool) -> Found:

@@ -1,6 +1,6 @@
 """Which operations a program calls, as the device's kernels see them, and which have a gradient."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ _CLASSES: Final = {
     torch.complex128: "complex",
     torch.bool: "bool",
 }
+
+#: `nn.Parameter` needs its own.
+UNWATCHED: Final = ("detach.default",)
 
 
 def type_class(args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> str:
@@ -62,26 +65,41 @@ class Recorder(TorchDispatchMode):
         return outputs
 
 
-def watch_gradients(overloads: Iterable[str], device: str) -> set[str]:
-    """The operations (`mm.default float32`) whose results have a gradient.
+def watch_calls(overloads: Iterable[str], device: str) -> set[str]:
+    """The operations (`mm.default float32`) that are called at the device's own key.
 
     It is filled as they are called. For a process of its own: the operations stay watched.
     """
+    return _watch(overloads, device, lambda _outputs: True, with_autograd=False)
+
+
+def watch_gradients(overloads: Iterable[str], device: str) -> set[str]:
+    """Those of the operations that are called whose results have a gradient, as `watch_calls`."""
+    return _watch(overloads, device, _has_gradient, with_autograd=True)
+
+
+def _has_gradient(outputs: Any) -> bool:
+    listed = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    return torch.is_grad_enabled() and any(
+        getattr(each, "requires_grad", False) and each.grad_fn is not None for each in listed
+    )
+
+
+def _watch(
+    overloads: Iterable[str], device: str, counts: Callable[[Any], bool], *, with_autograd: bool
+) -> set[str]:
     found: set[str] = set()
 
     def watched(name: str, original: Kernel) -> Kernel:
         def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
             outputs = original(keys, *args, **kwargs)
-            listed = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-            if torch.is_grad_enabled() and any(
-                getattr(each, "requires_grad", False) and each.grad_fn is not None
-                for each in listed
-            ):
+            if counts(outputs):
                 found.add(f"{name} {type_class(args, kwargs, outputs)}")
             return outputs
 
         return call
 
-    for name in set(overloads) - {"detach.default"}:  # has none, and nn.Parameter needs its own
-        replace_kernels((name,), device, partial(watched, name), with_autograd=True)
+    for name in set(overloads) - set(UNWATCHED):
+        make = partial(watched, name)
+        replace_kernels((name,), device, make, with_autograd=with_autograd)
     return found

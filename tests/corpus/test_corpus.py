@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from probes.catalog import AUTOGRAD, LINALG
-from tests.corpus import campaign, libraries, training
+from tests.corpus import campaign, libraries, training, trials
 from tests.corpus.children import Children
 from tests.corpus.spoils import category, inject, spoils
 
@@ -61,9 +61,9 @@ def test_a_wrong_operation_is_caught_and_a_right_one_is_not(
     spoil: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A product of a quick probe, a solver of a standard one, and what neither of them calls."""
-    monkeypatch.setattr(campaign, "_specs", lambda *, heavy: [LINALG if heavy else AUTOGRAD])
+    monkeypatch.setattr(trials, "specs", lambda *, heavy: [LINALG if heavy else AUTOGRAD])
     found = {
-        name: json.loads(in_child(partial(campaign.trial, name, spoil, "cpu")))
+        name: json.loads(in_child(partial(trials.trial, name, spoil, "cpu")))
         for name in ("mm.default float32", "linalg_qr.default float32", "roll.default half")
     }
 
@@ -178,8 +178,8 @@ def test_a_list_without_the_libraries_is_refused(
 def test_a_sample_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One fault of so many, whatever was kept before."""
     monkeypatch.setattr(campaign, "KEPT", tmp_path)
-    monkeypatch.setattr(campaign, "_specs", lambda **_: [])
-    monkeypatch.setattr(campaign, "trial", lambda *_: json.dumps({"quick": "", "standard": ""}))
+    monkeypatch.setattr(trials, "specs", lambda **_: [])
+    monkeypatch.setattr(trials, "trial", lambda *_: json.dumps({"quick": "", "standard": ""}))
     first, second = (campaign.results(KEPT, "cpu", 2, again=False, every=100) for _ in range(2))
 
     assert first == second
@@ -194,6 +194,36 @@ def test_what_is_exempt_is_little_and_has_a_reason() -> None:
     assert named <= listed
     assert len(named) <= len(listed) / 20
     assert all(len(why) > 20 for why in campaign.exempt().values())
+
+
+@needs_kernels
+def test_the_probes_that_call_an_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only they are run; all where nobody can watch it. One whose checks fail tells nothing."""
+    called = {
+        spec.name: in_child(partial(trials.calls, spec, ["mm.default", "linalg_qr.default"], "cpu"))
+        for spec in (AUTOGRAD, LINALG)
+    }
+
+    assert trials.callers(called, "mm.default float32") == frozenset({"autograd", "linalg"})
+    assert trials.callers(called, "linalg_qr.default float32") == frozenset({"linalg"})
+    assert trials.callers(called, "mm.default integer") == frozenset()
+    assert trials.callers(called, "detach.default float32") is None
+    monkeypatch.setattr(trials, "_statuses", lambda *_: [("a.check", "fail")])
+    with pytest.raises(RuntimeError, match=r"a\.check"):
+        trials.calls(LINALG, [], "cpu")
+
+
+@needs_kernels
+def test_a_probe_that_does_not_call_it_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that does is."""
+    monkeypatch.setattr(trials, "specs", lambda *, heavy: [] if heavy else [LINALG])
+    monkeypatch.setattr(trials, "inject", lambda *_: None)
+    monkeypatch.setattr(trials, "_statuses", lambda *_: [("a.check", "fail")])
+    asked = ("mm.default float32", "scaled", "cpu")
+
+    assert json.loads(trials.trial(*asked, frozenset()))["quick"] == ""
+    assert json.loads(trials.trial(*asked, frozenset({"linalg"})))["quick"] == "a.check"
+    assert json.loads(trials.trial(*asked))["quick"] == "a.check"
 
 
 def test_a_child_that_dies_or_hangs_has_no_text() -> None:
@@ -267,8 +297,8 @@ def test_a_check_that_fails_anyway_stops_the_campaign(
 ) -> None:
     """It would catch every fault."""
     monkeypatch.setattr(campaign, "KEPT", tmp_path)
-    monkeypatch.setattr(campaign, "_specs", lambda **_: [])
-    monkeypatch.setattr(campaign, "_caught", lambda *_: "a.check")
+    monkeypatch.setattr(trials, "specs", lambda **_: [])
+    monkeypatch.setattr(trials, "_caught", lambda *_: "a.check")
     asked = campaign.Operations({"mm.default float32": ["a program"]}, frozenset(), "2")
 
     with pytest.raises(RuntimeError, match="nothing wrong"):
@@ -289,15 +319,15 @@ def test_a_child_without_an_answer_has_caught_nothing(
 ) -> None:
     """Unless the fault crashed it: no probe has seen a wrong number."""
     monkeypatch.setattr(campaign, "KEPT", tmp_path)
-    monkeypatch.setattr(campaign, "_specs", lambda **_: [])
+    monkeypatch.setattr(trials, "specs", lambda **_: [])
 
-    def trial(operation: str, *_: str) -> str:
+    def trial(operation: str, *_: object) -> str:
         faulthandler.disable()
         if operation:
             ends()
-        return json.dumps(dict.fromkeys(campaign.PROFILES, ""))
+        return json.dumps(dict.fromkeys(trials.PROFILES, ""))
 
-    monkeypatch.setattr(campaign, "trial", trial)
+    monkeypatch.setattr(trials, "trial", trial)
     asked = campaign.Operations({"mm.default float32": ["a program"]}, frozenset(), "2")
     found = campaign.results(asked, "cpu", 1, again=False)
 
@@ -307,17 +337,17 @@ def test_a_child_without_an_answer_has_caught_nothing(
 def test_results_are_kept_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A campaign that was stopped goes on; `again` runs what was not caught, and nothing else."""
     monkeypatch.setattr(campaign, "KEPT", tmp_path)
-    monkeypatch.setattr(campaign, "_specs", lambda **_: [])
+    monkeypatch.setattr(trials, "specs", lambda **_: [])
     answers = {"mm.default float32": "a.check", "bmm.default float32": ""}
     calls = tmp_path / "calls"
 
-    def trial(operation: str, spoil: str, _device: str) -> str:
-        if (operation, spoil) != campaign.SOUND:
+    def trial(operation: str, spoil: str, *_: object) -> str:
+        if (operation, spoil) != trials.SOUND:
             with calls.open("a") as stream:
                 stream.write(f"{operation} {spoil}\n")
-        return json.dumps(dict.fromkeys(campaign.PROFILES, answers.get(operation, "")))
+        return json.dumps(dict.fromkeys(trials.PROFILES, answers.get(operation, "")))
 
-    monkeypatch.setattr(campaign, "trial", trial)
+    monkeypatch.setattr(trials, "trial", trial)
     asked = campaign.Operations({name: ["a program"] for name in answers}, frozenset(), "2")
     for again, runs in ((False, 4), (False, 4), (True, 6)):
         found = campaign.results(asked, "cpu", 2, again=again)

@@ -78,7 +78,7 @@ def _callable(name: str, kernel: Any) -> Kernel:
     declared = [str(argument.type) == "Tensor" for argument in schema.arguments]
 
     def call(keys: Any, *args: Any, **kwargs: Any) -> Any:
-        others = [arg.dtype for arg in args if isinstance(arg, torch.Tensor)]
+        others = [arg for arg in args if isinstance(arg, torch.Tensor)]
         given = (
             _as_tensor(arg, others) if tensor and isinstance(arg, (int, float, complex)) else arg
             for arg, tensor in zip(args, declared, strict=False)
@@ -88,14 +88,16 @@ def _callable(name: str, kernel: Any) -> Kernel:
     return call
 
 
-def _as_tensor(number: complex, others: list[torch.dtype]) -> torch.Tensor:
+def _as_tensor(number: complex, others: list[torch.Tensor]) -> torch.Tensor:
     """A number as a tensor without dimensions that leaves the result the type that a number does.
 
     A real one is exact in double precision beside floating point; integers it makes the default's.
     """
+    if others and all(other.dim() == 0 for other in others):
+        return torch.tensor(number, dtype=torch.result_type(others[0], number))
     if not isinstance(number, float):
         return torch.tensor(number)
-    wide = any(dtype.is_floating_point or dtype.is_complex for dtype in others)
+    wide = any(other.is_floating_point() or other.is_complex() for other in others)
     return torch.tensor(number, dtype=torch.float64 if wide else None)
 
 
