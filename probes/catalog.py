@@ -11,6 +11,7 @@ from probes.convolutions.spec import SPEC as CONVOLUTIONS
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.dataloader.spec import SPEC as DATALOADER
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
+from probes.dtypes.spec import SPEC as DTYPES
 from probes.gradcheck.spec import SPEC as GRADCHECK
 from probes.large_tensors.spec import SPEC as LARGE_TENSORS
 from probes.layers.spec import SPEC as LAYERS
@@ -35,6 +36,7 @@ __all__ = [
     "CUDA_AVAILABLE",
     "DATALOADER",
     "DEVICE_TRANSFER",
+    "DTYPES",
     "GRADCHECK",
     "LARGE_TENSORS",
     "LAYERS",
@@ -60,6 +62,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     AUTOGRAD,
     GRADCHECK,
     SPECIAL_FUNCTIONS,
+    DTYPES,
     LINALG,
     OPTIMIZER,
     ATTENTION,

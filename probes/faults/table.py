@@ -10,6 +10,7 @@ from probes.convolutions.faults import FAULTS as CONVOLUTIONS
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.dataloader.faults import FAULTS as DATALOADER
 from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
+from probes.dtypes.faults import FAULTS as DTYPES
 from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
 from probes.gradcheck.faults import FAULTS as GRADCHECK
@@ -33,6 +34,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *AUTOGRAD,
     *GRADCHECK,
     *SPECIAL_FUNCTIONS,
+    *DTYPES,
     *LINALG,
     *OPTIMIZER,
     *ATTENTION,

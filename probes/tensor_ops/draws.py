@@ -8,11 +8,9 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit.capabilities import has_dtype
+from probes.kit.draws import DRAWS, SEED, generator, moment_comparisons
 from probes.kit.references import compare
 from probes.kit.trial import Custom, Trial, fact
-from probes.tensor_ops.streams import SEED, generator
-
-_DRAW_COUNT = 1 << 15
 
 
 def moments(device: str) -> Iterator[Trial]:
@@ -35,63 +33,41 @@ def moments(device: str) -> Iterator[Trial]:
 
 
 def _uniform_float64(device: str) -> Iterator[Comparison]:
-    drawn = torch.rand(
-        _DRAW_COUNT, generator=generator(device, SEED), device=device, dtype=torch.float64
-    )
-    yield from _moment_comparisons("rand", drawn, 0.5, 1 / 12, 1 / 180)
-
-
-def _moment_comparisons(
-    name: str, drawn: torch.Tensor, mean: float, variance: float, spread: float
-) -> Iterator[Comparison]:
-    """Mean and variance of n draws within 6 sigma; `spread` is the variance of (x - mean)^2."""
-    x = drawn.cpu().numpy().astype(np.float64)
-    six_sigma = 6 / math.sqrt(x.size)
-    yield compare(
-        f"{name} (mean)", np.asarray(x.mean()), np.asarray(mean), six_sigma * math.sqrt(variance)
-    )
-    yield compare(
-        f"{name} (variance)",
-        np.asarray(((x - mean) ** 2).mean()),
-        np.asarray(variance),
-        six_sigma * math.sqrt(spread),
-    )
-    # Neighbours are independent: their products' mean has the standard deviation variance/sqrt(n).
-    lag = float(((x[1:] - mean) * (x[:-1] - mean)).mean())
-    yield compare(f"{name} (correlation)", np.asarray(lag), np.asarray(0.0), six_sigma * variance)
+    drawn = torch.rand(DRAWS, generator=generator(device, SEED), device=device, dtype=torch.float64)
+    yield from moment_comparisons("rand", drawn, 0.5, 1 / 12, 1 / 180)
 
 
 def _uniform(device: str) -> Iterator[Comparison]:
-    drawn = torch.rand(_DRAW_COUNT, generator=generator(device, SEED), device=device)
-    yield from _moment_comparisons("rand", drawn, 0.5, 1 / 12, 1 / 180)
+    drawn = torch.rand(DRAWS, generator=generator(device, SEED), device=device)
+    yield from moment_comparisons("rand", drawn, 0.5, 1 / 12, 1 / 180)
     x = drawn.cpu().numpy()
     yield fact("rand (in [0, 1))", bool((x >= 0).all() and (x < 1).all()), True)
     counts = np.histogram(x, 64, (0, 1))[0]
-    bound = 6 * math.sqrt(_DRAW_COUNT / 64)
-    yield compare("rand (64 bins)", counts, np.full(64, _DRAW_COUNT // 64), bound)
+    bound = 6 * math.sqrt(DRAWS / 64)
+    yield compare("rand (64 bins)", counts, np.full(64, DRAWS // 64), bound)
 
 
 def _normal(device: str) -> Iterator[Comparison]:
-    drawn = torch.randn(_DRAW_COUNT, generator=generator(device, SEED), device=device)
-    yield from _moment_comparisons("randn", drawn, 0, 1, 2)
+    drawn = torch.randn(DRAWS, generator=generator(device, SEED), device=device)
+    yield from moment_comparisons("randn", drawn, 0, 1, 2)
     x = drawn.cpu().numpy()
     # Shares below -1, 0 and 1; the standard deviation of a share is at most 1 / (2 sqrt(n)).
     shares = np.array([(x < edge).mean() for edge in (-1, 0, 1)])
     expected = np.array([math.erfc(-edge / math.sqrt(2)) / 2 for edge in (-1, 0, 1)])
-    yield compare("randn (shares)", shares, expected, 3 / math.sqrt(_DRAW_COUNT))
+    yield compare("randn (shares)", shares, expected, 3 / math.sqrt(DRAWS))
 
 
 def _integers(device: str) -> Iterator[Comparison]:
-    drawn = torch.randint(-3, 5, (_DRAW_COUNT,), generator=generator(device, SEED), device=device)
+    drawn = torch.randint(-3, 5, (DRAWS,), generator=generator(device, SEED), device=device)
     counts = np.bincount(drawn.cpu().numpy() + 3, minlength=8)
-    yield compare("randint", counts, np.full(8, _DRAW_COUNT // 8), 6 * math.sqrt(_DRAW_COUNT / 8))
+    yield compare("randint", counts, np.full(8, DRAWS // 8), 6 * math.sqrt(DRAWS / 8))
 
 
 def _bernoulli(device: str) -> Iterator[Comparison]:
-    chance = torch.full((_DRAW_COUNT,), 0.25, device=device)
+    chance = torch.full((DRAWS,), 0.25, device=device)
     drawn = torch.bernoulli(chance, generator=generator(device, SEED)).cpu().numpy()
     yield fact("bernoulli (values)", sorted(set(drawn.tolist())), [0.0, 1.0])
-    bound = 6 * math.sqrt(0.25 * 0.75 / _DRAW_COUNT)
+    bound = 6 * math.sqrt(0.25 * 0.75 / DRAWS)
     yield compare(
         "bernoulli (mean)", np.asarray(drawn.mean(dtype=np.float64)), np.asarray(0.25), bound
     )
@@ -100,13 +76,13 @@ def _bernoulli(device: str) -> Iterator[Comparison]:
 def _multinomial(device: str) -> Iterator[Comparison]:
     weights = torch.tensor([1.0, 0.0, 3.0, 4.0], device=device)
     drawn = (
-        torch.multinomial(weights, _DRAW_COUNT, replacement=True, generator=generator(device, SEED))
+        torch.multinomial(weights, DRAWS, replacement=True, generator=generator(device, SEED))
         .cpu()
         .numpy()
     )
     share = np.array([1, 0, 3, 4]) / 8
-    bound = 6 * np.sqrt(share * (1 - share) * _DRAW_COUNT)
-    yield compare("multinomial", np.bincount(drawn, minlength=4), share * _DRAW_COUNT, bound)
+    bound = 6 * np.sqrt(share * (1 - share) * DRAWS)
+    yield compare("multinomial", np.bincount(drawn, minlength=4), share * DRAWS, bound)
     without_replacement = (
         torch.multinomial(torch.ones(50, device=device), 50, generator=generator(device, SEED))
         .cpu()
@@ -126,19 +102,19 @@ def _permutation(device: str) -> Iterator[Comparison]:
 
 
 def _exponential(device: str) -> Iterator[Comparison]:
-    drawn = torch.full((_DRAW_COUNT,), -1.0, device=device)
+    drawn = torch.full((DRAWS,), -1.0, device=device)
     drawn.exponential_(2.0, generator=generator(device, SEED))
     # Spread: the fourth central moment 9/16, minus 1/16.
-    yield from _moment_comparisons("Tensor.exponential_", drawn, 0.5, 0.25, 8 / 16)
+    yield from moment_comparisons("Tensor.exponential_", drawn, 0.5, 0.25, 8 / 16)
 
 
 def _in_place_uniform(device: str) -> Iterator[Comparison]:
-    drawn = torch.full((_DRAW_COUNT,), 99.0, device=device)
+    drawn = torch.full((DRAWS,), 99.0, device=device)
     drawn.uniform_(-2, 4, generator=generator(device, SEED))
-    yield from _moment_comparisons("Tensor.uniform_", drawn, 1, 3, 36 * 36 / 180)
+    yield from moment_comparisons("Tensor.uniform_", drawn, 1, 3, 36 * 36 / 180)
 
 
 def _in_place_normal(device: str) -> Iterator[Comparison]:
-    drawn = torch.full((_DRAW_COUNT,), 99.0, device=device)
+    drawn = torch.full((DRAWS,), 99.0, device=device)
     drawn.normal_(3, 2, generator=generator(device, SEED))
-    yield from _moment_comparisons("Tensor.normal_", drawn, 3, 4, 2 * 16)
+    yield from moment_comparisons("Tensor.normal_", drawn, 3, 4, 2 * 16)

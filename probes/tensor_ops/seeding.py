@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit.draws import generator
 from probes.kit.references import compare
 from probes.kit.trial import Custom, Trial, fact
-from probes.tensor_ops.streams import default_generator, generator
+from probes.tensor_ops.streams import default_generator
 
 _DRAWS: dict[str, Callable[[torch.Generator, str], torch.Tensor]] = {
     "rand": lambda g, device: torch.rand(64, generator=g, device=device),

@@ -11,18 +11,12 @@ import torch
 from probes.contract import Comparison
 from probes.kit.capabilities import back_end
 from probes.kit.case import Array
+from probes.kit.draws import SEED, generator
 from probes.kit.operands import F32
 from probes.kit.references import compare
 from probes.kit.trial import Custom, Trial
 
-SEED = 20240229
-
 _COMMON_COUNT = 4096  # every GPU has as many threads; numbers beyond differ by model
-
-
-def generator(device: str, seed: int) -> torch.Generator:
-    """A new generator, so that the user's generator is not changed."""
-    return torch.Generator(device=device).manual_seed(seed)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from probes.contract import Comparison, Finding
 from probes.kit import capabilities, convolutions, functions, precision
 from probes.kit.case import Case
+from probes.kit.draws import SEED
 from probes.kit.trial import Custom, refused, run_trials
 from probes.tensor_ops import elementwise, probe, streams
 from tests.probes.test_tensor_ops import gpu, on, shortened, sound, with_families
@@ -407,7 +408,7 @@ def test_numbers_of_a_seed_are_only_a_warning() -> None:
 
 def rocrand(count: int, *, lost: int = 0) -> Array:
     """Uniform numbers as rocRAND makes them: x 2^-32 + 2^-32; `lost` flips a bit of each x."""
-    integers = streams.philox_integers(streams.SEED, count) ^ np.uint64(lost)
+    integers = streams.philox_integers(SEED, count) ^ np.uint64(lost)
     return np.asarray(integers.astype(F32) * F32(2.0**-32) + F32(2.0**-32))
 
 
