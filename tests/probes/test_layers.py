@@ -19,13 +19,15 @@ from probes.kit.layer import HALVES, Layer
 from probes.kit.rounding import Rounded, exact
 from probes.layers import (
     activations,
+    adaptive_pooling,
+    average_pooling,
     convolutions,
     embeddings,
     frozen_input,
     interpolation,
+    max_pooling,
     normalisation,
     padding,
-    pooling,
     probe,
     recurrent,
     sampling,
@@ -55,12 +57,14 @@ FROZEN: Final = "layers.frozen_input"
 #: Modules whose families are tables of `Layer`.
 TABLES: Final = (
     activations,
+    adaptive_pooling,
+    average_pooling,
     convolutions,
     embeddings,
     interpolation,
+    max_pooling,
     normalisation,
     padding,
-    pooling,
     sampling,
 )
 
@@ -290,7 +294,7 @@ def test_integers_are_compared_bit_by_bit() -> None:
     """Selections, moves and sums of few integers have no error, in half types too."""
     for dtype in (torch.float32, torch.bfloat16):
         exact_ones = 0
-        for trial in pooling.averages("cpu"):
+        for trial in average_pooling.averages("cpu"):
             each, kind = trial.body.args  # type: ignore[attr-defined]
             if kind == dtype:
                 unit, storage = kit_layer.units(each, dtype)
