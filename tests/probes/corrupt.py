@@ -1,6 +1,6 @@
 """Ways to spoil the outputs of one operator, in the patterns that sick hardware shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +49,26 @@ class Corrupt(TorchDispatchMode):
         self.count += 1
         self.inside = False
         return out
+
+
+def corrupted_operators(rows: Sequence[tuple[str, Fault, str]]) -> pytest.MarkDecorator:
+    """Parametrize a test by operator, fault and families, named by all three."""
+    names = [f"{operator.strip('_')}-{fault.__name__}-{where}" for operator, fault, where in rows]
+    return pytest.mark.parametrize(("operator", "fault", "families"), rows, ids=names)
+
+
+def assert_trips(
+    probe: ModuleType, operator: str, fault: Fault, families: str, *, tried: str = ""
+) -> None:
+    """A wrong kernel is called, and trips the checks of these families, without an error.
+
+    `families` are separated by spaces and are all that is tried, but for those in `tried`.
+    """
+    with Corrupt(operator, fault) as corrupt:
+        found = tripped_families(probe, *families.split(), *tried.split())
+
+    assert corrupt.count > 0, f"{operator} was never called"
+    assert found == set(families.split())
 
 
 class InSingle(TorchDispatchMode):

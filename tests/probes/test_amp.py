@@ -34,8 +34,9 @@ from probes.faults.inject.operations import Interceptor
 from probes.kit.gradients import tensor
 from probes.kit.trial import run_trials
 from tests.probes.corrupt import (
-    Corrupt,
     Fault,
+    assert_trips,
+    corrupted_operators,
     last,
     nan,
     shifted,
@@ -451,18 +452,10 @@ OPERATORS: list[tuple[str, Fault, str]] = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("operator", "fault", "families"),
-    OPERATORS,
-    ids=[f"{row[0]}-{row[1].__name__}" for row in OPERATORS],
-)
+@corrupted_operators(OPERATORS)
 def test_corrupted_operator(operator: str, fault: Fault, families: str) -> None:
     """A wrong kernel trips the checks of its families, without an error."""
-    with Corrupt(operator, fault) as corrupt:
-        found = tripped_families(probe, *families.split())
-
-    assert corrupt.count > 0
-    assert found == set(families.split())
+    assert_trips(probe, operator, fault, families)
 
 
 @pytest.mark.parametrize("length", [1, 8, 17, 32, 129])

@@ -19,13 +19,15 @@ from probes.kit.layer import HALVES, Layer
 from probes.kit.rounding import Rounded, exact
 from probes.layers import (
     activations,
+    adaptive_pooling,
+    average_pooling,
     convolutions,
     embeddings,
     frozen_input,
     interpolation,
+    max_pooling,
     normalisation,
     padding,
-    pooling,
     probe,
     recurrent,
     sampling,
@@ -33,6 +35,8 @@ from probes.layers import (
 from tests.probes.corrupt import (
     Corrupt,
     Fault,
+    assert_trips,
+    corrupted_operators,
     last,
     nan,
     shifted,
@@ -53,12 +57,14 @@ FROZEN: Final = "layers.frozen_input"
 #: Modules whose families are tables of `Layer`.
 TABLES: Final = (
     activations,
+    adaptive_pooling,
+    average_pooling,
     convolutions,
     embeddings,
     interpolation,
+    max_pooling,
     normalisation,
     padding,
-    pooling,
     sampling,
 )
 
@@ -288,7 +294,7 @@ def test_integers_are_compared_bit_by_bit() -> None:
     """Selections, moves and sums of few integers have no error, in half types too."""
     for dtype in (torch.float32, torch.bfloat16):
         exact_ones = 0
-        for trial in pooling.averages("cpu"):
+        for trial in average_pooling.averages("cpu"):
             each, kind = trial.body.args  # type: ignore[attr-defined]
             if kind == dtype:
                 unit, storage = kit_layer.units(each, dtype)
@@ -369,18 +375,10 @@ OPERATORS: Final[list[tuple[str, Fault, str]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("operator", "fault", "family"),
-    OPERATORS,
-    ids=[f"{row[0].strip('_')}-{row[1].__name__}-{row[2]}" for row in OPERATORS],
-)
-def test_corrupted_operator(operator: str, fault: Fault, family: str) -> None:
-    """A wrong kernel trips the check of its family, without an error."""
-    with Corrupt(operator, fault) as corrupt:
-        found = tripped_families(probe, family)
-
-    assert corrupt.count > 0
-    assert found == {family}
+@corrupted_operators(OPERATORS)
+def test_corrupted_operator(operator: str, fault: Fault, families: str) -> None:
+    """A wrong kernel trips the checks of its families, without an error."""
+    assert_trips(probe, operator, fault, families)
 
 
 def only(dtype: torch.dtype, *modules: Any) -> pytest.MonkeyPatch:

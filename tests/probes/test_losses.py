@@ -16,8 +16,9 @@ from probes.kit.layer import Layer
 from probes.kit.rounding import exact
 from probes.losses import classes, ctc, elements, pairs, probe
 from tests.probes.corrupt import (
-    Corrupt,
     Fault,
+    assert_trips,
+    corrupted_operators,
     last,
     nan,
     shifted,
@@ -203,18 +204,10 @@ OPERATORS: Final[list[tuple[str, Fault, str]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("operator", "fault", "family"),
-    OPERATORS,
-    ids=[f"{row[0].strip('_')}-{row[1].__name__}-{row[2]}" for row in OPERATORS],
-)
-def test_corrupted_operator(operator: str, fault: Fault, family: str) -> None:
-    """A wrong kernel trips the check of its family, without an error."""
-    with Corrupt(operator, fault) as corrupt:
-        found = tripped_families(probe, family)
-
-    assert corrupt.count > 0
-    assert found == {family}
+@corrupted_operators(OPERATORS)
+def test_corrupted_operator(operator: str, fault: Fault, families: str) -> None:
+    """A wrong kernel trips the checks of its families, without an error."""
+    assert_trips(probe, operator, fault, families)
 
 
 #: Name of a replaced meaning -> the family that must trip.

@@ -25,8 +25,9 @@ from probes.optimizer.parameters import (
     start,
 )
 from tests.probes.corrupt import (
-    Corrupt,
     Fault,
+    assert_trips,
+    corrupted_operators,
     last,
     nan,
     shifted,
@@ -358,19 +359,10 @@ OPERATORS: list[tuple[str, Fault, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("operator", "fault", "families"),
-    OPERATORS,
-    ids=[f"{row[0]}-{row[1].__name__}" for row in OPERATORS],
-)
+@corrupted_operators(OPERATORS)
 def test_corrupted_operator(operator: str, fault: Fault, families: str) -> None:
     """A wrong kernel trips the checks of its families, without an error."""
-    names = families.split() or ["foreach_kernels"]
-    with Corrupt(operator, fault) as corrupt:
-        found = tripped_families(probe, *names)
-
-    assert corrupt.count > 0
-    assert found == set(families.split())
+    assert_trips(probe, operator, fault, families, tried="" if families else "foreach_kernels")
 
 
 #: Families that are tried under every other meaning, to save time.
