@@ -40,7 +40,7 @@ def draws(device: str) -> Iterator[Trial]:
         for dtype in FLOATS:
             if has_dtype(device, dtype):
                 bound = partial(body, dtype)
-                yield Custom(name, bound, dtype, optional_in_halves=True)
+                yield Custom(name, bound, dtype, optional_kernel=True)
     # Half types have no kernel of it on GPUs, and too few digits for its tails.
     yield Custom("_standard_gamma", partial(_gamma, torch.float32), torch.float32)
     for dtype in WHOLE:
@@ -142,7 +142,8 @@ def _gamma(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
 def _integers(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     """Of both forms, up to an end and from a start, by a generator and by the default one."""
     torch.manual_seed(SEED)
-    own, asked = _asked(dtype, device), {"dtype": dtype, "device": device}
+    own = _asked(dtype, device)
+    asked: dict[str, Any] = {"dtype": dtype, "device": device}
     for low, drawn in (
         (0, torch.randint(8, (DRAWS,), **own)),
         (3, torch.randint(3, 11, (DRAWS,), **own)),

@@ -63,7 +63,7 @@ def functions(device: str) -> Iterator[Trial]:
     for dtype in HALVES:
         if has_dtype(device, dtype):
             for each in _halves(dtype, device):
-                yield Custom(each.operation, each.run, dtype, optional_in_halves=True)
+                yield Custom(each.operation, each.run, dtype, optional_kernel=True)
     yield from in_types(_whole, WHOLE, device)
     for dtype in (torch.float32, torch.float64):
         if has_dtype(device, dtype):

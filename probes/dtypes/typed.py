@@ -66,4 +66,4 @@ def in_types(table: Table, dtypes: tuple[torch.dtype, ...], device: str) -> Iter
         if has_dtype(device, dtype):
             for each in table(Values(dtype)):
                 run = replace(each, dtype=dtype).run
-                yield Custom(each.operation, run, dtype, optional_in_halves=True)
+                yield Custom(each.operation, run, dtype, optional_kernel=True)

@@ -28,6 +28,20 @@ _NO_GENERATOR: Final = re.compile(
 #: Status codes of libraries: a failure, unless the device's compute capability explains it.
 _LIBRARY_REFUSED: Final = re.compile(r"\b(CU|HIP)(BLAS|DNN|SOLVER|SPARSE)_STATUS_\w+")
 _HALF: Final = re.compile(r"not implemented for '(Half|BFloat16)'")
+_MISSING: Final = re.compile(r"not implemented for '(\w+)'")
+#: The types of which kernels may be missing, as error texts name them.
+_NAMED: Final = {
+    torch.float16: "Half",
+    torch.bfloat16: "BFloat16",
+    torch.uint8: "Byte",
+    torch.int8: "Char",
+    torch.int16: "Short",
+    torch.int32: "Int",
+    torch.int64: "Long",
+    torch.bool: "Bool",
+    torch.complex64: "ComplexFloat",
+    torch.complex128: "ComplexDouble",
+}
 #: Error text of the CPU's bfloat16 products (`pack_vnni2` in ATen/cpu/vec) where the CPU has AVX512
 #: and this variable forbids torch to use it.
 _WITHOUT_AVX512: Final = "only supported when avx512 is supported"
@@ -120,10 +134,11 @@ def documented_absence(error: Exception, device: str, dtype: torch.dtype | None 
     return f"the {kind} back-end: {first}" if absent or _NO_GENERATOR.search(text) else ""
 
 
-def missing_half_kernel(error: Exception) -> str:
-    """What torch says where an operation has no kernel for a half type; empty for other errors."""
+def missing_kernel(error: Exception, dtype: torch.dtype | None) -> str:
+    """What torch says where an operation has no kernel for that type; empty for other errors."""
     first = (str(error).splitlines() or [""])[0][:160]
-    return f"not for half types in this build: {first}" if _HALF.search(str(error)) else ""
+    missing = _MISSING.search(str(error))
+    return first if missing and dtype in _NAMED and _NAMED[dtype] == missing[1] else ""
 
 
 def _bfloat16_absence(

@@ -69,7 +69,7 @@ def trials(layers: Iterable[Layer], device: str) -> Iterator[Trial]:
         for dtype in each.dtypes:
             if dtype in have:
                 body = partial(comparisons, each, dtype)
-                yield Custom(each.operation, body, dtype, optional_in_halves=dtype in HALVES)
+                yield Custom(each.operation, body, dtype, optional_kernel=dtype in HALVES)
 
 
 def units(each: Layer, dtype: torch.dtype) -> tuple[float, float]:

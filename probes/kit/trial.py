@@ -9,7 +9,7 @@ import torch
 
 from probes.contract import Comparison
 from probes.kit import breadcrumb
-from probes.kit.capabilities import documented_absence, missing_half_kernel
+from probes.kit.capabilities import documented_absence, missing_kernel
 from probes.kit.tensors import synchronize
 
 #: Errors that are reported as a problem of the operation. Running out of memory is not.
@@ -51,8 +51,8 @@ class Custom:
     operation: str
     body: Callable[[str], Iterable[Comparison]]
     dtype: torch.dtype | None = None
-    #: Builds may have no kernel for it in a half type, on any device.
-    optional_in_halves: bool = False
+    #: Builds may have no kernel for it in its type, on any device.
+    optional_kernel: bool = False
 
     def run(self, device: str) -> Iterator[Comparison]:
         """Yield the comparisons of the function."""
@@ -124,8 +124,8 @@ def _run_trial(trial: Trial, device: str) -> tuple[list[Comparison], str]:
     except _RAISED as error:
         synchronize(device)  # if the device is broken this raises, and ends the probe
         why = documented_absence(error, device, trial.dtype)
-        if not why and getattr(trial, "optional_in_halves", False):
-            why = missing_half_kernel(error)
+        if not why and getattr(trial, "optional_kernel", False):
+            why = missing_kernel(error, trial.dtype)
         if why:
             return found, why
         text = (str(error).splitlines() or [""])[0][:200]

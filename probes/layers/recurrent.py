@@ -107,7 +107,7 @@ def many_rows(_device: str) -> Iterator[Trial]:
 
 
 def _trial(name: str, body: Any, dtype: torch.dtype) -> Trial:
-    return Custom(name, body, dtype, optional_in_halves=dtype in HALVES)
+    return Custom(name, body, dtype, optional_kernel=dtype in HALVES)
 
 
 def _units(device: str, dtype: torch.dtype) -> tuple[float, float]:

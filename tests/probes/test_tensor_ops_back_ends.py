@@ -449,7 +449,9 @@ def convolved(off: float, dtype: torch.dtype, *, deep: bool = False) -> Any:
         ("hip", torch.float32, 0.125, True),
         ("hip", torch.float32, 0.5, False),
         ("xpu", torch.float32, 0.125, True),
-        ("cuda", torch.float16, 0.25, False),
+        ("cuda", torch.float16, 0.25, True),
+        ("cuda", torch.float16, 1.0, False),
+        ("cuda", torch.float64, 0.125, False),
         ("cpu", torch.float32, 0.125, False),
     ],
 )
@@ -461,7 +463,7 @@ def test_convolutions_by_winograd(
     right: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Winograd rounds, where a library may use it at stride 2; integers can still be identified."""
+    """Winograd and FFT round, where a library may use them at stride 2; integers can still be identified."""
     monkeypatch.setattr(convolutions, "back_end", lambda _device: back_end)
     monkeypatch.setattr(torch.nn.functional, "conv2d", convolved(off, dtype))
 
