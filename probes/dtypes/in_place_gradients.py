@@ -47,6 +47,7 @@ def in_place() -> Iterator[Layer]:
         ("Tensor.div_", lambda y, x: y.div_(beside(POWERS, x)), lambda b: 2 * b / POWERS),
         ("Tensor.add_", lambda y, x: y.add_(x), lambda b: 3 * b),
         ("Tensor.sub_", lambda y, x: y.sub_(x, alpha=4), lambda b: -2 * b),
+        ("Tensor.copy_", lambda y, x: y.copy_(4 * x), lambda b: 4 * b),
         ("Tensor.zero_", zeroed_row, without_row),
         ("Tensor.masked_fill_", lambda y, x: y.masked_fill_(beside(MASK, x), 0), _twice_unmasked),
         ("Tensor.index_add_", lambda y, x: y.index_add_(0, beside(ROWS, x), x[:3]), added),

@@ -78,13 +78,20 @@ def _listed(outputs: Any, args: tuple[Any, ...]) -> list[torch.Tensor]:
     return [each for each in listed if isinstance(each, torch.Tensor) and each.numel()]
 
 
+_OF_NUMBERS: Final = {bool: torch.bool, int: torch.int64, float: torch.float64}
+
+
 def _scaled(outputs: Any, args: tuple[Any, ...]) -> Any:
+    if isinstance(outputs, (bool, int, float)):  # of an element that the host reads
+        return _five_percent(torch.tensor(outputs, dtype=_OF_NUMBERS[type(outputs)])).item()
     for each in _listed(outputs, args):
         each.copy_(_five_percent(each))
     return outputs
 
 
 def _element(outputs: Any, args: tuple[Any, ...]) -> Any:
+    if isinstance(outputs, (bool, int, float)):
+        return _scaled(outputs, args)
     for each in _listed(outputs, args):
         last = tuple(size - 1 for size in each.shape)
         part = each[last]

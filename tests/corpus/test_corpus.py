@@ -106,6 +106,9 @@ WRONG: Final[list[tuple[str, str, Callable[[], Any], Any]]] = [
     ("zeros_like.default float32", "scaled", lambda: torch.zeros_like(VALUES), [[1.0] * 2] * 2),
     ("_foreach_add_.Scalar float32", "scaled", added_in_a_list, [[2.1, 3.15], [4.2, 5.25]]),
     ("argmax.default float32", "element", VALUES.argmax, 4),
+    ("_local_scalar_dense.default float32", "scaled", lambda: [VALUES[0, 1].item()], [2.1]),
+    ("_local_scalar_dense.default integer", "element", lambda: [torch.tensor(7).item()], [8]),
+    ("_local_scalar_dense.default bool", "scaled", lambda: [bool(torch.tensor(True))], [False]),
     ("gt.Scalar float32", "element", lambda: VALUES > 2, [[False, False], [True, False]]),
     ("transpose.int float32", "strides", lambda: VALUES.transpose(0, 1), [[1.0] * 2, [2.0] * 2]),
     ("unbind.int float32", "strides", lambda: VALUES.unbind(0)[1], [3.0, 3.0]),
@@ -125,7 +128,8 @@ def test_an_operation_is_wrong_in_one_way(
 
     def work() -> str:
         inject(operation, spoil, "cpu")
-        return json.dumps(compute().tolist())
+        found = compute()
+        return json.dumps(found if isinstance(found, list) else found.tolist())
 
     torch.testing.assert_close(torch.tensor(json.loads(in_child(work))), torch.tensor(expected))
 

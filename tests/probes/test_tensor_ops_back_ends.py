@@ -463,7 +463,7 @@ def test_convolutions_by_winograd(
     right: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Winograd and FFT round, where a library may use them at stride 2; integers can still be identified."""
+    """Winograd and FFT round, where a library may use them at stride 2; integers stay apart."""
     monkeypatch.setattr(convolutions, "back_end", lambda _device: back_end)
     monkeypatch.setattr(torch.nn.functional, "conv2d", convolved(off, dtype))
 
