@@ -21,6 +21,7 @@ from torch.autograd import gradcheck
 from probes import contract
 from probes.contract import Finding, Measurement, expect
 from probes.faults.inject import operations
+from probes.kit import breadcrumb
 from probes.kit.tensors import refusal
 
 _SIZE: Final = 256
@@ -43,38 +44,45 @@ def _matrix(seed: int) -> Array:
     return np.random.default_rng(seed).uniform(0, 10, (_SIZE, _SIZE)).astype(np.float32)
 
 
+def _references() -> dict[str, Array]:
+    """What the workload must compute, in float64."""
+    a, b, x, w = (array.astype(np.float64) for array in _OPERANDS)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
+    shifted = np.exp(a - a.max(1, keepdims=True))
+    return {
+        "mm": a @ b,
+        "bmm": np.stack([a @ b, b @ a]),
+        "sum": a.sum(1),
+        "conv2d": np.einsum("bchwij,ocij->bohw", windows, w),
+        "softmax": shifted / shifted.sum(1, keepdims=True),
+    }
+
+
+_A, _B = _matrix(1), _matrix(2)
+
+#: Two matrices, an image and a filter.
+_OPERANDS: Final = (_A, _B, _A[:32, :64].reshape(1, 2, 32, 32), _B[0, :18].reshape(1, 2, 3, 3))
+
+#: Computed at import, for all processes that are forked then.
+_EXPECTED: Final = _references()
+
+
 def _workload_results(device: str) -> dict[str, list[tuple[Array, Array]]]:
     """Run a stress tool's workload: operation -> (output, float64 reference) of each repetition.
 
     Those tools mostly run one matrix product. This runs a product, a batched one, a sum, a
     convolution and a softmax, with the copies to the device and back.
     """
-    a, b = _matrix(1), _matrix(2)
-    x, w = a[:32, :64].reshape(1, 2, 32, 32), b[0, :18].reshape(1, 2, 3, 3)
-    wide = {name: array.astype(np.float64) for name, array in (("a", a), ("b", b))}
-    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), (2, 3))
-    shifted = np.exp(wide["a"] - wide["a"].max(1, keepdims=True))
-    references: dict[str, Array] = {
-        "mm": wide["a"] @ wide["b"],
-        "bmm": np.stack([wide["a"] @ wide["b"], wide["b"] @ wide["a"]]),
-        "sum": wide["a"].sum(1),
-        "conv2d": np.einsum("bchwij,ocij->bohw", windows, w.astype(np.float64)),
-        "softmax": shifted / shifted.sum(1, keepdims=True),
-    }
-    on_device = {name: torch.from_numpy(array).to(device) for name, array in (("a", a), ("b", b))}
-    image, kernel = torch.from_numpy(x).to(device), torch.from_numpy(w).to(device)
+    a, b, image, kernel = (torch.from_numpy(array).to(device) for array in _OPERANDS)
     work: dict[str, Callable[[], torch.Tensor]] = {
-        "mm": lambda: on_device["a"] @ on_device["b"],
-        "bmm": lambda: torch.bmm(
-            torch.stack([on_device["a"], on_device["b"]]),
-            torch.stack([on_device["b"], on_device["a"]]),
-        ),
-        "sum": lambda: on_device["a"].sum(1),
+        "mm": lambda: a @ b,
+        "bmm": lambda: torch.bmm(torch.stack([a, b]), torch.stack([b, a])),
+        "sum": lambda: a.sum(1),
         "conv2d": lambda: nn.functional.conv2d(image, kernel),
-        "softmax": lambda: on_device["a"].softmax(1),
+        "softmax": lambda: a.softmax(1),
     }
     return {
-        name: [(call().cpu().numpy(), references[name]) for _ in range(_REPEATS)]
+        name: [(call().cpu().numpy(), _EXPECTED[name]) for _ in range(_REPEATS)]
         for name, call in work.items()
     }
 
@@ -143,17 +151,18 @@ def observe(device: str) -> Observation:
     tally = operations.TALLY
     before = tally.matched
     tally.calls = 0  # so that a fault of the first calls hits this work too
-    passes = dict.fromkeys((*RULES, GRADCHECK), False)
+    passes = dict.fromkeys(RULES, False)
 
     def work() -> None:
         outputs = _workload_results(device).values()
         passes.update({rule: all(map(passes_rule, outputs)) for rule, passes_rule in RULES.items()})
 
     def differentiate() -> None:
+        passes[GRADCHECK] = False
         passes[GRADCHECK] = _gradcheck_passes(device)
 
     with np.errstate(all="ignore"):
-        for part in (work, differentiate):
+        for _, part in breadcrumb.families({"work": work, GRADCHECK: differentiate}):
             refusal(part)  # any tool notices an error: the rules stay False
     return Observation(
         passes=passes,

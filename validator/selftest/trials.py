@@ -373,20 +373,27 @@ def _alarms(fault: Fault, results: Iterable[Result]) -> tuple[str, ...]:
     """Which rules of others raised an alarm under the same fault."""
     theirs = tripped(result for result in results if result.probe == RIVALS.name)
     names = [check.partition(".")[2] for check in theirs]
-    if COMPLETES in names:  # what raises or hangs nobody overlooks
-        names = list(RIVALS.checks)
+    if COMPLETES not in names:
+        return tuple(names)
+    # What raises or hangs nobody overlooks.
     of_gradients = not ABOUT_GRADIENTS.isdisjoint(fault.probes)
-    return tuple(name for name in names if of_gradients or name != OF_GRADIENTS)
+    return tuple(name for name in RIVALS.checks if of_gradients or name != OF_GRADIENTS)
 
 
 def _left_out(fault: Fault, specs: Iterable[ProbeSpec]) -> dict[str, list[str]]:
-    """The checks of dear probes that the fault says nothing about: to make them takes seconds."""
+    """The checks of dear probes that the fault says nothing about: to make them takes seconds.
+
+    And the rule for gradients, where it is not scored.
+    """
     named = {*fault.trips, *fault.spares}
-    return {
+    left_out = {
         spec.name: [check for check in spec.checks if f"{spec.name}.{check}" not in named]
         for spec in specs
         if (spec.profile in HEAVY or spec is TENSOR_OPS) and named & set(spec.check_ids)
     }
+    if ABOUT_GRADIENTS.isdisjoint(fault.probes):
+        left_out[RIVALS.name] = [OF_GRADIENTS]
+    return left_out
 
 
 def _injection_counts(results: Iterable[Result]) -> dict[str, float]:
