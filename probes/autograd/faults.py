@@ -48,7 +48,7 @@ _OPERATIONS: Final = (
     _wrong("bmm", "swapped", "products", _SILENT),
     _wrong("convolution_backward", "shifted", "convolutions", KERNEL),
     _wrong("embedding_dense_backward", "one_bit", "indexing repeated", _UPDATES),
-    _wrong("embedding_dense_backward", "zeros", "repeated", _UPDATES, after=5),
+    _wrong("embedding_dense_backward", "zeros", "repeated", _UPDATES, after=2),
     _wrong("index_add", "swapped", "indexing", _UPDATES),
     _wrong("scatter_add", "swapped", "indexing", _UPDATES),
     _wrong("index_put", "one_bit", "indexing", _UPDATES),

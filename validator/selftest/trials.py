@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from probes.catalog import BY_NAME, CATALOG, TENSOR_OPS
+from probes.catalog import AUTOGRAD, BY_NAME, CATALOG, TENSOR_OPS, TRAIN_EVAL
 from probes.contract import COMPLETES, HEAVY, ProbeSpec, Result
 from probes.faults.fault import Fault
 from probes.faults.table import CONTROLS, FAULTS
@@ -42,6 +42,9 @@ from validator.selftest.verdicts import (
     tripped,
 )
 from validator.settings import Expect, ProbeSettings, Settings
+
+#: Quick probes of many families.
+_DEAR: Final = (TENSOR_OPS, TRAIN_EVAL, AUTOGRAD)
 
 _PRELOAD_S: Final = 60.0
 #: What a deadline on a GPU is longer: the start of a context, beside those of other trials.
@@ -389,7 +392,7 @@ def _left_out(fault: Fault, specs: Iterable[ProbeSpec]) -> dict[str, list[str]]:
     left_out = {
         spec.name: [check for check in spec.checks if f"{spec.name}.{check}" not in named]
         for spec in specs
-        if (spec.profile in HEAVY or spec is TENSOR_OPS) and named & set(spec.check_ids)
+        if (spec.profile in HEAVY or spec in _DEAR) and named & set(spec.check_ids)
     }
     if ABOUT_GRADIENTS.isdisjoint(fault.probes):
         left_out[RIVALS.name] = [OF_GRADIENTS]
