@@ -376,11 +376,14 @@ def _alarms(fault: Fault, results: Iterable[Result]) -> tuple[str, ...]:
     """Which rules of others raised an alarm under the same fault."""
     theirs = tripped(result for result in results if result.probe == RIVALS.name)
     names = [check.partition(".")[2] for check in theirs]
-    if COMPLETES not in names:
-        return tuple(names)
-    # What raises or hangs nobody overlooks.
-    of_gradients = not ABOUT_GRADIENTS.isdisjoint(fault.probes)
-    return tuple(name for name in RIVALS.checks if of_gradients or name != OF_GRADIENTS)
+    if COMPLETES in names:  # what raises or hangs nobody overlooks
+        names = list(RIVALS.checks)
+    return tuple(name for name in names if _of_gradients(fault) or name != OF_GRADIENTS)
+
+
+def _of_gradients(fault: Fault) -> bool:
+    """Whether the rule for gradients is scored on it."""
+    return not ABOUT_GRADIENTS.isdisjoint(fault.probes)
 
 
 def _left_out(fault: Fault, specs: Iterable[ProbeSpec]) -> dict[str, list[str]]:
@@ -394,7 +397,7 @@ def _left_out(fault: Fault, specs: Iterable[ProbeSpec]) -> dict[str, list[str]]:
         for spec in specs
         if (spec.profile in HEAVY or spec in _DEAR) and named & set(spec.check_ids)
     }
-    if ABOUT_GRADIENTS.isdisjoint(fault.probes):
+    if not _of_gradients(fault):
         left_out[RIVALS.name] = [OF_GRADIENTS]
     return left_out
 

@@ -478,17 +478,25 @@ def test_it_cannot_run_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_dear_probe_makes_the_checks_that_its_fault_names_alone() -> None:
-    """Those that trip and those that are spared; a quick one makes all."""
-    heavy = BY_NAME["linalg_qr.nan"]
-    specs = [CATALOGUE[name] for name in heavy.probes]
+    """Those that trip and those that are spared, and the rules that are scored on it."""
+
+    def others(probe: str, *made: str) -> list[str]:
+        return [check for check in CATALOGUE[probe].checks if check not in made]
+
+    def left_out(fault: Fault, probe: str) -> dict[str, list[str]]:
+        return trials._left_out(fault, [CATALOGUE[probe]])
+
+    rule = {"rivals": ["gradcheck"]}
+    of_gradients = BY_NAME["kernel.embedding_dense_backward.one_bit"]
     control = next(fault for fault in CONTROLS if "linalg.completes" in fault.spares)
 
-    others = [check for check in CATALOGUE["linalg"].checks if check != "decompose"]
-
-    assert trials._left_out(heavy, specs) == {"linalg": others}
-    quick = BY_NAME["layer.dropout_alive_in_eval"]
-    assert trials._left_out(quick, [CATALOGUE["train_eval"]]) == {}
-    assert trials._left_out(control, [CATALOGUE["linalg"]]) == {}
+    assert left_out(BY_NAME["linalg_qr.nan"], "linalg") == {
+        "linalg": others("linalg", "decompose"),
+        **rule,
+    }
+    assert left_out(of_gradients, "autograd") == {"autograd": others("autograd", "indexing")}
+    assert left_out(BY_NAME["kernel.mm.one_bit"], "numpy_sharing") == rule
+    assert left_out(control, "linalg") == rule
 
 
 def test_the_checks_left_out_are_not_judged() -> None:
