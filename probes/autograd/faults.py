@@ -55,6 +55,8 @@ _OPERATIONS: Final = (
     _wrong("max_pool2d_with_indices_backward", "shifted", "orders", KERNEL),
     _wrong("reflection_pad2d_backward", "swapped", "shapes", KERNEL),
     _wrong("slice_backward", "shifted", "shapes", KERNEL),
+    _wrong("slice_backward", "scaled", "types", KERNEL, by=1.05, dtype="float16"),
+    _wrong("index_add_", "swapped", "types", _UPDATES, dtype="float32"),
     _wrong("threshold_backward", "scaled", "selections forward_mode", KERNEL, by=0.999),
     _wrong("cumsum", "one_bit", "reductions", KERNEL),
     _wrong("mul", "one_bit", "arithmetic", _SILENT, dtype="float32"),

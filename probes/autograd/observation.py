@@ -1,6 +1,7 @@
 """The observation: runs the tables of cases and facts once on a device."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -28,6 +29,11 @@ from probes.kit import breadcrumb
 from probes.kit.capabilities import back_end, has_dtype
 from probes.kit.facts import Facts, Steps, collect_facts
 from probes.kit.gradients import recording
+from probes.kit.layer import trials
+from probes.kit.trial import run_trials
+from probes.kit.typed.in_place_gradients import in_place
+from probes.kit.typed.moved_gradients import moves as moves_of_matrices
+from probes.kit.typed.moved_gradients import orders, sums
 
 #: Check -> cases, each run in float32 and, if `in_halves`, in float16 and bfloat16.
 CASES: Final[dict[str, tuple[Case, ...]]] = {
@@ -45,6 +51,9 @@ CASES: Final[dict[str, tuple[Case, ...]]] = {
 
 #: Checks also run in float64, which has its own kernels or another precision.
 _IN_FLOAT64: Final = ("products", "convolutions", "functions", "rows")
+
+#: Of `types`: profile standard has all.
+_SINGLE_AND_HALF: Final = (torch.float32, torch.float16)
 
 #: Check -> function that yields facts about the engine, in the catalogue's order.
 ENGINE: Final[dict[str, Callable[[str], Steps]]] = {
@@ -140,8 +149,15 @@ def _numeric_families(device: str, without: frozenset[str]) -> dict[str, _Family
     def networks() -> list[Comparison]:
         return [network.network(dtype, device) for dtype in full]
 
+    def types() -> list[Comparison]:
+        layers = (*moves_of_matrices(), *sums(), *orders(), *in_place())
+        chosen = (replace(each, dtypes=_SINGLE_AND_HALF) for each in layers)
+        comparisons, _ = run_trials(trials(chosen, device), device)
+        return list(comparisons)
+
     return {
         **{check: partial(cases, check) for check in CASES},
+        "types": types,
         "network": networks,
         "forward_mode": partial(forward.forward_mode, device),
     }

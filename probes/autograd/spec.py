@@ -25,6 +25,7 @@ SPEC: Final = ProbeSpec(
         "reductions": "gradients of sums, means and products over axes are exact",
         "functions": "gradients of functions equal their closed forms in NumPy float64",
         "rows": "gradients of softmax, norms and attention equal their closed forms",
+        "types": "gradients of moves, sums and in-place operations are exact in float16 too",
         "network": "a small network's gradients equal hand-written ones, within derived bounds",
         "forward_mode": "derivatives carried forward are exact",
         "accumulation": "each backward adds to .grad",

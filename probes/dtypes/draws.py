@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.dtypes.typed import FLOATS, WHOLE
 from probes.kit.capabilities import has_dtype
 from probes.kit.draws import DRAWS, SEED, generator, moment_comparisons
 from probes.kit.references import compare
 from probes.kit.trial import Custom, Trial, fact
+from probes.kit.typed.values import FLOATS, WHOLE
 
 Body = Callable[[torch.dtype, str], Iterator[Comparison]]
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from probes.dtypes.functions import digamma
-from probes.dtypes.linear_maps import POWERS, SHAPE, X, beside
 from probes.kit.layer import SINGLES, Backward, Layer, Reference, linear, pointwise
 from probes.kit.operands import integers
 from probes.kit.rounding import Rounded
+from probes.kit.typed.linear_maps import POWERS, SHAPE, X, beside
 
 _POSITIVE: Final = np.asarray(integers(SHAPE, 1, 9, 72) / 2.0, np.float64)
 

@@ -9,13 +9,13 @@ from typing import Final
 import numpy as np
 import torch
 
-from probes.dtypes.typed import HALVES, WHOLE, Values, in_types
 from probes.kit.capabilities import back_end, has_dtype
 from probes.kit.case import Case, case, in_dtype, plain
 from probes.kit.operands import F32, integers
 from probes.kit.references import UNIT_ROUNDOFF
 from probes.kit.rounding import FUNCTION_UNITS
 from probes.kit.trial import Custom, Trial
+from probes.kit.typed.values import HALVES, WHOLE, Values, tried
 
 _EULER_GAMMA: Final = 0.57721566490153286
 
@@ -64,7 +64,7 @@ def functions(device: str) -> Iterator[Trial]:
         if has_dtype(device, dtype):
             for each in _halves(dtype, device):
                 yield Custom(each.operation, each.run, dtype, optional_kernel=True)
-    yield from in_types(_whole, WHOLE, device)
+    yield from tried(((_whole, WHOLE),), device)
     for dtype in (torch.float32, torch.float64):
         if has_dtype(device, dtype):
             yield from (in_dtype(each, dtype) for each in _singles(dtype))

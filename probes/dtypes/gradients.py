@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from probes.dtypes.element_gradients import elements
-from probes.dtypes.in_place_gradients import in_place
-from probes.dtypes.moved_gradients import moves, orders, sums
 from probes.dtypes.row_gradients import rows, spectra
 from probes.kit.layer import trials
 from probes.kit.trial import Trial
+from probes.kit.typed.in_place_gradients import in_place
+from probes.kit.typed.moved_gradients import moves, orders, sums
 
 
 def gradients(device: str) -> Iterator[Trial]:

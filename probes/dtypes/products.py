@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.dtypes.typed import FLOATS, Values, in_types
 from probes.kit.capabilities import back_end, capability, has_dtype
 from probes.kit.case import Case, case, plain
 from probes.kit.layer import Backward, Layer, comparisons
 from probes.kit.operands import integers
 from probes.kit.rounding import Rounded
 from probes.kit.trial import Custom, LeftOut, Trial
+from probes.kit.typed.values import FLOATS, Values, tried
 
 #: Rows of each group, one of them empty; rows and columns are whole units of 16 bytes.
 _GROUPS: Final = (3, 0, 5, 8)
@@ -34,7 +34,7 @@ _WITH_BLACKWELL: Final = (2, 13)
 
 def products(device: str) -> Iterator[Trial]:
     """Of matrices, batches and vectors; and of groups of rows, with their gradients."""
-    yield from in_types(_plain, FLOATS, device)
+    yield from tried(((_plain, FLOATS),), device)
     for dtype in _ON_CPU if back_end(device) == "cpu" else _ON_GPUS:
         if has_dtype(device, dtype) and hasattr(torch.nn.functional, "grouped_mm"):
             yield Custom("nn.functional.grouped_mm", partial(_grouped, dtype), dtype)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from probes.dtypes.linear_maps import X
 from probes.kit.layer import SINGLES, Backward, Layer, linear
 from probes.kit.operands import integers
 from probes.kit.rounding import ROUNDINGS, Rounded, square_root
+from probes.kit.typed.linear_maps import X
 
 
 def rows() -> Iterator[Layer]:

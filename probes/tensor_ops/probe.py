@@ -28,6 +28,7 @@ from probes.tensor_ops import (
     seeding,
     sizes,
     streams,
+    types,
     views,
 )
 from probes.tensor_ops.judging import finding
@@ -61,6 +62,7 @@ FAMILIES: Final[Families] = {
     "reductions": reductions.reductions,
     "sorting": ordering.sorting,
     "scatter": ordering.scatter,
+    "types": types.types,
     "large": sizes.large,
     "empty": sizes.empty,
     "matmul_exact": products.matmul_exact,

@@ -44,6 +44,7 @@ SPEC: Final = ProbeSpec(
         "reductions": "sums, products, extremes and cumulations are exact; the first of ties wins",
         "sorting": "sorts are stable, NaN is the largest, searches and sets are right",
         "scatter": "scatters and index writes are right, duplicates add up",
+        "types": "operations are right in bfloat16, in integers and in truth values too",
         "large": "a million elements are added, summed, cumulated and sorted right",
         "empty": "no elements give neutral answers, right shapes and zeros from empty products",
         "matmul_exact": "products of integer matrices are exact in every type and layout",

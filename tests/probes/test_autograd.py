@@ -68,6 +68,19 @@ def test_judge_makes_the_checks_of_the_catalogue_in_order(sound: probe.Observati
     assert {finding.status for finding in probe.judge(empty)} == {"fail"}
 
 
+def test_a_recording_that_is_older_than_a_check_skips_it(sound: probe.Observation) -> None:
+    """Not one that has compared nothing of it."""
+
+    def status(families: dict[str, tuple[Comparison, ...]]) -> str:
+        found = probe.judge(sound.model_copy(update={"families": families}))
+        return next(each.status for each in found if each.id == "autograd.types")
+
+    older = {name: each for name, each in sound.families.items() if name != "types"}
+
+    assert status(older) == "skip"
+    assert status({**older, "types": ()}) == "fail"
+
+
 @pytest.mark.parametrize("check", FAMILIES)
 def test_wrong_numbers_trip_their_check_alone(sound: probe.Observation, check: str) -> None:
     """One wrong element in any one operation of a family trips that family and no other."""

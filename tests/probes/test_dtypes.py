@@ -11,9 +11,10 @@ import torch
 
 from probes.catalog import DTYPES
 from probes.contract import Comparison
-from probes.dtypes import draws, functions, probe, products, typed
+from probes.dtypes import draws, functions, probe, products
 from probes.kit.case import plain
 from probes.kit.trial import run_trials
+from probes.kit.typed import values
 from tests.probes.corrupt import (
     Fault,
     assert_trips,
@@ -185,9 +186,8 @@ def test_the_digamma_function() -> None:
 
 def test_every_value_fits_its_type() -> None:
     """What a table computes with is exact: no operand is rounded, and none wraps."""
-    for dtype in typed.ALL:
-        values = typed.Values(dtype)
-        drawn = values((5, 13), 1, -99, 99)
+    for dtype in values.ALL:
+        drawn = values.Values(dtype)((5, 13), 1, -99, 99)
         on_device = torch.from_numpy(drawn.copy()).to(dtype)
         again = on_device.float().numpy() if dtype == torch.bfloat16 else on_device.numpy()
         assert np.array_equal(again, drawn)
@@ -220,10 +220,10 @@ def test_a_missing_kernel_is_left_out(
     """Of the type that was asked for: another one, and any other error, is a failure."""
     monkeypatch.setattr(torch, "isin", refusing(text))
 
-    def table(v: typed.Values) -> Any:
+    def table(v: values.Values) -> Any:
         yield plain("isin", (v((3,), 1), v((2,), 2)), np.zeros(3, bool))
 
-    found, lacking = run_trials(typed.in_types(table, (torch.int16,), "cpu"), "cpu")
+    found, lacking = run_trials(values.tried(((table, (torch.int16,)),), "cpu"), "cpu")
 
     assert bool(lacking) == left_out
     assert [each.holds for each in found] == ([] if left_out else [False])

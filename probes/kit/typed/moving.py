@@ -5,27 +5,18 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import torch
 
 from probes.contract import Comparison
-from probes.dtypes.typed import ALL, REAL, Values, in_types
 from probes.kit.capabilities import has_dtype
 from probes.kit.case import Array, Case, case, on_device, plain, strided
 from probes.kit.operands import integers
 from probes.kit.references import compare
 from probes.kit.trial import Custom, Trial
+from probes.kit.typed.values import ALL, REAL, Tables, Values
 
 _SHAPE: Final = (5, 6, 7)
 _ROWS: Final = np.array([4, 0, 2])
-
-
-def moving(device: str) -> Iterator[Trial]:
-    """In types of every width, in the order: views, joins, reads, writes."""
-    for table in (_views, _repeated, _joined, _split, _reads, _writes, _parts):
-        yield from in_types(table, ALL, device)
-    yield from in_types(_padded, REAL, device)
-    for dtype in ALL:
-        if has_dtype(device, dtype):
-            yield Custom("Tensor.__setitem__", partial(_assigned, Values(dtype)), dtype)
 
 
 def _x(v: Values, salt: int = 30) -> Array:
@@ -129,6 +120,20 @@ def _parts(v: Values) -> Iterator[Case]:
     yield case("triu", (x, -1), np.triu(x, -1))
     yield plain("Tensor.tril_", (x,), np.tril(x))
     yield plain("Tensor.triu_", (x,), np.triu(x))
+
+
+#: Views, joins, reads and writes.
+MOVING: Final[Tables] = (
+    *((table, ALL) for table in (_views, _repeated, _joined, _split, _reads, _writes, _parts)),
+    (_padded, REAL),
+)
+
+
+def assigned(device: str, dtypes: tuple[torch.dtype, ...] = ALL) -> Iterator[Trial]:
+    """Writes through rows, masks and slices."""
+    for dtype in dtypes:
+        if has_dtype(device, dtype):
+            yield Custom("Tensor.__setitem__", partial(_assigned, Values(dtype)), dtype)
 
 
 def _assigned(v: Values, device: str) -> Iterator[Comparison]:

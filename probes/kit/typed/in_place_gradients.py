@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from probes.dtypes.linear_maps import MASK, POWERS, ROWS, Call, beside, moved, unmasked
 from probes.kit.layer import Layer
+from probes.kit.typed.linear_maps import MASK, POWERS, ROWS, Call, beside, moved, unmasked
 
 
 def in_place() -> Iterator[Layer]:

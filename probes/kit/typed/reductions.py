@@ -5,24 +5,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from probes.dtypes.typed import BOOL, FLOATS, REAL, Values, in_types
 from probes.kit.case import Array, Case, case, plain
 from probes.kit.operands import integers
 from probes.kit.references import UNIT_ROUNDOFF
 from probes.kit.rounding import ROUNDINGS
-from probes.kit.trial import Trial
+from probes.kit.typed.values import BOOL, FLOATS, REAL, Tables, Values
 
 #: Sums of all 128 elements from -2 to 2 are integers that bfloat16 has, and so are 1/128 of them.
 _SHAPE: Final = (8, 16)
-
-
-def reductions(device: str) -> Iterator[Trial]:
-    """Over all elements and along an axis."""
-    yield from in_types(_sums, (*REAL, *BOOL), device)
-    yield from in_types(_extremes, REAL, device)
-    yield from in_types(_orders, REAL, device)
-    yield from in_types(_by_index, REAL, device)
-    yield from in_types(_means, FLOATS, device)
 
 
 def _wide(v: Values) -> Any:
@@ -98,3 +88,13 @@ def _means(v: Values) -> Iterator[Case]:
     allowed = ROUNDINGS * UNIT_ROUNDOFF[v.dtype] * lengths
     yield case("linalg.vector_norm", (legs, 2, 1), v.cast(lengths), allowed)
     yield plain("norm", (legs, 1, 1), v.cast(np.array([7, 14, 17, 7, 23])))
+
+
+#: Over all elements and along an axis.
+REDUCTIONS: Final[Tables] = (
+    (_sums, (*REAL, *BOOL)),
+    (_extremes, REAL),
+    (_orders, REAL),
+    (_by_index, REAL),
+    (_means, FLOATS),
+)

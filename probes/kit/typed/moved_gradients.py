@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from probes.dtypes.linear_maps import MASK, ROWS, SHAPE, beside, moved, unmasked
 from probes.kit.layer import Layer, linear
 from probes.kit.operands import integers
+from probes.kit.typed.linear_maps import MASK, ROWS, SHAPE, beside, moved, unmasked
 
 _ORDER: Final = np.argsort(integers((24,), 0, 9999, 74, np.int64), kind="stable").reshape(SHAPE)
 
@@ -66,7 +66,7 @@ def sums() -> Iterator[Layer]:
     yield moved("clone", lambda x: x.clone(), lambda b: b)
     yield moved("add", lambda x: beside(MASK, x) + x, lambda b: b + MASK, "bool first")
     yield moved("mul", lambda x: beside(MASK, x) * x, lambda b: b * MASK, "bool first")
-    yield moved("Tensor.to", lambda x: (2 * x.float()).to(x.dtype), lambda b: 2 * b)
+    yield moved("Tensor.to", _converted, lambda b: 2 * b)
     yield moved("Tensor.view", lambda x: x.view(3, 8), lambda b: b.reshape(len(b), 3, 8))
 
 
@@ -84,6 +84,11 @@ def orders() -> Iterator[Layer]:
 
 def _taken(at: Any, batch: Any) -> Any:
     return np.take_along_axis(batch, np.broadcast_to(at, (len(batch), *at.shape)), 2)
+
+
+def _converted(x: torch.Tensor) -> torch.Tensor:
+    other = torch.float16 if x.dtype == torch.float32 else torch.float32
+    return (2 * x.to(other)).to(x.dtype)
 
 
 def _strided(batch: Any) -> Any:

@@ -6,9 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from probes.dtypes.typed import BOOL, REAL, SINGLES, WHOLE, Values, in_types
 from probes.kit.case import Case, case, plain
-from probes.kit.trial import Trial
+from probes.kit.typed.values import BOOL, REAL, SINGLES, WHOLE, Tables, Values
 
 _SHAPE: Final = (5, 13)
 
@@ -30,13 +29,6 @@ _LOGICAL: Final[dict[str, Any]] = {
     "logical_or": np.logical_or,
     "logical_xor": np.logical_xor,
 }
-
-
-def comparisons(device: str) -> Iterator[Trial]:
-    """Of tensors, and of a tensor with a number."""
-    yield from in_types(_ordered, REAL, device)
-    yield from in_types(_members, (*SINGLES, *WHOLE), device)
-    yield from in_types(_compared, BOOL, device)
 
 
 def _compared(v: Values) -> Iterator[Case]:
@@ -84,13 +76,6 @@ def integers_of(array: Any) -> Any:
     return np.asarray(array).astype(np.int64)
 
 
-def logic(device: str) -> Iterator[Trial]:
-    """Of integers and truth values; sums and products of truth values with numbers."""
-    yield from in_types(_bits, (*WHOLE, *BOOL), device)
-    yield from in_types(_truth, (*REAL, *BOOL), device)
-    yield from in_types(_masks, BOOL, device)
-
-
 def _bits(v: Values) -> Iterator[Case]:
     a, b = v(_SHAPE, 5), v(_SHAPE, 6)
     number = True if v.kind is np.bool_ else 6
@@ -117,3 +102,14 @@ def _masks(v: Values) -> Iterator[Case]:
     for each in (mask, all_of_it):
         yield plain("_is_all_true", (each,), np.asarray(each.all()))
         yield plain("_is_any_true", (~each,), np.asarray((~each).any()))
+
+
+#: Of tensors, and of a tensor with a number.
+COMPARISONS: Final[Tables] = (
+    (_ordered, REAL),
+    (_members, (*SINGLES, *WHOLE)),
+    (_compared, BOOL),
+)
+
+#: Of integers and truth values; sums and products of truth values with numbers.
+LOGIC: Final[Tables] = ((_bits, (*WHOLE, *BOOL)), (_truth, (*REAL, *BOOL)), (_masks, BOOL))

@@ -5,23 +5,14 @@ from typing import Final
 
 import numpy as np
 
-from probes.dtypes.typed import COMPLEX, FLOATS, REAL, WHOLE, Values, in_types
 from probes.kit.case import Case, case, plain
 from probes.kit.operands import F32
-from probes.kit.trial import Trial
+from probes.kit.typed.values import COMPLEX, FLOATS, REAL, WHOLE, Tables, Values
 
 _SHAPE: Final = (5, 13)
 
 #: Values, not bits: the sign of a zero is not promised.
 _ANY_ZERO: Final = 0.0
-
-
-def arithmetic(device: str) -> Iterator[Trial]:
-    """Sums, products, quotients, remainders and powers, of tensors and with a number."""
-    yield from in_types(_real, REAL, device)
-    yield from in_types(_floating, FLOATS, device)
-    yield from in_types(_true_quotients, WHOLE, device)
-    yield from in_types(_complex, COMPLEX, device)
 
 
 def _real(v: Values) -> Iterator[Case]:
@@ -79,12 +70,6 @@ def _complex(v: Values) -> Iterator[Case]:
     yield plain("Tensor.add_", (a, b), a + b, _ANY_ZERO)
 
 
-def in_place(device: str) -> Iterator[Trial]:
-    """The first operand is changed, and returned."""
-    yield from in_types(_changed, REAL, device)
-    yield from in_types(_changed_floats, FLOATS, device)
-
-
 def _changed(v: Values) -> Iterator[Case]:
     a, b, n = v(_SHAPE, 21), v(_SHAPE, 22), v(_SHAPE, 23, 1, 5)
     three = v.cast(np.array(3))
@@ -119,3 +104,15 @@ def _changed_floats(v: Values) -> Iterator[Case]:
     yield plain("Tensor.addcdiv_", (a, b, power), v.cast(a + 2 * b / power), value=2)
     yield plain("Tensor.lerp_", (a, b, 0.25), v.cast(a + (b - a) * 0.25))
     yield plain("Tensor.sqrt_", (a * a,), np.abs(a))
+
+
+#: Sums, products, quotients, remainders and powers, of tensors and with a number.
+ARITHMETIC: Final[Tables] = (
+    (_real, REAL),
+    (_floating, FLOATS),
+    (_true_quotients, WHOLE),
+    (_complex, COMPLEX),
+)
+
+#: The first operand is changed, and returned.
+IN_PLACE: Final[Tables] = ((_changed, REAL), (_changed_floats, FLOATS))

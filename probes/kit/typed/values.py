@@ -56,14 +56,19 @@ class Values:
 
 Table = Callable[[Values], Iterator[Case]]
 
+#: Tables, and the types in which the operations of each are defined.
+Tables = tuple[tuple[Table, tuple[torch.dtype, ...]], ...]
 
-def in_types(table: Table, dtypes: tuple[torch.dtype, ...], device: str) -> Iterator[Trial]:
-    """The cases of a table in each of the types that the device has.
+
+def tried(
+    tables: Tables, device: str, dtypes: tuple[torch.dtype, ...] = ALL, *, once: bool = False
+) -> Iterator[Trial]:
+    """The cases of tables in those of the types that the device has, `once` or as a `Case` is.
 
     A case is left out where the build has no kernel of the operation in that type.
     """
-    for dtype in dtypes:
-        if has_dtype(device, dtype):
+    for table, defined in tables:
+        for dtype in (each for each in defined if each in dtypes and has_dtype(device, each)):
             for each in table(Values(dtype)):
-                run = replace(each, dtype=dtype).run
+                run = replace(each, dtype=dtype, once=once, out=each.out and not once).run
                 yield Custom(each.operation, run, dtype, optional_kernel=True)

@@ -6,18 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from probes.dtypes.typed import ALL, FLOATS, REAL, Values, in_types
 from probes.kit.case import Array, Case, plain
-from probes.kit.trial import Trial
+from probes.kit.typed.values import ALL, FLOATS, REAL, Tables, Values
 
 _SHAPE: Final = (3, 5)
-
-
-def creation(device: str) -> Iterator[Trial]:
-    """By shape, from a tensor, and ranges."""
-    yield from in_types(_filled, ALL, device)
-    yield from in_types(_ranges, REAL, device)
-    yield from in_types(_steps, FLOATS, device)
 
 
 def _made(v: Values, name: str, operands: tuple[Any, ...], expected: Array) -> Case:
@@ -49,3 +41,7 @@ def _ranges(v: Values) -> Iterator[Case]:
 def _steps(v: Values) -> Iterator[Case]:
     yield _made(v, "arange", (-1.0, 1.0, 0.125), np.arange(-1, 1, 0.125))
     yield _made(v, "linspace", (-1, 1, 9), np.linspace(-1, 1, 9))
+
+
+#: By shape, from a tensor, and ranges.
+CREATION: Final[Tables] = ((_filled, ALL), (_ranges, REAL), (_steps, FLOATS))

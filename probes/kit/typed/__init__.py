@@ -1,0 +1,1 @@
+"""Tables of operations on integers that every type holds, with exact answers and gradients."""
