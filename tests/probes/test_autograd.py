@@ -19,7 +19,7 @@ from probes.autograd import observation as observing
 from probes.autograd.bounded import product_unit
 from probes.autograd.expected import EXPECTED
 from probes.catalog import AUTOGRAD
-from probes.contract import Finding
+from probes.contract import Comparison, Finding
 from probes.faults.inject.gradients import lose_in_threads, replace_the_gradient
 from probes.kit import capabilities, precision
 from probes.kit.facts import LACKING, STOPPED, collect_facts
