@@ -39,6 +39,9 @@ def _adams(
     single = (torch.float32,)
     taken = ("for-loop", "fused")  # the form for lists takes no such rate
     yield Recipe(name, algorithm, fused, _PLAIN, dtypes=single, only=taken, tensor_lr=True)
+    # For graphs of a GPU: the number of steps is on the device, in float32.
+    graphs = {**_PLAIN, "amsgrad": True}
+    yield Recipe(name, algorithm, fused, graphs, dtypes=single, capturable=True)
 
 
 def adam(device: str) -> Iterator[Trial]:
@@ -52,10 +55,10 @@ def adamw(device: str) -> Iterator[Trial]:
     yield from trials([*recipes], device)
 
 
-def _recipes(
+def recipes(
     name: str, algorithm: Callable[..., Any], options: tuple[dict[str, Any], ...], fused: str = ""
 ) -> list[Recipe]:
-    """A recipe for torch's defaults and for each set of options; the first for many tensors."""
+    """Torch's defaults, and each set of options, of which the first is for many tensors too."""
     return [
         Recipe(name, algorithm, fused, by_default=True),
         *(Recipe(name, algorithm, fused, each) for each in options),
@@ -80,7 +83,7 @@ def rmsprop(device: str) -> Iterator[Trial]:
         {**plain, "momentum": 0.5, "weight_decay": 0.25},
         {**plain, "momentum": 0.875, "centered": True, "eps": 0.125},
     )
-    yield from trials(_recipes("RMSprop", algorithms.rmsprop, options), device)
+    yield from trials(recipes("RMSprop", algorithms.rmsprop, options), device)
 
 
 def adagrad(device: str) -> Iterator[Trial]:
@@ -92,17 +95,17 @@ def adagrad(device: str) -> Iterator[Trial]:
         {**plain, "weight_decay": 0.25, "initial_accumulator_value": 2.0},
         {**plain, "maximize": True, "eps": 0.125},
     )
-    recipes = _recipes("Adagrad", algorithms.adagrad, options, "_fused_adagrad_")
+    recipes = recipes("Adagrad", algorithms.adagrad, options, "_fused_adagrad_")
     yield from trials(recipes, device)
 
 
 def adamax(device: str) -> Iterator[Trial]:
     """Plain and with weight decay."""
     options = (_PLAIN, {**_PLAIN, "weight_decay": 0.25, "eps": 0.125})
-    yield from trials(_recipes("Adamax", algorithms.adamax, options), device)
+    yield from trials(recipes("Adamax", algorithms.adamax, options), device)
 
 
 def nadam(device: str) -> Iterator[Trial]:
     """Plain, with weight decay and another decay of the momentum."""
     options = (_PLAIN, {**_PLAIN, "weight_decay": 0.25, "momentum_decay": 0.5, "eps": 0.125})
-    yield from trials(_recipes("NAdam", algorithms.nadam, options), device)
+    yield from trials(recipes("NAdam", algorithms.nadam, options), device)

@@ -52,7 +52,7 @@ def sgd(
     return steps
 
 
-def _gradient(
+def signed(
     theta: Rounded, gradient: Array, weight_decay: float, *, maximize: bool = False
 ) -> Rounded:
     """The gradient with its sign and the decay added: g + lambda theta."""
@@ -60,7 +60,7 @@ def _gradient(
     return g + theta * weight_decay if weight_decay else g
 
 
-def _average(average: Rounded, new: Rounded, beta: float) -> Rounded:
+def average(average: Rounded, new: Rounded, beta: float) -> Rounded:
     """The running average: beta average + (1 - beta) new."""
     return average * beta + new * (1 - beta)
 
@@ -81,10 +81,10 @@ def adam(  # noqa: PLR0913 - torch's own options
     steps = []
     m = v = largest = theta * 0.0
     for t, gradient in enumerate(gradients, 1):
-        g = _gradient(theta, gradient, 0.0 if decoupled else weight_decay, maximize=maximize)
+        g = signed(theta, gradient, 0.0 if decoupled else weight_decay, maximize=maximize)
         if decoupled and weight_decay:
             theta = theta - theta * (lr * weight_decay)
-        m, v = _average(m, g, betas[0]), _average(v, g * g, betas[1])
+        m, v = average(m, g, betas[0]), average(v, g * g, betas[1])
         largest = larger(largest, v)
         unbiased = (largest if amsgrad else v) / bias_correction(betas[1], t, theta.unit)
         step = m / bias_correction(betas[0], t, theta.unit) / (square_root(unbiased) + eps)
@@ -115,8 +115,8 @@ def rmsprop(
     steps = []
     v = mean = b = theta * 0.0
     for gradient in gradients:
-        g = _gradient(theta, gradient, weight_decay)
-        v, mean = _average(v, g * g, alpha), _average(mean, g, alpha)
+        g = signed(theta, gradient, weight_decay)
+        v, mean = average(v, g * g, alpha), average(mean, g, alpha)
         step = g / (square_root(v - mean * mean if centered else v) + eps)
         b = b * momentum + step
         theta = theta - b * lr
@@ -139,7 +139,7 @@ def adagrad(
     steps = []
     total = theta * 0.0 + initial_accumulator_value
     for t, gradient in enumerate(gradients, 1):
-        g = _gradient(theta, gradient, weight_decay, maximize=maximize)
+        g = signed(theta, gradient, weight_decay, maximize=maximize)
         total = total + g * g
         theta = theta - g * (lr / (1 + (t - 1) * lr_decay)) / (square_root(total) + eps)
         steps.append(theta)
@@ -159,8 +159,8 @@ def adamax(
     steps = []
     m = u = theta * 0.0
     for t, gradient in enumerate(gradients, 1):
-        g = _gradient(theta, gradient, weight_decay)
-        m, u = _average(m, g, betas[0]), larger(u * betas[1], magnitude(g) + eps)
+        g = signed(theta, gradient, weight_decay)
+        m, u = average(m, g, betas[0]), larger(u * betas[1], magnitude(g) + eps)
         theta = theta - m * lr / (bias_correction(betas[0], t, theta.unit) * u)
         steps.append(theta)
     return steps
@@ -181,12 +181,12 @@ def nadam(
     m = v = theta * 0.0
     product = 1.0
     for t, gradient in enumerate(gradients, 1):
-        g = _gradient(theta, gradient, weight_decay)
+        g = signed(theta, gradient, weight_decay)
         mu, following = (
             betas[0] * (1 - 0.5 * 0.96 ** (step * momentum_decay)) for step in (t, t + 1)
         )
         product *= mu
-        m, v = _average(m, g, betas[0]), _average(v, g * g, betas[1])
+        m, v = average(m, g, betas[0]), average(v, g * g, betas[1])
         direction = m * following / _one_less(product * following, t, theta.unit)
         direction = direction + g * (1 - mu) / _one_less(product, t, theta.unit)
         unbiased = v / bias_correction(betas[1], t, theta.unit)

@@ -9,7 +9,20 @@ import torch
 from probes.contract import Finding
 from probes.kit import families
 from probes.kit.families import Families, Observation, family_finding
-from probes.optimizer import adaptive, clipping, descent, foreach_kernels, groups, schedulers, state
+from probes.optimizer import (
+    adaptive,
+    averaging,
+    clipping,
+    descent,
+    foreach_kernels,
+    groups,
+    matrices,
+    other_steps,
+    quasi_newton,
+    schedulers,
+    sparse,
+    state,
+)
 
 __all__ = ["FAMILIES", "Observation", "judge", "observe"]
 
@@ -23,12 +36,27 @@ FAMILIES: Final[Families] = {
     "adagrad": adaptive.adagrad,
     "adamax": adaptive.adamax,
     "nadam": adaptive.nadam,
+    "radam": other_steps.radam,
+    "adadelta": other_steps.adadelta,
+    "asgd": other_steps.asgd,
+    "rprop": other_steps.rprop,
+    "adafactor": matrices.adafactor,
+    "muon": matrices.muon,
+    "lbfgs": quasi_newton.lbfgs,
+    "sparse": sparse.sparse,
     "groups": groups.groups,
     "missing_gradients": groups.missing_gradients,
     "state": state.state,
     "schedulers": schedulers.schedulers,
+    "averaging": averaging.averaging,
     "clipping": clipping.clipping,
     "foreach_kernels": foreach_kernels.foreach_kernels,
+}
+
+#: Why there may be nothing to see of a family.
+_SINCE: Final = {
+    "adafactor": "torch 2.5 and later have Adafactor",
+    "muon": "torch 2.9 and later have Muon, which needs bfloat16",
 }
 
 _HINT: Final = (
@@ -49,4 +77,7 @@ def judge(observation: Observation) -> Iterator[Finding]:
     """Yield a finding for every family. On MPS quotients and roots are not correctly rounded."""
     on_metal = observation.back_end_type == "mps"
     for name in FAMILIES:
-        yield family_finding(f"optimizer.{name}", observation, hint=_HINT, inconclusive=on_metal)
+        why = "" if observation.families.get(name) else _SINCE.get(name, "")
+        yield family_finding(
+            f"optimizer.{name}", observation, hint=_HINT, why=why, inconclusive=on_metal
+        )

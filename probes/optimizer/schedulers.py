@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from torch.optim import swa_utils
 
 from probes.contract import Comparison
 from probes.kit.gradients import tensor
@@ -42,6 +43,11 @@ def _cosine(start: float, end: float, share: float) -> float:
 def _one_cycle(t: int, low: float, high: float, end: float) -> float:
     """Up to `high` in the first 30 % of ten steps, then down to `end`."""
     return _cosine(low, high, t / 2) if t <= 2 else _cosine(high, end, (t - 2) / 7)
+
+
+def _triangle(t: int) -> float:
+    """Up in two steps and down in four."""
+    return t / 2 if t <= 2 else (6 - t) / 4
 
 
 def _warmed_up(t: int) -> float:
@@ -83,6 +89,26 @@ SCHEDULES: Final[dict[str, _Schedule]] = {
         proportional=False,
     ),
     "SequentialLR": _Schedule({}, _warmed_up),
+    "ChainedScheduler": _Schedule(
+        {}, lambda t: _BASE * (0.25 + 0.75 * min(t, _WARM) / _WARM) * 0.75**t
+    ),
+    "CyclicLR": _Schedule(
+        {
+            "base_lr": 0.125,
+            "max_lr": _MAX,
+            "step_size_up": 2,
+            "step_size_down": 4,
+            "mode": "triangular2",
+            "cycle_momentum": False,
+        },
+        lambda t: 0.125 + (_MAX - 0.125) * _triangle(t % 6) / 2 ** (t // 6),
+        proportional=False,
+    ),
+    "SWALR": _Schedule(
+        {"swa_lr": 0.125, "anneal_epochs": 4, "anneal_strategy": "linear"},
+        lambda t: _BASE + (0.125 - _BASE) * min(t, 4) / 4,
+        proportional=False,
+    ),
 }
 
 
@@ -104,11 +130,16 @@ def _optimizer(device: str, **options: Any) -> tuple[torch.Tensor, torch.optim.O
 
 
 def _scheduler(name: str, optimizer: torch.optim.Optimizer, arguments: dict[str, Any]) -> Any:
-    make = torch.optim.lr_scheduler
-    if name == "SequentialLR":
-        warm_up = make.LinearLR(optimizer, start_factor=0.25, total_iters=_WARM)
-        after = make.ExponentialLR(optimizer, gamma=0.75)
-        return make.SequentialLR(optimizer, [warm_up, after], milestones=[_WARM])
+    make: Any = torch.optim.lr_scheduler
+    if name == "SWALR":
+        return swa_utils.SWALR(optimizer, **arguments)
+    if name in {"SequentialLR", "ChainedScheduler"}:
+        parts = [
+            make.LinearLR(optimizer, start_factor=0.25, total_iters=_WARM),
+            make.ExponentialLR(optimizer, gamma=0.75),
+        ]
+        more = {"milestones": [_WARM]} if name == "SequentialLR" else {}
+        return getattr(make, name)(*([optimizer] if more else []), parts, **more)
     return getattr(make, name)(optimizer, **arguments)
 
 
