@@ -59,9 +59,7 @@ def _compared(
     call: Any = torch.nn.functional.scaled_dot_product_attention
     with random_state_kept(device):
         torch.manual_seed(_SEED)
-        first, second = (
-            call(*leaves, dropout_p=share, is_causal=problem.causal) for _ in range(2)
-        )
+        first, second = (call(*leaves, dropout_p=share, is_causal=problem.causal) for _ in range(2))
     label = f"dropout_p {name_of(dtype)} ({problem}, p={share}"
     found = expected(problem, by)
     seen = np.broadcast_to(found.probabilities.value > 0, first.shape)
@@ -77,9 +75,8 @@ def _compared(
     yield from compare_bounded(f"{label})", first, forward.output, dtype, by)
     upstream = _upstream(tuple(first.shape))
     gradients = torch.autograd.grad(root(first, tensor(upstream, device, dtype)), leaves)
-    right = reference.backward(
-        forward, *(exact(array) for array in (*arrays, upstream)), by, factors
-    )
+    query, key = exact(each.query), exact(each.key)
+    right = reference.backward(forward, query, key, exact(value), exact(upstream), by, factors)
     for name, gradient in zip(("query", "key", "value"), gradients, strict=True):
         text = f"{label}, gradient of {name})"
         bounded = getattr(right, name)
@@ -103,7 +100,8 @@ def _module(device: str) -> Iterator[Comparison]:
     """In train() two calls differ, in eval() they do not."""
     with random_state_kept(device):
         torch.manual_seed(_SEED)
-        attention = nn.MultiheadAttention(16, 2, dropout=0.5, batch_first=True).to(device)
+        attention = nn.MultiheadAttention(16, 2, dropout=0.5, batch_first=True, dtype=torch.float32)
+        attention = attention.to(device)
         x = tensor(fractions((2, 24, 16), 33), device)
         for training in (True, False):
             attention.train(training)

@@ -76,7 +76,7 @@ def dropped(found: Forward, value: Bounded, kept: Array, by: Units) -> Forward:
     return found._replace(output=output)
 
 
-def backward(  # noqa: PLR0913 - the inputs of attention
+def backward(
     found: Forward,
     query: Bounded,
     key: Bounded,

@@ -55,6 +55,7 @@ GROUPED: Final = (
 TRANSPOSED: Final = (
     Problem((2, 6, 11), (6, 4, 3), moving(1), transposed=True),
     Problem((2, 6, 11), (6, 4, 4), moving(1, 2, 1), transposed=True),
+    Problem((2, 6, 11), (6, 2, 4), moving(1, 2, 1, groups=3), True, True, (1,)),
     Problem((2, 8, 5, 7), (8, 6, 2, 2), moving(2, 2), transposed=True),
     Problem((2, 8, 5, 7), (8, 6, 4, 4), moving(2, 2, 1), transposed=True, bias=False),
     Problem((2, 8, 5, 7), (8, 6, 3, 3), moving(2, 2, 1), True, True, (1, 1)),
@@ -65,6 +66,7 @@ TRANSPOSED: Final = (
     Problem((2, 4, 5, 7), (4, 6, 3, 2), _uneven((2, 3), (1, 0), (1, 1)), True, True, (0, 2)),
     Problem((1, 4, 3, 4, 5), (4, 3, 2, 2, 2), moving(3, 2), transposed=True),
     Problem((1, 4, 3, 4, 5), (4, 3, 3, 3, 3), moving(3, 2, 1), True, True, (1, 1, 1)),
+    Problem((1, 4, 3, 4, 5), (4, 2, 2, 2, 2), moving(3, 2, groups=2), transposed=True),
 )
 
 #: Many channels, large filters, long signals; weights are mostly 0, so that sums stay small.

@@ -100,7 +100,7 @@ def adamw(
     return adam(theta, gradients, weight_decay=weight_decay, decoupled=True, **options)
 
 
-def rmsprop(
+def rmsprop(  # noqa: PLR0913 - torch's own options
     theta: Rounded,
     gradients: Sequence[Array],
     *,
@@ -110,12 +110,13 @@ def rmsprop(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     centered: bool = False,
+    maximize: bool = False,
 ) -> list[Rounded]:
     """torch.optim.RMSprop."""
     steps = []
     v = mean = b = theta * 0.0
     for gradient in gradients:
-        g = signed(theta, gradient, weight_decay)
+        g = signed(theta, gradient, weight_decay, maximize=maximize)
         v, mean = average(v, g * g, alpha), average(mean, g, alpha)
         step = g / (square_root(v - mean * mean if centered else v) + eps)
         b = b * momentum + step
@@ -154,19 +155,20 @@ def adamax(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    maximize: bool = False,
 ) -> list[Rounded]:
     """torch.optim.Adamax."""
     steps = []
     m = u = theta * 0.0
     for t, gradient in enumerate(gradients, 1):
-        g = signed(theta, gradient, weight_decay)
+        g = signed(theta, gradient, weight_decay, maximize=maximize)
         m, u = average(m, g, betas[0]), larger(u * betas[1], magnitude(g) + eps)
         theta = theta - m * lr / (bias_correction(betas[0], t, theta.unit) * u)
         steps.append(theta)
     return steps
 
 
-def nadam(
+def nadam(  # noqa: PLR0913 - torch's own options
     theta: Rounded,
     gradients: Sequence[Array],
     *,
@@ -175,13 +177,18 @@ def nadam(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     momentum_decay: float = 4e-3,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
 ) -> list[Rounded]:
     """torch.optim.NAdam."""
     steps = []
     m = v = theta * 0.0
     product = 1.0
     for t, gradient in enumerate(gradients, 1):
-        g = signed(theta, gradient, weight_decay)
+        coupled = 0.0 if decoupled_weight_decay else weight_decay
+        g = signed(theta, gradient, coupled, maximize=maximize)
+        if decoupled_weight_decay:
+            theta = theta - theta * (lr * weight_decay)
         mu, following = (
             betas[0] * (1 - 0.5 * 0.96 ** (step * momentum_decay)) for step in (t, t + 1)
         )

@@ -73,7 +73,7 @@ def _averaged(name: str, functions: dict[str, str], device: str) -> Iterator[Com
 
 def _statistics(device: str) -> Iterator[Comparison]:
     """Means and variances over two batches of equal size, whatever was counted before."""
-    norm = nn.BatchNorm1d(3, device=device, momentum=0.5)
+    norm = nn.BatchNorm1d(3, momentum=0.5, device=device, dtype=torch.float32)
     batches = [_values((8, 3), update) for update in range(2)]
     with torch.no_grad():
         norm.running_mean.fill_(7.0)  # type: ignore[union-attr]

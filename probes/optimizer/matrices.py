@@ -28,7 +28,7 @@ Parts = Sequence[Array]
 
 
 def adafactor(device: str) -> Iterator[Trial]:
-    """With defaults, clipping, weight decay and maximize; nothing before torch 2.5."""
+    """With defaults, clipping, weight decay and maximize."""
     plain: dict[str, Any] = {"lr": 0.25, "eps": (2.0**-20, 0.5)}
     for options in (
         {},
@@ -75,9 +75,9 @@ def _trials(
     dtype: torch.dtype,
     device: str,
 ) -> Iterator[Trial]:
-    """In each implementation, if torch has the optimizer and the device the types."""
+    """In each implementation, if the device has the types."""
     needed = torch.bfloat16 if name == "Muon" else dtype
-    if not hasattr(torch.optim, name) or not has_dtype(device, needed):
+    if not has_dtype(device, needed):
         return
     for how, chosen in implementations(name, "", device):
         if name == "Muon" and chosen:

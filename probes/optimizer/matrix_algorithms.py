@@ -17,8 +17,8 @@ from probes.optimizer.algorithms import average, signed
 #: which there are one or two here.
 _MUON_UNIT = 2.0**-9
 
-#: How far two of its singular values are apart at most: from the third iteration on they are between
-#: 0.6 and 1.3, roundings to bfloat16 among them, and before that no larger.
+#: How far two of its singular values are apart at most: from the third iteration on they are
+#: between 0.6 and 1.3, roundings to bfloat16 among them, and before that no larger.
 _APART = 0.7
 
 
@@ -37,7 +37,7 @@ def adafactor(
     weight_decay: float = 0.0,
     maximize: bool = False,
 ) -> list[Rounded]:
-    """torch.optim.Adafactor of one parameter; its eps is None for the distance from 1 to the next."""
+    """torch.optim.Adafactor of one parameter; eps None is the distance from 1 to what follows."""
     steps = []
     smallest = 2 * theta.unit if eps[0] is None else eps[0]
     rows = columns = v = theta * 0.0
@@ -63,7 +63,7 @@ def adafactor(
     return steps
 
 
-def muon(
+def muon(  # noqa: PLR0913 - torch's own options
     theta: Rounded,
     gradients: Sequence[Array],
     *,

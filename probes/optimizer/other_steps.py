@@ -26,19 +26,18 @@ def radam(device: str) -> Iterator[Trial]:
 
 
 def adadelta(device: str) -> Iterator[Trial]:
-    """Plain, with weight decay and maximize."""
+    """Plain and with weight decay."""
     plain: dict[str, Any] = {"lr": 0.5, "rho": 0.75, "eps": 0.125}
-    options = (plain, {**plain, "weight_decay": 0.25}, {**plain, "maximize": True})
+    options = (plain, {**plain, "weight_decay": 0.25})
     yield from trials(recipes("Adadelta", step_sizes.adadelta, options), device)
 
 
 def asgd(device: str) -> Iterator[Trial]:
-    """Plain, with weight decay and maximize."""
+    """Plain and with weight decay."""
     plain: dict[str, Any] = {"lr": 0.25, "lambd": 0.5, "alpha": 1.0}
     options = (
         plain,
         {**plain, "weight_decay": 0.25},
-        {**plain, "maximize": True},
     )
     yield from trials(recipes("ASGD", step_sizes.asgd, options), device)
 
@@ -49,6 +48,5 @@ def rprop(device: str) -> Iterator[Trial]:
     options = (
         plain,
         {**plain, "step_sizes": (0.125, 0.3125)},
-        {**plain, "maximize": True},
     )
     yield from trials(recipes("Rprop", step_sizes.rprop, options), device)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit.capabilities import has_dtype
 from probes.kit.gradients import integers, leaf, tensor
 from probes.kit.references import compare
 from probes.kit.trial import Custom, Trial
@@ -22,6 +23,10 @@ _PARTS: Final = ((3,), (5, 1))  # the shapes of two parameters
 _CURVATURES: Final = 2.0 ** (np.arange(_SIZE) % 7)
 _ITERATIONS: Final = 40
 
+#: Line search -> the first length that is tried of each step: without a search that is the length,
+#: and four times as much would lead away.
+_RATES: Final = {"strong_wolfe": 4.0, None: 1.0}
+
 #: The start is 3 and more away in each direction; torch ends where the largest gradient is 1e-7, or
 #: where float32 shows no more change.
 _NEAR: Final = 2.0**-6
@@ -29,8 +34,8 @@ _NEAR: Final = 2.0**-6
 
 def lbfgs(device: str) -> Iterator[Trial]:
     """With a line search in one call, and without one in several, which go on from its history."""
-    for dtype in WIDE:
-        for search in ("strong_wolfe", None):
+    for dtype in (each for each in WIDE if has_dtype(device, each)):
+        for search in _RATES:
             yield Custom("LBFGS", partial(_found, search, dtype), dtype)
 
 
@@ -48,17 +53,17 @@ def _found(search: str | None, dtype: torch.dtype, device: str) -> Iterator[Comp
     leaves = [leaf(np.zeros(shape), device, dtype) for shape in _PARTS]
     calls = 1 if search else 4
     optimizer = torch.optim.LBFGS(
-        leaves, lr=1.0, max_iter=_ITERATIONS // calls, line_search_fn=search
+        leaves, lr=_RATES[search], max_iter=_ITERATIONS // calls, line_search_fn=search
     )
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         x = torch.cat([each.reshape(-1) for each in leaves])
         loss = (curvatures * (matrix @ (x - at)) ** 2).sum() / 16
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     for _ in range(calls):
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)
     label = f"LBFGS ({str(dtype)[6:]}, line_search_fn={search})"
     yield compare(label, flat(leaves).astype(float), center, _NEAR)

@@ -80,7 +80,7 @@ def _compared(name: str, options: dict[str, Any], device: str) -> Iterator[Compa
         optimizer.zero_grad()
         indices = torch.tensor(rows, dtype=torch.int64).to(device)
         output = torch.nn.functional.embedding(indices, table, sparse=True)
-        root(output, tensor(_upstream(step), device)).backward()  # type: ignore[no-untyped-call]
+        root(output, tensor(_upstream(step), device)).backward()
         yield fact(f"{name} (sparse)", table.grad is not None and table.grad.is_sparse, True)
         optimizer.step()
         label = f"{name} (sparse, step {step + 1}"

@@ -1,4 +1,4 @@
-"""The algorithms of optimizers that adapt their steps otherwise than by Adam's averages, in float64.
+"""The algorithms of optimizers whose steps adapt otherwise than by Adam's averages, in float64.
 
 Each from its own page, as in `probes.optimizer.algorithms`; ASGD from the article that its page
 names: https://docs.pytorch.org/docs/stable/generated/torch.optim.ASGD.html.
@@ -28,13 +28,15 @@ def radam(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     decoupled_weight_decay: bool = False,
+    maximize: bool = False,
 ) -> list[Rounded]:
     """torch.optim.RAdam."""
     steps = []
     m = v = theta * 0.0
     longest = 2 / (1 - betas[1]) - 1
     for t, gradient in enumerate(gradients, 1):
-        g = signed(theta, gradient, 0.0 if decoupled_weight_decay else weight_decay)
+        coupled = 0.0 if decoupled_weight_decay else weight_decay
+        g = signed(theta, gradient, coupled, maximize=maximize)
         if decoupled_weight_decay:
             theta = theta - theta * (lr * weight_decay)
         m, v = average(m, g, betas[0]), average(v, g * g, betas[1])
@@ -106,7 +108,7 @@ def rprop(
     step_sizes: tuple[float, float] = (1e-6, 50.0),
     maximize: bool = False,
 ) -> list[Rounded]:
-    """torch.optim.Rprop: a step that was too far is not taken back, and the next is like a first."""
+    """torch.optim.Rprop: a step too far is not taken back, and the next one is like a first."""
     steps = []
     eta, before = theta * 0.0 + lr, np.zeros_like(theta.value)
     for gradient in gradients:
