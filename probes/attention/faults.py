@@ -72,6 +72,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _meaning("scale_ignored", "scale"),
     _meaning("scale_without_root", "plain"),
     _meaning("heads_mixed_up", "grouped_heads"),
+    _meaning("dropout_ignored", "dropout"),
+    _meaning("dropout_not_scaled", "dropout"),
     _meaning("strides_ignored", "plain", _STRIDES),
     _meaning("not_finite_swallowed", "not_finite", _SWALLOWED),
     _meaning("module_drops_in_eval", "module", _MODULE),

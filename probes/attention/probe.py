@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch.torch_version import TorchVersion
 
-from probes.attention import finite, kernels, module, shapes
+from probes.attention import dropping, finite, kernels, module, shapes
 from probes.contract import Finding, skipped
 from probes.kit import families
 from probes.kit.capabilities import back_end
@@ -50,6 +50,7 @@ FAMILIES: Final[Families] = {
     "grouped_heads": shapes.grouped_heads,
     "not_finite": finite.not_finite,
     "gradients": _gradients,
+    "dropout": dropping.dropout,
     "kernels": kernels.kernels,
     "module": module.module,
 }

@@ -70,14 +70,30 @@ def forward(
     return Forward(Bounded(output, total), Bounded(p, p_error), error, scale)
 
 
+def dropped(found: Forward, value: Bounded, kept: Array, by: Units) -> Forward:
+    """Attention whose probabilities (..., L, S) are multiplied by `kept` before the values."""
+    output = product(_times(found.probabilities, kept, by), value, by)
+    return found._replace(output=output)
+
+
 def backward(
-    found: Forward, query: Bounded, key: Bounded, value: Bounded, upstream: Bounded, by: Units
+    found: Forward,
+    query: Bounded,
+    key: Bounded,
+    value: Bounded,
+    upstream: Bounded,
+    by: Units,
+    kept: Array | None = None,
 ) -> Gradients:
-    """The gradients for an upstream gradient of the output."""
+    """The gradients for an upstream gradient of the output; `kept` as `dropped` has it."""
     p, output = found.probabilities, found.output
     terms = p.value.shape[-1]
-    d_value = product(p.swapped(), upstream, by)
     d_p = product(upstream, value.swapped(), by)
+    if kept is None:
+        d_value = product(p.swapped(), upstream, by)
+    else:
+        d_value = product(_times(p, kept, by).swapped(), upstream, by)
+        d_p = _times(d_p, kept, by)
     mean = (upstream.value * output.value).sum(-1, keepdims=True)
     # Fused kernels take rowsum(GO), the formula takes rowsum(P dP).
     by_output = (np.abs(upstream.value) * output.error + upstream.error * output.size).sum(-1)
@@ -95,6 +111,13 @@ def backward(
     d_query = _stored_twice(product(scores, key, by), by).times(found.scale)
     d_key = _stored_twice(product(scores.swapped(), query, by), by).times(found.scale)
     return Gradients(d_query, d_key, d_value, scores)
+
+
+def _times(x: Bounded, factors: Array, by: Units) -> Bounded:
+    """The product with factors that are rounded themselves, stored."""
+    value = x.value * factors
+    error = x.error * factors
+    return Bounded(value, error + (2 * by.inner + by.stored) * (np.abs(value) + error))
 
 
 def _stored_twice(gradient: Bounded, by: Units) -> Bounded:

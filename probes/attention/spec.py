@@ -19,6 +19,7 @@ SPEC: Final = ProbeSpec(
         "grouped_heads": "with enable_gqa each group of query heads has its own key and value head",
         "not_finite": "NaN and infinities in values reach every query that sees them",
         "gradients": "the gradients of query, key, value and of a float mask",
+        "dropout": "dropout_p drops its share of the probabilities, scales the others, and so back",
         "kernels": "each kernel that can be asked for by name is right, forward and backward",
         "module": "nn.MultiheadAttention: masks, weights, gradients, and no dropout in eval",
     },

@@ -52,7 +52,7 @@ def sgd(
     return steps
 
 
-def _gradient(
+def signed(
     theta: Rounded, gradient: Array, weight_decay: float, *, maximize: bool = False
 ) -> Rounded:
     """The gradient with its sign and the decay added: g + lambda theta."""
@@ -60,7 +60,7 @@ def _gradient(
     return g + theta * weight_decay if weight_decay else g
 
 
-def _average(average: Rounded, new: Rounded, beta: float) -> Rounded:
+def average(average: Rounded, new: Rounded, beta: float) -> Rounded:
     """The running average: beta average + (1 - beta) new."""
     return average * beta + new * (1 - beta)
 
@@ -81,10 +81,10 @@ def adam(  # noqa: PLR0913 - torch's own options
     steps = []
     m = v = largest = theta * 0.0
     for t, gradient in enumerate(gradients, 1):
-        g = _gradient(theta, gradient, 0.0 if decoupled else weight_decay, maximize=maximize)
+        g = signed(theta, gradient, 0.0 if decoupled else weight_decay, maximize=maximize)
         if decoupled and weight_decay:
             theta = theta - theta * (lr * weight_decay)
-        m, v = _average(m, g, betas[0]), _average(v, g * g, betas[1])
+        m, v = average(m, g, betas[0]), average(v, g * g, betas[1])
         largest = larger(largest, v)
         unbiased = (largest if amsgrad else v) / bias_correction(betas[1], t, theta.unit)
         step = m / bias_correction(betas[0], t, theta.unit) / (square_root(unbiased) + eps)
@@ -100,7 +100,7 @@ def adamw(
     return adam(theta, gradients, weight_decay=weight_decay, decoupled=True, **options)
 
 
-def rmsprop(
+def rmsprop(  # noqa: PLR0913 - torch's own options
     theta: Rounded,
     gradients: Sequence[Array],
     *,
@@ -110,13 +110,14 @@ def rmsprop(
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     centered: bool = False,
+    maximize: bool = False,
 ) -> list[Rounded]:
     """torch.optim.RMSprop."""
     steps = []
     v = mean = b = theta * 0.0
     for gradient in gradients:
-        g = _gradient(theta, gradient, weight_decay)
-        v, mean = _average(v, g * g, alpha), _average(mean, g, alpha)
+        g = signed(theta, gradient, weight_decay, maximize=maximize)
+        v, mean = average(v, g * g, alpha), average(mean, g, alpha)
         step = g / (square_root(v - mean * mean if centered else v) + eps)
         b = b * momentum + step
         theta = theta - b * lr
@@ -139,7 +140,7 @@ def adagrad(
     steps = []
     total = theta * 0.0 + initial_accumulator_value
     for t, gradient in enumerate(gradients, 1):
-        g = _gradient(theta, gradient, weight_decay, maximize=maximize)
+        g = signed(theta, gradient, weight_decay, maximize=maximize)
         total = total + g * g
         theta = theta - g * (lr / (1 + (t - 1) * lr_decay)) / (square_root(total) + eps)
         steps.append(theta)
@@ -154,19 +155,20 @@ def adamax(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    maximize: bool = False,
 ) -> list[Rounded]:
     """torch.optim.Adamax."""
     steps = []
     m = u = theta * 0.0
     for t, gradient in enumerate(gradients, 1):
-        g = _gradient(theta, gradient, weight_decay)
-        m, u = _average(m, g, betas[0]), larger(u * betas[1], magnitude(g) + eps)
+        g = signed(theta, gradient, weight_decay, maximize=maximize)
+        m, u = average(m, g, betas[0]), larger(u * betas[1], magnitude(g) + eps)
         theta = theta - m * lr / (bias_correction(betas[0], t, theta.unit) * u)
         steps.append(theta)
     return steps
 
 
-def nadam(
+def nadam(  # noqa: PLR0913 - torch's own options
     theta: Rounded,
     gradients: Sequence[Array],
     *,
@@ -175,18 +177,23 @@ def nadam(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     momentum_decay: float = 4e-3,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
 ) -> list[Rounded]:
     """torch.optim.NAdam."""
     steps = []
     m = v = theta * 0.0
     product = 1.0
     for t, gradient in enumerate(gradients, 1):
-        g = _gradient(theta, gradient, weight_decay)
+        coupled = 0.0 if decoupled_weight_decay else weight_decay
+        g = signed(theta, gradient, coupled, maximize=maximize)
+        if decoupled_weight_decay:
+            theta = theta - theta * (lr * weight_decay)
         mu, following = (
             betas[0] * (1 - 0.5 * 0.96 ** (step * momentum_decay)) for step in (t, t + 1)
         )
         product *= mu
-        m, v = _average(m, g, betas[0]), _average(v, g * g, betas[1])
+        m, v = average(m, g, betas[0]), average(v, g * g, betas[1])
         direction = m * following / _one_less(product * following, t, theta.unit)
         direction = direction + g * (1 - mu) / _one_less(product, t, theta.unit)
         unbiased = v / bias_correction(betas[1], t, theta.unit)

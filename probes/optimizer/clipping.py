@@ -53,6 +53,8 @@ def clipping(device: str) -> Iterator[Trial]:
                 body = partial(_by_value, layout, foreach, dtype)
                 yield Custom("clip_grad_value_", body, dtype)
     yield Custom("clip_grad_norm_", _edges, torch.float32)
+    if hasattr(utils, "get_total_norm"):  # from torch 2.6 on
+        yield Custom("get_total_norm", _in_two_steps, torch.float32)
 
 
 def _ways(device: str) -> tuple[dict[str, bool], ...]:
@@ -134,3 +136,19 @@ def _edges(device: str) -> Iterator[Comparison]:
         lambda: utils.clip_grad_norm_([leaf], 1.0, error_if_nonfinite=True),
         "RuntimeError",
     )
+
+
+def _in_two_steps(device: str) -> Iterator[Comparison]:
+    """The norm of a list, as where it is added up over processes, and clipping by what is given."""
+    leaves, given, values = _gradients(WITH_GAPS, torch.float32, device)
+    right = np.linalg.norm(values)
+    unit = (len(given) + 2 * ROUNDINGS) * UNIT_ROUNDOFF[torch.float32]
+    found = utils.get_total_norm(given)
+    yield compare(
+        "get_total_norm", flat([found]), right.reshape(1).astype(np.float32), right * unit
+    )
+    known = torch.tensor(8.0, dtype=torch.float32, device=device)
+    utils.clip_grads_with_norm_(leaves, 2.0, known)
+    factor = 2 / (8 + _EPS)
+    allowed = ROUNDINGS * UNIT_ROUNDOFF[torch.float32] * np.abs(values) * factor
+    yield compare("clip_grads_with_norm_", flat(given), values * factor, allowed)

@@ -98,8 +98,9 @@ def _skipped(label: str, name: str, chosen: dict[str, Any], device: str) -> Iter
     options: dict[str, Any] = {"lr": 0.5, "weight_decay": 0.5}
     options |= {"momentum": 0.5} if name == "SGD" else {"betas": (0.75, 0.875), "eps": 0.125}
     always, sometimes = _leaf(64, device), _leaf(65, device)
+    frozen = tensor(_values(68), device)
     optimizer: torch.optim.Optimizer = getattr(torch.optim, name)(
-        [always, sometimes], **options, **chosen
+        [always, frozen, sometimes], **options, **chosen
     )
     optimizer.step()  # nobody has a gradient
     yield compare(f"{label} (no gradients)", always, _values(64).astype(np.float32))
@@ -111,6 +112,7 @@ def _skipped(label: str, name: str, chosen: dict[str, Any], device: str) -> Iter
         optimizer.step()
         if gradient is None:
             yield compare(f"{label} (no gradient in step {step + 1})", flat([sometimes]), kept)
+    yield compare(f"{label} (frozen)", frozen, _values(68).astype(np.float32))
     all_gradients = [_values(78 + step) for step in range(5)]
     for salt, each, given in ((64, always, all_gradients), (65, sometimes, gradients)):
         theta = exact(_values(salt), _FLOAT32)

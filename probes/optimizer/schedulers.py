@@ -1,118 +1,62 @@
-"""Learning rates by their schedulers' closed forms, and the steps taken with them."""
+"""Schedulers from step to step, from a loaded state, and the steps taken with their rates."""
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
+from torch.optim import swa_utils
 
 from probes.contract import Comparison
 from probes.kit.gradients import tensor
 from probes.kit.references import compare
 from probes.kit.trial import Custom, Trial
+from probes.optimizer.schedules import BASE, MOMENTA, SCHEDULES, WARM, Schedule
 
-_BASE: Final = 0.5
 _STEPS: Final = 9
 _STOPPED: Final = 4  # steps before the state is saved
 
 #: Most schedulers multiply the last rate: some roundings at each of ten steps, which the quotients
 #: of the cosine enlarge, the nearer to the end (1 + cos = 0.076) the more.
-_ALLOWED: Final = _BASE * 10 * 64 * 2.0**-53
-
-_MAX: Final = 1.0
-_HALF_PERIOD: Final = 8
-_WARM: Final = 3  # steps of a warm-up in front of another schedule
-
-
-class _Schedule(NamedTuple):
-    """The arguments of a scheduler, and the rate after t steps."""
-
-    arguments: dict[str, Any]
-    rate: Callable[[int], float]
-    proportional: bool = True  # to the rate at the start
-
-
-def _cosine(start: float, end: float, share: float) -> float:
-    """Half a period of a cosine from `start` to `end`."""
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
-
-
-def _one_cycle(t: int, low: float, high: float, end: float) -> float:
-    """Up to `high` in the first 30 % of ten steps, then down to `end`."""
-    return _cosine(low, high, t / 2) if t <= 2 else _cosine(high, end, (t - 2) / 7)
-
-
-def _warmed_up(t: int) -> float:
-    """Up to the rate in three steps, then down exponentially."""
-    return _BASE * (0.25 + 0.75 * t / _WARM if t < _WARM else 0.75 ** (t - _WARM))
-
-
-SCHEDULES: Final[dict[str, _Schedule]] = {
-    "StepLR": _Schedule({"step_size": 3, "gamma": 0.5}, lambda t: _BASE * 0.5 ** (t // 3)),
-    "MultiStepLR": _Schedule(
-        {"milestones": [2, 5], "gamma": 0.25}, lambda t: _BASE * 0.25 ** ((t >= 2) + (t >= 5))
-    ),
-    "ExponentialLR": _Schedule({"gamma": 0.75}, lambda t: _BASE * 0.75**t),
-    "CosineAnnealingLR": _Schedule(
-        {"T_max": _HALF_PERIOD, "eta_min": 0.125},
-        lambda t: _cosine(_BASE, 0.125, t / _HALF_PERIOD),  # rises again after the end
-        proportional=False,
-    ),
-    "CosineAnnealingWarmRestarts": _Schedule(
-        {"T_0": 4, "eta_min": 0.125},
-        lambda t: _cosine(_BASE, 0.125, t % 4 / 4),
-        proportional=False,
-    ),
-    "ConstantLR": _Schedule(
-        {"factor": 0.25, "total_iters": 4}, lambda t: _BASE * (0.25 if t < 4 else 1)
-    ),
-    "PolynomialLR": _Schedule(
-        {"total_iters": 6, "power": 2.0}, lambda t: _BASE * (1 - min(t, 6) / 6) ** 2
-    ),
-    "MultiplicativeLR": _Schedule({"lr_lambda": lambda _: 0.5}, lambda t: _BASE * 0.5**t),
-    "LinearLR": _Schedule(
-        {"start_factor": 0.25, "end_factor": 1.0, "total_iters": 6},
-        lambda t: _BASE * (0.25 + 0.75 * min(t, 6) / 6),
-    ),
-    "LambdaLR": _Schedule({"lr_lambda": lambda t: 1 / (1 + t)}, lambda t: _BASE / (1 + t)),
-    "OneCycleLR": _Schedule(
-        {"max_lr": _MAX, "total_steps": 10, "cycle_momentum": False},
-        lambda t: _one_cycle(t, _MAX / 25, _MAX, _MAX / 25 / 1e4),
-        proportional=False,
-    ),
-    "SequentialLR": _Schedule({}, _warmed_up),
-}
+_ALLOWED: Final = BASE * 10 * 64 * 2.0**-53
 
 
 def schedulers(_device: str) -> Iterator[Trial]:
     """Each scheduler from its first step to its last, and from a loaded state."""
     for name, schedule in SCHEDULES.items():
         yield Custom(name, partial(_rates, name, schedule), torch.float32)
-    yield Custom("OneCycleLR", _momentum, torch.float32)
+    for name, (arguments, right) in MOMENTA.items():
+        yield Custom(name, partial(_momentum, name, arguments, right), torch.float32)
     yield Custom("StepLR", _steps, torch.float32)
-    yield Custom("ReduceLROnPlateau", _plateau, torch.float32)
+    yield Custom("ReduceLROnPlateau", partial(_plateau, "min"), torch.float32)
+    yield Custom("ReduceLROnPlateau", partial(_plateau, "max"), torch.float32)
 
 
 def _optimizer(device: str, **options: Any) -> tuple[torch.Tensor, torch.optim.Optimizer]:
     leaf = tensor([0.0, 1.0], device).requires_grad_()
     leaf.grad = tensor([1.0, -1.0], device)
     other = tensor([1.0], device).requires_grad_()  # a group of its own, with half the rate
-    groups: list[dict[str, Any]] = [{"params": [leaf]}, {"params": [other], "lr": _BASE / 2}]
-    return leaf, torch.optim.SGD(groups, lr=_BASE, **options)
+    groups: list[dict[str, Any]] = [{"params": [leaf]}, {"params": [other], "lr": BASE / 2}]
+    return leaf, torch.optim.SGD(groups, lr=BASE, **options)
 
 
 def _scheduler(name: str, optimizer: torch.optim.Optimizer, arguments: dict[str, Any]) -> Any:
-    make = torch.optim.lr_scheduler
-    if name == "SequentialLR":
-        warm_up = make.LinearLR(optimizer, start_factor=0.25, total_iters=_WARM)
-        after = make.ExponentialLR(optimizer, gamma=0.75)
-        return make.SequentialLR(optimizer, [warm_up, after], milestones=[_WARM])
+    make: Any = torch.optim.lr_scheduler
+    name, _, _ = name.partition(" ")
+    if name == "SWALR":
+        return swa_utils.SWALR(optimizer, **arguments)
+    if name in {"SequentialLR", "ChainedScheduler"}:
+        parts = [
+            make.LinearLR(optimizer, start_factor=0.25, total_iters=WARM),
+            make.ExponentialLR(optimizer, gamma=0.75),
+        ]
+        more = {"milestones": [WARM]} if name == "SequentialLR" else {}
+        return getattr(make, name)(*([optimizer] if more else []), parts, **more)
     return getattr(make, name)(optimizer, **arguments)
 
 
-def _rates(name: str, schedule: _Schedule, device: str) -> Iterator[Comparison]:
+def _rates(name: str, schedule: Schedule, device: str) -> Iterator[Comparison]:
     _, optimizer = _optimizer(device)
     scheduler = _scheduler(name, optimizer, schedule.arguments)
     rates, saved = [_read(optimizer)], {}
@@ -138,7 +82,7 @@ def _read(optimizer: torch.optim.Optimizer) -> list[float]:
 
 
 def _loaded(
-    name: str, schedule: _Schedule, saved: dict[str, Any], device: str
+    name: str, schedule: Schedule, saved: dict[str, Any], device: str
 ) -> Iterator[Comparison]:
     _, optimizer = _optimizer(device)
     scheduler = _scheduler(name, optimizer, schedule.arguments)
@@ -151,31 +95,35 @@ def _loaded(
     yield compare(f"{name} (loaded)", rate, right, _ALLOWED)
 
 
-def _momentum(device: str) -> Iterator[Comparison]:
-    """OneCycleLR moves the momentum against the rate, from 0.95 to 0.85 and back."""
+def _momentum(
+    name: str, arguments: dict[str, Any], right: list[float], device: str
+) -> Iterator[Comparison]:
+    """The momentum is moved against the rate."""
     _, optimizer = _optimizer(device, momentum=0.9)
-    scheduler = _scheduler("OneCycleLR", optimizer, {"max_lr": _MAX, "total_steps": 10})
+    scheduler = _scheduler(name, optimizer, arguments)
     momenta = [optimizer.param_groups[0]["momentum"]]
     for _ in range(_STEPS):
         optimizer.step()
         scheduler.step()
         momenta.append(optimizer.param_groups[0]["momentum"])
-    right = np.array([_one_cycle(t, 0.95, 0.85, 0.95) for t in range(_STEPS + 1)])
-    yield compare("OneCycleLR (momentum)", np.array(momenta, float), right, _ALLOWED)
+    yield compare(f"{name} (momentum)", np.array(momenta, float), np.array(right), _ALLOWED)
 
 
-def _plateau(device: str) -> Iterator[Comparison]:
-    """Halved after more than one step without a smaller loss, each time anew."""
+def _plateau(mode: Literal["min", "max"], device: str) -> Iterator[Comparison]:
+    """Halved after more than one step without a better loss, each time anew, down to a limit."""
     _, optimizer = _optimizer(device)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode=mode, factor=0.5, patience=1, min_lr=BASE / 4
+    )
     rates = []
-    for loss in (1.0, 0.5, 0.5, 0.5, 0.5, 0.25, 0.5, 0.5):
+    for loss in (1.0, 0.5, 0.5, 0.5, 0.5, 0.25, 0.5, 0.5, 0.5, 0.5):
         optimizer.step()
-        scheduler.step(loss)
+        scheduler.step(loss if mode == "min" else 1 / loss)
         rates.append(_read(optimizer))
-    halved = np.array([0, 0, 0, 1, 1, 1, 1, 2])
-    right = 0.5 ** halved[:, None] * np.array([_BASE, _BASE / 2])
-    yield compare("ReduceLROnPlateau", np.array(rates), right)
+    halved = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2, 3])
+    right = 0.5 ** halved[:, None] * np.array([BASE, BASE / 2])
+    limited = np.maximum(right, BASE / 4)
+    yield compare(f"ReduceLROnPlateau ({mode})", np.array(rates), limited)
 
 
 def _steps(device: str) -> Iterator[Comparison]:

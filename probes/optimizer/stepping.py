@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 
 from probes.contract import Comparison
-from probes.kit.capabilities import has_dtype
+from probes.kit.capabilities import back_end, has_dtype
 from probes.kit.references import UNIT_ROUNDOFF, compare
 from probes.kit.rounding import Array, exact
 from probes.kit.trial import Custom, Trial
@@ -39,6 +39,9 @@ _ZERO: Final = 5
 WIDE: Final = (torch.float32, torch.float64)
 HALF: Final = (torch.float16, torch.bfloat16)
 
+#: Elsewhere `capturable` is refused.
+_WITH_GRAPHS: Final = {"cuda", "hip"}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -58,6 +61,7 @@ class Recipe:
     only: tuple[str, ...] = ("for-loop", "foreach", "fused")
     by_default: bool = False  # what torch chooses itself is stepped too
     tensor_lr: bool = False  # the learning rate is a tensor on the device
+    capturable: bool = False  # by its form for graphs, on the back-ends that have graphs
 
     def gradients(self) -> list[Array]:
         """The gradients of each step; one element's is always zero."""
@@ -77,6 +81,8 @@ class Recipe:
 def trials(recipes: Sequence[Recipe], device: str) -> Iterator[Trial]:
     """Each recipe in each type and implementation that the device has."""
     for recipe in recipes:
+        if recipe.capturable and back_end(device) not in _WITH_GRAPHS:
+            continue
         for dtype in recipe.dtypes:
             if has_dtype(device, dtype):
                 body = partial(_compared, recipe, dtype)
@@ -112,6 +118,7 @@ def _label(recipe: Recipe, implementation: str, dtype: torch.dtype) -> str:
     options = "".join(f", {name}={value}" for name, value in recipe.options.items())
     options += ", 121 tensors" if recipe.layout is MANY else ""
     options += ", lr a tensor" if recipe.tensor_lr else ""
+    options += ", capturable" if recipe.capturable else ""
     kind = f"{dtype}".removeprefix("torch.")
     return f"{recipe.optimizer} {implementation} ({kind}{options}"
 
@@ -127,6 +134,8 @@ def stepped(
     options = dict(recipe.options)
     if recipe.tensor_lr:
         options["lr"] = torch.tensor(options["lr"], dtype=torch.float32, device=device)
+    if recipe.capturable:
+        options["capturable"] = True
     optimizer = getattr(torch.optim, recipe.optimizer)(parameters, **options, **chosen)
     steps = []
     for gradient in recipe.gradients():

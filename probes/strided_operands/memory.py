@@ -18,6 +18,8 @@ from probes.strided_operands.places import Place, Shape, place
 #: The type of references: wide enough for each value and partial sum.
 _WIDE: Final = {torch.complex64: np.complex128, torch.complex128: np.complex128}
 
+_HALVES: Final = {torch.float16, torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -27,6 +29,9 @@ class Operand:
     low: int = -8
     high: int = 8
     dtype: torch.dtype | None = None  # None: the type under test
+    #: Whether a matrix unit of the CPU reads on behind each row, times zero: with AMX products of
+    #: bfloat16 do so in torch 2.9 to 2.13 at least, and what is not finite there makes NaN.
+    read_on: bool = False
 
     def of(self, dtype: torch.dtype) -> torch.dtype:
         """Its type where that type is tested."""
@@ -70,14 +75,18 @@ class Placed:
 def place_values(
     operand: Operand, layout: str, dtype: torch.dtype, device: str, salt: int
 ) -> Placed:
-    """A new operand. What lies around floating values is NaN; else more numbers of its range."""
+    """A new operand with NaN around it.
+
+    With more numbers of its range around integers, and around what the CPU reads on behind.
+    """
     where, kind = place(operand.shape, layout), operand.of(dtype)
     wide = _WIDE.get(kind, np.float64 if kind.is_floating_point else NUMPY_OF[kind])
     values: Array = integers((where.size,), operand.low, operand.high, salt).astype(wide)
     if kind.is_complex:
         values = values + 1j * integers((where.size,), operand.low, operand.high, salt + 1)
     array = values[where.index()]
-    if kind.is_floating_point or kind.is_complex:
+    read_on = operand.read_on and kind in _HALVES and torch.device(device).type == "cpu"
+    if (kind.is_floating_point or kind.is_complex) and not read_on:
         values[where.around()] = np.nan
     # Converted on the host: not every device has float64.
     buffer = torch.from_numpy(values).to(kind, copy=True)

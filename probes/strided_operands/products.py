@@ -20,7 +20,7 @@ _COMPLEX: Final = (torch.complex64,)
 
 
 def _m(*shape: int) -> Operand:
-    return Operand(shape, -2, 2)
+    return Operand(shape, -2, 2, read_on=True)
 
 
 def _product(

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from probes.attention import finite, kernels, layer, module, probe, problems, running, shapes
+from probes.attention import (
+    dropping,
+    finite,
+    kernels,
+    layer,
+    module,
+    probe,
+    problems,
+    running,
+    shapes,
+)
 from probes.attention.bounds import Units, exact, matmul, product, units
 from probes.attention.problems import Problem
 from probes.catalog import ATTENTION
@@ -99,7 +109,7 @@ def five_per_cent(out: torch.Tensor) -> None:
 def tripped_in(dtype: torch.dtype, *families: str) -> set[str]:
     """The checks that trip, of these, where the device has one floating type alone."""
     with pytest.MonkeyPatch.context() as patch:
-        for where in (shapes, finite, kernels, module):
+        for where in (shapes, finite, kernels, module, dropping):
             patch.setattr(where, "floats", lambda _device: (dtype,))
         return tripped_families(probe, *families)
 
@@ -175,6 +185,8 @@ MEANINGS = {
     "mask_of_the_first_head": ({"masks"}, {"causal"}),
     "scale_ignored": ({"scale"}, {"plain"}),
     "scale_without_root": ({"plain", "causal"}, {"scale"}),
+    "dropout_ignored": ({"dropout"}, {"plain"}),
+    "dropout_not_scaled": ({"dropout"}, {"plain"}),
     "heads_mixed_up": ({"grouped_heads"}, {"plain"}),
     "strides_ignored": ({"plain"}, {"grouped_heads"}),
     "not_finite_swallowed": ({"not_finite"}, {"plain"}),
@@ -198,6 +210,100 @@ def test_another_meaning(name: str, dtype: torch.dtype, monkeypatch: pytest.Monk
     trips, spares = MEANINGS[name]
 
     assert tripped_in(dtype, *trips, *spares) == trips
+
+
+def half_of_the_share(original: Any, *given: Any, **options: Any) -> Any:
+    """It drops half as much as it is told."""
+    return original(*given, **{**options, "dropout_p": options.get("dropout_p", 0.0) / 2})
+
+
+def twice_the_same(original: Any, *given: Any, **options: Any) -> Any:
+    """It drops the same in each call."""
+    torch.manual_seed(5)
+    return original(*given, **options)
+
+
+def alike_in_all_heads(original: Any, *given: torch.Tensor, **options: Any) -> Any:
+    """It drops the same in each head."""
+    heads = zip(*(each.split(1, 1) for each in given), strict=True)
+    return torch.cat([twice_the_same(original, *each, **options) for each in heads], 1)
+
+
+def in_float_alone(original: Any, *given: torch.Tensor, **options: Any) -> Any:
+    """It drops nothing in half types."""
+    if given[0].dtype in {torch.float16, torch.bfloat16}:
+        options["dropout_p"] = 0.0
+    return original(*given, **options)
+
+
+class Undropped(torch.autograd.Function):
+    """Attention whose backward does not drop what its forward dropped."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Any:
+        """Drop."""
+        ctx.save_for_backward(*given[:3])
+        ctx.call, ctx.causal = given[3], given[5]
+        return given[3](*given[:3], dropout_p=given[4], is_causal=given[5])
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> Any:
+        """Drop nothing."""
+        leaves = [each.detach().requires_grad_() for each in ctx.saved_tensors]
+        with torch.enable_grad():
+            output = ctx.call(*leaves, is_causal=ctx.causal)
+        return (*torch.autograd.grad(output, leaves, upstream), None, None, None)
+
+
+def not_in_backward(original: Any, *given: Any, **options: Any) -> Any:
+    """Its backward drops nothing."""
+    causal = options.get("is_causal", False)
+    return Undropped.apply(*given, original, options["dropout_p"], causal)  # type: ignore[no-untyped-call]
+
+
+def five_per_cent_more(original: Any, *given: Any, **options: Any) -> Any:
+    """What is left is scaled too much."""
+    return original(*given, **options) * 1.05
+
+
+@pytest.mark.parametrize(
+    "attend",
+    [
+        half_of_the_share,
+        twice_the_same,
+        alike_in_all_heads,
+        not_in_backward,
+        five_per_cent_more,
+        in_float_alone,
+    ],
+)
+def test_dropout_that_is_another(attend: Callable[..., Any]) -> None:
+    """How much is dropped, where, how the rest is scaled, and what backward drops."""
+    with pytest.MonkeyPatch.context() as patch:
+        where, name = torch.nn.functional, "scaled_dot_product_attention"
+        patch.setattr(where, name, partial(attend, getattr(where, name)))
+
+        assert tripped_families(probe, "dropout") == {"dropout"}
+
+
+def test_a_module_that_drops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module's dropout in train() is looked at, apart from the function's."""
+    original = torch.nn.functional.multi_head_attention_forward
+
+    def attend(*given: Any, **options: Any) -> Any:
+        return original(*given, **{**options, "training": False})
+
+    monkeypatch.setattr(torch.nn.functional, "multi_head_attention_forward", attend)
+
+    assert tripped_families(probe, "dropout", "module") == {"dropout"}
+
+
+def test_dropout_leaves_the_random_state() -> None:
+    """Dropout is drawn from a seed, and the user's numbers go on as if nothing had been drawn."""
+    before = torch.get_rng_state()
+    tripped_families(probe, "dropout")
+
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 Call = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]

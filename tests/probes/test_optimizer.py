@@ -1,6 +1,7 @@
 """The probe `optimizer`: this image passes, its references are right, faults trip their checks."""
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -9,13 +10,21 @@ from typing import Any, Final
 import numpy as np
 import pytest
 import torch
+from torch.optim import swa_utils
 
 from probes.catalog import OPTIMIZER
 from probes.contract import Comparison
 from probes.faults.inject.optimizers import OPTIMIZERS
 from probes.kit.capabilities import has_kernel
 from probes.kit.rounding import exact, square_root
-from probes.optimizer import algorithms, descent, probe, schedulers, stepping
+from probes.optimizer import (
+    algorithms,
+    descent,
+    matrix_algorithms,
+    probe,
+    step_sizes,
+    stepping,
+)
 from probes.optimizer.parameters import (
     MANY,
     WITH_GAPS,
@@ -24,6 +33,7 @@ from probes.optimizer.parameters import (
     implementations,
     start,
 )
+from probes.optimizer.schedules import SCHEDULES
 from tests.probes.corrupt import (
     Fault,
     assert_trips,
@@ -34,6 +44,7 @@ from tests.probes.corrupt import (
     slightly_larger,
     slightly_smaller,
     tripped_families,
+    zeros,
 )
 from tests.probes.verdicts import ids, tripped
 
@@ -63,6 +74,11 @@ def last_element(out: torch.Tensor) -> None:
     """Move the last element by one hundredth of itself, and of 1."""
     if out.is_floating_point():
         last(out).mul_(1.01).add_(0.01)
+
+
+def negated(out: torch.Tensor) -> None:
+    """Change the sign."""
+    out.neg_()
 
 
 # ---- verdicts
@@ -307,9 +323,69 @@ def test_a_root_of_zero_has_a_finite_error() -> None:
     assert square_root(exact(np.zeros(1), UNIT)).error == 0
 
 
+def test_radam_is_rectified_from_the_sixth_step_on() -> None:
+    """Before that it moves as momentum does: by the rate, where the gradient is 1."""
+    options: dict[str, Any] = {"lr": 0.5, "betas": (0.75, 0.875)}
+    steps = step_sizes.radam(exact(np.zeros(1), UNIT), [np.ones(1)] * 7, **options)
+    moved = -np.diff([0.0, *(float(each.value[0]) for each in steps)])
+
+    # 2 / 0.125 - 1 = 15; after 6 steps 15 - 12 * 0.4488 / 0.5512 = 5.229.
+    rectified = np.sqrt((5.2294 - 4) * (5.2294 - 2) * 15 / ((15 - 4) * (15 - 2) * 5.2294))
+    np.testing.assert_allclose(moved[:5], 0.5, rtol=1e-12)
+    np.testing.assert_allclose(moved[5], 0.5 * rectified, rtol=1e-3)
+
+
+def test_adadelta_begins_with_the_root_of_eps() -> None:
+    """The first step is sqrt(eps) g / sqrt((1 - rho) g^2 + eps)."""
+    (step,) = step_sizes.adadelta(exact(np.zeros(1), UNIT), [np.full(1, 2.0)], rho=0.75, eps=1.0)
+
+    np.testing.assert_allclose(step.value, -2.0 / np.sqrt(2.0), rtol=1e-12)
+
+
+def test_rprop_grows_shrinks_and_waits() -> None:
+    """Twice the same sign, then another: no step, and the next is of the smaller length."""
+    given = [np.full(1, each) for each in (1.0, 5.0, -1.0, -2.0)]
+    options: dict[str, Any] = {"lr": 1.0, "etas": (0.5, 2.0)}
+    steps = step_sizes.rprop(exact(np.zeros(1), UNIT), given, **options)
+
+    assert [float(each.value[0]) for each in steps] == [-1.0, -3.0, -3.0, -2.0]
+
+
+def test_asgd_slows_down() -> None:
+    """By lr / (1 + lambda lr t), beside the decay of the parameter."""
+    theta, given = exact(np.zeros(1), UNIT), [np.ones(1)] * 2
+    first, second = step_sizes.asgd(theta, given, lr=0.5, lambd=0.5, alpha=1.0)
+
+    assert first.value == -0.5
+    np.testing.assert_allclose(second.value, -0.5 * (1 - 0.2) - 0.4, rtol=1e-12)
+
+
+def test_adafactor_by_hand() -> None:
+    """In the first step each element of a matrix of rank one moves by its root mean square."""
+    gradient = np.outer([1.0, 2.0], [3.0, -1.0, 4.0])
+    theta = exact(np.full((2, 3), 2.0), UNIT)
+    (step,) = matrix_algorithms.adafactor(theta, [gradient], lr=0.25)
+
+    np.testing.assert_allclose(step.value, 2.0 - 0.25 * 2.0 * np.sign(gradient), rtol=1e-12)
+
+
+def test_muon_by_hand() -> None:
+    """Sixteen equal numbers are 1/4 of their norm; a tall matrix moves farther."""
+    square = np.eye(16) * 3.0
+    a, b, c = 3.4445, -4.775, 2.0315
+    right = 0.5 * (a / 4 + b / 64 + c / 1024)
+    options: dict[str, Any] = {"lr": 0.5, "weight_decay": 0.0, "ns_steps": 1}
+    for gradient, ratio in ((square, 1.0), (np.concatenate([square, 0 * square]), math.sqrt(2))):
+        zeros_like = exact(np.zeros_like(gradient), UNIT)
+        (step,) = matrix_algorithms.muon(zeros_like, [gradient], **options)
+        moved, allowed = -step.value[:16].diagonal(), step.error[:16].diagonal()
+        np.testing.assert_allclose(moved, ratio * right, rtol=1e-12)
+        assert (allowed < 0.04 * ratio * right).all()
+
+
 def test_schedules_by_hand() -> None:
     """Some rates of each closed form, from the documentation's examples."""
-    rates = {name: each.rate for name, each in schedulers.SCHEDULES.items()}
+    rates = {name: each.rate for name, each in SCHEDULES.items()}
 
     assert [rates["StepLR"](t) for t in (0, 2, 3, 6)] == [0.5, 0.5, 0.25, 0.125]
     assert [rates["MultiStepLR"](t) for t in (1, 2, 5)] == [0.5, 0.125, 0.03125]
@@ -320,6 +396,9 @@ def test_schedules_by_hand() -> None:
     assert [rates["CosineAnnealingWarmRestarts"](t) for t in (0, 2, 4)] == [0.5, 0.3125, 0.5]
     assert [rates["MultiplicativeLR"](t) for t in (0, 2)] == [0.5, 0.125]
     assert [rates["SequentialLR"](t) for t in (0, 2, 3, 4)] == [0.125, 0.375, 0.5, 0.375]
+    assert [rates["ChainedScheduler"](t) for t in (0, 3)] == [0.125, 0.5 * 0.75**3]
+    assert [rates["CyclicLR"](t) for t in (0, 2, 6, 8)] == [0.125, 1.0, 0.125, 0.5625]
+    assert [rates["SWALR"](t) for t in (0, 2, 4, 9)] == [0.5, 0.3125, 0.125, 0.125]
     assert [rates["OneCycleLR"](t) for t in (0, 2, 9)] == pytest.approx([0.04, 1.0, 4e-6])
 
 
@@ -355,7 +434,15 @@ OPERATORS: list[tuple[str, Fault, str]] = [
     ("sqrt", slightly_larger, "adam adamw adagrad"),
     ("sqrt_", slightly_larger, "rmsprop"),
     ("add_", last_element, "sgd momentum"),
-    ("linalg_vector_norm", slightly_larger, "clipping"),
+    ("linalg_vector_norm", slightly_larger, "clipping adafactor"),
+    ("addcmul_", slightly_larger, "adadelta radam"),
+    ("_foreach_addcmul_", slightly_larger, "adadelta radam"),
+    ("sign", zeros, "rprop"),
+    ("_foreach_sign_", shifted, "rprop"),
+    ("rsqrt_", slightly_larger, "adafactor"),
+    ("addmm", negated, "muon"),
+    ("sparse_mask", slightly_larger, "sparse"),
+    ("_foreach_lerp_", slightly_larger, "radam averaging"),
 ]
 
 
@@ -366,7 +453,9 @@ def test_corrupted_operator(operator: str, fault: Fault, families: str) -> None:
 
 
 #: Families that are tried under every other meaning, to save time.
-FAST: Final = frozenset({"groups", "missing_gradients", "state", "schedulers"})
+FAST: Final = frozenset(
+    {"groups", "missing_gradients", "state", "schedulers", "muon", "lbfgs", "sparse", "averaging"}
+)
 
 #: Name in `OPTIMIZERS` -> the families that must trip.
 MEANINGS: Final = {
@@ -375,12 +464,21 @@ MEANINGS: Final = {
     "adam_without_amsgrad": {"adam", "adamw", "state"},
     "adamw_is_adam": {"adamw", "state"},
     "rmsprop_never_centered": {"rmsprop"},
-    "adagrad_without_lr_decay": {"adagrad", "state"},
+    "adagrad_without_lr_decay": {"adagrad", "state", "sparse"},
     "adamax_other_eps": {"adamax"},
     "nadam_other_decay": {"nadam"},
+    "radam_decay_in_the_gradient": {"radam"},
+    "adadelta_other_rho": {"adadelta"},
+    "asgd_without_decay": {"asgd"},
+    "rprop_other_etas": {"rprop"},
+    "adafactor_other_clipping": {"adafactor"},
+    "muon_without_momentum": {"muon"},
+    "lbfgs_without_history": {"lbfgs"},
+    "sparse_rows_all_step": {"sparse"},
+    "average_is_the_last": {"averaging"},
     "groups_alike": {"groups", "schedulers"},
     "missing_as_zeros": {"missing_gradients"},
-    "zero_grad_does_nothing": {"missing_gradients"},
+    "zero_grad_does_nothing": {"missing_gradients", "lbfgs", "sparse"},
     "state_without_steps": {"state"},
     "state_not_loaded": {"state"},
     "scheduler_one_step_early": {"schedulers"},
@@ -526,6 +624,88 @@ def scheduler(name: str, make: Callable[[Any], Any]) -> Part:
     return getattr(torch.optim.lr_scheduler, name), "step", make
 
 
+def first_of_the_chain(_: Any) -> Any:
+    """A chain that steps its first scheduler alone."""
+    return lambda self: self._schedulers[0].step()
+
+
+def with_arguments(**changed: Any) -> Callable[[Any], Any]:
+    """A constructor with some arguments replaced."""
+
+    def make(original: Any) -> Any:
+        return lambda *given, **named: original(*given, **{**named, **changed})
+
+    return make
+
+
+def maximizing(group: dict[str, Any]) -> bool:
+    """Whether it goes up."""
+    return bool(group["maximize"])
+
+
+def decoupled(group: dict[str, Any]) -> bool:
+    """Whether its decay does not go through the averages."""
+    return bool(group["decoupled_weight_decay"])
+
+
+def in_lists(group: dict[str, Any]) -> bool:
+    """Whether lists of tensors were asked for."""
+    return group["foreach"] is True
+
+
+def of_complex_numbers(group: dict[str, Any]) -> bool:
+    """Whether it has complex parameters."""
+    return any(each.is_complex() for each in group["params"])
+
+
+def with_sparse_gradients(group: dict[str, Any]) -> bool:
+    """Whether a gradient is sparse."""
+    return any(each.grad is not None and each.grad.is_sparse for each in group["params"])
+
+
+def last_of_twins(original: Any) -> Any:
+    """Of a row that is named twice the last gradient counts."""
+
+    def step(self: Any, *given: Any) -> Any:
+        (table,) = self.param_groups[0]["params"]
+        rows, values = table.grad._indices()[0], table.grad._values()
+        last_place = {int(row): place for place, row in enumerate(rows)}
+        kept = torch.tensor(sorted(last_place.values()))
+        table.grad = torch.sparse_coo_tensor(rows[kept][None], values[kept], table.shape)
+        return original(self, *given)
+
+    return step
+
+
+def frozen_too(original: Any) -> Any:
+    """Parameters that require no gradient are decayed."""
+
+    def step(self: Any, *given: Any) -> Any:
+        for each in self.param_groups[0]["params"]:
+            if not each.requires_grad:
+                each.mul_(0.75)
+        return original(self, *given)
+
+    return step
+
+
+def a_tenth_more(original: Any) -> Any:
+    """A result that is 10 % larger."""
+    return lambda *given, **named: original(*given, **named) * 1.1
+
+
+def other_decay(original: Any) -> Any:
+    """Another decay than was asked for."""
+    return lambda decay: original(decay * 0.9)
+
+
+def nothing(_: Any) -> Any:
+    """A call that does nothing."""
+    return lambda *_given, **_named: None
+
+
+LR: Final = torch.optim.lr_scheduler
+
 OPTIMIZER_CLASS: Final = torch.optim.Optimizer
 
 #: What is wrong, and the family that must trip.
@@ -541,6 +721,33 @@ PARTS: Final[list[tuple[Part, str]]] = [
     (scheduler("StepLR", first_group_alone), "schedulers"),
     (scheduler("ReduceLROnPlateau", half_again), "schedulers"),
     (scheduler("SequentialLR", half_again), "schedulers"),
+    (scheduler("ChainedScheduler", first_of_the_chain), "schedulers"),
+    ((LR.CyclicLR, "__init__", with_arguments(mode="triangular")), "schedulers"),
+    ((LR.CyclicLR, "__init__", with_arguments(max_momentum=0.5)), "schedulers"),
+    ((LR.OneCycleLR, "__init__", with_arguments(three_phase=False)), "schedulers"),
+    ((LR.OneCycleLR, "__init__", with_arguments(anneal_strategy="cos")), "schedulers"),
+    ((LR.CosineAnnealingWarmRestarts, "__init__", with_arguments(T_mult=1)), "schedulers"),
+    ((LR.ReduceLROnPlateau, "__init__", with_arguments(mode="min")), "schedulers"),
+    ((LR.ReduceLROnPlateau, "__init__", with_arguments(min_lr=0.0)), "schedulers"),
+    ((swa_utils.SWALR, "__init__", with_arguments(anneal_strategy="linear")), "schedulers"),
+    *(
+        (hasty(name, maximizing), name.lower())
+        for name in ("RAdam", "NAdam", "Adamax", "RMSprop", "Adadelta", "ASGD", "Adafactor")
+    ),
+    *((hasty(name, decoupled), name.lower()) for name in ("RAdam", "NAdam")),
+    *((hasty(name, in_lists), name.lower()) for name in ("RAdam", "Adadelta", "ASGD", "Adafactor")),
+    (hasty("Adam", of_complex_numbers), "adam"),
+    (hasty("SGD", with_sparse_gradients), "sparse"),
+    ((torch.optim.SparseAdam, "step", last_of_twins), "sparse"),
+    ((torch.optim.SGD, "step", frozen_too), "missing_gradients"),
+    ((torch.optim.Muon, "__init__", with_arguments(adjust_lr_fn="original")), "muon"),
+    ((torch.optim.Muon, "__init__", with_arguments(nesterov=True)), "muon"),
+    ((torch.optim.Rprop, "__init__", with_arguments(step_sizes=(1e-6, 50))), "rprop"),
+    ((torch.optim.LBFGS, "__init__", with_arguments(line_search_fn=None)), "lbfgs"),
+    ((torch.nn.utils, "get_total_norm", a_tenth_more), "clipping"),
+    ((swa_utils, "get_ema_multi_avg_fn", other_decay), "averaging"),
+    ((swa_utils, "get_ema_avg_fn", other_decay), "averaging"),
+    ((swa_utils, "update_bn", nothing), "averaging"),
     ((OPTIMIZER_CLASS, "load_state_dict", options_of_the_first), "state"),
     ((torch.nn.utils, "clip_grad_norm_", taken_twice), "clipping"),
     ((torch.nn.utils, "clip_grad_value_", taken_twice), "clipping"),
@@ -564,7 +771,10 @@ def test_wrong_for_some_calls_alone(
     assert tripped_families(probe, family) == {family}
 
 
-@pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "RMSprop", "Adagrad", "Adamax", "NAdam"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["Adam", "AdamW", "RMSprop", "Adagrad", "Adamax", "NAdam", "RAdam", "Adadelta", "ASGD"],
+)
 def test_the_default_implementation_is_stepped(
     optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from probes.catalog import STRIDED_OPERANDS
 from probes.contract import Comparison
 from probes.faults.inject import layouts
 from probes.kit.convolutions import moving
-from probes.strided_operands import memory, operations, places, probe
+from probes.strided_operands import memory, operations, places, probe, products
 from probes.strided_operands.memory import Operand, dense_on_cpu, place_poison, place_values
 from tests.probes.corrupt import (
     Corrupt,
@@ -146,6 +146,42 @@ def test_an_operand_has_its_values_and_strange_ones_around(dtype: torch.dtype) -
     assert one.tensor.stride() == one.place.strides
     if dtype.is_floating_point:
         assert bool(around.isnan().all())
+
+
+@pytest.mark.parametrize("dtype", operations.FLOATS, ids=str)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_the_cpu_reads_behind_a_row_of_a_half_type_is_finite(
+    device: str, dtype: torch.dtype
+) -> None:
+    """In operands of products alone, and on the CPU alone."""
+    buffers = [
+        place_values(Operand((5, 7), -2, 2, read_on=read_on), "wider rows", dtype, device, 1).before
+        for read_on in (False, True)
+    ]
+    nan = [torch.from_numpy(each.view(np.uint8)).view(dtype).isnan().any() for each in buffers]
+    half = dtype in {torch.float16, torch.bfloat16}
+
+    assert [bool(each) for each in nan] == [True, not (half and device == "cpu")]
+    assert all(operand.read_on for each in products.PRODUCTS for operand in each.operands)
+
+
+@pytest.mark.parametrize(("factor", "found"), [(0.0, set()), (1.0, {"products"})])
+def test_a_product_that_reads_on_behind_a_row(
+    factor: float, found: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times zero it changes nothing; what is added to a sum is seen."""
+    original: Any = torch.mm
+
+    def mm(x: torch.Tensor, y: torch.Tensor, **options: Any) -> Any:
+        right = original(x, y, **options)
+        if x.dtype != torch.bfloat16 or x.stride(1) != 1 or x.stride(0) <= x.shape[1]:
+            return right
+        behind = x.as_strided((len(x), 1), x.stride(), x.storage_offset() + x.shape[1])
+        return right + factor * behind
+
+    monkeypatch.setattr(torch, "mm", mm)
+
+    assert tripped_families(probe, "products") == found
 
 
 def test_what_is_written_beside_an_output_is_seen() -> None:

@@ -96,6 +96,15 @@ def _without_strides(original: Any) -> Any:
     return attend
 
 
+def _not_scaled(original: Any) -> Any:
+    """Attention that drops probabilities, and leaves the others as they are."""
+
+    def attend(*given: Any, dropout_p: float = 0.0, **options: Any) -> Any:
+        return original(*given, dropout_p=dropout_p, **options) * (1 - dropout_p)
+
+    return attend
+
+
 def _dropping_in_eval(original: Any) -> Any:
     return lambda *given, **named: original(*given, **{**named, "training": True})
 
@@ -123,6 +132,11 @@ ATTENTIONS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
         _with_options(lambda options, _: options.pop("scale", None)),
     ),
     "scale_without_root": ("scaled_dot_product_attention", _with_options(_without_root)),
+    "dropout_ignored": (
+        "scaled_dot_product_attention",
+        _with_options(lambda options, _: options.pop("dropout_p", None)),
+    ),
+    "dropout_not_scaled": ("scaled_dot_product_attention", _not_scaled),
     "heads_mixed_up": ("scaled_dot_product_attention", _repeated_in_turn),
     "strides_ignored": ("scaled_dot_product_attention", _without_strides),
     "not_finite_swallowed": (

@@ -7,6 +7,7 @@ from typing import Any, Final
 import torch
 from torch import optim
 from torch.nn import utils
+from torch.optim import swa_utils
 
 from probes.faults.inject.replaced import replace
 
@@ -115,9 +116,46 @@ def _coupled(params: Any, *, weight_decay: float = 1e-2, **options: Any) -> opti
     return optim.Adam(params, weight_decay=weight_decay, **options)
 
 
+def _without_history(original: Any) -> Any:
+    """L-BFGS that remembers one step alone, and takes ten of the steps that it is told."""
+
+    def construct(self: Any, params: Any, **options: Any) -> None:
+        original(self, params, **{**options, "history_size": 1, "max_iter": 10})
+
+    return construct
+
+
+def _as_dense(original: Any) -> Any:
+    """An optimizer for which rows without a gradient have a gradient of zeros."""
+
+    def step(self: Any, *given: Any) -> Any:
+        for group in self.param_groups:
+            for each in group["params"]:
+                rows = torch.arange(len(each), device=each.device)[None]
+                none = torch.sparse_coo_tensor(rows, torch.zeros_like(each), each.shape)
+                each.grad = each.grad + none
+        return original(self, *given)
+
+    return step
+
+
+def _last_alone(_: Any) -> Any:
+    """An average that takes the newest parameters."""
+
+    def update(self: Any, model: Any) -> None:
+        for mine, newest in zip(self.module.parameters(), model.parameters(), strict=True):
+            mine.detach().copy_(newest.detach())
+
+    return update
+
+
 def _nothing(_: Any) -> Any:
     return lambda *_given, **_named: None
 
+
+#: None where this torch does not have them: the check is skipped there.
+_ADAFACTOR: Final = getattr(optim, "Adafactor", None)
+_MUON: Final = getattr(optim, "Muon", None)
 
 #: Name -> (owner, function, factory of its replacement).
 OPTIMIZERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
@@ -133,6 +171,19 @@ OPTIMIZERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "adagrad_without_lr_decay": (optim.Adagrad, "__init__", _with_options(lr_decay=0)),
     "adamax_other_eps": (optim.Adamax, "__init__", _with_options(eps=1e-3)),
     "nadam_other_decay": (optim.NAdam, "__init__", _with_options(momentum_decay=0)),
+    "radam_decay_in_the_gradient": (
+        optim.RAdam,
+        "__init__",
+        _with_options(decoupled_weight_decay=False),
+    ),
+    "adadelta_other_rho": (optim.Adadelta, "__init__", _with_options(rho=0.9)),
+    "asgd_without_decay": (optim.ASGD, "__init__", _with_options(lambd=1e-4)),
+    "rprop_other_etas": (optim.Rprop, "__init__", _with_options(etas=(0.5, 1.2))),
+    "adafactor_other_clipping": (_ADAFACTOR, "__init__", _with_options(d=1.5)),
+    "muon_without_momentum": (_MUON, "__init__", _with_options(momentum=0.0)),
+    "lbfgs_without_history": (optim.LBFGS, "__init__", _without_history),
+    "sparse_rows_all_step": (optim.SparseAdam, "step", _as_dense),
+    "average_is_the_last": (swa_utils.AveragedModel, "update_parameters", _last_alone),
     "groups_alike": (optim.Optimizer, "add_param_group", _groups_alike),
     "missing_as_zeros": (optim.SGD, "step", _missing_as_zeros),
     "zero_grad_does_nothing": (optim.Optimizer, "zero_grad", _nothing),
@@ -148,4 +199,5 @@ OPTIMIZERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
 def does_something_else(name: str) -> None:
     """Replace the function that `OPTIMIZERS` has under that name."""
     owner, function, make = OPTIMIZERS[name]
-    replace(owner, function, make)
+    if owner is not None:
+        replace(owner, function, make)
