@@ -17,12 +17,14 @@ from probes.layers import (
     convolutions,
     embeddings,
     frozen_input,
+    in_place,
     interpolation,
     max_pooling,
     normalisation,
     padding,
     recurrent,
     sampling,
+    softmax,
     transformer,
 )
 
@@ -31,7 +33,8 @@ __all__ = ["FAMILIES", "Observation", "judge", "observe"]
 #: Check -> the trials of its family, in the catalogue's order.
 FAMILIES: Final[Families] = {
     "activations": activations.activations,
-    "softmax": activations.softmax,
+    "in_place": in_place.in_place,
+    "softmax": softmax.softmax,
     "recurrent": recurrent.recurrent,
     "recurrent_cells": recurrent.cells,
     "recurrent_rows": recurrent.many_rows,

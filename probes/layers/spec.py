@@ -16,6 +16,7 @@ SPEC: Final = ProbeSpec(
     preload=("torch._dynamo", "torch.utils.checkpoint"),
     checks={
         "activations": "functions of one element, PReLU and GLU equal their formulas",
+        "in_place": "functions of one element in place: the result and its gradient",
         "softmax": "softmax, softmin and log_softmax along the last and along an inner axis",
         "recurrent": "RNN, LSTM and GRU: layers, both directions, packed, projected",
         "recurrent_cells": "RNNCell, LSTMCell and GRUCell",

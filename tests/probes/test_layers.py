@@ -31,6 +31,7 @@ from probes.layers import (
     probe,
     recurrent,
     sampling,
+    softmax,
 )
 from tests.probes.corrupt import (
     Corrupt,
@@ -66,6 +67,7 @@ TABLES: Final = (
     normalisation,
     padding,
     sampling,
+    softmax,
 )
 
 
