@@ -24,8 +24,10 @@ from probes.layers import (
     padding,
     recurrent,
     sampling,
+    sizes,
     softmax,
     transformer,
+    weight_norm,
 )
 
 __all__ = ["FAMILIES", "Observation", "judge", "observe"]
@@ -38,6 +40,7 @@ FAMILIES: Final[Families] = {
     "recurrent": recurrent.recurrent,
     "recurrent_cells": recurrent.cells,
     "recurrent_rows": recurrent.many_rows,
+    "weight_norm": weight_norm.weight_norm,
     "row_norms": normalisation.row_norms,
     "group_norm": normalisation.group_norm,
     "batch_norm": normalisation.batch_norm,
@@ -52,6 +55,7 @@ FAMILIES: Final[Families] = {
     "moves": padding.moves,
     "embedding": embeddings.embedding,
     "embedding_bag": embeddings.bags,
+    "sizes": sizes.sizes,
     "transformer": transformer.transformer,
     "checkpoint": checkpointing.checkpoints,
 }
