@@ -23,7 +23,7 @@ from probes.layers.softmax import along
 _LONG: Final = (3, 5003)
 
 #: More than 65,536 rows.
-_MANY: Final = (65_601, 3)
+_MANY: Final = (65_601, 2)
 
 #: Images and channels, more than 65,536 together.
 _PLANES: Final = (241, 273)

@@ -1,6 +1,7 @@
 """Losses of classes: likelihoods, cross entropies, margins between classes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -9,19 +10,24 @@ import torch
 from torch.nn import functional
 
 from probes.kit.gradients import tensor
-from probes.kit.layer import SINGLES, Backward, Layer, trials
+from probes.kit.layer import FLOATS, SINGLES, Backward, Layer, trials
 from probes.kit.operands import coarse, fractions, integers
 from probes.kit.rounding import Array, Rounded, exponential, logarithm, selected
 from probes.kit.trial import Trial
-from probes.losses.reductions import REDUCTIONS, losses
+from probes.losses import reductions
+from probes.losses.reductions import losses
 
 _CLASSES: Final = 6
 _IGNORED: Final = -100
 _OTHER: Final = 2
 _WEIGHT: Final = np.array([0.5, 1, 2, 4, 1.5, 0.25])
 
-#: (batch, classes) and (batch, classes, height, width).
+#: (batch, classes), (batch, classes, length), images and volumes.
 _SHAPES: Final = ((9, _CLASSES), (2, _CLASSES, 3, 4))
+_OTHER_SHAPES: Final = ((3, _CLASSES, 5), (2, _CLASSES, 3, 2, 2), (1, _CLASSES))
+
+#: The classes of a vocabulary, and the tokens of a batch.
+_LARGE: Final = ((5, 5003), (65_601, 3))
 
 
 def likelihood(device: str) -> Iterator[Trial]:
@@ -31,9 +37,8 @@ def likelihood(device: str) -> Iterator[Trial]:
         x = coarse(shape, -4, 0, 311)
         for weight in (None, _WEIGHT):
             for ignored in (_IGNORED, _OTHER):
-                options = _options(weight, ignore_index=ignored)
-                factors, count = _of_indices(shape, weight, ignored, 0.0)
-                layers += _layers("nll_loss", x, _target(shape, ignored), factors, count, options)
+                layers += _of_classes("nll_loss", x, weight, ignored)
+    layers += _in_other_shapes("nll_loss", -4, 0)
     yield from trials(layers, device)
 
 
@@ -45,15 +50,38 @@ def cross_entropy(device: str) -> Iterator[Trial]:
         for weight in (None, _WEIGHT):
             for smoothing in (0.0, 0.25):
                 options = _options(weight, label_smoothing=smoothing)
-                factors, count = _of_indices(shape, weight, _IGNORED, smoothing)
-                target: Any = _target(shape, _IGNORED)
-                layers += _layers("cross_entropy", x, target, factors, count, options)
+                layers += _of_classes("cross_entropy", x, weight, label_smoothing=smoothing)
                 target = _shares(shape)
                 factors = target * (1 - smoothing) + smoothing / _CLASSES
                 factors = factors * _spread(weight, shape)
                 places = x.size // _CLASSES
                 layers += _layers("cross_entropy", x, target, factors, places, options)
+        layers += _of_classes("cross_entropy", x, _WEIGHT, _OTHER, label_smoothing=0.25)
+    layers += _in_other_shapes("cross_entropy", -4, 4)
     yield from trials(layers, device)
+
+
+def _of_classes(
+    name: str, x: Array, weight: Array | None, ignored: int = _IGNORED, **options: Any
+) -> list[Layer]:
+    """A loss of class indices, in each reduction."""
+    if ignored != _IGNORED or name == "nll_loss":
+        options["ignore_index"] = ignored
+    smoothing = options.get("label_smoothing", 0.0)
+    factors, count = _of_indices(x.shape, weight, ignored, smoothing)
+    target = _target(x.shape, ignored)
+    return _layers(name, x, target, factors, count, _options(weight, **options))
+
+
+def _in_other_shapes(name: str, low: float, high: float) -> list[Layer]:
+    """With other axes, without a batch, and of many classes and of many rows."""
+    layers = []
+    for shape in _OTHER_SHAPES:
+        layers += _of_classes(name, coarse(shape, low, high, 319), None)
+    for shape in _LARGE:
+        (_, mean, _) = _of_classes(name, coarse(shape, low, high, 319), None)
+        layers.append(replace(mean, dtypes=(torch.float32,)))
+    return layers
 
 
 def margins(device: str) -> Iterator[Trial]:
@@ -72,7 +100,11 @@ def margins(device: str) -> Iterator[Trial]:
         "multilabel_margin_loss", (x[:3],), partial(_multilabel_margin, several), several
     )
     shares = 1.0 * integers((5, _CLASSES), 0, 1, 315)
-    layers += losses("multilabel_soft_margin_loss", (x,), partial(_soft_margins, shares), shares)
+    for factors in (None, _WEIGHT):
+        reference = partial(_soft_margins, shares, 1.0 if factors is None else factors)
+        layers += losses(
+            "multilabel_soft_margin_loss", (x,), reference, shares, **_options(factors)
+        )
     yield from trials(layers, device)
 
 
@@ -83,7 +115,7 @@ def _options(weight: Array | None, **more: Any) -> dict[str, Any]:
 def _target(shape: tuple[int, ...], ignored: int) -> Any:
     """Class indices (B, *), some of them ignored."""
     places = (shape[0], *shape[2:])
-    target = integers(places, 0, _CLASSES - 1, 316, np.int64)
+    target = integers(places, 0, shape[1] - 1, 316, np.int64)
     return np.where(fractions(places, 317) < 0.2, ignored, target)
 
 
@@ -96,7 +128,7 @@ def _shares(shape: tuple[int, ...]) -> Array:
 
 
 def _spread(weight: Array | None, shape: tuple[int, ...]) -> Array:
-    values = np.ones(_CLASSES) if weight is None else weight
+    values = np.ones(shape[1]) if weight is None else weight
     return values.reshape(1, -1, *([1] * (len(shape) - 2)))
 
 
@@ -105,10 +137,11 @@ def _of_indices(
 ) -> tuple[Array, float]:
     """The factor of each negative logarithm (B, C, *), and what the mean divides by."""
     target = _target(shape, ignored)
-    chosen = np.moveaxis(np.eye(_CLASSES)[np.where(target == ignored, 0, target)], -1, 1)
+    chosen = np.zeros(shape)
+    np.put_along_axis(chosen, np.where(target == ignored, 0, target)[:, None], 1.0, 1)
     kept = (target != ignored)[:, None]
     weights = _spread(weight, shape)
-    factors = kept * weights * (chosen * (1 - smoothing) + smoothing / _CLASSES)
+    factors = kept * weights * (chosen * (1 - smoothing) + smoothing / shape[1])
     return factors, float((kept * chosen * weights).sum())
 
 
@@ -121,13 +154,16 @@ def _layers(
     return [
         Layer(
             name,
-            partial(_call, name, target, options | {"reduction": reduction}),
+            partial(_call, name, target, options | reductions.chosen(reduction)),
             (x,),
             partial(_weighted, name == "cross_entropy", factors, count, reduction),
             ", ".join([*shown, reduction]),
-            SINGLES,
+            SINGLES if "weight" in options else FLOATS,  # to save time
+            # nll_loss refuses the gradient of an image in channels_last.
+            channels_last=len(x.shape) == 4 and name == "cross_entropy",
+            stored=reductions.STORED,
         )
-        for reduction in REDUCTIONS
+        for reduction in reductions.REDUCTIONS
     ]
 
 
@@ -138,8 +174,12 @@ def _call(name: str, target: Any, options: dict[str, Any], x: torch.Tensor) -> t
     indices = target.dtype == np.int64
     given = torch.from_numpy(target).to(x.device) if indices else beside(target)
     named = {key: beside(value) for key, value in options.items()}
-    out: torch.Tensor = getattr(functional, name)(x, given, **named)
-    return out
+    call: Any = getattr(functional, name)
+    if x.shape[0] > 1:
+        out: torch.Tensor = call(x, given, **named)
+        return out
+    alone = call(x[0], given[0], **named)  # without a batch
+    return alone[None] if options.get("reduction") == "none" else alone  # type: ignore[no-any-return]
 
 
 def _weighted(
@@ -152,13 +192,13 @@ def _weighted(
     logs = x
     if of_scores:
         shifted = x - x.value.max(1, keepdims=True)
-        logs = shifted - logarithm(exponential(shifted).total(1))
-    elements = -(logs * factors).total(1, keepdims=False)
+        logs = (shifted - logarithm(exponential(shifted).total(1).stored())).stored()
+    elements = -(logs * factors).stored().total(1, keepdims=False)
     divisor = count if reduction == "mean" else 1.0
 
     def backward(g: Rounded) -> tuple[Rounded, ...]:
         each = g.moved(lambda array: np.broadcast_to(array, elements.value.shape)) / divisor
-        of_logs = -(each.moved(lambda array: array[:, None]) * factors)
+        of_logs = -(each.moved(lambda array: array[:, None]) * factors).stored(2)
         if not of_scores:
             return (of_logs,)
         return (of_logs - exponential(logs) * of_logs.total(1),)
@@ -166,6 +206,7 @@ def _weighted(
     if reduction == "none":
         return elements, backward
     axes = tuple(range(elements.value.ndim))
+    elements = elements.stored()
     return elements.total(axes, keepdims=False) / divisor, backward
 
 
@@ -216,14 +257,19 @@ def _multilabel_margin(several: Any, x: Rounded) -> tuple[Rounded, Backward]:
     return (values * pairs).total((1, 2), keepdims=False), backward
 
 
-def _soft_margins(t: Array, x: Rounded) -> tuple[Rounded, Backward]:
-    """The mean over classes of the binary cross entropy of logits."""
+def _soft_margins(t: Array, weight: Array | float, x: Rounded) -> tuple[Rounded, Backward]:
+    """The mean over classes of the weighted binary cross entropy of logits."""
     share = 1 / (1 + np.exp(-x.value))
     value = t * np.log1p(np.exp(-x.value)) + (1 - t) * np.log1p(np.exp(x.value))
     elements = x.mapped(value, share - t, 1.0)
+    factors = weight * np.ones(_CLASSES) / _CLASSES
 
     def backward(g: Rounded) -> tuple[Rounded, ...]:
         slope = x.mapped(share, share * (1 - share), 0.25) - t
-        return (g.moved(lambda array: array[:, None]) * slope * (1 / _CLASSES),)
+        return (
+            g.moved(lambda array: array[:, None]) * slope * (weight * np.ones(_CLASSES) / _CLASSES),
+        )
 
-    return elements.total(1, keepdims=False) * (1 / _CLASSES), backward
+    return (elements * (weight * np.ones(_CLASSES))).total(1, keepdims=False) * (
+        1 / _CLASSES
+    ), backward

@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional
 
 from probes.contract import Comparison
-from probes.kit.gradients import tensor
-from probes.kit.layer import SINGLES, Backward, Layer, pointwise, trials
+from probes.kit.gradients import host, leaf, root, tensor
+from probes.kit.layer import FLOATS, SINGLES, Backward, Layer, Reference, pointwise, trials
 from probes.kit.operands import coarse, integers
 from probes.kit.references import compare
 from probes.kit.rounding import Array, Rounded, logarithm
 from probes.kit.trial import Custom, Trial
-from probes.losses.reductions import losses
+from probes.losses.reductions import REDUCTIONS, chosen, losses, reduced
 
 _SHAPE: Final = (4, 3, 7)
 _X: Final = coarse(_SHAPE, -4, 4, 301)
@@ -34,8 +34,20 @@ def distances(device: str) -> Iterator[Trial]:
     t = _TARGET
     beta, delta, margin = 0.5, 1.5, 0.75
     layers = [
-        *losses("mse_loss", (_X,), _by(lambda x: (x - t) ** 2, lambda x: 2 * (x - t), 64.0), t),
-        *losses("l1_loss", (_X,), _by(lambda x: np.abs(x - t), lambda x: np.sign(x - t)), t),
+        *losses(
+            "mse_loss",
+            (_X,),
+            _by(lambda x: (x - t) ** 2, lambda x: 2 * (x - t), 64.0),
+            t,
+            dtypes=FLOATS,
+        ),
+        *losses(
+            "l1_loss",
+            (_X,),
+            _by(lambda x: np.abs(x - t), lambda x: np.sign(x - t)),
+            t,
+            dtypes=FLOATS,
+        ),
         *losses(
             "smooth_l1_loss",
             (_X,),
@@ -46,7 +58,15 @@ def distances(device: str) -> Iterator[Trial]:
                 lambda x: np.clip((x - t) / beta, -1, 1),
             ),
             t,
+            dtypes=FLOATS,
             beta=beta,
+        ),
+        *losses(
+            "smooth_l1_loss",
+            (_X,),
+            _by(lambda x: np.abs(x - t), lambda x: np.sign(x - t)),
+            t,
+            beta=0.0,
         ),
         *losses(
             "huber_loss",
@@ -58,6 +78,7 @@ def distances(device: str) -> Iterator[Trial]:
                 lambda x: np.clip(x - t, -delta, delta),
             ),
             t,
+            dtypes=FLOATS,
             delta=delta,
         ),
         *losses(
@@ -122,6 +143,7 @@ def binary(device: str) -> Iterator[Trial]:
         )
     yield from trials(layers, device)
     yield Custom("binary_cross_entropy", _certain, torch.float32)
+    yield Custom("binary_cross_entropy_with_logits", _large_logits, torch.float32)
 
 
 def likelihoods(device: str) -> Iterator[Trial]:
@@ -172,19 +194,45 @@ def likelihoods(device: str) -> Iterator[Trial]:
             full=True,
         ),
     ]
+    variance = coarse(_SHAPE, 0.25, 4, 309)
     for full in (False, True):
-        variance = coarse(_SHAPE, 0.25, 4, 309)
-        layers += [
-            Layer(
-                "gaussian_nll_loss",
-                partial(_gaussian, full),
-                (_X, variance),
-                partial(_gaussian_reference, math.log(2 * math.pi) / 2 if full else 0.0),
-                f"full={full}",
-                SINGLES,
-            )
-        ]
+        constant = math.log(2 * math.pi) / 2 if full else 0.0
+        reference = partial(_gaussian_reference, constant)
+        layers += _likelihoods_of_gauss(reference, variance, f"full={full}", full=full)
+    one = coarse((*_SHAPE[:-1], 1), 0.25, 4, 309)
+    layers += _likelihoods_of_gauss(partial(_gaussian_reference, 0.0), one, "a variance each row")
+    # Targets are shares with none at all among them.
+    some = np.where(_SIGNS > 0, t, 0.0)
+    logs_of = np.log(np.where(some > 0, some, 1.0))
+    layers += losses(
+        "kl_div", (_X,), _by(lambda x: some * (logs_of - x), lambda x: -some + 0 * x), some
+    )
     yield from trials(layers, device)
+    yield Custom("gaussian_nll_loss", _least_variance, torch.float32)
+
+
+def _likelihoods_of_gauss(
+    reference: Reference, variance: Array, variant: str, **options: Any
+) -> list[Layer]:
+    return [
+        Layer(
+            "gaussian_nll_loss",
+            partial(_gaussian, options | chosen(reduction)),
+            (_X, variance),
+            reduced(reference, reduction),
+            f"{variant}, {reduction}",
+            SINGLES,
+        )
+        for reduction in REDUCTIONS
+    ]
+
+
+def _least_variance(device: str) -> Iterator[Comparison]:
+    """A variance is at least eps: (log 1/4 + 1 / (1/4)) / 2."""
+    zeros = tensor([0.0] * 4, device)
+    found = functional.gaussian_nll_loss(zeros + 1, zeros, zeros + 2.0**-4, eps=0.25)
+    right = (math.log(0.25) + 4) / 2
+    yield compare("gaussian_nll_loss (eps)", host(found), np.array(right), np.array(1e-5))
 
 
 def _by(value: Any, slope: Any, size: float = _SIZE) -> Any:
@@ -214,9 +262,21 @@ def _certain(device: str) -> Iterator[Comparison]:
     )
 
 
-def _gaussian(full: bool, x: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:  # noqa: FBT001 - torch's option
+def _large_logits(device: str) -> Iterator[Comparison]:
+    """Logits of 100, whose exponential is infinite in float32: the loss is 0 or 100."""
+    x, t = leaf([100.0, 100.0, -100.0, -100.0], device), [0.0, 1.0, 0.0, 1.0]
+    call = functional.binary_cross_entropy_with_logits
+    found = call(x, tensor(t, device), reduction="none")
+    (gradient,) = torch.autograd.grad(root(found, tensor([1.0] * 4, device)), x)
+    name = "binary_cross_entropy_with_logits (large"
+    tiny = np.full(4, 1e-30)  # e^-100 is below the smallest normal number
+    yield compare(f"{name})", host(found), np.array([100.0, 0, 0, 100]), tiny)
+    yield compare(f"{name}, gradient)", host(gradient), np.array([1.0, 0, 0, -1]), tiny)
+
+
+def _gaussian(options: Any, x: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
     target = tensor(_TARGET, str(x.device), x.dtype)
-    return functional.gaussian_nll_loss(x, target, variance, full=full, reduction="none")
+    return functional.gaussian_nll_loss(x, target, variance, **options)
 
 
 def _gaussian_reference(constant: float, x: Rounded, variance: Rounded) -> tuple[Rounded, Backward]:
@@ -225,6 +285,9 @@ def _gaussian_reference(constant: float, x: Rounded, variance: Rounded) -> tuple
     share = d * d / variance
 
     def backward(g: Rounded) -> tuple[Rounded, ...]:
-        return g * d / variance, g * (1 / variance - share / variance) * 0.5
+        of_variance = g * (1 / variance - share / variance) * 0.5
+        if variance.value.shape != x.value.shape:
+            of_variance = of_variance.total(-1)
+        return g * d / variance, of_variance
 
     return (logarithm(variance) + share) * 0.5 + constant, backward
