@@ -1,4 +1,4 @@
-"""Losses of classes: likelihoods, cross entropies, margins between classes."""
+"""Losses of classes: likelihoods and cross entropies."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,19 +12,18 @@ from torch.nn import functional
 from probes.kit.gradients import tensor
 from probes.kit.layer import FLOATS, SINGLES, Backward, Layer, trials
 from probes.kit.operands import coarse, fractions, integers
-from probes.kit.rounding import Array, Rounded, exponential, logarithm, selected
+from probes.kit.rounding import Array, Rounded, exponential, logarithm
 from probes.kit.trial import Trial
 from probes.losses import reductions
-from probes.losses.reductions import losses
 
-_CLASSES: Final = 6
+CLASSES: Final = 6
 _IGNORED: Final = -100
 _OTHER: Final = 2
-_WEIGHT: Final = np.array([0.5, 1, 2, 4, 1.5, 0.25])
+WEIGHT: Final = np.array([0.5, 1, 2, 4, 1.5, 0.25])
 
 #: (batch, classes), (batch, classes, length), images and volumes.
-_SHAPES: Final = ((9, _CLASSES), (2, _CLASSES, 3, 4))
-_OTHER_SHAPES: Final = ((3, _CLASSES, 5), (2, _CLASSES, 3, 2, 2), (1, _CLASSES))
+_SHAPES: Final = ((9, CLASSES), (2, CLASSES, 3, 4))
+_OTHER_SHAPES: Final = ((3, CLASSES, 5), (2, CLASSES, 3, 2, 2), (1, CLASSES))
 
 #: The classes of a vocabulary, and the tokens of a batch.
 _LARGE: Final = ((5, 5003), (65_601, 3))
@@ -35,7 +34,7 @@ def likelihood(device: str) -> Iterator[Trial]:
     layers = []
     for shape in _SHAPES:
         x = coarse(shape, -4, 0, 311)
-        for weight in (None, _WEIGHT):
+        for weight in (None, WEIGHT):
             for ignored in (_IGNORED, _OTHER):
                 layers += _of_classes("nll_loss", x, weight, ignored)
     layers += _in_other_shapes("nll_loss", -4, 0)
@@ -47,16 +46,16 @@ def cross_entropy(device: str) -> Iterator[Trial]:
     layers = []
     for shape in _SHAPES:
         x = coarse(shape, -4, 4, 312)
-        for weight in (None, _WEIGHT):
+        for weight in (None, WEIGHT):
             for smoothing in (0.0, 0.25):
-                options = _options(weight, label_smoothing=smoothing)
+                options = options_of(weight, label_smoothing=smoothing)
                 layers += _of_classes("cross_entropy", x, weight, label_smoothing=smoothing)
                 target = _shares(shape)
-                factors = target * (1 - smoothing) + smoothing / _CLASSES
+                factors = target * (1 - smoothing) + smoothing / CLASSES
                 factors = factors * _spread(weight, shape)
-                places = x.size // _CLASSES
+                places = x.size // CLASSES
                 layers += _layers("cross_entropy", x, target, factors, places, options)
-        layers += _of_classes("cross_entropy", x, _WEIGHT, _OTHER, label_smoothing=0.25)
+        layers += _of_classes("cross_entropy", x, WEIGHT, _OTHER, label_smoothing=0.25)
     layers += _in_other_shapes("cross_entropy", -4, 4)
     yield from trials(layers, device)
 
@@ -70,7 +69,7 @@ def _of_classes(
     smoothing = options.get("label_smoothing", 0.0)
     factors, count = _of_indices(x.shape, weight, ignored, smoothing)
     target = _target(x.shape, ignored)
-    return _layers(name, x, target, factors, count, _options(weight, **options))
+    return _layers(name, x, target, factors, count, options_of(weight, **options))
 
 
 def _in_other_shapes(name: str, low: float, high: float) -> list[Layer]:
@@ -84,31 +83,8 @@ def _in_other_shapes(name: str, low: float, high: float) -> list[Layer]:
     return layers
 
 
-def margins(device: str) -> Iterator[Trial]:
-    """Margins between classes, one right class or several."""
-    x = coarse((5, _CLASSES), -2, 2, 313) + np.arange(_CLASSES) / 128
-    index = integers((5,), 0, _CLASSES - 1, 314, np.int64)
-    layers: list[Layer] = []
-    for p in (1, 2):
-        for weight in (None, _WEIGHT):
-            reference = partial(_multi_margin, index, p, weight)
-            layers += losses(
-                "multi_margin_loss", (x,), reference, index, p=p, margin=0.75, **_options(weight)
-            )
-    several = np.array([[3, 0, -1, 1, 2, 4], [0, -1, 2, 1, 3, 5], [5, 4, 3, 2, 1, -1]])
-    layers += losses(
-        "multilabel_margin_loss", (x[:3],), partial(_multilabel_margin, several), several
-    )
-    shares = 1.0 * integers((5, _CLASSES), 0, 1, 315)
-    for factors in (None, _WEIGHT):
-        reference = partial(_soft_margins, shares, 1.0 if factors is None else factors)
-        layers += losses(
-            "multilabel_soft_margin_loss", (x,), reference, shares, **_options(factors)
-        )
-    yield from trials(layers, device)
-
-
-def _options(weight: Array | None, **more: Any) -> dict[str, Any]:
+def options_of(weight: Array | None, **more: Any) -> dict[str, Any]:
+    """The options of a loss, with its weights where it has them."""
     return more if weight is None else {"weight": weight, **more}
 
 
@@ -122,7 +98,7 @@ def _target(shape: tuple[int, ...], ignored: int) -> Any:
 def _shares(shape: tuple[int, ...]) -> Array:
     """Probabilities (B, C, *) that are multiples of 1/16."""
     places = (shape[0], *shape[2:])
-    cuts = np.sort(integers((*places, _CLASSES - 1), 0, 16, 318).astype(float), -1)
+    cuts = np.sort(integers((*places, CLASSES - 1), 0, 16, 318).astype(float), -1)
     edges = np.concatenate([np.zeros((*places, 1)), cuts, np.full((*places, 1), 16.0)], -1)
     return np.ascontiguousarray(np.moveaxis(np.diff(edges) / 16, -1, 1))
 
@@ -208,68 +184,3 @@ def _weighted(
     axes = tuple(range(elements.value.ndim))
     elements = elements.stored()
     return elements.total(axes, keepdims=False) / divisor, backward
-
-
-def _hinges(x: Rounded, differences: Rounded, power: int) -> tuple[Rounded, Rounded]:
-    """max(0, differences)^power, and its slope."""
-    active = differences.value > 0
-    positive = selected(active, differences, 0.0)
-    if power == 1:
-        return positive, x.exactly(np.asarray(1.0 * active))
-    return positive * positive, positive * 2
-
-
-def _multi_margin(
-    index: Any, power: int, weight: Array | None, x: Rounded
-) -> tuple[Rounded, Backward]:
-    """The mean over classes of max(0, margin - x of the right class + x)^p, times its weight."""
-    rows = np.arange(index.size)
-    right = x[rows, index].moved(lambda array: array[:, None])
-    others = np.ones((index.size, _CLASSES))
-    others[rows, index] = 0
-    factors = others / _CLASSES * (1.0 if weight is None else weight[index][:, None])
-    values, slopes = _hinges(x, 0.75 - right + x, power)
-
-    def backward(g: Rounded) -> tuple[Rounded, ...]:
-        each = g.moved(lambda array: array[:, None]) * slopes * factors
-        chosen = np.eye(_CLASSES)[index]
-        return (each - each.total(1) * chosen,)
-
-    return (values * factors).total(1, keepdims=False), backward
-
-
-def _multilabel_margin(several: Any, x: Rounded) -> tuple[Rounded, Backward]:
-    """The sum over right classes and others of max(0, 1 - x of the right + x of the other) / C.
-
-    The right classes of a row are those before the first -1.
-    """
-    right = np.zeros((several.shape[0], _CLASSES), bool)
-    for row, classes in zip(right, several, strict=True):
-        row[[each for at, each in enumerate(classes) if -1 not in classes[: at + 1]]] = True
-    pairs = (right[:, :, None] & ~right[:, None, :]) / _CLASSES  # (B, right, other)
-    own, other = (x.moved(lambda array, at=at: np.expand_dims(array, at)) for at in (2, 1))  # type: ignore[misc]
-    values, slopes = _hinges(x, 1 - own + other, 1)
-
-    def backward(g: Rounded) -> tuple[Rounded, ...]:
-        each = g.moved(lambda array: array[:, None, None]) * slopes * pairs
-        return (each.total(1, keepdims=False) - each.total(2, keepdims=False),)
-
-    return (values * pairs).total((1, 2), keepdims=False), backward
-
-
-def _soft_margins(t: Array, weight: Array | float, x: Rounded) -> tuple[Rounded, Backward]:
-    """The mean over classes of the weighted binary cross entropy of logits."""
-    share = 1 / (1 + np.exp(-x.value))
-    value = t * np.log1p(np.exp(-x.value)) + (1 - t) * np.log1p(np.exp(x.value))
-    elements = x.mapped(value, share - t, 1.0)
-    factors = weight * np.ones(_CLASSES) / _CLASSES
-
-    def backward(g: Rounded) -> tuple[Rounded, ...]:
-        slope = x.mapped(share, share * (1 - share), 0.25) - t
-        return (
-            g.moved(lambda array: array[:, None]) * slope * (weight * np.ones(_CLASSES) / _CLASSES),
-        )
-
-    return (elements * (weight * np.ones(_CLASSES))).total(1, keepdims=False) * (
-        1 / _CLASSES
-    ), backward

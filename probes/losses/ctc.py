@@ -167,13 +167,12 @@ def _compare(
         divisors = 3.0 * np.maximum(setting.lengths, 1)
     shares = losses / divisors
     value = shares if reduction == "none" else np.asarray(shares.sum())
-    yield compare(
-        f"{label})", host(found), value, _allowed(float(np.abs(losses).max()), setting, dtype)
-    )
+    largest = float(np.abs(losses).max())
+    yield compare(f"{label})", host(found), value, _allowed(largest, setting, dtype))
     upstream = odd(value.shape, 333)
     (by_torch,) = torch.autograd.grad(root(found, tensor(upstream, device, dtype)), scores)
     factors = (upstream / divisors).reshape(1, -1, 1)
-    allowed = _allowed(float(np.abs(losses).max()), setting, dtype) * np.abs(factors)
+    allowed = _allowed(largest, setting, dtype) * np.abs(factors)
     yield compare(f"{label}, gradient)", host(by_torch), gradient * factors, allowed)
 
 
@@ -183,7 +182,8 @@ def _alone(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     (steps, *_), (target, *_) = setting.steps, setting.targets()
     scores = tensor(_scores(setting)[:, 0], device, dtype)
     given = torch.from_numpy(target.copy()).to(device)
-    found = functional.ctc_loss(scores.log_softmax(-1), given, (steps,), (target.size,))
+    call: Any = functional.ctc_loss
+    found = call(scores.log_softmax(-1), given, (steps,), (target.size,))
     right = expected(setting)[0][0]
     label = f"ctc_loss alone ({str(dtype).removeprefix('torch.')})"
     allowed = _allowed(right, setting, dtype)

@@ -14,7 +14,7 @@ from probes.contract import Comparison
 from probes.faults.inject.layers import LAYERS
 from probes.kit.layer import Layer
 from probes.kit.rounding import exact
-from probes.losses import classes, ctc, elements, pairs, probe
+from probes.losses import classes, ctc, elements, margins, pairs, probe
 from tests.probes.corrupt import (
     Fault,
     assert_trips,
@@ -99,7 +99,9 @@ def layers_of(module: Any, monkeypatch: pytest.MonkeyPatch) -> list[Layer]:
     return found
 
 
-@pytest.mark.parametrize("module", [elements, classes, pairs], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [elements, classes, margins, pairs], ids=lambda module: module.__name__
+)
 def test_gradients_are_differences_of_losses(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Along a drawn direction of each operand, by central differences of the reference."""
     layers, step = layers_of(module, monkeypatch), 2.0**-18
