@@ -32,7 +32,7 @@ _EXACT: Final = {
 }
 _ROUNDED: Final = ((5, 4), (7, 6))
 #: Sizes and a factor: that of the sizes, and another, of which the size is rounded down.
-_BY_FACTOR: Final = (((5, 4), (10, 8), 2.0), ((5, 7), (8, 12), 1.75))
+_BY_FACTOR: Final = (((5, 4), (10, 8), 2.0), ((5, 4), (6, 5), 1.3))
 _ANTIALIASED: Final = (((8, 6), (4, 3)), ((9, 10), (4, 7)), ((5, 4), (10, 6)))
 
 
@@ -62,11 +62,11 @@ def _layers() -> Iterator[Layer]:
             yield _layer(mode, shape, outputs, align_corners=False, antialias=True, rounded=True)
     for shape, outputs, factor in _BY_FACTOR:
         for again in (False, True):
-            more = {"factor": factor, "recomputed": again}
-            yield _layer("bilinear", shape, outputs, align_corners=False, rounded=True, **more)
-            yield _layer("nearest", shape, outputs, **more)
-    for each in ((3,), (2, 3, 4)):
-        yield _layer("nearest-exact", each, tuple(2 * size + 1 for size in each))
+            way = partial(_layer, shape=shape, outputs=outputs, factor=factor, recomputed=again)
+            yield way("bilinear", align_corners=False, rounded=True)
+            yield way("nearest")
+    yield _layer("nearest-exact", (6,), (4,))
+    yield _layer("nearest-exact", (3, 6, 6), (2, 4, 4))
 
 
 def _layer(

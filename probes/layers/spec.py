@@ -19,6 +19,7 @@ SPEC: Final = ProbeSpec(
         "in_place": "functions of one element in place: the result and its gradient",
         "softmax": "softmax, softmin and log_softmax along the last and along an inner axis",
         "recurrent": "RNN, LSTM and GRU: layers, both directions, packed, projected",
+        "recurrent_calls": "the same without states, batch or gradients, padded, and with dropout",
         "recurrent_cells": "RNNCell, LSTMCell and GRUCell",
         "recurrent_rows": "recurrent layers of more than 65,535 rows times steps",
         "weight_norm": "weights by length and direction, along the first, last and an inner axis",

@@ -212,12 +212,49 @@ def test_corrupted_operator(operator: str, fault: Fault, families: str) -> None:
     assert_trips(probe, operator, fault, families)
 
 
+def in_bfloat16(out: torch.Tensor) -> None:
+    """Multiply by 1.05 what is in bfloat16."""
+    if out.dtype == torch.bfloat16:
+        out.mul_(1.05)
+
+
+def many(out: torch.Tensor) -> None:
+    """Multiply by 1.05 what has more than 8,192 elements."""
+    if out.is_floating_point() and out.numel() > 8192:
+        out.mul_(1.05)
+
+
+@pytest.mark.parametrize(
+    ("operator", "fault", "family"),
+    [
+        ("mse_loss", in_bfloat16, "distances"),
+        ("mse_loss_backward", in_bfloat16, "distances"),
+        ("smooth_l1_loss", in_bfloat16, "distances"),
+        ("nll_loss_forward", in_bfloat16, "nll"),
+        ("nll_loss2d_backward", in_bfloat16, "nll"),
+        ("nll_loss_backward", many, "nll"),
+        ("_log_softmax", many, "cross_entropy"),
+        ("_log_softmax_backward_data", many, "cross_entropy"),
+    ],
+)
+def test_a_loss_that_is_wrong_in_a_half_type_or_in_large_alone(
+    operator: str, fault: Fault, family: str
+) -> None:
+    """Each type and size has a kernel of its own."""
+    assert_trips(probe, operator, fault, family)
+
+
 #: Name of a replaced meaning -> the family that must trip.
 MEANINGS: Final = {
     "smooth_l1_without_beta": "distances",
     "pos_weight_ignored": "binary",
     "log_target_ignored": "likelihoods",
     "ignored_counted": "nll",
+    "ignore_index_ignored": "cross_entropy",
+    "variance_without_eps": "likelihoods",
+    "sum_by_default": "distances",
+    "infinities_kept": "ctc",
+    "distances_of_norm_2": "pairs",
     "smoothing_ignored": "cross_entropy",
     "margin_of_one": "class_margins",
     "never_swapped": "pairs",
