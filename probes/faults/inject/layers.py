@@ -174,7 +174,7 @@ def _mean_of_all(original: Any) -> Any:
     """A mean that also counts what is ignored."""
 
     def call(x: torch.Tensor, target: torch.Tensor, *rest: Any, **options: Any) -> Any:
-        if options.get("reduction") != "mean":
+        if options.get("reduction", "mean") != "mean":
             return original(x, target, *rest, **options)
         each = original(x, target, *rest, **{**options, "reduction": "none"})
         return each.mean()
