@@ -14,7 +14,7 @@ from probes.contract import Comparison
 from probes.faults.inject.layers import LAYERS
 from probes.kit.layer import Layer
 from probes.kit.rounding import exact
-from probes.losses import classes, ctc, elements, margins, pairs, probe
+from probes.losses import classes, ctc, elements, likelihoods, margins, pairs, probe
 from tests.probes.corrupt import (
     Fault,
     assert_trips,
@@ -100,7 +100,7 @@ def layers_of(module: Any, monkeypatch: pytest.MonkeyPatch) -> list[Layer]:
 
 
 @pytest.mark.parametrize(
-    "module", [elements, classes, margins, pairs], ids=lambda module: module.__name__
+    "module", [elements, likelihoods, classes, margins, pairs], ids=lambda module: module.__name__
 )
 def test_gradients_are_differences_of_losses(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Along a drawn direction of each operand, by central differences of the reference."""
