@@ -83,6 +83,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     # Scalers.
     _scaler("scale_ignored", "scaling training"),
     _scaler("unscaled_twice", "scaling"),
+    _scaler("first_group_unscaled", "scaling"),
     _scaler("step_never_skipped", "skipping"),
     _scaler("nan_not_found", "scaler_kernels"),
     _scaler("last_not_searched", "skipping"),

@@ -33,6 +33,8 @@ def not_cast(device: str) -> Iterator[Trial]:
         "out=": _out,
         "dtype=": _explicit,
         "unlisted": _unlisted,
+        "batch_norm": _batch_norm,
+        "embedding": _embedding,
     }
     if kind(device) in _REFUSES:
         bodies["binary_cross_entropy"] = _refused
@@ -144,6 +146,35 @@ def _unlisted(lower: torch.dtype, device: str) -> Iterator[Comparison]:
     yield compare_typed(f"{label}mul)", product, torch.float32, values**2)
     right = np.maximum(values, values * _HUGE)
     yield compare_typed(f"{label}maximum)", large, torch.float32, right)
+
+
+def _batch_norm(lower: torch.dtype, device: str) -> Iterator[Comparison]:
+    """Of a lower type with parameters and statistics in float32: mean 0 and variance 1."""
+    values = np.tile([-1.0, 1.0], (8, 2, 3))
+    x = tensor(values, device, lower)
+    mean, variance = tensor([4.0, 0.0], device), tensor([1.0, 5.0], device)
+    weight, bias = tensor([2.0, 4.0], device), tensor([1.0, -1.0], device)
+    call: Any = torch.nn.functional.batch_norm
+    label = f"batch_norm {name_of(lower)} ("
+    unit = 2.0**-10 if lower == torch.float16 else 2.0**-7  # of the largest, 3
+    with autocast(device, lower):
+        out = call(x, mean, variance, weight, bias, training=True, momentum=0.5, eps=3.0)
+    right = values / 2 * np.array([[[2.0], [4.0]]]) + np.array([[[1.0], [-1.0]]])
+    yield compare_typed(f"{label}output)", out, lower, right, np.full(right.shape, 3 * unit))
+    yield compare_typed(f"{label}mean)", mean, torch.float32, [2.0, 0.0], np.full(2, 1e-5))
+    count = values.size / 2
+    moved = (np.array([1.0, 5.0]) + count / (count - 1)) / 2
+    yield compare_typed(f"{label}variance)", variance, torch.float32, moved, np.full(2, 1e-4))
+
+
+def _embedding(lower: torch.dtype, device: str) -> Iterator[Comparison]:
+    """Rows of a float32 table stay as they are."""
+    table = integers((5, 4), 64) + 2.0**-20
+    places = torch.tensor([4, 0, 4], device=device)
+    with autocast(device, lower):
+        found = torch.nn.functional.embedding(places, tensor(table, device))
+    right = table[[4, 0, 4]].astype(np.float32).astype(np.float64)
+    yield compare_typed(f"embedding {name_of(lower)} (rows)", found, torch.float32, right)
 
 
 def _refused(lower: torch.dtype, device: str) -> Iterator[Comparison]:

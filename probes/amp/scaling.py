@@ -33,6 +33,7 @@ def scaling(device: str) -> Iterator[Trial]:
     yield Custom("unscale_ (sparse)", _sparse)
     yield Custom("unscale_ (mixed types)", _mixed)
     yield Custom("step", _step)
+    yield Custom("step (groups)", _groups)
     yield Custom("clip_grad_norm_", _clipped)
     for lower in lower_types(device):
         yield Custom(f"underflow {name_of(lower)}", partial(_underflow, lower), lower)
@@ -122,6 +123,30 @@ def _step(device: str) -> Iterator[Comparison]:
             label = f"step ({'after unscale_' if explicit else 'alone'}, {count},"
             yield from parameters.stepped(label, 0.5 * count)
         yield fact("step (steps)", optimizer.steps, 2)
+
+
+class _Answering(Counting):
+    """SGD whose step returns what it is given."""
+
+    def step(self, closure: Any = None) -> Any:
+        """Step, and return the argument."""
+        super().step()
+        return closure
+
+
+def _groups(device: str) -> Iterator[Comparison]:
+    """The parameters of each group are unscaled and searched; a step's argument and answer pass."""
+    for bad in (None, float("inf")):
+        made = started(device)
+        parts = [Parameters(device, salt=20 * i) for i in range(2)]
+        optimizer = _Answering([{"params": part.all} for part in parts])
+        parts[0].scaled(SCALE)
+        parts[1].scaled(SCALE, bad)
+        answer = made.step(optimizer, 7)
+        made.update()
+        yield fact(f"step (groups, {bad}, answer)", answer, None if bad else 7)
+        for i, part in enumerate(parts):
+            yield from part.stepped(f"step (groups, {bad}, {i},", 0.0 if bad else 0.5)
 
 
 def _clipped(device: str) -> Iterator[Comparison]:

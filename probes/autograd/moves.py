@@ -41,6 +41,12 @@ def _add_at(total: Array, rows: Indices, upstream: Array) -> Array:
     return total
 
 
+def _under_mask(indices: Indices, others: Indices) -> Indices:
+    out: Indices = indices.copy()
+    out[_MASK] = others.ravel()[: int(_MASK.sum())]
+    return out
+
+
 def _with_row(indices: Indices, row: int, row_indices: Indices) -> Indices:
     out: Indices = indices.copy()
     out[row] = row_indices
@@ -166,6 +172,12 @@ INDEXING: Final[tuple[Case, ...]] = (
     movement("boolean index", (_X,), lambda x: x[_index_like(x, _MASK)], lambda p: p[_MASK]),
     movement(
         "masked_select", (_X,), lambda x: x.masked_select(_index_like(x, _MASK)), lambda p: p[_MASK]
+    ),
+    movement(
+        "masked_scatter",
+        (_X, _Y),
+        lambda x, y: x.masked_scatter(_index_like(x, _MASK), y),
+        _under_mask,
     ),
     movement(
         "scatter",

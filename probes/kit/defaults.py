@@ -15,6 +15,7 @@ from probes.kit.tensors import accelerator_type
 _DTYPE: Final = "torch.get_default_dtype()"
 _DEVICE: Final = "torch.get_default_device()"
 _DETERMINISTIC: Final = "torch.are_deterministic_algorithms_enabled()"
+_ANOMALIES: Final = "torch.is_anomaly_enabled()"
 _AUTOCAST: Final = "torch.is_autocast_enabled('{}')"
 
 _HOST: Final = "cpu"
@@ -29,7 +30,7 @@ def changed() -> dict[str, str]:
 
 @contextmanager
 def pinned() -> Iterator[None]:
-    """Set torch's own default dtype, device, algorithms, no autocast; restore at the end."""
+    """Set torch's own dtype, device, algorithms, no autocast, no search for NaN; restore them."""
     changes = _changed_defaults()
     _pinned_changes.append(changes)
     try:
@@ -51,6 +52,8 @@ def _changed_defaults() -> dict[str, str]:
     if torch.are_deterministic_algorithms_enabled():
         warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
         changes[_DETERMINISTIC] = "True, to warn only" if warn_only else "True"
+    if torch.is_anomaly_enabled():
+        changes[_ANOMALIES] = "True"
     for kind in {_HOST, accelerator_type() or _HOST}:
         if _autocast(kind):
             changes[_AUTOCAST.format(kind)] = "True"
@@ -91,6 +94,8 @@ def _pin(name: str, undo: ExitStack) -> None:
         warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
         undo.callback(torch.use_deterministic_algorithms, True, warn_only=warn_only)
         torch.use_deterministic_algorithms(False)
+    elif name == _ANOMALIES:
+        undo.enter_context(torch.autograd.set_detect_anomaly(False))
     else:
         kind = name.partition("'")[2].partition("'")[0]
         undo.enter_context(torch.autocast(kind, enabled=False))

@@ -1,6 +1,6 @@
 """Average pooling with and without its padding counted, and power pooling."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -18,33 +18,27 @@ def averages(device: str) -> Iterator[Trial]:
     """Average pooling with and without its padding counted, and power pooling."""
     layers = []
     for pool in POOLS:
-        x = odd((*LEAD, *pool.shape), 182)
-        ways: list[tuple[dict[str, Any], Callable[[Array], Array]]] = [
-            ({}, partial(_average, pool, counted=True)),
-            ({"count_include_pad": False}, partial(_average, pool, counted=False)),
-        ]
-        if pool.axes > 1:
-            ways.append(({"divisor_override": 4}, partial(_average, pool, divisor=4)))
-        for options, forward in ways:
-            call = function(
-                f"avg_pool{pool.axes}d", pool.kernel, pool.stride, pool.padding, **options
-            )
-            variant = ", ".join([str(pool), *(f"{k}={v}" for k, v in options.items())])
-            layers.append(
-                Layer(
-                    f"avg_pool{pool.axes}d",
-                    call,
-                    (x,),
-                    linear(forward, pool.axes),
-                    variant,
-                    channels_last=pool.axes > 1,
-                )
-            )
+        # What a window that reaches beyond the padding is divided by is documented in two ways.
+        ways: list[dict[str, Any]] = [{"count_include_pad": False}, *([] if pool.ceil else [{}])]
+        ways += [{"divisor_override": 4}] if pool.axes > 1 else []
+        layers += [mean(pool, options) for options in ways]
     for axes, shape in ((1, (12,)), (2, (6, 8))):
         x = coarse((*LEAD, *shape), 0.5, 3.5, 183)
         call = function(f"lp_pool{axes}d", 2.0, 2)
         layers.append(Layer(f"lp_pool{axes}d", call, (x,), _euclidean, dtypes=SINGLES))
     yield from trials(layers, device)
+
+
+def mean(pool: Pool, options: dict[str, Any], lead: tuple[int, ...] = LEAD) -> Layer:
+    """Average pooling of so many images and channels."""
+    name = f"avg_pool{pool.axes}d"
+    call = function(name, pool.kernel, pool.stride, pool.padding, pool.ceil, **options)
+    counted = options.get("count_include_pad", True)
+    forward = partial(_average, pool, counted=counted, divisor=options.get("divisor_override"))
+    variant = ", ".join([str(pool), *(f"{key}={each}" for key, each in options.items())])
+    x = odd((*lead, *pool.shape), 182)
+    reference = linear(forward, pool.axes)
+    return Layer(name, call, (x,), reference, variant, channels_last=pool.axes > 1)
 
 
 def _average(

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from probes.contract import Comparison
 from probes.kit.gradients import host, leaf, root, tensor
-from probes.kit.layer import FLOATS, Backward, Layer, linear, trials
+from probes.kit.layer import FLOATS, Backward, Layer, compared, linear, trials
 from probes.kit.operands import integers, odd
-from probes.kit.references import compare, fact
-from probes.kit.rounding import Array, Rounded, selected
+from probes.kit.references import UNIT_ROUNDOFF, compare, fact
+from probes.kit.rounding import Array, Rounded, exact, selected
 from probes.kit.trial import Custom, Trial
 
 _ROWS, _WIDTH = 11, 6
@@ -24,6 +24,7 @@ _TOKENS: Final = np.array(
     [[3, 7, 7, 0, 9, 9], [9, 1, 9, 7, 3, 7], [5, 5, 5, 5, 5, 5], [5, 5, 2, 4, 10, 8]]
 )
 _PADDING: Final = 7
+_UNIT: Final = UNIT_ROUNDOFF[torch.float32]
 
 #: Bags of 3, 0, 5, 1 and 4 tokens.
 _OFFSETS: Final = np.array([0, 3, 3, 8, 9])
@@ -44,6 +45,13 @@ def embedding(device: str) -> Iterator[Trial]:
         ),
         Layer(
             "embedding",
+            partial(_embed, torch.int64, {"padding_idx": _PADDING - _ROWS}),
+            (_TABLE,),
+            _padded,
+            f"padding_idx={_PADDING - _ROWS}",
+        ),
+        Layer(
+            "embedding",
             partial(_embed, torch.int64, {"scale_grad_by_freq": True}),
             (_TABLE,),
             _by_frequency,
@@ -52,7 +60,8 @@ def embedding(device: str) -> Iterator[Trial]:
     ]
     yield from trials(layers, device)
     yield Custom("embedding sparse", _sparse, torch.float32)
-    yield Custom("embedding max_norm", _renormalised, torch.float32)
+    for power in (1, 2):
+        yield Custom("embedding max_norm", partial(_renormalised, power), torch.float32)
 
 
 def bags(device: str) -> Iterator[Trial]:
@@ -83,7 +92,10 @@ def bags(device: str) -> Iterator[Trial]:
     )
     yield from trials(layers, device)
     for dtype in FLOATS[:2]:
-        yield Custom("embedding_bag max", partial(_largest, dtype), dtype)
+        for padding in (None, _PADDING):
+            yield Custom("embedding_bag max", partial(_largest, dtype, padding), dtype)
+    for mode in ("sum", "mean"):
+        yield Custom(f"embedding_bag {mode}", partial(_sparse_bag, mode), torch.float32)
 
 
 def _index(values: Any, like: torch.Tensor, dtype: torch.dtype = torch.int64) -> torch.Tensor:
@@ -138,12 +150,14 @@ def _sparse(device: str) -> Iterator[Comparison]:
     )
 
 
-def _renormalised(device: str) -> Iterator[Comparison]:
+def _renormalised(power: int, device: str) -> Iterator[Comparison]:
     """Picked rows above the norm are scaled to it, in the table too; others stay."""
-    limit = 4.0
+    limit = 4.0 if power == 2 else 9.0
     table = tensor(_TABLE, device)
-    out = functional.embedding(_index(_TOKENS, table), table, max_norm=limit)
-    norms = np.sqrt((_TABLE**2).sum(1, keepdims=True))
+    out = functional.embedding(
+        _index(_TOKENS, table), table, max_norm=limit, norm_type=float(power)
+    )
+    norms = (np.abs(_TABLE) ** power).sum(1, keepdims=True) ** (1 / power)
     picked = (np.arange(_ROWS)[:, None, None] == _TOKENS).any((1, 2))[:, None]
     right = np.where(picked & (norms > limit), _TABLE * limit / norms, _TABLE)
     # torch divides by the norm and 1e-7; a norm of 6 squares and a quotient are rounded.
@@ -204,18 +218,34 @@ def _weighted(table: Rounded, weights: Rounded) -> tuple[Rounded, Backward]:
     return matrix @ table, backward
 
 
-def _largest(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
+def _sparse_bag(mode: str, device: str) -> Iterator[Comparison]:
+    """The sparse gradient has the sums of the dense one."""
+    table = leaf(_TABLE, device)
+    options = {"mode": mode, "sparse": True, "include_last_offset": False}
+    out = _bag(_BAGGED, _OFFSETS, options, table)
+    upstream = odd((len(_OFFSETS), _WIDTH), 225)
+    (gradient,) = torch.autograd.grad(root(out, tensor(upstream, device)), table)
+    yield fact(f"embedding_bag {mode} (layout)", str(gradient.layout), "torch.sparse_coo")
+    _, plain = linear(partial(_bagged, _BAGGED, _OFFSETS, mode, None), 2)(exact(_TABLE, _UNIT))
+    (right,) = plain(exact(upstream, _UNIT))
+    dense = gradient.to_dense()
+    label = f"embedding_bag {mode} (sparse, float32)"
+    yield from compared(label, dense, right, torch.float32)
+
+
+def _largest(dtype: torch.dtype, padding: int | None, device: str) -> Iterator[Comparison]:
     """The largest element of each column of a bag; its row gets the gradient."""
     values = (np.arange(_ROWS * _WIDTH) * 37 % (_ROWS * _WIDTH) - 30.0).reshape(_ROWS, _WIDTH)
     table = leaf(values, device, dtype)
     offsets = np.array([0, 3, 8])
     out = functional.embedding_bag(
-        _index(_BAGGED[:9], table), table, _index(offsets, table), mode="max"
+        _index(_BAGGED[:9], table), table, _index(offsets, table), mode="max", padding_idx=padding
     )
     upstream = odd((3, _WIDTH), 224)
     (gradient,) = torch.autograd.grad(root(out, tensor(upstream, device, dtype)), table)
     right, expected = np.zeros((3, _WIDTH)), np.zeros_like(values)
-    for bag, tokens in enumerate(_bag_list(_BAGGED[:9], offsets)):
+    for bag, every in enumerate(_bag_list(_BAGGED[:9], offsets)):
+        tokens = every if padding is None else every[every != padding]
         right[bag] = values[tokens].max(0)
         best = tokens[values[tokens].argmax(0)]
         np.add.at(expected, (best, np.arange(_WIDTH)), upstream[bag])

@@ -55,6 +55,8 @@ def _meaning(name: str, checks: str, event: Event = _MEANING) -> Fault:
 FAULTS: Final[tuple[Fault, ...]] = (
     # Forward.
     _wrong("silu", "scaled", "activations", by=_BY, dtype="bfloat16"),
+    _wrong("silu_", "scaled", "in_place", by=MORE, dtype="float32"),
+    _wrong("_weight_norm_interface", "scaled", "weight_norm", by=MORE),
     _wrong("_softmax", "swapped", "softmax", dtype="float16"),
     _wrong(_LSTM, "scaled", "recurrent", by=MORE, dtype="float32"),
     _wrong("sigmoid sigmoid_ _thnn_fused_gru_cell", "scaled", "recurrent_cells", by=LESS),
@@ -76,13 +78,20 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _wrong("native_group_norm_backward", "scaled", "frozen_input", by=LESS, event=_BACKWARD),
     _wrong("convolution_backward", "swapped", "convolutions", dtype="bfloat16", event=_BACKWARD),
     _wrong("embedding_dense_backward", "swapped", "embedding", event=_BACKWARD),
+    _wrong("_weight_norm_interface_backward", "swapped", "weight_norm", event=_BACKWARD),
     # Below Python and autograd.
     _kernel("upsample_nearest2d_backward", "one_bit", "interpolation", event=_BACKWARD),
     _kernel("native_group_norm_backward", "swapped", "group_norm", event=_BACKWARD),
+    _kernel("hardswish_", "scaled", "in_place", by=_BY),
     _kernel("_prelu_kernel_backward", "nan", "activations", event=_BACKWARD),
     # Other meanings.
     _meaning("group_norm_of_other_memory", "group_norm", _FORMAT),
     _meaning("packed_in_another_order", "recurrent"),
+    _meaning("nothing_dropped", "recurrent_calls"),
+    _meaning("long_rows_cut", "sizes", _LARGE),
+    _meaning("ceil_mode_ignored", "max_pooling"),
+    _meaning("integers_padded_with_zeros", "padding"),
+    _meaning("mask_ignored", "transformer"),
     _meaning("rows_repeated", "recurrent_rows", _LARGE),
     _meaning("dilation_ignored", "max_pooling"),
     _meaning("antialias_ignored", "interpolation"),

@@ -31,6 +31,8 @@ _EXACT: Final = {
     True: (((5, 3), (9, 9)),),
 }
 _ROUNDED: Final = ((5, 4), (7, 6))
+#: Sizes and a factor: that of the sizes, and another, of which the size is rounded down.
+_BY_FACTOR: Final = (((5, 4), (10, 8), 2.0), ((5, 4), (6, 5), 1.3))
 _ANTIALIASED: Final = (((8, 6), (4, 3)), ((9, 10), (4, 7)), ((5, 4), (10, 6)))
 
 
@@ -58,8 +60,13 @@ def _layers() -> Iterator[Layer]:
     for mode in ("bilinear", "bicubic"):
         for shape, outputs in _ANTIALIASED:
             yield _layer(mode, shape, outputs, align_corners=False, antialias=True, rounded=True)
-    yield _layer("bilinear", (5, 4), (10, 8), align_corners=False, by_scale=True)
-    yield _layer("nearest", (5, 4), (10, 8), by_scale=True)
+    for shape, outputs, factor in _BY_FACTOR:
+        for again in (False, True):
+            way = partial(_layer, shape=shape, outputs=outputs, factor=factor, recomputed=again)
+            yield way("bilinear", align_corners=False, rounded=True)
+            yield way("nearest")
+    yield _layer("nearest-exact", (6,), (4,))
+    yield _layer("nearest-exact", (3, 6, 6), (2, 4, 4))
 
 
 def _layer(
@@ -70,13 +77,15 @@ def _layer(
     align_corners: bool | None = None,
     antialias: bool = False,
     rounded: bool = False,
-    by_scale: bool = False,
+    factor: float = 0.0,
+    recomputed: bool = False,
 ) -> Layer:
+    """`factor`: given instead of the size; it is that of places too, if not recomputed from it."""
     options: dict[str, Any] = {"mode": mode, "align_corners": align_corners}
     if antialias:
         options["antialias"] = True
-    if by_scale:
-        options["scale_factor"] = outputs[0] / shape[0]
+    if factor:
+        options |= {"scale_factor": factor, "recompute_scale_factor": recomputed}
     else:
         options["size"] = outputs
     off = _WEIGHTS_OFF * max(shape) if rounded and not mode.startswith("nearest") else 0.0
@@ -84,12 +93,20 @@ def _layer(
     parts = [f"{sizes[0]} to {sizes[1]}"]
     parts += [f"align_corners={align_corners}"] if align_corners is not None else []
     parts += ["antialias"] if antialias else []
-    parts += ["by scale"] if by_scale else []
+    parts += [f"by {factor}"] if factor else []
+    parts += ["recomputed"] if recomputed else []
     return Layer(
         f"interpolate {mode}",
         function("interpolate", **options),
         (odd((*_LEAD, *shape), 191),),
-        _reference(mode, outputs, off, align_corners=align_corners, antialias=antialias),
+        _reference(
+            mode,
+            outputs,
+            off,
+            align_corners=align_corners,
+            antialias=antialias,
+            factor=0.0 if recomputed else factor,
+        ),
         ", ".join(parts),
         SINGLES if antialias else FLOATS,
         channels_last=len(shape) > 1,
@@ -104,6 +121,7 @@ def _reference(
     *,
     align_corners: bool | None,
     antialias: bool,
+    factor: float,
 ) -> Reference:
     axes = len(outputs)
     if mode == "area":
@@ -112,9 +130,9 @@ def _reference(
     if antialias:
         along = partial(_antialiased, mode)
     elif mode.startswith("nearest"):
-        along = partial(_nearest, 0.5 if mode == "nearest-exact" else 0.0)
+        along = partial(_nearest, 0.5 if mode == "nearest-exact" else 0.0, factor=factor)
     else:
-        along = partial(_weights, mode, align_corners=bool(align_corners))
+        along = partial(_weights, mode, align_corners=bool(align_corners), factor=factor)
     return linear(partial(_separable, along, outputs), axes, weights_off=off, in_halves=True)
 
 
@@ -133,19 +151,22 @@ def _area(outputs: tuple[int, ...], values: Array) -> Array:
     return means(adaptive_windows(values, outputs), outputs)
 
 
-def _nearest(offset: float, length: int, outputs: int) -> Array:
+def _nearest(offset: float, length: int, outputs: int, factor: float = 0.0) -> Array:
     weights = np.zeros((outputs, length))
-    at = np.floor((np.arange(outputs) + offset) * length / outputs).astype(int)
+    step = 1 / factor if factor else length / outputs
+    at = np.floor((np.arange(outputs) + offset) * step).astype(int)
     weights[np.arange(outputs), np.minimum(at, length - 1)] = 1
     return weights
 
 
-def _weights(mode: str, length: int, outputs: int, *, align_corners: bool) -> Array:
+def _weights(
+    mode: str, length: int, outputs: int, *, align_corners: bool, factor: float = 0.0
+) -> Array:
     """Linear or cubic weights. Cubic neighbours beyond an end are the end's element."""
     if align_corners:
         places = np.arange(outputs) * ((length - 1) / max(outputs - 1, 1))
     else:
-        places = (np.arange(outputs) + 0.5) * (length / outputs) - 0.5
+        places = (np.arange(outputs) + 0.5) * (1 / factor if factor else length / outputs) - 0.5
     cubic = mode == "bicubic"
     if not cubic:
         places = np.maximum(places, 0)

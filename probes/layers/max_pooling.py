@@ -28,31 +28,27 @@ _DILATED: Final = (
 
 def maxima(device: str) -> Iterator[Trial]:
     """Maximum pooling, its indices, the way back by them, and fractional maximum pooling."""
-    layers = []
-    for pool in (*POOLS, *_DILATED):
-        x = ranked((*LEAD, *pool.shape), 181)
-        options: dict[str, Any] = {"stride": pool.stride, "padding": pool.padding}
-        if pool.dilation:
-            options["dilation"] = pool.dilation
-        call = function(f"max_pool{pool.axes}d", pool.kernel, **options)
-        variant = str(pool)
-        layers.append(
-            Layer(
-                f"max_pool{pool.axes}d",
-                call,
-                (x,),
-                _selecting(pool),
-                variant,
-                channels_last=pool.axes > 1,
-            )
-        )
-        if pool.stride == pool.kernel:
-            layers.append(_unpooling(pool))
+    pools = (*POOLS, *_DILATED)
+    layers = [largest(pool) for pool in pools]
+    layers += [_unpooling(pool) for pool in pools if pool.stride == pool.kernel]
     yield from trials(layers, device)
-    for pool in (*POOLS, *_DILATED):
+    for pool in pools:
         yield Custom(f"max_pool{pool.axes}d indices", partial(_indices, pool), torch.float32)
     for axes in (2, 3):
         yield Custom(f"fractional_max_pool{axes}d", partial(fractional, axes), torch.float32)
+
+
+def largest(pool: Pool, lead: tuple[int, ...] = LEAD) -> Layer:
+    """Maximum pooling of so many images and channels."""
+    name = f"max_pool{pool.axes}d"
+    call = function(name, pool.kernel, **_options(pool))
+    x = ranked((*lead, *pool.shape), 181)
+    return Layer(name, call, (x,), _selecting(pool), str(pool), channels_last=pool.axes > 1)
+
+
+def _options(pool: Pool) -> dict[str, Any]:
+    options = {"stride": pool.stride, "padding": pool.padding, "ceil_mode": pool.ceil}
+    return options | ({"dilation": pool.dilation} if pool.dilation else {})
 
 
 def _largest(x: Array, pool: Pool) -> Any:
@@ -101,7 +97,6 @@ def _unpooling(pool: Pool) -> Layer:
 def _indices(pool: Pool, device: str) -> Iterator[Comparison]:
     x = ranked((*LEAD, *pool.shape), 181)
     given = tensor(x, device, torch.float32)
-    options: dict[str, Any] = {"dilation": pool.dilation} if pool.dilation else {}
     call = getattr(functional, f"max_pool{pool.axes}d")
-    _, found = call(given, pool.kernel, pool.stride, pool.padding, return_indices=True, **options)
+    _, found = call(given, pool.kernel, return_indices=True, **_options(pool))
     yield compare(f"max_pool{pool.axes}d indices ({pool})", found, _largest(x, pool))

@@ -5,6 +5,7 @@ dx = (d - mean(d) - n mean(d n)) / sqrt(variance + eps) with d = g w, dw = sum(g
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ EPS: Final = 2.0**-7
 
 #: Small, and with rows that are no multiple of a vector; and with many elements in a group.
 _PLANES: Final = ((3, 6, 10), (2, 8, 5, 3), (2, 12, 4, 4), (2, 6, 2, 3, 4))
+#: Those over rows; the second in torch 2.4 and later.
+ROW_NORMS: Final = ("layer_norm", *(["rms_norm"] if hasattr(functional, "rms_norm") else []))
 _GROUPS: Final = {6: (1, 2, 3, 6), 8: (4,), 12: (3, 4)}
 
 
@@ -46,52 +49,44 @@ def row_norms(device: str) -> Iterator[Trial]:
     """LayerNorm and RMSNorm over one and over two axes, with and without their parameters."""
     layers = []
     for shape, axes in (((5, 64), 1), ((3, 4, 65), 1), ((6, 3, 8), 2), ((2, 1030), 1)):
-        rows = shape[-axes:]
-        centred = _rows(axes, centred=True)
-        x, weight, bias = _operands(shape, 232, rows)
-        variant = f"{'x'.join(map(str, shape))} over {'x'.join(map(str, rows))}"
-        layers += [
-            Layer("layer_norm", partial(_layer_norm, rows), (x, weight, bias), centred, variant),
-            Layer(
-                "layer_norm",
-                partial(_layer_norm, rows),
-                (x,),
-                centred,
-                f"{variant}, without parameters",
-            ),
-        ]
-        if hasattr(functional, "rms_norm"):  # torch 2.4 and later
-            plain = _rows(axes, centred=False)
-            layers += [
-                Layer("rms_norm", partial(_rms_norm, rows), (x, weight), plain, variant),
-                Layer(
-                    "rms_norm",
-                    partial(_rms_norm, rows),
-                    (x,),
-                    plain,
-                    f"{variant}, without parameters",
-                ),
-            ]
+        for name in ROW_NORMS:
+            layers += [over_rows(name, shape, axes, parameters=given) for given in (True, False)]
     layers += [_in_float32(each) for each in layers[:1] if _takes_both(device)]
     yield from trials(layers, device)
+
+
+def over_rows(name: str, shape: tuple[int, ...], axes: int, *, parameters: bool = True) -> Layer:
+    """LayerNorm or RMSNorm over that many of the last axes."""
+    rows = shape[-axes:]
+    x, *given = _operands(shape, 232, rows)
+    centred = name == "layer_norm"
+    call = partial(_layer_norm if centred else _rms_norm, rows)
+    kept = given[: 2 if centred else 1] if parameters else []
+    variant = f"{'x'.join(map(str, shape))} over {'x'.join(map(str, rows))}"
+    variant += "" if parameters else ", without parameters"
+    return Layer(name, call, (x, *kept), _rows(axes, centred=centred), variant)
 
 
 def batch_norm(device: str) -> Iterator[Trial]:
     """BatchNorm in the half types of autocast, with the batch's statistics."""
     layers = []
     for shape in ((32, 5), (4, 3, 9), (4, 3, 6, 5), (3, 4, 2, 3, 4)):
-        axes = (0, *range(2, len(shape)))
-        layer = Layer(
-            "batch_norm",
-            _batch_norm,
-            _operands(shape, 233, (shape[1],)),
-            _formula(axes, _per_channel(len(shape)), centred=True),
-            f"{len(shape)} axes",
-            HALVES,
-            channels_last=len(shape) > 3,
-        )
+        layer = replace(over_batch(shape), dtypes=HALVES)
         layers += [layer, _in_float32(layer)]
     yield from trials(layers, device)
+
+
+def over_batch(shape: tuple[int, ...]) -> Layer:
+    """BatchNorm with the batch's statistics."""
+    axes = (0, *range(2, len(shape)))
+    return Layer(
+        "batch_norm",
+        _batch_norm,
+        _operands(shape, 233, (shape[1],)),
+        _formula(axes, _per_channel(len(shape)), centred=True),
+        "x".join(map(str, shape)),
+        channels_last=len(shape) > 3,
+    )
 
 
 def grouped(shape: tuple[int, ...], groups: int) -> Layer:

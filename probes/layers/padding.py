@@ -5,11 +5,16 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import torch
+from torch.nn import functional
 
+from probes.contract import Comparison
+from probes.kit.gradients import tensor
 from probes.kit.layer import Layer, function, linear, trials
-from probes.kit.operands import odd
+from probes.kit.operands import integers, odd
+from probes.kit.references import compare
 from probes.kit.rounding import Array
-from probes.kit.trial import Trial
+from probes.kit.trial import Custom, Trial
 from probes.layers.windows import windows
 
 _LEAD: Final = (2, 3)
@@ -23,6 +28,8 @@ _PADS: Final = (
     ((6, 5), (2, 1, 3, 4)),
     ((4, 3, 5), (2, 0, 1, 2, 3, 1)),
 )
+_WHOLE: Final = (torch.int64, torch.int32, torch.uint8, torch.bool)
+
 #: Negative padding crops.
 _CROPS: Final = (((11,), (-2, 3)), ((6, 5), (1, -1, -2, 2)), ((4, 3, 5), (0, -3, 2, 0, -1, 1)))
 
@@ -38,6 +45,21 @@ def padding(device: str) -> Iterator[Trial]:
             forward = partial(_constant, pads, value)
             layers.append(_padded("constant", shape, pads, forward, value=value))
     yield from trials(layers, device)
+    for dtype in _WHOLE:
+        yield Custom("pad constant", partial(_whole, dtype))
+
+
+def _whole(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
+    """Tokens, images and masks, padded and cropped."""
+    values = integers((3, 7), 0, 1 if dtype == torch.bool else 100, 206, np.int64)
+    x = torch.from_numpy(values.copy()).to(device, dtype)
+    for pads in ((2, 3), (-1, 2, 1, 0)):
+        found = functional.pad(x, pads, value=1)
+        widths = [(0, 0)] * (2 - len(pads) // 2) + _by_axis(pads)
+        wide = np.pad(values, [(max(a, 0), max(b, 0)) for a, b in widths], constant_values=1)
+        right = wide[:, 1:] if pads[0] < 0 else wide
+        label = f"pad constant ({str(dtype).removeprefix('torch.')} by {pads})"
+        yield compare(label, found, torch.from_numpy(right.copy()).to(dtype).numpy())
 
 
 def moves(device: str) -> Iterator[Trial]:
@@ -89,6 +111,18 @@ def moves(device: str) -> Iterator[Trial]:
             )
         )
     yield from trials(layers, device)
+    yield Custom("channel_shuffle", _shuffled_channels, torch.float32)
+
+
+def _shuffled_channels(device: str) -> Iterator[Comparison]:
+    """Forward alone: before torch 2.3 it has no gradient."""
+    values = odd((2, 6, 3, 5), 207)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = tensor(values, device).contiguous(memory_format=memory_format)
+        with torch.no_grad():
+            found = functional.channel_shuffle(x, 3)
+        label = f"channel_shuffle ({str(memory_format).removeprefix('torch.')})"
+        yield compare(label, found, _by_groups(values).astype(np.float32))
 
 
 def _padded(
@@ -139,6 +173,13 @@ def _unshuffled(values: Array) -> Array:
     blocks = values.reshape(count, channels, height // 3, 3, width // 3, 3)
     moved = blocks.transpose(0, 1, 3, 5, 2, 4)
     return np.asarray(moved.reshape(count, 9 * channels, height // 3, width // 3))
+
+
+def _by_groups(values: Array) -> Array:
+    """The channels of three groups, one of each group in turn."""
+    count, channels, *sizes = values.shape
+    groups = values.reshape(count, 3, channels // 3, *sizes)
+    return np.asarray(groups.swapaxes(1, 2).reshape(values.shape))
 
 
 def _columns(kernel: tuple[int, int], options: dict[str, Any], values: Array) -> Array:

@@ -17,13 +17,18 @@ from probes.layers import (
     convolutions,
     embeddings,
     frozen_input,
+    in_place,
     interpolation,
     max_pooling,
     normalisation,
     padding,
     recurrent,
+    recurrent_calls,
     sampling,
+    sizes,
+    softmax,
     transformer,
+    weight_norm,
 )
 
 __all__ = ["FAMILIES", "Observation", "judge", "observe"]
@@ -31,10 +36,13 @@ __all__ = ["FAMILIES", "Observation", "judge", "observe"]
 #: Check -> the trials of its family, in the catalogue's order.
 FAMILIES: Final[Families] = {
     "activations": activations.activations,
-    "softmax": activations.softmax,
+    "in_place": in_place.in_place,
+    "softmax": softmax.softmax,
     "recurrent": recurrent.recurrent,
+    "recurrent_calls": recurrent_calls.calls,
     "recurrent_cells": recurrent.cells,
     "recurrent_rows": recurrent.many_rows,
+    "weight_norm": weight_norm.weight_norm,
     "row_norms": normalisation.row_norms,
     "group_norm": normalisation.group_norm,
     "batch_norm": normalisation.batch_norm,
@@ -49,6 +57,7 @@ FAMILIES: Final[Families] = {
     "moves": padding.moves,
     "embedding": embeddings.embedding,
     "embedding_bag": embeddings.bags,
+    "sizes": sizes.sizes,
     "transformer": transformer.transformer,
     "checkpoint": checkpointing.checkpoints,
 }

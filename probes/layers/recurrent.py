@@ -110,7 +110,7 @@ def _trial(name: str, body: Any, dtype: torch.dtype) -> Trial:
     return Custom(name, body, dtype, optional_kernel=dtype in HALVES)
 
 
-def _units(device: str, dtype: torch.dtype) -> tuple[float, float]:
+def units(device: str, dtype: torch.dtype) -> tuple[float, float]:
     """The unit roundoffs of arithmetic and storage."""
     single = UNIT_ROUNDOFF[torch.float32]
     if torch.device(device).type != "cpu":
@@ -148,25 +148,28 @@ def _states(setting: Setting, batch: int) -> list[Array]:
     return [coarse((count, batch, size), -1, 1, 236 + at) for at, size in enumerate(sizes)]
 
 
-def _network(setting: Setting, batch: int, steps: int, unit: float, storage: float) -> Outputs:
-    """The reference, forward; its inputs are those of `_inputs`."""
-    network = Network(
+def network(
+    setting: Setting, batch: int, steps: int, unit: float, storage: float, *, zeros: bool = False
+) -> Outputs:
+    """The reference, forward, of `inputs` and `_states`, or of states of zeros."""
+    described = Network(
         setting.kind,
         setting.layers,
         setting.directions,
         [[exact(each, unit, storage) for each in cell] for cell in _parameters(setting)],
     )
     seen = np.arange(steps)[:, None] < np.array(setting.lengths)
-    states = [exact(each, unit, storage) for each in _states(setting, batch)]
-    return run(network, exact(_inputs(batch, steps), unit, storage), states, seen)
+    first = [each * (not zeros) for each in _states(setting, batch)]
+    states = [exact(each, unit, storage) for each in first]
+    return run(described, exact(inputs(batch, steps), unit, storage), states, seen)
 
 
-def _inputs(batch: int, steps: int) -> Array:
+def inputs(batch: int, steps: int) -> Array:
     """(T, B, I)."""
     return coarse((steps, batch, _INPUT), -1.5, 1.5, 235)
 
 
-def _module(setting: Setting, suffix: str, device: str, dtype: torch.dtype) -> Any:
+def module_of(setting: Setting, suffix: str, device: str, dtype: torch.dtype) -> Any:
     """The module with its parameters, in one piece of memory where the library wants that."""
     name = setting.kind.partition(" ")[0]
     options: dict[str, Any] = {"bias": setting.bias}
@@ -196,11 +199,11 @@ def _leaf(values: Array, device: str, dtype: torch.dtype) -> torch.Tensor:
 def _layer(setting: Setting, dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     batch, steps = len(setting.lengths), max(setting.lengths)
     label = f"{setting.kind} ({setting}, {str(dtype).removeprefix('torch.')}"
-    right = _network(setting, batch, steps, *_units(device, dtype))
-    module = _module(setting, "", device, dtype)
-    x = _leaf(_inputs(batch, steps), device, dtype)  # (T, B, I)
+    right = network(setting, batch, steps, *units(device, dtype))
+    module = module_of(setting, "", device, dtype)
+    x = _leaf(inputs(batch, steps), device, dtype)  # (T, B, I)
     states = [_leaf(each, device, dtype) for each in _states(setting, batch)]
-    with _without_tf32():
+    with without_tf32():
         outputs = _called(module, setting, x, states)
         outer = [right.output, *right.states]
         for name, found, expected in zip(
@@ -250,11 +253,11 @@ def _cell(setting: Setting, dtype: torch.dtype, device: str) -> Iterator[Compari
     """One step: a sequence of length 1 of the layer."""
     batch = len(setting.lengths)
     label = f"{setting.kind}Cell ({str(dtype).removeprefix('torch.')}"
-    right = _network(setting, batch, 1, *_units(device, dtype))
-    module = _module(setting, "Cell", device, dtype)
-    x = _leaf(_inputs(batch, 1)[0], device, dtype)
+    right = network(setting, batch, 1, *units(device, dtype))
+    module = module_of(setting, "Cell", device, dtype)
+    x = _leaf(inputs(batch, 1)[0], device, dtype)
     states = [_leaf(each[0], device, dtype) for each in _states(setting, batch)]
-    with _without_tf32():
+    with without_tf32():
         last = module(x, tuple(states) if len(states) > 1 else states[0])
         outputs = list(last) if isinstance(last, tuple) else [last]
         for found, expected in zip(outputs, right.states, strict=True):
@@ -280,11 +283,11 @@ def _many(setting: Setting, device: str) -> Iterator[Comparison]:
     """Rows that repeat: each repetition has the outputs and gradients of the first."""
     dtype, rows = torch.float32, _DISTINCT * _REPEATS
     label = f"{setting.kind} ({rows} rows, {_STEPS} steps"
-    right = _network(setting, _DISTINCT, _STEPS, *_units(device, dtype))
-    module = _module(setting, "", device, dtype)
-    x = _leaf(_tiled(_inputs(_DISTINCT, _STEPS)), device, dtype)
+    right = network(setting, _DISTINCT, _STEPS, *units(device, dtype))
+    module = module_of(setting, "", device, dtype)
+    x = _leaf(_tiled(inputs(_DISTINCT, _STEPS)), device, dtype)
     states = [_leaf(_tiled(each), device, dtype) for each in _states(setting, _DISTINCT)]
-    with _without_tf32():
+    with without_tf32():
         out = _called(module, setting, x, states)[0]
         yield from compared(f"{label}, output)", out, right.output.moved(_tiled), dtype)
         upstream = odd((_STEPS, _DISTINCT, setting.hidden), 238)
@@ -301,7 +304,7 @@ def _tiled(values: Array) -> Array:
 
 
 @contextmanager
-def _without_tf32() -> Iterator[None]:
+def without_tf32() -> Iterator[None]:
     """Compute recurrent layers on CUDA in full float32; restore the setting afterwards."""
     owner: Any = getattr(torch.backends.cudnn, "rnn", None)
     name, full = "fp32_precision", "ieee"  # a text, or before torch 2.9 a bool

@@ -31,6 +31,7 @@ class Setting(NamedTuple):
     activation: str = "relu"
     norm_first: bool = False
     padding: bool = False
+    causal: bool = False
 
 
 _SETTINGS: Final = (
@@ -38,6 +39,7 @@ _SETTINGS: Final = (
     Setting(norm_first=True),
     Setting("gelu", norm_first=True),
     Setting(padding=True),
+    Setting(causal=True),
 )
 
 #: Parameter -> its shape.
@@ -58,7 +60,7 @@ _PARAMETERS: Final = {
 
 
 def transformer(device: str) -> Iterator[Trial]:
-    """Each setting in eval(), with a graph and without one."""
+    """Each setting in training, and in eval() with a graph and without one."""
     for setting in _SETTINGS:
         for dtype in floats(device):
             if dtype in SINGLES:
@@ -85,14 +87,17 @@ def _compare(setting: Setting, dtype: torch.dtype, device: str) -> Iterator[Comp
             setting.activation,
             f"norm_first={setting.norm_first}",
             f"padding={setting.padding}",
+            f"causal={setting.causal}",
         )
     )
     seen = _seen()
     # The fused path of GPUs has the tanh form of gelu, whatever was asked for.
     plain_alone = setting.activation == "gelu" and torch.device(device).type != "cpu"
-    for way in ("graph",) if plain_alone else ("graph", "no graph"):
-        with torch.set_grad_enabled(way == "graph"):
-            out = layer(x, src_key_padding_mask=hidden)
+    mask = torch.from_numpy(~_visible(setting)).to(device) if setting.causal else None
+    for way in ("train", "graph") if plain_alone else ("train", "graph", "no graph"):
+        layer.train(way == "train")
+        with torch.set_grad_enabled(way != "no graph"):
+            out = layer(x, src_mask=mask, src_key_padding_mask=hidden)
         label = f"TransformerEncoderLayer ({name}, {str(dtype).removeprefix('torch.')}, {way})"
         if setting.padding:  # the output at padding is not documented
             out = out[torch.from_numpy(seen).to(device)]
@@ -107,6 +112,7 @@ def _module(setting: Setting, device: str, dtype: torch.dtype) -> Any:
             _WIDTH,
             _HEADS,
             _HIDDEN,
+            dropout=0.0,
             activation=setting.activation,
             layer_norm_eps=_EPS,
             batch_first=True,
@@ -126,6 +132,12 @@ def _inputs() -> Array:
 def _seen() -> Any:
     """(B, L): the second sequence is shorter."""
     return np.arange(_LENGTH) < np.array([[_LENGTH], [_LENGTH - 3]])
+
+
+def _visible(setting: Setting) -> Any:
+    """(L, L): what each place may attend to."""
+    everything = np.ones((_LENGTH, _LENGTH), bool)
+    return np.tril(everything) if setting.causal else everything
 
 
 def _expected(setting: Setting, unit: float) -> Rounded:
@@ -165,6 +177,8 @@ def _attention(x: Rounded, p: dict[str, Rounded], setting: Setting) -> Rounded:
     grown = exponential(scores - scores.value.max(-1, keepdims=True))
     if setting.padding:
         grown = selected(np.broadcast_to(_seen()[:, None, None], grown.value.shape), grown, 0.0)
+    if setting.causal:
+        grown = selected(np.broadcast_to(_visible(setting), grown.value.shape), grown, 0.0)
     mixed = (grown / grown.total(-1)) @ value
     joined = mixed.moved(lambda array: array.transpose(0, 2, 1, 3).reshape(_BATCH, _LENGTH, _WIDTH))
     return _linear(joined, p, "self_attn.out_proj")

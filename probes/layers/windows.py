@@ -17,13 +17,19 @@ def windows(
     padding: Sequence[int] | None = None,
     dilation: Sequence[int] | None = None,
     fill: float = 0.0,
+    beyond: Sequence[int] | None = None,
 ) -> npt.NDArray[Any]:
-    """The windows of an array (B, *S) as (B, *outputs, *kernel), with `fill` in the padding."""
+    """The windows of an array (B, *S) as (B, *outputs, *kernel), with `fill` in the padding.
+
+    `beyond`: elements behind the padding at the end of each axis, which have `fill` too.
+    """
     axes = len(kernel)
     pads = padding or [0] * axes
     steps = dilation or [1] * axes
     lead = values.ndim - axes
-    wide = np.pad(values, [(0, 0)] * lead + [(pad, pad) for pad in pads], constant_values=fill)
+    ends = [pad + more for pad, more in zip(pads, beyond or [0] * axes, strict=True)]
+    around = [(0, 0)] * lead + list(zip(pads, ends, strict=True))
+    wide = np.pad(values, around, constant_values=fill)
     spans = [step * (size - 1) + 1 for size, step in zip(kernel, steps, strict=True)]
     found = np.lib.stride_tricks.sliding_window_view(wide, spans, tuple(range(lead, values.ndim)))
     starts = [slice(None, None, each) for each in stride]

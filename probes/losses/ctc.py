@@ -21,7 +21,6 @@ from probes.kit.rounding import FUNCTION_UNITS, Array
 from probes.kit.trial import Custom, Trial
 
 _SYMBOLS: Final = 6
-_STEPS: Final = 12
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ _SETTINGS: Final = (
     Setting(steps=(12, 12, 12), joined=True, host_targets=True),
     Setting(lengths=(5, 3, 2), repeated=True),
     Setting(lengths=(4, 0, 3)),
+    Setting(steps=(150, 149, 131), lengths=(60, 41, 33)),  # more states than a warp has threads
 )
 #: The second target is longer than its sequence.
 _IMPOSSIBLE: Final = Setting(steps=(12, 2, 12), lengths=(4, 4, 3))
@@ -72,17 +72,18 @@ def ctc(_device: str) -> Iterator[Trial]:
         for setting in _SETTINGS:
             for reduction in ("none", "mean", "sum"):
                 yield Custom("ctc_loss", partial(_compare, setting, reduction, dtype), dtype)
+        yield Custom("ctc_loss alone", partial(_alone, dtype), dtype)
         yield Custom("ctc_loss impossible", partial(_impossible, dtype), dtype)
 
 
-def _scores() -> Array:
+def _scores(setting: Setting) -> Array:
     """(T, B, symbols)."""
-    return coarse((_STEPS, 3, _SYMBOLS), -2, 2, 332)
+    return coarse((max(setting.steps), 3, _SYMBOLS), -2, 2, 332)
 
 
 def expected(setting: Setting) -> tuple[Array, Array]:
     """The loss of each sequence, and the gradients of its sum by the scores (T, B, symbols)."""
-    scores = _scores()
+    scores = _scores(setting)
     logs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
     losses, gradient = [], np.zeros_like(scores)
     for at, (steps, target) in enumerate(zip(setting.steps, setting.targets(), strict=True)):
@@ -147,9 +148,10 @@ def _call(
     )
 
 
-def _allowed(size: Array | float, dtype: torch.dtype) -> Any:
+def _allowed(size: Array | float, setting: Setting, dtype: torch.dtype) -> Any:
     """Each step adds logarithms of sums, which are off by units of the loss so far."""
-    return FUNCTION_UNITS * _STEPS * UNIT_ROUNDOFF[dtype] * (np.abs(size) + _STEPS)
+    steps = max(setting.steps)
+    return FUNCTION_UNITS * steps * UNIT_ROUNDOFF[dtype] * (np.abs(size) + steps)
 
 
 def _compare(
@@ -157,7 +159,7 @@ def _compare(
 ) -> Iterator[Comparison]:
     label = f"ctc_loss ({setting}, {reduction}, {str(dtype).removeprefix('torch.')}"
     losses, gradient = expected(setting)
-    scores = leaf(_scores(), device, dtype)
+    scores = leaf(_scores(setting), device, dtype)
     found = _call(setting, scores, reduction)
     # The mean is of the losses by the lengths of their targets.
     divisors = np.ones(3)
@@ -165,25 +167,44 @@ def _compare(
         divisors = 3.0 * np.maximum(setting.lengths, 1)
     shares = losses / divisors
     value = shares if reduction == "none" else np.asarray(shares.sum())
-    yield compare(f"{label})", host(found), value, _allowed(float(np.abs(losses).max()), dtype))
+    largest = float(np.abs(losses).max())
+    yield compare(f"{label})", host(found), value, _allowed(largest, setting, dtype))
     upstream = odd(value.shape, 333)
     (by_torch,) = torch.autograd.grad(root(found, tensor(upstream, device, dtype)), scores)
     factors = (upstream / divisors).reshape(1, -1, 1)
-    allowed = _allowed(float(np.abs(losses).max()), dtype) * np.abs(factors)
+    allowed = _allowed(largest, setting, dtype) * np.abs(factors)
     yield compare(f"{label}, gradient)", host(by_torch), gradient * factors, allowed)
+
+
+def _alone(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
+    """One sequence without a batch."""
+    setting = Setting()
+    (steps, *_), (target, *_) = setting.steps, setting.targets()
+    scores = tensor(_scores(setting)[:, 0], device, dtype)
+    given = torch.from_numpy(target.copy()).to(device)
+    call: Any = functional.ctc_loss
+    found = call(scores.log_softmax(-1), given, (steps,), (target.size,))
+    right = expected(setting)[0][0]
+    label = f"ctc_loss alone ({str(dtype).removeprefix('torch.')})"
+    allowed = _allowed(right, setting, dtype)
+    yield compare(label, host(found), np.asarray(right / target.size), np.asarray(allowed))
 
 
 def _impossible(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     """The loss is infinite, or with zero_infinity 0 with a gradient of 0."""
     label = f"ctc_loss impossible ({str(dtype).removeprefix('torch.')}"
     losses, gradient = expected(_IMPOSSIBLE)
-    scores = leaf(_scores(), device, dtype)
+    scores = leaf(_scores(_IMPOSSIBLE), device, dtype)
     found = _call(_IMPOSSIBLE, scores, "none")
-    allowed = _allowed(20.0, dtype)
+    allowed = _allowed(20.0, _IMPOSSIBLE, dtype)
     yield compare(f"{label})", host(found), losses, allowed)
-    finite = _call(_IMPOSSIBLE, scores, "none", zero_infinity=True)
-    yield compare(
-        f"{label}, zero_infinity)", host(finite), np.where(np.isinf(losses), 0, losses), allowed
-    )
+    zeroed = np.where(np.isinf(losses), 0, losses)
+    for reduction, right in (
+        ("mean", np.asarray((zeroed / _IMPOSSIBLE.lengths).mean())),
+        ("sum", np.asarray(zeroed.sum())),
+        ("none", zeroed),
+    ):
+        finite = _call(_IMPOSSIBLE, scores, reduction, zero_infinity=True)
+        yield compare(f"{label}, zero_infinity, {reduction})", host(finite), right, 3 * allowed)
     (by_torch,) = torch.autograd.grad(root(finite, tensor(np.ones(3), device, dtype)), scores)
     yield compare(f"{label}, gradient)", host(by_torch), gradient, allowed)

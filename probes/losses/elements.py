@@ -1,6 +1,5 @@
-"""Losses of each element: distances, binary cross entropies, likelihoods."""
+"""Losses of each element: distances and binary cross entropies."""
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
@@ -10,20 +9,20 @@ import torch
 from torch.nn import functional
 
 from probes.contract import Comparison
-from probes.kit.gradients import tensor
-from probes.kit.layer import SINGLES, Backward, Layer, pointwise, trials
+from probes.kit.gradients import host, leaf, root, tensor
+from probes.kit.layer import FLOATS, pointwise, trials
 from probes.kit.operands import coarse, integers
 from probes.kit.references import compare
-from probes.kit.rounding import Array, Rounded, logarithm
+from probes.kit.rounding import Array
 from probes.kit.trial import Custom, Trial
 from probes.losses.reductions import losses
 
-_SHAPE: Final = (4, 3, 7)
-_X: Final = coarse(_SHAPE, -4, 4, 301)
-_TARGET: Final = coarse(_SHAPE, -3, 3, 302) + 1 / 64  # never equal to an element, nor 1 away
-_SHARE: Final = coarse(_SHAPE, 0.1, 0.9, 303)
-_SIGNS: Final = 2.0 * integers(_SHAPE, 0, 1, 304) - 1
-_WEIGHT: Final = coarse(_SHAPE, 0.5, 2, 305)
+SHAPE: Final = (4, 3, 7)
+X: Final = coarse(SHAPE, -4, 4, 301)
+TARGET: Final = coarse(SHAPE, -3, 3, 302) + 1 / 64  # never equal to an element, nor 1 away
+SHARE: Final = coarse(SHAPE, 0.1, 0.9, 303)
+SIGNS: Final = 2.0 * integers(SHAPE, 0, 1, 304) - 1
+_WEIGHT: Final = coarse(SHAPE, 0.5, 2, 305)
 
 #: The largest operand of these.
 _SIZE: Final = 8.0
@@ -31,52 +30,73 @@ _SIZE: Final = 8.0
 
 def distances(device: str) -> Iterator[Trial]:
     """Mean squared and absolute errors, smooth L1, Huber's, and margins of signed targets."""
-    t = _TARGET
+    t = TARGET
     beta, delta, margin = 0.5, 1.5, 0.75
     layers = [
-        *losses("mse_loss", (_X,), _by(lambda x: (x - t) ** 2, lambda x: 2 * (x - t), 64.0), t),
-        *losses("l1_loss", (_X,), _by(lambda x: np.abs(x - t), lambda x: np.sign(x - t)), t),
+        *losses(
+            "mse_loss",
+            (X,),
+            by(lambda x: (x - t) ** 2, lambda x: 2 * (x - t), 64.0),
+            t,
+            dtypes=FLOATS,
+        ),
+        *losses(
+            "l1_loss",
+            (X,),
+            by(lambda x: np.abs(x - t), lambda x: np.sign(x - t)),
+            t,
+            dtypes=FLOATS,
+        ),
         *losses(
             "smooth_l1_loss",
-            (_X,),
-            _by(
+            (X,),
+            by(
                 lambda x: np.where(
                     np.abs(x - t) < beta, (x - t) ** 2 / (2 * beta), np.abs(x - t) - beta / 2
                 ),
                 lambda x: np.clip((x - t) / beta, -1, 1),
             ),
             t,
+            dtypes=FLOATS,
             beta=beta,
         ),
         *losses(
+            "smooth_l1_loss",
+            (X,),
+            by(lambda x: np.abs(x - t), lambda x: np.sign(x - t)),
+            t,
+            beta=0.0,
+        ),
+        *losses(
             "huber_loss",
-            (_X,),
-            _by(
+            (X,),
+            by(
                 lambda x: np.where(
                     np.abs(x - t) < delta, (x - t) ** 2 / 2, delta * (np.abs(x - t) - delta / 2)
                 ),
                 lambda x: np.clip(x - t, -delta, delta),
             ),
             t,
+            dtypes=FLOATS,
             delta=delta,
         ),
         *losses(
             "soft_margin_loss",
-            (_X,),
-            _by(
-                lambda x: np.log1p(np.exp(-_SIGNS * x)),
-                lambda x: -_SIGNS / (1 + np.exp(_SIGNS * x)),
+            (X,),
+            by(
+                lambda x: np.log1p(np.exp(-SIGNS * x)),
+                lambda x: -SIGNS / (1 + np.exp(SIGNS * x)),
             ),
-            _SIGNS,
+            SIGNS,
         ),
         *losses(
             "hinge_embedding_loss",
-            (_X + 1 / 64,),
-            _by(
-                lambda x: np.where(_SIGNS > 0, x, np.maximum(0, margin - x)),
-                lambda x: np.where(_SIGNS > 0, 1, -1.0 * (x < margin)),
+            (X + 1 / 64,),
+            by(
+                lambda x: np.where(SIGNS > 0, x, np.maximum(0, margin - x)),
+                lambda x: np.where(SIGNS > 0, 1, -1.0 * (x < margin)),
             ),
-            _SIGNS,
+            SIGNS,
             margin=margin,
         ),
     ]
@@ -85,16 +105,16 @@ def distances(device: str) -> Iterator[Trial]:
 
 def binary(device: str) -> Iterator[Trial]:
     """Binary cross entropy of shares and of logits, with weights and with pos_weight."""
-    t, w = _SHARE, _WEIGHT
-    p = coarse(_SHAPE, 0.1, 0.9, 306)
+    t, w = SHARE, _WEIGHT
+    p = coarse(SHAPE, 0.1, 0.9, 306)
     positive = np.array([0.5, 1, 2, 3, 1.5, 0.25, 4])
     layers = []
-    ways: list[tuple[Array, dict[str, Any]]] = [(np.ones(_SHAPE), {}), (w, {"weight": w})]
+    ways: list[tuple[Array, dict[str, Any]]] = [(np.ones(SHAPE), {}), (w, {"weight": w})]
     for weight, options in ways:
         layers += losses(
             "binary_cross_entropy",
             (p,),
-            _by(
+            by(
                 partial(_cross_entropy, t, weight),
                 lambda x, weight=weight: weight * (x - t) / (x * (1 - x)),
                 128.0,
@@ -108,11 +128,11 @@ def binary(device: str) -> Iterator[Trial]:
         (np.ones(7), {"weight": w}),
     ]
     for factor, options in ways:
-        weight = options.get("weight", np.ones(_SHAPE))
+        weight = options.get("weight", np.ones(SHAPE))
         layers += losses(
             "binary_cross_entropy_with_logits",
-            (_X,),
-            _by(
+            (X,),
+            by(
                 partial(_by_logits, t, factor, weight),
                 partial(_by_logits_slope, t, factor, weight),
                 32.0,
@@ -122,72 +142,11 @@ def binary(device: str) -> Iterator[Trial]:
         )
     yield from trials(layers, device)
     yield Custom("binary_cross_entropy", _certain, torch.float32)
+    yield Custom("binary_cross_entropy_with_logits", _large_logits, torch.float32)
 
 
-def likelihoods(device: str) -> Iterator[Trial]:
-    """Kullback and Leibler's divergence, Poisson's and Gauss's likelihoods."""
-    t, logs = _SHARE, np.round(np.log(_SHARE) * 32) / 32
-    counts = integers(_SHAPE, 0, 6, 307).astype(np.float64)
-    stirling = np.where(
-        counts > 1,
-        counts * np.log(np.maximum(counts, 1))
-        - counts
-        + np.log(2 * np.pi * np.maximum(counts, 1)) / 2,
-        0,
-    )
-    rates = coarse(_SHAPE, 0.5, 4, 308)
-    ways = ("none", "mean", "sum", "batchmean")
-    layers = [
-        *losses(
-            "kl_div",
-            (_X,),
-            _by(lambda x: t * (np.log(t) - x), lambda x: -t + 0 * x),
-            t,
-            reductions=ways,
-        ),
-        *losses(
-            "kl_div",
-            (_X,),
-            _by(lambda x: np.exp(logs) * (logs - x), lambda x: -np.exp(logs) + 0 * x),
-            logs,
-            log_target=True,
-            reductions=ways,
-        ),
-        *losses(
-            "poisson_nll_loss",
-            (_X,),
-            _by(lambda x: np.exp(x) - counts * x, lambda x: np.exp(x) - counts, 64.0),
-            counts,
-        ),
-        *losses(
-            "poisson_nll_loss",
-            (rates,),
-            _by(
-                lambda x: x - counts * np.log(x + 1e-8) + stirling,
-                lambda x: 1 - counts / (x + 1e-8),
-                64.0,
-            ),
-            counts,
-            log_input=False,
-            full=True,
-        ),
-    ]
-    for full in (False, True):
-        variance = coarse(_SHAPE, 0.25, 4, 309)
-        layers += [
-            Layer(
-                "gaussian_nll_loss",
-                partial(_gaussian, full),
-                (_X, variance),
-                partial(_gaussian_reference, math.log(2 * math.pi) / 2 if full else 0.0),
-                f"full={full}",
-                SINGLES,
-            )
-        ]
-    yield from trials(layers, device)
-
-
-def _by(value: Any, slope: Any, size: float = _SIZE) -> Any:
+def by(value: Any, slope: Any, size: float = _SIZE) -> Any:
+    """The reference of a loss of each element, with its derivative."""
     return pointwise(value, slope, size=size)
 
 
@@ -214,17 +173,13 @@ def _certain(device: str) -> Iterator[Comparison]:
     )
 
 
-def _gaussian(full: bool, x: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:  # noqa: FBT001 - torch's option
-    target = tensor(_TARGET, str(x.device), x.dtype)
-    return functional.gaussian_nll_loss(x, target, variance, full=full, reduction="none")
-
-
-def _gaussian_reference(constant: float, x: Rounded, variance: Rounded) -> tuple[Rounded, Backward]:
-    """(log v + (x - t)^2 / v) / 2."""
-    d = x - _TARGET
-    share = d * d / variance
-
-    def backward(g: Rounded) -> tuple[Rounded, ...]:
-        return g * d / variance, g * (1 / variance - share / variance) * 0.5
-
-    return (logarithm(variance) + share) * 0.5 + constant, backward
+def _large_logits(device: str) -> Iterator[Comparison]:
+    """Logits of 100, whose exponential is infinite in float32: the loss is 0 or 100."""
+    x, t = leaf([100.0, 100.0, -100.0, -100.0], device), [0.0, 1.0, 0.0, 1.0]
+    call = functional.binary_cross_entropy_with_logits
+    found = call(x, tensor(t, device), reduction="none")
+    (gradient,) = torch.autograd.grad(root(found, tensor([1.0] * 4, device)), x)
+    name = "binary_cross_entropy_with_logits (large"
+    tiny = np.full(4, 1e-30)  # e^-100 is below the smallest normal number
+    yield compare(f"{name})", host(found), np.array([100.0, 0, 0, 100]), tiny)
+    yield compare(f"{name}, gradient)", host(gradient), np.array([1.0, 0, 0, -1]), tiny)

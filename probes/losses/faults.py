@@ -51,6 +51,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _meaning("pos_weight_ignored", "binary"),
     _meaning("log_target_ignored", "likelihoods"),
     _meaning("ignored_counted", "nll"),
+    _wrong("nll_loss2d_forward", "scaled", "nll", by=1.05, dtype="bfloat16"),
+    _meaning("ignore_index_ignored", "cross_entropy"),
     _meaning("smoothing_ignored", "cross_entropy"),
     _meaning("margin_of_one", "class_margins"),
     _meaning("never_swapped", "pairs"),

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from probes.kit.layer import SINGLES, Backward, Layer, function, trials
+from probes.kit.layer import SINGLES, Backward, Layer, Reference, function, trials
 from probes.kit.operands import coarse, integers
 from probes.kit.rounding import Rounded, magnitude, selected, square_root
 from probes.kit.trial import Trial
@@ -38,7 +38,34 @@ def pairs(device: str) -> Iterator[Trial]:
             "cosine_similarity", function("cosine_similarity"), (_A, _B), _cosine, dtypes=SINGLES
         ),
         Layer(
-            "pairwise_distance", function("pairwise_distance"), (_A, _B), _distance, dtypes=SINGLES
+            "cosine_similarity",
+            function("cosine_similarity", 0),
+            (_A.T.copy(), _B.T.copy()),
+            _transposed(_cosine),
+            "along the first axis",
+            SINGLES,
+        ),
+        *(
+            Layer(
+                "pairwise_distance",
+                function("pairwise_distance", p=float(p)),
+                (_A, _B),
+                partial(_distance, p),
+                f"p={p}",
+                SINGLES,
+            )
+            for p in (1, 2)
+        ),
+        *(
+            Layer(
+                "normalize",
+                function("normalize", p=float(p)),
+                (_A,),
+                partial(_normalized, p),
+                f"p={p}",
+                SINGLES,
+            )
+            for p in (1, 2)
         ),
     ]
     for p in (1.0, 2.0):
@@ -105,8 +132,29 @@ def _norm(d: Rounded, power: int) -> tuple[Rounded, Rounded]:
     return norm, d / norm
 
 
-def _distance(a: Rounded, b: Rounded) -> tuple[Rounded, Backward]:
-    norm, slope = _norm(a - b + _EPS, 2)
+def _transposed(reference: Reference) -> Reference:
+    """The reference of transposed operands, whose output has one axis."""
+
+    def whole(*operands: Rounded) -> tuple[Rounded, Backward]:
+        out, back = reference(*(each.T for each in operands))
+        return out, lambda g: tuple(each.T for each in back(g))
+
+    return whole
+
+
+def _normalized(power: int, a: Rounded) -> tuple[Rounded, Backward]:
+    """Rows divided by their norm."""
+    norm, slope = _norm(a, power)
+
+    def backward(g: Rounded) -> tuple[Rounded, ...]:
+        along = (g * a).total(1)
+        return (g / norm - slope * (along / norm / norm),)
+
+    return a / norm, backward
+
+
+def _distance(power: int, a: Rounded, b: Rounded) -> tuple[Rounded, Backward]:
+    norm, slope = _norm(a - b + _EPS, power)
 
     def backward(g: Rounded) -> tuple[Rounded, ...]:
         of_a = g.moved(lambda array: array[:, None]) * slope

@@ -8,7 +8,7 @@ from probes.kit import families
 from probes.kit.families import Families, Observation, family_finding
 from probes.kit.gradients import recording
 from probes.kit.precision import read
-from probes.losses import classes, ctc, elements, pairs
+from probes.losses import classes, ctc, elements, likelihoods, margins, pairs
 
 __all__ = ["FAMILIES", "Observation", "judge", "observe"]
 
@@ -16,10 +16,10 @@ __all__ = ["FAMILIES", "Observation", "judge", "observe"]
 FAMILIES: Final[Families] = {
     "distances": elements.distances,
     "binary": elements.binary,
-    "likelihoods": elements.likelihoods,
+    "likelihoods": likelihoods.likelihoods,
     "nll": classes.likelihood,
     "cross_entropy": classes.cross_entropy,
-    "class_margins": classes.margins,
+    "class_margins": margins.margins,
     "pairs": pairs.pairs,
     "ctc": ctc.ctc,
 }

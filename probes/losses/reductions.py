@@ -11,6 +11,10 @@ from probes.kit.gradients import tensor
 from probes.kit.layer import SINGLES, Backward, Layer, Reference
 from probes.kit.rounding import Array, Rounded
 
+#: Roundings to a half type: of a difference, which counts twice in a square, and of the results of
+#: three more operations.
+STORED: Final = 5
+
 REDUCTIONS: Final = ("none", "mean", "sum")
 
 
@@ -27,9 +31,10 @@ def reduced(reference: Reference, reduction: str) -> Reference:
 
         def backward(g: Rounded) -> tuple[Rounded, ...]:
             shape = elements.value.shape
-            return back((g * factor).moved(lambda array: np.broadcast_to(array, shape)))
+            given = (g * factor).stored(2)
+            return back(given.moved(lambda array: np.broadcast_to(array, shape)))
 
-        return elements.total(axes, keepdims=False) * factor, backward
+        return elements.stored().total(axes, keepdims=False) * factor, backward
 
     return whole
 
@@ -40,9 +45,10 @@ def losses(
     reference: Reference,
     *fixed: Any,
     reductions: tuple[str, ...] = REDUCTIONS,
+    dtypes: tuple[torch.dtype, ...] = SINGLES,
     **options: Any,
 ) -> list[Layer]:
-    """A loss of torch.nn.functional in each reduction.
+    """A loss of torch.nn.functional in each reduction; the mean is torch's default.
 
     Operands get gradients; `fixed` are the arrays after them, which do not. Arrays among the
     options go to the device too.
@@ -53,14 +59,20 @@ def losses(
     return [
         Layer(
             name,
-            _call(name, fixed, options | {"reduction": reduction}),
+            _call(name, fixed, options | chosen(reduction)),
             operands,
             reduced(reference, reduction),
             ", ".join([*shown, reduction]),
-            SINGLES,
+            dtypes,
+            stored=STORED,
         )
         for reduction in reductions
     ]
+
+
+def chosen(reduction: str) -> dict[str, str]:
+    """The option that asks for a reduction; none for the mean."""
+    return {} if reduction == "mean" else {"reduction": reduction}
 
 
 def _call(

@@ -31,6 +31,7 @@ from probes.contract import Comparison
 from probes.faults.inject import mixed_precision
 from probes.faults.inject.mixed_precision import CALLS, KERNELS
 from probes.faults.inject.operations import Interceptor
+from probes.kit import defaults
 from probes.kit.gradients import tensor
 from probes.kit.trial import run_trials
 from tests.probes.corrupt import (
@@ -176,6 +177,28 @@ def _state() -> tuple[object, ...]:
         *(torch.is_autocast_cache_enabled(), depth, torch.get_num_threads()),
         *(torch.random.initial_seed(), threading.active_count()),
     )
+
+
+def test_no_alarm_where_nan_is_searched_for() -> None:
+    """Anomaly mode raises at the gradients that a scaler skips; it is off while a probe runs."""
+    with torch.autograd.set_detect_anomaly(True), defaults.pinned():
+        found = tripped_families(probe, "training", "skipping", "scaling")
+
+    assert found == set()
+
+
+def test_unlisted_layers_that_are_wrong_in_a_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Norms and tables are right outside of it alone."""
+    for name in ("batch_norm", "embedding"):
+        original = getattr(torch.nn.functional, name)
+
+        def spoiled(*given: Any, original: Any = original, **options: Any) -> Any:
+            factor = 1.05 if torch.is_autocast_enabled("cpu") else 1.0
+            return original(*given, **options) * factor
+
+        monkeypatch.setattr(torch.nn.functional, name, spoiled)
+        assert tripped_families(probe, "not_cast") == {"not_cast"}
+        monkeypatch.undo()
 
 
 # ---- tables
@@ -496,6 +519,8 @@ MEANINGS: Final = {
     "checkpoint_without_autocast": {"recomputation"},
     "scale_ignored": {"scaling", "training", "growth", "scaler_state"},
     "unscaled_twice": {"scaling"},
+    "first_group_unscaled": {"scaling"},
+    "answer_lost": {"scaling"},
     "step_never_skipped": {"skipping", "scaling", "training"},
     "state_without_counter": {"scaler_state"},
     "nan_not_found": {"skipping", "scaler_kernels"},

@@ -410,6 +410,10 @@ OPERATIONS: Final[dict[str, tuple[Corrupted, set[str]]]] = {
         Corrupted("embedding_dense_backward", zeros, lambda call, _: call >= 5),
         {"repeated"},
     ),
+    "masked_scatter_backward shifted": (
+        Corrupted("masked_scatter_backward", shifted),
+        {"indexing"},
+    ),
     "index_add swaps": (Corrupted("index_add", swapped), {"indexing"}),
     "scatter_add swaps": (Corrupted("scatter_add", swapped), {"indexing"}),
     "index_put wrong": (Corrupted("index_put", one_bit), {"indexing"}),

@@ -31,6 +31,7 @@ from probes.layers import (
     probe,
     recurrent,
     sampling,
+    softmax,
 )
 from tests.probes.corrupt import (
     Corrupt,
@@ -66,6 +67,7 @@ TABLES: Final = (
     normalisation,
     padding,
     sampling,
+    softmax,
 )
 
 
@@ -236,7 +238,7 @@ def layers_of(module: Any, monkeypatch: pytest.MonkeyPatch) -> list[Layer]:
 
 
 #: Embeddings whose gradient is not the slope of their output, by design.
-NOT_SLOPES: Final = ("padding_idx=7", "scale_grad_by_freq")
+NOT_SLOPES: Final = ("padding_idx=7", "padding_idx=-4", "scale_grad_by_freq")
 
 
 @pytest.mark.parametrize("module", TABLES, ids=lambda module: module.__name__.rpartition(".")[2])
@@ -270,19 +272,19 @@ def test_gradients_are_differences_of_outputs(module: Any, monkeypatch: pytest.M
 def test_recurrent_gradients_are_differences(setting: recurrent.Setting) -> None:
     """Of the sum of all outputs, by the input."""
     batch, steps, step = len(setting.lengths), max(setting.lengths), 2.0**-18
-    right = recurrent._network(setting, batch, steps, UNIT, 0.0)
+    right = recurrent.network(setting, batch, steps, UNIT, 0.0)
     ones = [np.ones_like(each.value) for each in (right.output, *right.states)]
     gradient = right.backward([exact(each, UNIT) for each in ones])[0].value
     direction = np.random.default_rng(6).uniform(-1, 1, gradient.shape)
-    inputs, sums = recurrent._inputs(batch, steps), []
+    inputs, sums = recurrent.inputs(batch, steps), []
     for sign in (1, -1):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 recurrent,
-                "_inputs",
+                "inputs",
                 lambda *_, sign=sign: inputs + sign * step * direction,
             )
-            moved = recurrent._network(setting, batch, steps, UNIT, 0.0)
+            moved = recurrent.network(setting, batch, steps, UNIT, 0.0)
         sums.append(sum(float(each.value.sum()) for each in (moved.output, *moved.states)))
 
     assert (sums[0] - sums[1]) / (2 * step) == pytest.approx(
@@ -321,6 +323,12 @@ def test_more_rows_than_a_grid_has() -> None:
 # ---- breaks of torch from outside
 
 
+#: Operations in place that activations are made of.
+IN_PLACE: Final = (
+    *("silu", "hardswish", "hardsigmoid", "leaky_relu", "elu", "hardtanh", "mish", "celu"),
+    *("threshold", "sigmoid", "tanh", "relu"),
+)
+
 #: (operator, fault, family that must trip)
 OPERATORS: Final[list[tuple[str, Fault, str]]] = [
     ("gelu", slightly_larger, "activations"),
@@ -329,6 +337,17 @@ OPERATORS: Final[list[tuple[str, Fault, str]]] = [
     ("elu", one_element, "activations"),
     ("glu_backward", shifted, "activations"),
     ("_prelu_kernel_backward", five_per_cent, "activations"),
+    *((f"{name}_", five_per_cent, "in_place") for name in IN_PLACE),
+    ("silu_", one_element, "in_place"),
+    ("_weight_norm_interface", slightly_larger, "weight_norm"),
+    ("_weight_norm_interface_backward", one_element, "weight_norm"),
+    ("native_group_norm", one_element, "sizes"),
+    ("native_batch_norm_backward", five_per_cent, "sizes"),
+    ("native_layer_norm_backward", zeros, "sizes"),
+    ("max_pool2d_with_indices_backward", shifted, "sizes"),
+    ("mkldnn_rnn_layer", five_per_cent, "recurrent_calls"),
+    ("sigmoid_", five_per_cent, "recurrent_calls"),
+    ("constant_pad_nd", shifted, "padding"),
     ("_log_softmax", one_element, "softmax"),
     ("_softmax_backward_data", slightly_larger, "softmax"),
     ("mkldnn_rnn_layer", slightly_larger, "recurrent"),
@@ -392,7 +411,9 @@ def only(dtype: torch.dtype, *modules: Any) -> pytest.MonkeyPatch:
 #: (operator, family) whose results in a half type are 5 % off.
 IN_HALVES: Final = [
     ("relu", "activations"),
-    ("relu_", "activations"),
+    ("relu_", "in_place"),
+    ("hardswish_", "in_place"),
+    ("silu_", "in_place"),
     ("silu_backward", "activations"),
     ("hardtanh_backward", "activations"),
     ("leaky_relu", "activations"),
@@ -432,6 +453,37 @@ def test_a_half_type_that_is_five_per_cent_off(
     assert found == {family}
 
 
+def on_images(out: torch.Tensor) -> None:
+    """Multiply by 1.05 what is in channels_last."""
+    if out.dim() == 4 and not out.is_contiguous():
+        out.mul_(1.05)
+
+
+def test_an_activation_that_is_wrong_in_channels_last_alone() -> None:
+    """Images have kernels of their own."""
+    for operator in ("gelu", "silu", "relu", "hardswish_backward"):
+        assert_trips(probe, operator, on_images, "activations")
+
+
+def many(out: torch.Tensor) -> None:
+    """Multiply by 1.05 what has more than 8,192 elements."""
+    if out.is_floating_point() and out.numel() > 8192:
+        out.mul_(1.05)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        *("_softmax", "_softmax_backward_data", "_log_softmax", "_log_softmax_backward_data"),
+        *("native_layer_norm", "native_layer_norm_backward", "native_group_norm_backward"),
+        *("native_batch_norm", "avg_pool2d_backward", "gelu_backward", "silu", "tanh"),
+    ],
+)
+def test_a_layer_that_is_wrong_in_large_alone(operator: str) -> None:
+    """Kernels are chosen by size."""
+    assert_trips(probe, operator, many, "sizes", tried="softmax row_norms activations batch_norm")
+
+
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_a_recurrent_layer_in_a_half_type(dtype: torch.dtype) -> None:
     """Forward and backward, by 5 %."""
@@ -457,6 +509,17 @@ MEANINGS: Final = {
     "packed_in_another_order": "recurrent",
     "last_step_lost": "recurrent",
     "rows_repeated": "recurrent_rows",
+    "nothing_dropped": "recurrent_calls",
+    "states_of_ones": "recurrent_calls",
+    "long_rows_cut": "sizes",
+    "integers_padded_with_zeros": "padding",
+    "channels_not_shuffled": "moves",
+    "mask_ignored": "transformer",
+    "ceil_mode_ignored": "max_pooling",
+    "averages_without_ceil_mode": "average_pooling",
+    "factor_recomputed": "interpolation",
+    "norm_type_ignored": "embedding",
+    "padding_last": "embedding",
     "padding_counted": "average_pooling",
     "dilation_ignored": "max_pooling",
     "corners_ignored": "interpolation",
@@ -520,19 +583,19 @@ def test_tf32_is_off_in_recurrent_layers(*, new: bool, monkeypatch: pytest.Monke
     owner = switch.rnn if new else switch  # type: ignore[attr-defined]
     name, during, after = ("fp32_precision", "ieee", "tf32") if new else ("allow_tf32", False, True)
 
-    with recurrent._without_tf32():
+    with recurrent.without_tf32():
         assert getattr(owner, name) == during
     assert getattr(owner, name) == after
 
 
 def test_recurrent_units_of_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """4 bits less than float32 on accelerators, and what a variable forces."""
-    assert recurrent._units("cpu", torch.float32) == (2.0**-24, 0.0)
-    assert recurrent._units("cuda:0", torch.float32) == (2.0**-20, 0.0)
-    assert recurrent._units("cuda:0", torch.float64) == (2.0**-53, 0.0)
-    assert recurrent._units("cpu", torch.bfloat16) == (2.0**-24, 2.0**-8)
+    assert recurrent.units("cpu", torch.float32) == (2.0**-24, 0.0)
+    assert recurrent.units("cuda:0", torch.float32) == (2.0**-20, 0.0)
+    assert recurrent.units("cuda:0", torch.float64) == (2.0**-53, 0.0)
+    assert recurrent.units("cpu", torch.bfloat16) == (2.0**-24, 2.0**-8)
     monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
-    assert recurrent._units("cpu", torch.float32)[0] == 2.0**-8
+    assert recurrent.units("cpu", torch.float32)[0] == 2.0**-8
 
 
 def test_convolutions_of_rocm_may_round(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from probes.contract import Comparison
 from probes.faults.inject.layers import LAYERS
 from probes.kit.layer import Layer
 from probes.kit.rounding import exact
-from probes.losses import classes, ctc, elements, pairs, probe
+from probes.losses import classes, ctc, elements, likelihoods, margins, pairs, probe
 from tests.probes.corrupt import (
     Fault,
     assert_trips,
@@ -99,7 +99,9 @@ def layers_of(module: Any, monkeypatch: pytest.MonkeyPatch) -> list[Layer]:
     return found
 
 
-@pytest.mark.parametrize("module", [elements, classes, pairs], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [elements, likelihoods, classes, margins, pairs], ids=lambda module: module.__name__
+)
 def test_gradients_are_differences_of_losses(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Along a drawn direction of each operand, by central differences of the reference."""
     layers, step = layers_of(module, monkeypatch), 2.0**-18
@@ -210,12 +212,49 @@ def test_corrupted_operator(operator: str, fault: Fault, families: str) -> None:
     assert_trips(probe, operator, fault, families)
 
 
+def in_bfloat16(out: torch.Tensor) -> None:
+    """Multiply by 1.05 what is in bfloat16."""
+    if out.dtype == torch.bfloat16:
+        out.mul_(1.05)
+
+
+def many(out: torch.Tensor) -> None:
+    """Multiply by 1.05 what has more than 8,192 elements."""
+    if out.is_floating_point() and out.numel() > 8192:
+        out.mul_(1.05)
+
+
+@pytest.mark.parametrize(
+    ("operator", "fault", "family"),
+    [
+        ("mse_loss", in_bfloat16, "distances"),
+        ("mse_loss_backward", in_bfloat16, "distances"),
+        ("smooth_l1_loss", in_bfloat16, "distances"),
+        ("nll_loss_forward", in_bfloat16, "nll"),
+        ("nll_loss2d_backward", in_bfloat16, "nll"),
+        ("nll_loss_backward", many, "nll"),
+        ("_log_softmax", many, "cross_entropy"),
+        ("_log_softmax_backward_data", many, "cross_entropy"),
+    ],
+)
+def test_a_loss_that_is_wrong_in_a_half_type_or_in_large_alone(
+    operator: str, fault: Fault, family: str
+) -> None:
+    """Each type and size has a kernel of its own."""
+    assert_trips(probe, operator, fault, family)
+
+
 #: Name of a replaced meaning -> the family that must trip.
 MEANINGS: Final = {
     "smooth_l1_without_beta": "distances",
     "pos_weight_ignored": "binary",
     "log_target_ignored": "likelihoods",
     "ignored_counted": "nll",
+    "ignore_index_ignored": "cross_entropy",
+    "variance_without_eps": "likelihoods",
+    "sum_by_default": "distances",
+    "infinities_kept": "ctc",
+    "distances_of_norm_2": "pairs",
     "smoothing_ignored": "cross_entropy",
     "margin_of_one": "class_margins",
     "never_swapped": "pairs",

@@ -97,6 +97,60 @@ def _first_rows_repeated(original: Any) -> Any:
     return forward
 
 
+def _long_rows_cut(original: Any) -> Any:
+    """A kernel that takes the first 4,096 elements of each row alone."""
+    most = 4096
+
+    def call(x: torch.Tensor, dim: int, **options: Any) -> Any:
+        if x.shape[dim] <= most:
+            return original(x, dim=dim, **options)
+        first, rest = x.split([most, x.shape[dim] - most], dim)
+        return torch.cat([original(first, dim=dim, **options), rest * 0], dim)
+
+    return call
+
+
+def _nothing_dropped(original: Any) -> Any:
+    """A recurrent layer whose dropout between its layers drops nothing."""
+
+    def forward(self: Any, *given: Any, **options: Any) -> Any:
+        self.dropout = 0.0
+        return original(self, *given, **options)
+
+    return forward
+
+
+def _states_of_ones(original: Any) -> Any:
+    """A GRU that starts from ones where no state is given."""
+
+    def forward(self: Any, x: Any, first: Any = None) -> Any:
+        if first is None and isinstance(x, torch.Tensor):
+            count = self.num_layers * (2 if self.bidirectional else 1)
+            first = x.new_ones(count, *x.shape[1:-1], self.hidden_size)
+        return original(self, x, first)
+
+    return forward
+
+
+def _integers_padded_with_zeros(original: Any) -> Any:
+    """Padding of whole numbers that ignores its value."""
+
+    def call(x: torch.Tensor, pads: Any, mode: str = "constant", value: Any = None) -> Any:
+        return original(x, pads, mode, value if x.is_floating_point() else None)
+
+    return call
+
+
+def _mask_ignored(original: Any) -> Any:
+    """An encoder layer that attends to what comes later."""
+
+    def forward(self: Any, x: Any, src_mask: Any = None, **options: Any) -> Any:
+        del src_mask
+        return original(self, x, **options)
+
+    return forward
+
+
 def _drops_again(original: Any) -> Any:
     """A checkpoint that forgets the state of the generators."""
 
@@ -120,7 +174,7 @@ def _mean_of_all(original: Any) -> Any:
     """A mean that also counts what is ignored."""
 
     def call(x: torch.Tensor, target: torch.Tensor, *rest: Any, **options: Any) -> Any:
-        if options.get("reduction") != "mean":
+        if options.get("reduction", "mean") != "mean":
             return original(x, target, *rest, **options)
         each = original(x, target, *rest, **{**options, "reduction": "none"})
         return each.mean()
@@ -153,6 +207,35 @@ LAYERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "packed_in_another_order": (nn.utils.rnn, "pad_packed_sequence", _unsorted),
     "last_step_lost": (nn.LSTM, "forward", _last_step_lost),
     "rows_repeated": (nn.GRU, "forward", _first_rows_repeated),
+    "long_rows_cut": (functional, "softmax", _long_rows_cut),
+    "nothing_dropped": (nn.RNN, "forward", _nothing_dropped),
+    "states_of_ones": (nn.GRU, "forward", _states_of_ones),
+    "integers_padded_with_zeros": (functional, "pad", _integers_padded_with_zeros),
+    "mask_ignored": (nn.TransformerEncoderLayer, "forward", _mask_ignored),
+    "ceil_mode_ignored": (functional, "max_pool2d", _without("ceil_mode")),
+    "averages_without_ceil_mode": (
+        functional,
+        "avg_pool2d",
+        lambda f: lambda x, kernel, stride, pad, _ceil, **o: f(x, kernel, stride, pad, **o),
+    ),
+    "factor_recomputed": (
+        functional,
+        "interpolate",
+        lambda f: (
+            lambda x, **o: f(x, **{**o, "recompute_scale_factor": "scale_factor" in o or None})
+        ),
+    ),
+    "norm_type_ignored": (functional, "embedding", _without("norm_type")),
+    "padding_last": (
+        functional,
+        "embedding",
+        lambda f: (
+            lambda i, table, **o: f(
+                i, table, **{**o, "padding_idx": -1 if (o.get("padding_idx") or 0) < 0 else None}
+            )
+        ),
+    ),
+    "channels_not_shuffled": (functional, "channel_shuffle", lambda _: lambda x, _groups: x),
     "padding_counted": (functional, "avg_pool2d", _without("count_include_pad")),
     "dilation_ignored": (functional, "max_pool2d", _without("dilation")),
     "corners_ignored": (functional, "interpolate", _with_options(align_corners=None)),
@@ -183,6 +266,15 @@ LAYERS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     ),
     "log_target_ignored": (functional, "kl_div", _without("log_target")),
     "ignored_counted": (functional, "nll_loss", _mean_of_all),
+    "ignore_index_ignored": (functional, "cross_entropy", _without("ignore_index")),
+    "variance_without_eps": (functional, "gaussian_nll_loss", _with_options(eps=1e-9)),
+    "sum_by_default": (
+        functional,
+        "mse_loss",
+        lambda f: lambda *operands, **o: f(*operands, **{"reduction": "sum", **o}),
+    ),
+    "infinities_kept": (functional, "ctc_loss", _with_options(zero_infinity=False)),
+    "distances_of_norm_2": (functional, "pairwise_distance", _without("p")),
     "smoothing_ignored": (functional, "cross_entropy", _without("label_smoothing")),
     "margin_of_one": (functional, "multi_margin_loss", _without("margin")),
     "never_swapped": (functional, "triplet_margin_loss", _without("swap")),

@@ -176,6 +176,30 @@ def _without(name: str) -> Handler:
 _amp: Final[Any] = torch.amp
 _scaler: Final[Any] = getattr(torch.amp, "GradScaler", torch.cuda.amp.GradScaler)
 
+
+def _first_group_alone(original: Any) -> Any:
+    """A scaler that unscales and searches the parameters of the first group alone."""
+
+    def unscale(self: Any, optimizer: Any, *rest: Any) -> Any:
+        groups = optimizer.param_groups
+        optimizer.param_groups = groups[:1]
+        try:
+            return original(self, optimizer, *rest)
+        finally:
+            optimizer.param_groups = groups
+
+    return unscale
+
+
+def _answers_nothing(original: Any) -> Any:
+    """A scaler's step that forgets what the optimizer's returned."""
+
+    def step(self: Any, *given: Any, **options: Any) -> None:
+        original(self, *given, **options)
+
+    return step
+
+
 #: Name -> (owner, function, factory of its replacement).
 CALLS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "float64_is_cast": (torch, "mm", _with_float64_cast),
@@ -190,6 +214,8 @@ CALLS: Final[dict[str, tuple[Any, str, Callable[[Any], Any]]]] = {
     "checkpoint_without_autocast": (checkpoint, "_get_autocast_kwargs", _switched_off),
     "scale_ignored": (_scaler, "scale", lambda _: lambda _scaler, outputs: outputs),
     "unscaled_twice": (_scaler, "unscale_", _never_refuses),
+    "first_group_unscaled": (_scaler, "_unscale_grads_", _first_group_alone),
+    "answer_lost": (_scaler, "step", _answers_nothing),
     "step_never_skipped": (_scaler, "_maybe_opt_step", _always_steps),
     "state_without_counter": (_scaler, "state_dict", _without_counter),
 }

@@ -38,6 +38,12 @@ CHANGES: dict[str, tuple[Callable[[], object], Callable[[], object], object, obj
         2,
         0,
     ),
+    "torch.is_anomaly_enabled()": (
+        lambda: torch.autograd.set_detect_anomaly(True),
+        torch.is_anomaly_enabled,
+        True,
+        False,
+    ),
     "torch.is_autocast_enabled('cpu')": (
         lambda: _entered.enter_context(torch.autocast("cpu")),
         autocast_on,
@@ -54,6 +60,7 @@ def restore_defaults() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
     torch.use_deterministic_algorithms(False)
+    torch.autograd.set_detect_anomaly(False)
     _entered.close()
 
 
