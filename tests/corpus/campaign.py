@@ -7,8 +7,9 @@
    (tests/corpus/spoils.py), in a forked child. It is covered when each time a check of the quick
    or the standard profile fails, or the process crashes. A child that was late, killed from outside
    or could not make the fault has caught nothing. Results are kept in build/coverage/, so that a
-   campaign goes on where it was stopped; `--again` tries anew what was not caught. What was caught
-   stays so until that file is removed, whatever is changed in the probes.
+   campaign goes on where it was stopped; `--again` tries anew what was not caught, `--again quick`
+   what quick has not. What was caught stays so until that file is removed, whatever is changed in
+   the probes.
 3. Before all that, the same checks run with nothing wrong: what fails then would catch everything;
    and once more with each operation watched: a fault is tried with the probes that call it.
 
@@ -120,11 +121,16 @@ Found = dict[tuple[str, str], dict[str, str]]
 
 
 def results(
-    operations: Operations, device: str, jobs: int, *, again: bool, every: int = 1
+    operations: Operations, device: str, jobs: int, *, again: str = "", every: int = 1
 ) -> Found:
     """Every operation with each of its faults; what is kept is not run again.
 
-    `every`: of that many faults, in a fixed random order, one is run: a sample.
+    Args:
+        operations: those of the list.
+        device: where they run.
+        jobs: children side by side.
+        again: a profile; what it has not caught is tried anew.
+        every: of that many faults, in a fixed random order, one is run: a sample.
     """
     KEPT.mkdir(parents=True, exist_ok=True)
     kept = KEPT / f"{torch.__version__}.{torch.device(device).type}.jsonl"
@@ -169,8 +175,8 @@ def _called(operations: Operations, device: str, children: Children) -> dict[str
     return called
 
 
-def _read(kept: Path, *, again: bool) -> Found:
-    """The results that are kept; with `again` only of what was caught."""
+def _read(kept: Path, *, again: str) -> Found:
+    """The results that are kept; with `again` only of what that profile caught."""
     found: Found = {}
     for line in kept.read_text(encoding="utf-8").splitlines() if kept.exists() else ():
         try:
@@ -178,7 +184,7 @@ def _read(kept: Path, *, again: bool) -> Found:
         except json.JSONDecodeError:  # the campaign was stopped while it wrote
             continue
         found[entry["operation"], entry["spoil"]] = entry["found"]
-    return {key: each for key, each in found.items() if each["standard"] or not again}
+    return {key: each for key, each in found.items() if not again or each[again]}
 
 
 def exempt() -> dict[tuple[str, str], str]:
@@ -231,7 +237,14 @@ def main() -> int:
     )
     parser.add_argument("--record", action="store_true", help="write the list and stop")
     parser.add_argument("--ours", action="store_true", help="record our own programs alone")
-    parser.add_argument("--again", action="store_true", help="try anew what was not caught")
+    parser.add_argument(
+        "--again",
+        nargs="?",
+        const="standard",
+        default="",
+        choices=PROFILES,
+        help="try anew what that profile has not caught; default: standard",
+    )
     parser.add_argument("--every", type=int, default=1, help="run one fault of so many: a sample")
     parser.add_argument("--device", default="cpu", help="where to run; default: cpu")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trials side by side")

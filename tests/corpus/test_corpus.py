@@ -4,6 +4,7 @@ import faulthandler
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -64,13 +65,13 @@ def test_a_wrong_operation_is_caught_and_a_right_one_is_not(
     monkeypatch.setattr(trials, "specs", lambda *, heavy: [LINALG if heavy else AUTOGRAD])
     found = {
         name: json.loads(in_child(partial(trials.trial, name, spoil, "cpu")))
-        for name in ("mm.default float32", "linalg_qr.default float32", "roll.default half")
+        for name in ("mm.default float32", "linalg_qr.default float32", "_ctc_loss.Tensor float32")
     }
 
     assert found["mm.default float32"]["quick"].startswith("autograd.")
     assert found["linalg_qr.default float32"]["quick"] == ""
     assert found["linalg_qr.default float32"]["standard"].startswith("linalg.")
-    assert found["roll.default half"] == {"quick": "", "standard": ""}
+    assert found["_ctc_loss.Tensor float32"] == {"quick": "", "standard": ""}
 
 
 VALUES: Final = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -184,7 +185,7 @@ def test_a_sample_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(campaign, "KEPT", tmp_path)
     monkeypatch.setattr(trials, "specs", lambda **_: [])
     monkeypatch.setattr(trials, "trial", lambda *_: json.dumps({"quick": "", "standard": ""}))
-    first, second = (campaign.results(KEPT, "cpu", 2, again=False, every=100) for _ in range(2))
+    first, second = (campaign.results(KEPT, "cpu", 2, every=100) for _ in range(2))
 
     assert first == second
     assert len(first) == -(-len(list(KEPT.faults())) // 100)
@@ -276,7 +277,7 @@ def test_children_that_are_left_are_killed(tmp_path: Path) -> None:
         other = os.fork()
         if other:
             ids.write_text(f"{os.getpid()} {other}")
-        signal.alarm(20)
+        signal.alarm(60)
         signal.pause()
         return "over"
 
@@ -292,8 +293,19 @@ def test_children_that_are_left_are_killed(tmp_path: Path) -> None:
 
     child, other = found
     assert not Path(f"/proc/{child}").exists()
-    status = Path(f"/proc/{other}/stat")  # an orphan stays a zombie where nobody reaps it
-    assert not status.exists() or status.read_text().rpartition(") ")[2].startswith(("Z", "X"))
+    deadline_s = time.monotonic() + 20
+    while runs(other):  # killed, it may still have to be given a core
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended; an orphan stays a zombie where nobody reaps it."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return not status.rpartition(") ")[2].startswith(("Z", "X"))
 
 
 def test_a_check_that_fails_anyway_stops_the_campaign(
@@ -306,7 +318,7 @@ def test_a_check_that_fails_anyway_stops_the_campaign(
     asked = campaign.Operations({"mm.default float32": ["a program"]}, frozenset(), "2")
 
     with pytest.raises(RuntimeError, match="nothing wrong"):
-        campaign.results(asked, "cpu", 1, again=False)
+        campaign.results(asked, "cpu", 1)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +345,7 @@ def test_a_child_without_an_answer_has_caught_nothing(
 
     monkeypatch.setattr(trials, "trial", trial)
     asked = campaign.Operations({"mm.default float32": ["a program"]}, frozenset(), "2")
-    found = campaign.results(asked, "cpu", 1, again=False)
+    found = campaign.results(asked, "cpu", 1)
 
     assert {each["standard"] for each in found.values()} == {caught}
 
@@ -353,7 +365,7 @@ def test_results_are_kept_and_tried_again(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(trials, "trial", trial)
     asked = campaign.Operations({name: ["a program"] for name in answers}, frozenset(), "2")
-    for again, runs in ((False, 4), (False, 4), (True, 6)):
+    for again, runs in (("", 4), ("", 4), ("standard", 6), ("quick", 8)):
         found = campaign.results(asked, "cpu", 2, again=again)
         with next(tmp_path.glob("*.jsonl")).open("a") as stream:
             stream.write('{"operation": "mm.def\n')  # killed while it wrote
