@@ -42,5 +42,5 @@ SPEC: Final = ProbeSpec(
         "transformer": "TransformerEncoderLayer in eval, by its fused and by its plain path",
         "checkpoint": "checkpoints give the same gradients, drop the same, keep generators",
     },
-    may_warn=("frozen_input",),
+    may_warn=("frozen_input", "sampling", "transformer"),
 )

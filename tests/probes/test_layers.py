@@ -598,6 +598,17 @@ def test_recurrent_units_of_other_devices(monkeypatch: pytest.MonkeyPatch) -> No
     assert recurrent.units("cpu", torch.float32)[0] == 2.0**-8
 
 
+@pytest.mark.parametrize(("forced_by", "status"), [("", "fail"), ("X=1", "warn")])
+def test_products_that_a_variable_shortens(forced_by: str, status: str) -> None:
+    """Its effect is no fault of the device, whose exact families fail as ever."""
+    wrong = Comparison(operation="planted", elements=9, mismatches=1)
+    for name, right in (("transformer", status), ("sampling", status), ("padding", "fail")):
+        seen = with_family(name, wrong)
+        setting = seen.precision.model_copy(update={"forced_by": forced_by})
+
+        assert finding(name, seen.model_copy(update={"precision": setting})).status == right
+
+
 def test_convolutions_of_rocm_may_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its library may use Winograd's algorithm for half types."""
     monkeypatch.setattr(convolutions, "back_end", lambda _device: "hip")
