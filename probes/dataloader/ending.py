@@ -9,10 +9,12 @@ from multiprocessing import active_children
 from pathlib import Path
 from typing import Any, Final
 
+from torch.utils.data import DataLoader
+
 from probes.contract import Comparison
 from probes.dataloader.datasets import Places
 from probes.dataloader.memory import FOLDER
-from probes.dataloader.running import iterating, loader
+from probes.dataloader.running import iterating, loader, telling_of_others
 from probes.kit.trial import Custom, Trial, fact
 
 #: Loaders after which descriptors and threads are counted: fewer more than loaders is no leak.
@@ -31,13 +33,15 @@ def endings(_device: str) -> Iterator[Trial]:
 
 
 def _until(holds: Callable[[], bool]) -> bool:
-    """Whether it holds, or does so before the longest wait is over."""
-    deadline = time.monotonic() + ENDS_S
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
+    """Whether it holds, or does so before the longest wait is over.
+
+    Looks are counted, not the time that passed: in a paused container no worker can end.
+    """
+    for _ in range(int(ENDS_S / _POLL_S)):
+        if holds():
+            return True
         time.sleep(_POLL_S)
-    return True
+    return holds()
 
 
 def _living(pids: set[int]) -> list[int]:
@@ -56,10 +60,17 @@ def _finished(_device: str) -> Iterator[Comparison]:
         yield fact("run to the end (they ended)", _ended(pids), True)
 
 
+def _begun(source: DataLoader[Any]) -> set[int]:
+    """The workers of an iterator that is dropped after two samples."""
+    batches: Any = iter(source)
+    workers = batches._workers
+    with telling_of_others(workers):
+        return {next(batches)[2], next(batches)[2]}
+
+
 def _dropped(_device: str) -> Iterator[Comparison]:
-    batches: Any = iter(loader(Places(64), 2, batch_size=None))
-    pids = {next(batches)[2], next(batches)[2]}
-    del batches
+    source = loader(Places(64), 2, batch_size=None)
+    pids = _begun(source)
     gc.collect()
     yield fact("dropped (they ended)", _ended(pids), True)
 
@@ -68,13 +79,17 @@ def _counts() -> tuple[int, int]:
     return len([*Path("/proc/self/fd").iterdir()]), threading.active_count()
 
 
+def _files() -> set[str]:
+    return {file.name for file in Path(FOLDER).iterdir()}
+
+
 def _left_behind(_device: str) -> Iterator[Comparison]:
     def run() -> set[int]:
         with iterating(loader(Places(2), 1)) as batches:
             return {int(pid) for *_, pids, _ in batches for pid in pids}
 
     run()  # what the first one opens stays
-    before = _counts()
+    before, others = _counts(), _files()
     pids = {os.getpid()}.union(*(run() for _ in range(_LOADERS)))
 
     def grown() -> list[bool]:
@@ -82,5 +97,6 @@ def _left_behind(_device: str) -> Iterator[Comparison]:
 
     yield fact("left behind (descriptors, threads)", _until(lambda: not any(grown())), True)
     own = tuple(f"torch_{pid}_" for pid in pids)
-    left = [file.name for file in Path(FOLDER).iterdir() if file.name.startswith(own)]
+    # Containers that share the folder number their processes alike.
+    left = sorted(name for name in _files() - others if name.startswith(own))
     yield fact("left behind (files)", left, [])

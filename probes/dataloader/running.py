@@ -4,7 +4,9 @@ Workers are forked: `spawn` and `forkserver` would import torch anew, for second
 that do not find our package. The dataset touches no device, so that a fork is safe for it.
 """
 
+import errno
 import os
+import resource
 import signal
 import tempfile
 import threading
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess, current_process
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -23,6 +26,13 @@ from probes.kit.lifetime import die_with_parent
 
 #: The longest wait for a batch, and for a worker's end. A worker that is slower hangs.
 WAIT_S: Final = 30.0
+
+#: What is held open at a time, beside what is open already: most of it for the tensors of a sample.
+_DESCRIPTORS: Final = 160
+#: Threads at a time: of two workers, of the queues, and of those that pass descriptors on.
+_THREADS: Final = 12
+#: Signals by which others end a process; a process that is wrong ends by another one.
+_OF_OTHERS: Final = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT)
 
 Start = Callable[[int], None]
 
@@ -55,14 +65,85 @@ def gathered(dataset: Dataset[Any], workers: int, **options: Any) -> list[Any]:
         return list(batches)
 
 
+class KilledByOthersError(RuntimeError):
+    """Somebody else ended a worker: that says nothing about torch."""
+
+
+def need_room() -> None:
+    """Make sure that the host lets workers start: what it refuses them they tell nobody.
+
+    Raises:
+        OSError: too few descriptors are left.
+        RuntimeError: too few threads can be started.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len([*Path("/proc/self/fd").iterdir()])
+    if limit != resource.RLIM_INFINITY and limit - used < _DESCRIPTORS:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    over = threading.Event()
+    threads = [threading.Thread(target=over.wait) for _ in range(_THREADS)]
+    started = []
+    try:
+        for thread in threads:
+            thread.start()
+            started.append(thread)
+    finally:
+        over.set()
+        for thread in started:
+            thread.join()
+
+
+class _Patient:
+    """An iterator that waits once more: a wait is none in which the container was paused."""
+
+    def __init__(self, iterator: Any) -> None:
+        self._iterator = iterator
+
+    def __iter__(self) -> "_Patient":
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._iterator)
+        except RuntimeError as error:
+            if "timed out" not in str(error):
+                raise
+        return next(self._iterator)
+
+
 @contextmanager
-def iterating(loader: DataLoader[Any]) -> Iterator[Iterator[Any]]:
-    """Iterate over a loader; in the end its workers are told to end, or killed, and reaped."""
+def telling_of_others(workers: list[BaseProcess]) -> Iterator[None]:
+    """Raise an error of its own in place of any, where somebody else killed a worker.
+
+    Raises:
+        KilledByOthersError: that is so.
+    """
+    try:
+        yield
+    except Exception as error:
+        signals = [-(each.exitcode or 0) for each in workers if each.exitcode in _OF_OTHERS]
+        if not signals:
+            raise
+        name = signal.Signals(signals[0]).name
+        raise KilledByOthersError(f"a worker was ended from outside, by {name}") from error
+
+
+@contextmanager
+def iterating(loader: DataLoader[Any], *, kills: bool = False) -> Iterator[Iterator[Any]]:
+    """Iterate over a loader; in the end its workers are told to end, or killed, and reaped.
+
+    `kills`: a worker may be killed, for the trial does it.
+
+    Raises:
+        KilledByOthersError: in place of what was raised, where somebody else killed a worker.
+    """
     before = active_children()
     iterator: Any = None
     try:
         iterator = iter(loader)
-        yield iterator
+        workers = [] if kills else getattr(iterator, "_workers", [])
+        with telling_of_others(workers):
+            yield _Patient(iterator)
     finally:
         with _handler_of_children(signal.SIG_DFL):
             getattr(iterator, "_shutdown_workers", lambda: None)()
