@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from probes.contract import Comparison
 from probes.dataloader.datasets import Places
 from probes.dataloader.memory import FOLDER
-from probes.dataloader.running import iterating, loader, telling_of_others
+from probes.dataloader.running import iterating, loader, raise_if_by_others, telling_of_others
 from probes.kit.trial import Custom, Trial, fact
 
 #: Loaders after which descriptors and threads are counted: fewer more than loaders is no leak.
@@ -49,22 +49,26 @@ def _living(pids: set[int]) -> list[int]:
     return [child.pid for child in active_children() if child.pid in pids and child.is_alive()]
 
 
-def _ended(pids: set[int]) -> bool:
-    return _until(lambda: not _living(pids))
+def _ended(source: DataLoader[Any], pids: set[int]) -> bool:
+    """Whether the workers of a loader have ended, or do so soon."""
+    ended = _until(lambda: not _living(pids))
+    if not ended:
+        raise_if_by_others(source)
+    return ended
 
 
 def _finished(_device: str) -> Iterator[Comparison]:
-    with iterating(loader(Places(4), 2, batch_size=None)) as batches:
+    source = loader(Places(4), 2, batch_size=None)
+    with iterating(source) as batches:
         pids = {pid for *_, pid, _ in batches}
         yield fact("run to the end (processes)", len(pids), 2)
-        yield fact("run to the end (they ended)", _ended(pids), True)
+        yield fact("run to the end (they ended)", _ended(source, pids), True)
 
 
 def _begun(source: DataLoader[Any]) -> set[int]:
     """The workers of an iterator that is dropped after two samples."""
-    batches: Any = iter(source)
-    workers = batches._workers
-    with telling_of_others(workers):
+    with telling_of_others(source):
+        batches = iter(source)
         return {next(batches)[2], next(batches)[2]}
 
 
@@ -72,7 +76,7 @@ def _dropped(_device: str) -> Iterator[Comparison]:
     source = loader(Places(64), 2, batch_size=None)
     pids = _begun(source)
     gc.collect()
-    yield fact("dropped (they ended)", _ended(pids), True)
+    yield fact("dropped (they ended)", _ended(source, pids), True)
 
 
 def _counts() -> tuple[int, int]:
@@ -97,6 +101,10 @@ def _left_behind(_device: str) -> Iterator[Comparison]:
 
     yield fact("left behind (descriptors, threads)", _until(lambda: not any(grown())), True)
     own = tuple(f"torch_{pid}_" for pid in pids)
-    # Containers that share the folder number their processes alike.
-    left = sorted(name for name in _files() - others if name.startswith(own))
-    yield fact("left behind (files)", left, [])
+
+    def left() -> list[str]:
+        return sorted(name for name in _files() - others if name.startswith(own))
+
+    # Containers that share the folder number their processes alike: what they make goes again.
+    _until(lambda: not left())
+    yield fact("left behind (files)", left(), [])

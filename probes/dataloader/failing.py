@@ -59,12 +59,12 @@ def exceptions(_device: str) -> Iterator[Trial]:
 
 
 def _outcome(
-    dataset: Dataset[Any], workers: int, *, kills: bool = False, **options: Any
+    dataset: Dataset[Any], workers: int, own_victim: Callable[[], int] = lambda: 0, **options: Any
 ) -> tuple[list[Any], str, str]:
     """The batches that came, and the name and the texts of the error that ended them."""
     batches: list[Any] = []
     try:
-        with iterating(loader(dataset, workers, **options), kills=kills) as found:
+        with iterating(loader(dataset, workers, **options), own_victim) as found:
             batches.extend(found)
     except KilledByOthersError:
         raise
@@ -128,7 +128,7 @@ def deaths(_device: str) -> Iterator[Trial]:
 
 def _dead(name: str, end: Callable[[], object], _device: str) -> Iterator[Comparison]:
     dataset = _Fatal(end)
-    _, kind, text = _outcome(dataset, 2, batch_size=None, kills=end is _be_killed)
+    _, kind, text = _outcome(dataset, 2, dataset.worker, batch_size=None)
     yield fact(f"{name} (type)", kind, "RuntimeError")
     named = str(dataset.worker()) in text
     yield fact(f"{name} (named)", "its process" if named else text[:200], "its process")

@@ -24,8 +24,8 @@ def room_finding(
     """The finding; `batches` is that of the large batches, None where they were not tried.
 
     Where a batch does not fit, torch's worker dies by a bus error (seen with 2.2 and 2.9) or raises
-    and leaves its files there (2.13). That is told from the size, and not tried. It is an error, not
-    a failure: this container's shared memory is not that of the training's.
+    and leaves its files there (2.13). That is told from the size, and not tried. It is an error and
+    no failure: the training's container may have more.
     """
     size, free = seen.size_bytes, seen.free_bytes
     if seen.problem:

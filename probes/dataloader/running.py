@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import active_children
+from multiprocessing.context import ForkContext, ForkProcess
 from multiprocessing.process import BaseProcess, current_process
 from pathlib import Path
 from typing import Any, Final
@@ -22,19 +23,39 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import signal_handling
 
-from probes.kit.lifetime import die_with_parent
+from probes.kit.lifetime import die_with_parent, is_stopped
 
 #: The longest wait for a batch, and for a worker's end. A worker that is slower hangs.
 WAIT_S: Final = 30.0
+#: A loader's own limit: after each it looks whether its workers live. One that dies before torch
+#: knows its number is noticed by nothing else.
+_LOOK_S: Final = 1.0
 
 #: What is held open at a time, beside what is open already: most of it for the tensors of a sample.
 _DESCRIPTORS: Final = 160
 #: Threads at a time: of two workers, of the queues, and of those that pass descriptors on.
 _THREADS: Final = 12
-#: Signals by which others end a process; a process that is wrong ends by another one.
-_OF_OTHERS: Final = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT)
+#: Signals that others send, or a limit of the host; a process that is wrong ends by another one.
+_OF_OTHERS: Final = (
+    *(signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPWR, signal.SIGXCPU),
+)
 
 Start = Callable[[int], None]
+
+
+class _Forks(ForkContext):
+    """A way to start workers, which keeps those that were started, the dead ones too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[BaseProcess] = []
+
+    def Process(self, *given: Any, **named: Any) -> ForkProcess:  # type: ignore[override] # noqa: N802
+        """Make a worker's process, and keep it."""
+        process = ForkProcess(*given, **named)
+        self.started.append(process)
+        return process
 
 
 class _Started:
@@ -54,8 +75,8 @@ def loader(dataset: Dataset[Any], workers: int, **options: Any) -> DataLoader[An
     """A loader with that number of forked workers, and a bound on each wait for a batch."""
     if workers:
         started = _Started(options.pop("worker_init_fn", None))
-        options = {"timeout": WAIT_S, **options, "worker_init_fn": started}
-        options["multiprocessing_context"] = "fork"
+        options = {"timeout": _LOOK_S, **options, "worker_init_fn": started}
+        options["multiprocessing_context"] = _Forks()
     return DataLoader(dataset, num_workers=workers, **options)
 
 
@@ -66,7 +87,7 @@ def gathered(dataset: Dataset[Any], workers: int, **options: Any) -> list[Any]:
 
 
 class KilledByOthersError(RuntimeError):
-    """Somebody else ended a worker: that says nothing about torch."""
+    """Somebody else ended or stopped a worker: that says nothing about torch."""
 
 
 def need_room() -> None:
@@ -94,26 +115,69 @@ def need_room() -> None:
 
 
 class _Patient:
-    """An iterator that waits once more: a wait is none in which the container was paused."""
+    """An iterator that waits for a batch until it has looked for it so many times.
 
-    def __init__(self, iterator: Any) -> None:
+    Looks are counted, not the time that passed: in a paused container no worker makes a batch.
+    """
+
+    def __init__(self, iterator: Any, looks: int) -> None:
         self._iterator = iterator
+        self._looks = looks
 
     def __iter__(self) -> "_Patient":
         return self
 
     def __next__(self) -> Any:
-        try:
-            return next(self._iterator)
-        except RuntimeError as error:
-            if "timed out" not in str(error):
-                raise
-        return next(self._iterator)
+        looks = 1
+        while True:
+            try:
+                return next(self._iterator)
+            except RuntimeError as error:
+                if "timed out" not in str(error) or looks >= self._looks:
+                    raise
+            looks += 1
+
+
+def _looks(loader: DataLoader[Any]) -> int:
+    """How often a batch is looked for; once where the trial is about the limit."""
+    return int(WAIT_S / _LOOK_S) if loader.timeout == _LOOK_S else 1
+
+
+def _done_by_others(worker: BaseProcess) -> str:
+    """What somebody else did to a worker, in words; empty where nobody did anything."""
+    code = worker.exitcode
+    if code is None and is_stopped(worker.pid or 0):
+        return "stopped from outside (SIGSTOP, a debugger)"
+    if code is not None and -code in _OF_OTHERS:
+        return f"ended from outside, by {signal.Signals(-code).name}"
+    return ""
+
+
+def raise_if_by_others(loader: DataLoader[Any], spared: int = 0) -> None:
+    """Raise an error where somebody else ended or stopped one of the workers of a loader.
+
+    Args:
+        loader: one that `loader` made.
+        spared: the worker that the trial itself ends.
+
+    Raises:
+        KilledByOthersError: that is so.
+    """
+    workers: list[BaseProcess] = getattr(loader.multiprocessing_context, "started", [])
+    for worker in workers:
+        if worker.pid != spared and (what := _done_by_others(worker)):
+            raise KilledByOthersError(f"a worker was {what}")
 
 
 @contextmanager
-def telling_of_others(workers: list[BaseProcess]) -> Iterator[None]:
-    """Raise an error of its own in place of any, where somebody else killed a worker.
+def telling_of_others(
+    loader: DataLoader[Any], own_victim: Callable[[], int] = lambda: 0
+) -> Iterator[None]:
+    """Raise an error of its own in place of any, where somebody else ended or stopped a worker.
+
+    Args:
+        loader: one that `loader` made.
+        own_victim: says which worker the trial itself ends.
 
     Raises:
         KilledByOthersError: that is so.
@@ -121,29 +185,33 @@ def telling_of_others(workers: list[BaseProcess]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        signals = [-(each.exitcode or 0) for each in workers if each.exitcode in _OF_OTHERS]
-        if not signals:
-            raise
-        name = signal.Signals(signals[0]).name
-        raise KilledByOthersError(f"a worker was ended from outside, by {name}") from error
+        try:
+            raise_if_by_others(loader, own_victim())
+        except KilledByOthersError as by_others:
+            raise by_others from error
+        raise
 
 
 @contextmanager
-def iterating(loader: DataLoader[Any], *, kills: bool = False) -> Iterator[Iterator[Any]]:
+def iterating(
+    loader: DataLoader[Any], own_victim: Callable[[], int] = lambda: 0
+) -> Iterator[Iterator[Any]]:
     """Iterate over a loader; in the end its workers are told to end, or killed, and reaped.
 
-    `kills`: a worker may be killed, for the trial does it.
+    Args:
+        loader: one that `loader` made.
+        own_victim: says which worker the trial itself ends.
 
     Raises:
-        KilledByOthersError: in place of what was raised, where somebody else killed a worker.
+        KilledByOthersError: in place of what was raised, where somebody else ended or stopped a
+            worker.
     """
     before = active_children()
     iterator: Any = None
     try:
-        iterator = iter(loader)
-        workers = [] if kills else getattr(iterator, "_workers", [])
-        with telling_of_others(workers):
-            yield _Patient(iterator)
+        with telling_of_others(loader, own_victim):
+            iterator = iter(loader)
+            yield _Patient(iterator, _looks(loader))
     finally:
         with _handler_of_children(signal.SIG_DFL):
             getattr(iterator, "_shutdown_workers", lambda: None)()
