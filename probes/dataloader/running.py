@@ -27,9 +27,8 @@ from probes.kit.lifetime import die_with_parent, is_stopped
 
 #: The longest wait for a batch, and for a worker's end. A worker that is slower hangs.
 WAIT_S: Final = 30.0
-#: A loader's own limit: after each it looks whether its workers live. One that dies before torch
-#: knows its number is noticed by nothing else.
-_LOOK_S: Final = 1.0
+#: A loader's own limit: after each it looks whether its workers live.
+_LOOK_S: Final = 0.1
 
 #: What is held open at a time, beside what is open already: most of it for the tensors of a sample.
 _DESCRIPTORS: Final = 160
@@ -58,7 +57,7 @@ class _Forks(ForkContext):
         return process
 
 
-class _Started:
+class _Start:
     """The first call in a worker: it is to end with this process; then the trial's own call."""
 
     def __init__(self, own: Start | None) -> None:
@@ -74,8 +73,8 @@ class _Started:
 def loader(dataset: Dataset[Any], workers: int, **options: Any) -> DataLoader[Any]:
     """A loader with that number of forked workers, and a bound on each wait for a batch."""
     if workers:
-        started = _Started(options.pop("worker_init_fn", None))
-        options = {"timeout": _LOOK_S, **options, "worker_init_fn": started}
+        start = _Start(options.pop("worker_init_fn", None))
+        options = {"timeout": _LOOK_S, **options, "worker_init_fn": start}
         options["multiprocessing_context"] = _Forks()
     return DataLoader(dataset, num_workers=workers, **options)
 
@@ -138,9 +137,10 @@ class _Patient:
             looks += 1
 
 
-def _looks(loader: DataLoader[Any]) -> int:
-    """How often a batch is looked for; once where the trial is about the limit."""
-    return int(WAIT_S / _LOOK_S) if loader.timeout == _LOOK_S else 1
+def _started(loader: DataLoader[Any]) -> list[BaseProcess]:
+    """The workers of a loader that were started until now."""
+    started: list[BaseProcess] = getattr(loader.multiprocessing_context, "started", [])
+    return started
 
 
 def _done_by_others(worker: BaseProcess) -> str:
@@ -163,8 +163,7 @@ def raise_if_by_others(loader: DataLoader[Any], spared: int = 0) -> None:
     Raises:
         KilledByOthersError: that is so.
     """
-    workers: list[BaseProcess] = getattr(loader.multiprocessing_context, "started", [])
-    for worker in workers:
+    for worker in _started(loader):
         if worker.pid != spared and (what := _done_by_others(worker)):
             raise KilledByOthersError(f"a worker was {what}")
 
@@ -181,6 +180,7 @@ def telling_of_others(
 
     Raises:
         KilledByOthersError: that is so.
+        RuntimeError: in place of one, where a worker died by another signal: torch does not tell.
     """
     try:
         yield
@@ -189,18 +189,27 @@ def telling_of_others(
             raise_if_by_others(loader, own_victim())
         except KilledByOthersError as by_others:
             raise by_others from error
+        if type(error) is RuntimeError and (name := _fatal_signal(loader)):
+            raise RuntimeError(f"{error}: a worker died by {name}") from error
         raise
+
+
+def _fatal_signal(loader: DataLoader[Any]) -> str:
+    """The name of a signal that ended a worker; empty where none did."""
+    codes = [worker.exitcode or 0 for worker in _started(loader)]
+    return next((signal.Signals(-code).name for code in codes if code < 0), "")
 
 
 @contextmanager
 def iterating(
-    loader: DataLoader[Any], own_victim: Callable[[], int] = lambda: 0
+    loader: DataLoader[Any], own_victim: Callable[[], int] = lambda: 0, *, patient: bool = True
 ) -> Iterator[Iterator[Any]]:
     """Iterate over a loader; in the end its workers are told to end, or killed, and reaped.
 
     Args:
         loader: one that `loader` made.
         own_victim: says which worker the trial itself ends.
+        patient: whether a batch is looked for until the longest wait is over, or once.
 
     Raises:
         KilledByOthersError: in place of what was raised, where somebody else ended or stopped a
@@ -211,11 +220,10 @@ def iterating(
     try:
         with telling_of_others(loader, own_victim):
             iterator = iter(loader)
-            yield _Patient(iterator, _looks(loader))
+            yield _Patient(iterator, round(WAIT_S / _LOOK_S) if patient else 1)
     finally:
-        with _handler_of_children(signal.SIG_DFL):
-            getattr(iterator, "_shutdown_workers", lambda: None)()
-            _kill([child for child in active_children() if child not in before])
+        getattr(iterator, "_shutdown_workers", lambda: None)()
+        _kill([child for child in active_children() if child not in before])
 
 
 def _kill(children: list[BaseProcess]) -> None:
@@ -226,34 +234,38 @@ def _kill(children: list[BaseProcess]) -> None:
 
 
 @contextmanager
-def _handler_of_children(handler: Any = None) -> Iterator[None]:
-    """Replace the handler of SIGCHLD, or leave it, and restore it; only the main thread can.
+def _no_handler_of_children() -> Iterator[None]:
+    """Without a handler of SIGCHLD, which only the main thread can change.
 
-    While a loader is there, torch's handler raises an error of its worker wherever this process is.
+    Torch's own raises an error of its worker wherever this process is: inside a queue it leaves
+    locks behind that nobody opens again, and the loader's end waits for ever. A loader with a limit
+    finds out for itself whether its workers live. That of others may reap them.
     """
-    before = signal.getsignal(signal.SIGCHLD)
-    possible = threading.current_thread() is threading.main_thread() and before is not None
-    if possible and handler is not None:
-        signal.signal(signal.SIGCHLD, handler)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    known = signal_handling._SIGCHLD_handler_set
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal_handling._SIGCHLD_handler_set = True
     try:
         yield
     finally:
-        if possible:
+        signal_handling._SIGCHLD_handler_set = known
+        if before is not None:  # else it was not set by Python
             signal.signal(signal.SIGCHLD, before)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Restore the random state and the handler of SIGCHLD, which loaders replace; no warnings."""
+    """No handler of SIGCHLD and no warnings; they and the random state are restored."""
     state = torch.get_rng_state()
     try:
-        with warnings.catch_warnings(), _own_sockets(), _handler_of_children():
+        with warnings.catch_warnings(), _own_sockets(), _no_handler_of_children():
             # That there are more workers than cores, or that a process with threads is forked.
             warnings.simplefilter("ignore")
             yield
     finally:
         torch.set_rng_state(state)
-        signal_handling._SIGCHLD_handler_set = False  # the next loader sets it again
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import pytest
 import torch
-from torch.utils.data._utils import signal_handling
 
 from probes.catalog import DATALOADER
 from probes.contract import MIB, Comparison, Finding, Status
@@ -240,8 +239,7 @@ def test_workers_that_stay_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         wrong = [each.operation for each in ending._finished("cpu") if not each.holds]
         wrong += [each.operation for each in ending._dropped("cpu") if not each.holds]
     finally:
-        with running._handler_of_children(signal.SIG_DFL):
-            running._kill(multiprocessing.active_children())
+        running._kill(multiprocessing.active_children())
 
     assert wrong == ["run to the end (they ended)", "dropped (they ended)"]
 
@@ -321,10 +319,8 @@ def test_files_of_other_containers_are_none_of_ours(
 
 
 def test_a_death_that_nobody_notices_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where neither the signal nor a look at the process tells it, the limit of the loader does."""
+    """Where a look at the process does not tell it, the limit of the loader does."""
     monkeypatch.setattr(running, "WAIT_S", 0.5)
-    monkeypatch.setattr(running, "_LOOK_S", 0.25)
-    monkeypatch.setattr(signal_handling, "_set_SIGCHLD_handler", lambda: None)
     monkeypatch.setattr("multiprocessing.process.BaseProcess.is_alive", lambda _self: True)
     began = time.monotonic()
     wrong = [each for each in failing._dead("killed", failing._be_killed, "cpu") if not each.holds]

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 
 from probes.dataloader import ending, failing, running
 from probes.dataloader.datasets import Calls, Places
@@ -69,6 +70,7 @@ def test_a_worker_that_crashes(name: str) -> None:
     told = problem(partial(signalled, signal.Signals[name]))
 
     assert told.startswith("raised RuntimeError: DataLoader worker (pid")
+    assert told.endswith(f"a worker died by {name}")
 
 
 def test_a_worker_that_leaves() -> None:
@@ -80,9 +82,8 @@ def test_a_worker_that_leaves() -> None:
 
 @pytest.fixture
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch is looked for three times, each 0.1 s."""
+    """A batch is looked for three times."""
     monkeypatch.setattr(running, "WAIT_S", 0.3)
-    monkeypatch.setattr(running, "_LOOK_S", 0.1)
 
 
 @pytest.mark.usefixtures("_hasty")
@@ -115,14 +116,14 @@ def test_a_worker_that_others_stop_at_its_end(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_worker_that_others_kill_in_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch raises from a signal's handler, wherever this process is: also before it iterates."""
+    """What torch raises of it there is told as such too."""
     make = DataLoader.__iter__
 
     def start(self: Any) -> Any:
         iterator: Any = make(self)
         os.kill(iterator._workers[0].pid, signal.SIGKILL)
         iterator._workers[0].join()
-        raise RuntimeError("as torch's handler of SIGCHLD does")
+        raise RuntimeError("a pipe is broken")
 
     monkeypatch.setattr(DataLoader, "__iter__", start)
 
@@ -159,10 +160,8 @@ def slow(seconds: float, index: int) -> int:
     return index
 
 
-def test_a_batch_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_looked_for_again() -> None:
     """As where the container was paused: a look was over before the worker went on."""
-    monkeypatch.setattr(running, "_LOOK_S", 0.1)
-
     assert samples(partial(slow, 0.3)) == [0, 1, 2, 3]
 
 
@@ -193,12 +192,36 @@ def test_a_worker_that_dies_unnoticed_costs_one_look(monkeypatch: pytest.MonkeyP
     assert time.monotonic() - began < running.WAIT_S / 3
 
 
-def test_the_loader_s_own_limit_is_not_tried_again() -> None:
-    """A trial that is about it waits for it once."""
-    own = loader(Calls(1, int), 1, timeout=0.5)
+def test_a_loader_raises_nothing_out_of_a_signal() -> None:
+    """Torch's handler of SIGCHLD would, in the midst of a queue's work, which locks it for ever."""
+    source = loader(Calls(4, int), 2, batch_size=None)
+    with iterating(source) as batches:
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        assert list(batches) == [0, 1, 2, 3]
 
-    assert running._looks(own) == 1
-    assert running._looks(loader(Calls(1, int), 1)) == running.WAIT_S / running._LOOK_S
+
+def test_handlers_of_others_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their handler of SIGCHLD might reap the workers; torch's may be set by a loader of theirs."""
+
+    def own(*_: object) -> None: ...
+
+    before = signal.signal(signal.SIGCHLD, own)
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    try:
+        with running.undisturbed():
+            assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGCHLD) == own
+        assert not signal_handling._SIGCHLD_handler_set
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_trial_about_the_limit_waits_once() -> None:
+    """The loader's own, of which it must tell."""
+    began = time.monotonic()
+
+    assert all(each.holds for each in failing._hanging("cpu"))
+    assert time.monotonic() - began < running.WAIT_S / 3
 
 
 def test_what_is_no_wait_is_not_tried_again() -> None:
