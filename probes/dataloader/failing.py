@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from probes.contract import Comparison
 from probes.dataloader.datasets import Calls, Rows
-from probes.dataloader.running import WAIT_S, iterating, loader
+from probes.dataloader.running import WAIT_S, KilledByOthersError, iterating, loader
 from probes.kit.trial import Custom, Trial, fact
 
 _TEXT: Final = "no such sample: 7 of 5"
@@ -58,12 +58,16 @@ def exceptions(_device: str) -> Iterator[Trial]:
         yield Custom(name, partial(_raised, name, *case))
 
 
-def _outcome(dataset: Dataset[Any], workers: int, **options: Any) -> tuple[list[Any], str, str]:
+def _outcome(
+    dataset: Dataset[Any], workers: int, own_victim: Callable[[], int] = lambda: 0, **options: Any
+) -> tuple[list[Any], str, str]:
     """The batches that came, and the name and the texts of the error that ended them."""
     batches: list[Any] = []
     try:
-        with iterating(loader(dataset, workers, **options)) as found:
+        with iterating(loader(dataset, workers, **options), own_victim) as found:
             batches.extend(found)
+    except KilledByOthersError:
+        raise
     except Exception as error:  # noqa: BLE001 - what a worker raised, of any type
         return batches, type(error).__name__, "\n".join(_texts(error))
     return batches, "nothing", ""
@@ -124,7 +128,7 @@ def deaths(_device: str) -> Iterator[Trial]:
 
 def _dead(name: str, end: Callable[[], object], _device: str) -> Iterator[Comparison]:
     dataset = _Fatal(end)
-    _, kind, text = _outcome(dataset, 2, batch_size=None)
+    _, kind, text = _outcome(dataset, 2, dataset.worker, batch_size=None)
     yield fact(f"{name} (type)", kind, "RuntimeError")
     named = str(dataset.worker()) in text
     yield fact(f"{name} (named)", "its process" if named else text[:200], "its process")
@@ -134,7 +138,7 @@ def _hanging(_device: str) -> Iterator[Comparison]:
     """The loader's limit ends the wait for a worker that is held until then."""
     release = multiprocessing.get_context("fork").Event()
     dataset = Calls(1, lambda _: release.wait(WAIT_S))
-    with iterating(loader(dataset, 1, timeout=_HANGS_S)) as batches:
+    with iterating(loader(dataset, 1, timeout=_HANGS_S), patient=False) as batches:
         try:
             next(batches)
             kind = "nothing"

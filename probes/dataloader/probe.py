@@ -10,7 +10,7 @@ from probes.contract import Finding, skipped
 from probes.dataloader import batches, drawing, ending, failing, memory, pinned, workers
 from probes.dataloader.memory import FOLDER, SMALL_BYTES, SharedMemory
 from probes.dataloader.room import room_finding
-from probes.dataloader.running import undisturbed
+from probes.dataloader.running import need_room, undisturbed
 from probes.dataloader.spec import Limits
 from probes.kit import families
 from probes.kit.families import Families, family_finding
@@ -58,6 +58,8 @@ def observe(device: str) -> Observation:
     skips = _skips(device, seen)
     table = {name: family for name, family in FAMILIES.items() if name not in skips}
     with nullcontext() if seen.problem else undisturbed():
+        if "batches" in table:
+            need_room()
         found = families.observe(table, device)
     return Observation(**found.model_dump(), shared_memory=seen, skips=skips)
 

@@ -24,15 +24,16 @@ def room_finding(
     """The finding; `batches` is that of the large batches, None where they were not tried.
 
     Where a batch does not fit, torch's worker dies by a bus error (seen with 2.2 and 2.9) or raises
-    and leaves its files there (2.13). That is a failure, told from the size: it is not tried.
+    and leaves its files there (2.13). That is told from the size, and not tried. It is an error and
+    no failure: the training's container may have more.
     """
     size, free = seen.size_bytes, seen.free_bytes
     if seen.problem:
         text = f"{seen.problem}: a loader with workers cannot hand over a batch here"
-        return _bad(check, seen, limits, "fail", text)
+        return _bad(check, seen, limits, "error", text)
     if size is not None and size < BATCH_BYTES:
         text = f"{FOLDER} has {size} bytes: a worker dies at a batch of {BATCH_BYTES} bytes"
-        return _bad(check, seen, limits, "fail", text)
+        return _bad(check, seen, limits, "error", text)
     if batches is not None and batches.status != "pass":
         return batches
     if size is not None and size < limits.shared_memory_bytes:

@@ -24,6 +24,9 @@ _REFUSALS = ("RuntimeError", "ValueError", "IndexError", "TypeError")
 #: Texts of a RuntimeError of a failed device or library, which is not a refusal.
 _BROKEN = re.compile(r"_STATUS_|\b(CUDA|HIP|UR|MPS backend) (error|out of memory)|DEVICE_LOST")
 
+#: A line of a longer text that names an error.
+_SAYS_WHY = re.compile(r"(Error|[Ee]xception|\berror):? ")
+
 
 class LeftOut(Exception):  # noqa: N818 - no error: the trial must not run here
     """Raised by a trial that does not run for want of memory; the text says how much it needs."""
@@ -128,7 +131,16 @@ def _run_trial(trial: Trial, device: str) -> tuple[list[Comparison], str]:
             why = missing_kernel(error, trial.dtype)
         if why:
             return found, why
-        text = (str(error).splitlines() or [""])[0][:200]
-        problem = f"raised {type(error).__name__}: {text}"
+        problem = f"raised {type(error).__name__}: {_told(error)}"
         found.append(Comparison(operation=trial.operation, problem=problem))
     return found, ""
+
+
+def _told(error: Exception) -> str:
+    """The first line of an error's text, and the last one that says why, of a worker or compiler.
+
+    `Caught OSError in DataLoader worker process 0.` and `backend='inductor' raised:` tell nothing.
+    """
+    first, *more = str(error).splitlines() or [""]
+    why = [line.strip() for line in more if _SAYS_WHY.search(line)]
+    return " ".join([first[:200], *(line[-200:] for line in why[-1:])])

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import pytest
 import torch
-from torch.utils.data._utils import signal_handling
 
 from probes.catalog import DATALOADER
 from probes.contract import MIB, Comparison, Finding, Status
@@ -96,15 +95,15 @@ def test_a_fault_trips_its_check_alone(check: str) -> None:
         (SharedMemory(size_bytes=64 * MIB, free_bytes=64 * MIB), 256, "warn", "67108864 bytes"),
         (SharedMemory(size_bytes=64 * MIB, free_bytes=64 * MIB), 64, "pass", ""),
         (ROOMY, 8192, "warn", "in mid-training"),
-        (SharedMemory(size_bytes=MIB, free_bytes=MIB), 256, "fail", "a worker dies"),
-        (SharedMemory(size_bytes=MIB, free_bytes=MIB), 0, "fail", "a worker dies"),
-        (SharedMemory(problem="there is no /dev/shm"), 0, "fail", "there is no /dev/shm"),
+        (SharedMemory(size_bytes=MIB, free_bytes=MIB), 256, "error", "a worker dies"),
+        (SharedMemory(size_bytes=MIB, free_bytes=MIB), 0, "error", "a worker dies"),
+        (SharedMemory(problem="there is no /dev/shm"), 0, "error", "there is no /dev/shm"),
     ],
 )
 def test_the_size_of_shared_memory(
     seen: SharedMemory, limit_mib: int, status: Status, text: str
 ) -> None:
-    """Too small for a batch is a failure, less than is comfortable a warning, with what to do."""
+    """Too small for a batch is an error, less than is comfortable a warning, with what to do."""
     limits = Limits(shared_memory_bytes=limit_mib * MIB)
     finding = found("shared_memory", sound().model_copy(update={"shared_memory": seen}), limits)
 
@@ -240,8 +239,7 @@ def test_workers_that_stay_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         wrong = [each.operation for each in ending._finished("cpu") if not each.holds]
         wrong += [each.operation for each in ending._dropped("cpu") if not each.holds]
     finally:
-        with running._handler_of_children(signal.SIG_DFL):
-            running._kill(multiprocessing.active_children())
+        running._kill(multiprocessing.active_children())
 
     assert wrong == ["run to the end (they ended)", "dropped (they ended)"]
 
@@ -266,21 +264,63 @@ def test_descriptors_that_stay_are_seen(monkeypatch: pytest.MonkeyPatch) -> None
     assert wrong == ["left behind (descriptors, threads)"]
 
 
+def with_files(folder: Path, *names: Callable[[int], str]) -> Callable[[Any], Any]:
+    """A loader that makes files in a folder; each name is made of the number of its worker."""
+
+    def make(original: Any) -> Any:
+        def end(self: Any) -> None:
+            for name in names:
+                (folder / name(self._workers[0].pid)).touch()
+            original(self)
+
+        return end
+
+    return make
+
+
+def of_the_worker(pid: int) -> str:
+    """A file in shared memory that torch makes in a worker."""
+    return f"torch_{pid}_1_0"
+
+
 def test_a_file_that_stays_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In the folder of shared memory, with the number of a worker of ours."""
     monkeypatch.setattr(ending, "FOLDER", str(tmp_path))
-    (tmp_path / f"torch_{os.getpid()}_1_0").touch()
-    (tmp_path / "torch_1_2_3").touch()  # of another process
+    monkeypatch.setattr(ending, "ENDS_S", 0.1)
+    make = with_files(tmp_path, of_the_worker, lambda _: "torch_1_2_3")  # one of another process
+    patched(monkeypatch, loading._loading, "_shutdown_workers", make)
     wrong = [each for each in ending._left_behind("cpu") if not each.holds]
 
     assert [each.operation for each in wrong] == ["left behind (files)"]
-    assert f"torch_{os.getpid()}_1_0" in wrong[0].problem
+    assert "_1_0" in wrong[0].problem
+    assert "torch_1_2_3" not in wrong[0].problem
+
+
+def test_files_of_other_containers_are_none_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They number their processes alike: what was there before, and what goes again."""
+    monkeypatch.setattr(ending, "FOLDER", str(tmp_path))
+    theirs = tmp_path / of_the_worker(os.getpid())
+    theirs.touch()
+    patched(monkeypatch, loading._loading, "_shutdown_workers", with_files(tmp_path, of_the_worker))
+    looks = iter(range(3))
+    files = ending._files
+
+    def look() -> set[str]:
+        if next(looks, None) is None:
+            for file in set(tmp_path.iterdir()) - {theirs}:
+                file.unlink()
+        return files()
+
+    monkeypatch.setattr(ending, "_files", look)
+
+    assert all(each.holds for each in ending._left_behind("cpu"))
 
 
 def test_a_death_that_nobody_notices_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where neither the signal nor a look at the process tells it, the limit of the loader does."""
+    """Where a look at the process does not tell it, the limit of the loader does."""
     monkeypatch.setattr(running, "WAIT_S", 0.5)
-    monkeypatch.setattr(signal_handling, "_set_SIGCHLD_handler", lambda: None)
     monkeypatch.setattr("multiprocessing.process.BaseProcess.is_alive", lambda _self: True)
     began = time.monotonic()
     wrong = [each for each in failing._dead("killed", failing._be_killed, "cpu") if not each.holds]
@@ -407,7 +447,7 @@ def statuses(mount: str, folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("options", "status"),
-    [("size=1m", "fail"), ("size=64m", "warn"), ("size=300m", "pass"), ("size=300m,ro", "fail")],
+    [("size=1m", "error"), ("size=64m", "warn"), ("size=300m", "pass"), ("size=300m,ro", "error")],
 )
 def test_a_shared_memory_of_that_size(options: str, status: str, tmp_path: Path) -> None:
     """On a file system made for it; the other checks pass, or are skipped with the reason."""
@@ -441,7 +481,7 @@ def test_no_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     observation = probe.observe("cpu")
 
     assert "temporary folder" in found("shared_memory", observation).message
-    assert found("shared_memory", observation).status == "fail"
+    assert found("shared_memory", observation).status == "error"
     assert found("batches", observation).status == "skip"
     assert found("samplers", observation).status == "pass"
 

@@ -10,6 +10,8 @@ from validator.engine.host_limits import Refusal, refusal
 _ENDED: Final = frozenset({"torch_raised", "timeout", "crashed", "import_failed", "internal_error"})
 #: How a finding's operation says that it raised, and did not compute something wrong.
 _RAISED: Final = re.compile(r"\b\w*(Error|Exception)\b|std::")
+#: A loader whose worker ended or gave nothing: why, the worker has printed.
+_OF_A_WORKER: Final = re.compile(r"DataLoader (worker \(pid|timed out)")
 
 
 def blame_host_limits(result: Result) -> Result:
@@ -19,7 +21,7 @@ def blame_host_limits(result: Result) -> Result:
     if result.reason in _ENDED:
         refused = refusal(_texts_of_end(result))
         return result if refused is None else _by_limit(result, refused)
-    findings = tuple(_blame_in_finding(finding) for finding in result.findings)
+    findings = tuple(_blame_in_finding(each, result.log_tail) for each in result.findings)
     status = worst(finding.status for finding in findings)
     if status == result.status:
         return result.model_copy(update={"findings": findings})
@@ -68,14 +70,12 @@ def _by_limit(result: Result, refused: Refusal) -> Result:
     )
 
 
-def _blame_in_finding(finding: Finding) -> Finding:
+def _blame_in_finding(finding: Finding, log_tail: str) -> Finding:
     """A finding that failed, as an error where every operation in it was refused by the host."""
     if finding.status != "fail":
         return finding
     texts = finding.observed if isinstance(finding.observed, list) else [finding.message]
-    refused = [
-        refusal(text) if isinstance(text, str) and _RAISED.search(text) else None for text in texts
-    ]
+    refused = [_refusal(text, log_tail) if isinstance(text, str) else None for text in texts]
     first = refused[0] if refused else None
     if first is None or None in refused:
         return finding
@@ -87,3 +87,10 @@ def _blame_in_finding(finding: Finding) -> Finding:
             "action": "fix_config",
         }
     )
+
+
+def _refusal(text: str, log_tail: str) -> Refusal | None:
+    """What the host refused an operation, by its own text or by its worker's."""
+    if not _RAISED.search(text):
+        return None
+    return refusal(f"{text}\n{log_tail}" if _OF_A_WORKER.search(text) else text)

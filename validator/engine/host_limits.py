@@ -102,6 +102,13 @@ _KINDS: Final = (
         certain=r"by the memory limit of this container|the host had no memory left",
     ),
     _Kind(
+        what="somebody else ended a process that a probe had started",
+        limits=list,
+        hint="look at `dmesg | tail`, and at what ends processes here (the memory limit of this "
+        "container, earlyoom, systemd-oomd, the batch system)",
+        certain=r"\bKilledByOthersError\b|\bKilled signal terminated program\b",
+    ),
+    _Kind(
         what="no memory could be had",
         limits=in_force.address_space,
         hint=_MORE_MEMORY,

@@ -14,11 +14,12 @@ import re
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from probes.kit.lifetime import is_stopped
 from validator.engine import cgroup, clock
 from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 from validator.engine.spawn import WorkerProcess
@@ -207,11 +208,8 @@ class Child:
         return read_breadcrumb(self._page)
 
     def is_stopped(self) -> bool:
-        """Whether it stands still by a signal or a debugger, and so does not hang of its own."""
-        with contextlib.suppress(OSError):  # it has ended
-            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
-            return stat.rpartition(")")[2].split()[0] in {"T", "t"}
-        return False
+        """Whether one of its processes was stopped, so that it does not hang of its own."""
+        return any(map(is_stopped, _group(self.pid)))
 
     def signal(self, number: int) -> None:
         """Send a signal to its process group; none of it left is fine."""
@@ -229,6 +227,14 @@ class Child:
             if self._page is not None:
                 os.close(self._page)
                 self._page = None
+
+
+def _group(pid: int) -> Iterator[int]:
+    """The processes of a process group."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it is gone
+            if os.getpgid(int(process.name)) == pid:
+                yield int(process.name)
 
 
 def signal_group(pid: int, number: int) -> None:

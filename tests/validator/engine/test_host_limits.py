@@ -205,6 +205,52 @@ def control_group(controller: str, limit: str, value: int) -> Iterator[Callable[
         group.rmdir()
 
 
+LOADERS = ("--probe", "dataloader")
+
+
+@pytest.mark.torch
+def test_too_few_descriptors_for_workers_are_named() -> None:
+    """Just enough for the probe passes; with less no worker is started."""
+    few = run(*CHECK, *LOADERS, before=limited(resource.RLIMIT_NOFILE, 150))
+    enough = run(*CHECK, *LOADERS, before=limited(resource.RLIMIT_NOFILE, 256))
+
+    assert "RLIMIT_NOFILE is 150" in told(few)
+    assert enough.returncode == 0, enough.stdout
+
+
+#: A worker of a loader gets a signal as it starts; other processes go on.
+SIGNALLED = """
+import multiprocessing.process as process, os, signal
+bootstrap = process.BaseProcess._bootstrap
+def start(self, *given, **named):
+    os.kill(os.getpid(), signal.{name})
+    return bootstrap(self, *given, **named)
+process.BaseProcess._bootstrap = start
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("name", "code", "text"),
+    [
+        ("SIGKILL", 2, "somebody else ended a process that a probe had started"),
+        ("SIGTERM", 2, "somebody else ended a process that a probe had started"),
+        ("SIGSEGV", 1, "Segmentation fault"),
+    ],
+)
+def test_workers_that_are_killed_from_outside(
+    name: str, code: int, text: str, folder: Path
+) -> None:
+    """An error that says so; workers that crash are a failure."""
+    (folder / "sitecustomize.py").write_text(SIGNALLED.format(name=name))
+    done = run(*CHECK, *LOADERS, folder=folder)
+    (result,) = bad(done)
+
+    assert done.returncode == code, done
+    assert result["status"] == ("fail" if code == 1 else "error")
+    assert text in json.dumps(result["findings"])
+
+
 @pytest.mark.torch
 def test_too_few_tasks_for_threads_are_named() -> None:
     """Five tasks suffice for the processes, and not for the threads that autograd starts."""
@@ -361,6 +407,7 @@ CERTAIN = {
     "died by SIGXCPU": "processor time",
     "died by SIGSYS": "filter of system calls",
     "OSError: [Errno 38] Function not implemented": "system call",
+    "KilledByOthersError: a worker was ended from outside, by SIGKILL": "somebody else",
 }
 
 #: Told only while a limit on memory is in force.
@@ -461,6 +508,40 @@ def test_a_check_whose_every_operation_was_refused_is_an_error() -> None:
 
     assert (result.status, result.reason) == ("error", "internal_error")
     assert result.findings[0].action == "fix_config"
+
+
+OF_A_WORKER = (
+    "two workers: raised RuntimeError: DataLoader worker (pid(s) 7) exited unexpectedly",
+    "two workers: raised RuntimeError: DataLoader timed out after 30.0 seconds",
+)
+
+
+@pytest.mark.parametrize("raised", OF_A_WORKER)
+@pytest.mark.usefixtures("unlimited")
+def test_why_a_worker_ended_is_told_from_its_log(raised: str) -> None:
+    """It prints what the host refused it, and the loader only knows that it ended."""
+    refused = checked(raised).model_copy(
+        update={"log_tail": "Traceback ...\nRuntimeError: can't start new thread"}
+    )
+    crashed = checked(raised).model_copy(
+        update={"log_tail": "ERROR: Unexpected segmentation fault encountered in worker."}
+    )
+
+    assert blame_host_limits(refused).status == "error"
+    assert "no thread" in blame_host_limits(refused).summary
+    assert blame_host_limits(crashed).status == "fail"
+
+
+@pytest.mark.usefixtures("unlimited")
+def test_a_log_excuses_no_other_operation() -> None:
+    """What computed wrong or raised by itself is not put down to what was printed beside it."""
+    printed = {"log_tail": "RuntimeError: can't start new thread"}
+    for observed in ("collate: 3 of 4 elements wrong", "collate: raised RuntimeError: no batch"):
+        result = checked(observed).model_copy(update=printed)
+
+        assert blame_host_limits(result).status == "fail"
+        both = checked(observed, OF_A_WORKER[0]).model_copy(update=printed)
+        assert blame_host_limits(both).status == "fail"
 
 
 def test_a_wrong_value_beside_a_refusal_stays_a_fail() -> None:

@@ -276,6 +276,23 @@ def test_a_probe_stopped_from_outside_is_an_error(folder: Path) -> None:
     assert seen.of("later").status == "pass"
 
 
+def test_a_process_of_a_probe_stopped_from_outside_is_an_error(folder: Path) -> None:
+    """What a probe waits for stands still: a loader's worker, a compiler."""
+    body = """
+    if os.fork() == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    os.wait()
+"""
+    write(folder, "sicken", body)
+
+    seen = ran()
+
+    assert (seen.of("sicken").status, seen.of("sicken").reason) == ("error", "internal_error")
+    assert "stopped by somebody" in seen.of("sicken").summary
+    assert seen.of("later").status == "pass"
+
+
 def test_a_kill_for_memory_is_our_containers_fault(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
