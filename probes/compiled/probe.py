@@ -17,7 +17,7 @@ from probes.compiled import (
     shapes,
 )
 from probes.compiled.toolchain import why_not
-from probes.compiled.workspace import workspace
+from probes.compiled.workspace import has_code, workspace
 from probes.contract import Finding, skipped
 from probes.kit import families
 from probes.kit.capabilities import back_end
@@ -44,6 +44,9 @@ FAMILIES: Final[Families] = {
 #: Families whose loops are long enough to be divided among the host's threads.
 _THREADED: Final = ("forward",)
 
+#: Families that generate no code.
+_CAPTURED_ONLY: Final = ("graph_breaks",)
+
 _HINT: Final = (
     "compile with backend='aot_eager': right there, the code generator (inductor, Triton, the "
     "compiler) is wrong, else the capture is; train without torch.compile until torch is changed, "
@@ -55,6 +58,8 @@ class Observation(families.Observation):
     """Comparisons by check; `skip` says why nothing was compiled."""
 
     skip: str = Field(default="")
+    #: Whether code was generated; what is right without it says nothing of a compiler.
+    generated: bool = True
 
 
 def observe(device: str) -> Observation:
@@ -67,9 +72,10 @@ def observe(device: str) -> Observation:
                 found = families.observe(
                     FAMILIES, device, precision=read(device), threaded=_THREADED
                 )
+            generated = has_code(folder)
     except FileNotFoundError as error:
         return _nothing(device, f"there is no folder for generated code: {error.strerror}")
-    return Observation(**found.model_dump())
+    return Observation(**found.model_dump(), generated=generated)
 
 
 def _nothing(device: str, why: str) -> Observation:
@@ -82,5 +88,8 @@ def judge(observation: Observation) -> Iterator[Finding]:
         check = f"compiled.{name}"
         if observation.skip:
             yield skipped(check, f"nothing is compiled here: {observation.skip}")
-        else:
-            yield family_finding(check, observation, hint=_HINT)
+            continue
+        finding = family_finding(check, observation, hint=_HINT)
+        if finding.status == "pass" and not observation.generated and name not in _CAPTURED_ONLY:
+            finding = skipped(check, "torch.compile generated no code: functions ran as they are")
+        yield finding

@@ -8,7 +8,7 @@ import subprocess
 import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -20,6 +20,9 @@ extern "C" int forty_two(void) {{ return 42; }}
 """
 _SOURCE_OF_C: Final = _SOURCE.replace('extern "C" ', "")
 _TEXT_CHARACTERS: Final = 200
+
+#: Variables by which torch.compile leaves functions as they are.
+_SWITCHES: Final = ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE", "TORCH_COMPILE_STANCE")
 
 #: The compute capability from which Triton generates code.
 _TRITON_SINCE: Final = (7, 0)
@@ -51,7 +54,26 @@ def _why_no_capture() -> str:
         torch._dynamo.eval_frame.check_if_dynamo_supported()
     except (RuntimeError, AttributeError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0]
-    return ""
+    return "" if _captures() else _switched_off()
+
+
+def _captures() -> bool:
+    """Whether a function reaches a back-end at all; where it does not, it runs as it is."""
+    graphs: list[Any] = []
+
+    def keep(graph: Any, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.optimize(keep)(lambda x: x + 1)(torch.ones(1))
+    torch._dynamo.reset()
+    return bool(graphs)
+
+
+def _switched_off() -> str:
+    """Why functions are left as they are, by the variables that ask for it."""
+    found = [f"{name}={os.environ[name]}" for name in _SWITCHES if name in os.environ]
+    return "torch.compile is switched off" + (f" by {', '.join(found)}" if found else "")
 
 
 def _first(*names: str) -> str:

@@ -35,15 +35,23 @@ def workspace() -> Iterator[Path]:
     ):
         warnings.simplefilter("ignore")  # on TF32, on online softmax, on sizes
         config: Any = importlib.import_module("torch._inductor.config")
+        capture: Any = torch._dynamo.config
         threads, config.compile_threads = config.compile_threads, 1
+        # Else what cannot be compiled would run as it is, and be right.
+        suppress, capture.suppress_errors = capture.suppress_errors, False
         torch._dynamo.reset()
         state = torch.get_rng_state()
         try:
             yield Path(name)
         finally:
-            config.compile_threads = threads
+            config.compile_threads, capture.suppress_errors = threads, suppress
             torch._dynamo.reset()
             torch.set_rng_state(state)
+
+
+def has_code(folder: Path) -> bool:
+    """Whether a function was compiled in the workspace: each leaves a Python file there."""
+    return any(Path(folder, "inductor").rglob("*.py"))
 
 
 @contextmanager

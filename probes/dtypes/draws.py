@@ -86,7 +86,10 @@ def _of_uniform(name: str, drawn: torch.Tensor) -> Iterator[Comparison]:
 
 
 def _uniform(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
+    """By a generator and by the default one, which are separate calls below Python."""
+    torch.manual_seed(SEED)
     yield from _of_uniform("rand", torch.rand(DRAWS, **_asked(dtype, device)))
+    yield from _of_uniform("rand", torch.rand(DRAWS, dtype=dtype, device=device))
 
 
 def _uniform_like(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
@@ -104,7 +107,9 @@ def _of_normal(name: str, drawn: torch.Tensor) -> Iterator[Comparison]:
 
 
 def _normal(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
+    torch.manual_seed(SEED)
     yield from _of_normal("randn", torch.randn(DRAWS, **_asked(dtype, device)))
+    yield from _of_normal("randn", torch.randn(DRAWS, dtype=dtype, device=device))
 
 
 def _normal_like(dtype: torch.dtype, device: str) -> Iterator[Comparison]:

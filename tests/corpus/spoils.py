@@ -20,8 +20,9 @@ from tests.corpus.recorder import type_class
 
 #: Draws numbers and nothing else; attention and recurrent layers with dropout are tagged so too.
 _DRAWS: Final = (
-    *("bernoulli", "bernoulli_", "exponential_", "multinomial", "native_dropout", "normal_"),
-    *("rand", "randint", "randn", "random_", "randperm", "uniform_"),
+    *("_standard_gamma", "bernoulli", "bernoulli_", "exponential_", "multinomial"),
+    *("native_dropout", "normal_", "poisson", "rand", "rand_like", "randint", "randn"),
+    *("randn_like", "random_", "randperm", "uniform_"),
 )
 
 

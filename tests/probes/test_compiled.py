@@ -236,6 +236,50 @@ def test_an_unsupported_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert "3.99" in why(monkeypatch, tmp_path)
 
 
+@pytest.mark.parametrize("name", toolchain._SWITCHES[:2])
+def test_a_compiler_that_is_switched_off(name: str, tmp_path: Path) -> None:
+    """Functions run as they are, and are right: that is no pass, and no failure."""
+    program = (
+        "from pathlib import Path; import torch._dynamo; "
+        "from probes.compiled.toolchain import why_not; "
+        f"print(why_not('cpu', Path('{tmp_path}')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), name: "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+
+    assert done.stdout == f"torch.compile is switched off by {name}=1\n"
+
+
+def test_errors_are_not_suppressed() -> None:
+    """Else a compiler that raises would be one that is right."""
+    config: Any = torch._dynamo.config
+    with config.patch(suppress_errors=True):
+        with workspace.workspace():
+            assert not config.suppress_errors
+
+        assert config.suppress_errors
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_functions_that_are_left_as_they_are_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any code that was generated nothing is told of a compiler; what is wrong is."""
+    names = ("forward", "gradients", "graph_breaks")
+    monkeypatch.setattr(probe, "FAMILIES", {name: probe.FAMILIES[name] for name in names})
+    observation = probe.observe("cpu")
+    statuses = [each.status for each in probe.judge(observation)]
+    wrong = {**observation.families, "forward": (Comparison(operation="x", problem="wrong"),)}
+    judged = probe.judge(observation.model_copy(update={"families": wrong}))
+
+    assert statuses == ["skip", "skip", "pass"]
+    assert next(judged).status == "fail"
+
+
 def test_other_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A GPU needs Triton; of an unknown back-end nothing is expected."""
     monkeypatch.setattr(toolchain, "find_spec", lambda _name: None)
