@@ -31,9 +31,12 @@ from probes.kit.facts import Facts, Steps, collect_facts
 from probes.kit.gradients import recording
 from probes.kit.layer import trials
 from probes.kit.trial import run_trials
+from probes.kit.typed.activations import activations
+from probes.kit.typed.activations_in_place import activations_in_place
 from probes.kit.typed.in_place_gradients import in_place
 from probes.kit.typed.moved_gradients import moves as moves_of_matrices
 from probes.kit.typed.moved_gradients import orders, sums
+from probes.kit.typed.softmax import softmax
 
 #: Check -> cases, each run in float32 and, if `in_halves`, in float16 and bfloat16.
 CASES: Final[dict[str, tuple[Case, ...]]] = {
@@ -150,8 +153,15 @@ def _numeric_families(device: str, without: frozenset[str]) -> dict[str, _Family
         return [network.network(dtype, device) for dtype in full]
 
     def types() -> list[Comparison]:
-        layers = (*moves_of_matrices(), *sums(), *orders(), *in_place())
-        chosen = (replace(each, dtypes=_SINGLE_AND_HALF) for each in layers)
+        """Some in float32, whose other checks have them not; the rest in the half type alone."""
+        exact = (*moves_of_matrices(), *sums(), *orders(), *in_place())
+        rounded = (*activations(), *activations_in_place(), *softmax())
+        chosen = [replace(each, dtypes=_SINGLE_AND_HALF) for each in exact]
+        chosen += [
+            replace(each, dtypes=_SINGLE_AND_HALF[1:], channels_last=False)
+            for each in rounded
+            if _SINGLE_AND_HALF[1] in each.dtypes
+        ]
         comparisons, _ = run_trials(trials(chosen, device), device)
         return list(comparisons)
 

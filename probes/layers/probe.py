@@ -8,16 +8,18 @@ from probes.kit import families
 from probes.kit.families import Families, Observation, family_finding, wrong_operations
 from probes.kit.generators import random_state_kept
 from probes.kit.gradients import recording
+from probes.kit.layer import trials
 from probes.kit.precision import read
+from probes.kit.typed.activations import activations
+from probes.kit.typed.activations_in_place import activations_in_place
+from probes.kit.typed.softmax import softmax
 from probes.layers import (
-    activations,
     adaptive_pooling,
     average_pooling,
     checkpointing,
     convolutions,
     embeddings,
     frozen_input,
-    in_place,
     interpolation,
     max_pooling,
     normalisation,
@@ -26,7 +28,6 @@ from probes.layers import (
     recurrent_calls,
     sampling,
     sizes,
-    softmax,
     transformer,
     weight_norm,
 )
@@ -35,9 +36,9 @@ __all__ = ["FAMILIES", "Observation", "judge", "observe"]
 
 #: Check -> the trials of its family, in the catalogue's order.
 FAMILIES: Final[Families] = {
-    "activations": activations.activations,
-    "in_place": in_place.in_place,
-    "softmax": softmax.softmax,
+    "activations": lambda device: trials(activations(), device),
+    "in_place": lambda device: trials(activations_in_place(), device),
+    "softmax": lambda device: trials(softmax(), device),
     "recurrent": recurrent.recurrent,
     "recurrent_calls": recurrent_calls.calls,
     "recurrent_cells": recurrent.cells,

@@ -12,12 +12,12 @@ import torch
 from probes.kit.layer import function, trials
 from probes.kit.operands import coarse, integers
 from probes.kit.trial import Trial
+from probes.kit.typed.curves import PIECEWISE, SMOOTH, layer
+from probes.kit.typed.softmax import along
 from probes.layers.average_pooling import mean
-from probes.layers.elementwise import PIECEWISE, SMOOTH, layer
 from probes.layers.max_pooling import largest
 from probes.layers.normalisation import ROW_NORMS, grouped, over_batch, over_rows
 from probes.layers.pools import Pool
-from probes.layers.softmax import along
 
 #: More than 4,096 elements, and no multiple of 2.
 _LONG: Final = (3, 5003)

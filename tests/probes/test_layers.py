@@ -18,7 +18,6 @@ from probes.kit import layer as kit_layer
 from probes.kit.layer import HALVES, Layer
 from probes.kit.rounding import Rounded, exact
 from probes.layers import (
-    activations,
     adaptive_pooling,
     average_pooling,
     convolutions,
@@ -31,7 +30,6 @@ from probes.layers import (
     probe,
     recurrent,
     sampling,
-    softmax,
 )
 from tests.probes.corrupt import (
     Corrupt,
@@ -57,7 +55,7 @@ FROZEN: Final = "layers.frozen_input"
 
 #: Modules whose families are tables of `Layer`.
 TABLES: Final = (
-    activations,
+    probe,  # activations, in place too, and softmax
     adaptive_pooling,
     average_pooling,
     convolutions,
@@ -67,7 +65,6 @@ TABLES: Final = (
     normalisation,
     padding,
     sampling,
-    softmax,
 )
 
 

@@ -6,11 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from probes.kit.layer import Backward, Layer, Reference, function, trials
+from probes.kit.layer import Backward, Layer, Reference, function
 from probes.kit.operands import integers
 from probes.kit.rounding import Array, Rounded, exponential, logarithm
-from probes.kit.trial import Trial
-from probes.layers.elementwise import X
+from probes.kit.typed.curves import X
 
 _NAMES: Final = ("softmax", "softmin", "log_softmax")
 
@@ -18,12 +17,12 @@ _NAMES: Final = ("softmax", "softmin", "log_softmax")
 _LARGE: Final = 96 + np.round(2 * X) / 2
 
 
-def softmax(device: str) -> Iterator[Trial]:
+def softmax() -> Iterator[Layer]:
     """Softmax, softmin and log_softmax along the last axis and along an inner one."""
     wide = (2.0 * integers((4, 130), -96, 95, 172) + 1) / 32
     image = X.reshape(3, 5, 3, 3)
     operands = ((X, 1), (wide, -1), (image, 1), (_LARGE, -1))
-    yield from trials([along(axis, x, name) for name in _NAMES for x, axis in operands], device)
+    yield from (along(axis, x, name) for name in _NAMES for x, axis in operands)
 
 
 def along(axis: int, x: Array, name: str, variant: str = "") -> Layer:

@@ -5,26 +5,23 @@ from typing import Final
 
 import numpy as np
 
-from probes.kit.layer import Backward, Layer, function, trials
+from probes.kit.layer import Backward, Layer, function
 from probes.kit.rounding import Rounded, joined, logistic, selected
-from probes.kit.trial import Trial
-from probes.layers.elementwise import PIECEWISE, SMOOTH, X, layer
+from probes.kit.typed.curves import PIECEWISE, SMOOTH, X, layer
 
 #: An image: kernels of their own take channels_last.
 _IMAGE: Final = X.reshape(3, 5, 3, 3)
 
 
-def activations(device: str) -> Iterator[Trial]:
+def activations() -> Iterator[Layer]:
     """Functions of one element, PReLU and GLU."""
-    layers = []
     for curve in (*SMOOTH, *PIECEWISE):
         call = function(curve.name, **curve.options)
-        layers.append(layer(curve, call, x=_IMAGE, channels_last=True))
+        yield layer(curve, call, x=_IMAGE, channels_last=True)
     weight = np.array([0.25, -0.5, 0.125, 2.0, -1.0])
-    layers.append(Layer("prelu", function("prelu"), (X, weight), _prelu, "a weight each channel"))
-    layers.append(Layer("prelu", function("prelu"), (X, weight[:1]), _prelu, "one weight"))
-    layers.append(Layer("glu", function("glu", 0), (np.concatenate([X, X[::-1]]),), _glu))
-    yield from trials(layers, device)
+    yield Layer("prelu", function("prelu"), (X, weight), _prelu, "a weight each channel")
+    yield Layer("prelu", function("prelu"), (X, weight[:1]), _prelu, "one weight")
+    yield Layer("glu", function("glu", 0), (np.concatenate([X, X[::-1]]),), _glu)
 
 
 def _prelu(x: Rounded, weight: Rounded) -> tuple[Rounded, Backward]:

@@ -6,9 +6,8 @@ from typing import Final
 import torch
 from torch.nn import functional
 
-from probes.kit.layer import trials
-from probes.kit.trial import Trial
-from probes.layers.elementwise import BY_RESULT, PIECEWISE, SMOOTH, Curve, layer
+from probes.kit.layer import Layer
+from probes.kit.typed.curves import BY_RESULT, PIECEWISE, SMOOTH, Curve, layer
 
 #: Functions of torch.nn.functional with the option `inplace`.
 _WITH_OPTION: Final = {
@@ -27,16 +26,15 @@ _BY_RESULT: Final = {
 }
 
 
-def in_place(device: str) -> Iterator[Trial]:
+def activations_in_place() -> Iterator[Layer]:
     """The operand has the result, and the gradient is that of the function."""
     ways = ((_WITH_OPTION, _by_option), (_METHODS, _by_method))
-    layers = [
+    yield from (
         layer(curve, way(curve), "in place", by_result=_BY_RESULT)
         for names, way in ways
         for curve in (*SMOOTH, *PIECEWISE)
         if curve.name in names
-    ]
-    yield from trials(layers, device)
+    )
 
 
 def _by_option(curve: Curve) -> Callable[..., torch.Tensor]:
