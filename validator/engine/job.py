@@ -103,11 +103,16 @@ class _Attempted:
         self.deadline_s = hangs.shortened_deadline_s(device, self._began_s, self.deadline_s)
         return self._began_s + self.deadline_s - now()
 
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether its deadline is shorter than its own."""
+        return self.deadline_s < self._own_s
+
     def shown_deadline(self) -> str:
         """The deadline as text, and why it was shorter than the probe's own."""
         shown = f"{round(self.deadline_s, 1):g} s"
-        if self.deadline_s < self._own_s:
-            shown += ", shortened since another probe on this device had timed out"
+        if self.is_cut_short:
+            shown += ", shortened since a probe on this device had timed out"
         return shown
 
     def clock(self) -> dict[str, Any]:
@@ -304,7 +309,7 @@ class Job:
 
     def _record_end(self, outcome: _Outcome) -> None:
         """Record for the device whether a probe without a result hung or came to an end."""
-        if outcome is outcomes.timed_out:
+        if outcome in (outcomes.timed_out, outcomes.cut_short):
             self._context.hangs.record_timeout(self._device.name, self._row)
         elif outcome is outcomes.crashed:
             self._context.hangs.record_answer(self._device.name, self._row)
@@ -381,7 +386,10 @@ class Job:
         text = f"no result within {deadline}"
         if killed and stopped:
             return outcomes.stopped, text
-        return (outcomes.timed_out if killed else outcomes.unkillable), text
+        if not killed:
+            return outcomes.unkillable, text
+        late = attempted is not None and attempted.is_cut_short
+        return (outcomes.cut_short if late else outcomes.timed_out), text
 
 
 def _parse(line: bytes) -> dict[str, Any]:

@@ -69,6 +69,14 @@ def timed_out(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Resu
     return make_result(spec, device, "fail", "timeout", text, hint=hint, action=action, **fields)
 
 
+def cut_short(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """A deadline passed that was not the probe's own: what hung before it is told there."""
+    hint = "mend what hung first, and run the check again: nothing is told of this probe"
+    return make_result(
+        spec, device, "error", "timeout", text, hint=hint, action="investigate", **fields
+    )
+
+
 def unkillable(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """The deadline passed, and the process is held by the driver: even SIGKILL does not end it."""
     return make_result(

@@ -53,8 +53,9 @@ def test_after_two_hangs_in_a_row_nothing_more_is_run_there(
     }
     assert seen.of("one").summary == "no result within 2 s"
     assert seen.of("two").summary == (
-        "no result within 0.5 s, shortened since another probe on this device had timed out"
+        "no result within 0.5 s, shortened since a probe on this device had timed out"
     )
+    assert [seen.of(name).status for name in ("one", "two")] == ["fail", "error"]
     assert seen.report.status == "fail"
 
 
@@ -94,6 +95,27 @@ def test_heavy_probes_side_by_side_hang_in_rows(
     assert "timeout" in {found["three"], found["four"]}
     assert found["five"] == "device_hangs"
     assert seen.report.duration_s < 30
+
+
+SLOW = "    time.sleep(2.5)"
+
+
+def test_a_sound_probe_beside_one_that_hangs_does_not_fail(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs longer than the short deadline, and less than its own: nothing is told of it."""
+    monkeypatch.setattr(hangs, "SHORTENED_S", 0.5)
+    monkeypatch.setattr(cgroup, "cores", lambda: 2)
+    hanging(folder, "one")
+    write(folder, "two", SLOW)
+    heavy = replace(spec("one"), timeout_s=1, profile="standard")
+    sound = replace(spec("two"), timeout_s=60, profile="standard")
+
+    seen = ran(Plan((heavy, sound), "standard", "cli"))
+
+    assert (seen.of("one").status, seen.of("two").status) == ("fail", "error")
+    assert seen.of("two").reason == "timeout"
+    assert "shortened" in seen.of("two").summary
 
 
 def test_the_next_run_of_the_same_runner_is_patient_again(folder: Path) -> None:
