@@ -1,4 +1,4 @@
-"""A file descriptor that reports the end of a process.
+"""What the kernel says of a process: a descriptor that reports its end, and whether it is stopped.
 
 Standard library only: validator/ uses it too.
 
@@ -7,6 +7,7 @@ Ref: https://man7.org/linux/man-pages/man2/pidfd_open.2.html
 
 import ctypes
 import os
+from pathlib import Path
 from typing import Final
 
 _PIDFD_OPEN: Final = 434  # on every architecture
@@ -28,3 +29,12 @@ def pidfd_open(pid: int) -> int:
         raise OSError(number, os.strerror(number))
     os.set_inheritable(descriptor, False)
     return descriptor
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still by a signal or a debugger, and so does not hang of its own."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it has ended
+        return False
+    return stat.rpartition(")")[2].split()[0] in {"T", "t"}

@@ -41,7 +41,7 @@ ROOMS: Final[dict[str, set[str]]] = {
     "pidfd": set(),
     "SPEC": {"contract"},
     "FAULTS": {"contract", "faults"},
-    "PROBE": {"contract", "kit", "node", "SPEC"},
+    "PROBE": {"contract", "kit", "node", "pidfd", "SPEC"},
     "faults": {"contract", "kit", "node", "worker", "FAULTS"},
     "worker": {"contract", "kit", "node", "faults", "pidfd"},
 }

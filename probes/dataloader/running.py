@@ -23,7 +23,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import signal_handling
 
-from probes.kit.lifetime import die_with_parent, is_stopped
+from probes.kit.lifetime import die_with_parent
+from probes.pidfd import is_stopped
 
 #: The longest wait for a batch, and for a worker's end. A worker that is slower hangs.
 WAIT_S: Final = 30.0

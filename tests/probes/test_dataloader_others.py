@@ -17,8 +17,8 @@ from torch.utils.data._utils import signal_handling
 from probes.dataloader import ending, failing, running
 from probes.dataloader.datasets import Calls, Places
 from probes.dataloader.running import KilledByOthersError, gathered, iterating, loader
-from probes.kit.lifetime import is_stopped
 from probes.kit.trial import Custom, run_trials
+from probes.pidfd import is_stopped
 from tests.probes.test_dataloader import is_running
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from probes.kit.lifetime import is_stopped
+from probes.pidfd import is_stopped
 from validator.engine import cgroup, clock
 from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 from validator.engine.spawn import WorkerProcess
