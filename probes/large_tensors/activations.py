@@ -97,10 +97,9 @@ def activations(device: str) -> Iterator[Trial]:
         yield Tiled(name, backward(call), _both(value, slope), few, rows)
     for name, (call, value, slope) in _ROUNDED.items():
         yield Tiled(name, backward(call), _both(value, slope), few, rows, _ROUNDING)
-    call, value, slope = _EXACT["relu"]
-    yield Tiled("relu", backward(call), _both(value, slope), few, COUNTED, None, half)
-    if not on_cpu:
-        yield Tiled("relu", call, value, few[:1], INDEXED, None, half)
+    call, value, _ = _EXACT["relu"]
+    for size in (COUNTED,) if on_cpu else (COUNTED, INDEXED):
+        yield Tiled("relu", call, value, few[:1], size, None, half)
     call, value, _ = _ROUNDED["nn.functional.gelu"]
     yield Tiled("nn.functional.gelu", call, value, few[:1], COUNTED, _BFLOAT16, half)
 

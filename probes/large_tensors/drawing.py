@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.kit.draws import SEED, generator
+from probes.kit.draws import SEED, generator, moment_comparisons
 from probes.kit.generators import random_state_kept
 from probes.kit.gradients import recording
 from probes.kit.references import compare
@@ -18,7 +18,7 @@ from probes.kit.trial import Trial, fact
 from probes.large_tensors.sizes import COUNTED, INDEXED, MILLION, Sized
 from probes.large_tensors.tiled import gradient_of
 
-#: Elements of a part whose mean is looked at.
+#: Elements of a part whose mean is looked at; a part goes beyond each limit of a size.
 _PART: Final = 2**17
 #: A mean of a part is further off once in 10^11.
 _SIGMAS: Final = 7.0
@@ -28,11 +28,12 @@ _EQUAL: Final = 0.05
 
 @dataclass(frozen=True)
 class Draw:
-    """A draw of n numbers, with the mean and the variance of one; how often two are equal."""
+    """A draw of n numbers; what one of them has, and how often two of them are equal."""
 
     call: Callable[[int, str, torch.Generator | None], torch.Tensor]
     mean: float
     variance: float
+    spread: float  # the variance of (x - mean)^2
     equal: float = 0.0
 
 
@@ -48,12 +49,16 @@ def _made(dtype: torch.dtype, name: str, *given: Any) -> Any:
 
 _F32, _U8 = torch.float32, torch.uint8
 
+_DIGITS: Final = (np.arange(100) - 49.5) ** 2
+
 _DRAWS: Final[dict[str, Draw]] = {
-    "rand": Draw(_made(_F32, "uniform_"), 0.5, 1 / 12),
-    "randn": Draw(_made(_F32, "normal_"), 0.0, 1.0),
-    "Tensor.exponential_": Draw(_made(_F32, "exponential_"), 1.0, 1.0),
-    "Tensor.bernoulli_": Draw(_made(_U8, "bernoulli_", 0.25), 0.25, 3 / 16, 5 / 8),
-    "randint": Draw(_made(_U8, "random_", 0, 100), 49.5, 9999 / 12, 1 / 100),
+    "rand": Draw(_made(_F32, "uniform_"), 0.5, 1 / 12, 1 / 180),
+    "randn": Draw(_made(_F32, "normal_"), 0.0, 1.0, 2.0),
+    "Tensor.exponential_": Draw(_made(_F32, "exponential_"), 1.0, 1.0, 8.0),
+    "Tensor.bernoulli_": Draw(_made(_U8, "bernoulli_", 0.25), 0.25, 3 / 16, 3 / 64, 5 / 8),
+    "randint": Draw(
+        _made(_U8, "random_", 0, 100), 49.5, float(_DIGITS.mean()), float(_DIGITS.var()), 1 / 100
+    ),
 }
 #: Those with more than 2^24 elements on the CPU too.
 _COUNTED: Final = frozenset({"rand"})
@@ -63,12 +68,12 @@ def draws(device: str) -> Iterator[Trial]:
     """All beyond 2^24 on a GPU, bytes beyond 2^31; beyond 2^20 on a CPU, some beyond 2^24."""
     on_cpu = torch.device(device).type == "cpu"
     for name, each in _DRAWS.items():
-        size = MILLION if on_cpu and name not in _COUNTED else COUNTED
+        size = (MILLION if on_cpu and name not in _COUNTED else COUNTED) + _PART
         yield Sized(name, partial(_drawn, name, each), size, 3 * 4)
     if not on_cpu:
         name = "Tensor.bernoulli_"
-        yield Sized(name, partial(_drawn, name, _DRAWS[name]), INDEXED, 3)
-    size = MILLION if on_cpu else COUNTED
+        yield Sized(name, partial(_drawn, name, _DRAWS[name]), INDEXED + _PART, 3)
+    size = (MILLION if on_cpu else COUNTED) + _PART
     yield Sized("nn.functional.dropout", _dropped, size, 4 * 6)
     yield Sized("randperm", _permuted, size, 8 * 5)
 
@@ -82,8 +87,7 @@ def _parts(name: str, drawn: torch.Tensor, each: Draw) -> Iterator[Comparison]:
     label = f"{name} ({n} elements"
     right = np.full(len(means), each.mean)
     yield compare(f"{label}, mean of each part)", means, right, _SIGMAS * sigma)
-    last = _mean(drawn[-_PART:].view(1, -1))
-    yield compare(f"{label}, mean of the last)", last, right[:1], _SIGMAS * sigma)
+    yield from moment_comparisons(name, drawn[-_PART:], each.mean, each.variance, each.spread)
     for bits in (16, 20, 24, 31):
         if n < 2**bits + 4:
             continue
@@ -107,6 +111,10 @@ def _drawn(name: str, each: Draw, n: int, device: str) -> Iterator[Comparison]:
     yield from _parts(name, each.call(n, device, generator(device, SEED)), each)
 
 
+#: What dropout keeps, as ones.
+_KEPT: Final = replace(_DRAWS["Tensor.bernoulli_"], mean=0.75)
+
+
 def _dropped(n: int, device: str) -> Iterator[Comparison]:
     """One in four is 0, the others a third more; the gradient has the same mask."""
     with random_state_kept(device), recording():
@@ -116,7 +124,7 @@ def _dropped(n: int, device: str) -> Iterator[Comparison]:
         found.sum().backward()
     kept = found.detach() != 0
     name = "nn.functional.dropout"
-    yield from _parts(name, kept.to(torch.uint8), Draw(_DRAWS["rand"].call, 0.75, 3 / 16, 5 / 8))
+    yield from _parts(name, kept.to(torch.uint8), _KEPT)
     ones = int((found.detach() == 1).sum())
     yield fact(f"{name} ({n} elements, kept ones)", ones, int(kept.sum()))
     # 1 / (1 - p) is 4/3, rounded.

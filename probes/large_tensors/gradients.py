@@ -84,7 +84,7 @@ def gradients(device: str) -> Iterator[Trial]:
         yield Tiled(name, backward(call), right, (x, g), rows)
     y, g = odd((KINDS, _WIDTH), 382), odd((KINDS, _WIDTH), 383)
     yield Tiled("mul", backward(torch.mul, 2), _product, (x, y, g), rows)
-    yield Tiled("nn.functional.linear", _linear, _linear_both, (y, g[:, :3]), MILLION)
+    yield Tiled("nn.functional.linear", _linear, _linear_both, (y, g[:, :3]), rows)
     yield Tiled("bmm", backward(torch.bmm, 2), _matrices, _MATRICES, _BATCH)
     for name, call in _ACCUMULATED.items():
         yield Accumulated(name, call, MILLION if on_cpu else COUNTED)

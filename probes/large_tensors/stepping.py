@@ -41,8 +41,8 @@ class Stepped(NamedTuple):
 _ADAM: Final = 2.0**-16
 _OPTIMIZERS: Final = {
     "SGD": Stepped(
-        {"lr": 0.5, "momentum": 0.5, "weight_decay": 0.0},
-        lambda g: 0.5 * g + 0.5 * 1.5 * g,
+        {"lr": 0.5, "weight_decay": 0.5},
+        lambda g: _START - 0.75 * (0.75 * _START - 0.5 * g) + 0.5 * g,
         "_fused_sgd_",
     ),
     "Adam": Stepped(
@@ -86,7 +86,7 @@ def _stepped(name: str, each: Stepped, form: str, n: int, device: str) -> Iterat
             optimizer.step()
     right = (_START - each.subtracted(base)).astype(F32)
     allowed = each.rounding * _START if each.rounding else None
-    yield same(f"optim.{name} ({form}", parameter.detach(), right, 0, allowed)
+    yield same(f"optim.{name} ({form})", parameter.detach(), right, 0, allowed)
 
 
 def _clipped(n: int, device: str) -> Iterator[Comparison]:
@@ -100,7 +100,7 @@ def _clipped(n: int, device: str) -> Iterator[Comparison]:
     name = f"nn.utils.clip_grad_norm_ ({n} elements"
     yield compare(f"{name}, norm)", norm, np.asarray(right, F32), 2.0**-12 * right)
     scaled = (base / (right + 1e-6)).astype(F32)
-    yield same(f"{name})", x.grad, scaled, 0, 2.0**-12 / right)
+    yield same(f"{name}, gradient)", x.grad, scaled, 0, 2.0**-12 / right)
 
 
 def _unscaled(n: int, device: str) -> Iterator[Comparison]:

@@ -33,7 +33,6 @@ def sums(device: str) -> Iterator[Trial]:
     yield Sized("cumsum of int64", _scan_of_integers, MILLION, 30)
     signs = _signs()
     yield Tiled("cumprod", _products, lambda a: a.cumprod(dtype=np.int8), (signs,), COUNTED)
-    yield Tiled("cumsum", _prefixes, lambda a: a.cumsum(dtype=np.int8), (signs,), COUNTED)
     on_cpu = torch.device(device).type == "cpu"
     yield Sized("cummax", _running_extremes, MILLION if on_cpu else COUNTED, 60)
     yield from sized("sum of an expanded one", _expanded, device, 0, on_cpu_bytes=8)
@@ -82,17 +81,13 @@ def _scan_of_integers(count: int, device: str) -> Iterator[Comparison]:
 
 
 def _signs() -> Array:
-    """As many ones as minus ones, an even number: products and sums have the period too."""
+    """Ones and an even number of minus ones: their products have the same period."""
     half = 2 * integers((_HALF_PERIOD,), 0, 1, 305, np.int8) - 1
-    return np.concatenate([half, -half[::-1]])
+    return np.concatenate([half, -half])
 
 
 def _products(x: torch.Tensor) -> torch.Tensor:
     return x.cumprod(0, dtype=torch.int8)
-
-
-def _prefixes(x: torch.Tensor) -> torch.Tensor:
-    return x.cumsum(0, dtype=torch.int8)
 
 
 def _running_extremes(count: int, device: str) -> Iterator[Comparison]:

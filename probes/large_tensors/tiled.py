@@ -69,7 +69,7 @@ class Tiled:
         outputs = found if isinstance(found, tuple) else (found,)
         answers = expected if isinstance(expected, tuple) else (expected,)
         for i, (output, right) in enumerate(zip(outputs, answers, strict=True)):
-            label = f"{self.operation} ({n} rows, result {i})"
+            label = f"{self.operation} ({n} rows{', gradient' * min(i, 1)})"
             yield from self._compared(label, n, output.detach(), right)
 
     def _compared(
