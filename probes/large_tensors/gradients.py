@@ -84,7 +84,7 @@ def gradients(device: str) -> Iterator[Trial]:
         yield Tiled(name, backward(call), right, (x, g), rows)
     y, g = odd((KINDS, _WIDTH), 382), odd((KINDS, _WIDTH), 383)
     yield Tiled("mul", backward(torch.mul, 2), _product, (x, y, g), rows)
-    yield Tiled("nn.functional.linear", _linear, _linear_both, (y, g[:, :3]), rows)
+    yield Tiled("nn.functional.linear", _linear, _linear_both, (y, g[:, :3]), _TERMS)
     yield Tiled("bmm", backward(torch.bmm, 2), _matrices, _MATRICES, _BATCH)
     for name, call in _ACCUMULATED.items():
         yield Accumulated(name, call, MILLION if on_cpu else COUNTED)
@@ -113,6 +113,8 @@ def _linear_both(a: Array, g: Array) -> tuple[Array | Total, ...]:
 
 
 _MATRICES: Final = tuple(odd((KINDS, 3, 3), salt) for salt in (385, 386, 387))
+#: So many terms of at most 25 are below 2^24.
+_TERMS: Final = MILLION // _WIDTH + 1
 _BATCH: Final = 131_073  # more than two launches' blocks
 
 
@@ -154,7 +156,7 @@ class Accumulated:
 
     def run(self, device: str) -> Iterator[Comparison]:
         """Yield the comparison; a row of `_ACCUMULATED` at each place gets hundreds of terms."""
-        yield from Sized(self.operation, self._body, self.count, 4 * 8).run(device)
+        yield from Sized(self.operation, self._body, self.count, 4 * 16).run(device)
 
     def _body(self, n: int, device: str) -> Iterator[Comparison]:
         index = np.arange(_PLACES) * 1021 % _PLACES

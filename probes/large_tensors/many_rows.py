@@ -149,7 +149,7 @@ def losses(device: str) -> Iterator[Trial]:
     for name, (loss, right) in _ELEMENTWISE_LOSSES.items():
         yield Tiled(name, backward(partial(loss, reduction="none")), right, few, rows)
         total = partial(loss, reduction="sum")
-        yield Tiled(name, total, _summed(right, few[2]), few[:2], MILLION, _ROUNDING)
+        yield Tiled(name, total, _summed(right, few[2]), few[:2], MILLION, _LONG_ROUNDING)
     binary = backward(partial(_F.binary_cross_entropy_with_logits, reduction="none"))
     few = (few[0] / 4, (few[1] + 5) / 10, few[2])
     name = "nn.functional.binary_cross_entropy_with_logits"

@@ -39,7 +39,7 @@ def elementwise(device: str) -> Iterator[Trial]:
     for name, (call, right, each_bytes) in _ELEMENTWISE.items():
         yield from sized(name, partial(_computed, name, call, right), device, each_bytes)
     yield Sized("add", _computed_in_single, COUNTED, 1 + 2 * 4, torch.float32)
-    yield from sized("lt", _compared, device, 3)
+    yield Sized("lt", _compared, COUNTED, 3)
 
 
 def _computed(
@@ -96,10 +96,12 @@ def copies(device: str) -> Iterator[Trial]:
         ("Tensor.fill_", _filled, 1),
     ):
         yield from sized(name, body, device, each_bytes)
-    for dtype in (torch.float16, torch.bfloat16):
-        if has_dtype(device, dtype):
-            halved = partial(_to_half_and_back, dtype)
-            yield from sized("Tensor.to (half types)", halved, device, 4)
+    if has_dtype(device, torch.float16):
+        halved = partial(_to_half_and_back, torch.float16)
+        yield Sized("Tensor.to (float16)", halved, COUNTED, 4)
+    if has_dtype(device, torch.bfloat16):
+        halved = partial(_to_half_and_back, torch.bfloat16)
+        yield from sized("Tensor.to (bfloat16)", halved, device, 4)
 
 
 def _cloned(n: int, device: str) -> Iterator[Comparison]:

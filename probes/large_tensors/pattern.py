@@ -22,10 +22,13 @@ PERIOD: Final = 65_521  # the largest prime below 2^16
 LOWEST: Final = 10
 HIGHEST: Final = 250
 
-#: Periods of a block that is compared at once: fewer elements than any size that is tested on the
-#: CPU, where NumPy compares; 2^26 elsewhere, which the device compares itself.
-_PERIODS: Final = {"cpu": 8}
-_PERIODS_ELSEWHERE: Final = 1024
+#: Periods of a block that is compared at once: on the CPU, where NumPy compares, fewer elements
+#: than any size that is tested; elsewhere few, which are soon made, or for a tensor of more than
+#: _FEW elements 2^26 bytes, which the device soon compares.
+_PERIODS_ON_CPU: Final = 8
+_PERIODS: Final = 16
+_PERIODS_OF_BYTES: Final = 1024
+_FEW: Final = 2**25
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def same(
         return Comparison(operation=label, problem=f"dtype {kind} where {period.dtype} is right")
     on_cpu = flat.device.type == "cpu"
     period = _positive_zeros(period)
-    times = _PERIODS.get(flat.device.type, _PERIODS_ELSEWHERE)
+    times = _PERIODS_ON_CPU if on_cpu else _PERIODS
+    if not on_cpu and flat.numel() > _FEW:
+        times = _PERIODS_OF_BYTES // period.itemsize
     times = max(1, times * PERIOD // len(period))
     times = min(times, -(-flat.numel() // len(period)))
     right = np.tile(np.roll(period, -(start % len(period))), times)
@@ -109,9 +114,11 @@ def same(
         return Comparison(operation=label, elements=flat.numel())
     last = _positive_zeros(_floats(flat[-PERIOD:]).cpu().numpy())  # by NumPy too
     begin = (flat.numel() - last.size) % len(right)
-    ended = compare(label, last, np.resize(np.roll(right, -begin), last.size), allowed)
-    if not ended.holds:
-        return _moved(ended, flat.numel() - last.size)
+    wanted = np.resize(np.roll(right, -begin), last.size)
+    if not _equal_on_host(last, wanted, allowed):
+        ended = compare(label, last, wanted, allowed)
+        if not ended.holds:
+            return _moved(ended, flat.numel() - last.size)
     return Comparison(operation=label, elements=flat.numel())
 
 
