@@ -1,4 +1,4 @@
-"""Tensors of more than 2^20, 2^24 and 2^31 elements are summed, moved and searched right.
+"""Tensors of more than 2^20, 2^24 and 2^31 elements are computed, moved and searched right.
 
 Why: a kernel that counts its elements or addresses in 32 bits, or in float32, is right for small
      tensors and silently wrong beyond a limit: past 2^24, 2^31, or 65,535 blocks of a launch.

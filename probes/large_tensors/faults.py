@@ -45,4 +45,11 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _wrong("_softmax", "wrapped", "rows", event=_LAUNCH, by=16),
     wrong_kernel("large_tensors", "bitwise_xor", "wrapped", "elementwise", event=_WRAPPED, by=24),
     wrong_kernel("large_tensors", "bmm", "swapped", "products", event=_LAUNCH, large=True),
+    _wrong("gelu", "wrapped", "activations", event=_WRAPPED, by=24),
+    _wrong("nll_loss_forward", "wrapped", "losses", event=_LAUNCH, by=20),
+    _wrong("max_pool2d_with_indices", "wrapped", "images", event=_LAUNCH, by=17),
+    wrong_kernel("large_tensors", "cumsum", "scaled", "gradients", by=1.05, large=True),
+    _wrong("uniform_", "wrapped", "draws", event=_WRAPPED, by=20),
+    _wrong("bernoulli_", "zeros", "draws", event=_WRAPPED, large=True),
+    _wrong("_foreach_addcdiv_", "wrapped", "optimizers", event=_WRAPPED, by=20),
 )

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit.capabilities import has_dtype
 from probes.kit.case import Array
 from probes.kit.references import compare
 from probes.kit.trial import Trial
 from probes.large_tensors.pattern import PERIOD, pattern, same
-from probes.large_tensors.sizes import COUNTED, Sized, sized
+from probes.large_tensors.sizes import COUNTED, MILLION, Sized, sized
 
 #: Name -> call of two tensors in torch and in NumPy, and the bytes of each element with results.
 _ELEMENTWISE: Final[dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any], int]]] = {
@@ -38,6 +39,7 @@ def elementwise(device: str) -> Iterator[Trial]:
     for name, (call, right, each_bytes) in _ELEMENTWISE.items():
         yield from sized(name, partial(_computed, name, call, right), device, each_bytes)
     yield Sized("add", _computed_in_single, COUNTED, 1 + 2 * 4, torch.float32)
+    yield Sized("lt", _compared, COUNTED, 3)
 
 
 def _computed(
@@ -52,6 +54,27 @@ def _computed(
     x = p.on(device, n)
     found = call(x, q.on(device, n) if two else x)
     yield same(name, found, np.asarray(right(p.base, q.base)))
+
+
+#: Calls of two tensors of bytes, and NumPy's.
+_PAIRS: Final[dict[str, Callable[..., Any]]] = {
+    "lt": np.less,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "minimum": np.minimum,
+    "logical_or": np.logical_or,
+}
+
+
+def _compared(n: int, device: str) -> Iterator[Comparison]:
+    """Comparisons and arithmetic of the same two tensors."""
+    p, q = pattern(), pattern(1)
+    x, y = p.on(device, n), q.on(device, n)
+    for name, right in _PAIRS.items():
+        yield same(name, getattr(torch, name)(x, y), np.asarray(right(p.base, q.base)))
 
 
 def _computed_in_single(n: int, device: str) -> Iterator[Comparison]:
@@ -73,6 +96,12 @@ def copies(device: str) -> Iterator[Trial]:
         ("Tensor.fill_", _filled, 1),
     ):
         yield from sized(name, body, device, each_bytes)
+    if has_dtype(device, torch.float16):
+        halved = partial(_to_half_and_back, torch.float16)
+        yield Sized("Tensor.to (float16)", halved, COUNTED, 4)
+    if has_dtype(device, torch.bfloat16):
+        halved = partial(_to_half_and_back, torch.bfloat16)
+        yield from sized("Tensor.to (bfloat16)", halved, device, 4)
 
 
 def _cloned(n: int, device: str) -> Iterator[Comparison]:
@@ -123,6 +152,17 @@ def _rolled(n: int, device: str) -> Iterator[Comparison]:
 def _converted(n: int, device: str) -> Iterator[Comparison]:
     p = pattern()
     yield same("Tensor.to (int16)", p.on(device, n).to(torch.int16), p.base.astype(np.int16))
+
+
+def _to_half_and_back(dtype: torch.dtype, n: int, device: str) -> Iterator[Comparison]:
+    """Bytes, which each half type has; the end by way of float32 too."""
+    p, label = pattern(), f"Tensor.to ({dtype}"
+    half = p.on(device, n).to(dtype)
+    yield same(f"{label} to uint8)", half.to(torch.uint8), p.base)
+    begin, right = max(0, n - MILLION), p.base.astype(np.float32)
+    single = half[begin:].float()
+    yield same(f"{label} to float32)", single, right, begin)
+    yield same(f"{label} from float32)", single.to(dtype).to(torch.uint8), p.base, begin)
 
 
 def _filled(n: int, device: str) -> Iterator[Comparison]:

@@ -6,19 +6,23 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.kit.case import on_device
+from probes.kit.case import Array, on_device
 from probes.kit.operands import integers
 from probes.kit.references import compare
 from probes.kit.trial import Trial, fact
-from probes.large_tensors.pattern import PERIOD, pattern, same
+from probes.large_tensors.pattern import PERIOD, Pattern, pattern, same
 from probes.large_tensors.sizes import COUNTED, MILLION, Sized
 
 
-def ordering(_device: str) -> Iterator[Trial]:
-    """Positions are compared too: the sort is stable."""
+def ordering(device: str) -> Iterator[Trial]:
+    """Positions are compared too: the sort is stable. The CPU takes long for more than 2^20."""
+    many = MILLION if torch.device(device).type == "cpu" else COUNTED
     yield Sized("sort", _sorted, MILLION, 40)
-    yield Sized("topk", _largest, MILLION, 40)
-    yield Sized("unique", _unique, MILLION, 80)
+    yield Sized("argsort", _in_order, many, 60)
+    yield Sized("topk", _largest, many, 40)
+    yield Sized("unique", _unique, many, 80)
+    yield Sized("median", _middle, many, 40)
+    yield Sized("mode", _most_frequent, MILLION, 40)
     yield Sized("searchsorted", _searched, COUNTED, 4)
 
 
@@ -28,6 +32,44 @@ def _sorted(n: int, device: str) -> Iterator[Comparison]:
     values, index = on_device(array, device).sort(stable=True)
     yield compare("sort (values)", values, array[order])
     yield compare("sort (positions)", index, order)
+
+
+def _in_order(n: int, device: str) -> Iterator[Comparison]:
+    """Equal bytes in their order, which makes the positions a permutation."""
+    p = pattern()
+    x = p.on(device, n)
+    index = x.argsort(stable=True)
+    values, counts = _counted(p, n)
+    found = x[index]
+    yield compare("argsort (values)", found, np.repeat(values, counts))
+    rises = (found[1:] > found[:-1]) | (index[1:] > index[:-1])
+    yield fact("argsort (order of equal ones)", bool(rises.all()), True)
+
+
+def _counted(p: Pattern, n: int) -> tuple[Array, Array]:
+    """The values among the first n elements, in order, and how often each is there."""
+    values, counts = np.unique(p.base, return_counts=True)
+    rest = np.bincount(p.base[: n % PERIOD], minlength=256)
+    return values, counts * (n // PERIOD) + rest[values]
+
+
+def _middle(n: int, device: str) -> Iterator[Comparison]:
+    """The lower one of two; which place of equal ones is not promised."""
+    p = pattern()
+    x = p.on(device, n)
+    values, counts = _counted(p, n)
+    right = int(values[np.searchsorted(counts.cumsum(), (n - 1) // 2, side="right")])
+    yield fact("median", int(x.median()), right)
+    value, place = x.median(0)
+    yield fact("median (of an axis)", (int(value), int(x[place])), (right, right))
+
+
+def _most_frequent(n: int, device: str) -> Iterator[Comparison]:
+    p = pattern()
+    x = p.on(device, n)
+    x[1::2] = 255  # half of all, beyond any other
+    value, place = x.mode(0)
+    yield fact("mode", (int(value), int(x[place])), (255, 255))
 
 
 def _largest(n: int, device: str) -> Iterator[Comparison]:
@@ -46,9 +88,7 @@ def _largest(n: int, device: str) -> Iterator[Comparison]:
 def _unique(n: int, device: str) -> Iterator[Comparison]:
     p = pattern()
     x = p.on(device, n)
-    values, counts = np.unique(p.base, return_counts=True)
-    rest = np.bincount(p.base[: n % len(p.base)], minlength=256)
-    right = counts * (n // len(p.base)) + rest[values]
+    values, right = _counted(p, n)
     found, inverse, counted = x.unique(return_inverse=True, return_counts=True)
     yield compare("unique", found, values)
     yield compare("unique (counts)", counted, right)

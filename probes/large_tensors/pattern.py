@@ -22,10 +22,13 @@ PERIOD: Final = 65_521  # the largest prime below 2^16
 LOWEST: Final = 10
 HIGHEST: Final = 250
 
-#: Periods of a block that is compared at once: fewer elements than any size that is tested on the
-#: CPU, where NumPy compares; 2^26 elsewhere, which the device compares itself.
-_PERIODS: Final = {"cpu": 8}
-_PERIODS_ELSEWHERE: Final = 1024
+#: Periods of a block that is compared at once: on the CPU, where NumPy compares, fewer elements
+#: than any size that is tested; elsewhere few, which are soon made, or for a tensor of more than
+#: _FEW elements 2^26 bytes, which the device soon compares.
+_PERIODS_ON_CPU: Final = 8
+_PERIODS: Final = 16
+_PERIODS_OF_BYTES: Final = 1024
+_FEW: Final = 2**25
 
 
 @dataclass(frozen=True)
@@ -74,37 +77,74 @@ def pattern(salt: int = 0) -> Pattern:
     return Pattern(base)
 
 
-def same(operation: str, found: torch.Tensor, period: Array, start: int = 0) -> Comparison:
-    """Compare each element i of a tensor with `period[(i + start) % len(period)]`, bit by bit.
+def same(
+    operation: str, found: torch.Tensor, period: Array, start: int = 0, allowed: float | None = None
+) -> Comparison:
+    """Compare each element i of a tensor with `period[(i + start) % len(period)]`.
 
+    Bit by bit, but for the sign of 0, or with an absolute error of at most `allowed`; bfloat16 with
+    a period in float32.
     The first block that differs is fetched and described; those after it are not looked at.
     """
     label = f"{operation} ({found.numel()} elements)"
     flat = found.reshape(-1)
-    kind = flat[:1].cpu().numpy().dtype
+    kind = _floats(flat[:1]).cpu().numpy().dtype
     if kind != period.dtype:
         return Comparison(operation=label, problem=f"dtype {kind} where {period.dtype} is right")
     on_cpu = flat.device.type == "cpu"
-    times = _PERIODS.get(flat.device.type, _PERIODS_ELSEWHERE)
+    period = _positive_zeros(period)
+    times = _PERIODS_ON_CPU if on_cpu else _PERIODS
+    if not on_cpu and flat.numel() > _FEW:
+        times = _PERIODS_OF_BYTES // period.itemsize
     times = max(1, times * PERIOD // len(period))
     times = min(times, -(-flat.numel() // len(period)))
     right = np.tile(np.roll(period, -(start % len(period))), times)
     reference = None if on_cpu else torch.from_numpy(right.copy()).to(flat.device)
     for begin in range(0, flat.numel(), len(right)):
-        block = flat[begin : begin + len(right)]
+        block = _floats(flat[begin : begin + len(right)])
         if reference is None:
-            equal = np.array_equal(block.numpy(), right[: block.numel()])
+            equal = _equal_on_host(block.numpy(), right[: block.numel()], allowed)
         else:
-            equal = torch.equal(block, reference[: block.numel()])
+            equal = _equal(block, reference[: block.numel()], allowed)
         if not equal:
-            wrong = compare(label, block, right[: block.numel()])
-            return _moved(wrong, begin)
-    last = flat[-PERIOD:]  # by NumPy on every device
-    begin = (flat.numel() - last.numel()) % len(right)
-    ended = compare(label, last, np.resize(np.roll(right, -begin), last.numel()))
-    if not ended.holds:
-        return _moved(ended, flat.numel() - last.numel())
+            wrong = compare(label, block, right[: block.numel()], allowed)
+            if not wrong.holds:
+                return _moved(wrong, begin)
+    if on_cpu:
+        return Comparison(operation=label, elements=flat.numel())
+    last = _positive_zeros(_floats(flat[-PERIOD:]).cpu().numpy())  # by NumPy too
+    begin = (flat.numel() - last.size) % len(right)
+    wanted = np.resize(np.roll(right, -begin), last.size)
+    if not _equal_on_host(last, wanted, allowed):
+        ended = compare(label, last, wanted, allowed)
+        if not ended.holds:
+            return _moved(ended, flat.numel() - last.size)
     return Comparison(operation=label, elements=flat.numel())
+
+
+def _floats(x: torch.Tensor) -> torch.Tensor:
+    """Bfloat16 as float32, which NumPy has; others as they are."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def _positive_zeros(array: Array) -> Array:
+    """A floating -0 as 0: the sign of a zero is not promised."""
+    floating = np.issubdtype(array.dtype, np.floating)
+    return np.asarray(np.add(array, 0, dtype=array.dtype)) if floating else array
+
+
+def _equal_on_host(block: Array, right: Array, allowed: float | None) -> bool:
+    """Whether all is equal, or surely within; NaN is not."""
+    if allowed is None:
+        return np.array_equal(block, right)
+    distance = block - right
+    return bool(distance.max() <= allowed and distance.min() >= -allowed)
+
+
+def _equal(block: torch.Tensor, right: torch.Tensor, allowed: float | None) -> bool:
+    if allowed is None:
+        return torch.equal(block, right)
+    return bool(((block - right).abs() <= allowed).all())
 
 
 def _moved(wrong: Comparison, begin: int) -> Comparison:

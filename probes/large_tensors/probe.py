@@ -1,12 +1,26 @@
 """Runs the families on a device, and judges them."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from probes.contract import Finding
 from probes.kit import families
 from probes.kit.families import HINT, Families, Observation, family_finding
-from probes.large_tensors import addressing, moving, ordering, products, rows, summing
+from probes.large_tensors import (
+    activations,
+    addressing,
+    drawing,
+    gradients,
+    images,
+    many_rows,
+    moving,
+    ordering,
+    products,
+    rows,
+    stepping,
+    summing,
+)
 
 __all__ = ["FAMILIES", "Observation", "judge", "observe"]
 
@@ -21,7 +35,13 @@ FAMILIES: Final[Families] = {
     "scatters": addressing.scatters,
     "ordering": ordering.ordering,
     "products": products.products,
-    "rows": rows.rows,
+    "rows": lambda device: chain(rows.rows(device), many_rows.many_rows(device)),
+    "activations": activations.activations,
+    "losses": many_rows.losses,
+    "images": images.images,
+    "gradients": gradients.gradients,
+    "draws": drawing.draws,
+    "optimizers": stepping.steps,
 }
 
 #: With all threads of the host, which divide a large tensor among them.

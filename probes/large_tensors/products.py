@@ -11,9 +11,10 @@ from probes.kit.case import Array, on_device
 from probes.kit.gradients import integers as odd
 from probes.kit.operands import F32, integers
 from probes.kit.references import compare
-from probes.kit.trial import Trial
+from probes.kit.trial import Trial, fact
 from probes.large_tensors.pattern import PERIOD, same
-from probes.large_tensors.sizes import INDEXED, MILLION, Sized
+from probes.large_tensors.sizes import COUNTED, INDEXED, MILLION, Sized
+from probes.large_tensors.tiled import Tiled
 
 #: More than the 65,535 blocks of a launch in y and z; no multiple of 7.
 _BATCH: Final = 65_541
@@ -27,12 +28,77 @@ def products(device: str) -> Iterator[Trial]:
     yield Sized("mm", _many_terms, MILLION, 4 * 4)
     yield Sized("bmm", _many_matrices, 2 * _BATCH, 4 * 18)
     yield Sized("nn.functional.conv1d", _many_signals, _BATCH, 4 * 6 * 4)
+    yield Tiled("addmm", _added, _added_right, (_odd64((_KINDS, 2), 340),), MILLION)
+    columns = (_odd64((_KINDS, 2), 341),)
+    yield Tiled("mm (many columns)", _many_columns, _columns_right, columns, MILLION)
+    yield Tiled("baddbmm", torch.baddbmm, _badd, _BATCHES, 2 * _BATCH)
+    yield Tiled("mv", _times_vector, _vector_right, columns, MILLION)
+    yield Sized("dot", _dot, MILLION if torch.device(device).type == "cpu" else COUNTED, 4 * 4)
+    points = (_odd64((_KINDS, 3), 342),)
+    yield Tiled("cdist", _distances, _distances_right, points, MILLION // 2 + 1)
     if torch.device(device).type != "cpu":
         yield Sized("mm", _wide_product, INDEXED, 2.1, torch.float16)
 
 
 def _odd(shape: tuple[int, ...], salt: int) -> Array:
     return np.asarray(odd(shape, salt), F32)
+
+
+def _odd64(shape: tuple[int, ...], salt: int) -> Array:
+    return np.asarray(odd(shape, salt))
+
+
+_SECOND: Final = odd((2, 3), 343)
+_POINTS: Final = odd((4, 3), 344)
+_BATCHES: Final = tuple(odd((_KINDS, 2, 2), salt) for salt in (345, 346, 347))
+
+
+def _added(x: torch.Tensor) -> torch.Tensor:
+    """Weight and bias are integers; the bias is even, so that no result is 0."""
+    weight = on_device(_SECOND.astype(F32), str(x.device))
+    return torch.addmm(torch.full((3,), 101.0, device=x.device), x, weight)
+
+
+def _added_right(a: Array) -> Array:
+    return np.asarray(a @ _SECOND + 101)
+
+
+def _many_columns(x: torch.Tensor) -> torch.Tensor:
+    weight = on_device(_SECOND.T.astype(F32), str(x.device))
+    return (weight @ x.t()).t()
+
+
+def _columns_right(a: Array) -> Array:
+    return np.asarray(a @ _SECOND)
+
+
+def _badd(c: Array, a: Array, b: Array) -> Array:
+    return np.asarray(c + a @ b)
+
+
+def _times_vector(x: torch.Tensor) -> torch.Tensor:
+    return torch.mv(x, torch.tensor([3.0, 5.0], device=x.device))
+
+
+def _vector_right(a: Array) -> Array:
+    return np.asarray(a @ np.array([3.0, 5.0]))
+
+
+def _distances(x: torch.Tensor) -> torch.Tensor:
+    """Sums of absolute differences, which are exact."""
+    return torch.cdist(x, on_device(_POINTS.astype(F32), str(x.device)), p=1.0)
+
+
+def _distances_right(a: Array) -> Array:
+    return np.asarray(np.abs(a[:, None] - _POINTS).sum(2))
+
+
+def _dot(n: int, device: str) -> Iterator[Comparison]:
+    """Ones at one place in seven: fewer than 2^24."""
+    base = (np.arange(_KINDS) == 3).astype(F32)
+    x = on_device(base, device).repeat(-(-n // _KINDS))[:n]
+    yield fact("dot", float(torch.dot(x, x)), float(n // _KINDS + (n % _KINDS > 3)))
+    yield fact("dot (the sum)", float(x.sum()), float(n // _KINDS + (n % _KINDS > 3)))
 
 
 def _many_rows(n: int, device: str) -> Iterator[Comparison]:

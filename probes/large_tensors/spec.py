@@ -15,12 +15,19 @@ _CHECKS: Final = {
     "ordering": "sorts, searches and sets of a million elements are right",
     "products": "products of millions of rows, and of more matrices than a launch has blocks",
     "rows": "normalisations and pooling over more rows than a launch has blocks, and long rows",
+    "activations": "functions of each element and their gradients, in float32 and bfloat16",
+    "losses": "losses of a million rows and of a million classes, with their gradients",
+    "images": "convolutions, pooling and interpolation of many images, with their gradients",
+    "gradients": "gradients of moves, reductions, products and tables; terms at one place add up",
+    "draws": "every part of a large draw has its mean, and no part is drawn twice",
+    "optimizers": "a step, a norm and a search for infinities reach every element of a parameter",
 }
 
 SPEC: Final = ProbeSpec(
     name="large_tensors",
     profile="standard",
     needs="device",
+    preload=("torch._dynamo",),
     timeout_s=240,
     interval_s=3600,
     # Trials with larger tensors ask at run time what is free, and are left out where it is little.

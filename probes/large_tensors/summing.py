@@ -9,13 +9,16 @@ import torch
 from probes.contract import Comparison
 from probes.kit.capabilities import has_dtype
 from probes.kit.case import Array
+from probes.kit.operands import integers
 from probes.kit.references import compare
 from probes.kit.trial import Trial, fact
 from probes.large_tensors.pattern import LOWEST, PERIOD, pattern, same
 from probes.large_tensors.sizes import COUNTED, MILLION, Sized, sized
+from probes.large_tensors.tiled import Tiled
 
 _ABOVE: Final = 99
 _FACTOR: Final = 4099  # of the terms of a scan
+_HALF_PERIOD: Final = 2 * 1019  # a prime factor: it divides no power of two
 
 
 def sums(device: str) -> Iterator[Trial]:
@@ -28,6 +31,10 @@ def sums(device: str) -> Iterator[Trial]:
     yield from sized("count_nonzero", _counts, device, 2, on_cpu_bytes=9)
     yield from sized("cumsum", _scan, device, 2)
     yield Sized("cumsum of int64", _scan_of_integers, MILLION, 30)
+    signs = _signs()
+    yield Tiled("cumprod", _products, lambda a: a.cumprod(dtype=np.int8), (signs,), COUNTED)
+    on_cpu = torch.device(device).type == "cpu"
+    yield Sized("cummax", _running_extremes, MILLION if on_cpu else COUNTED, 60)
     yield from sized("sum of an expanded one", _expanded, device, 0, on_cpu_bytes=8)
 
 
@@ -71,6 +78,27 @@ def _scan_of_integers(count: int, device: str) -> Iterator[Comparison]:
     right = (first + p.prefix[1:]) * _FACTOR
     yield compare("cumsum (int64)", found[: rows * PERIOD], right.ravel())
     yield fact("cumsum (int64, the last)", int(found[-1]), p.total(count) * _FACTOR)
+
+
+def _signs() -> Array:
+    """Ones and an even number of minus ones: their products have the same period."""
+    half = 2 * integers((_HALF_PERIOD,), 0, 1, 305, np.int8) - 1
+    return np.concatenate([half, -half])
+
+
+def _products(x: torch.Tensor) -> torch.Tensor:
+    return x.cumprod(0, dtype=torch.int8)
+
+
+def _running_extremes(count: int, device: str) -> Iterator[Comparison]:
+    """Of numbers that rise at every second place and are 0 between: no two extremes are equal."""
+    x = torch.arange(1, count + 1, dtype=torch.int32, device=device)
+    x[1::2] = 0
+    place = torch.arange(count, device=device) // 2 * 2
+    for name, sign in (("cummax", 1), ("cummin", -1)):
+        values, index = getattr(x * sign, name)(0)
+        yield fact(f"{name} (wrong values)", int((values != sign * (place + 1)).sum()), 0)
+        yield fact(f"{name} (wrong places)", int((index != place).sum()), 0)
 
 
 def _expanded(count: int, device: str) -> Iterator[Comparison]:

@@ -1,7 +1,8 @@
 """The probe `large_tensors`: this image passes, and whatever is wrong beyond a size is found."""
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from probes.catalog import LARGE_TENSORS
 from probes.contract import Comparison
 from probes.faults.inject.patterns import Pattern, counted, wrapped
 from probes.kit import memory
-from probes.kit.trial import run_trials
+from probes.kit.trial import Trial, run_trials
 from probes.large_tensors import probe, sizes
 from probes.large_tensors.addressing import places
+from probes.large_tensors.gradients import Accumulated
 from probes.large_tensors.pattern import PERIOD, pattern, same
 from probes.large_tensors.sizes import COUNTED, INDEXED, Sized, sized
+from probes.large_tensors.tiled import Tiled, Total, backward, gradient_of
 from tests.probes.corrupt import Corrupt, last, lowest_bit, tripped_families
 from tests.probes.verdicts import ids, tripped
 
@@ -64,6 +67,28 @@ def _next(out: torch.Tensor) -> None:
 
 def _bits(count: int) -> Pattern:
     return wrapped(count)
+
+
+def _beyond(bits: int, by: float = 1.05) -> Callable[[torch.Tensor], object]:
+    """The elements from 2^bits on are 5 % too large."""
+
+    def spoil(out: torch.Tensor) -> None:
+        if out.is_floating_point() and out.numel() > 2**bits:
+            out.view(-1)[2**bits :].mul_(by)
+
+    return spoil
+
+
+def _scaled(out: torch.Tensor) -> None:
+    """5 % too large."""
+    if out.is_floating_point():
+        out.mul_(1.05)
+
+
+def _long_rows(out: torch.Tensor) -> None:
+    """5 % too large beyond 2^20 elements of each of two rows."""
+    if out.dim() == 2 and len(out) == 2:
+        out[:, 2**20 :].mul_(1.05)
 
 
 #: (operator, spoil, family that must trip)
@@ -121,6 +146,81 @@ BREAKS: list[tuple[str, Callable[[torch.Tensor], object], str]] = [
     ("amax", _bits(16), "rows"),
     ("upsample_nearest1d", _bits(16), "rows"),
     ("reflection_pad1d", _bits(16), "rows"),
+    ("cumprod", _bits(20), "sums"),
+    ("cumprod", _next, "sums"),
+    ("cummax", _bits(20), "sums"),
+    ("cummin", _bits(20), "sums"),
+    ("lt", _bits(24), "elementwise"),
+    ("ge", _bits(24), "elementwise"),
+    ("minimum", _bits(24), "elementwise"),
+    ("mul", _bits(24), "elementwise"),
+    ("median", _next, "ordering"),
+    ("mode", _next, "ordering"),
+    ("addmm", _bits(20), "products"),
+    ("baddbmm", _bits(18), "products"),
+    ("mv", _bits(20), "products"),
+    ("dot", _next, "products"),
+    ("_cdist_forward", _bits(20), "products"),
+    ("_softmax_backward_data", _bits(20), "rows"),
+    ("_log_softmax_backward_data", _bits(20), "rows"),
+    ("native_layer_norm_backward", _bits(20), "rows"),
+    ("_softmax", _bits(24), "rows"),
+    ("native_batch_norm", _bits(20), "rows"),
+    ("linalg_vector_norm", _bits(16), "rows"),
+    ("relu", _bits(24), "activations"),
+    ("threshold_backward", _bits(20), "activations"),
+    ("gelu", _bits(24), "activations"),
+    ("gelu", _beyond(24), "activations"),
+    ("gelu_backward", _bits(20), "activations"),
+    ("silu", _beyond(20), "activations"),
+    ("silu_backward", _beyond(20), "activations"),
+    ("sigmoid_backward", _bits(20), "activations"),
+    ("tanh_backward", _bits(20), "activations"),
+    ("exp", _beyond(20), "activations"),
+    ("erf", _beyond(20), "activations"),
+    ("nll_loss_forward", _bits(20), "losses"),
+    ("nll_loss_forward", _scaled, "losses"),
+    ("nll_loss_backward", _bits(20), "losses"),
+    ("_log_softmax", _bits(21), "losses"),
+    ("mse_loss", _beyond(20), "losses"),
+    ("mse_loss_backward", _bits(20), "losses"),
+    ("smooth_l1_loss_backward", _bits(20), "losses"),
+    ("binary_cross_entropy_with_logits", _beyond(20), "losses"),
+    ("max_pool2d_with_indices", _bits(17), "images"),
+    ("max_pool2d_with_indices_backward", _bits(20), "images"),
+    ("avg_pool2d", _bits(17), "images"),
+    ("avg_pool2d_backward", _bits(20), "images"),
+    ("_adaptive_avg_pool2d", _bits(17), "images"),
+    ("upsample_nearest2d", _bits(20), "images"),
+    ("upsample_bilinear2d", _bits(20), "images"),
+    ("upsample_bilinear2d_backward", _bits(17), "images"),
+    ("convolution", _bits(18), "images"),
+    ("convolution_backward", _bits(20), "images"),
+    ("embedding_dense_backward", _beyond(20), "gradients"),
+    ("index_add_", _next, "gradients"),
+    ("index_put_", _next, "gradients"),
+    ("scatter_add_", _next, "gradients"),
+    ("cat", _bits(20), "gradients"),
+    ("sort", _bits(20), "gradients"),
+    ("mm", _beyond(19), "gradients"),
+    ("bmm", _bits(20), "gradients"),
+    ("uniform_", _bits(20), "draws"),
+    ("uniform_", _bits(24), "draws"),
+    ("normal_", _beyond(20, 3), "draws"),
+    ("exponential_", _bits(20), "draws"),
+    ("bernoulli_", _bits(20), "draws"),
+    ("random_", _bits(20), "draws"),
+    ("randperm", _bits(20), "draws"),
+    ("add_", _bits(24), "optimizers"),
+    ("_foreach_addcdiv_", _bits(20), "optimizers"),
+    ("_fused_adam_", _bits(20), "optimizers"),
+    ("_fused_adamw_", _bits(20), "optimizers"),
+    ("_foreach_norm", _scaled, "optimizers"),
+    ("_softmax_backward_data", _long_rows, "rows"),
+    ("_log_softmax_backward_data", _long_rows, "rows"),
+    ("_log_softmax", _long_rows, "losses"),
+    ("_log_softmax_backward_data", _long_rows, "losses"),
+    ("_amp_foreach_non_finite_check_and_unscale_", _bits(20), "optimizers"),
 ]
 
 
@@ -296,6 +396,106 @@ def test_the_trials_hold_at_another_size() -> None:
 
     assert [each.describe() for each in comparisons if not each.holds] == []
     assert left_out == ()
+
+
+def _resized(family: str, rows: int) -> Iterator[Trial]:
+    """The trials of repeated rows and of terms at few places, with so many rows."""
+    for each in probe.FAMILIES[family]("cpu"):
+        if isinstance(each, Tiled):
+            yield replace(each, rows=rows)
+        elif isinstance(each, Accumulated):
+            yield replace(each, count=rows)
+
+
+@pytest.mark.parametrize("rows", [7 * 4093, 9001])
+@pytest.mark.parametrize(
+    "family", ["sums", "products", "rows", "activations", "losses", "images", "gradients"]
+)
+def test_repeated_rows_hold_at_another_size(family: str, rows: int) -> None:
+    """Whole periods and a part of one."""
+    comparisons, left_out = run_trials(_resized(family, rows), "cpu")
+
+    assert comparisons
+    assert [each.describe() for each in comparisons if not each.holds] == []
+    assert left_out == ()
+
+
+def test_totals_count_each_row() -> None:
+    """Whole periods, and the first rows of another."""
+    terms = np.array([[1, 2], [3, 5], [7, 11]])
+
+    assert Total(terms).of(7).tolist() == (2 * terms.sum(0) + terms[0]).tolist()
+    assert Total(terms).of(2).tolist() == [4, 7]
+
+
+def _doubled(spoil: Callable[[torch.Tensor], object], **given: Any) -> list[str]:
+    """What is wrong with twice a few rows whose result is spoiled."""
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        out = 2 * x
+        spoil(out)
+        return out
+
+    few = (np.array([[1.0, 3.0], [5.0, 7.0], [9.0, 11.0]]),)
+    trial = Tiled("mul", call, lambda a: 2 * a, few, 100_001, **given)
+    return [each.describe() for each in trial.run("cpu") if not each.holds]
+
+
+def _multiplied(place: int, by: float, out: torch.Tensor) -> None:
+    out[place].mul_(by)
+
+
+@pytest.mark.parametrize("rounding", [None, 2.0**-12])
+def test_a_repeated_row_that_differs_is_found(rounding: float | None) -> None:
+    """At the start, in the middle and at the end; NaN too; what is within rounding is right."""
+    assert _doubled(lambda out: out, rounding=rounding) == []
+    for place in (0, 60_000, 100_000):
+        for wrong in (1.05, float("nan"), float("inf"), 0.0):
+            spoil = partial(_multiplied, place, wrong)
+            assert _doubled(spoil, rounding=rounding)
+    near = _doubled(lambda out: out[5].mul_(1 + 2.0**-16), rounding=rounding)
+    assert bool(near) == (rounding is None)
+
+
+def test_another_type_or_shape_of_repeated_rows_is_found() -> None:
+    """Of a result, and of a gradient that was not made."""
+    few = (np.ones((3, 2)), np.ones((3, 2)))
+    wrong: list[Callable[..., Any]] = [
+        lambda x, _: x.double(),
+        lambda x, _: x.bfloat16(),
+        lambda x, _: x[1:],
+        lambda x, _: x.t(),
+    ]
+    for call in wrong:
+        trial = Tiled("mul", call, lambda a, _: a, few, 1001)
+        assert [each for each in trial.run("cpu") if not each.holds]
+    stopped = Tiled("mul", backward(lambda x: 2 * x), lambda a, g: (2 * a, 2 * g), few, 1001)
+    assert all(each.holds for each in stopped.run("cpu"))
+    assert gradient_of(torch.ones(2)).numel() == 0
+
+
+def test_what_a_gpu_is_given_goes_beyond_the_limits() -> None:
+    """2^24 for nearly all, 2^31 for some, each with what it needs, at most 4 bytes an element."""
+    trials = [each for family in probe.FAMILIES.values() for each in family("cuda:0")]
+    rows: dict[int, list[str]] = {}
+    for each in trials:
+        size = int(getattr(each, "rows", 0) or getattr(each, "count", 0))
+        rows.setdefault(size, []).append(each.operation)
+
+    assert {"relu", "nn.functional.gelu", "topk", "argsort", "unique"} <= set(rows[COUNTED])
+    assert {"optim.Adam", "optim.SGD", "nn.functional.cross_entropy"} <= set(rows[COUNTED])
+    assert {"relu", "Tensor.to (bfloat16)", "mm"} <= set(rows[INDEXED])
+    assert all(
+        each.each_bytes <= 4 for each in trials if isinstance(each, Sized) and each.count > 2**31
+    )
+
+
+def test_the_random_state_is_kept() -> None:
+    """Of draws that seed the default generator."""
+    before = torch.get_rng_state()
+    run_trials(probe.FAMILIES["draws"]("cpu"), "cpu")
+
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def _group(root: Path, name: str, **files: int | str) -> None:
