@@ -26,6 +26,7 @@ def draws(device: str) -> Iterator[Trial]:
     """Draws of factories, in place, from rates, and by dropout."""
     bodies: dict[str, Body] = {
         "Tensor.bernoulli_": _bernoulli,
+        "bernoulli": _of_chances,
         "rand": _uniform,
         "rand_like": _uniform_like,
         "Tensor.uniform_": _uniform_in_place,
@@ -63,6 +64,12 @@ def _untouched(dtype: torch.dtype, device: str) -> torch.Tensor:
 def _bernoulli(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     drawn = _untouched(dtype, device).bernoulli_(_CHANCE, generator=generator(device, SEED))
     yield from _shares("Tensor.bernoulli_", drawn, 1.0, _CHANCE)
+
+
+def _of_chances(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
+    chances = torch.full((DRAWS,), _CHANCE, dtype=dtype, device=device)
+    drawn = torch.bernoulli(chances, generator=generator(device, SEED))
+    yield from _shares("bernoulli", drawn, 1.0, _CHANCE)
 
 
 def _dropout(dtype: torch.dtype, device: str) -> Iterator[Comparison]:

@@ -27,9 +27,13 @@ _WEIGHTS: Final = np.asarray(integers((len(_GROUPS), 16, 24), -2, 2, 91), np.flo
 #: As documented: the CPU takes more.
 _ON_GPUS: Final = (torch.bfloat16,)
 _ON_CPU: Final = (torch.float32, torch.float16, torch.bfloat16)
-#: Before this version a launch fails on newer architectures, for which no kernel was built.
+#: Before this version a launch fails on newer architectures, for which no kernel was built, and
+#: the gradient of an empty group is not written.
 _BLACKWELL: Final = (10, 0)
 _WITH_BLACKWELL: Final = (2, 13)
+#: Before this version ROCm leaves gradients of empty and small groups unwritten.
+#: https://github.com/pytorch/pytorch/pull/174314
+_WITH_ROCM: Final = (2, 12)
 
 
 def products(device: str) -> Iterator[Trial]:
@@ -58,6 +62,8 @@ def _grouped(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if major_minor is not None and major_minor >= _BLACKWELL and version < _WITH_BLACKWELL:
         raise LeftOut("torch has no kernel for this architecture before 2.13")
+    if back_end(device) == "hip" and version < _WITH_ROCM:
+        raise LeftOut("torch on ROCm leaves gradients of small groups unwritten before 2.12")
     offsets = torch.tensor(np.cumsum(_GROUPS), dtype=torch.int32, device=device)
     multiply: Any = partial(torch.nn.functional.grouped_mm, offs=offsets)
     layer = Layer("nn.functional.grouped_mm", multiply, (_ROWS, _WEIGHTS), _by_groups)

@@ -65,6 +65,7 @@ def _orders(v: Values) -> Iterator[Case]:
     yield plain("argsort", (x, 1), order)
     largest = (rising[:, : -4 - 1 : -1], order[:, : -4 - 1 : -1])
     yield case("topk", (x, 4, 1), largest)
+    yield case("topk", (x, 4, 1, False), (rising[:, :4], order[:, :4]))
 
 
 def _by_index(v: Values) -> Iterator[Case]:
@@ -75,6 +76,9 @@ def _by_index(v: Values) -> Iterator[Case]:
     np.add.at(scattered, (index, np.arange(13)[None]), more)
     for name in ("index_add", "Tensor.index_add_"):
         yield plain(name, (x, 0, rows, more), added)
+    twice = v.cast(2 * added - x)
+    yield plain("Tensor.index_add_", (x, 0, rows, more), twice, alpha=2)
+    yield plain("Tensor.index_put_", (x, [rows], more, True), added)
     for name in ("scatter_add", "Tensor.scatter_add_"):
         yield plain(name, (x, 0, index, more), scattered)
 
