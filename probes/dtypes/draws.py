@@ -42,6 +42,9 @@ def draws(device: str) -> Iterator[Trial]:
             if has_dtype(device, dtype):
                 bound = partial(body, dtype)
                 yield Custom(name, bound, dtype, optional_kernel=True)
+    if has_dtype(device, torch.bool):
+        masks = partial(_bernoulli, torch.bool)
+        yield Custom("Tensor.bernoulli_", masks, torch.bool, optional_kernel=True)
     # Half types have no kernel of it on GPUs, and too few digits for its tails.
     yield Custom("_standard_gamma", partial(_gamma, torch.float32), torch.float32)
     for dtype in WHOLE:

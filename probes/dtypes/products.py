@@ -1,4 +1,4 @@
-"""Products of integer matrices in each floating type, plain, batched and by groups.
+"""Products of integer matrices in floating and complex types, plain, batched and by groups.
 
 All partial sums are integers that bfloat16 has, so that no shortened operand changes them.
 """
@@ -17,7 +17,7 @@ from probes.kit.layer import Backward, Layer, comparisons
 from probes.kit.operands import integers
 from probes.kit.rounding import Rounded
 from probes.kit.trial import Custom, LeftOut, Trial
-from probes.kit.typed.values import FLOATS, Values, tried
+from probes.kit.typed.values import COMPLEX, FLOATS, Values, tried
 
 #: Rows of each group, one of them empty; rows and columns are whole units of 16 bytes.
 _GROUPS: Final = (3, 0, 5, 8)
@@ -38,7 +38,7 @@ _WITH_ROCM: Final = (2, 12)
 
 def products(device: str) -> Iterator[Trial]:
     """Of matrices, batches and vectors; and of groups of rows, with their gradients."""
-    yield from tried(((_plain, FLOATS),), device)
+    yield from tried(((_plain, FLOATS), (_complex, COMPLEX)), device)
     for dtype in _ON_CPU if back_end(device) == "cpu" else _ON_GPUS:
         if has_dtype(device, dtype) and hasattr(torch.nn.functional, "grouped_mm"):
             yield Custom("nn.functional.grouped_mm", partial(_grouped, dtype), dtype)
@@ -55,6 +55,14 @@ def _plain(v: Values) -> Iterator[Case]:
     yield case("dot", (row, a[0, 0].copy()), v.cast(row.astype(np.float64) @ a[0, 0]))
     yield case("outer", (row, a[0, 0].copy()), np.outer(row, a[0, 0]))
     yield plain("nn.functional.linear", (a, b[0].T.copy()), v.cast(a.astype(np.float64) @ b[0]))
+
+
+def _complex(v: Values) -> Iterator[Case]:
+    a, b, c = v((3, 5, 9), 96, -2, 2), v((3, 9, 7), 97, -2, 2), v((5, 7), 98, -2, 2)
+    product = v.cast(a.astype(np.complex128) @ b)
+    yield case("bmm", (a, b), product, 0.0)
+    yield case("mm", (a[0].copy(), b[0].copy()), product[0], 0.0)
+    yield case("addmm", (c, a[0].copy(), b[0].copy()), c + product[0], 0.0)
 
 
 def _grouped(dtype: torch.dtype, device: str) -> Iterator[Comparison]:

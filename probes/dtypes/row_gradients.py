@@ -117,11 +117,18 @@ def _distances(x: Rounded, y: Rounded) -> tuple[Rounded, Backward]:
 
 
 def spectra() -> Iterator[Layer]:
-    """Transforms of 8 elements, as real pairs, which are linear maps of real numbers."""
+    """Transforms and products of 8 elements, as real pairs: linear maps of real numbers."""
     row = np.asarray(integers((3, 8), -6, 6, 78), np.float64)
     pairs = np.asarray(integers((3, 8, 2), -6, 6, 79), np.float64)
     spectrum = np.asarray(integers((3, 5, 2), -6, 6, 80), np.float64)
     spectrum[:, (0, 4), 1] = 0  # those of a real signal are real
+
+    factors = integers((8, 5), -2, 2, 83) + 1j * integers((8, 5), -2, 2, 84)
+
+    def times_factors(x: torch.Tensor) -> torch.Tensor:
+        complex_x = torch.view_as_complex(x)
+        there = torch.from_numpy(factors).to(x.device, complex_x.dtype)
+        return torch.view_as_real(complex_x @ there)
 
     def real_pairs(array: Any) -> Any:
         return np.stack((array.real, array.imag), -1)
@@ -161,6 +168,7 @@ def spectra() -> Iterator[Layer]:
             2,
             lambda b: real_pairs(complex_of(b).conj()),
         ),
+        ("mm", times_factors, pairs, 2, lambda b: real_pairs(complex_of(b) @ factors)),
     ):
-        rounded = linear(right, axes, weights_off=4.0 if name != "conj" else 0.0)
+        rounded = linear(right, axes, weights_off=4.0 if name.startswith("fft") else 0.0)
         yield Layer(name, call, (operand,), rounded, dtypes=SINGLES)
