@@ -26,6 +26,7 @@ def draws(device: str) -> Iterator[Trial]:
     """Draws of factories, in place, from rates, and by dropout."""
     bodies: dict[str, Body] = {
         "Tensor.bernoulli_": _bernoulli,
+        "bernoulli": _of_chances,
         "rand": _uniform,
         "rand_like": _uniform_like,
         "Tensor.uniform_": _uniform_in_place,
@@ -41,6 +42,9 @@ def draws(device: str) -> Iterator[Trial]:
             if has_dtype(device, dtype):
                 bound = partial(body, dtype)
                 yield Custom(name, bound, dtype, optional_kernel=True)
+    if has_dtype(device, torch.bool):
+        masks = partial(_bernoulli, torch.bool)
+        yield Custom("Tensor.bernoulli_", masks, torch.bool, optional_kernel=True)
     # Half types have no kernel of it on GPUs, and too few digits for its tails.
     yield Custom("_standard_gamma", partial(_gamma, torch.float32), torch.float32)
     for dtype in WHOLE:
@@ -63,6 +67,12 @@ def _untouched(dtype: torch.dtype, device: str) -> torch.Tensor:
 def _bernoulli(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     drawn = _untouched(dtype, device).bernoulli_(_CHANCE, generator=generator(device, SEED))
     yield from _shares("Tensor.bernoulli_", drawn, 1.0, _CHANCE)
+
+
+def _of_chances(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
+    chances = torch.full((DRAWS,), _CHANCE, dtype=dtype, device=device)
+    drawn = torch.bernoulli(chances, generator=generator(device, SEED))
+    yield from _shares("bernoulli", drawn, 1.0, _CHANCE)
 
 
 def _dropout(dtype: torch.dtype, device: str) -> Iterator[Comparison]:

@@ -55,6 +55,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _wrong("_euclidean_dist", "scaled", "functions", by=MORE),
     _wrong("slice_backward", "scaled", "gradients", by=_BY, dtype="float16", event=_BACKWARD),
     _wrong("select_backward", "shifted", "gradients", event=_BACKWARD),
+    _wrong("unfold_backward", "scaled", "gradients", by=_BY, dtype="bfloat16", event=_BACKWARD),
     _wrong("_fft_c2r", "scaled", "gradients", by=MORE, event=_BACKWARD),
     _wrong("bernoulli_", "zeros", "draws", dtype="float16"),
     _wrong("poisson", "scaled", "draws", by=_BY, event=_DRAWS),

@@ -42,8 +42,9 @@ FAMILIES: Final[Families] = {
     "draws": draws.draws,
 }
 
-#: Metal rounds functions otherwise, by design.
-_LOOSE_ON_MPS: Final = ("functions",)
+#: Metal rounds functions, quotients, roots and powers otherwise, by design, and remainders with
+#: them.
+_LOOSE_ON_MPS: Final = ("arithmetic", "in_place", "functions", "gradients")
 
 
 def observe(device: str) -> Observation:

@@ -1,4 +1,4 @@
-"""Products of integer matrices in each floating type, plain, batched and by groups.
+"""Products of integer matrices in floating and complex types, plain, batched and by groups.
 
 All partial sums are integers that bfloat16 has, so that no shortened operand changes them.
 """
@@ -17,7 +17,7 @@ from probes.kit.layer import Backward, Layer, comparisons
 from probes.kit.operands import integers
 from probes.kit.rounding import Rounded
 from probes.kit.trial import Custom, LeftOut, Trial
-from probes.kit.typed.values import FLOATS, Values, tried
+from probes.kit.typed.values import COMPLEX, FLOATS, Values, tried
 
 #: Rows of each group, one of them empty; rows and columns are whole units of 16 bytes.
 _GROUPS: Final = (3, 0, 5, 8)
@@ -27,14 +27,18 @@ _WEIGHTS: Final = np.asarray(integers((len(_GROUPS), 16, 24), -2, 2, 91), np.flo
 #: As documented: the CPU takes more.
 _ON_GPUS: Final = (torch.bfloat16,)
 _ON_CPU: Final = (torch.float32, torch.float16, torch.bfloat16)
-#: Before this version a launch fails on newer architectures, for which no kernel was built.
+#: Before this version a launch fails on newer architectures, for which no kernel was built, and
+#: the gradient of an empty group is not written.
 _BLACKWELL: Final = (10, 0)
 _WITH_BLACKWELL: Final = (2, 13)
+#: Before this version ROCm leaves gradients of empty and small groups unwritten.
+#: https://github.com/pytorch/pytorch/pull/174314
+_WITH_ROCM: Final = (2, 12)
 
 
 def products(device: str) -> Iterator[Trial]:
     """Of matrices, batches and vectors; and of groups of rows, with their gradients."""
-    yield from tried(((_plain, FLOATS),), device)
+    yield from tried(((_plain, FLOATS), (_complex, COMPLEX)), device)
     for dtype in _ON_CPU if back_end(device) == "cpu" else _ON_GPUS:
         if has_dtype(device, dtype) and hasattr(torch.nn.functional, "grouped_mm"):
             yield Custom("nn.functional.grouped_mm", partial(_grouped, dtype), dtype)
@@ -53,11 +57,21 @@ def _plain(v: Values) -> Iterator[Case]:
     yield plain("nn.functional.linear", (a, b[0].T.copy()), v.cast(a.astype(np.float64) @ b[0]))
 
 
+def _complex(v: Values) -> Iterator[Case]:
+    a, b, c = v((3, 5, 9), 96, -2, 2), v((3, 9, 7), 97, -2, 2), v((5, 7), 98, -2, 2)
+    product = v.cast(a.astype(np.complex128) @ b)
+    yield case("bmm", (a, b), product, 0.0)
+    yield case("mm", (a[0].copy(), b[0].copy()), product[0], 0.0)
+    yield case("addmm", (c, a[0].copy(), b[0].copy()), c + product[0], 0.0)
+
+
 def _grouped(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     major_minor = capability(device)
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if major_minor is not None and major_minor >= _BLACKWELL and version < _WITH_BLACKWELL:
         raise LeftOut("torch has no kernel for this architecture before 2.13")
+    if back_end(device) == "hip" and version < _WITH_ROCM:
+        raise LeftOut("torch on ROCm leaves gradients of small groups unwritten before 2.12")
     offsets = torch.tensor(np.cumsum(_GROUPS), dtype=torch.int32, device=device)
     multiply: Any = partial(torch.nn.functional.grouped_mm, offs=offsets)
     layer = Layer("nn.functional.grouped_mm", multiply, (_ROWS, _WEIGHTS), _by_groups)

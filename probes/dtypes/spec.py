@@ -19,7 +19,7 @@ SPEC: Final = ProbeSpec(
         "moving": "views, joins, gathers and writes keep every bit, in every type",
         "creation": "factories give the values, shape and type asked for, in every type",
         "reductions": "sums, means, products, extremes, scans and sorts, in every type",
-        "products": "products of integer matrices, batched and by groups, in each floating type",
+        "products": "exact products of matrices, batched and by groups, of complex numbers too",
         "functions": "functions of half types and of integers, windows, distances, inverses",
         "gradients": "gradients in half types, of complex numbers and of in-place operations",
         "draws": "draws in each floating type have the right mean, variance and shares (6 sigma)",

@@ -13,7 +13,7 @@ from probes.tensor_ops.spec import Limits
 _LOOSE_ON_MPS: Final = frozenset(
     {
         *("arithmetic", "in_place", "integer_division", "comparison", "special_values"),
-        "elementwise",
+        *("elementwise", "types"),
     }
 )
 

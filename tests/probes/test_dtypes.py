@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 
 from probes.catalog import DTYPES
 from probes.contract import Comparison
-from probes.dtypes import draws, functions, probe, products
+from probes.dtypes import draws, functions, gradients, probe, products
 from probes.kit.case import plain
+from probes.kit.gradients import recording
+from probes.kit.precision import Precision
 from probes.kit.trial import run_trials
 from probes.kit.typed import values
 from tests.probes.corrupt import (
@@ -132,6 +135,9 @@ OPERATORS: Final[list[tuple[str, Fault, str]]] = [
     ("aminmax", of(torch.int8)(another), "reductions"),
     ("dot", _bfloat16(larger), "products"),
     ("addmm", of(torch.float64)(swapped), "products"),
+    ("bmm", of(torch.complex64)(larger), "products"),
+    ("mean", of(torch.complex64)(larger), "reductions"),
+    ("bernoulli_", of(torch.bool)(zeros), "draws"),
     ("lgamma", _half(larger), "functions"),
     ("erfinv_", larger, "functions"),
     ("exp", of(torch.float32)(larger), "functions"),
@@ -156,6 +162,8 @@ BACKWARD: Final[list[tuple[str, Fault, str]]] = [
     ("index_put_", _half(larger), "gradients"),
     ("_fft_c2c", larger, "gradients"),
     ("cumsum", of(torch.float64)(another), "gradients"),
+    ("unfold_backward", _bfloat16(larger), "gradients"),
+    ("index_fill", _half(shifted), "gradients"),
 ]
 
 
@@ -167,6 +175,174 @@ def test_corrupted_backward(operator: str, fault: Fault, families: str) -> None:
         assert_trips(probe, operator, fault, families)
     finally:
         torch.autograd.set_multithreading_enabled(True)
+
+
+def without_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A function that ignores an option."""
+
+    def of_function(original: Callable[..., Any]) -> Callable[..., Any]:
+        def ignoring(*args: Any, **options: Any) -> Any:
+            options.pop(name, None)
+            return original(*args, **options)
+
+        return ignoring
+
+    return of_function
+
+
+def truncating(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A quotient that is rounded to zero, whatever was asked for."""
+
+    def divide(*args: Any, **options: Any) -> Any:
+        if options.get("rounding_mode") == "floor":
+            options["rounding_mode"] = "trunc"
+        return original(*args, **options)
+
+    return divide
+
+
+def of_the_largest(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A selection of the largest, whatever was asked for."""
+
+    def topk(x: Any, count: int, axis: int, *_: Any, **options: Any) -> Any:
+        return original(x, count, axis, **options)
+
+    return topk
+
+
+def overwriting(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A write by index that does not add."""
+    return lambda x, places, values, *_: original(x, places, values)
+
+
+def inverted(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A draw of the opposite."""
+    return lambda *args, **options: 1 - original(*args, **options)
+
+
+#: (below torch, what it does instead, family that must trip)
+MEANINGS: Final[list[tuple[str, Callable[[Any], Any], str]]] = [
+    ("sub", without_option("alpha"), "arithmetic"),
+    ("div", truncating, "arithmetic"),
+    ("topk", of_the_largest, "reductions"),
+    ("Tensor.index_add_", without_option("alpha"), "reductions"),
+    ("Tensor.index_put_", overwriting, "reductions"),
+    ("bernoulli", inverted, "draws"),
+]
+
+
+@pytest.mark.parametrize(("name", "instead", "family"), MEANINGS, ids=[row[0] for row in MEANINGS])
+def test_another_meaning(
+    monkeypatch: pytest.MonkeyPatch, name: str, instead: Callable[[Any], Any], family: str
+) -> None:
+    """An option that is ignored, and numbers of another share."""
+    monkeypatch.setattr(f"torch.{name}", instead(attrgetter(name)(torch)))
+
+    assert tripped_families(probe, family) == {family}
+
+
+def gradient_times(
+    factor: float, *dtypes: torch.dtype
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A function whose gradients are wrong by a factor, in these types."""
+
+    def of_function(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            found = original(*args, **options)
+            first = found[0] if isinstance(found, tuple) else found
+            if first.grad_fn is not None and first.dtype in dtypes:
+                first.grad_fn.register_hook(
+                    lambda gradients, _: tuple(g if g is None else factor * g for g in gradients)
+                )
+            return found
+
+        return call
+
+    return of_function
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"Tensor.{name}" for name in ("scatter", "masked_scatter", "index_copy", "index_fill")),
+        *(f"Tensor.{name}" for name in ("masked_select", "take", "repeat_interleave", "triu")),
+        *(f"Tensor.{name}" for name in ("unfold", "amax", "amin", "min", "rsqrt", "reciprocal")),
+        *(f"Tensor.{name}" for name in ("sin", "cos", "log1p", "expm1", "erf")),
+        *(f"Tensor.{name}" for name in ("var", "std", "logsumexp", "prod")),
+        *("maximum", "minimum", "addcmul", "addcdiv", "lerp"),
+    ],
+)
+def test_a_backward_that_is_wrong_in_a_half_type(
+    monkeypatch: pytest.MonkeyPatch, name: str, dtype: torch.dtype
+) -> None:
+    """By 5 %, in one type alone."""
+    monkeypatch.setattr(f"torch.{name}", gradient_times(1.05, dtype)(attrgetter(name)(torch)))
+
+    assert wrong_gradients(name) == {name.removeprefix("Tensor.")}
+
+
+def wrong_gradients(name: str) -> set[str]:
+    """The operations of that name of which the output or gradients are wrong in some type."""
+    operation = name.removeprefix("Tensor.")
+    trials = [
+        each
+        for each in gradients.gradients("cpu")
+        if each.operation.removeprefix("Tensor.") == operation
+    ]
+    with recording():
+        found, _ = run_trials(trials, "cpu")
+    return {each.name.removeprefix("Tensor.") for each in found if not each.holds}
+
+
+# ---- what other back-ends promise
+
+
+@pytest.mark.parametrize(("units", "trips"), [(3, False), (2**17, True)])
+def test_powers_need_not_be_exact(
+    monkeypatch: pytest.MonkeyPatch, units: int, *, trips: bool
+) -> None:
+    """CUDA documents a few units of float32 for the power of a number, of integers as well."""
+    right = torch.pow
+
+    def powers(x: torch.Tensor, exponent: Any, **options: Any) -> Any:
+        found = right(x, exponent, **options)
+        if isinstance(exponent, torch.Tensor) and x.dtype == torch.float32:
+            found.mul_(1 + units * 2.0**-23)
+        return found
+
+    monkeypatch.setattr(torch, "pow", powers)
+
+    assert tripped_families(probe, "arithmetic") == ({"arithmetic"} if trips else set())
+
+
+@pytest.mark.parametrize(("forced_by", "trips"), [("", True), ("NVIDIA_TF32_OVERRIDE=1", False)])
+def test_a_variable_may_shorten_the_products_of_distances(
+    monkeypatch: pytest.MonkeyPatch, forced_by: str, *, trips: bool
+) -> None:
+    """Operands of 11 bits in the backward of cdist are no fault where a variable asks for them."""
+    forced = Precision(forced_by=forced_by)
+    monkeypatch.setattr(gradients, "read", lambda _device: forced)
+    short = gradient_times(1 + 2.0**-10, torch.float32)
+    monkeypatch.setattr(torch, "cdist", short(torch.cdist))
+
+    assert wrong_gradients("cdist") == ({"cdist"} if trips else set())
+
+
+@pytest.mark.parametrize(
+    ("check", "status"),
+    [("arithmetic", "warn"), ("in_place", "warn"), ("gradients", "warn"), ("moving", "fail")],
+)
+def test_metal_rounds_otherwise(check: str, status: str) -> None:
+    """Quotients, roots and powers are off there; bits that are moved are not."""
+    wrong = (Comparison(operation="planted", elements=9, mismatches=1),)
+    families = {**sound().families, check: wrong}
+    on_metal = sound().model_copy(update={"families": families, "back_end": "mps"})
+
+    found = {each.id: each.status for each in probe.judge(on_metal)}
+
+    assert found.pop(f"dtypes.{check}") == status
+    assert set(found.values()) == {"pass"}
 
 
 # ---- references
@@ -241,6 +417,21 @@ def test_products_by_groups_without_a_kernel_of_their_own(
 ) -> None:
     """On architectures for which torch before 2.13 has none a launch would end the process."""
     monkeypatch.setattr(products, "capability", lambda _device: compute)
+    monkeypatch.setattr(torch, "__version__", version)
+    _, lacking = run_trials(products.products("cpu"), "cpu")
+
+    assert bool(lacking) == left_out
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.nn.functional, "grouped_mm"), reason="torch has no grouped_mm before 2.10"
+)
+@pytest.mark.parametrize(("version", "left_out"), [("2.11.0", True), ("2.12.0", False)])
+def test_products_by_groups_on_rocm(
+    monkeypatch: pytest.MonkeyPatch, version: str, *, left_out: bool
+) -> None:
+    """Before torch 2.12 the gradient of an empty group was not written there."""
+    monkeypatch.setattr(products, "back_end", lambda _device: "hip")
     monkeypatch.setattr(torch, "__version__", version)
     _, lacking = run_trials(products.products("cpu"), "cpu")
 

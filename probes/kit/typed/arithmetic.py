@@ -5,9 +5,11 @@ from typing import Final
 
 import numpy as np
 
-from probes.kit.case import Case, case, plain
+from probes.kit.case import Array, Case, case, plain
 from probes.kit.operands import F32
-from probes.kit.typed.values import COMPLEX, FLOATS, REAL, WHOLE, Tables, Values
+from probes.kit.references import UNIT_ROUNDOFF
+from probes.kit.rounding import FUNCTION_UNITS
+from probes.kit.typed.values import COMPLEX, FLOATS, HALVES, REAL, WHOLE, Tables, Values
 
 _SHAPE: Final = (5, 13)
 
@@ -21,6 +23,7 @@ def _real(v: Values) -> Iterator[Case]:
     yield case("add", (a, 3), v.cast(a + 3))
     yield case("add", (a, n), v.cast(a + 2 * n), alpha=2)
     yield case("sub", (a, b), a - b)  # uint8 wraps
+    yield case("sub", (a, n), v.cast(a - 2 * n), alpha=2)
     yield case("sub", (a, 3), v.cast(a - v.cast(np.array(3))))
     yield plain("rsub", (a, b), b - a)
     yield plain("rsub", (a, 3), v.cast(v.cast(np.array(3)) - a))
@@ -30,7 +33,8 @@ def _real(v: Values) -> Iterator[Case]:
     yield case("abs", (a,), np.abs(a))
     yield case("square", (a,), a * a)
     yield case("pow", (a, 2), a * a)
-    yield case("pow", (n, v.cast(np.full(_SHAPE, 2))), n * n)
+    exponents = v.cast(np.full(_SHAPE, 2))
+    yield case("pow", (n, exponents), n * n, _power_allowed(v, n * n))
     for name, right in (
         ("remainder", np.remainder),
         ("fmod", np.fmod),
@@ -38,9 +42,21 @@ def _real(v: Values) -> Iterator[Case]:
     ):
         yield case(name, (a, n), right(a, n), _ANY_ZERO)
         yield case(name, (a, 4), v.cast(right(a, v.cast(np.array(4)))), _ANY_ZERO)
+    yield case("div", (a, n), np.floor_divide(a, n), _ANY_ZERO, rounding_mode="floor")
     quotient = np.floor_divide(np.abs(a), n) * np.sign(a)
     yield case("div", (a, n), quotient, _ANY_ZERO, rounding_mode="trunc")
     yield case("addcmul", (a, b, n), v.cast(a + 2 * b * n), value=2)
+
+
+def _power_allowed(v: Values, power: Array) -> Array | None:
+    """A power of numbers is not promised to be exact: CUDA documents 4 units of float32.
+
+    Half types are computed in float32, and rounded once or twice.
+    """
+    if not v.floating:
+        return None
+    units = 4 if v.dtype in HALVES else FUNCTION_UNITS
+    return np.asarray(units * UNIT_ROUNDOFF[v.dtype] * power.astype(np.float64))
 
 
 def _floating(v: Values) -> Iterator[Case]:

@@ -11,7 +11,8 @@ from probes.kit.layer import Layer, linear
 from probes.kit.operands import integers
 from probes.kit.typed.linear_maps import MASK, ROWS, SHAPE, beside, moved, unmasked
 
-_ORDER: Final = np.argsort(integers((24,), 0, 9999, 74, np.int64), kind="stable").reshape(SHAPE)
+#: The numbers from 0 to 23 in no order.
+ORDER: Final = np.argsort(integers((24,), 0, 9999, 74, np.int64), kind="stable").reshape(SHAPE)
 
 
 def moves() -> Iterator[Layer]:
@@ -30,8 +31,8 @@ def moves() -> Iterator[Layer]:
     )
     yield moved(
         "gather",
-        lambda x: x.gather(1, beside(_ORDER % 6, x)),
-        lambda b: np.take_along_axis(b, np.broadcast_to(_ORDER % 6, b.shape), 2),
+        lambda x: x.gather(1, beside(ORDER % 6, x)),
+        lambda b: np.take_along_axis(b, np.broadcast_to(ORDER % 6, b.shape), 2),
     )
     yield moved("as_strided", lambda x: x.as_strided((3, 4), (2, 5)), _strided)
     yield moved("diagonal", lambda x: x.diagonal(1), lambda b: np.diagonal(b, 1, 1, 2))
@@ -72,17 +73,18 @@ def sums() -> Iterator[Layer]:
 
 def orders() -> Iterator[Layer]:
     """The places of the largest do not depend on small changes of distinct numbers."""
-    distinct = _ORDER.astype(np.float64)
+    distinct = ORDER.astype(np.float64)
     largest = np.argsort(-distinct, 1, "stable")[:, :2]
     for name, call, at in (
         ("topk", lambda x: x.topk(2, 1)[0], largest),
         ("sort", lambda x: x.sort(1)[0], np.argsort(distinct, 1, "stable")),
         ("max", lambda x: x.max(1, keepdim=True)[0], largest[:, :1]),
     ):
-        yield Layer(name, call, (distinct,), linear(partial(_taken, at), 2))
+        yield Layer(name, call, (distinct,), linear(partial(taken, at), 2))
 
 
-def _taken(at: Any, batch: Any) -> Any:
+def taken(at: Any, batch: Any) -> Any:
+    """The elements of each row that are at these places."""
     return np.take_along_axis(batch, np.broadcast_to(at, (len(batch), *at.shape)), 2)
 
 

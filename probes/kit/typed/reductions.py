@@ -9,7 +9,7 @@ from probes.kit.case import Array, Case, case, plain
 from probes.kit.operands import integers
 from probes.kit.references import UNIT_ROUNDOFF
 from probes.kit.rounding import ROUNDINGS
-from probes.kit.typed.values import BOOL, FLOATS, REAL, Tables, Values
+from probes.kit.typed.values import BOOL, COMPLEX, FLOATS, REAL, Tables, Values
 
 #: Sums of all 128 elements from -2 to 2 are integers that bfloat16 has, and so are 1/128 of them.
 _SHAPE: Final = (8, 16)
@@ -65,6 +65,7 @@ def _orders(v: Values) -> Iterator[Case]:
     yield plain("argsort", (x, 1), order)
     largest = (rising[:, : -4 - 1 : -1], order[:, : -4 - 1 : -1])
     yield case("topk", (x, 4, 1), largest)
+    yield case("topk", (x, 4, 1, False), (rising[:, :4], order[:, :4]))
 
 
 def _by_index(v: Values) -> Iterator[Case]:
@@ -75,6 +76,9 @@ def _by_index(v: Values) -> Iterator[Case]:
     np.add.at(scattered, (index, np.arange(13)[None]), more)
     for name in ("index_add", "Tensor.index_add_"):
         yield plain(name, (x, 0, rows, more), added)
+    twice = v.cast(2 * added - x)
+    yield plain("Tensor.index_add_", (x, 0, rows, more), twice, alpha=2)
+    yield plain("Tensor.index_put_", (x, [rows], more, True), added)
     for name in ("scatter_add", "Tensor.scatter_add_"):
         yield plain(name, (x, 0, index, more), scattered)
 
@@ -90,6 +94,18 @@ def _means(v: Values) -> Iterator[Case]:
     yield plain("norm", (legs, 1, 1), v.cast(np.array([7, 14, 17, 7, 23])))
 
 
+def _complex(v: Values) -> Iterator[Case]:
+    x = v(_SHAPE, 58, -2, 2)
+    legs = v.cast(np.array([3 + 4j, -6 + 8j, 5 - 12j, 7j, -8 - 15j]))
+    lengths = np.array([5.0, 10.0, 13.0, 7.0, 17.0])
+    yield plain("sum", (x,), v.cast(x.sum()), 0.0)
+    yield case("sum", (x, 1), v.cast(x.sum(1)), 0.0)
+    yield case("mean", (x, 1), v.cast(x.mean(1)), 0.0)
+    yield case("cumsum", (x, 1), v.cast(x.cumsum(1)), 0.0)
+    allowed = ROUNDINGS * UNIT_ROUNDOFF[v.dtype] * lengths
+    yield case("abs", (legs,), lengths.astype(legs.real.dtype), allowed)
+
+
 #: Over all elements and along an axis.
 REDUCTIONS: Final[Tables] = (
     (_sums, (*REAL, *BOOL)),
@@ -97,4 +113,5 @@ REDUCTIONS: Final[Tables] = (
     (_orders, REAL),
     (_by_index, REAL),
     (_means, FLOATS),
+    (_complex, COMPLEX),
 )
