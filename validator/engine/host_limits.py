@@ -106,7 +106,11 @@ _KINDS: Final = (
         limits=list,
         hint="look at `dmesg | tail`, and at what ends processes here (the memory limit of this "
         "container, earlyoom, systemd-oomd, the batch system)",
-        certain=r"\bKilledByOthersError\b|\bKilled signal terminated program\b",
+        # The probe has tried the compiler, and then torch finds that it does not run, or it says
+        # nothing. One that crashes says so.
+        certain=r"\bKilledByOthersError\b|\bInvalidCxxCompiler\b|C\+\+ compile error$"
+        r"|\b(Killed|Terminated|Hangup|Quit|Interrupt|User defined signal \d|CPU time limit "
+        r"exceeded) signal terminated program\b",
     ),
     _Kind(
         what="no memory could be had",

@@ -408,6 +408,9 @@ CERTAIN = {
     "died by SIGSYS": "filter of system calls",
     "OSError: [Errno 38] Function not implemented": "system call",
     "KilledByOthersError: a worker was ended from outside, by SIGKILL": "somebody else",
+    "g++: fatal error: Killed signal terminated program cc1plus": "somebody else",
+    "g++: fatal error: Terminated signal terminated program cc1plus": "somebody else",
+    "InductorError: InvalidCxxCompiler: No working C++ compiler found": "somebody else",
 }
 
 #: Told only while a limit on memory is in force.
@@ -429,6 +432,8 @@ OF_TORCH = (
     "ImportError: libcudnn.so.9: cannot open shared object file: No such file or directory",
     "died by SIGILL",
     "died by SIGFPE",
+    "InductorError: CppCompileError: C++ compile error x.cpp:3:1: internal compiler error",
+    "g++: internal compiler error: Segmentation fault signal terminated program cc1plus",
 )
 
 
@@ -508,6 +513,15 @@ def test_a_check_whose_every_operation_was_refused_is_an_error() -> None:
 
     assert (result.status, result.reason) == ("error", "internal_error")
     assert result.findings[0].action == "fix_config"
+
+
+def test_a_compiler_that_ends_without_a_word_was_ended() -> None:
+    """What does not compile has an error of its own."""
+    raised = "forward: raised InductorError: CppCompileError: C++ compile error"
+    ended_by_others = blame_host_limits(checked(raised))
+    own = blame_host_limits(checked(f"{raised} x.cpp:3:1: error: 'y' was not declared"))
+
+    assert (ended_by_others.status, own.status) == ("error", "fail")
 
 
 OF_A_WORKER = (
