@@ -1,11 +1,11 @@
 """NVRTC: where it is looked for, which one is taken, and what it compiles."""
 
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from probes.kit import nvrtc
 from probes.kit.nvrtc import Compiler, Unavailable, architecture, candidates, find
 from tests import nvrtc_wheel
 
@@ -146,4 +146,4 @@ def test_what_does_not_compile(
 def test_a_call_that_fails_is_told(compiler: Compiler) -> None:
     """NVRTC's own text and code."""
     with pytest.raises(Unavailable, match=r"nvrtcGetCUBINSize: NVRTC_ERROR_\w+ \(\d+\)"):
-        compiler._bytes(nvrtc.ctypes.c_void_p(), "CUBIN")
+        compiler._bytes(ctypes.c_void_p(), "CUBIN")
