@@ -22,6 +22,18 @@ _EVENTS: Final = {
         "a weak cell loses its charge before it is refreshed",
         "https://github.com/ComputationalRadiationPhysics/cuda_memtest",
     ),
+    "sluggish": Event(
+        "a weak cell does not turn when its neighbours turn with it",
+        "https://github.com/ComputationalRadiationPhysics/cuda_memtest",
+    ),
+    "sensitive": Event(
+        "corruption that depends on the data",
+        "https://arxiv.org/abs/2502.12340",
+    ),
+    "scarce": Event(
+        "a process that died holds memory of the GPU",
+        "https://github.com/pytorch/pytorch/issues/4424",
+    ),
     "misread": Event(
         "a word is read wrong now and then, and the cells are right",
         "https://arxiv.org/abs/2605.04213",

@@ -18,6 +18,7 @@ from probes.large_tensors.faults import FAULTS as LARGE_TENSORS
 from probes.layers.faults import FAULTS as LAYERS
 from probes.linalg.faults import FAULTS as LINALG
 from probes.losses.faults import FAULTS as LOSSES
+from probes.memory_full.faults import FAULTS as MEMORY_FULL
 from probes.memory_pattern.faults import FAULTS as MEMORY_PATTERN
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
 from probes.optimizer.faults import FAULTS as OPTIMIZER
@@ -48,6 +49,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *LARGE_TENSORS,
     *COMPILED,
     *MEMORY_PATTERN,
+    *MEMORY_FULL,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

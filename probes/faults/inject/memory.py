@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 
 from probes.faults.inject.replaced import replace
-from probes.kit.memory_test import ways
+from probes.kit.memory_test import region, ways
 from probes.kit.memory_test.ways import Found, signed
 from probes.node import memory_errors
 from probes.node.memory_errors import Counters
@@ -105,6 +105,43 @@ def fading() -> None:
 
     _after_writing(spoil)
     _checking(check_instead)
+
+
+def sluggish() -> None:
+    """One bit of a word does not turn when all bits of the word turn at once."""
+
+    def make(write: Any) -> Any:
+        def writing(way: Any, block: torch.Tensor, first: int, pattern: Any) -> None:
+            word = block[WORD : WORD + 1]
+            before = word.clone()
+            write(way, block, first, pattern)
+            if not first and int(before.bitwise_xor(word)) == -1:
+                word.bitwise_xor_(signed(1 << BIT))
+
+        return writing
+
+    for way in _WAYS:
+        replace(way, "write", make)
+
+
+def sensitive() -> None:
+    """One bit of a word is wrong with some data and right with the patterns of most tests."""
+
+    def make(write: Any) -> Any:
+        def writing(way: Any, block: torch.Tensor, first: int, pattern: Any) -> None:
+            write(way, block, first, pattern)
+            if not first and pattern.seed:
+                block[WORD : WORD + 1].bitwise_xor_(signed(1 << BIT))
+
+        return writing
+
+    for way in _WAYS:
+        replace(way, "write", make)
+
+
+def scarce() -> None:
+    """No more than half of the memory that is free can be had."""
+    replace(region, "_sizes", lambda sizes: lambda target, block: sizes(target // 2, block))
 
 
 def misread() -> None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from probes.contract import GPU_BUSY, Finding, Frozen, skipped
+from probes.contract import GPU_BUSY, Finding, Frozen, require, skipped
 from probes.kit import families
 from probes.kit.families import family_finding
 
@@ -82,7 +82,7 @@ class Observation(families.Observation):
     coverage: Coverage = Coverage()
     wrong: dict[str, tuple[Wrong, ...]] = Field(default_factory=dict)  # by check
     busy: str = ""  # who came while the test ran
-    seed: int = 0  # of random patterns
+    seed: str = ""  # of random patterns, hexadecimal
 
 
 #: What to do about memory that does not hold what is written to it.
@@ -107,6 +107,29 @@ def memory_finding(check: str, observation: Observation) -> Finding:
         return finding
     message = f"{'; '.join(details)}; tested: {observation.coverage.describe()}"
     return finding.model_copy(update={"message": message, "action": "drain"})
+
+
+def coverage_finding(check: str, observation: Observation, share: float) -> Finding:
+    """The finding over how much was tested: less than that share of what was free is a warning.
+
+    It does not apply to memory that the host uses too, of which no such share was wanted.
+    """
+    coverage = observation.coverage
+    if observation.busy:
+        return skipped(check, observation.busy)
+    if coverage.free_bytes is None or coverage.wanted_bytes < share * coverage.free_bytes:
+        return skipped(check, f"the host uses this memory too: {coverage.describe()}")
+    return require(
+        check,
+        coverage.tested_bytes >= share * coverage.free_bytes,
+        coverage.tested_bytes,
+        f">= {share:.0%} of {coverage.free_bytes} free bytes",
+        message=f"tested: {coverage.describe()}",
+        hint="nothing is known of the rest: run it again on a drained node; `nvidia-smi` says who "
+        "takes memory",
+        action="none",
+        otherwise="warn",
+    )
 
 
 def busy(who: str) -> str:

@@ -43,6 +43,8 @@ class Memory:
     why: str = ""
     #: Who came to the device since; asked between blocks.
     others: Callable[[], str] = _nobody
+    seed: int = 0  # of random patterns
+    dwell_s: float = 0.0  # how long memory is left to itself
     gave_way: str = ""  # why, once it did
     wrong: dict[str, list[Wrong]] = field(default_factory=dict)
     written_bytes: int = 0

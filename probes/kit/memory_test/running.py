@@ -12,14 +12,27 @@ from probes.kit.memory_test.trials import Steps, family
 
 
 def observe(
-    steps: Mapping[str, Steps], device: str, share: float, others: Callable[[], str]
+    steps: Mapping[str, Steps],
+    device: str,
+    share: float,
+    others: Callable[[], str],
+    *,
+    seed: int = 0,
+    dwell_s: float = 0.0,
 ) -> dict[str, Any]:
     """Run each check in that share of the free memory; return the fields of an `Observation`.
 
-    `others` is asked again and again who else came to the device: the checks then give way.
+    Args:
+        steps: check -> what is written and read.
+        device: whose memory.
+        share: how much of what is free.
+        others: is asked again and again who came to the device; the checks then give way.
+        seed: of random patterns, 64 bits.
+        dwell_s: how long memory is left to itself where that is tested.
     """
     way, why = ways.choose(device)
-    memory = Memory(device, region.allocate(device, share), way, why, others)
+    taken = region.allocate(device, share)
+    memory = Memory(device, taken, way, why, others, seed=seed, dwell_s=dwell_s)
     table = {check: family(check, each, memory) for check, each in steps.items()}
     seen = families.observe(table, device)
     return {
@@ -27,6 +40,7 @@ def observe(
         "coverage": memory.coverage(),
         "wrong": {check: tuple(each) for check, each in memory.wrong.items()},
         "busy": memory.gave_way,
+        "seed": f"{seed:#x}" if seed else "",
     }
 
 

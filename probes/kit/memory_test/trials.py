@@ -59,31 +59,26 @@ def constants(memory: Memory, check: str) -> Iterator[Comparison]:
         yield memory.check(check, constant(byte))
 
 
-def random_words(seed: int) -> Steps:
+def random_words(memory: Memory, check: str) -> Iterator[Comparison]:
     """Words that no run before had."""
-
-    def steps(memory: Memory, check: str) -> Iterator[Comparison]:
-        memory.write(random(seed))
-        yield memory.check(check, random(seed))
-
-    return steps
+    pattern = random(memory.seed)
+    memory.write(pattern)
+    yield memory.check(check, pattern)
 
 
-def retention(seed: int, dwell_s: float, wait: Callable[[float], None] = time.sleep) -> Steps:
-    """What was written is still there after that time, and its complement too."""
-
-    def steps(memory: Memory, check: str) -> Iterator[Comparison]:
-        for pattern in (random(seed), random(seed).complement):
-            memory.write(pattern)
-            rest_s = dwell_s
-            while rest_s > 0:
-                wait(min(_LOOK_S, rest_s))
-                rest_s -= _LOOK_S
-                if who := memory.others():
-                    raise GaveWayError(who)
-            yield memory.check(check, pattern)
-
-    return steps
+def retention(
+    memory: Memory, check: str, wait: Callable[[float], None] = time.sleep
+) -> Iterator[Comparison]:
+    """What was written is still there after the dwell time, and its complement too."""
+    for pattern in (random(memory.seed), random(memory.seed).complement):
+        memory.write(pattern)
+        rest_s = memory.dwell_s
+        while rest_s > 0:
+            wait(min(_LOOK_S, rest_s))
+            rest_s -= _LOOK_S
+            if who := memory.others():
+                raise GaveWayError(who)
+        yield memory.check(check, pattern)
 
 
 def planted(memory: Memory, _: str) -> Iterator[Comparison]:

@@ -162,10 +162,10 @@ def test_retention(memory: Memory) -> None:
         memory.region.blocks[2][1] = 0
 
     waits: list[float] = []
-    steps = trials.retention(5, 0.6, waits.append)
-    assert all(each.holds for each in steps(memory, "x"))
+    memory.seed, memory.dwell_s = 5, 0.6
+    assert all(each.holds for each in trials.retention(memory, "x", waits.append))
     assert sum(waits) == pytest.approx(1.2)
-    found = list(trials.retention(5, 0.6, fade)(memory, "x"))
+    found = list(trials.retention(memory, "x", fade))
     assert [each.mismatches for each in found] == [1, 1]
 
 
@@ -213,9 +213,10 @@ def test_somebody_comes_while_it_waits(memory: Memory) -> None:
     """Within a quarter of a second."""
     waits: list[float] = []
     memory.others = lambda: "2 processes came" if waits else ""
+    memory.dwell_s = 60.0
 
     with pytest.raises(GaveWayError, match="2 processes"):
-        list(trials.retention(5, 60.0, waits.append)(memory, "x"))
+        list(trials.retention(memory, "x", waits.append))
     assert waits == [0.25]
 
 
