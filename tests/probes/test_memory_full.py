@@ -99,6 +99,16 @@ def test_less_than_was_wanted(wanted: int, tested: int, busy: str, status: str, 
     assert text in finding.message
 
 
+def test_an_unknown_amount_is_called_so() -> None:
+    """A back-end that does not tell how much is free."""
+    coverage = sound().coverage.model_copy(update={"free_bytes": None})
+    findings = probe.judge(sound().model_copy(update={"coverage": coverage}))
+    (finding,) = [each for each in findings if each.id.endswith("coverage")]
+
+    assert finding.status == "skip"
+    assert finding.message.startswith("how much is free cannot be told")
+
+
 def test_memory_that_is_not_to_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault `scarce` trips the coverage where a share is wanted."""
     monkeypatch.setattr(region, "wanted", lambda *_: (32 << 20, 33 << 20))

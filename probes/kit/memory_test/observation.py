@@ -117,7 +117,9 @@ def coverage_finding(check: str, observation: Observation, share: float) -> Find
     coverage = observation.coverage
     if observation.busy:
         return skipped(check, observation.busy)
-    if coverage.free_bytes is None or coverage.wanted_bytes < share * coverage.free_bytes:
+    if coverage.free_bytes is None:
+        return skipped(check, f"how much is free cannot be told: {coverage.describe()}")
+    if coverage.wanted_bytes < share * coverage.free_bytes:
         return skipped(check, f"the host uses this memory too: {coverage.describe()}")
     return require(
         check,

@@ -6,12 +6,14 @@ import torch
 
 from probes.kit import kernels
 from probes.kit.kernels import Argument, Module, pointer, u64
+from probes.kit.memory import free_bytes
 from probes.kit.memory_test.source import SOURCE
 from probes.kit.memory_test.words import (
     FIRST_FACTOR,
     ONES,
     SECOND_FACTOR,
     SHIFT,
+    WORD_BYTES,
     Pattern,
 )
 
@@ -21,9 +23,12 @@ ROOM: Final = 1024
 _THREADS: Final = 512  # of a block of the launch
 _BLOCKS_AN_SM: Final = 16
 
-#: Words that torch computes at once: with two buffers of them in a CPU's cache, or a GPU's.
+#: Words that torch computes at once: two buffers of them are in a CPU's cache, or a GPU's.
 _CHUNK: Final = {"cpu": 2**16}
-_CHUNK_ELSEWHERE: Final = 2**22
+_CHUNK_ELSEWHERE: Final = 2**21
+
+#: What is free is that many buffers at least.
+_BUFFERS: Final = 32
 
 
 class Found(NamedTuple):
@@ -53,6 +58,13 @@ def signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
+def _chunk(device: str) -> int:
+    """How many words torch computes at once on a device, fewer where little is free."""
+    size = _CHUNK.get(torch.device(device).type, _CHUNK_ELSEWHERE)
+    free = free_bytes(device)
+    return size if free is None else max(1, min(size, free // (_BUFFERS * WORD_BYTES)))
+
+
 class ByTorch:
     """Torch's operations, a chunk at a time: on every back-end, and several times slower."""
 
@@ -60,7 +72,7 @@ class ByTorch:
 
     def __init__(self, device: str, chunk: int = 0) -> None:
         """Take the buffers: three of `chunk` words, by default what suits the device."""
-        size = chunk or _CHUNK.get(torch.device(device).type, _CHUNK_ELSEWHERE)
+        size = chunk or _chunk(device)
         self._index = torch.arange(size, dtype=torch.int64, device=device)
         self._words = torch.empty_like(self._index)
         self._shifted = torch.empty_like(self._index)
