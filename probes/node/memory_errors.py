@@ -41,10 +41,10 @@ class Board:
     """One GPU in NVML."""
 
     def __init__(self, handle: Any) -> None:
-        """Remember who is there now: this process, and those that were there before."""
+        """Take NVML's handle of it."""
         self._handle = handle
-        self._before = self._process_count()
-        self._looked_s = time.monotonic()
+        self._before: int | None = None
+        self._looked_s: float | None = None
 
     def counters(self) -> Counters:
         """The counters now."""
@@ -67,12 +67,18 @@ class Board:
         )
 
     def others(self) -> str:
-        """Who came since the board was opened; "" for nobody, or where that cannot be told."""
-        if self._before is None or time.monotonic() - self._looked_s < _LOOK_S:
+        """Who came since the first call; "" for nobody, or where that cannot be told.
+
+        In a container this process is one of those listed, so that the first call must come when
+        it uses the GPU already.
+        """
+        now_s = time.monotonic()
+        if self._looked_s is None:
+            self._before, self._looked_s = self._process_count(), now_s
+        if self._before is None or now_s - self._looked_s < _LOOK_S:
             return ""
-        self._looked_s = time.monotonic()
-        count = self._process_count() or 0
-        came = count - self._before
+        self._looked_s = now_s
+        came = (self._process_count() or 0) - self._before
         return f"{came} process{'es' if came > 1 else ''} came to it" if came > 0 else ""
 
     def _process_count(self) -> int | None:

@@ -1,4 +1,4 @@
-"""The memory probes by our kernels, as the host runs them: this machine passes, faults are found."""
+"""The memory probes by our kernels, as the host runs them: sound memory passes, faults trip."""
 
 from importlib import import_module
 from typing import Any

@@ -1,5 +1,6 @@
 """The probe `memory_pattern`: this machine passes, and memory that is wrong is found."""
 
+import weakref
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ from probes.contract import Comparison
 from probes.faults.inject import memory as inject
 from probes.faults.inject.patterns import one_bit, zeros
 from probes.kit import kernels
-from probes.kit.memory_test import ways
+from probes.kit.memory_test import region, ways
 from probes.kit.memory_test.observation import Coverage, Wrong
 from probes.memory_pattern import probe
 from probes.memory_pattern.faults import FAULTS
@@ -68,11 +69,22 @@ def test_what_is_measured() -> None:
     assert [each.name for each in probe.measure(nothing)] == ["memory_tested_bytes"]
 
 
-def test_no_memory_is_kept() -> None:
-    """The tensors of the test are freed, and nothing of torch's state is changed."""
+def test_no_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tensors of the test are freed with it, and nothing of torch's state is changed."""
+    blocks: list[weakref.ref[torch.Tensor]] = []
+
+    def allocate(device: str, share: float) -> region.Region:
+        taken = original(device, share)
+        blocks.extend(weakref.ref(block) for block in taken.blocks)
+        return taken
+
+    original = region.allocate
+    monkeypatch.setattr(region, "allocate", allocate)
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     probe.observe("cpu")
 
+    assert len(blocks) == 2
+    assert all(block() is None for block in blocks)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
 

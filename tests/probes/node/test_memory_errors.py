@@ -146,11 +146,22 @@ def test_no_look_within_half_a_second(
     management: Management, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each takes a call of the driver."""
-    board = Board("handle")
+    board, seconds = Board("handle"), iter((5.0, 5.4, 5.6))
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
+    assert board.others() == ""
     management.pids = [1, 2]
-    monkeypatch.setattr(time, "monotonic", lambda: board._looked_s + 0.4)
 
     assert board.others() == ""
+    assert board.others() == "1 process came to it"
+
+
+def test_this_process_does_not_come(management: Management) -> None:
+    """It starts its context after the board was opened, and in a container is one of those."""
+    management.pids = []
+    with opened("cuda:0") as board:
+        board.counters()
+        management.pids = [4711]
+        assert [board.others() for _ in range(3)] == [""] * 3
 
 
 @pytest.mark.parametrize(
