@@ -22,8 +22,6 @@ SPEC: Final = ProbeSpec(
     timeout_s=300,
     interval_s=86400,
     memory_bytes=16 * MIB,
-    # Nearly all that is free: of the largest GPU of today 288 GiB.
-    optional_memory_bytes=288 * 1024 * MIB,
     checks=_CHECKS,
     alone=True,
 )

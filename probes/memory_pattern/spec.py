@@ -17,8 +17,6 @@ SPEC: Final = ProbeSpec(
     timeout_s=200,
     interval_s=3600,
     memory_bytes=16 * MIB,
-    # Half of what is free: of the largest GPU of today 144 GiB.
-    optional_memory_bytes=144 * 1024 * MIB,
     checks=_CHECKS,
     alone=True,
 )

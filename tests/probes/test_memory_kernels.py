@@ -34,9 +34,9 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Shim:
 @pytest.fixture(autouse=True)
 def _kernels(shim: Shim, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernels run, over four blocks of a mebibyte; what faults replace comes back."""
-    for way in (ways.ByTorch, ways.ByKernels):
+    for kind in (ways.ByTorch, ways.ByKernels):
         for name in ("write", "check"):
-            monkeypatch.setattr(way, name, getattr(way, name))
+            monkeypatch.setattr(kind, name, getattr(kind, name))
     monkeypatch.setattr(memory_errors, "opened", memory_errors.opened)
     monkeypatch.setattr(region, "wanted", lambda *_: (8 << 20, 1 << 30))
     monkeypatch.setattr(region, "BLOCK_BYTES", {"cpu": 2 << 20})

@@ -37,10 +37,10 @@ __device__ void report(u64 *found, u64 room, u64 index, u64 bits) {{
 
 extern "C" __global__ void check_words(const ulonglong2 *block, u64 pairs, u64 first,
                                        u64 hashed, u64 seed, u64 mask,
-                                       u64 *counts, u64 *found, u64 room) {{
+                                       unsigned *counts, u64 *found, u64 room) {{
     u64 thread = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     u64 step = (u64)gridDim.x * blockDim.x;
-    u64 checked = 0, wrong = 0;
+    unsigned checked = 0, wrong = 0;
     for (u64 i = thread; i < pairs; i += step) {{
         ulonglong2 both = block[i];
         u64 x = both.x ^ word(first + 2 * i, hashed, seed, mask);

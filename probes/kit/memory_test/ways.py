@@ -1,6 +1,6 @@
 """The two ways to write and check a block: kernels of our own, and torch's operations."""
 
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 
@@ -129,9 +129,9 @@ class ByKernels:
         """Take the buffers for what the threads tell."""
         self._module = module
         self._blocks, self._threads = _BLOCKS_AN_SM * multiprocessors, threads
-        whole: dict[str, Any] = {"dtype": torch.int64, "device": device}
-        self._counts = torch.zeros((self._blocks * self._threads, 2), **whole)
-        self._found = torch.zeros(1 + 2 * ROOM, **whole)
+        shape = (self._blocks * self._threads, 2)
+        self._counts = torch.zeros(shape, dtype=torch.int32, device=device)
+        self._found = torch.zeros(1 + 2 * ROOM, dtype=torch.int64, device=device)
 
     def write(self, block: torch.Tensor, first: int, pattern: Pattern) -> None:
         """Launch the kernel that writes."""
@@ -143,7 +143,7 @@ class ByKernels:
         self._found.zero_()
         own = [pointer(self._counts), pointer(self._found), u64(ROOM)]
         self._launch("check_words", [*self._arguments(block, first, pattern), *own])
-        checked, wrong = self._counts.sum(0).tolist()
+        checked, wrong = self._counts.sum(0, dtype=torch.int64).tolist()
         told = min(ROOM, self._found[0].item()) if wrong else 0
         pairs = self._found[1 : 1 + 2 * int(told)].view(-1, 2).tolist()
         return Found(checked, wrong, {index: mask & ONES for index, mask in pairs})
