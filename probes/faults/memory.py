@@ -48,6 +48,9 @@ _COUNTED: Final = Event(
     "https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/index.html",
 )
 
+#: Injected first: trials run side by side on a GPU, and none may take all of its memory.
+SMALL: Final = Injection("memory.small")
+
 
 def on_memory(
     probe: str, kind: str, checks: str, *, spares: str = "", event: Event | None = None
@@ -58,7 +61,7 @@ def on_memory(
         kind="environment",
         where="any",
         event=event or _EVENTS[kind],
-        inject=(Injection(f"memory.{kind}"),),
+        inject=(SMALL, Injection(f"memory.{kind}")),
         trips=check_ids(probe, checks),
         spares=check_ids(probe, spares),
     )
@@ -71,6 +74,6 @@ def counted(probe: str, counter: str) -> Fault:
         kind="environment",
         where="any",
         event=_COUNTED,
-        inject=(Injection("memory.counts", {"counter": counter}),),
+        inject=(SMALL, Injection("memory.counts", {"counter": counter})),
         trips=check_ids(probe, "error_counters"),
     )

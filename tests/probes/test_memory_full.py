@@ -31,6 +31,7 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("write", "check"):
             monkeypatch.setattr(way, name, getattr(way, name))
     monkeypatch.setattr(memory_errors, "opened", memory_errors.opened)
+    monkeypatch.setattr(region, "wanted", region.wanted)
     monkeypatch.setattr(region, "_sizes", region._sizes)
 
 
@@ -50,9 +51,7 @@ def test_this_machine_is_sound() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "fault", [fault for fault in FAULTS if "scarce" not in fault.name], ids=lambda fault: fault.name
-)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_each_fault_trips_what_it_says(fault: Any) -> None:
     """And what must be spared is."""
     for injection in fault.inject:
@@ -111,7 +110,7 @@ def test_an_unknown_amount_is_called_so() -> None:
 
 def test_memory_that_is_not_to_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault `scarce` trips the coverage where a share is wanted."""
-    monkeypatch.setattr(region, "wanted", lambda *_: (32 << 20, 33 << 20))
+    inject.small()
     monkeypatch.setattr(probe, "FAMILIES", {"planted": probe.FAMILIES["planted"]})
     assert tripped(probe.judge(probe.observe("cpu"))) == set()
     inject.scarce()

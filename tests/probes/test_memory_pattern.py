@@ -41,6 +41,7 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("write", "check"):
             monkeypatch.setattr(way, name, getattr(way, name))
     monkeypatch.setattr(memory_errors, "opened", memory_errors.opened)
+    monkeypatch.setattr(region, "wanted", region.wanted)
 
 
 def test_this_machine_is_sound() -> None:

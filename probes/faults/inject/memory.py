@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import torch
 
+from probes.contract import MIB
 from probes.faults.inject.replaced import replace
 from probes.kit.memory_test import region, ways
 from probes.kit.memory_test.ways import Found, signed
@@ -24,6 +25,8 @@ WORD: Final = 12_345
 BIT: Final = 44
 
 _ROW: Final = 512  # words
+
+_LITTLE_BYTES: Final = 64 * MIB
 
 #: After so long a bit fades.
 FADE_S: Final = 0.2
@@ -137,6 +140,19 @@ def sensitive() -> None:
 
     for way in _WAYS:
         replace(way, "write", make)
+
+
+def small() -> None:
+    """A device has little free memory, so that a test of nearly all of it takes no more."""
+
+    def make(wanted: Any) -> Any:
+        def little(device: str, share: float) -> tuple[int, int]:
+            size = min(_LITTLE_BYTES, wanted(device, share)[0])
+            return size, size
+
+        return little
+
+    replace(region, "wanted", make)
 
 
 def scarce() -> None:
