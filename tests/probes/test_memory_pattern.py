@@ -19,6 +19,7 @@ from probes.memory_pattern import probe
 from probes.memory_pattern.faults import FAULTS
 from probes.node import memory_errors
 from probes.node.memory_errors import Counters
+from probes.worker import proven as worker_proven
 from tests.probes.corrupt import Corrupt
 from tests.probes.verdicts import ids, tripped
 
@@ -106,6 +107,32 @@ def test_a_wrong_family_trips_its_check_alone(check: str) -> None:
     assert "2 words wrong, 2 when read again" in failed.message
     assert failed.action == "drain"
     assert failed.wrong == {"own address by kernels": "bits"}
+
+
+@pytest.mark.parametrize(
+    ("proven", "status"),
+    [
+        ([], "warn"),
+        (["own address by kernels"], "warn"),
+        (["own address by torch"], "fail"),
+        (["own address by kernels", "own address by torch"], "fail"),
+    ],
+)
+def test_each_way_is_proven_apart(
+    proven: list[str], status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU a wrong word is a failure only where that way has passed on such a one."""
+    check = "memory_pattern.own_address"
+    table = {"cuda": {check: {"on": ["a board"], "operations": proven}}} if proven else {}
+    monkeypatch.setattr(worker_proven, "_proven", lambda: table)
+    wrong = Comparison(operation="own address by torch", elements=9, mismatches=1)
+    observation = probe.Observation(
+        device="cuda:0", families={"own_address": (wrong,), "planted": (wrong,)}
+    )
+    findings = worker_proven.soften(probe.judge(observation), MEMORY_PATTERN.certain, "cuda")
+    (finding,) = [each for each in findings if each.id == check]
+
+    assert finding.status == status
 
 
 def test_a_counter_trips_its_check_alone() -> None:
