@@ -17,7 +17,7 @@ REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 BUILD_ARGS = $(foreach name,PYTHON_VERSION BASE_IMAGE INIT_IMAGE BASE_PYTHON TORCH TORCH_INDEX,\
 	$(if $(filter undefined,$(origin $(name))),,--build-arg '$(name)=$($(name))'))
 
-.PHONY: help validate test quick-test test-versions test-gpu test-lab lint bench wheel image test-container test-cuda-wheel coverage-of-operations proven clean
+.PHONY: help validate test quick-test test-versions test-kernels test-gpu test-lab lint bench wheel image test-container test-cuda-wheel coverage-of-operations proven clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -37,6 +37,11 @@ quick-test: ## Run the fast tests, for the loop while typing: a minute on two co
 test-versions: ## Test with the lowest and newest versions of our dependencies; OLDEST_PYTHON=python3.10
 	@tools/environment.sh dev
 	@$(BIN)/python tools/versions.py $(ARGS)
+
+test-kernels: ## Compile our kernels for every architecture, without a GPU; installs NVIDIA's compiler
+	@tools/environment.sh dev
+	@$(BIN)/python -m pip install --quiet --group kernels
+	@$(BIN)/python -m pytest -m kernels $(ARGS)
 
 test-gpu: ## Test on this machine's GPU, four minutes; ends with a table for a bug report
 	@tools/environment.sh dev

@@ -17,6 +17,8 @@ from probes.large_tensors.spec import SPEC as LARGE_TENSORS
 from probes.layers.spec import SPEC as LAYERS
 from probes.linalg.spec import SPEC as LINALG
 from probes.losses.spec import SPEC as LOSSES
+from probes.memory_full.spec import SPEC as MEMORY_FULL
+from probes.memory_pattern.spec import SPEC as MEMORY_PATTERN
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
 from probes.optimizer.spec import SPEC as OPTIMIZER
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
@@ -42,6 +44,8 @@ __all__ = [
     "LAYERS",
     "LINALG",
     "LOSSES",
+    "MEMORY_FULL",
+    "MEMORY_PATTERN",
     "NUMPY_SHARING",
     "OPTIMIZER",
     "SPECIAL_FUNCTIONS",
@@ -74,6 +78,8 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     LOSSES,
     LARGE_TENSORS,
     COMPILED,
+    MEMORY_PATTERN,
+    MEMORY_FULL,
 )
 
 #: The same, by name.

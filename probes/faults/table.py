@@ -18,6 +18,8 @@ from probes.large_tensors.faults import FAULTS as LARGE_TENSORS
 from probes.layers.faults import FAULTS as LAYERS
 from probes.linalg.faults import FAULTS as LINALG
 from probes.losses.faults import FAULTS as LOSSES
+from probes.memory_full.faults import FAULTS as MEMORY_FULL
+from probes.memory_pattern.faults import FAULTS as MEMORY_PATTERN
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
 from probes.optimizer.faults import FAULTS as OPTIMIZER
 from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
@@ -46,6 +48,8 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *LOSSES,
     *LARGE_TENSORS,
     *COMPILED,
+    *MEMORY_PATTERN,
+    *MEMORY_FULL,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

@@ -192,12 +192,13 @@ class Run:
         """The heavy probes of one device when the light ones are over, in rows side by side.
 
         In a row one follows another, each in a process of its own; those that need the preload
-        wait for it.
+        wait for it. Those that leave no memory for others follow, one at a time.
         """
         await asyncio.gather(*light)
         heavy = [spec for spec in specs if spec.profile in HEAVY]
-        waiting = deque(sorted(heavy, key=lambda spec: bool(spec.preload)))
-        rows = self._rows(device, heavy)
+        beside = [spec for spec in heavy if not spec.alone]
+        waiting = deque(sorted(beside, key=lambda spec: bool(spec.preload)))
+        rows = self._rows(device, beside)
 
         async def row(name: str) -> None:
             while waiting:
@@ -213,6 +214,9 @@ class Run:
         finally:
             for task in tasks:
                 task.cancel()
+        waiting.extend(spec for spec in heavy if spec.alone)
+        rows = 1
+        await row("alone")
 
     def _parts(self, device: Device, specs: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
         """The light probes in their order, as they run side by side on a device.

@@ -91,6 +91,7 @@ def _runs(spec: ProbeSpec) -> str:
     if spec.optional_memory_bytes:
         more = spec.optional_memory_bytes // MIB
         memory += f", up to {more} MiB more where twice that is free"
+    memory += " beside the memory that it tests, with no other probe on it" if spec.alone else ""
     memory += f" ({spec.memory_measured})" if spec.memory_measured else ""
     return (
         f"in profile {spec.profile} and above{same}, {where}, every {duration(spec.interval_s)}, "

@@ -142,6 +142,7 @@ def list_entry(spec: ProbeSpec) -> dict[str, Any]:
         "interval_s": spec.interval_s,
         "memory_bytes": spec.memory_bytes,
         "optional_memory_bytes": spec.optional_memory_bytes,
+        "alone": spec.alone,
         "memory_measured": spec.memory_measured,
         "promise": read(spec).promise,
         "checks": {f"{spec.name}.{check}": text for check, text in spec.promises.items()},

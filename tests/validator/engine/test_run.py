@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +368,26 @@ def test_the_cores_are_shared_by_the_devices(monkeypatch: pytest.MonkeyPatch) ->
     specs = [dataclasses.replace(spec(f"p{i}"), profile="standard") for i in range(9)]
 
     assert a_run(monkeypatch, 16, *[gpu()] * 8)._rows(gpu(), specs) == 2
+
+
+def test_a_probe_that_takes_the_whole_device_runs_alone(folder: Path) -> None:
+    """It begins when all others on the device have ended, and the next one when it has."""
+    names = ("greedy", "one", "two", "greedier")
+    for name in names:
+        write(folder, name, "    time.sleep(0.2)")
+    heavy = tuple(
+        dataclasses.replace(spec(name), profile="standard", alone=name.startswith("greed"))
+        for name in names
+    )
+    seen = ran(Plan(heavy, "standard", "cli"))
+
+    assert [seen.of(name).status for name in names] == ["pass"] * 4
+    ends = {
+        name: seen.of(name).started_at + timedelta(seconds=seen.of(name).duration_s)
+        for name in names
+    }
+    assert seen.of("greedy").started_at >= max(ends["one"], ends["two"])
+    assert seen.of("greedier").started_at >= ends["greedy"]
 
 
 def test_light_probes_do_not_wait_for_the_import_of_heavy_ones(folder: Path) -> None:

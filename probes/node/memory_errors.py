@@ -1,0 +1,150 @@
+"""What an NVIDIA GPU counts of its memory's errors, and who else uses it, while a probe runs.
+
+NVML may hang if the driver hangs: open a board only in a process that another one can kill.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from probes.contract import Action, Finding, Frozen, require, skipped
+from probes.node import cuda_driver, nvml
+
+try:
+    import pynvml
+except ImportError:
+    pynvml = None
+
+#: Values of nvmlMemoryErrorType_t, nvmlEccCounterType_t and nvmlMemoryLocation_t (nvml.h).
+_CORRECTED: Final = 0
+_UNCORRECTED: Final = 1
+_SINCE_DRIVER_START: Final = 0
+_DEVICE_MEMORY: Final = 2
+
+#: Asking who is there takes a call of the driver: no more often than that.
+_LOOK_S: Final = 0.5
+
+
+class Counters(Frozen):
+    """Errors of the GPU's memory since its driver started, and rows replaced. None: unknown."""
+
+    corrected: int | None = None
+    uncorrected: int | None = None
+    remapped_corrected: int | None = None
+    remapped_uncorrected: int | None = None
+    remap_pending: bool | None = None  # a reset replaces a row
+    remap_failed: bool | None = None  # no spare row was left
+
+
+class Board:
+    """One GPU in NVML."""
+
+    def __init__(self, handle: Any) -> None:
+        """Take NVML's handle of it."""
+        self._handle = handle
+        self._before: int | None = None
+        self._looked_s: float | None = None
+
+    def counters(self) -> Counters:
+        """The counters now."""
+        query = nvml._Queries().query
+        rows = query("nvmlDeviceGetRemappedRows", self._handle) or (None,) * 4
+        errors = [
+            query(
+                "nvmlDeviceGetMemoryErrorCounter",
+                *(self._handle, kind, _SINCE_DRIVER_START, _DEVICE_MEMORY),
+            )
+            for kind in (_CORRECTED, _UNCORRECTED)
+        ]
+        return Counters(
+            corrected=errors[0],
+            uncorrected=errors[1],
+            remapped_corrected=rows[0],
+            remapped_uncorrected=rows[1],
+            remap_pending=None if rows[2] is None else bool(rows[2]),
+            remap_failed=None if rows[3] is None else bool(rows[3]),
+        )
+
+    def others(self) -> str:
+        """Who came since the first call; "" for nobody, or where that cannot be told.
+
+        In a container this process is one of those listed, so that the first call must come when
+        it uses the GPU already.
+        """
+        now_s = time.monotonic()
+        if self._looked_s is None:
+            self._before, self._looked_s = self._process_count(), now_s
+        if self._before is None or now_s - self._looked_s < _LOOK_S:
+            return ""
+        self._looked_s = now_s
+        came = (self._process_count() or 0) - self._before
+        return f"{came} process{'es' if came > 1 else ''} came to it" if came > 0 else ""
+
+    def _process_count(self) -> int | None:
+        return nvml._process_count(nvml._Queries(), self._handle)
+
+
+class NoBoard:
+    """A device that NVML does not know."""
+
+    def counters(self) -> None:
+        """Nothing is counted."""
+
+    def others(self) -> str:
+        """Who came cannot be told."""
+        return ""
+
+
+@contextmanager
+def opened(device: str) -> Iterator[Board | NoBoard]:
+    """The GPU of a device as torch calls it, `cuda:1`; of an MIG instance, that instance."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or pynvml is None:
+        yield NoBoard()
+        return
+    devices = {each.index: each for each in cuda_driver.read().devices}
+    found = devices.get(int(index or 0))
+    queries = nvml._Queries()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield NoBoard()
+        return
+    try:
+        uuid = None if found is None else found.uuid
+        handle = None if uuid is None else queries.query("nvmlDeviceGetHandleByUUID", uuid.encode())
+        yield NoBoard() if handle is None else Board(handle)
+    finally:
+        queries.query("nvmlShutdown")
+
+
+_HINT: Final = "confirm with `nvidia-smi -q -d ECC,ROW_REMAPPER`; "
+
+
+def counters_finding(check: str, before: Counters | None, after: Counters | None) -> Finding:
+    """The finding over what was counted while a probe ran: totals of before count for nothing."""
+    if before is None or after is None or before == Counters():
+        return skipped(check, "no counters of memory errors here")
+    rose = {
+        name: (value, getattr(after, name))
+        for name, value in dict(before).items()
+        if value is not None and (getattr(after, name) or 0) > value
+    }
+    severe = {"uncorrected", "remapped_uncorrected", "remap_failed"} & rose.keys()
+    text = ", ".join(f"{name} from {int(was)} to {int(now)}" for name, (was, now) in rose.items())
+    action: Action = "drain" if severe else "reset_gpu" if "remap_pending" in rose else "none"
+    advice = {
+        "drain": "drain the node, reset the GPU, and replace it when it comes back",
+        "reset_gpu": "drain the node and reset the GPU, which replaces the row",
+    }.get(action, "corrected errors cost nothing; watch whether they go on")
+    return require(
+        check,
+        not rose,
+        {name: int(now) for name, (_, now) in rose.items()} or "unchanged",
+        {name: int(was) for name, (was, _) in rose.items()} or "unchanged",
+        message=f"counted while the memory was tested: {text}",
+        hint=_HINT + advice,
+        action=action,
+        otherwise="fail" if severe else "warn",
+    )

@@ -1,0 +1,310 @@
+"""What is wrong is read again and written anew, and told with place, bits, kind and stride."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from probes.contract import GPU_BUSY
+from probes.kit.memory_test import observation, region, trials
+from probes.kit.memory_test.observation import Coverage, Observation, memory_finding
+from probes.kit.memory_test.passes import GaveWayError, Memory
+from probes.kit.memory_test.region import Region, allocate, wanted
+from probes.kit.memory_test.ways import ByTorch, Found, signed
+from probes.kit.memory_test.words import OWN_ADDRESS, constant
+from probes.kit.trial import run_trials
+
+WORDS = 4096
+BIT = 1 << 44
+
+
+class Sick(ByTorch):
+    """Torch's way over memory of which some words are wrong."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu", chunk=512)
+        self.after_writing: Callable[[torch.Tensor, int], object] = lambda *_: None
+        self.before_reading: Callable[[torch.Tensor, int], object] = lambda *_: None
+
+    def write(self, block: torch.Tensor, first: int, pattern: Any) -> None:
+        """Write, and then the memory does what it does."""
+        super().write(block, first, pattern)
+        self.after_writing(block, first)
+
+    def check(self, block: torch.Tensor, first: int, pattern: Any) -> Found:
+        """The memory does what it does, and then read."""
+        self.before_reading(block, first)
+        return super().check(block, first, pattern)
+
+
+@pytest.fixture
+def memory() -> Memory:
+    """Three blocks on the CPU."""
+    blocks = tuple(torch.zeros(WORDS, dtype=torch.int64) for _ in range(3))
+    return Memory("cpu", Region(blocks, 3 * WORDS * 8, 2**30), Sick())
+
+
+def sick(memory: Memory) -> Sick:
+    """Its way, for the type checker."""
+    assert isinstance(memory.way, Sick)
+    return memory.way
+
+
+def flip(places: range | list[int], mask: int = BIT) -> Callable[[torch.Tensor, int], None]:
+    """Flip bits of words of the second block."""
+
+    def spoil(block: torch.Tensor, first: int) -> None:
+        if first == WORDS:
+            for place in places:
+                block[place] ^= signed(mask)
+
+    return spoil
+
+
+def test_a_stuck_bit(memory: Memory) -> None:
+    """Wrong again after it was written anew."""
+    sick(memory).after_writing = flip([7])
+    memory.write(OWN_ADDRESS)
+    found = memory.check("x", OWN_ADDRESS)
+    (wrong,) = memory.wrong["x"]
+    (word,) = wrong.words
+
+    right = int(OWN_ADDRESS.at(np.array([WORDS + 7]))[0])
+    assert (found.mismatches, found.first_index, found.wrong) == (1, (WORDS + 7,), "bits")
+    assert (found.expected, found.observed) == (f"{right:#018x}", f"{right ^ BIT:#018x}")
+    assert (wrong.count, wrong.again, wrong.after_rewrite) == (1, 1, 1)
+    assert (word.kind, word.block, word.block_offset_bytes) == ("stuck", 1, 56)
+    assert word.offset_bytes == (WORDS + 7) * 8
+    assert word.address == f"{memory.region.blocks[1].data_ptr() + 56:#x}"
+    assert word.xor_mask == wrong.xor_mask == f"{BIT:#018x}"
+    assert wrong.stride_bytes is None
+    assert "1 stuck" in wrong.describe()
+
+
+def test_a_word_that_changed_once(memory: Memory) -> None:
+    """Wrong in two readings, and right after it was written anew."""
+    memory.write(OWN_ADDRESS)
+    memory.region.blocks[1][9] ^= 1
+    memory.check("x", OWN_ADDRESS)
+    (wrong,) = memory.wrong["x"]
+
+    assert (wrong.count, wrong.again, wrong.after_rewrite) == (1, 1, 0)
+    assert wrong.words[0].kind == "flipped"
+
+
+def test_a_word_that_was_read_wrong_once(memory: Memory) -> None:
+    """Right in the second reading."""
+    memory.write(OWN_ADDRESS)
+    readings = iter(range(100))
+    flipping = flip([3])
+
+    def before(block: torch.Tensor, first: int) -> None:
+        if first == WORDS and next(readings) < 2:
+            flipping(block, first)
+
+    sick(memory).before_reading = before
+    found = memory.check("x", OWN_ADDRESS)
+    (wrong,) = memory.wrong["x"]
+
+    assert found.mismatches == 1
+    assert (wrong.count, wrong.again, wrong.after_rewrite) == (1, 0, 0)
+    assert wrong.words[0].kind == "transient"
+
+
+def test_many_words(memory: Memory) -> None:
+    """Their stride and all of their bits are told, and a few of them in full."""
+    sick(memory).after_writing = flip(range(5, WORDS, 96), 3)
+    memory.write(constant(0x55))
+    found = memory.check("x", constant(0x55))
+    (wrong,) = memory.wrong["x"]
+
+    assert found.mismatches == wrong.count == len(range(5, WORDS, 96))
+    assert wrong.stride_bytes == 96 * 8
+    assert wrong.xor_mask == f"{3:#018x}"
+    assert len(wrong.words) == 16
+    assert "a multiple of 768 bytes apart" in wrong.describe()
+
+
+def test_two_rows_that_are_one(memory: Memory) -> None:
+    """A constant does not see it, the own address does."""
+    sick(memory).after_writing = lambda block, _: block[:64].copy_(block[64:128])
+    for pattern, count in ((constant(0xAA), 0), (OWN_ADDRESS, 3 * 64)):
+        memory.write(pattern)
+        assert memory.check("x", pattern).mismatches == count
+
+
+def test_transitions(memory: Memory) -> None:
+    """A bit that cannot be cleared once it was set is found by moving inversion."""
+
+    def hold(block: torch.Tensor, first: int) -> None:
+        if not first:
+            held[0] |= int(block[5]) & BIT
+            block[5] |= held[0]
+
+    held = [0]
+    sick(memory).after_writing = hold
+    found = [each.mismatches for each in trials.inversion(memory, "x")]
+
+    assert sum(found) == 1
+    held[0] = 0
+    sick(memory).after_writing = lambda *_: None
+    assert [each.mismatches for each in trials.inversion(memory, "x")] == [0, 0, 0]
+    for block in memory.region.blocks:
+        assert block.numel() == WORDS
+
+
+def test_retention(memory: Memory) -> None:
+    """A bit that fades while nothing is done is found; one that stays is right."""
+
+    def fade(_: float) -> None:
+        memory.region.blocks[2][1] = 0
+
+    waits: list[float] = []
+    memory.seed, memory.dwell_s = 5, 0.6
+    assert all(each.holds for each in trials.retention(memory, "x", waits.append))
+    assert sum(waits) == pytest.approx(1.2)
+    found = list(trials.retention(memory, "x", fade))
+    assert [each.mismatches for each in found] == [1, 1]
+
+
+def test_nothing_was_checked(memory: Memory) -> None:
+    """A check of fewer words than there are is wrong, whatever it found."""
+    sick(memory).check = lambda *_: Found(WORDS - 2, 0, {})  # type: ignore[method-assign]
+    memory.write(OWN_ADDRESS)
+
+    assert memory.check("x", OWN_ADDRESS).problem == "12282 of 12288 words were checked"
+
+
+def test_wrong_and_not_told(memory: Memory) -> None:
+    """Words that are counted as wrong and of which none is told are wrong too."""
+    sick(memory).check = lambda *_: Found(WORDS, 2, {})  # type: ignore[method-assign]
+
+    assert memory.check("x", OWN_ADDRESS).problem == "6 words wrong, and none of them told"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_somebody_comes(memory: Memory, *, first: bool) -> None:
+    """The test gives way; what was wrong until then is told all the same."""
+    answers = iter(["", "", "", "", "1 process came"])
+    sick(memory).after_writing = flip([2]) if first else lambda *_: None
+    memory.others = lambda: next(answers)
+    run = trials.family("own_address", _no_sample, memory)
+    found, left_out = run_trials(run("cpu"), "cpu")
+
+    if first:
+        assert [each.mismatches for each in found] == [1]
+    else:
+        assert (found, left_out) == ((), (f"own_address: {GPU_BUSY}: 1 process came",))
+        seen = Observation(device="cpu", families={}, asked=("own_address",), busy=memory.gave_way)
+        finding = memory_finding("memory_pattern.own_address", seen)
+        assert (finding.status, finding.message) == ("skip", f"{GPU_BUSY}: 1 process came")
+
+
+def _no_sample(memory: Memory, check: str) -> Any:
+    memory.write(OWN_ADDRESS)
+    answers = iter(["", "", "1 process came"])
+    memory.others = lambda: next(answers)
+    yield memory.check(check, OWN_ADDRESS)
+
+
+def test_somebody_comes_while_it_waits(memory: Memory) -> None:
+    """Within a quarter of a second."""
+    waits: list[float] = []
+    memory.others = lambda: "2 processes came" if waits else ""
+    memory.dwell_s = 60.0
+
+    with pytest.raises(GaveWayError, match="2 processes"):
+        list(trials.retention(memory, "x", waits.append))
+    assert waits == [0.25]
+
+
+def test_backwards(memory: Memory) -> None:
+    """The blocks in the other order, with the same indices."""
+    forwards = [(number, first) for number, first, _ in memory.blocks()]
+
+    assert forwards == [(0, 0), (1, WORDS), (2, 2 * WORDS)]
+    assert [each[:2] for each in memory.blocks(backwards=True)] == forwards[::-1]
+
+
+def test_without_memory() -> None:
+    """Nothing that can be had: the checks are skipped, and say so."""
+    memory = Memory("cpu", Region((), 2**21, 2**20), ByTorch("cpu"))
+    run = trials.family("own_address", trials.own_address, memory)
+    found, left_out = run_trials(run("cpu"), "cpu")
+    seen = Observation(
+        device="cpu",
+        families={},
+        lacking={"own_address": left_out},
+        not_implemented=("own_address",),
+    )
+    finding = memory_finding("memory_pattern.own_address", seen)
+
+    assert found == ()
+    assert finding.status == "skip"
+    assert "not enough memory is free" in finding.message
+
+
+# ---- the region
+
+
+def test_how_much_is_taken_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample, and no more than half of what is free."""
+    for free, right in ((None, 32 << 20), (2**40, 32 << 20), (8 << 20, 4 << 20)):
+        monkeypatch.setattr(region, "free_bytes", lambda _, free=free: free)
+        assert wanted("cpu", 0.97) == (right, free)
+        assert allocate("cpu", 0.97).tested_bytes == right
+
+
+@pytest.mark.parametrize(
+    ("device", "integrated", "right"),
+    [("cuda:1", 0, 97), ("cuda", 1, 50), ("xpu", 0, 50), ("privateuseone:0", 0, 50)],
+)
+def test_how_much_is_taken_of_a_device(
+    device: str, integrated: int, right: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most of a GPU's own memory, and half of memory that the host may use too."""
+
+    class Properties:
+        is_integrated = integrated
+
+    monkeypatch.setattr(region, "free_bytes", lambda _: 100)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties())
+
+    assert wanted(device, 0.97) == (right, 100)
+    assert wanted(device, 0.5)[0] == 50
+
+
+@pytest.mark.parametrize("kind", [torch.cuda.OutOfMemoryError, RuntimeError])
+def test_memory_that_is_not_to_be_had(
+    kind: type[RuntimeError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less is taken, down to a page; any other error is one."""
+    limit, text = 21 << 20, "CUDA out of memory. Tried to allocate 2.00 GiB"
+    taken: list[int] = []
+
+    def empty(count: int, **_: Any) -> torch.Tensor:
+        if sum(taken) + count * 8 > limit:
+            raise kind(text)
+        taken.append(count * 8)
+        return torch.zeros(count, dtype=torch.int64)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    assert allocate("cpu", 0.5).tested_bytes == 20 << 20
+    assert [size >> 20 for size in taken] == [16, 4]
+
+    taken.clear()
+    text = "an illegal memory access was encountered"
+    if kind is RuntimeError:
+        with pytest.raises(RuntimeError, match="illegal"):
+            allocate("cpu", 0.5)
+
+
+def test_the_sentence_of_coverage() -> None:
+    """Bytes, share and way are in it; what is not known is called so."""
+    some = Coverage(way="torch", why="no NVRTC", free_bytes=1000, tested_bytes=994, blocks=3)
+    assert some.describe() == "994 of 1000 free bytes (99.4 %) in 3 blocks, by torch (no NVRTC)"
+    unknown = some.model_copy(update={"free_bytes": None, "why": ""})
+    assert "an unknown amount" in unknown.describe()
+    assert observation.busy("x").startswith(GPU_BUSY)
