@@ -153,16 +153,16 @@ def _numeric_families(device: str, without: frozenset[str]) -> dict[str, _Family
         return [network.network(dtype, device) for dtype in full]
 
     def types() -> list[Comparison]:
-        """Some in float32, whose other checks have them not; the rest in the half type alone."""
+        """Each in those of the two types in which it is defined."""
         exact = (*moves_of_matrices(), *sums(), *orders(), *in_place())
         rounded = (*activations(), *activations_in_place(), *softmax())
-        chosen = [replace(each, dtypes=_SINGLE_AND_HALF) for each in exact]
-        chosen += [
-            replace(each, dtypes=_SINGLE_AND_HALF[1:], channels_last=False)
-            for each in rounded
-            if _SINGLE_AND_HALF[1] in each.dtypes
-        ]
-        comparisons, _ = run_trials(trials(chosen, device), device)
+        layers = (
+            replace(
+                each, dtypes=tuple(set(_SINGLE_AND_HALF) & set(each.dtypes)), channels_last=False
+            )
+            for each in (*exact, *rounded)
+        )
+        comparisons, _ = run_trials(trials(layers, device), device)
         return list(comparisons)
 
     return {

@@ -11,6 +11,7 @@ from probes.kit.capabilities import has_dtype
 from probes.kit.draws import DRAWS, SEED, generator, moment_comparisons
 from probes.kit.references import compare
 from probes.kit.trial import Custom, Trial, fact
+from probes.tensor_ops.streams import default_generator
 
 
 def moments(device: str) -> Iterator[Trial]:
@@ -25,6 +26,7 @@ def moments(device: str) -> Iterator[Trial]:
         "Tensor.exponential_": _exponential,
         "Tensor.uniform_": _in_place_uniform,
         "Tensor.normal_": _in_place_normal,
+        "manual_seed": _by_the_default_generator,
     }
     for name, body in trials.items():
         yield Custom(name, body)
@@ -59,8 +61,13 @@ def _normal(device: str) -> Iterator[Comparison]:
 
 def _integers(device: str) -> Iterator[Comparison]:
     drawn = torch.randint(-3, 5, (DRAWS,), generator=generator(device, SEED), device=device)
+    yield from _evenly("randint", drawn)
+
+
+def _evenly(name: str, drawn: torch.Tensor) -> Iterator[Comparison]:
+    """Each integer from -3 to 4 as often as the others."""
     counts = np.bincount(drawn.cpu().numpy() + 3, minlength=8)
-    yield compare("randint", counts, np.full(8, DRAWS // 8), 6 * math.sqrt(DRAWS / 8))
+    yield compare(name, counts, np.full(8, DRAWS // 8), 6 * math.sqrt(DRAWS / 8))
 
 
 def _bernoulli(device: str) -> Iterator[Comparison]:
@@ -118,3 +125,21 @@ def _in_place_normal(device: str) -> Iterator[Comparison]:
     drawn = torch.full((DRAWS,), 99.0, device=device)
     drawn.normal_(3, 2, generator=generator(device, SEED))
     yield from moment_comparisons("Tensor.normal_", drawn, 3, 4, 2 * 16)
+
+
+def _by_the_default_generator(device: str) -> Iterator[Comparison]:
+    """As models draw: below Python these are calls of their own."""
+    with default_generator(device, SEED):
+        like = torch.empty(DRAWS, device=device)
+        for name, drawn in (
+            ("rand", torch.rand(DRAWS, device=device)),
+            ("rand_like", torch.rand_like(like)),
+        ):
+            yield from moment_comparisons(f"{name} by default", drawn, 0.5, 1 / 12, 1 / 180)
+        for name, drawn in (
+            ("randn", torch.randn(DRAWS, device=device)),
+            ("randn_like", torch.randn_like(like)),
+        ):
+            yield from moment_comparisons(f"{name} by default", drawn, 0, 1, 2)
+        drawn = torch.randint(-3, 5, (DRAWS,), device=device)
+        yield from _evenly("randint by default", drawn)

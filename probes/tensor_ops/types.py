@@ -24,8 +24,12 @@ _TABLES: Final = (
 )
 _TYPES: Final = (torch.bfloat16, torch.int64, torch.bool)
 
+#: Of factories: the other checks call few of them in these.
+_WIDE: Final = (torch.float32, torch.float64)
+
 
 def types(device: str) -> Iterator[Trial]:
     """Each once, with contiguous operands: profile standard has all types and layouts."""
     yield from tried(_TABLES, device, _TYPES, once=True)
+    yield from tried(CREATION, device, _WIDE, once=True)
     yield from assigned(device, _TYPES)

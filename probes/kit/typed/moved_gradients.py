@@ -9,7 +9,7 @@ import torch
 
 from probes.kit.layer import Layer, linear
 from probes.kit.operands import integers
-from probes.kit.typed.linear_maps import MASK, ROWS, SHAPE, beside, moved, unmasked
+from probes.kit.typed.linear_maps import MASK, POWERS, ROWS, SHAPE, beside, moved, unmasked
 
 #: The numbers from 0 to 23 in no order.
 ORDER: Final = np.argsort(integers((24,), 0, 9999, 74, np.int64), kind="stable").reshape(SHAPE)
@@ -37,6 +37,8 @@ def moves() -> Iterator[Layer]:
     yield moved("as_strided", lambda x: x.as_strided((3, 4), (2, 5)), _strided)
     yield moved("diagonal", lambda x: x.diagonal(1), lambda b: np.diagonal(b, 1, 1, 2))
     yield moved("tril", lambda x: x.tril(), np.tril)
+    yield moved("transpose", lambda x: x.transpose(0, 1), lambda b: b.swapaxes(1, 2))
+    yield moved("permute", lambda x: x.permute(1, 0), lambda b: b.swapaxes(1, 2))
     yield moved("t", lambda x: x.t(), lambda b: b.swapaxes(1, 2))
     yield moved("split", lambda x: x.split(4, 1)[1], lambda b: b[:, :, 4:])
     yield moved("split", lambda x: x.split([1, 3, 2], 1)[1], lambda b: b[:, :, 1:4], "sizes")
@@ -62,6 +64,9 @@ def sums() -> Iterator[Layer]:
     yield moved("mean", lambda x: x.mean()[None], lambda b: b.mean((1, 2))[:, None], "all")
     yield moved("mean", lambda x: x.mean(0), lambda b: b.mean(1))
     yield moved("cumsum", lambda x: x.cumsum(1), lambda b: b.cumsum(2))
+    yield moved("add", lambda x: x + 2 * x, lambda b: 3 * b)
+    yield moved("sub", lambda x: x - 2 * x, lambda b: -b)
+    yield moved("div", lambda x: x / beside(POWERS, x), lambda b: b / POWERS)
     yield moved("neg", lambda x: -x, lambda b: -b)
     yield moved("rsub", lambda x: 3 - x, lambda b: 3 - b)
     yield moved("clone", lambda x: x.clone(), lambda b: b)
