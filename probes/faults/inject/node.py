@@ -18,7 +18,7 @@ from probes.faults.inject.replaced import replace, with_result
 from probes.node import containers, copies, cuda_driver, hardware, nvml, pci_gpus
 from probes.torch_version import look, mapped, runtimes
 from probes.torch_version import observation as version_observation
-from probes.worker import attempt
+from probes.worker import framework
 
 _GIB: Final = 1024**3
 _NAME: Final = "NVIDIA H100 80GB HBM3"
@@ -235,7 +235,7 @@ def _first_kernel(seconds: float) -> None:
         return lambda _: exercise("cpu").model_copy(update={"first_s": seconds})
 
     replace(cuda_observation, "exercise", on_the_cpu)
-    replace(attempt, "synchronize", lambda kept: lambda _: kept("cpu"))
+    replace(framework, "synchronize", lambda kept: lambda _: kept("cpu"))
 
 
 def _accelerator(values: dict[str, Any]) -> None:
