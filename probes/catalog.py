@@ -21,6 +21,7 @@ from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
 from probes.optimizer.spec import SPEC as OPTIMIZER
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
 from probes.strided_operands.spec import SPEC as STRIDED_OPERANDS
+from probes.telemetry.spec import SPEC as TELEMETRY
 from probes.tensor_ops.spec import SPEC as TENSOR_OPS
 from probes.torch_version.spec import SPEC as TORCH_VERSION
 from probes.train_eval.spec import SPEC as TRAIN_EVAL
@@ -46,6 +47,7 @@ __all__ = [
     "OPTIMIZER",
     "SPECIAL_FUNCTIONS",
     "STRIDED_OPERANDS",
+    "TELEMETRY",
     "TENSOR_OPS",
     "TORCH_VERSION",
     "TRAIN_EVAL",
@@ -55,6 +57,7 @@ __all__ = [
 CATALOG: Final[tuple[ProbeSpec, ...]] = (
     TORCH_VERSION,
     CUDA_AVAILABLE,
+    TELEMETRY,
     NUMPY_SHARING,
     DEVICE_TRANSFER,
     TENSOR_OPS,

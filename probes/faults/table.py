@@ -22,6 +22,7 @@ from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
 from probes.optimizer.faults import FAULTS as OPTIMIZER
 from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
 from probes.strided_operands.faults import FAULTS as STRIDED_OPERANDS
+from probes.telemetry.faults import FAULTS as TELEMETRY
 from probes.tensor_ops.faults import FAULTS as TENSOR_OPS
 from probes.torch_version.faults import FAULTS as TORCH_VERSION
 from probes.train_eval.faults import FAULTS as TRAIN_EVAL
@@ -51,6 +52,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *PROCESSES,
     *CUDA_AVAILABLE,
     *TORCH_VERSION,
+    *TELEMETRY,
 )
 
 BY_NAME: Final[dict[str, Fault]] = {fault.name: fault for fault in (*FAULTS, *CONTROLS)}

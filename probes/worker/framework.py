@@ -1,4 +1,4 @@
-"""What is done to torch around a probe: defaults, synchronization, and memory that is given back."""
+"""What is done to torch around a probe: defaults, synchronization, memory that is given back."""
 
 from probes.kit.defaults import pinned
 from probes.kit.memory import MemoryWatch, give_back, start

@@ -68,9 +68,7 @@ class WorkerProcess:
         return bool(dead)
 
 
-def start_worker(
-    nice: int = 0, *, before: Path | None = None, bare: bool = False
-) -> WorkerProcess:
+def start_worker(nice: int = 0, *, before: Path | None = None, bare: bool = False) -> WorkerProcess:
     """Start a worker in a session of its own, on the interpreter that runs this.
 
     Call it from the main thread: the kernel ends the worker with the thread that started it.

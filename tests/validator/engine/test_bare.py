@@ -1,4 +1,4 @@
-"""Probes that need no torch: in a worker without it, beside the import, and when torch is broken."""
+"""Probes that need no torch: in a worker without it, beside the import, with a broken torch."""
 
 import asyncio
 import os
@@ -112,9 +112,7 @@ def test_in_a_larger_run_it_neither_waits_nor_delays(folder: Path) -> None:
 def test_a_probe_that_is_switched_off_is_said_to_be(folder: Path) -> None:
     """Without a worker that looks at devices, too."""
     write_bare(folder, "light")
-    own = loading.load().model_copy(
-        update={"probes": {"light": ProbeSettings(enabled=False)}}
-    )
+    own = loading.load().model_copy(update={"probes": {"light": ProbeSettings(enabled=False)}})
 
     seen = ran(ALONE, own)
 
