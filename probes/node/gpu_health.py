@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from probes.contract import Frozen
-from probes.node.nvml import decoded, pynvml, sysfs_address
+from probes.node.nvml import decoded, sysfs_address
+
+try:
+    import pynvml
+except ImportError:
+    pynvml = None
 
 #: Codes by which NVML says that a GPU is gone: GPU_IS_LOST, RESET_REQUIRED. Source: nvmlReturn_t.
 _GONE: Final = (15, 16)

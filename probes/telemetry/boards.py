@@ -214,8 +214,10 @@ def _fabric(gpu: GpuHealth, _: Sequence[GpuHealth], __: Limits) -> Iterator[Prob
 
 
 _RESET: Final = "stop the GPU's jobs and run `nvidia-smi --gpu-reset -i <index>`, or reboot"
-_RETURN: Final = "see `nvidia-smi -q -d ECC,ROW_REMAPPER,PAGE_RETIREMENT`; run NVIDIA's field "
-_RETURN += "diagnostics, and return the board when they fail"
+_RETURN: Final = (
+    "see `nvidia-smi -q -d ECC,ROW_REMAPPER,PAGE_RETIREMENT`; run NVIDIA's field diagnostics, and "
+    "return the board when they fail"
+)
 
 #: Check -> its rule.
 RULES: Final[dict[str, Rule]] = {

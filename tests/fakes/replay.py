@@ -30,16 +30,16 @@ class Replay:
 
     def __getattr__(self, name: str) -> Any:
         """A function that answers as recorded; anything else is the module's own."""
-        if name == "nvmlDeviceGetCount":
-            return lambda: 1
-        if name == "nvmlDeviceGetHandleByIndex":
-            return lambda index: index
-        if name == "nvmlDeviceGetFieldValues":
-            return self._field_values
-        if name in {"nvmlInit", "nvmlShutdown"}:
-            return lambda: None
-        if name == "nvmlSystemGetDriverVersion":
-            return lambda: self._told[name]
+        own: dict[str, Callable[..., Any]] = {
+            "nvmlInit": lambda: None,
+            "nvmlShutdown": lambda: None,
+            "nvmlDeviceGetCount": lambda: 1,
+            "nvmlDeviceGetHandleByIndex": lambda index: index,
+            "nvmlDeviceGetFieldValues": self._field_values,
+            "nvmlSystemGetDriverVersion": lambda: self._told["nvmlSystemGetDriverVersion"],
+        }
+        if name in own:
+            return own[name]
         if name.startswith("nvmlDevice") and callable(getattr(pynvml, name, None)):
             return self._function(name)
         return getattr(pynvml, name)

@@ -9,7 +9,7 @@ import pytest
 from probes.catalog import TELEMETRY
 from probes.contract import Finding, Status, worst
 from probes.faults.inject import health
-from probes.node import gpu_health, kernel_log
+from probes.node import gpu_health, hardware, kernel_log
 from probes.node.gpu_health import GpuHealth, Health
 from probes.node.hardware import Hardware
 from probes.node.kernel_log import KernelLog
@@ -260,7 +260,7 @@ def test_a_gpu_without_a_handle(tmp_path: Path, code: int, *, gone: bool) -> Non
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_each_fault_trips_its_check_alone(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the second of two boards, which the message names."""
-    for owner, name in ((probe.hardware, "detect"), (gpu_health, "read"), (kernel_log, "read")):
+    for owner, name in ((hardware, "detect"), (gpu_health, "read"), (kernel_log, "read")):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     (injection,) = fault.inject
     health.pretends(**injection.arguments)
