@@ -6,6 +6,7 @@ from probes.amp.spec import SPEC as AMP
 from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
 from probes.compiled.spec import SPEC as COMPILED
+from probes.container.spec import SPEC as CONTAINER
 from probes.contract import ProbeSpec
 from probes.convolutions.spec import SPEC as CONVOLUTIONS
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
@@ -33,6 +34,7 @@ __all__ = [
     "BY_NAME",
     "CATALOG",
     "COMPILED",
+    "CONTAINER",
     "CONVOLUTIONS",
     "CUDA_AVAILABLE",
     "DATALOADER",
@@ -58,6 +60,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     TORCH_VERSION,
     CUDA_AVAILABLE,
     TELEMETRY,
+    CONTAINER,
     NUMPY_SHARING,
     DEVICE_TRANSFER,
     TENSOR_OPS,

@@ -218,6 +218,13 @@ CONTROLS: Final = (
         probes=("telemetry",),
     ),
     _control(
+        "pretended_container",
+        "host",
+        "a sound container that is not there",
+        Injection("surroundings.pretends", {"changes": {}}),
+        probes=("container",),
+    ),
+    _control(
         "flood",
         "host",
         "50 MB on stdout from native code",

@@ -6,6 +6,7 @@ from probes.amp.faults import FAULTS as AMP
 from probes.attention.faults import FAULTS as ATTENTION
 from probes.autograd.faults import FAULTS as AUTOGRAD
 from probes.compiled.faults import FAULTS as COMPILED
+from probes.container.faults import FAULTS as CONTAINER
 from probes.convolutions.faults import FAULTS as CONVOLUTIONS
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.dataloader.faults import FAULTS as DATALOADER
@@ -53,6 +54,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *CUDA_AVAILABLE,
     *TORCH_VERSION,
     *TELEMETRY,
+    *CONTAINER,
 )
 
 BY_NAME: Final[dict[str, Fault]] = {fault.name: fault for fault in (*FAULTS, *CONTROLS)}

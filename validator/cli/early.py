@@ -24,7 +24,7 @@ _NO_RUN: Final = frozenset({"--help", "-h", "--config.check", "--max-age", "--li
 
 
 #: The probes that need no torch, by name: the catalogue is slow to import.
-WITHOUT_TORCH: Final = frozenset({"telemetry"})
+WITHOUT_TORCH: Final = frozenset({"container", "telemetry"})
 
 
 def needs_torch(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
