@@ -5,6 +5,7 @@ from typing import Final
 from probes.amp.spec import SPEC as AMP
 from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
+from probes.companions.spec import SPEC as COMPANIONS
 from probes.compiled.spec import SPEC as COMPILED
 from probes.container.spec import SPEC as CONTAINER
 from probes.contract import ProbeSpec
@@ -13,6 +14,7 @@ from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.dataloader.spec import SPEC as DATALOADER
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.dtypes.spec import SPEC as DTYPES
+from probes.float_mode.spec import SPEC as FLOAT_MODE
 from probes.gradcheck.spec import SPEC as GRADCHECK
 from probes.large_tensors.spec import SPEC as LARGE_TENSORS
 from probes.layers.spec import SPEC as LAYERS
@@ -24,6 +26,7 @@ from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
 from probes.strided_operands.spec import SPEC as STRIDED_OPERANDS
 from probes.telemetry.spec import SPEC as TELEMETRY
 from probes.tensor_ops.spec import SPEC as TENSOR_OPS
+from probes.torch_settings.spec import SPEC as TORCH_SETTINGS
 from probes.torch_version.spec import SPEC as TORCH_VERSION
 from probes.train_eval.spec import SPEC as TRAIN_EVAL
 
@@ -33,6 +36,7 @@ __all__ = [
     "AUTOGRAD",
     "BY_NAME",
     "CATALOG",
+    "COMPANIONS",
     "COMPILED",
     "CONTAINER",
     "CONVOLUTIONS",
@@ -40,6 +44,7 @@ __all__ = [
     "DATALOADER",
     "DEVICE_TRANSFER",
     "DTYPES",
+    "FLOAT_MODE",
     "GRADCHECK",
     "LARGE_TENSORS",
     "LAYERS",
@@ -51,6 +56,7 @@ __all__ = [
     "STRIDED_OPERANDS",
     "TELEMETRY",
     "TENSOR_OPS",
+    "TORCH_SETTINGS",
     "TORCH_VERSION",
     "TRAIN_EVAL",
 ]
@@ -61,6 +67,9 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     CUDA_AVAILABLE,
     TELEMETRY,
     CONTAINER,
+    FLOAT_MODE,
+    TORCH_SETTINGS,
+    COMPANIONS,
     NUMPY_SHARING,
     DEVICE_TRANSFER,
     TENSOR_OPS,
