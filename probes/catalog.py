@@ -5,13 +5,16 @@ from typing import Final
 from probes.amp.spec import SPEC as AMP
 from probes.attention.spec import SPEC as ATTENTION
 from probes.autograd.spec import SPEC as AUTOGRAD
+from probes.companions.spec import SPEC as COMPANIONS
 from probes.compiled.spec import SPEC as COMPILED
+from probes.container.spec import SPEC as CONTAINER
 from probes.contract import ProbeSpec
 from probes.convolutions.spec import SPEC as CONVOLUTIONS
 from probes.cuda_available.spec import SPEC as CUDA_AVAILABLE
 from probes.dataloader.spec import SPEC as DATALOADER
 from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.dtypes.spec import SPEC as DTYPES
+from probes.float_mode.spec import SPEC as FLOAT_MODE
 from probes.gradcheck.spec import SPEC as GRADCHECK
 from probes.large_tensors.spec import SPEC as LARGE_TENSORS
 from probes.layers.spec import SPEC as LAYERS
@@ -23,7 +26,9 @@ from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
 from probes.optimizer.spec import SPEC as OPTIMIZER
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
 from probes.strided_operands.spec import SPEC as STRIDED_OPERANDS
+from probes.telemetry.spec import SPEC as TELEMETRY
 from probes.tensor_ops.spec import SPEC as TENSOR_OPS
+from probes.torch_settings.spec import SPEC as TORCH_SETTINGS
 from probes.torch_version.spec import SPEC as TORCH_VERSION
 from probes.train_eval.spec import SPEC as TRAIN_EVAL
 
@@ -33,12 +38,15 @@ __all__ = [
     "AUTOGRAD",
     "BY_NAME",
     "CATALOG",
+    "COMPANIONS",
     "COMPILED",
+    "CONTAINER",
     "CONVOLUTIONS",
     "CUDA_AVAILABLE",
     "DATALOADER",
     "DEVICE_TRANSFER",
     "DTYPES",
+    "FLOAT_MODE",
     "GRADCHECK",
     "LARGE_TENSORS",
     "LAYERS",
@@ -50,7 +58,9 @@ __all__ = [
     "OPTIMIZER",
     "SPECIAL_FUNCTIONS",
     "STRIDED_OPERANDS",
+    "TELEMETRY",
     "TENSOR_OPS",
+    "TORCH_SETTINGS",
     "TORCH_VERSION",
     "TRAIN_EVAL",
 ]
@@ -59,6 +69,11 @@ __all__ = [
 CATALOG: Final[tuple[ProbeSpec, ...]] = (
     TORCH_VERSION,
     CUDA_AVAILABLE,
+    TELEMETRY,
+    CONTAINER,
+    FLOAT_MODE,
+    TORCH_SETTINGS,
+    COMPANIONS,
     NUMPY_SHARING,
     DEVICE_TRANSFER,
     TENSOR_OPS,

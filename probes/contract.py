@@ -383,8 +383,12 @@ class ProbeSpec:
     alone: bool = False
     #: The model of its limits, which a site may set; None: it has no limits.
     limits: type[Frozen] | None = None
+    #: Whether it needs torch. One that does not runs on the host, in a worker without torch.
+    needs_torch: bool = True
 
     def __post_init__(self) -> None:
+        if not self.needs_torch and self.needs != "host":
+            raise ValueError(f"{self.name}: without torch there are no devices to run on")
         if not self.module:
             object.__setattr__(self, "module", f"probes.{self.name}.probe")
 

@@ -1,7 +1,6 @@
 """The observation of drivers, torch and one device, each read before a later step can change it."""
 
 import contextlib
-import errno
 import os
 import time
 import warnings
@@ -18,6 +17,7 @@ from probes.kit import breadcrumb
 from probes.kit.references import compare
 from probes.kit.tensors import accelerator_type, device_count, poisoned, synchronize
 from probes.node import containers, cuda_driver, hardware, mig, nvml, pci_gpus
+from probes.node.device_nodes import Node, open_nodes
 
 #: Variables that choose, hide, reorder or limit devices, and those of a job scheduler.
 VARIABLES: Final = (
@@ -40,13 +40,6 @@ VARIABLES: Final = (
 )
 
 _ELEMENTS: Final = 4096
-
-
-class Node(Frozen):
-    """A device node that was opened for reading and writing; `problem` is empty when it opened."""
-
-    path: str
-    problem: str = ""  # EPERM: Operation not permitted
 
 
 class Framework(Frozen):
@@ -125,30 +118,6 @@ def error_of(call: Callable[[], object]) -> str:
         torch.cuda.DeferredCudaCallError,  # no RuntimeError: a queued call failed in torch's start
     ) as error:
         return f"{type(error).__name__}: {error}"[:4000]
-    return ""
-
-
-def open_nodes(vendors: tuple[str, ...], folder: Path = Path("/dev")) -> tuple[Node, ...]:
-    """The device nodes that the vendors' drivers need, each opened once, missing ones included."""
-    paths: list[Path] = []
-    if "nvidia" in vendors and list(folder.glob("nvidia*")):
-        gpus = [path for path in folder.glob("nvidia*") if path.name[len("nvidia") :].isdigit()]
-        paths += [folder / "nvidiactl", *sorted(gpus)]
-        # Jetson's driver has no node for unified memory.
-        if (folder / "nvidia-uvm").exists() or not (folder / "nvhost-gpu").exists():
-            paths.insert(1, folder / "nvidia-uvm")
-    if "amd" in vendors:
-        paths += [folder / "kfd"]
-    if "amd" in vendors or "intel" in vendors:
-        paths += sorted(folder.glob("dri/renderD*"))
-    return tuple(Node(path=str(path), problem=_open_error(path)) for path in paths)
-
-
-def _open_error(path: Path) -> str:
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
-    except OSError as error:
-        return f"{errno.errorcode.get(error.errno or 0, error.errno)}: {error.strerror}"
     return ""
 
 

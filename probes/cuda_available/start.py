@@ -2,10 +2,11 @@
 
 from probes.contract import Action, Finding, Status, expect, require, skipped
 from probes.cuda_available import instances
-from probes.cuda_available.observation import Node, Observation
+from probes.cuda_available.observation import Observation
 from probes.cuda_available.shared import uses_mps
 from probes.cuda_available.spec import Limits
 from probes.kit.symptoms import diagnose
+from probes.node.device_nodes import Node
 from probes.node.hardware import wheel_index
 from probes.node.mig import is_named
 from probes.node.nvml import NvmlGpu

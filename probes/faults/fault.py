@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from probes.contract import Reason
 
@@ -12,6 +12,10 @@ Kind = Literal["control", "operation", "transfer", "semantics", "process", "envi
 #: `host`: once, under probes that need no device. `node`: once, on a pretended node of two GPUs.
 #: `worker`: once, in a worker of its own.
 Where = Literal["any", "cpu", "accelerator", "host", "node", "worker"]
+
+
+#: Modules of injections that simulate another machine.
+_PRETENDED: Final = ("node.", "health.", "surroundings.", "companions.")
 
 
 class Event(NamedTuple):
@@ -64,7 +68,7 @@ class Fault:
     @property
     def pretends(self) -> bool:
         """Whether the fault simulates another machine: checks then say nothing about this one."""
-        return any(injection.function.startswith("node.") for injection in self.inject)
+        return any(injection.function.startswith(_PRETENDED) for injection in self.inject)
 
     @property
     def device(self) -> str:

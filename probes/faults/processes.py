@@ -211,6 +211,20 @@ CONTROLS: Final = (
         probes=("torch_version",),
     ),
     _control(
+        "pretended_boards",
+        "host",
+        "two sound boards that are not there",
+        Injection("health.pretends", {"changes": {}}),
+        probes=("telemetry",),
+    ),
+    _control(
+        "pretended_container",
+        "host",
+        "a sound container that is not there",
+        Injection("surroundings.pretends", {"changes": {}}),
+        probes=("container",),
+    ),
+    _control(
         "flood",
         "host",
         "50 MB on stdout from native code",

@@ -5,7 +5,9 @@ from typing import Final
 from probes.amp.faults import FAULTS as AMP
 from probes.attention.faults import FAULTS as ATTENTION
 from probes.autograd.faults import FAULTS as AUTOGRAD
+from probes.companions.faults import FAULTS as COMPANIONS
 from probes.compiled.faults import FAULTS as COMPILED
+from probes.container.faults import FAULTS as CONTAINER
 from probes.convolutions.faults import FAULTS as CONVOLUTIONS
 from probes.cuda_available.faults import FAULTS as CUDA_AVAILABLE
 from probes.dataloader.faults import FAULTS as DATALOADER
@@ -13,6 +15,7 @@ from probes.device_transfer.faults import FAULTS as DEVICE_TRANSFER
 from probes.dtypes.faults import FAULTS as DTYPES
 from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
+from probes.float_mode.faults import FAULTS as FLOAT_MODE
 from probes.gradcheck.faults import FAULTS as GRADCHECK
 from probes.large_tensors.faults import FAULTS as LARGE_TENSORS
 from probes.layers.faults import FAULTS as LAYERS
@@ -24,7 +27,9 @@ from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
 from probes.optimizer.faults import FAULTS as OPTIMIZER
 from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
 from probes.strided_operands.faults import FAULTS as STRIDED_OPERANDS
+from probes.telemetry.faults import FAULTS as TELEMETRY
 from probes.tensor_ops.faults import FAULTS as TENSOR_OPS
+from probes.torch_settings.faults import FAULTS as TORCH_SETTINGS
 from probes.torch_version.faults import FAULTS as TORCH_VERSION
 from probes.train_eval.faults import FAULTS as TRAIN_EVAL
 
@@ -55,6 +60,11 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *PROCESSES,
     *CUDA_AVAILABLE,
     *TORCH_VERSION,
+    *TELEMETRY,
+    *CONTAINER,
+    *FLOAT_MODE,
+    *TORCH_SETTINGS,
+    *COMPANIONS,
 )
 
 BY_NAME: Final[dict[str, Fault]] = {fault.name: fault for fault in (*FAULTS, *CONTROLS)}

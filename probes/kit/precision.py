@@ -36,7 +36,8 @@ _SHORT: Final = {
     "fp16",
 }  # of the new switches; `ieee` and `none` keep full precision
 _LEGACY: Final = {"highest", "high", "medium"}  # of the old switch
-_UNKNOWN: Final = "cannot be told"
+#: The answer about a setting that this torch does not have.
+UNKNOWN: Final = "cannot be told"
 
 
 class Precision(Frozen):
@@ -62,7 +63,7 @@ def read(device: str) -> Precision:
         for name, value in variables.items()
         if kind in VARIABLES[name] and value.upper() not in _FULL_PRECISION
     }
-    legacy = _answer(lambda: str(torch.get_float32_matmul_precision()))
+    legacy = answer(lambda: str(torch.get_float32_matmul_precision()))
     return Precision(
         matmul=legacy,
         matmul_may_shorten=bool(forcing) or _matmul_may_shorten(kind, legacy),
@@ -110,7 +111,7 @@ def _full(switches: list[Any]) -> Iterator[None]:
             saved.append((switch, str(switch.fp32_precision)))
             switch.fp32_precision = "none"
         # The old switch can be read now: it raises on a mix of old and new settings.
-        legacy = _answer(lambda: str(torch.get_float32_matmul_precision()))
+        legacy = answer(lambda: str(torch.get_float32_matmul_precision()))
         if legacy in _LEGACY:
             torch.set_float32_matmul_precision("highest")
         for switch in switches:
@@ -123,14 +124,14 @@ def _full(switches: list[Any]) -> Iterator[None]:
             switch.fp32_precision = value
 
 
-def _answer(question: Callable[[], str]) -> str:
-    """The answer; the error text if old and new switches are mixed; `_UNKNOWN` if it is missing."""
+def answer(question: Callable[[], str]) -> str:
+    """The answer; the error text if old and new switches are mixed; `UNKNOWN` if it is missing."""
     try:
         return question()
     except RuntimeError as error:
         return (str(error).splitlines() or [""])[0]
     except AttributeError:
-        return _UNKNOWN
+        return UNKNOWN
 
 
 def _matmul_may_shorten(kind: str, legacy: str) -> bool:
@@ -146,30 +147,30 @@ def _convolution_may_shorten(kind: str, legacy: str) -> bool:
     if kind not in {"cuda", "hip"}:
         return True
     new = _new_setting("cudnn", "conv")
-    if new != _UNKNOWN:
+    if new != UNKNOWN:
         return new in _SHORT
-    return _answer(lambda: str(torch.backends.cudnn.allow_tf32)) != "False"
+    return answer(lambda: str(torch.backends.cudnn.allow_tf32)) != "False"
 
 
 def _half_sums_may_shorten(kind: str) -> bool:
     """Whether a switch (torch 2.5 on the CPU, 2.7 on CUDA) lets float16 products sum in float16."""
     if kind == "cpu":
         ask = getattr(torch._C, "_get_cpu_allow_fp16_reduced_precision_reduction", None)
-        return ask is not None and _answer(lambda: str(ask())) != "False"
-    return _answer(lambda: str(torch.backends.cuda.matmul.allow_fp16_accumulation)) == "True"
+        return ask is not None and answer(lambda: str(ask())) != "False"
+    return answer(lambda: str(torch.backends.cuda.matmul.allow_fp16_accumulation)) == "True"
 
 
 def _may_shorten(legacy: str, new: str) -> bool:
     """Whether the old or the new switch allows shortening, or neither can be read."""
-    if legacy == _UNKNOWN:
-        return new == _UNKNOWN or new in _SHORT
+    if legacy == UNKNOWN:
+        return new == UNKNOWN or new in _SHORT
     return legacy != "highest" or new in _SHORT
 
 
 def _new_setting(place: str, operation: str) -> str:
     """The value of the new switch (torch 2.9 and later) of that library and operation."""
     library = getattr(torch.backends, place)
-    return _answer(lambda: str(getattr(library, operation).fp32_precision))
+    return answer(lambda: str(getattr(library, operation).fp32_precision))
 
 
 def _matmul_switches() -> list[Any]:

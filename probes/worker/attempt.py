@@ -7,6 +7,7 @@ import importlib
 import json
 import time
 import traceback
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
@@ -24,11 +25,9 @@ from probes.contract import (
     Wrong,
     worst,
 )
-from probes.kit import breadcrumb, defaults
+from probes.kit import breadcrumb
 from probes.kit.backend import cpu_type, node_type
-from probes.kit.memory import MemoryWatch, give_back, start
 from probes.kit.symptoms import diagnose
-from probes.kit.tensors import synchronize
 from probes.node import hardware
 from probes.worker import proven
 from probes.worker.errors import describe
@@ -66,6 +65,7 @@ class Attempt:
         self._shared: bool = request["shared"]
         self._keep_observation: bool = request["observations"]
         self._keep_timings: bool = request["timings"]
+        self._framework = _framework() if probe["needs_torch"] else None
         self._measures_memory: bool = request["memory"]
         self._in_a_new_process: bool = probe["in_a_new_process"]
         self._timings: tuple[Timing, ...] = ()  # of the first try
@@ -109,9 +109,11 @@ class Attempt:
             observation=document,
             measurements=measurements,
         )
+        if self._framework is None:
+            return result
         try:
-            synchronize(self._device)
-            give_back(self._device)
+            self._framework.synchronize(self._device)
+            self._framework.give_back(self._device)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
             return _combined(result, self._error_result(error, _reason_of_error(error, module)))
         return result
@@ -169,7 +171,7 @@ class Attempt:
     def _observe(self, module: ModuleType, device: str) -> Any:
         """Run the probe's `observe`, without the checks that are left out."""
         breadcrumb.begin(self._left_out)
-        with defaults.pinned():
+        with nullcontext() if self._framework is None else self._framework.pinned():
             return module.observe(device)
 
     def _measured(self, module: ModuleType) -> Any:
@@ -177,9 +179,10 @@ class Attempt:
 
         Of a probe that raises nothing is recorded: a sick device can raise when it is asked.
         """
-        if self._measures_memory and self._in_a_new_process:
-            start(self._device)  # else there is nobody to ask
-        watch = MemoryWatch(self._device) if self._measures_memory else None
+        framework = self._framework if self._measures_memory else None
+        if framework is not None and self._in_a_new_process:
+            framework.start(self._device)  # else there is nobody to ask
+        watch = None if framework is None else framework.MemoryWatch(self._device)
         observation = self._observe(module, self._device)
         if watch is not None:
             self._memory_bytes = watch.taken_bytes()
@@ -248,6 +251,11 @@ class Attempt:
             memory_bytes=self._memory_bytes,
             **fields,
         )
+
+
+def _framework() -> Any:
+    """What is done to torch around a probe; a process without torch does not import it."""
+    return importlib.import_module("probes.worker.framework")
 
 
 def _failure_location(failing: set[str], on_cpu: frozenset[str] | None) -> str:

@@ -1,5 +1,7 @@
 """The process that imports torch once and runs probes in forked children.
 
+A bare worker is for probes that need no torch: it imports neither torch nor NumPy.
+
 It speaks JSON with the supervisor, one document a packet, over a SEQPACKET socket: requests
 `fork`, `import`, `reap`; events `up`, `imported`, `import_failed`, `ready`, `forked`, `exited`.
 It never initialises an accelerator and never runs a tensor operation: a child forked after the
@@ -28,12 +30,14 @@ from probes.worker.errors import describe
 
 _OOM_SCORE = "1000"  # the kernel's maximum; raising the score needs no permission
 _PACKET_BYTES = 65536
-#: Our modules that every child needs, imported before the first fork.
-_SHARED = ("probes.worker.attempt", "probes.kit.breadcrumb", "probes.kit.references")
+#: Our modules that every child needs, imported before the first fork: of any worker, and of one
+#: with torch.
+_SHARED = ("probes.worker.attempt", "probes.kit.breadcrumb")
+_SHARED_WITH_TORCH = ("probes.worker.framework", "probes.kit.references")
 
 
-def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
-    """Serve one supervisor until it closes the connection."""
+def main(control_fd: int, supervisor_pid: int, nice: int, bare: int) -> None:
+    """Serve one supervisor until it closes the connection; a bare worker without torch."""
     die_with_parent(supervisor_pid)
     faulthandler.register(signal.SIGUSR1)  # sent before a kill, to print where it hangs
     if nice:
@@ -44,17 +48,26 @@ def main(control_fd: int, supervisor_pid: int, nice: int) -> None:
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     _send(control, {"event": "up"})
-    if _import_torch(control):
-        for module in _SHARED:
+    if _do_without_torch(control) if bare else _import_torch(control):
+        for module in _SHARED if bare else (*_SHARED, *_SHARED_WITH_TORCH):
             importlib.import_module(module)
         gc.freeze()  # keeps the memory pages shared with the children
-        _Worker(control).serve()
+        _Worker(control, bare=bool(bare)).serve()
 
 
 def _send(control: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
     # No \u escapes, which use six bytes for one character: a packet holds 64 KiB.
     text = json.dumps(message, ensure_ascii=False)
     socket.send_fds(control, [text.encode(errors="surrogatepass")], list(fds))
+
+
+def _do_without_torch(control: socket.socket) -> bool:
+    """Report what there is to import in a bare worker: nothing. Always True."""
+    now_s = time.monotonic()
+    environment = {"python": sys.version.split()[0]}
+    message = {"event": "imported", "began_s": now_s, "ended_s": now_s}
+    _send(control, {**message, "environment": environment})
+    return True
 
 
 def _import_torch(control: socket.socket) -> bool:
@@ -108,8 +121,9 @@ def _import_explanation(module: str, error: Exception) -> dict[str, Any]:
 class _Worker:
     """Forks children on request, reports their exits, and reaps each only on request."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, *, bare: bool) -> None:
         self._control = control
+        self._bare = bare
         self._children: dict[int, tuple[int, int]] = {}  # pidfd -> (job, pid)
         self._pids: dict[int, int] = {}  # job -> pid, not yet reaped
 
@@ -154,7 +168,7 @@ class _Worker:
                 if breadcrumb_fd is not None:
                     importlib.import_module("probes.kit.breadcrumb").use_page(breadcrumb_fd)
                     os.close(breadcrumb_fd)
-                _run_job(request, result_fd)
+                _run_job(request, result_fd, bare=self._bare)
                 os._exit(0)
             finally:
                 traceback.print_exc()
@@ -199,13 +213,13 @@ def _become_child(worker_pid: int, log_fd: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _run_job(request: dict[str, Any], result_fd: int) -> None:
+def _run_job(request: dict[str, Any], result_fd: int, *, bare: bool) -> None:
     """Take the survey, or run one device's probes in order, with a JSON line for each step."""
     os.set_inheritable(result_fd, False)
     if request.get("alone"):
         importlib.import_module("probes.node.mig").show_only(request["alone"])
-    torch = importlib.import_module("torch")
-    torch.set_num_threads(request["threads"])
+    if not bare:
+        importlib.import_module("torch").set_num_threads(request["threads"])
     if request.get("survey"):
         survey = importlib.import_module("probes.node.survey")
         _write(result_fd, {"survey": survey.take()})

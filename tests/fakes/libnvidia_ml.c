@@ -13,6 +13,7 @@
  * FAKE_NVML_WHOLE      index of a GPU on which MIG is off nevertheless
  * FAKE_NVML_CC         1: confidential computing is on
  * FAKE_NVML_OLD        1: no second layout of memory and no third of processes
+ * FAKE_NVML_DAMAGED    1: every question about health is answered with damage
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -203,5 +204,108 @@ int nvmlDeviceGetMigDeviceHandleByIndex(u64 handle, unsigned slot, u64 *instance
     char wanted = (char)('0' + slot);
     if (!strchr(slots ? slots : "1", wanted)) return NOT_FOUND;
     *instance = 1000 * (1 + (u64)slot) + 200 + index_of(handle);
+    return SUCCESS;
+}
+
+static int damaged(void) { return number("FAKE_NVML_DAMAGED", 0); }
+
+int nvmlDeviceGetEccMode(u64 handle, unsigned *current, unsigned *pending) {
+    MAY_REFUSE();
+    *current = 1;
+    *pending = !damaged();
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTotalEccErrors(u64 handle, int kind, int counter, u64 *count) {
+    MAY_REFUSE();
+    *count = damaged() ? 10 * kind + counter + 1 : 0;
+    return SUCCESS;
+}
+
+struct sram { unsigned version; u64 counts[11]; unsigned exceeded; };
+
+int nvmlDeviceGetSramEccErrorStatus(u64 handle, struct sram *status) {
+    MAY_REFUSE();
+    for (int i = 0; i < 11; i++) status->counts[i] = damaged() ? 1u << i : 0;
+    status->exceeded = damaged();
+    return SUCCESS;
+}
+
+int nvmlDeviceGetRemappedRows(u64 handle, unsigned *corrected, unsigned *uncorrected,
+                              unsigned *pending, unsigned *failed) {
+    MAY_REFUSE();
+    *corrected = 2 * damaged();
+    *uncorrected = *pending = *failed = damaged();
+    return SUCCESS;
+}
+
+int nvmlDeviceGetRowRemapperHistogram(u64 handle, unsigned *banks) {
+    MAY_REFUSE();
+    banks[0] = 100;
+    banks[1] = banks[2] = banks[3] = 0;
+    banks[4] = 7 * damaged();
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCurrentClocksEventReasons(u64 handle, u64 *reasons) {
+    MAY_REFUSE();
+    if (number("FAKE_NVML_OLD", 0)) return FUNCTION_NOT_FOUND;
+    *reasons = damaged() ? 0x88 : 0;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(u64 handle, u64 *reasons) {
+    MAY_REFUSE();
+    *reasons = damaged() ? 0x88 : 0;
+    return SUCCESS;
+}
+
+struct violation { u64 reference, violated; };
+
+int nvmlDeviceGetViolationStatus(u64 handle, int policy, struct violation *time) {
+    MAY_REFUSE();
+    time->reference = 0;
+    time->violated = damaged() ? 2500000000ull : 0;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetNvLinkState(u64 handle, unsigned link, unsigned *active) {
+    MAY_REFUSE();
+    if (link >= 4) return 2; /* invalid argument */
+    *active = !(damaged() && link == 2);
+    return SUCCESS;
+}
+
+struct fabric { unsigned version; unsigned char uuid[16]; int status; unsigned clique;
+                unsigned char state; unsigned health; };
+
+int nvmlDeviceGetGpuFabricInfoV(u64 handle, struct fabric *fabric) {
+    MAY_REFUSE();
+    if (number("FAKE_NVML_OLD", 0)) return FUNCTION_NOT_FOUND;
+    fabric->state = 3;
+    fabric->status = damaged() ? 999 : 0;
+    fabric->health = damaged() ? 0x129 : 0x12a;
+    return SUCCESS;
+}
+
+int nvmlDeviceValidateInforom(u64 handle) {
+    MAY_REFUSE();
+    return damaged() ? 14 : SUCCESS;
+}
+
+struct field { unsigned id, scope; long long timestamp, latency; unsigned type; int result;
+               union { unsigned ui; u64 ull; } value; };
+
+int nvmlDeviceGetFieldValues(u64 handle, int count, struct field *fields) {
+    MAY_REFUSE();
+    for (int i = 0; i < count; i++) {
+        struct field *field = &fields[i];
+        field->result = NOT_SUPPORTED;
+        if (field->id != 230 && field->id != 82) continue; /* recovery action, memory temperature */
+        field->result = SUCCESS;
+        field->type = 1; /* unsigned int */
+        field->value.ull = 0xffffffff00000000ull;
+        field->value.ui = field->id == 82 ? 55 : damaged();
+    }
     return SUCCESS;
 }

@@ -14,11 +14,12 @@ from probes.catalog import CUDA_AVAILABLE
 from probes.contract import GPU_BUSY, Comparison, Finding, worst
 from probes.cuda_available import observation as looking
 from probes.cuda_available import probe
-from probes.cuda_available.observation import AcceleratorApi, Framework, Kernel, Node
+from probes.cuda_available.observation import AcceleratorApi, Framework, Kernel
 from probes.kit.symptoms import SYMPTOMS, diagnose
 from probes.node import containers, cuda_driver, hardware, nvml, pci_gpus
 from probes.node.containers import Container
 from probes.node.cuda_driver import CODES, CudaDriver, DriverDevice
+from probes.node.device_nodes import Node, open_nodes
 from probes.node.hardware import Hardware
 from probes.node.nvml import MigInstance, Nvml, NvmlGpu
 from probes.node.pci_gpus import PciGpu
@@ -1134,12 +1135,12 @@ def test_nodes_are_opened(tmp_path: Path) -> None:
     (tmp_path / "nvidia-caps").mkdir()
     found = {
         Path(node.path).name: node.problem.partition(":")[0]
-        for node in looking.open_nodes(("nvidia",), tmp_path)
+        for node in open_nodes(("nvidia",), tmp_path)
     }
 
     assert found == {"nvidia0": "", "nvidiactl": "EISDIR", "nvidia-uvm": "ENOENT"}
-    assert looking.open_nodes(("nvidia",), tmp_path / "absent") == ()
-    assert looking.open_nodes((), tmp_path) == ()
+    assert open_nodes(("nvidia",), tmp_path / "absent") == ()
+    assert open_nodes((), tmp_path) == ()
 
 
 def test_results_left_on_the_host_are_seen(monkeypatch: Patch) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from probes.contract import Finding
-from probes.cuda_available.observation import Node
 from probes.node.containers import Container
 from probes.node.cuda_driver import CudaDriver
+from probes.node.device_nodes import Node
 from probes.node.hardware import Hardware
 from probes.node.nvml import Nvml, NvmlGpu
 from probes.node.pci_gpus import PciGpu

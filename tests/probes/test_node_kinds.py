@@ -7,8 +7,9 @@ import pytest
 
 from probes.cuda_available import observation as looking
 from probes.cuda_available import probe
-from probes.cuda_available.observation import Framework, Node
+from probes.cuda_available.observation import Framework
 from probes.node.cuda_driver import DriverDevice
+from probes.node.device_nodes import Node, open_nodes
 from probes.node.nvml import MigInstance, Nvml, NvmlGpu
 from tests.probes.edits import edited
 from tests.probes.test_cuda_available import DEAD_NODE, GIB, H100_NODE, check_ids, findings_by_check
@@ -327,9 +328,9 @@ def test_a_jetsons_nodes_are_opened(tmp_path: Path) -> None:
     """A Jetson has no node for unified memory; on other machines a missing one is listed."""
     for name in ("nvidiactl", "nvidia0"):
         (tmp_path / name).touch()
-    discrete = [Path(node.path).name for node in looking.open_nodes(("nvidia",), tmp_path)]
+    discrete = [Path(node.path).name for node in open_nodes(("nvidia",), tmp_path)]
     (tmp_path / "nvhost-gpu").touch()
-    jetson = [Path(node.path).name for node in looking.open_nodes(("nvidia",), tmp_path)]
+    jetson = [Path(node.path).name for node in open_nodes(("nvidia",), tmp_path)]
 
     assert discrete == ["nvidiactl", "nvidia-uvm", "nvidia0"]
     assert jetson == ["nvidiactl", "nvidia0"]

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any, Final
 
+from validator.cli.errors import values_of
 from validator.engine.spawn import (
     CannotStartError,
     WorkerProcess,
@@ -20,6 +21,22 @@ SERVE: Final = "_GPU_VALIDATOR_SERVE"
 
 #: Options after which no run follows, or only where the daemon does not answer.
 _NO_RUN: Final = frozenset({"--help", "-h", "--config.check", "--max-age", "--list"})
+
+
+#: The probes that need no torch, by name: the catalogue is slow to import.
+WITHOUT_TORCH: Final = frozenset({"container", "telemetry"})
+
+
+def needs_torch(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether the run of a command line needs torch, as far as can be told without a parser.
+
+    A settings file is not read: what it says may make the early worker one that the run replaces.
+    """
+    probes = values_of(argv, "--probe")
+    if argv[:1] != ["check"] or probes:
+        return argv[:1] != ["check"] or not probes <= WITHOUT_TORCH
+    profiles = values_of(argv, "--profile") or {environment.get("GPU_VALIDATOR_RUN__PROFILE", "")}
+    return profiles != {"instant"}
 
 
 class EarlySignals:
@@ -63,7 +80,7 @@ class EarlyWorker:
             refuse_without_calls()
             # One that cannot start is tried again by the run, which reports it.
             with contextlib.suppress(CannotStartError):
-                self._worker = start_worker()
+                self._worker = start_worker(bare=not needs_torch(argv, os.environ))
 
     def take(self) -> WorkerProcess | None:
         """Hand the worker over: the taker ends it."""

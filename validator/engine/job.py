@@ -53,11 +53,14 @@ class RunContext:
         *,
         fault: str | None = None,
         left_out: Mapping[str, Sequence[str]] | None = None,
+        results: dict[tuple[str, str], Result] | None = None,
+        place: str = "",
     ) -> None:
         """Create it; a device whose process cannot be killed goes into `held`, the runner's own.
 
         Under a fault every child injects it into itself, and every result carries its name.
-        `left_out`: the checks of a probe that are not made.
+        `left_out`: the checks of a probe that are not made. `results` is what others fill too.
+        `place` keeps a hang and a held process apart from those of the same device elsewhere.
         """
         self.settings = settings
         self.workers = workers
@@ -65,7 +68,8 @@ class RunContext:
         self.on_event = on_event
         self.fault = fault
         self.left_out = left_out or {}
-        self.results: dict[tuple[str, str], Result] = {}
+        self.results = {} if results is None else results
+        self._place = place
         self.cores = cgroup.cores()
         self.slots = asyncio.Semaphore(self.cores)  # children side by side
         self.hangs = DeviceHangs()
@@ -79,9 +83,14 @@ class RunContext:
         self.results[result.probe, result.device] = result
         self.on_event(Event("finished", probe=result.probe, device=result.device, result=result))
 
+    def is_held(self, device_name: str) -> bool:
+        """Whether a process which cannot be killed holds the device."""
+        return f"{device_name}{self._place}" in self.held
+
     def abandon(self, worker: Worker, child: Child, device_name: str) -> None:
         """Remember that a process which cannot be killed holds a device."""
-        self.held[device_name] = HeldProcess(child.pid, worker.abandon(child))
+        held = HeldProcess(child.pid, worker.abandon(child))
+        self.held[f"{device_name}{self._place}"] = held
         text = f"process {child.pid} cannot be killed"
         self.on_event(Event("held", device=device_name, text=text))
 
@@ -184,7 +193,7 @@ class Job:
     def _is_blocked(self) -> bool:
         """Whether the device is held by a process that cannot be killed, or hangs."""
         name = self._device.name
-        return name in self._context.held or self._context.hangs.is_given_up(name)
+        return self._context.is_held(name) or self._context.hangs.is_given_up(name)
 
     def _request(self) -> dict[str, Any]:
         settings = self._context.settings
@@ -198,6 +207,7 @@ class Job:
                     "left_out": self._left_out_checks(spec),
                     "about_node": spec.about_node,
                     "certain": spec.certain,
+                    "needs_torch": spec.needs_torch,
                     "in_a_new_process": spec.profile in HEAVY,
                 }
                 for spec in self._remaining

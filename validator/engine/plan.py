@@ -90,6 +90,8 @@ def limits(spec: ProbeSpec, settings: Settings) -> dict[str, Any]:
             "mig_instances": settings.expect.mig_instances,
             "asked": tuple(name for name in settings.run.devices if may_be_accelerator(name)),
         },
+        "container": {"gpus": settings.expect.gpus},
+        "telemetry": {"gpus": settings.expect.gpus},
         "torch_version": {"torch": settings.expect.torch, "gpus": settings.expect.gpus},
     }
     own = settings.probes.get(spec.name)

@@ -1,4 +1,7 @@
-"""One pass over a plan: one worker, a child a device, a result for every probe whatever happens."""
+"""One pass over a plan: a child a device, a result for every probe whatever happens.
+
+One worker imports torch. What needs no torch runs in one that does not, beside that import.
+"""
 
 import asyncio
 import json
@@ -18,6 +21,7 @@ from validator.engine.job import START_S, HeldProcess, Job, RunContext
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
 from validator.engine.spawn import WorkerProcess
 from validator.engine.supervisor import Child, ChildEnded, Worker, WorkerLostError
+from validator.engine.timeline import Timeline
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device, Environment, NotRun, NotRunReason, Report, make_report
 from validator.settings import Settings
@@ -48,10 +52,38 @@ class Run:
         import_s = timeout_s(TORCH_VERSION, settings)
         self._plan = plan
         self._settings = settings
-        self._workers = Workers(early, nice=nice, import_s=import_s, on_event=on_event)
+        #: From the start of the worker, which the command does before its other work.
+        timeline = Timeline(time.monotonic() if early is None else early.started_s)
+        bare = early is not None and early.bare
+        self._workers = Workers(
+            None if bare else early,
+            nice=nice,
+            import_s=import_s,
+            on_event=on_event,
+            timeline=timeline,
+        )
+        self._bare_workers = Workers(
+            early if bare else None,
+            nice=nice,
+            on_event=on_event,
+            bare=True,
+            timeline=timeline,
+        )
         self._context = RunContext(settings, self._workers, held, on_event)
-        #: When the worker was started, which the command does before its other work.
-        self._began = self._workers.timeline.began_s
+        #: Of each probe without torch its own: what hangs there says nothing about the others.
+        self._bare = {
+            spec.name: RunContext(
+                settings,
+                self._bare_workers,
+                held,
+                on_event,
+                results=self._context.results,
+                place=f" of {spec.name}",
+            )
+            for spec in plan.specs
+            if not spec.needs_torch
+        }
+        self._began = timeline.began_s
         before_s = time.monotonic() - self._began
         self._started_at = datetime.now(timezone.utc) - timedelta(seconds=before_s)
         self._environment: Environment | None = None
@@ -62,26 +94,45 @@ class Run:
 
     @property
     def workers(self) -> Workers:
-        """The run's worker, for whoever goes on with it before `close`."""
+        """The run's worker with torch, for whoever goes on with it before `close`."""
         return self._workers
 
     @property
     def restarts(self) -> Counter[str]:
         """How often the worker was started again, by reason."""
-        return self._workers.restarts
+        return self._workers.restarts + self._bare_workers.restarts
 
     async def close(self) -> None:
         """End the worker and everything below it."""
-        await self._workers.close()
+        await asyncio.gather(self._workers.close(), self._bare_workers.close())
 
     async def execute(self) -> None:
         """Run everything that is planned."""
+        tasks = [
+            asyncio.ensure_future(Job(CPU, [spec], 1, self._bare[spec.name]).run())
+            for spec in self._enabled_specs()
+            if not spec.needs_torch
+        ]
+        try:
+            if self._needs_torch:
+                await self._execute_with_torch()
+            else:
+                await self._workers.close()  # one that imports torch for nothing
+                self._announce()
+                self._record_disabled()
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _execute_with_torch(self) -> None:
+        """Run what needs torch."""
         try:
             await self._workers.live()
         except NoWorkerError as error:
             self._nothing_runs(error)
             return
-        host = [spec for spec in self._enabled_specs() if spec.needs == "host"]
+        host = [spec for spec in self._enabled_specs() if spec.needs == "host" and spec.needs_torch]
         on_host = Job(CPU, host, 1, self._context)
         tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(on_host.run())]
         try:
@@ -99,7 +150,7 @@ class Run:
         results = self._context.results
         keys = [(spec.name, device.name) for spec, device in self._planned]
         not_run = [
-            NotRun(probe=probe, device=device, reason=self._why_not(device) or cut_off)
+            NotRun(probe=probe, device=device, reason=self._why_not(probe, device) or cut_off)
             for probe, device in keys
             if (probe, device) not in results
         ]
@@ -112,18 +163,31 @@ class Run:
             started_at=self._started_at,
             finished_at=datetime.now(timezone.utc),
             duration_s=time.monotonic() - self._began,
-            environment=self._environment or self._workers.environment,
+            environment=self._environment
+            or (self._workers if self._needs_torch else self._bare_workers).environment,
             devices=self._devices,
             timings=self._workers.timeline.steps if self._settings.run.timings else (),
         )
 
-    def _why_not(self, device: str) -> NotRunReason | None:
-        """What is known of a device on which nothing more was started."""
-        if device in self._context.held:
+    def _why_not(self, probe: str, device: str) -> NotRunReason | None:
+        """What is known of a device on which nothing more of a probe was started."""
+        context = self._bare.get(probe, self._context)
+        if context.is_held(device):
             return "device_held"
-        return "device_hangs" if self._context.hangs.is_given_up(device) else None
+        return "device_hangs" if context.hangs.is_given_up(device) else None
 
     # ---- the probes
+
+    @property
+    def _needs_torch(self) -> bool:
+        """Whether anything that is planned needs torch."""
+        return any(spec.needs_torch for spec in self._plan.specs)
+
+    def _record_disabled(self) -> None:
+        """Record every planned probe that is switched off."""
+        for spec, device in self._planned:
+            if not is_enabled(spec, self._settings):
+                self._context.record(outcomes.disabled(spec, device))
 
     def _enabled_specs(self) -> list[ProbeSpec]:
         return [spec for spec in self._plan.specs if is_enabled(spec, self._settings)]
@@ -135,8 +199,9 @@ class Run:
                 (spec, device) for spec, device in self._planned if spec is not TORCH_VERSION
             ]
             self._context.record(error.result)
+        self._record_disabled()
         for spec, device in self._planned:
-            if (spec.name, device.name) in self._context.results:
+            if not spec.needs_torch or (spec.name, device.name) in self._context.results:
                 continue
             self._context.record(
                 outcomes.dependency(spec, device, error.result)
@@ -253,6 +318,11 @@ class Run:
 
     # ---- the devices
 
+    def _announce(self) -> None:
+        """Tell what is planned where, now that this is known."""
+        pairs = tuple((spec.name, device.name) for spec, device in self._planned)
+        self._context.on_event(Event("surveyed", devices=self._devices, planned=pairs))
+
     def _plan_devices(self, answer: dict[str, Any]) -> None:
         """Plan for the devices that were found, and decide what must not run."""
         found = tuple(Device.model_validate(each) for each in answer.get("devices", ()))
@@ -268,13 +338,13 @@ class Run:
         self._planned = [
             pair for spec in self._plan.specs for pair in self._planned_pairs(spec, absent_devices)
         ]
-        pairs = tuple((spec.name, device.name) for spec, device in self._planned)
-        self._context.on_event(Event("surveyed", devices=chosen, planned=pairs))
+        self._announce()
+        self._record_disabled()
         listed = "devices" in answer
         for spec, device in self._planned:
             if not is_enabled(spec, self._settings):
-                self._context.record(outcomes.disabled(spec, device))
-            elif device in absent_devices:
+                continue
+            if device in absent_devices:
                 self._context.record(self._result_of_absent(spec, device, found, listed=listed))
             elif _SURVEY in self._context.held and spec.name == "cuda_available":
                 text = f"no list of the devices within {_SURVEY_S:g} s"

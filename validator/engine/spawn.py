@@ -34,7 +34,7 @@ sys.path.insert(0, sys.argv[1])
 import probes
 del sys.path[0]
 from probes.worker import main as worker
-worker.main(*map(int, sys.argv[2:5]))
+worker.main(*map(int, sys.argv[2:6]))
 """
 
 
@@ -52,6 +52,7 @@ class WorkerProcess:
     log_fd: int
     memory_kills_before: int  # that our control group had counted when it was started
     started_s: float  # when, on the monotonic clock
+    bare: bool = False  # without torch
 
     def kill(self) -> bool:
         """End the worker and its descriptors; False when it could not be killed within 2 s."""
@@ -67,7 +68,7 @@ class WorkerProcess:
         return bool(dead)
 
 
-def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
+def start_worker(nice: int = 0, *, before: Path | None = None, bare: bool = False) -> WorkerProcess:
     """Start a worker in a session of its own, on the interpreter that runs this.
 
     Call it from the main thread: the kernel ends the worker with the thread that started it.
@@ -75,6 +76,7 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
     Args:
         nice: added to the niceness, so that a daemon's probes yield to the node's work.
         before: a folder to find modules in before all others, for a broken installation.
+        bare: import neither torch nor NumPy.
 
     Raises:
         CannotStartError: no interpreter, no memory, no process or descriptor left.
@@ -104,7 +106,7 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
         failed.callback(os.close, log_read)
         always.callback(os.close, log_write)
         command = [sys.executable, "-X", "faulthandler", "-c", _BOOT]
-        command += [str(_ROOT), str(theirs.fileno()), str(os.getpid()), str(nice)]
+        command += [str(_ROOT), str(theirs.fileno()), str(os.getpid()), str(nice), str(int(bare))]
         process = _call(
             "fork, setsid or execve",
             lambda: subprocess.Popen(
@@ -122,7 +124,7 @@ def start_worker(nice: int = 0, *, before: Path | None = None) -> WorkerProcess:
         failed.callback(process.kill)
         pidfd = _call("pidfd_open (Linux 5.3)", lambda: pidfd_open(process.pid))
         failed.pop_all()
-    return WorkerProcess(process, pidfd, ours, log_read, memory_kills_before, started_s)
+    return WorkerProcess(process, pidfd, ours, log_read, memory_kills_before, started_s, bare)
 
 
 def refuse_without_calls() -> None:

@@ -1,4 +1,4 @@
-"""The worker of a run: started, with torch imported; started again when it is lost."""
+"""The worker of a run: started, with torch imported or bare; started again when it is lost."""
 
 import asyncio
 import time
@@ -15,6 +15,7 @@ from validator.engine.timeline import Timeline
 from validator.report import Environment
 
 _RESTARTS: Final = 4  # within a run: one that ends it is tried twice
+_BARE_S: Final = 30.0  # for a worker without torch to be ready
 
 
 class NoWorkerError(Exception):
@@ -35,13 +36,26 @@ class Workers:
         early: WorkerProcess | None,
         *,
         nice: int,
-        import_s: float,
+        import_s: float = _BARE_S,
         on_event: Callable[[Event], None],
+        bare: bool = False,
+        timeline: Timeline | None = None,
     ) -> None:
-        """Create it; `early` runs already, `import_s` is the deadline of the import in seconds."""
+        """Create it.
+
+        Args:
+            early: one that runs already.
+            nice: added to the niceness of others.
+            import_s: the deadline of the import in seconds.
+            on_event: hears of restarts.
+            bare: import neither torch nor NumPy.
+            timeline: where its steps go; one of its own without.
+        """
         self.restarts: Counter[str] = Counter()
         self.environment = Environment()
-        self.timeline = Timeline(early.started_s if early is not None else time.monotonic())
+        began_s = early.started_s if early is not None else time.monotonic()
+        self.timeline = Timeline(began_s) if timeline is None else timeline
+        self._bare = bare
         self._early = early
         self._nice = nice
         self._import_s = import_s
@@ -51,7 +65,7 @@ class Workers:
         self._given_up: NoWorkerError | None = None
 
     async def live(self) -> Worker:
-        """The worker, started and with torch imported.
+        """The worker, started and, unless it is bare, with torch imported.
 
         Raises:
             NoWorkerError: it cannot be started, cannot import torch, or was lost too often.
@@ -85,8 +99,9 @@ class Workers:
 
     async def close(self) -> None:
         """End the worker and everything below it."""
-        if self._early is not None:
-            await Worker(self._early).close()
+        early, self._early = self._early, None
+        if early is not None:
+            await Worker(early).close()
         if self._worker is not None:
             await self._worker.close()
 
@@ -100,6 +115,8 @@ class Workers:
         try:
             return await self._import(None)
         except _KilledError as killed:
+            if self._bare:
+                raise NoWorkerError(f"twice: {killed}", killed.log_tail) from killed
             text = f"importing torch, twice: {killed}"
             hint = "somebody killed it: look at `dmesg | tail`, and at what ends processes here"
             result = outcomes.not_imported(text, hint=hint, log_tail=killed.log_tail)
@@ -108,29 +125,33 @@ class Workers:
     async def _import(self, process: WorkerProcess | None) -> Worker:
         self._early = None
         try:
-            process = process or start_worker(self._nice)
+            process = process or start_worker(self._nice, bare=self._bare)
         except CannotStartError as error:
             raise NoWorkerError(str(error)) from error
         worker = self._worker = Worker(process)  # so that `close` finds it
         begun = time.monotonic()
         try:
             await worker.wait_until_up()
-            self._on_event(Event("importing"))
+            if not self._bare:
+                self._on_event(Event("importing"))
             answer = await worker.wait_for_import(self._import_s)
         except WorkerLostError as lost:
             if _is_killed(lost):
                 self._worker = None
                 await worker.close()
                 raise _KilledError(str(lost), lost.log_tail) from lost
-            if not worker.is_up:
-                raise NoWorkerError(f"before it was up: {lost}", lost.log_tail) from lost
+            if self._bare or not worker.is_up:
+                when = "" if worker.is_up else "before it was up: "
+                raise NoWorkerError(f"{when}{lost}", lost.log_tail) from lost
             raise _error_of_lost_import(lost, self._import_s, time.monotonic() - begun) from lost
         if answer["event"] == "import_failed":
             raise _error_of_failed_import(answer, worker.log_tail(), time.monotonic() - begun)
         self.environment = Environment.model_validate(answer["environment"])
         began_s, ended_s = answer["began_s"], answer["ended_s"]
-        self.timeline.add("start of the worker", process.started_s, began_s)
-        self.timeline.add("import of torch and NumPy", began_s, ended_s)
+        what = "start of the worker without torch" if self._bare else "start of the worker"
+        self.timeline.add(what, process.started_s, began_s)
+        if not self._bare:
+            self.timeline.add("import of torch and NumPy", began_s, ended_s)
         return worker
 
 

@@ -85,6 +85,7 @@ def _section(title: str, paragraphs: tuple[str, ...] | list[str]) -> list[Render
 
 def _runs(spec: ProbeSpec) -> str:
     where = "on each device" if spec.needs == "device" else "once a node"
+    where += "" if spec.needs_torch else ", without torch"
     above = profiles.same_above(spec)
     same = f" ({above} hold{'' if ' and ' in above else 's'} nothing more yet)" if above else ""
     memory = f", at most {spec.memory_bytes // MIB} MiB on a GPU" if spec.memory_bytes else ""

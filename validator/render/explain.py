@@ -138,6 +138,7 @@ def list_entry(spec: ProbeSpec) -> dict[str, Any]:
         "probe": spec.name,
         "profile": spec.profile,
         "needs": spec.needs,
+        "needs_torch": spec.needs_torch,
         "timeout_s": spec.timeout_s,
         "interval_s": spec.interval_s,
         "memory_bytes": spec.memory_bytes,

@@ -154,7 +154,9 @@ class _Selftest:
 
     async def run_trials(self, control: Report, stop: Stop) -> Selftest:
         """Judge the control, then run the trials, as many as there is time for."""
-        if not any(result.status in {"pass", "warn", "fail"} for result in control.results):
+        elsewhere = all(fault.pretends for fault in choose(self._options))
+        told = any(result.status in {"pass", "warn", "fail"} for result in control.results)
+        if not told and not elsewhere:  # what faults of another machine trip is no matter of this
             raise CannotRunError(control.summary)
         if any(result.reason == "import_failed" for result in control.results):
             raise CannotRunError(control.summary)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from probes.catalog import BY_NAME, CATALOG
 from probes.contract import HEAVY, Finding, Result, Status
@@ -139,7 +139,10 @@ class Latest:
                     self._missed[Pair(missed.probe, missed.device)] = missed
                 else:
                     self._entries[missed.probe][key] = before
-        self._report = report.model_copy(update={"results": (), "not_run": ()})
+        kept: dict[str, Any] = {"results": (), "not_run": ()}
+        if self._report is not None and not any(_needs_torch(pair.probe) for pair in pairs):
+            kept["environment"] = self._report.environment  # such a run knows less of it
+        self._report = report.model_copy(update=kept)
         self.version += 1
 
     @property
@@ -227,6 +230,10 @@ class Latest:
             return Readiness(False, f"not ready: {waiting or 'nothing is planned'}")
         whole = full_summary(report.results, report.not_run)
         return _readiness(report.status in _GOOD, whole, report.summary)
+
+
+def _needs_torch(probe: str) -> bool:
+    return probe not in BY_NAME or BY_NAME[probe].needs_torch
 
 
 def _readiness(ready: bool, whole: str, *shorter: str) -> Readiness:  # noqa: FBT001 - the verdict

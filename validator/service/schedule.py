@@ -104,11 +104,13 @@ class Timing:
     #: The first run comes at this share of an interval, counted from the epoch, so that a restart
     #: does not put it off; None: at once.
     phase: float | None = None
+    #: How long another run may hold it up, where that is much against its interval.
+    held_up_s: float = 0.0
 
     @property
     def stale_after_s(self) -> float:
         """Age at which a result says nothing about now."""
-        return STALE_INTERVALS * self.interval_s
+        return STALE_INTERVALS * self.interval_s + self.held_up_s
 
 
 def timings(settings: Settings, specs: Iterable[ProbeSpec]) -> dict[str, Timing]:
@@ -117,11 +119,12 @@ def timings(settings: Settings, specs: Iterable[ProbeSpec]) -> dict[str, Timing]
     Raises:
         SettingsError: a cron expression or a jitter that cannot be, named by its key.
     """
-    return {spec.name: _timing(spec, settings.schedule.get(spec.name)) for spec in specs}
+    return {spec.name: _timing(spec, settings) for spec in specs}
 
 
-def _timing(spec: ProbeSpec, table: Timetable | None) -> Timing:
-    table = table or Timetable()
+def _timing(spec: ProbeSpec, settings: Settings) -> Timing:
+    table = settings.schedule.get(spec.name) or Timetable()
+    held_up_s = settings.run.timeout if spec.profile == "instant" else 0.0
     heavy = spec.profile in HEAVY
     key = f"schedule.{spec.name}"
     if table.cron is not None:
@@ -130,12 +133,13 @@ def _timing(spec: ProbeSpec, table: Timetable | None) -> Timing:
         except ValueError as error:
             raise SettingsError(f"{key}.cron: {error} (got {table.cron!r})") from error
         # Who writes a time of day means it: no shift unless asked for.
-        return Timing(gap, table.jitter or 0.0, table.cron, 0.0 if heavy else None)
+        return Timing(gap, table.jitter or 0.0, table.cron, 0.0 if heavy else None, held_up_s)
     interval = spec.interval_s if table.interval is None else table.interval
     jitter = interval / 10 if table.jitter is None else table.jitter
     if jitter > interval:
         raise SettingsError(f"{key}.jitter: {jitter:g} s is longer than the interval {interval:g}")
-    return Timing(interval, jitter, phase=_share_of_node() if heavy else None)
+    phase = _share_of_node() if heavy else None
+    return Timing(interval, jitter, phase=phase, held_up_s=held_up_s)
 
 
 def _share_of_node() -> float:

@@ -15,10 +15,10 @@ import torch
 
 from probes.cuda_available import observation as cuda_observation
 from probes.faults.inject.replaced import replace, with_result
-from probes.node import containers, copies, cuda_driver, hardware, nvml, pci_gpus
+from probes.node import containers, copies, cuda_driver, device_nodes, hardware, nvml, pci_gpus
 from probes.torch_version import look, mapped, runtimes
 from probes.torch_version import observation as version_observation
-from probes.worker import attempt
+from probes.worker import framework
 
 _GIB: Final = 1024**3
 _NAME: Final = "NVIDIA H100 80GB HBM3"
@@ -161,7 +161,7 @@ def _machine(node: dict[str, Any]) -> None:
     driver = cuda_driver.CudaDriver.model_validate(node["driver"])
     management = nvml.Nvml.model_validate(node["nvml"])
     nodes = tuple(
-        cuda_observation.Node(path=path, problem=text) for path, text in node["nodes"].items()
+        device_nodes.Node(path=path, problem=text) for path, text in node["nodes"].items()
     )
     _fix_answers(hardware, detect=present, nvidia_module=node["kernel_module"])
     _fix_answers(cuda_driver, read=driver)
@@ -235,7 +235,7 @@ def _first_kernel(seconds: float) -> None:
         return lambda _: exercise("cpu").model_copy(update={"first_s": seconds})
 
     replace(cuda_observation, "exercise", on_the_cpu)
-    replace(attempt, "synchronize", lambda kept: lambda _: kept("cpu"))
+    replace(framework, "synchronize", lambda kept: lambda _: kept("cpu"))
 
 
 def _accelerator(values: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes.faults.inject.patterns import Pattern, pattern
 from probes.faults.inject.replaced import replace
-from probes.worker import attempt
+from probes.worker import framework
 
 _LARGE: Final = 2**18  # elements: more than one launch's blocks, and than a small buffer
 
@@ -237,7 +237,7 @@ def _fail_synchronize(broken: list[bool], text: str) -> None:
 
         return synchronize
 
-    replace(attempt, "synchronize", failing)
+    replace(framework, "synchronize", failing)
 
 
 def hangs(*, holding_the_lock: bool) -> None:

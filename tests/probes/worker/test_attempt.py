@@ -12,7 +12,7 @@ from probes.contract import GPU_BUSY, Finding, Observation, Status, skipped
 from probes.kit import breadcrumb, tensors
 from probes.kit.symptoms import diagnose
 from probes.node import hardware
-from probes.worker import attempt
+from probes.worker import attempt, framework
 
 ECC = "CUDA error: uncorrectable ECC error encountered"
 BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"
@@ -67,7 +67,7 @@ def sick(monkeypatch: pytest.MonkeyPatch) -> SickProbe:
     module.__file__ = "/nowhere/sick.py"
     module.observe, module.judge = sick.observe, sick.judge
     monkeypatch.setitem(sys.modules, "sick", module)
-    monkeypatch.setattr(attempt, "synchronize", sick.synchronize)
+    monkeypatch.setattr(framework, "synchronize", sick.synchronize)
     return sick
 
 
@@ -90,7 +90,8 @@ def make_attempt(
         "memory": memory,
     }
     probe = {"name": name, "module": "sick", "limits": {}, "timeout_s": 60.0}
-    probe |= {"about_node": False, "certain": {}, "in_a_new_process": False, **more}
+    probe |= {"about_node": False, "certain": {}, "in_a_new_process": False}
+    probe |= {"needs_torch": True, **more}
     return attempt.Attempt(probe, {**request, "backend": backend, "unproven": unproven})
 
 
@@ -116,8 +117,8 @@ def test_times_are_always_kept_and_memory_of_who_is_alone(
         def taken_bytes(self) -> int:
             return 5
 
-    monkeypatch.setattr(attempt, "start", calls.append)
-    monkeypatch.setattr(attempt, "MemoryWatch", Watch)
+    monkeypatch.setattr(framework, "start", calls.append)
+    monkeypatch.setattr(framework, "MemoryWatch", Watch)
     monkeypatch.setattr(breadcrumb, "parts", lambda: [("mean", 2.0, 3.0)])
     result = make_attempt(timings=True, memory=memory, in_a_new_process=heavy).first_result()
 

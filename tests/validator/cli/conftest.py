@@ -16,7 +16,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
     """The workers that were started early; none is real."""
     started: list[Worker] = []
 
-    def start() -> Worker:
+    def start(**_: bool) -> Worker:
         started.append(Worker())
         return started[-1]
 

@@ -22,7 +22,8 @@ SICK = reports.sick()
 class Worker:
     """Stands for a worker process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, bare: bool = False) -> None:
+        self.bare = bare
         self.killed = False
 
     def kill(self) -> bool:

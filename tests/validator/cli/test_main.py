@@ -39,7 +39,7 @@ def test_a_worker_that_cannot_start_is_the_run_s_matter(
 ) -> None:
     """The run tries again, and reports it."""
 
-    def refuse() -> None:
+    def refuse(**_: bool) -> None:
         raise CannotStartError("no memory")
 
     monkeypatch.setattr(early, "start_worker", refuse)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from probes.catalog import BY_NAME
+from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import Clock, FakeRunner, gpus
 from validator.engine.runner import Event
 from validator.loading import load
@@ -73,7 +74,7 @@ def test_the_first_run_is_at_once_and_of_everything() -> None:
 
     assert not before
     assert len(runner.plans) == 1
-    assert len(runner.plans[0]) == 7
+    assert len(runner.plans[0]) == len(QUICK)
 
 
 def test_never_two_runs_at_a_time() -> None:
@@ -239,7 +240,7 @@ def test_one_line_an_event(capfd: pytest.CaptureFixture[str]) -> None:
         ("run_started", "info"),
         ("worker_restarted", "warning"),
         ("device_held", "error"),
-        *[("result", "error")] * 7,
+        *[("result", "error")] * len(QUICK),
         ("run_finished", "info"),
     ]
     assert lines[2]["why"] == "pid 7 cannot be killed"
@@ -262,7 +263,7 @@ def test_the_log_tells_the_whole_verdict(capfd: pytest.CaptureFixture[str]) -> N
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     whole = ("not a word of it is cut " * 20).strip()
 
-    assert lines[-1]["summary"] == f"fail: torch_version on cpu (+6 more): {whole}"
+    assert lines[-1]["summary"] == f"fail: torch_version on cpu (+{len(QUICK) - 1} more): {whole}"
     assert lines[1]["summary"].strip() == whole
     assert len(json.loads(daemon.report() or b"")["summary"]) <= 80
 

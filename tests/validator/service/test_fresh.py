@@ -20,6 +20,7 @@ import pytest
 
 from probes.contract import Finding
 from tests.validator import reports
+from tests.validator.cli.fakes import Worker
 from tests.validator.reports import GPUS, QUICK, node, recent
 from validator.cli import early, one_run
 from validator.cli import main as cli
@@ -420,7 +421,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setattr(one_run, "Runner", Runner)
     monkeypatch.setattr(Runner, "ran", 0)
 
-    def started(*_: Any) -> None:
+    def started(*_: Any, **__: Any) -> None:
         raise AssertionError("a worker was started")
 
     monkeypatch.setattr(early, "start_worker", started)
@@ -601,7 +602,7 @@ def test_wrong_usage(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Exit code 2, and the option."""
-    monkeypatch.setattr(early, "start_worker", type("W", (), {"kill": lambda _: True}))
+    monkeypatch.setattr(early, "start_worker", Worker)
     monkeypatch.setattr(sys, "argv", ["gpu-validator", "check", *argv])
 
     assert cli.main() == 2

@@ -5,7 +5,7 @@ import pytest
 from probes.contract import Finding, Reason, Status
 from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
-from validator.report import Device, NotRun
+from validator.report import Device, Environment, NotRun
 from validator.service.latest import Latest, Pair
 
 OLDEST_S = 900.0
@@ -355,3 +355,26 @@ def test_a_probe_that_waits_for_its_turn_keeps_no_node_from_work() -> None:
     assert (failed.ready, still_failed.ready) == (False, False)
     assert failed.reason.startswith("fail: linalg on cuda:0")
     assert known.latest.readiness().ready
+
+
+def test_a_run_without_torch_leaves_what_is_known_of_torch() -> None:
+    """Every minute: devices and versions are those of the last run that looked at them."""
+    known = Known(gpus(2))
+    versions = Environment(torch="2.13.0", python="3.11.7")
+    told = report(everything(gpus(2)), gpus(2)).model_copy(update={"environment": versions})
+    bare = report([result("telemetry", "cpu")], ()).model_copy(
+        update={"environment": Environment(python="3.11.7")}
+    )
+    known.latest.accept(told)
+    known.latest.accept(bare)
+    merged = known.latest.merged_report()
+
+    assert merged is not None
+    assert (merged.environment, len(merged.devices)) == (versions, 2)
+
+    broken = report([result("torch_version", "cpu", "fail", "import_failed")], ())
+    known.latest.accept(broken)
+    merged = known.latest.merged_report()
+
+    assert merged is not None
+    assert merged.environment.torch is None

@@ -258,6 +258,8 @@ def test_timings_come_from_settings_and_defaults() -> None:
     assert table["train_eval"] == Timing(300, 5)
     assert table["numpy_sharing"] == Timing(300, 30)
     assert table["numpy_sharing"].stale_after_s == 900
+    # A run of the others may take as long as a run may take.
+    assert table["telemetry"].stale_after_s == 180 + settings.run.timeout
 
 
 def phases(monkeypatch: pytest.MonkeyPatch, *nodes: str) -> list[float]:

@@ -1,0 +1,514 @@
+"""What boards say: a recorded sound one, each kind of damage, what is no fault, and the log."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes.catalog import TELEMETRY
+from probes.contract import Finding, Status, worst
+from probes.faults.inject import health
+from probes.node import gpu_health, hardware, kernel_log
+from probes.node.gpu_health import GpuHealth, Health
+from probes.node.hardware import Hardware
+from probes.node.kernel_log import KernelLog
+from probes.telemetry import probe
+from probes.telemetry.faults import FAULTS
+from probes.telemetry.xids import CODES, MEANINGS
+from tests import fakes
+from tests.fakes.replay import Replay
+from tests.probes.verdicts import ids, tripped
+
+NVIDIA = Hardware(vendors=("nvidia",), evidence=("/dev/nvidia0 exists",))
+ALL = set(TELEMETRY.check_ids)
+UNCHANGED: dict[str, Any] = {}
+NOW_S = 100_000.0
+
+
+def node(*changes: dict[str, Any], log: str = "", **fields: Any) -> probe.Observation:
+    """A node of sound boards, one for each of the changes."""
+    gpus = tuple(
+        GpuHealth.model_validate(
+            {"index": index, "pci_bus_id": f"0000:{index}f:00.0", **health.SOUND, **change}
+        )
+        for index, change in enumerate(changes or (UNCHANGED,))
+    )
+    lines = KernelLog(xids=kernel_log.parse(log, NOW_S))
+    return probe.Observation(
+        **{"hardware": NVIDIA, "health": Health(gpus=gpus), "log": lines, **fields}
+    )
+
+
+def judged(observation: probe.Observation, **limits: Any) -> dict[str, Finding]:
+    """The findings by check."""
+    found = list(probe.judge(observation, probe.Limits(**limits)))
+    assert ids(found) == ALL
+    return {finding.id.partition(".")[2]: finding for finding in found}
+
+
+def status_of(check: str, *changes: dict[str, Any], **limits: Any) -> Status:
+    """The status of a check, of a node in which nothing else trips."""
+    found = judged(node(*changes), **limits)
+    assert tripped(found.values()) <= {f"telemetry.{check}"}
+    return found[check].status
+
+
+def replayed(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> probe.Observation:
+    """What is read of the recorded board."""
+    monkeypatch.setattr(gpu_health, "pynvml", Replay("h200.json", **changes))
+    return probe.Observation(hardware=NVIDIA, health=gpu_health.read())
+
+
+# ---- sound nodes
+
+
+def test_the_recorded_h200_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No check trips; what one GPU in a virtual machine does not support is skipped."""
+    observation = replayed(monkeypatch)
+    found = judged(observation)
+    (gpu,) = observation.health.gpus
+
+    assert (observation.health.error, gpu.gone, gpu.name) == ("", "", "NVIDIA H200")
+    assert tripped(found.values()) == set()
+    skips = {check for check, finding in found.items() if finding.status == "skip"}
+    assert skips == {"enough_gpus", "retired_pages", "nvlink"}
+    assert (gpu.pcie_width, gpu.pcie_generation, gpu.recovery_action, gpu.banks) == (16, 5, 0, 3072)
+    assert (gpu.temperature_c, gpu.slowdown_c, gpu.memory_temperature_c) == (40, 89, 38)
+    assert (gpu.inforom_valid, gpu.ecc_default, gpu.sram_threshold_exceeded) == (True, True, False)
+    assert gpu.power_violation_s == pytest.approx(1.390873984)
+    json.dumps(observation.model_dump(mode="json"))
+
+
+def test_two_sound_boards_are_sound() -> None:
+    """With links, a fabric and a power cap at full load."""
+    found = judged(node(UNCHANGED, UNCHANGED), gpus=2)
+
+    assert {finding.status for finding in found.values()} == {"pass"}
+
+
+NO_FAULT = {
+    "a power cap": {"clock_reasons": 0x4},
+    "idle": {"clock_reasons": 0x1, "performance_state": 8, "utilization_percent": 0},
+    "clocks set by an application": {"clock_reasons": 0x2 | 0x100 | 0x10},
+    "an idle link at its lowest speed": {"pcie_generation": 1, "utilization_percent": 0},
+    "an idle link that is narrow": {"pcie_width": 4, "performance_state": 8},
+    "corrected errors": {"volatile_corrected": 1000},
+    "rows that were remapped": {"rows_remapped": 3, "aggregate_uncorrected": 2},
+    "a few retired pages": {"pages_retired": 3},
+    "errors of the SRAM long ago": {"sram_aggregate_uncorrected": 4},
+    "a lower power limit": {"power_limit_w": 500.0},
+    "replays of PCIe": {"pcie_replays": 12},
+    "ECC off where that is the default": {
+        "ecc_enabled": False,
+        "ecc_pending": False,
+        "ecc_default": False,
+    },
+    "no fabric": {"fabric_state": 0},
+    "no limit of the temperature": {"slowdown_c": 0, "memory_max_c": None},
+    "no bridge": {"nvlinks_active": 0, "nvlinks_inactive": 4},
+}
+
+
+@pytest.mark.parametrize("change", NO_FAULT.values(), ids=NO_FAULT)
+def test_what_is_no_fault_trips_nothing(change: dict[str, Any]) -> None:
+    """A sound board may say it."""
+    assert tripped(judged(node(change, change)).values()) == set()
+
+
+def test_what_is_not_told_is_skipped() -> None:
+    """A board that tells nothing has no fault, and no pass."""
+    silent = node(dict.fromkeys(health.SOUND, None))
+
+    assert {name for name, one in judged(silent).items() if one.status != "skip"} == {
+        "answers",
+        "xids",
+    }
+
+
+@pytest.mark.parametrize("field", sorted(health.SOUND))
+def test_each_answer_may_be_missing(field: str) -> None:
+    """Whatever one board does not support, nothing trips and nothing raises."""
+    assert tripped(judged(node({field: None}, UNCHANGED)).values()) <= (
+        {"telemetry.nvlink"} if field == "nvlinks_active" else set()
+    )
+
+
+@pytest.mark.parametrize(
+    ("present", "why"),
+    [
+        (Hardware(), "no GPU is here"),
+        (Hardware(vendors=("amd",)), "the GPUs here are of amd"),
+        (Hardware(vendors=("intel",)), "the GPUs here are of intel"),
+    ],
+)
+def test_without_a_gpu_of_nvidia_everything_is_skipped(present: Hardware, why: str) -> None:
+    """With the reason."""
+    found = judged(probe.Observation(hardware=present, health=Health()))
+
+    assert {finding.status for finding in found.values()} == {"skip"}
+    assert why in found["ecc_mode"].message
+
+
+def test_a_gpu_of_another_job_is_not_judged() -> None:
+    """It may not be asked, so that nothing is told of it."""
+    other = {**dict.fromkeys(health.SOUND, None), "accessible": False, "error": "No Permission"}
+
+    assert tripped(judged(node(UNCHANGED, other), gpus=1).values()) == set()
+    assert judged(node(other))["answers"].status == "skip"
+    assert judged(node(UNCHANGED, other), gpus=2)["enough_gpus"].status == "fail"
+
+
+# ---- NVML itself
+
+
+@pytest.mark.parametrize(
+    ("present", "limits", "status", "action"),
+    [
+        (NVIDIA, {}, "error", "recreate_container"),
+        (NVIDIA.model_copy(update={"evidence": ("PCI 0000:0f:00.0",)}), {}, "skip", "none"),
+        (
+            NVIDIA.model_copy(update={"evidence": ("PCI 0000:0f:00.0",)}),
+            {"gpus": 1},
+            "error",
+            "recreate_container",
+        ),
+    ],
+    ids=["given", "seen on the bus only", "promised"],
+)
+def test_nvml_that_does_not_start_tells_nothing(
+    present: Hardware, limits: dict[str, Any], status: Status, action: str
+) -> None:
+    """An error where GPUs are given to this process, never a failure; a skip elsewhere."""
+    failed = Health(error="Failed to initialize NVML: Unknown Error")
+    found = judged(probe.Observation(hardware=present, health=failed), **limits)
+
+    assert (found["answers"].status, found["answers"].action) == (status, action)
+    assert worst(finding.status for finding in found.values()) == status
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_the_real_module_reads_the_library_s_layouts(
+    tmp_path: Path, damaged: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through pynvml and a library in C: every structure is read at the right place."""
+    libraries = fakes.build(tmp_path)
+    answer: Any = fakes.ask(
+        "gpu_health.read().model_dump_json()", libraries, FAKE_NVML_DAMAGED=damaged
+    )
+    (gpu,) = Health.model_validate(answer).gpus
+    old: Any = fakes.ask(
+        "gpu_health.read().model_dump_json()",
+        libraries,
+        FAKE_NVML_DAMAGED=damaged,
+        FAKE_NVML_OLD=1,
+    )
+
+    assert (gpu.pci_bus_id, gpu.memory_temperature_c, gpu.banks) == (
+        "0000:0a:00.0",
+        55,
+        100 + 7 * damaged,
+    )
+    assert (gpu.fabric_state, gpu.nvlinks_active, gpu.temperature_c) == (3, 4 - damaged, None)
+    assert (gpu.volatile_corrected, gpu.volatile_uncorrected, gpu.aggregate_uncorrected) == (
+        (1, 11, 12) if damaged else (0, 0, 0)
+    )
+    assert (gpu.sram_aggregate_uncorrected, gpu.sram_volatile_uncorrected) == (
+        (1 + 2, 8 + 16) if damaged else (0, 0)
+    )
+    found = judged(probe.Observation(hardware=NVIDIA, health=Health(gpus=(gpu,))))
+    assert tripped(found.values()) == (
+        {
+            f"telemetry.{check}"
+            for check in (
+                *("ecc_mode", "memory_errors", "sram_errors", "remapped_rows", "inforom"),
+                *("recovery_action", "clocks", "fabric"),
+            )
+        }
+        if damaged
+        else set()
+    )
+    assert gpu.thermal_violation_s == 2.5 * damaged
+    (older,) = Health.model_validate(old).gpus
+    assert (older.clock_reasons, older.fabric_state) == (gpu.clock_reasons, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "gone"), [(15, True), (16, True), (4, False), (999, False)])
+def test_a_gpu_without_a_handle(tmp_path: Path, code: int, *, gone: bool) -> None:
+    """Lost, or in need of a reset: a failure. Not permitted: nobody's matter. Else a warning."""
+    libraries = fakes.build(tmp_path)
+    answer: Any = fakes.ask(
+        "gpu_health.read().model_dump_json()",
+        libraries,
+        FAKE_NVML_COUNT=2,
+        FAKE_NVML_LOST=1,
+        FAKE_NVML_LOST_CODE=code,
+    )
+    told = Health.model_validate(answer)
+    found = judged(probe.Observation(hardware=NVIDIA, health=told))["answers"]
+
+    assert bool(told.gpus[1].gone) is gone
+    assert told.gpus[1].accessible is (code != 4)
+    assert found.status == ("fail" if gone else "pass" if code == 4 else "warn")
+
+
+# ---- damage
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_each_fault_trips_its_check_alone(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the second of two boards, which the message names."""
+    for owner, name in ((hardware, "detect"), (gpu_health, "read"), (kernel_log, "read")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    (injection,) = fault.inject
+    health.pretends(**injection.arguments)
+
+    found = list(probe.judge(probe.observe("cpu"), probe.Limits(gpus=fault.promised_gpus)))
+
+    assert tripped(found) == set(fault.trips)
+    (bad,) = (one for one in found if one.id == fault.trips[0])
+    assert bad.action != "none"
+    assert bad.hint
+    if "health" not in fault.name and not injection.arguments.get("error"):
+        assert "1f:00" in bad.message or fault.promised_gpus
+
+
+RECORDED_DAMAGE = {
+    "one uncorrected error": (
+        {"nvmlDeviceGetTotalEccErrors(1,0)": 1},
+        "memory_errors",
+    ),
+    "a parity error of the SRAM": (
+        {
+            "nvmlDeviceGetSramEccErrorStatus/c_nvmlEccSramErrorStatus_v1_t": {
+                "volatileUncParity": 1,
+                "bThresholdExceeded": 0,
+            }
+        },
+        "memory_errors",
+    ),
+    "rows pending": ({"nvmlDeviceGetRemappedRows": [0, 1, 1, 0]}, "remapped_rows"),
+    "rows failed": ({"nvmlDeviceGetRemappedRows": [0, 1, 0, 1]}, "remapped_rows"),
+    "a bank without spares": (
+        {
+            "nvmlDeviceGetRowRemapperHistogram": {
+                "max": 3071,
+                "high": 0,
+                "partial": 0,
+                "low": 0,
+                "none": 1,
+            }
+        },
+        "remapped_rows",
+    ),
+    "retired pages pending": ({"nvmlDeviceGetRetiredPagesPendingStatus": 1}, "retired_pages"),
+    "a reset is asked for": (
+        {"NVML_FI_DEV_GET_GPU_RECOVERY_ACTION": {"ret": 0, "type": 1, "ui": 1, "ull": 1}},
+        "recovery_action",
+    ),
+    "the power brake": ({"nvmlDeviceGetCurrentClocksEventReasons": 0x88}, "clocks"),
+    "heat": ({"temp": 90}, "temperature"),
+    "hot memory": (
+        {"NVML_FI_DEV_MEMORY_TEMP": {"ret": 0, "type": 1, "ui": 95, "ull": 95}},
+        "temperature",
+    ),
+    "eight lanes": ({"nvmlDeviceGetCurrPcieLinkWidth": 8}, "pcie"),
+    "a corrupted InfoROM": (
+        {"nvmlDeviceValidateInforom": "error NVMLError_CorruptedInforom: corrupted"},
+        "inforom",
+    ),
+    "ECC off": ({"nvmlDeviceGetEccMode": [0, 0]}, "ecc_mode"),
+    "a fabric in progress": (
+        {"nvmlDeviceGetGpuFabricInfoV/c_nvmlGpuFabricInfo_v2_t": {"state": 2, "status": 0}},
+        "fabric",
+    ),
+    "lost in the middle": (
+        {"nvmlDeviceGetPerformanceState": "error NVMLError_GpuIsLost: lost"},
+        "answers",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "check"), RECORDED_DAMAGE.values(), ids=RECORDED_DAMAGE)
+def test_damage_of_the_recorded_board_is_told(
+    changes: dict[str, Any], check: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One other answer of NVML's: the check that names it trips, and no other."""
+    found = judged(replayed(monkeypatch, **changes))
+
+    assert tripped(found.values()) == {f"telemetry.{check}"}
+
+
+@pytest.mark.parametrize(
+    ("check", "change"),
+    [
+        ("clocks", {"clock_reasons": 0x40}),
+        ("pcie", {"pcie_width": 8}),
+        ("temperature", {"temperature_c": 95}),
+        ("inforom", {"inforom_valid": False}),
+    ],
+)
+def test_a_board_that_is_slow_is_a_warning_unless_the_site_says_otherwise(
+    check: str, change: dict[str, Any]
+) -> None:
+    """It computes right."""
+    assert status_of(check, change) == "warn"
+    assert status_of(check, change, degraded="fail") == "fail"
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "limits"),
+    [
+        ("memory_errors", {"volatile_uncorrected": 2}, {"volatile_uncorrected": 2}),
+        ("sram_errors", {"sram_aggregate_uncorrected": 9}, {"sram_aggregate_uncorrected": 9}),
+        ("retired_pages", {"pages_retired": 63}, {"retired_pages": 63}),
+        ("nvlink", {"nvlinks_active": 17}, {"nvlinks": 17}),
+    ],
+)
+def test_a_limit_that_is_set_counts(
+    check: str, change: dict[str, Any], limits: dict[str, Any]
+) -> None:
+    """Right at it passes; without it, beside a sound sibling, it does not."""
+    assert status_of(check, change, **limits) == "pass"
+    assert status_of(check, change, UNCHANGED) in {"warn", "fail"}
+
+
+def test_recoveries_of_links_count_where_a_limit_is_set() -> None:
+    """No number of them is known to be sound."""
+    assert status_of("nvlink", {"nvlink_recoveries": 8}) == "pass"
+    assert status_of("nvlink", {"nvlink_recoveries": 8}, nvlink_recoveries=7) == "warn"
+
+
+def test_many_bad_boards_make_one_finding() -> None:
+    """The worst decides, four are named, all are listed."""
+    bad = judged(node(*[{"remap_pending": True}] * 5, {"remap_failed": True}))["remapped_rows"]
+
+    assert (bad.status, bad.action) == ("fail", "drain")
+    assert "; and 2 more" in bad.message
+    assert isinstance(bad.observed, list)
+    assert len(bad.observed) == 6
+
+
+# ---- the kernel's log
+
+
+def line(code: int, text: str = "", at: float = NOW_S - 10, address: str = "0000:0f:00") -> str:
+    """A line of the log."""
+    return f"<3>[{at:12.6f}] NVRM: Xid (PCI:{address}): {code}, pid='<unknown>', {text}\n"
+
+
+def of_log(text: str, change: dict[str, Any] = UNCHANGED, **limits: Any) -> Finding:
+    """The finding about a log."""
+    return judged(node({"recovery_action": None, **change}, log=text), **limits)["xids"]
+
+
+@pytest.mark.parametrize("code", [48, 62, 64, 95, 119, 120, 140])
+def test_a_recent_line_that_asks_for_a_reset_fails(code: int) -> None:
+    """The action is NVIDIA's."""
+    found = of_log(line(code))
+
+    assert (found.status, found.action) == ("fail", "reset_gpu")
+    assert f"Xid {code} of 0000:0f:00" in found.message
+
+
+def test_a_gpu_off_the_bus_asks_for_a_reboot() -> None:
+    """The worst of several lines decides."""
+    found = of_log(line(74) + line(79) + line(48))
+
+    assert (found.status, found.action) == ("fail", "reboot_node")
+
+
+@pytest.mark.parametrize("code", [13, 31, 43, 45, 63, 94, 154])
+def test_the_application_s_own_errors_pass(code: int) -> None:
+    """What its restart repairs, and what a counter tells for longer."""
+    assert of_log(line(code)).status == "pass"
+
+
+LESS = {
+    "a code that nobody knows": (line(4711), UNCHANGED),
+    "a GPU that is not seen": (line(79, address="0000:aa:00"), UNCHANGED),
+    "no time": ("NVRM: Xid (PCI:0000:0f:00): 79, off the bus\n", UNCHANGED),
+    "no recovery is asked for": (line(109), {"recovery_action": 0}),
+}
+
+
+@pytest.mark.parametrize(("text", "change"), LESS.values(), ids=LESS)
+def test_what_is_in_doubt_is_a_warning(text: str, change: dict[str, Any]) -> None:
+    """A wrong failure drains a node."""
+    assert of_log(text, change).status == "warn"
+
+
+def test_old_lines_do_not_count() -> None:
+    """A node that was repaired since is not drained for its log."""
+    old = line(79, at=NOW_S - 7200)
+
+    assert of_log(old).status == "pass"
+    assert of_log(old, xid_recent_s=8000).status == "fail"
+
+
+def test_a_line_before_a_recovery_does_not_count() -> None:
+    """Of the same GPU, and after it."""
+    done = line(154, "GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)")
+    asked = line(154, "GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)")
+
+    assert of_log(line(119) + done).status == "pass"
+    assert of_log(line(119) + asked).status == "fail"
+    assert of_log(done + line(119)).status == "fail"
+    assert of_log(line(119) + done.replace("0f:00", "1f:00")).status == "fail"
+
+
+def test_a_log_that_may_not_be_read_is_skipped() -> None:
+    """As in most containers."""
+    found = judged(node(UNCHANGED, log="").model_copy(update={"log": KernelLog(error="EPERM: no")}))
+
+    assert found["xids"].status == "skip"
+
+
+@pytest.mark.parametrize(
+    ("text", "xid"),
+    [
+        (
+            "[ 1234.500000] NVRM: Xid (PCI:0000:C1:00): 63, pid=1896, Row Remapper: New row marked",
+            (63, "0000:c1:00", "pid=1896, Row Remapper: New row marked"),
+        ),
+        ("<4>[    0.1] NVRM: Xid (0000:0f:00): 31, Ch 00000001", (31, "0000:0f:00", "Ch 00000001")),
+        ("Dec 1 host kernel: NVRM: Xid (PCI:0001:00:00.0): 79", (79, "0001:00:00", "")),
+        ("<6>[ 7.0] NVRM: loading NVIDIA UNIX Open Kernel Module", None),
+        ("<6>[ 7.0] nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 12028, Non-fatal", None),
+    ],
+)
+def test_lines_are_read_as_drivers_write_them(text: str, xid: tuple[int, str, str] | None) -> None:
+    """Of several releases; lines of others are not taken for one."""
+    found = kernel_log.parse(text, 2000.0)
+
+    assert [(one.code, one.address, one.text) for one in found] == ([xid] if xid else [])
+
+
+def test_this_machine_s_log_is_read_or_refused() -> None:
+    """It never raises."""
+    log = kernel_log.read()
+
+    assert not (log.error and log.xids)
+
+
+def test_every_code_has_a_meaning_and_a_source() -> None:
+    """The table is data."""
+    for code, entry in CODES.items():
+        assert entry.bucket in MEANINGS, code
+        assert entry.source.startswith("https://"), code
+    assert {CODES[code].bucket for code in (13, 31, 43, 45)} <= {"restart_app", "ignore"}
+
+
+# ---- measurements
+
+
+def test_sums_and_maxima_are_measured() -> None:
+    """Of what is told."""
+    changes = ({"volatile_corrected": 2, "temperature_c": 50}, {"volatile_corrected": 3})
+    found = {one.name: one.value for one in probe.measure(node(*changes))}
+
+    assert found["gpu_corrected_memory_errors"] == 5
+    assert found["gpu_temperature_celsius"] == 50
+    assert list(probe.measure(node(dict.fromkeys(health.SOUND, None)))) == []

@@ -1,0 +1,176 @@
+"""Probes that need no torch: in a worker without it, beside the import, with a broken torch."""
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from probes.catalog import CATALOG
+from probes.contract import ProbeSpec
+from tests.validator.runs import marked, ran, run, spec, write
+from validator import loading
+from validator.cli import early
+from validator.engine.plan import Event, Plan
+from validator.engine.runner import Runner
+from validator.engine.spawn import start_worker
+from validator.settings import ProbeSettings
+
+BROKEN = "raise OSError('libtorch_cpu.so: cannot open shared object file')"
+
+#: A probe that tells which of torch and NumPy are imported in its process.
+BARE = """
+import os, sys, time
+from probes.contract import Finding, Observation
+
+class Seen(Observation):
+    imported: tuple[str, ...]
+
+def observe(device):
+{body}
+    return Seen(imported=tuple(name for name in ("torch", "numpy") if name in sys.modules))
+
+def judge(seen):
+    yield Finding(id="{name}.sum", status="fail" if seen.imported else "pass")
+"""
+
+
+def bare(name: str) -> ProbeSpec:
+    """A probe of the test's own that needs no torch."""
+    return replace(spec(name, "host"), profile="instant", needs_torch=False)
+
+
+def write_bare(folder: Path, name: str, body: str = "") -> None:
+    """Write the module of such a probe."""
+    (folder / f"{name}.py").write_text(BARE.replace("{body}", body).replace("{name}", name))
+
+
+ALONE = Plan((bare("light"),), "instant", "cli")
+BESIDE = Plan((bare("light"), spec("host", "host")), "quick", "cli")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torch", ["", BROKEN, "import time; time.sleep(600)"])
+def test_a_run_without_torch_answers_whatever_torch_is(folder: Path, torch: str) -> None:
+    """Neither torch nor NumPy is imported; a torch that is broken or hangs is nobody's matter."""
+    write_bare(folder, "light")
+    if torch:
+        (folder / "torch.py").write_text(torch)
+    events: list[Event] = []
+
+    seen = ran(ALONE, on_event=events.append)
+
+    assert [(one.probe, one.device, one.status) for one in seen.report.results] == [
+        ("light", "cpu", "pass")
+    ]
+    assert (seen.report.status, seen.report.devices) == ("pass", ())
+    assert seen.report.environment.python
+    assert seen.report.environment.torch is None
+    assert [event.kind for event in events] == ["surveyed", "started", "finished"]
+    assert events[0].planned == (("light", "cpu"),)
+
+
+@pytest.mark.slow
+def test_beside_a_broken_torch_it_is_told_too(folder: Path) -> None:
+    """What needs torch is skipped for the import's sake, and what does not has its own result."""
+    write_bare(folder, "light")
+    write(folder, "host")
+    (folder / "torch.py").write_text(BROKEN)
+
+    seen = ran(BESIDE)
+
+    assert [(one.probe, one.status, one.reason) for one in seen.report.results] == [
+        ("torch_version", "fail", "import_failed"),
+        ("light", "pass", "ok"),
+        ("host", "skip", "dependency"),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_in_a_larger_run_it_neither_waits_nor_delays(folder: Path) -> None:
+    """Its result comes before torch is imported, and a hang costs the others nothing."""
+    write_bare(folder, "light")
+    write_bare(folder, "hangs", "    time.sleep(600)")
+    write(folder, "host")
+    order: list[str] = []
+    plan = Plan((bare("light"), bare("hangs"), spec("host", "host")), "quick", "cli")
+
+    seen = ran(plan, on_event=lambda event: order.append(f"{event.kind} {event.probe}".strip()))
+
+    assert order.index("finished light") < order.index("surveyed")
+    assert [(one.probe, one.status, one.reason) for one in seen.report.results] == [
+        ("light", "pass", "ok"),
+        ("hangs", "fail", "timeout"),
+        ("host", "pass", "ok"),
+    ]
+    assert not seen.report.not_run
+
+
+@pytest.mark.slow
+def test_a_probe_that_is_switched_off_is_said_to_be(folder: Path) -> None:
+    """Without a worker that looks at devices, too."""
+    write_bare(folder, "light")
+    own = loading.load().model_copy(update={"probes": {"light": ProbeSettings(enabled=False)}})
+
+    seen = ran(ALONE, own)
+
+    assert [(one.status, one.reason) for one in seen.report.results] == [("skip", "disabled")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [False, True], ids=["with torch", "bare"])
+def test_an_early_worker_of_either_kind_is_used_or_ended(folder: Path, *, kind: bool) -> None:
+    """The command may start the wrong one: the run does not wait for what it imports."""
+    write_bare(folder, "light")
+    (folder / "torch.py").write_text("import time; time.sleep(600)")
+
+    async def both() -> list[str]:
+        worker = start_worker(bare=kind)
+        report = (await run(ALONE, loading.load(), Runner(worker), lambda _: None)).report
+        return [one.status for one in report.results]
+
+    assert asyncio.run(both()) == ["pass"]
+    assert marked() == []
+
+
+def test_a_probe_without_torch_has_no_device() -> None:
+    """It runs on the host: without torch nobody could name a device for it."""
+    with pytest.raises(ValueError, match="no devices to run on"):
+        replace(spec("wrong"), needs_torch=False)
+
+
+def test_the_instant_profile_needs_no_torch() -> None:
+    """And the command knows those probes by name, before it imports the catalogue."""
+    assert all(not one.needs_torch for one in CATALOG if one.profile == "instant")
+    assert {one.name for one in CATALOG if not one.needs_torch} == early.WITHOUT_TORCH
+
+
+@pytest.mark.parametrize(
+    ("line", "variable", "needs"),
+    [
+        ("check", "", True),
+        ("check --profile instant", "", False),
+        ("check --profile=instant --quiet", "", False),
+        ("check --profile quick", "instant", True),
+        ("check", "instant", False),
+        ("check --profile instant --probe autograd", "", True),
+        ("selftest", "instant", True),
+    ],
+)
+def test_the_command_line_says_whether_torch_is_needed(
+    line: str, variable: str, *, needs: bool
+) -> None:
+    """By profile, by variable, or by the probes that are named."""
+    environment = {"GPU_VALIDATOR_RUN__PROFILE": variable} if variable else {}
+
+    assert early.needs_torch(line.split(), environment) is needs
+
+
+def test_probes_that_are_named_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All without torch, or not."""
+    monkeypatch.setattr(early, "WITHOUT_TORCH", frozenset({"light"}))
+
+    assert not early.needs_torch(["check", "--probe", "light"], os.environ)
+    assert early.needs_torch(["check", "--probe", "light", "--probe", "autograd"], os.environ)
