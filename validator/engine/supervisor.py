@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from probes.kit.lifetime import is_stopped
 from validator.engine import cgroup, clock
 from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
 from validator.engine.spawn import WorkerProcess
@@ -209,7 +208,7 @@ class Child:
 
     def is_stopped(self) -> bool:
         """Whether one of its processes was stopped, so that it does not hang of its own."""
-        return any(map(is_stopped, _group(self.pid)))
+        return any(map(_stands_still, _group(self.pid)))
 
     def signal(self, number: int) -> None:
         """Send a signal to its process group; none of it left is fine."""
@@ -235,6 +234,14 @@ def _group(pid: int) -> Iterator[int]:
         with contextlib.suppress(OSError):  # it is gone
             if os.getpgid(int(process.name)) == pid:
                 yield int(process.name)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether a process was stopped by a signal or a debugger."""
+    with contextlib.suppress(OSError):  # it has ended
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return stat.rpartition(")")[2].split()[0] in {"T", "t"}
+    return False
 
 
 def signal_group(pid: int, number: int) -> None:
