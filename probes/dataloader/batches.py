@@ -1,6 +1,5 @@
 """Batches: which samples they hold, how these are collated, and in which order they come."""
 
-import multiprocessing
 from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.dataloader.datasets import Calls, Rows, Table
+from probes.dataloader.datasets import Calls, Flag, Rows, Table
 from probes.dataloader.running import WAIT_S, gathered
 from probes.kit.references import compare
 from probes.kit.tensors import bits
@@ -137,7 +136,7 @@ class _Late(Rows):
     def __init__(self, rows: int, later: int) -> None:
         super().__init__(rows)
         self._later = later
-        self._asked = multiprocessing.get_context("fork").Event()
+        self._asked = Flag()
 
     def __getitem__(self, index: int) -> Any:
         if index == 0:

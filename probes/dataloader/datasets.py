@@ -1,7 +1,9 @@
 """Datasets whose samples tell which they are, and where they were made."""
 
+import mmap
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -18,10 +20,33 @@ WIDTH: Final = 7
 #: Numbers of each kind that a sample draws.
 DRAWS: Final = 4
 
+_POLL_S: Final = 0.002
+
 
 def table(rows: int) -> Table:
     """Integers of float32, (rows, WIDTH), each row another."""
     return integers((rows, WIDTH), -1000, 1000, salt=31)
+
+
+class Flag:
+    """Something that processes tell each other in shared memory, without a lock.
+
+    A lock would stay shut where a worker is killed that holds it.
+    """
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def set(self) -> None:
+        """Tell it."""
+        self._page[0] = 1
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it was told, or until it was looked for during so many seconds."""
+        for _ in range(int(seconds / _POLL_S)):
+            if self._page[0]:
+                return
+            time.sleep(_POLL_S)
 
 
 class Rows(Dataset[Any]):

@@ -1,7 +1,6 @@
 """Workers that raise, die or hang: what arrives in the process that waits for a batch."""
 
 import mmap
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from typing import Any, Final
 from torch.utils.data import Dataset, IterableDataset
 
 from probes.contract import Comparison
-from probes.dataloader.datasets import Calls, Rows
+from probes.dataloader.datasets import Calls, Flag, Rows
 from probes.dataloader.running import WAIT_S, KilledByOthersError, iterating, loader
 from probes.kit.trial import Custom, Trial, fact
 
@@ -136,7 +135,7 @@ def _dead(name: str, end: Callable[[], object], _device: str) -> Iterator[Compar
 
 def _hanging(_device: str) -> Iterator[Comparison]:
     """The loader's limit ends the wait for a worker that is held until then."""
-    release = multiprocessing.get_context("fork").Event()
+    release = Flag()
     dataset = Calls(1, lambda _: release.wait(WAIT_S))
     with iterating(loader(dataset, 1, timeout=_HANGS_S), patient=False) as batches:
         try:

@@ -10,6 +10,7 @@ import resource
 import signal
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ from probes.pidfd import is_stopped
 WAIT_S: Final = 30.0
 #: A loader's own limit: after each it looks whether its workers live.
 _LOOK_S: Final = 0.1
+
+#: From the end of a worker's sockets to its own.
+_ENDS_S: Final = 2.0
 
 #: What is held open at a time, beside what is open already: most of it for the tensors of a sample.
 _DESCRIPTORS: Final = 160
@@ -181,18 +185,32 @@ def telling_of_others(
 
     Raises:
         KilledByOthersError: that is so.
-        RuntimeError: in place of one, where a worker died by another signal: torch does not tell.
+        RuntimeError: in place of one, where a worker died by another signal, which torch does not
+            tell, and in place of an error of a pipe or socket, which others have closed.
     """
     try:
         yield
     except Exception as error:
+        broken = isinstance(error, (ConnectionError, EOFError, FileNotFoundError))
+        if broken:
+            _let_one_end(loader)
         try:
             raise_if_by_others(loader, own_victim())
         except KilledByOthersError as by_others:
             raise by_others from error
-        if type(error) is RuntimeError and (name := _fatal_signal(loader)):
-            raise RuntimeError(f"{error}: a worker died by {name}") from error
+        name = _fatal_signal(loader)
+        if broken or (type(error) is RuntimeError and name):
+            why = f": a worker died by {name}" if name else ""
+            raise RuntimeError(f"{error}{why}") from error
         raise
+
+
+def _let_one_end(loader: DataLoader[Any]) -> None:
+    """Wait a moment for a worker to end: its sockets are closed before it can be reaped."""
+    for _ in range(int(_ENDS_S / _LOOK_S)):
+        if any(worker.exitcode is not None for worker in _started(loader)):
+            return
+        time.sleep(_LOOK_S)
 
 
 def _fatal_signal(loader: DataLoader[Any]) -> str:

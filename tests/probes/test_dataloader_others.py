@@ -1,5 +1,6 @@
 """What others and the host do to a loader's workers is told as such; what torch does is its own."""
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -15,8 +16,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
 from probes.dataloader import ending, failing, running
-from probes.dataloader.datasets import Calls, Places
+from probes.dataloader.datasets import Calls, Flag, Places
 from probes.dataloader.running import KilledByOthersError, gathered, iterating, loader
+from probes.faults.inject import loading
 from probes.kit.trial import Custom, run_trials
 from probes.pidfd import is_stopped
 from tests.probes.test_dataloader import is_running
@@ -143,6 +145,36 @@ def test_the_trial_s_own_victim_is_no_other_s() -> None:
 
     with pytest.raises(KilledByOthersError):
         list(failing._dead("killed", kill_both, "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("SIGKILL", "by SIGKILL"), ("SIGSEGV", "a worker died by SIGSEGV")]
+)
+def test_a_socket_that_breaks_is_told_by_its_worker(
+    name: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is closed before the worker has ended; such an error does not end the probe."""
+    number = signal.Signals[name]
+
+    def broken(self: Any) -> Any:
+        os.kill(self._workers[0].pid, number)
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(loading._loading, "_next_data", broken)
+
+    assert told in problem(lambda index: index)
+
+
+def test_a_worker_that_is_killed_leaves_no_lock_shut() -> None:
+    """Of what a worker waits for."""
+    gate = Flag()
+    gate.wait(0.01)
+    process = multiprocessing.get_context("fork").Process(target=gate.wait, args=(60,))
+    process.start()
+    process.kill()
+    process.join()
+    gate.set()
+    gate.wait(60)
 
 
 def test_what_others_did_is_told_in_the_check_of_errors_too() -> None:
