@@ -235,7 +235,7 @@ process.BaseProcess._bootstrap = start
     [
         ("SIGKILL", 2, "somebody else ended a process that a probe had started"),
         ("SIGTERM", 2, "somebody else ended a process that a probe had started"),
-        ("SIGSEGV", 1, "Segmentation fault"),
+        ("SIGSEGV", 1, "a worker died by SIGSEGV"),
     ],
 )
 def test_workers_that_are_killed_from_outside(
