@@ -55,6 +55,9 @@ CASES: Final[dict[str, tuple[Case, ...]]] = {
 #: Checks also run in float64, which has its own kernels or another precision.
 _IN_FLOAT64: Final = ("products", "convolutions", "functions", "rows")
 
+#: Back-ends without a kernel of its gradient compose that in the half type itself.
+_COMPOSED: Final = {"mish"}
+
 #: Of `types`: profile standard has all.
 _SINGLE_AND_HALF: Final = (torch.float32, torch.float16)
 
@@ -161,6 +164,7 @@ def _numeric_families(device: str, without: frozenset[str]) -> dict[str, _Family
                 each, dtypes=tuple(set(_SINGLE_AND_HALF) & set(each.dtypes)), channels_last=False
             )
             for each in (*exact, *rounded)
+            if each.operation not in _COMPOSED
         )
         comparisons, _ = run_trials(trials(layers, device), device)
         return list(comparisons)

@@ -34,7 +34,8 @@ class Sized:
         """Yield the comparisons.
 
         Raises:
-            LeftOut: it would take more than half of what is free, or that cannot be told.
+            LeftOut: it would take more than half of what is free, or that cannot be told, or it
+                takes more than there is: the sizes are our own, and what an operation keeps is not.
         """
         needed, free = int(self.count * self.each_bytes), free_bytes(device)
         if free is None and self.count > COUNTED:
@@ -44,7 +45,11 @@ class Sized:
                 f"{self.count} elements need {needed} bytes of memory, half of the {free} free "
                 "ones are fewer"
             )
-        yield from self.body(self.count, device)
+        try:
+            yield from self.body(self.count, device)
+        except torch.cuda.OutOfMemoryError as error:  # from torch 2.5 on, of every back-end
+            text = f"{self.count} elements need more than the {free} free bytes of memory"
+            raise LeftOut(text) from error
 
 
 def sized(

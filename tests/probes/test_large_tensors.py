@@ -363,6 +363,20 @@ def test_what_is_tried_where_so_much_is_free(
     assert all("elements" in each for each in left_out)
 
 
+def test_what_takes_more_than_there_is_is_left_out() -> None:
+    """What an operation keeps beside its operands and results is not ours to know."""
+
+    def body(_n: int, _device: str) -> Iterator[Comparison]:
+        yield Comparison(operation="sort", elements=9)
+        raise torch.cuda.OutOfMemoryError("tried to allocate")
+
+    found, left_out = run_trials([Sized("sort", body, 5, 1)], "cpu")
+
+    assert [each.holds for each in found] == [True]
+    assert "5 elements need more than the " in left_out[0]
+    assert left_out[0].endswith("bytes of memory")
+
+
 @pytest.mark.parametrize(("free", "status"), [(0, "skip"), (2 * COUNTED + 2, "pass")])
 def test_the_finding_says_what_was_left_out(
     free: int, status: str, monkeypatch: pytest.MonkeyPatch
