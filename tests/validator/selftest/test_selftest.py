@@ -434,7 +434,13 @@ sys.exit(cli.main())
 def test_the_list() -> None:
     """Every fault with what it stands for, but those of deep probes; of one probe only its own."""
     listed = json.loads(command("--list", "--output", "json").stdout)
-    deep = json.loads(command("--list", "--output", "json", "--probe", "compiled").stdout)
+    of_deep = [
+        argument
+        for spec in CATALOGUE.values()
+        if spec.profile == "deep"
+        for argument in ("--probe", spec.name)
+    ]
+    deep = json.loads(command("--list", "--output", "json", *of_deep).stdout)
     of_one = json.loads(command("--list", "--output", "json", "--probe", "numpy_sharing").stdout)
 
     assert {entry["fault"] for entry in (*listed, *deep)} == {
