@@ -161,7 +161,9 @@ def _numeric_families(device: str, without: frozenset[str]) -> dict[str, _Family
         rounded = (*activations(), *activations_in_place(), *softmax())
         layers = (
             replace(
-                each, dtypes=tuple(set(_SINGLE_AND_HALF) & set(each.dtypes)), channels_last=False
+                each,
+                dtypes=tuple(dtype for dtype in _SINGLE_AND_HALF if dtype in each.dtypes),
+                channels_last=False,
             )
             for each in (*exact, *rounded)
             if each.operation not in _COMPOSED

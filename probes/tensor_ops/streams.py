@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from probes.contract import Comparison
 from probes.kit.capabilities import back_end
 from probes.kit.case import Array
 from probes.kit.draws import SEED, generator
+from probes.kit.generators import random_state_kept
 from probes.kit.operands import F32
 from probes.kit.references import compare
 from probes.kit.trial import Custom, Trial
@@ -21,22 +21,10 @@ _COMMON_COUNT = 4096  # every GPU has as many threads; numbers beyond differ by 
 
 @contextmanager
 def default_generator(device: str, seed: int) -> Iterator[None]:
-    """Seed the default generators by `torch.manual_seed`, and restore their states afterwards.
-
-    A back-end without `get_rng_state` draws on the host and has no own state.
-    """
-    kind = torch.device(device).type
-    module: Any = torch if kind == "cpu" else getattr(torch, kind)
-    where = () if kind in {"cpu", "mps"} else (device,)
-    host = torch.get_rng_state()
-    state = module.get_rng_state(*where) if hasattr(module, "get_rng_state") else None
-    try:
+    """Seed the default generators by `torch.manual_seed`, and restore their states afterwards."""
+    with random_state_kept(device):
         torch.manual_seed(seed)
         yield
-    finally:
-        torch.set_rng_state(host)
-        if state is not None:
-            module.set_rng_state(state, *where)
 
 
 def mersenne(device: str) -> Iterator[Trial]:

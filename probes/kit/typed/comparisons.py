@@ -53,7 +53,7 @@ def _ordered(v: Values) -> Iterator[Case]:
     yield case("clamp_max", (a, 5), np.minimum(a, 5))
     yield case("sign", (a,), np.sign(a))
     yield plain("sgn", (a,), np.sign(a))
-    chosen = integers_of(a) > 3
+    chosen = a.astype(np.int64) > 3  # exact in every type
     yield case("where", (chosen, a, b), np.where(chosen, a, b))
     yield plain("where", (chosen, a, 3), v.cast(np.where(chosen, a, 3)))
     ordered = np.sort(a.ravel())
@@ -69,11 +69,6 @@ def _members(v: Values) -> Iterator[Case]:
     """Half types have it in few versions."""
     a, few = v(_SHAPE, 1), v((3,), 2)
     yield plain("isin", (a, few), np.isin(a, few))
-
-
-def integers_of(array: Any) -> Any:
-    """The values as int64, exact in every type that tables use."""
-    return np.asarray(array).astype(np.int64)
 
 
 def _bits(v: Values) -> Iterator[Case]:
