@@ -5,6 +5,7 @@ pydantic and rich are imported for the command itself.
 """
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -33,6 +34,8 @@ def main() -> int:
     except BaseException:  # noqa: BLE001 - even saying so raised; 1 would mean a sick node
         _say_last()
         return without_answer
+    finally:
+        gc.freeze()  # nothing is left to be collected, and the interpreter's end would look
 
 
 def _say_last() -> None:

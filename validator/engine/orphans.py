@@ -10,8 +10,10 @@ from typing import Final
 
 from validator.engine.spawn import MARKER
 
-_SWEEPS: Final = 20
-_SWEEP_S: Final = 0.05
+_SWEEPS: Final = 25
+#: Between two sweeps: what was killed is mostly gone in a millisecond.
+_FIRST_SWEEP_S: Final = 0.001
+_SWEEP_S: Final = 0.05  # at most
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PF_EXITING: Final = 0x4  # of /proc/PID/stat's flags; linux/sched.h
 
@@ -57,6 +59,7 @@ async def sweep(spare: frozenset[int]) -> None:
     Args:
         spare: process ids to leave alone: what was there before, and what cannot be killed.
     """
+    pause_s = _FIRST_SWEEP_S
     for _ in range(_SWEEPS):
         left = [pid for pid in children() - spare if _left_behind(pid)]
         if not left:
@@ -65,4 +68,5 @@ async def sweep(spare: frozenset[int]) -> None:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - never blocks
-        await asyncio.sleep(_SWEEP_S)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _SWEEP_S)

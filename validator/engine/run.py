@@ -133,12 +133,12 @@ class Run:
             self._nothing_runs(error)
             return
         host = [spec for spec in self._enabled_specs() if spec.needs == "host" and spec.needs_torch]
-        on_host = Job(CPU, host, 1, self._context)
-        tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(on_host.run())]
+        # First, since the worker imports what the probes need while the survey is taken.
+        survey = asyncio.ensure_future(self._survey())
+        tasks: list[asyncio.Future[Any]] = [survey]
+        tasks.append(asyncio.ensure_future(Job(CPU, host, 1, self._context).run()))
         try:
-            with self._workers.timeline.step("survey of the devices"):
-                answer = await self._survey()
-            self._plan_devices(answer)
+            self._plan_devices(await survey)
             tasks += self._start_devices()
             await asyncio.gather(*tasks)
         finally:
@@ -388,19 +388,20 @@ class Run:
         if _SURVEY in self._context.held:
             return {}
         answer: dict[str, Any] = {}
-        try:
-            worker = await self._workers.live()
-            child = await worker.fork({"survey": True, "threads": 1})
-            message = await child.next(now() + _SURVEY_S)
-            over = isinstance(message, ChildEnded)
-            if isinstance(message, bytes):
-                answer = json.loads(message)["survey"]
-                over = isinstance(await child.next(now() + START_S), ChildEnded)
-            await self._end(worker, child, over=over)
-        except WorkerLostError as lost:
-            await self._workers.lose(worker, lost)
-        except NoWorkerError:
-            return {}  # told by those who want to run
+        with self._workers.timeline.step("survey of the devices"):
+            try:
+                worker = await self._workers.live()
+                child = await worker.fork({"survey": True, "threads": 1})
+                message = await child.next(now() + _SURVEY_S)
+                over = isinstance(message, ChildEnded)
+                if isinstance(message, bytes):
+                    answer = json.loads(message)["survey"]
+                    over = isinstance(await child.next(now() + START_S), ChildEnded)
+                await self._end(worker, child, over=over)
+            except WorkerLostError as lost:
+                await self._workers.lose(worker, lost)
+            except NoWorkerError:
+                return {}  # told by those who want to run
         return answer
 
     async def _end(self, worker: Worker, child: Child, *, over: bool) -> None:
