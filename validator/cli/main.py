@@ -8,6 +8,7 @@ import contextlib
 import gc
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ def _say_last() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     _open_streams()
+    if argv[:1] == ["serve"]:  # until the daemon heeds it: the mask outlives an exec
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     checked = os.environ.pop(SERVE, None)
     early = EarlyWorker()
     try:
