@@ -23,6 +23,7 @@ class Limits:
 
     most: int = 512  # connections that may ask for every page
     beyond: int = 32  # more of them, that may ask for health alone
+    at_once: int = 128  # that are let in, before any of them is told apart
     head_s: float = 10.0  # for a request to be sent whole
     beyond_s: float = 2.0  # the same, of those beyond
     idle_s: float = 75.0  # between requests: more than a usual scrape interval
@@ -36,8 +37,9 @@ def limits_here() -> Limits:
     if descriptors == resource.RLIM_INFINITY:
         return Limits()
     return Limits(
-        most=min(Limits.most, descriptors // 2),
+        most=min(Limits.most, descriptors * 3 // 8),
         beyond=max(1, min(Limits.beyond, descriptors // 16)),
+        at_once=max(1, min(Limits.at_once, descriptors // 16)),
     )
 
 

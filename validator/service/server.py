@@ -27,9 +27,6 @@ _CANCEL_S: Final = 3.5
 
 _TICK_S: Final = 1.0
 
-#: Connections that are accepted in one turn of the loop.
-_BACKLOG: Final = 128
-
 EXIT_STOPPED: Final = 0
 EXIT_UNUSABLE: Final = 2
 
@@ -185,7 +182,7 @@ def _server(node: Node, tick: Callable[[], None], table: Connections | None = No
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=_BACKLOG,
+        backlog=table.limits.at_once,
         timeout_keep_alive=int(table.limits.idle_s),
         timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=16 * 1024,
