@@ -16,6 +16,7 @@ from validator import __version__
 from validator.report import Report
 from validator.service.latest import Readiness
 from validator.service.metrics import Form
+from validator.service.trust import NONCE, PROOF, is_nonce, prove
 
 _Scope = MutableMapping[str, Any]
 _Message = MutableMapping[str, Any]
@@ -76,6 +77,9 @@ class Node(Protocol):
 
     def report(self) -> bytes | None:
         """The merged report as JSON; None before the first run has ended."""
+
+    def token(self) -> bytes | None:
+        """The secret shared with those who want a report proved, if there is one."""
 
     def probes(self) -> list[ProbeState]:
         """All probes, in the catalogue's order."""
@@ -155,12 +159,15 @@ def application(node: Node) -> FastAPI:
         responses={503: {"model": Problem, "description": "No run has ended yet"}},
         summary="The newest result of each probe and device",
     )
-    async def report() -> Response:
+    async def report(request: Request) -> Response:
         content = node.report()
         if content is None:
             problem = Problem(detail="no run has ended yet")
             return Response(problem.model_dump_json(), 503, media_type="application/json")
-        return Response(content, media_type="application/json")
+        nonce, token, headers = request.headers.get(NONCE, ""), node.token(), {}
+        if token is not None and is_nonce(nonce):
+            headers[PROOF] = prove(token, nonce, content)
+        return Response(content, headers=headers, media_type="application/json")
 
     @app.get("/api/v1/probes", summary="The catalogue, with due times and what each last said")
     async def probes() -> list[ProbeState]:

@@ -36,6 +36,7 @@ class FakeNode:
         self.stuck = ""
         self.ready = Readiness(True, "pass: 7 probes")
         self.content: bytes | None = report(everything()).model_dump_json().encode()
+        self.secret: bytes | None = None
         self.scrapes: list[Form] = []
 
     def alive(self) -> str:
@@ -49,6 +50,10 @@ class FakeNode:
     def report(self) -> bytes | None:
         """Set."""
         return self.content
+
+    def token(self) -> bytes | None:
+        """Set."""
+        return self.secret
 
     def probes(self) -> list[ProbeState]:
         """One probe, with markup where text should be."""
