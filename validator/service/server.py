@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from validator.engine.orphans import Reaper
 from validator.loading import load
 from validator.service import logs
 from validator.service.api import Node, make_app
@@ -59,6 +60,7 @@ class _Server(uvicorn.Server):
         self.stopping = asyncio.Event()
         self._table = table
         self._tick = tick
+        self._reaper = Reaper()
         self._refused_told = 0
         self._tell_refused_at_s = 0.0
         self._without_descriptors_s = float("-inf")
@@ -75,6 +77,7 @@ class _Server(uvicorn.Server):
             await self.on_tick(0)
             self._table.sweep()
             self._tell_refused()
+            self._reaper.look()
             self._tick()
             await asyncio.wait({stopped}, timeout=_TICK_S)
 
