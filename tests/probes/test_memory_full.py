@@ -31,8 +31,9 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("write", "check"):
             monkeypatch.setattr(way, name, getattr(way, name))
     monkeypatch.setattr(memory_errors, "opened", memory_errors.opened)
+    monkeypatch.setattr(memory_errors.Board, "others", memory_errors.Board.others)
+    monkeypatch.setattr(region, "_blocks", region._blocks)
     monkeypatch.setattr(region, "wanted", region.wanted)
-    monkeypatch.setattr(region, "_sizes", region._sizes)
 
 
 @pytest.mark.slow
@@ -111,7 +112,7 @@ def test_an_unknown_amount_is_called_so() -> None:
 def test_memory_that_is_not_to_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault `scarce` trips the coverage where a share is wanted."""
     inject.small()
-    monkeypatch.setattr(probe, "FAMILIES", {"planted": probe.FAMILIES["planted"]})
+    monkeypatch.setattr(probe, "FAMILIES", {"random": probe.FAMILIES["random"]})
     assert tripped(probe.judge(probe.observe("cpu"))) == set()
     inject.scarce()
 

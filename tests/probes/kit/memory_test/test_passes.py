@@ -28,9 +28,11 @@ class Sick(ByTorch):
         self.after_writing: Callable[[torch.Tensor, int], object] = lambda *_: None
         self.before_reading: Callable[[torch.Tensor, int], object] = lambda *_: None
 
-    def write(self, block: torch.Tensor, first: int, pattern: Any) -> None:
+    def write(
+        self, block: torch.Tensor, first: int, pattern: Any, *, downwards: bool = False
+    ) -> None:
         """Write, and then the memory does what it does."""
-        super().write(block, first, pattern)
+        super().write(block, first, pattern, downwards=downwards)
         self.after_writing(block, first)
 
     def check(self, block: torch.Tensor, first: int, pattern: Any) -> Found:
@@ -254,7 +256,7 @@ def test_how_much_is_taken_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     for free, right in ((None, 32 << 20), (2**40, 32 << 20), (8 << 20, 4 << 20)):
         monkeypatch.setattr(region, "free_bytes", lambda _, free=free: free)
         assert wanted("cpu", 0.97) == (right, free)
-        assert allocate("cpu", 0.97).tested_bytes == right
+        assert allocate("cpu", 0.97).size_bytes == right
 
 
 @pytest.mark.parametrize(
@@ -291,7 +293,7 @@ def test_memory_that_is_not_to_be_had(
         return torch.zeros(count, dtype=torch.int64)
 
     monkeypatch.setattr(torch, "empty", empty)
-    assert allocate("cpu", 0.5).tested_bytes == 20 << 20
+    assert allocate("cpu", 0.5).size_bytes == 20 << 20
     assert [size >> 20 for size in taken] == [16, 4]
 
     taken.clear()
