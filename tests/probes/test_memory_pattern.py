@@ -13,7 +13,7 @@ from probes.contract import Comparison
 from probes.faults.inject import memory as inject
 from probes.faults.inject.patterns import one_bit, zeros
 from probes.kit import kernels
-from probes.kit.memory_test import region, ways
+from probes.kit.memory_test import region, running, ways
 from probes.kit.memory_test.observation import Coverage, Wrong
 from probes.memory_pattern import probe
 from probes.memory_pattern.faults import FAULTS
@@ -59,6 +59,24 @@ def test_this_machine_is_sound() -> None:
     assert findings[0].observed == ["ends of blocks by torch", "own address by torch"]
     words = {each.operation: each.elements for each in sound().families["own_address"]}
     assert words["own address by torch"] * 8 == sound().coverage.tested_bytes == 32 << 20
+
+
+def test_half_stays_free_and_each_run_has_words_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever comes while it runs as scheduled finds room; what a run left is wrong in the next."""
+    plans: list[running.Plan] = []
+
+    def run(_: object, device: str, plan: running.Plan, __: object) -> dict[str, Any]:
+        plans.append(plan)
+        return {"device": device, "families": {}}
+
+    monkeypatch.setattr(probe, "run", run)
+    for _ in range(2):
+        probe.observe("cpu")
+
+    assert [plan.share for plan in plans] == [0.5, 0.5]
+    assert plans[0].seed != plans[1].seed
 
 
 def test_what_is_measured() -> None:

@@ -63,11 +63,18 @@ def seeded_address(memory: Memory, check: str) -> Iterator[Comparison]:
 
 
 def inversion(memory: Memory, check: str) -> Iterator[Comparison]:
-    """Every bit goes both ways, while its neighbours hold either: block by block, up and down."""
+    """Every bit goes both ways, while its neighbours hold either: by blocks, twice up, twice down.
+
+    The order of March C-, which meets every pair of cells of which one turns with the other, though
+    in blocks for cells.
+
+    Ref: van de Goor, Testing Semiconductor Memories, 1991
+    """
     pattern = OWN_ADDRESS
     memory.write(pattern)
-    yield memory.check(check, pattern, then=pattern.complement)
-    yield memory.check(check, pattern.complement, then=pattern, backwards=True)
+    for backwards in (False, True):
+        for held, then in ((pattern, pattern.complement), (pattern.complement, pattern)):
+            yield memory.check(check, held, then=then, backwards=backwards)
     yield memory.check(check, pattern)
 
 

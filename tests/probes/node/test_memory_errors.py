@@ -177,7 +177,7 @@ def test_this_process_does_not_come(management: Management) -> None:
         ({"corrected": 0}, "pass", "none"),
         ({"uncorrected": None}, "skip", "none"),
         ({"uncorrected": None, "remap_failed": True}, "fail", "drain"),
-        ({name: None for name in dict(QUIET)}, "skip", "none"),
+        (dict.fromkeys(dict(QUIET)), "skip", "none"),
     ],
 )
 def test_what_rose(changes: dict[str, Any], status: str, action: str) -> None:
