@@ -6,7 +6,7 @@ from typing import Final
 
 from probes.contract import Finding
 from probes.kit.memory_test import observation
-from probes.kit.memory_test.observation import memory_finding
+from probes.kit.memory_test.observation import coverage_finding, memory_finding
 from probes.kit.memory_test.running import Plan, measure
 from probes.kit.memory_test.running import observe as run
 from probes.kit.memory_test.trials import Steps, planted, seeded_address
@@ -19,6 +19,9 @@ __all__ = ["FAMILIES", "Observation", "judge", "measure", "observe"]
 _SHARE: Final = 0.5
 _PASSES: Final = 2
 _LIMIT_S: Final = 30.0
+
+#: What at least was tested where nobody took any meanwhile.
+_COVERED: Final = 0.45
 
 #: Check -> what is written and read, in the catalogue's order.
 FAMILIES: Final[Mapping[str, Steps]] = {"own_address": seeded_address, "planted": planted}
@@ -44,4 +47,5 @@ def judge(observation: Observation) -> Iterator[Finding]:
     """Yield a finding for every check."""
     for name in FAMILIES:
         yield memory_finding(f"memory_pattern.{name}", observation)
+    yield coverage_finding("memory_pattern.coverage", observation, _COVERED)
     yield counters_finding("memory_pattern.error_counters", observation.before, observation.after)

@@ -157,7 +157,7 @@ def small() -> None:
     def make(wanted: Any) -> Any:
         def little(device: str, share: float) -> tuple[int, int]:
             size = min(_LITTLE_BYTES, wanted(device, share)[0])
-            return size, size
+            return size, int(size / share)
 
         return little
 

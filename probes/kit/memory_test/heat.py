@@ -5,11 +5,16 @@ from typing import Final
 
 import torch
 
+from probes.contract import MIB
+from probes.kit.memory import free_bytes
 from probes.kit.memory_test.region import out_of_memory
 from probes.kit.tensors import synchronize
 
 #: Rows and columns: three matrices of 8 MiB, in a GPU's cache.
 SIDE: Final = 2048
+
+#: With what the product's library takes; a GPU with less than twice as much free is not heated.
+HEAT_BYTES: Final = 160 * MIB
 
 #: Between two looks at the clock.
 _BATCH_S: Final = 0.05
@@ -60,6 +65,9 @@ def make(device: str) -> tuple[Heat | None, str]:
     """
     if torch.device(device).type == "cpu":
         return None, "the CPU is not heated"
+    free = free_bytes(device)
+    if free is not None and free < 2 * HEAT_BYTES:
+        return None, f"no products: {free} bytes are free"
     half, why = _made(device, torch.float16)
     return (half, why) if half is not None else _made(device, torch.float32)
 

@@ -79,8 +79,8 @@ class Coverage(Frozen):
     def describe(self) -> str:
         """What a finding says of it."""
         free = "an unknown amount of free memory"
-        if self.free_bytes:
-            share = self.tested_bytes / self.free_bytes
+        if self.free_bytes is not None:
+            share = self.tested_bytes / max(1, self.free_bytes)
             free = f"{self.free_bytes} free bytes ({100 * share:.1f} %)"
         how = f"{self.way} ({self.why})" if self.why else self.way
         less = f"; {self.less}" if self.less else ""
@@ -154,7 +154,7 @@ def coverage_finding(check: str, observation: Observation, share: float) -> Find
         return skipped(check, f"the host uses this memory too: {coverage.describe()}")
     return require(
         check,
-        coverage.tested_bytes >= share * coverage.free_bytes,
+        0 < coverage.tested_bytes >= share * coverage.free_bytes,
         coverage.tested_bytes,
         f">= {share:.0%} of {coverage.free_bytes} free bytes",
         message=f"tested: {coverage.describe()}",

@@ -56,7 +56,7 @@ class Memory:
     heat: Heat | None = None  # meanwhile
     cache_bytes: int = 0  # of the device; 0: not known
     until_s: float | None = None  # on the monotonic clock; None: without an end
-    gave_way: str = ""  # why, once it did
+    who: str = ""  # came, once somebody did
     wrong: dict[str, list[Wrong]] = field(default_factory=dict)
     checked: set[int] = field(default_factory=set)  # numbers of blocks that were
     less: str = ""  # why less is tested than was taken
@@ -164,8 +164,9 @@ class Memory:
         Raises:
             StoppedError: somebody came, or the time is over.
         """
-        if who := self.others():
-            raise GaveWayError(who)
+        self.who = self.who or self.others()  # asked again, nobody may be told for a while
+        if self.who:
+            raise GaveWayError(self.who)
         if self.until_s is not None and time.monotonic() > self.until_s:
             raise TimeOverError("the time for the test was over")
 

@@ -10,7 +10,7 @@ import torch
 from probes.contract import MIB, Measurement
 from probes.kit import families
 from probes.kit.memory_test import cache, heat, region, ways
-from probes.kit.memory_test.observation import Observation
+from probes.kit.memory_test.observation import Observation, busy
 from probes.kit.memory_test.passes import Memory
 from probes.kit.memory_test.trials import Steps, family
 from probes.kit.memory_test.words import OWN_ADDRESS, WORD_BYTES
@@ -75,7 +75,7 @@ def observe(
         **dict(seen),
         "coverage": memory.coverage(),
         "wrong": {check: tuple(each) for check, each in memory.wrong.items()},
-        "busy": memory.gave_way,
+        "busy": busy(memory.who) if memory.who else "",
         "seed": f"{plan.seed:#x}" if plan.seed else "",
         "heat": f"{warmth.products} products of {warmth.name} meanwhile" if warmth else cold,
     }

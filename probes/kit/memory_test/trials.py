@@ -34,8 +34,7 @@ def family(check: str, steps: Steps, memory: Memory) -> Callable[[str], Iterator
         try:
             yield from steps(memory, check)
         except GaveWayError as who:
-            memory.gave_way = busy(str(who))
-            raise LeftOut(memory.gave_way) from who
+            raise LeftOut(busy(str(who))) from who
         except TimeOverError as over:
             raise LeftOut(str(over)) from over
         except RuntimeError as error:

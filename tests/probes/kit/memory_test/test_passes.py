@@ -202,7 +202,12 @@ def test_somebody_comes(memory: Memory, *, first: bool) -> None:
         assert [each.mismatches for each in found] == [1]
     else:
         assert (found, left_out) == ((), (f"own_address: {GPU_BUSY}: 1 process came",))
-        seen = Observation(device="cpu", families={}, asked=("own_address",), busy=memory.gave_way)
+        seen = Observation(
+            device="cpu",
+            families={},
+            asked=("own_address",),
+            busy=busy(memory.who) if memory.who else "",
+        )
         finding = memory_finding("memory_pattern.own_address", seen)
         assert (finding.status, finding.message) == ("skip", f"{GPU_BUSY}: 1 process came")
 
@@ -262,6 +267,15 @@ def test_somebody_comes_after_the_ends_were_compared(memory: Memory) -> None:
     assert (coverage.tested_bytes, coverage.blocks) == (WORDS * 8, 1)
 
 
+def test_who_came_is_not_forgotten(memory: Memory) -> None:
+    """No later check begins, though nobody is told for half a second after each look."""
+    answers = iter(["1 process came"])
+    memory.others = lambda: next(answers, "")
+    for steps in (trials.own_address, trials.planted, trials.random_words):
+        found, left_out = run_trials(trials.family("x", steps, memory)("cpu"), "cpu")
+        assert (found, left_out) == ((), (f"x: {GPU_BUSY}: 1 process came",))
+
+
 def test_the_time_is_over(memory: Memory) -> None:
     """Nothing is known then either, and nobody is busy."""
     clock = iter([0.0] * 9 + [9.0])
@@ -271,7 +285,7 @@ def test_the_time_is_over(memory: Memory) -> None:
         finding, coverage = judged(memory)
 
     assert (finding.status, finding.message) == ("skip", "the time for the test was over")
-    assert memory.gave_way == ""
+    assert memory.who == ""
     assert coverage.tested_bytes < memory.region.size_bytes
 
 
@@ -327,7 +341,7 @@ def judged(memory: Memory) -> tuple[Finding, Coverage]:
         lacking={"own_address": left_out} if left_out else {},
         not_implemented=() if found else ("own_address",),
         asked=("own_address",),
-        busy=memory.gave_way,
+        busy=busy(memory.who) if memory.who else "",
         coverage=memory.coverage(),
         wrong={check: tuple(each) for check, each in memory.wrong.items()},
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from probes.catalog import MEMORY_FULL
 from probes.kit.memory_test import cache, heat, running, ways
 from probes.kit.memory_test.heat import Heat
 from probes.kit.memory_test.observation import memory_finding
@@ -38,7 +39,8 @@ class Slow:
         self.clock, self.rate, self.first_s = clock, rate, 3.0
 
     def write(self, block: torch.Tensor, *_: Any, downwards: bool = False) -> None:
-        """Takes its time."""
+        """Takes its time, in either order."""
+        assert not downwards
         self.clock.now_s += len(block) * 8 / self.rate + self.first_s
         self.first_s = 0.0
 
@@ -109,6 +111,7 @@ def test_without_products_memory_rests_all_the_same(monkeypatch: pytest.MonkeyPa
     """A type that the device lacks, or no memory for it; only a sick device ends the probe."""
     assert heat.make("cpu") == (None, "the CPU is not heated")
     monkeypatch.setattr(heat, "synchronize", lambda _: None)
+    monkeypatch.setattr(heat, "free_bytes", lambda _: 2 * heat.HEAT_BYTES)
     types: list[torch.dtype] = []
 
     def missing(_: str, dtype: torch.dtype) -> None:
@@ -118,6 +121,10 @@ def test_without_products_memory_rests_all_the_same(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(heat, "Heat", missing)
     assert heat.make("cuda:0") == (None, 'no products: "addmm_impl" not implemented for it')
     assert types == [torch.float16, torch.float32]
+
+    monkeypatch.setattr(heat, "free_bytes", lambda _: 2 * heat.HEAT_BYTES - 1)
+    assert heat.make("cuda:0") == (None, "no products: 335544319 bytes are free")
+    monkeypatch.setattr(heat, "free_bytes", lambda _: None)
 
     def sick(_: str) -> None:
         raise RuntimeError("CUDA error: unspecified launch failure")
@@ -151,6 +158,11 @@ def test_memory_rests_without_heat(monkeypatch: pytest.MonkeyPatch) -> None:
     Memory("cpu", Region((), 0, None), ByTorch("cpu")).rest(0.25)
 
     assert slept == [0.25]
+
+
+def test_products_take_what_the_catalogue_says() -> None:
+    """Beside the memory that is tested."""
+    assert MEMORY_FULL.optional_memory_bytes == heat.HEAT_BYTES
 
 
 def test_how_much_caches_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
