@@ -7,7 +7,7 @@ from probes.contract import MIB, ProbeSpec
 _CHECKS: Final = {
     "constants": "zeros, ones and both alternating patterns read back",
     "own_address": "each word reads back as a hash of its own address",
-    "inversion": "each bit goes from one value to the other and back, by blocks, up and down, twice",
+    "inversion": "each bit goes from one value to the other and back, block by block, up and down",
     "random": "words that no run had before read back",
     "retention": "random words and their complement are there after two seconds in heat, on a GPU",
     "planted": "bits that are flipped on purpose are found, each at its place",

@@ -6,8 +6,7 @@ from typing import Final
 import torch
 
 from probes.contract import MIB
-from probes.kit.memory import free_bytes
-from probes.kit.memory_test.region import out_of_memory
+from probes.kit.memory import free_bytes, out_of_memory
 from probes.kit.tensors import synchronize
 
 #: Rows and columns: three matrices of 8 MiB, in a GPU's cache.
@@ -32,7 +31,9 @@ class Heat:
             RuntimeError: the device has no such product, no memory for it, or is sick.
         """
         self._device = device
-        self._factor = torch.full((side, side), 1 / 64, dtype=dtype, device=device)
+        # Random numbers: a product of equal ones turns few bits, and takes half of the power.
+        numbers = torch.randn(side, side, generator=torch.Generator().manual_seed(side))
+        self._factor = numbers.div_(side**0.5).to(device, dtype)
         self._product = torch.empty_like(self._factor)
         self._batch = 1
         self._multiply()

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit.memory import out_of_memory
 from probes.kit.memory_test.heat import Heat
 from probes.kit.memory_test.observation import Coverage, Wrong
-from probes.kit.memory_test.region import Region, out_of_memory
+from probes.kit.memory_test.region import Region
 from probes.kit.memory_test.seen import Seen
 from probes.kit.memory_test.ways import Way
 from probes.kit.memory_test.words import WORD_BYTES, Pattern

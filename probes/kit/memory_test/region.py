@@ -7,9 +7,8 @@ from typing import Any, Final
 import torch
 
 from probes.contract import MIB
-from probes.kit.memory import free_bytes
+from probes.kit.memory import free_bytes, out_of_memory
 from probes.kit.memory_test.words import WORD_BYTES
-from probes.kit.symptoms import diagnose
 
 #: What is tested of the host's memory, and of a device that does not tell how much is free.
 SAMPLE_BYTES: Final = 32 * MIB
@@ -23,9 +22,6 @@ _PAGE_BYTES: Final = 2 * MIB
 
 #: Of memory that the host uses too, no more is taken.
 _SHARED: Final = 0.5
-
-#: Errors of torch's allocator: nothing is free, and the same where it cannot ask NVML why.
-_NOTHING_FREE: Final = frozenset({"out_of_memory", "allocator_nvml_assert"})
 
 
 @dataclass(frozen=True)
@@ -130,11 +126,3 @@ def _blocks(
             continue
         taken += size
         yield block
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error means that nothing more is free."""
-    if isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
-        return True
-    symptom = diagnose(str(error))
-    return symptom is not None and symptom.name in _NOTHING_FREE

@@ -6,9 +6,9 @@ from typing import Final
 
 from probes.contract import Comparison
 from probes.kit.families import OF_MEMORY
+from probes.kit.memory import out_of_memory
 from probes.kit.memory_test.observation import busy
 from probes.kit.memory_test.passes import GaveWayError, Memory, TimeOverError
-from probes.kit.memory_test.region import out_of_memory
 from probes.kit.memory_test.ways import signed
 from probes.kit.memory_test.words import OWN_ADDRESS, constant, random
 from probes.kit.trial import Custom, LeftOut, Trial, fact

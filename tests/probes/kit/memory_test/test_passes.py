@@ -361,6 +361,25 @@ def test_a_small_block_is_not_read_again_from_a_cache(memory: Memory) -> None:
         assert read == [memory.region.blocks[i].data_ptr() for i in (0, 2)[:count]], cache_bytes
 
 
+def test_no_second_reading_is_a_caches(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches forget the block before it is read again, and after it was written anew."""
+    memory.write(constant(0))
+    memory.region.blocks[1][9] = 1
+    done: list[str] = []
+    for name in ("write", "check"):
+        original = getattr(memory.way, name)
+
+        def noted(*given: Any, name: str = name, original: Any = original) -> Any:
+            done.extend([name] if given[1] == WORDS else [])
+            return original(*given)
+
+        monkeypatch.setattr(memory.way, name, noted)
+    monkeypatch.setattr(memory, "_forget", lambda number: done.append(f"forget {number}"))
+    memory.check("x", constant(0))
+
+    assert done == ["check", "forget 1", "check", "write", "forget 1", "check"]
+
+
 @pytest.mark.parametrize(
     ("device", "check", "tested", "status"),
     [
