@@ -126,11 +126,14 @@ def counters_finding(check: str, before: Counters | None, after: Counters | None
     """The finding over what was counted while a probe ran: totals of before count for nothing."""
     if before is None or after is None or before == Counters():
         return skipped(check, "no counters of memory errors here")
+    known = {name: value for name, value in dict(before).items() if value is not None}
     rose = {
         name: (value, getattr(after, name))
-        for name, value in dict(before).items()
-        if value is not None and (getattr(after, name) or 0) > value
+        for name, value in known.items()
+        if (getattr(after, name) or 0) > value
     }
+    if not rose and (lost := [name for name in known if getattr(after, name) is None]):
+        return skipped(check, f"no longer told after the test: {', '.join(lost)}")
     severe = {"uncorrected", "remapped_uncorrected", "remap_failed"} & rose.keys()
     text = ", ".join(f"{name} from {int(was)} to {int(now)}" for name, (was, now) in rose.items())
     action: Action = "drain" if severe else "reset_gpu" if "remap_pending" in rose else "none"
