@@ -106,6 +106,8 @@ def _coverage_finding(observation: Observation) -> Finding:
     check, coverage = "tensor_cores.coverage", observation.coverage
     if why := observation.skip or observation.busy:
         return skipped(check, why)
+    if observation.asked is not None and not set(NAMES) & set(observation.asked):
+        return skipped(check, "no unit was asked for")
     missing: dict[str, list[str]] = {}
     for name, each in coverage.units.items():
         if not each.whole(coverage.multiprocessors):

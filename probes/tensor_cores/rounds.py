@@ -57,19 +57,21 @@ class Rounds:
         Raises:
             GaveWayError: somebody came.
         """
+        if not self._all:
+            return
         self._each("cold")
         self._heat()
         self._each("hot")
         self._cover()
 
     def plant(self) -> None:
-        """Run each unit with an operand that is changed on purpose.
+        """Run each unit, all where none is run, with an operand that is changed on purpose.
 
         Raises:
             GaveWayError: somebody came.
         """
         breadcrumb.check("planted")
-        for kind in self._all:
+        for kind in self._all or range(len(self._machine.units)):
             launch = self._launch((kind,), _ALONE, planted=True)
             self._look()
             answers = self._machine.run(launch)

@@ -401,6 +401,20 @@ def test_a_check_that_is_left_out_is_not_run(monkeypatch: pytest.MonkeyPatch) ->
     assert found["fp16"].status == "pass"
 
 
+@pytest.mark.parametrize("check", TENSOR_CORES.checks)
+def test_a_check_alone(check: str) -> None:
+    """As a retry makes it: what fails is seen again without the others."""
+    inject.wrong("fp16")
+    breadcrumb.begin(frozenset(TENSOR_CORES.checks) - {check})
+    try:
+        found = findings(probe.observe("cpu"))
+    finally:
+        breadcrumb.begin()
+
+    right = {"fp16": "fail", "coverage": "skip"}.get(check, "pass")
+    assert found[check].status == right
+
+
 def test_heating_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """When its time is over, however long one launch takes."""
     clock = itertools.count(0, 0.4)
