@@ -186,7 +186,7 @@ def _numbers(places: npt.NDArray[np.uint32]) -> tuple[Counts, Mask]:
     before, after = places.astype(np.int64).T
     multiprocessor, slot = before >> 16, before & 0xFFFF
     found = multiprocessor * PARTITIONS + slot % PARTITIONS
-    known = (multiprocessor < _MOST) & (before != UNWRITTEN) & (after != UNWRITTEN)
+    known = (multiprocessor < _MOST) & (after != UNWRITTEN)
     return np.where(known, found, _MOST * PARTITIONS), known & (before != after)
 
 
@@ -199,5 +199,5 @@ def planted_comparison(unit: Unit, number: int, launch: Launch, answers: Answers
         (answers.masks[own], right.masks),
     )
     wrong = np.logical_or(*(seen != expected for seen, expected in pairs))
-    problem = "" if wrong.size and not wrong.any() else "the answer is not that of its operands"
+    problem = "" if not wrong.any() else "the answer is not that of its operands"
     return Comparison(operation=f"planted in {unit.name}", elements=wrong.size, problem=problem)

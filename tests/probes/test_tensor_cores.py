@@ -261,6 +261,62 @@ def test_a_wrong_place_is_named(unit: str) -> None:
     assert f"bits {place.xor_mask}, rounds cold 0 of " in finding.message
 
 
+@pytest.mark.parametrize("field", ["digests", "masks"])
+@pytest.mark.parametrize(("in_planted", "check"), [(False, "int8"), (True, "planted")])
+def test_either_answer_counts(
+    monkeypatch: pytest.MonkeyPatch, field: str, check: str, *, in_planted: bool
+) -> None:
+    """A digest that is wrong alone, and bits that the device alone saw differ."""
+
+    class Spoiled(Pretended):
+        def run(self, launch: Launch) -> machine.Answers:
+            answers = super().run(launch)
+            changed = getattr(answers, field).copy()
+            if launch.planted == in_planted and launch.kinds == (3,):
+                changed[2, 5] ^= np.uint64(4)
+            return answers._replace(**{field: changed})
+
+    assert tripped(probe.judge(observed(monkeypatch, Spoiled()))) == {f"tensor_cores.{check}"}
+
+
+@pytest.mark.parametrize("after", [1, machine.UNWRITTEN])
+def test_a_warp_that_was_moved_counts_for_no_place(
+    monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Nor does one that did not get to its end: where it computed is not known."""
+
+    class Moved(Pretended):
+        def run(self, launch: Launch) -> machine.Answers:
+            answers = super().run(launch)
+            answers.places[answers.places[:, 0] >> 16 == 4, 1] = after
+            return answers
+
+    observation = observed(monkeypatch, Moved())
+    covered = observation.coverage.units["fp16"]
+
+    assert covered.multiprocessors == 5
+    assert covered.missing[0] == "SM 4 sub-partition 0"
+    assert (covered.moved_warps > 0) == (after == 1)
+    assert tripped(probe.judge(observation)) == {"tensor_cores.coverage"}
+
+
+def test_neighbours_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round beside others gives a warp another type, before and after the heat."""
+    launches: list[Launch] = []
+
+    class Watched(Pretended):
+        def run(self, launch: Launch) -> machine.Answers:
+            launches.append(launch)
+            return super().run(launch)
+
+    observed(monkeypatch, Watched())
+
+    mixed = [each.shift for each in launches if len(each.kinds) > 1 and each.passes < 64]
+    assert mixed == [0, 1, 2, 0, 1, 2]
+    assert {each.passes for each in launches} == {8, 512}
+    assert {(each.blocks, each.warps) for each in launches} == {(6, 4), (48, 8)}
+
+
 def test_an_intermittent_one_is_counted() -> None:
     """In how many of how many rounds, and that the first was right."""
     inject.wrong("tf32", every=5)
