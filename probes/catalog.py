@@ -27,6 +27,7 @@ from probes.optimizer.spec import SPEC as OPTIMIZER
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
 from probes.strided_operands.spec import SPEC as STRIDED_OPERANDS
 from probes.telemetry.spec import SPEC as TELEMETRY
+from probes.tensor_cores.spec import SPEC as TENSOR_CORES
 from probes.tensor_ops.spec import SPEC as TENSOR_OPS
 from probes.torch_settings.spec import SPEC as TORCH_SETTINGS
 from probes.torch_version.spec import SPEC as TORCH_VERSION
@@ -59,6 +60,7 @@ __all__ = [
     "SPECIAL_FUNCTIONS",
     "STRIDED_OPERANDS",
     "TELEMETRY",
+    "TENSOR_CORES",
     "TENSOR_OPS",
     "TORCH_SETTINGS",
     "TORCH_VERSION",
@@ -95,6 +97,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     COMPILED,
     MEMORY_PATTERN,
     MEMORY_FULL,
+    TENSOR_CORES,
 )
 
 #: The same, by name.

@@ -28,6 +28,7 @@ from probes.optimizer.faults import FAULTS as OPTIMIZER
 from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
 from probes.strided_operands.faults import FAULTS as STRIDED_OPERANDS
 from probes.telemetry.faults import FAULTS as TELEMETRY
+from probes.tensor_cores.faults import FAULTS as TENSOR_CORES
 from probes.tensor_ops.faults import FAULTS as TENSOR_OPS
 from probes.torch_settings.faults import FAULTS as TORCH_SETTINGS
 from probes.torch_version.faults import FAULTS as TORCH_VERSION
@@ -55,6 +56,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *COMPILED,
     *MEMORY_PATTERN,
     *MEMORY_FULL,
+    *TENSOR_CORES,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,
