@@ -20,6 +20,7 @@ from probes.large_tensors.spec import SPEC as LARGE_TENSORS
 from probes.layers.spec import SPEC as LAYERS
 from probes.linalg.spec import SPEC as LINALG
 from probes.losses.spec import SPEC as LOSSES
+from probes.matmul.spec import SPEC as MATMUL
 from probes.memory_full.spec import SPEC as MEMORY_FULL
 from probes.memory_pattern.spec import SPEC as MEMORY_PATTERN
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
@@ -52,6 +53,7 @@ __all__ = [
     "LAYERS",
     "LINALG",
     "LOSSES",
+    "MATMUL",
     "MEMORY_FULL",
     "MEMORY_PATTERN",
     "NUMPY_SHARING",
@@ -93,6 +95,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     LOSSES,
     LARGE_TENSORS,
     COMPILED,
+    MATMUL,
     MEMORY_PATTERN,
     MEMORY_FULL,
 )

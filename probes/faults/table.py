@@ -21,6 +21,7 @@ from probes.large_tensors.faults import FAULTS as LARGE_TENSORS
 from probes.layers.faults import FAULTS as LAYERS
 from probes.linalg.faults import FAULTS as LINALG
 from probes.losses.faults import FAULTS as LOSSES
+from probes.matmul.faults import FAULTS as MATMUL
 from probes.memory_full.faults import FAULTS as MEMORY_FULL
 from probes.memory_pattern.faults import FAULTS as MEMORY_PATTERN
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
@@ -53,6 +54,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *LOSSES,
     *LARGE_TENSORS,
     *COMPILED,
+    *MATMUL,
     *MEMORY_PATTERN,
     *MEMORY_FULL,
     *NUMPY_SHARING,
