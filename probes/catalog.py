@@ -16,6 +16,7 @@ from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.dtypes.spec import SPEC as DTYPES
 from probes.float_mode.spec import SPEC as FLOAT_MODE
 from probes.gradcheck.spec import SPEC as GRADCHECK
+from probes.hot_products.spec import SPEC as HOT_PRODUCTS
 from probes.large_tensors.spec import SPEC as LARGE_TENSORS
 from probes.layers.spec import SPEC as LAYERS
 from probes.linalg.spec import SPEC as LINALG
@@ -49,6 +50,7 @@ __all__ = [
     "DTYPES",
     "FLOAT_MODE",
     "GRADCHECK",
+    "HOT_PRODUCTS",
     "LARGE_TENSORS",
     "LAYERS",
     "LINALG",
@@ -98,6 +100,7 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     MATMUL,
     MEMORY_PATTERN,
     MEMORY_FULL,
+    HOT_PRODUCTS,
 )
 
 #: The same, by name.

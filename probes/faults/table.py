@@ -17,6 +17,7 @@ from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
 from probes.float_mode.faults import FAULTS as FLOAT_MODE
 from probes.gradcheck.faults import FAULTS as GRADCHECK
+from probes.hot_products.faults import FAULTS as HOT_PRODUCTS
 from probes.large_tensors.faults import FAULTS as LARGE_TENSORS
 from probes.layers.faults import FAULTS as LAYERS
 from probes.linalg.faults import FAULTS as LINALG
@@ -57,6 +58,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *MATMUL,
     *MEMORY_PATTERN,
     *MEMORY_FULL,
+    *HOT_PRODUCTS,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,
