@@ -73,4 +73,4 @@ def misread() -> None:
     _replaced("compare", make)
 
 
-_MISREAD: Final = 3
+_MISREAD: Final = 7
