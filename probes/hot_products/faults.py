@@ -24,6 +24,9 @@ _INTEGERS: Final = Event(
     "https://github.com/pytorch/pytorch/issues/107671",
 )
 
+#: Injected first: what a fault spoils is copied to the host.
+_SMALL: Final = Injection("comparing.small")
+
 #: Products before a fault of a hot unit begins, and the distance of those of a rare one.
 _AFTER: Final = 9
 _EVERY: Final = 11
@@ -31,12 +34,12 @@ _EVERY: Final = 11
 
 def _wrong(operators: str, spoil: str, checks: str, **options: Any) -> Fault:
     fault = wrong_operation("hot_products", operators, spoil, checks, **options)
-    return replace(fault, name=f"hot_products.{fault.name}")
+    return replace(fault, name=f"hot_products.{fault.name}", inject=(_SMALL, *fault.inject))
 
 
 def _kernel(operators: str, spoil: str, checks: str, **when: Any) -> Fault:
     fault = wrong_kernel("hot_products", operators, spoil, checks, **when)
-    return replace(fault, name=f"hot_products.{fault.name}")
+    return replace(fault, name=f"hot_products.{fault.name}", inject=(_SMALL, *fault.inject))
 
 
 def _comparing(name: str, checks: str, *, spares: str = "", event: Event = BLIND) -> Fault:
@@ -46,7 +49,7 @@ def _comparing(name: str, checks: str, *, spares: str = "", event: Event = BLIND
         kind="environment",
         where="any",
         event=event,
-        inject=(Injection(f"comparing.{name}"),),
+        inject=(_SMALL, Injection(f"comparing.{name}")),
         trips=check_ids("hot_products", checks),
         spares=check_ids("hot_products", spares),
     )

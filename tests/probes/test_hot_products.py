@@ -5,6 +5,7 @@ By torch's way and by the kernel, which the host runs under the shim.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -101,7 +102,7 @@ def observed(way: Way, *checks: str, board: Any = None, seconds: float = 0.002) 
         patch.setattr(probe, "FAMILIES", table)
         patch.setattr(ways, "choose", lambda _: (way, ""))
         patch.setattr(memory_errors, "opened", opened)
-        patch.setattr(probe, "Run", lambda *given: Run(*given, clock=Clock()))
+        patch.setattr(probe, "Run", lambda *given: replace(Run(*given), clock=Clock()))
         return probe.observe("cpu", probe.Limits(cpu_seconds=seconds))
 
 

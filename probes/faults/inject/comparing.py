@@ -17,6 +17,11 @@ def _replaced(name: str, make: Callable[[Any], Any]) -> None:
         replace(way, name, make)
 
 
+def small() -> None:
+    """Products are small, so that what is spoiled is copied in no time."""
+    replace(running, "size", lambda _: lambda *_arguments: _SMALL)
+
+
 def blind() -> None:
     """The comparison calls every word right."""
 
@@ -74,3 +79,4 @@ def misread() -> None:
 
 
 _MISREAD: Final = 7
+_SMALL: Final = 64
