@@ -21,8 +21,9 @@ from probes.kit.tensors import synchronize
 
 #: Rows and columns, largest first: whole tiles of every kernel, and whole words of 16 bytes.
 _SIZES: Final = (16384, 8192, 4096, 2048, 1024, 512, 256, 128, 64)
-#: The size by which the rate is estimated, but on the CPU.
+#: The size by which the rate is estimated, where it takes no longer than that.
 _FIRST_SIZE: Final = 1024
+_ESTIMATE_S: Final = 10.0
 
 #: One product takes no longer, as far as that can be told before.
 _PRODUCT_S: Final = 0.05
@@ -277,13 +278,20 @@ def size(kind: Kind, run: Run) -> int:
     # What waits keeps the right rows for each place to start, too.
     kept = len(FIRST_ROWS) * kind.result.itemsize if run.way.waits else 0
     fitting = [n for n in _SIZES if kind.bytes_needed(n) + kept * n * n <= room] or [_SIZES[-1]]
-    first = next((n for n in fitting if n <= (_SIZES[-1] if on_cpu else _FIRST_SIZE)), fitting[-1])
-    products = Products(kind, first, run.device)
+    most_s = _PRODUCT_ON_CPU_S if on_cpu else _PRODUCT_S
+    first, seconds = fitting[-1], 0.0
+    for n in (fitting[-1], next((n for n in fitting if n <= _FIRST_SIZE), fitting[-1])):
+        if (on_cpu and n > fitting[-1]) or seconds * (n / first) ** 3 > _ESTIMATE_S:
+            break  # an emulation: the estimate by the smallest must do
+        first, seconds = n, _seconds(Products(kind, n, run.device), run)
+    return next((n for n in fitting if seconds * (n / first) ** 3 <= most_s), fitting[-1])
+
+
+def _seconds(products: Products, run: Run) -> float:
+    """What the second product takes."""
     products.product(0)
     synchronize(run.device)
     began_s = run.clock()
     products.product(1)
     synchronize(run.device)
-    seconds = max(run.clock() - began_s, 1e-9)
-    most_s = _PRODUCT_ON_CPU_S if on_cpu else _PRODUCT_S
-    return next((n for n in fitting if seconds * (n / first) ** 3 <= most_s), fitting[-1])
+    return max(run.clock() - began_s, 1e-9)

@@ -19,8 +19,8 @@ from probes.matmul.special import poisoned_factors
 #: More rows than 16; terms and columns in whole units of 16: as cuBLASLt wants it.
 _INT8_SIZES: Final = ((33, 64, 48), (129, 1040, 272), (17, 4096, 16))
 _FLOAT8_SIZES: Final = ((33, 64, 48), (17, 256, 32))
-#: The CPU emulates float8.
-_FLOAT8_ELSEWHERE: Final = (*_FLOAT8_SIZES, (129, 1040, 272), (1024, 256, 1024))
+#: Others emulate float8.
+_FLOAT8_ON_GPUS: Final = (*_FLOAT8_SIZES, (129, 1040, 272), (1024, 256, 1024))
 
 #: Operands of float8 have few bits, and so may the accumulator: Hopper keeps 14.
 #: https://arxiv.org/abs/2412.19437 (section 3.3.2)
@@ -67,7 +67,7 @@ def _float8(device: str) -> Iterator[Comparison]:
 
 
 def _float8_products(kind_a: torch.dtype, kind_b: torch.dtype, device: str) -> Iterator[Comparison]:
-    sizes = _FLOAT8_SIZES if back_end(device) == "cpu" else _FLOAT8_ELSEWHERE
+    sizes = _FLOAT8_ON_GPUS if back_end(device) in {"cuda", "hip"} else _FLOAT8_SIZES
     name = f"_scaled_mm ({text(kind_a)} @ {text(kind_b)}"
     for m, k, n in sizes:
         each = factors(m, k, n, _FLOAT8_SPAN, 54)
