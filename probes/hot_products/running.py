@@ -23,7 +23,7 @@ from probes.kit.tensors import synchronize
 _SIZES: Final = (16384, 8192, 4096, 2048, 1024, 512, 256, 128, 64)
 #: The size by which the rate is estimated, where it takes no longer than that.
 _FIRST_SIZE: Final = 1024
-_ESTIMATE_S: Final = 10.0
+_ESTIMATE_S: Final = 2.0
 
 #: One product takes no longer, as far as that can be told before.
 _PRODUCT_S: Final = 0.05

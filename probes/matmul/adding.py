@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.kit.capabilities import floats
+from probes.kit.capabilities import back_end, floats
 from probes.kit.case import Array, on_device
 from probes.kit.operands import integers
 from probes.kit.trial import Custom, Trial
@@ -118,8 +118,8 @@ def _batched(dtype: torch.dtype, library: str, device: str) -> Iterator[Comparis
     kind = text(dtype)
     with preferred(library):
         for alpha, beta in _SCALES:
-            if not alpha and dtype in _HALVES and torch.device(device).type == "cpu":
-                continue  # torch's CPU kernel leaves the result as it is: beta is not applied
+            if not alpha and dtype in _HALVES and back_end(device) not in {"cuda", "hip"}:
+                continue  # torch's CPU kernel, which others fall back to, does not apply beta
             label = f"baddbmm{name} ({kind}, {alpha}, {beta})"
             scales = {"alpha": alpha, "beta": beta}
             found = into(torch.baddbmm, addend, x, y, like=right, dtype=dtype, **scales)

@@ -31,8 +31,8 @@ _LARGE: Final = ((1153, 517, 1025), (4099, 72, 263))
 
 #: Of products of every layout. On CPUs with AMX oneDNN reads on where a row is no whole number of
 #: its tiles, and NaN beside the row is in the result: the probe `strided_operands` tells.
-_TERMS: Final = {"cpu": 64}
-_TERMS_ELSEWHERE: Final = 72
+_TERMS: Final = 64
+_TERMS_ON_GPUS: Final = 72
 
 _MANY: Final = 4096
 _FEW: Final = 8192
@@ -131,7 +131,7 @@ def layouts(device: str) -> Iterator[Trial]:
 
 
 def _layouts(dtype: torch.dtype, library: str, device: str) -> Iterator[Comparison]:
-    terms = _TERMS.get(torch.device(device).type, _TERMS_ELSEWHERE)
+    terms = _TERMS_ON_GPUS if back_end(device) in {"cuda", "hip"} else _TERMS
     each = factors(127, terms, 136, SPANS[dtype], 4)
     a, b = each.on(device, dtype)
     name = f"mm{suffix(library)} ({text(dtype)}"

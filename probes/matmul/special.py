@@ -17,8 +17,8 @@ from probes.matmul.factors import F64, SPANS, Factors, factors, into, same, text
 
 #: On CPUs with AMX oneDNN reads on into the next row where a row is no whole number of its tiles,
 #: and a NaN there is one here: https://github.com/uxlfoundation/oneDNN/issues/5717
-_SIZE: Final = {"cpu": (131, 256, 140)}
-_SIZE_ELSEWHERE: Final = (131, 257, 140)
+_SIZE: Final = (131, 256, 140)
+_SIZE_ON_GPUS: Final = (131, 257, 140)
 
 
 def poisoned_factors(span: Any, size: tuple[int, int, int], *, infinite: bool = True) -> Factors:
@@ -52,7 +52,7 @@ def not_finite(device: str) -> Iterator[Trial]:
 
 def _not_finite(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
     with np.errstate(all="ignore"):
-        size = _SIZE.get(torch.device(device).type, _SIZE_ELSEWHERE)
+        size = _SIZE_ON_GPUS if back_end(device) in {"cuda", "hip"} else _SIZE
         each = poisoned_factors(SPANS[dtype], size)
     a, b = each.on(device, dtype)
     kind = text(dtype)
