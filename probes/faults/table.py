@@ -17,10 +17,12 @@ from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
 from probes.float_mode.faults import FAULTS as FLOAT_MODE
 from probes.gradcheck.faults import FAULTS as GRADCHECK
+from probes.hot_products.faults import FAULTS as HOT_PRODUCTS
 from probes.large_tensors.faults import FAULTS as LARGE_TENSORS
 from probes.layers.faults import FAULTS as LAYERS
 from probes.linalg.faults import FAULTS as LINALG
 from probes.losses.faults import FAULTS as LOSSES
+from probes.matmul.faults import FAULTS as MATMUL
 from probes.memory_full.faults import FAULTS as MEMORY_FULL
 from probes.memory_pattern.faults import FAULTS as MEMORY_PATTERN
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
@@ -54,9 +56,11 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *LOSSES,
     *LARGE_TENSORS,
     *COMPILED,
+    *MATMUL,
     *MEMORY_PATTERN,
     *MEMORY_FULL,
     *TENSOR_CORES,
+    *HOT_PRODUCTS,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

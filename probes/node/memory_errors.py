@@ -21,6 +21,7 @@ _CORRECTED: Final = 0
 _UNCORRECTED: Final = 1
 _SINCE_DRIVER_START: Final = 0
 _DEVICE_MEMORY: Final = 2
+_GPU_SENSOR: Final = 0  # nvmlTemperatureSensors_t
 
 #: Asking who is there takes a call of the driver: no more often than that.
 _LOOK_S: Final = 0.5
@@ -81,6 +82,11 @@ class Board:
         came = (self._process_count() or 0) - self._before
         return f"{came} process{'es' if came > 1 else ''} came to it" if came > 0 else ""
 
+    def temperature_c(self) -> int | None:
+        """The temperature of the GPU now; None where it is not told."""
+        found = nvml._Queries().query("nvmlDeviceGetTemperature", self._handle, _GPU_SENSOR)
+        return None if found is None else int(found)
+
     def _process_count(self) -> int | None:
         return nvml._process_count(nvml._Queries(), self._handle)
 
@@ -94,6 +100,9 @@ class NoBoard:
     def others(self) -> str:
         """Who came cannot be told."""
         return ""
+
+    def temperature_c(self) -> None:
+        """No temperature is told."""
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import time
 import traceback
 from contextlib import nullcontext
 from datetime import datetime, timezone
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,7 +89,7 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - a broken probe or limit must not cost the rest
             return self._error_result(error, "internal_error")
         try:
-            observation = self._measured(module)
+            observation = self._measured(module, limits)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
             return self._error_result(error, _reason_of_error(error, module))
         try:
@@ -162,19 +163,24 @@ class Attempt:
         module = importlib.import_module(self._module)
         limits = module.Limits.model_validate(self._limits) if self._limits else None
         try:
-            findings = self._judge(module, self._observe(module, device), limits)
+            findings = self._judge(module, self._observe(module, device, limits), limits)
         except Exception:  # noqa: BLE001 - raising now is failing again; the first try is reported
             self.poisoned = True
             return None
         return frozenset(finding.id for finding in findings if finding.status == "fail")
 
-    def _observe(self, module: ModuleType, device: str) -> Any:
-        """Run the probe's `observe`, without the checks that are left out."""
+    def _observe(self, module: ModuleType, device: str, limits: object) -> Any:
+        """Run the probe's `observe`, without the checks that are left out.
+
+        One that says how much to do takes the limits too.
+        """
         breadcrumb.begin(self._left_out)
         with nullcontext() if self._framework is None else self._framework.pinned():
+            if limits is not None and "limits" in signature(module.observe).parameters:
+                return module.observe(device, limits)
             return module.observe(device)
 
-    def _measured(self, module: ModuleType) -> Any:
+    def _measured(self, module: ModuleType, limits: object) -> Any:
         """Observe, and record how long the parts take and the device memory, where asked for.
 
         Of a probe that raises nothing is recorded: a sick device can raise when it is asked.
@@ -183,7 +189,7 @@ class Attempt:
         if framework is not None and self._in_a_new_process:
             framework.start(self._device)  # else there is nobody to ask
         watch = None if framework is None else framework.MemoryWatch(self._device)
-        observation = self._observe(module, self._device)
+        observation = self._observe(module, self._device, limits)
         if watch is not None:
             self._memory_bytes = watch.taken_bytes()
         if self._keep_timings:

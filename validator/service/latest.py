@@ -1,7 +1,7 @@
 """The newest result of each probe and device, and what they say together about the node now."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +24,9 @@ from validator.report import (
 
 _ORDER: Final = {spec.name: place for place, spec in enumerate(CATALOG)}
 _GOOD: Final = ("pass", "warn")
+
+#: Measurements of which all runs together count.
+SUMMED: Final = ("verified_seconds",)
 
 
 class Pair(NamedTuple):
@@ -83,6 +86,7 @@ class Latest:
         self.devices: tuple[Device, ...] = ()
         self.runs: Counter[tuple[str, str]] = Counter()  # (probe, status)
         self.skips: Counter[tuple[str, str]] = Counter()  # (probe, reason)
+        self.measured: defaultdict[tuple[str, str], float] = defaultdict(float)  # (name, device)
         self.version = 0  # grows when something that is shown has changed
 
     def limit(self, oldest_s: Mapping[str, float]) -> None:
@@ -127,6 +131,9 @@ class Latest:
             self.runs[result.probe, result.status] += 1
             if result.status == "skip":
                 self.skips[result.probe, result.reason] += 1
+            for one in result.measurements:
+                if one.name in SUMMED:
+                    self.measured[one.name, result.device] += one.value
             if result.probe in self._oldest_s:
                 key = result.gpu_uuid or uuid_of.get(result.device) or result.device
                 before = _find(known.get(result.probe, {}), key, result.device)
