@@ -6,8 +6,6 @@ from typing import Final
 from probes.contract import Finding, Pattern, Triage
 from validator.report import CPU
 
-#: So many devices are named; of more their number is told.
-_NAMED: Final = 2
 #: Fewer wrong elements have a common divisor of their distances by chance.
 _FOR_A_STRIDE: Final = 4
 
@@ -62,28 +60,28 @@ def siblings(devices: Sequence[str]) -> tuple[str, ...]:
 
 def _where(triage: Triage) -> str:
     """Where else the check was made, and what that points to."""
-    failing, passing = siblings(triage.fails_on), siblings(triage.passes_on)
+    failing, passing = len(siblings(triage.fails_on)), len(siblings(triage.passes_on))
     parts: list[str] = []
     if CPU.name in triage.raises_on:
         parts.append("raised on the CPU, which tells nothing of the device")
     if failing and not passing:
-        parts.append(f"fails on all {len(failing) + 1} devices of its kind")
+        parts.append(f"fails on all {failing + 1} devices of its kind")
     elif failing:
-        parts.append(f"fails on {_listed(failing)} too")
+        parts.append(f"fails on {_others(failing)} too")
     if CPU.name in triage.fails_on:
         parts.append("fails on the CPU too")
     places = ["the CPU"] if CPU.name in triage.passes_on else []
     if passing:
-        places.append(_listed(passing))
+        places.append(_others(passing))
     if places:
         parts.append(f"passes on {' and '.join(places)}")
     text = ", ".join(parts)
     return f"{text}: {triage.location}" if triage.location != "unknown" else text
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Their names, or their number."""
-    return " and ".join(names) if len(names) <= _NAMED else f"{len(names)} others"
+def _others(count: int) -> str:
+    """So many other devices: a summary names the sick one alone."""
+    return f"{count} other{'s' if count > 1 else ''} of its kind"
 
 
 def _heat(triage: Triage) -> str:

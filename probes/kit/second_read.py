@@ -33,9 +33,9 @@ def copied(tensor: torch.Tensor, read: Callable[[torch.Tensor], Array]) -> Array
     """
     array = read(tensor)
     if tensor.device.type != "cpu" and not tensor.is_inference():
-        key = id(array)
-        forgotten = weakref.ref(array, lambda _: _SOURCES.pop(key, None))
-        _SOURCES[key] = _Source(forgotten, weakref.ref(tensor), tensor._version, read)
+        key, sources = id(array), _SOURCES  # the module's names are gone when Python ends
+        held = weakref.ref(array, lambda _: sources.pop(key, None))
+        sources[key] = _Source(held, weakref.ref(tensor), tensor._version, read)
     return array
 
 

@@ -137,8 +137,8 @@ class Attempt:
 
     def _retry(self, device: str) -> Retry:
         """Make the failed checks again, on that device."""
-        statuses = self._statuses(device)
-        return Retry(self._age_s(), self._temperature_c(), statuses)
+        findings = self._observed_again(device)
+        return Retry(self._age_s(), self._temperature_c(), findings)
 
     def _softened(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         """The findings, with failures as warnings where the check is unproven on this hardware."""
@@ -152,8 +152,8 @@ class Attempt:
             backend = cpu_type()
         return tuple(proven.soften(findings, self._certain, backend))
 
-    def _statuses(self, device: str) -> dict[str, Status] | None:
-        """Run the probe again and return what each check came to; None if it raised."""
+    def _observed_again(self, device: str) -> dict[str, Finding] | None:
+        """Run the probe again and return its findings by id; None if it raised."""
         module = importlib.import_module(self._module)
         limits = module.Limits.model_validate(self._limits) if self._limits else None
         try:
@@ -161,7 +161,7 @@ class Attempt:
         except Exception:  # noqa: BLE001 - raising now is failing again; the first try is reported
             self.poisoned = True
             return None
-        return {finding.id: finding.status for finding in findings}
+        return {finding.id: finding for finding in findings}
 
     def _observe(self, module: ModuleType, device: str) -> Any:
         """Run the probe's `observe`, without the checks that are left out."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from probes.contract import Finding, Persistence, Status, Triage, Try
+from probes.contract import Finding, Persistence, Triage, Try
 
 
 class Retry(NamedTuple):
@@ -11,13 +11,14 @@ class Retry(NamedTuple):
 
     ended_s: float  # since the probe began
     temperature_c: int | None
-    statuses: Mapping[str, Status] | None  # by id; None: it raised
+    findings: Mapping[str, Finding] | None  # by id; None: it raised
 
     def failed(self, check: str) -> bool | None:
         """Whether that check failed again; None where it did not apply, or told nothing."""
-        if self.statuses is None:
+        if self.findings is None:
             return True
-        return {"fail": True, "pass": False}.get(self.statuses.get(check, "skip"))
+        again = self.findings.get(check)
+        return None if again is None else {"fail": True, "pass": False}.get(again.status)
 
 
 def triaged(finding: Finding, first: Try, retries: Sequence[Retry], cpu: Retry | None) -> Finding:
@@ -38,7 +39,7 @@ def triaged(finding: Finding, first: Try, retries: Sequence[Retry], cpu: Retry |
         retries=len(tries),
         failures=failures,
         tries=(first, *tries),
-        **_on_cpu(finding.id, cpu),
+        **_on_cpu(finding, cpu),
     )
     return finding.model_copy(update={"triage": triage})
 
@@ -49,12 +50,16 @@ def _kind(failures: int, retries: int) -> Persistence:
     return "persistent" if failures == retries else "intermittent"
 
 
-def _on_cpu(check: str, cpu: Retry | None) -> dict[str, Any]:
-    """The fields of a triage that follow from a retry on the CPU."""
-    if cpu is None or (failed := cpu.failed(check)) is None:
+def _on_cpu(finding: Finding, cpu: Retry | None) -> dict[str, Any]:
+    """The fields of a triage that follow from a retry on the CPU.
+
+    The CPU runs other kernels, with defects of their own: it fails too where all operations that
+    are wrong on the device are wrong there.
+    """
+    if cpu is None or (failed := cpu.failed(finding.id)) is None:
         return {}
-    if cpu.statuses is None:
+    if cpu.findings is None:
         return {"raises_on": ("cpu",)}
-    if failed:
+    if failed and set(finding.wrong) <= set(cpu.findings[finding.id].wrong):
         return {"location": "environment", "fails_on": ("cpu",)}
     return {"location": "device", "passes_on": ("cpu",)}

@@ -7,12 +7,12 @@ there. Advice follows from where a check fails; its status does not.
 from collections.abc import Sequence
 from typing import Final
 
-from probes.contract import Action, Finding, Location, Result, Triage
+from probes.contract import Action, Finding, Location, Result, Status, Triage
 from validator import triage as words
 from validator.report import CPU, Device
 
-#: Actions that an image at fault does not call for.
-_ABOUT_THE_DEVICE: Final[tuple[Action, ...]] = ("drain", "reset_gpu", "investigate")
+#: Actions that what all devices have in common does not call for.
+_ABOUT_THE_DEVICE: Final[tuple[Action, ...]] = ("drain", "reset_gpu")
 
 _IMAGE: Final = (
     "it fails on the CPU of this image too, so that the device is not the cause: do not drain; "
@@ -81,12 +81,7 @@ def _with_verdicts(finding: Finding, others: Sequence[Result]) -> Finding:
     """The finding; a failure with the devices on which the same check passes, or fails too."""
     if finding.status != "fail":
         return finding
-    verdicts = {
-        other.device: each.status
-        for other in others
-        for each in other.findings
-        if each.id == finding.id
-    }
+    verdicts = {other.device: _verdict(finding, other) for other in others}
     fails = tuple(name for name, status in verdicts.items() if status == "fail")
     passes = tuple(name for name, status in verdicts.items() if status == "pass")
     if not fails and not passes:
@@ -98,6 +93,20 @@ def _with_verdicts(finding: Finding, others: Sequence[Result]) -> Finding:
         "location": _location(before, fails=bool(fails), passes=bool(passes)),
     }
     return finding.model_copy(update={"triage": before.model_copy(update=changes)})
+
+
+def _verdict(finding: Finding, other: Result) -> Status:
+    """What became of the same operations in a result of another device; `skip`: unknown.
+
+    A crash there is another failure, and so are wrong operations of which none is wrong here.
+    """
+    found = next((each for each in other.findings if each.id == finding.id), None)
+    if found is None or found.status == "pass":
+        return "skip" if found is None else "pass"
+    if found.status != "fail" or other.reason != "check_failed":
+        return "skip"
+    apart = finding.wrong and found.wrong and set(finding.wrong).isdisjoint(found.wrong)
+    return "pass" if apart else "fail"
 
 
 def _location(before: Triage, *, fails: bool, passes: bool) -> Location:
@@ -120,9 +129,9 @@ def _with_advice(finding: Finding) -> Finding:
     if CPU.name in triage.fails_on:
         hint, action = _IMAGE, "fix_image"
     elif triage.location == "environment":
-        hint = _COMMON
-        if finding.wrong and action in _ABOUT_THE_DEVICE:
-            action = "fix_image"
+        if not finding.wrong:  # computed nothing: its own advice knows better
+            return finding
+        hint, action = _COMMON, "investigate" if action in _ABOUT_THE_DEVICE else action
     elif words.siblings(triage.passes_on):
         hint = _THIS_DEVICE
     changes = {"hint": f"{hint}; {finding.hint}" if finding.hint else hint, "action": action}
