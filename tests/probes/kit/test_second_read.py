@@ -62,7 +62,7 @@ def test_where_there_is_no_second_read(read: str) -> None:
         if reads:
             raise RuntimeError("CUDA error: unspecified launch failure")
         reads.append(WRONG)
-        return WRONG.copy()
+        return np.array(WRONG)
 
     reads: list[Array] = []
     first = second_read.copied(tensor, raising if broken else copies(WRONG, RIGHT))
