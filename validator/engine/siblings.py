@@ -37,7 +37,7 @@ def compared(results: Sequence[Result], devices: Sequence[Device]) -> list[Resul
 def with_words(result: Result) -> Result:
     """The result; of a failed one its summary and advice say what its triage tells."""
     told = words.summary(result.findings)
-    if result.status != "fail" or not told:
+    if not told:
         return result
     return result.model_copy(
         update={

@@ -50,6 +50,7 @@ def test_a_row() -> None:
         ([3, 35, 67, 99], 32, True),
         ([3, 35, 99, 131], 32, False),  # one of the lane was right by chance
         ([3, 4, 99], 1, False),
+        ([1, 7, 11], 2, False),
         ([7, 9], 2, True),
     ],
 )

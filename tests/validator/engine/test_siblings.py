@@ -1,13 +1,16 @@
 """A failed check beside the same check on the run's other devices: its status never changes."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from probes.contract import Finding, Result, Status, Triage, Try, Wrong
 from tests.validator import reports
+from validator.engine.job import RunContext
+from validator.engine.plan import Event
 from validator.engine.siblings import compared, with_words
 from validator.report import Device, overall
+from validator.settings import Settings
 
 CHECK = "tensor_ops.products"
 GPUS = tuple(
@@ -204,3 +207,15 @@ def test_words_are_those_of_the_failures_alone() -> None:
     warned = result("cuda:0", finding("warn", triage=tried()))
 
     assert with_words(warned) == warned
+
+
+def test_an_event_has_the_words_and_the_run_keeps_what_the_worker_said() -> None:
+    """The log tells a failure at once; what the siblings came to is known when the run is over."""
+    events: list[Event] = []
+    context = RunContext(Settings(), cast("Any", None), {}, events.append)
+    made = result("cuda:0", finding(triage=tried()))
+    context.record(made)
+
+    assert context.results["tensor_ops", "cuda:0"] == made
+    assert events[0].result is not None
+    assert events[0].result.summary.endswith("; passes on the CPU: device)")
