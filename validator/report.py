@@ -289,7 +289,7 @@ def to_json(report: Report) -> str:
     content = json.loads(report.model_dump_json())
     for result in content["results"]:
         result["findings"] = [
-            {key: value for key, value in finding.items() if value not in (None, "", "none")}
+            {key: value for key, value in finding.items() if value not in (None, "", "none", {})}
             for finding in result["findings"]
         ]
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))

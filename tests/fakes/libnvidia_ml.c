@@ -13,6 +13,7 @@
  * FAKE_NVML_WHOLE      index of a GPU on which MIG is off nevertheless
  * FAKE_NVML_CC         1: confidential computing is on
  * FAKE_NVML_OLD        1: no second layout of memory and no third of processes
+ * FAKE_NVML_TEMPERATURE  of the first GPU, each next is a degree warmer; without it none is told
  * FAKE_NVML_DAMAGED    1: every question about health is answered with damage
  */
 #include <stdio.h>
@@ -94,6 +95,26 @@ int nvmlDeviceGetUUID(u64 handle, char *text, unsigned length) {
         n += snprintf(text + n, length - n, "%02x%s", byte,
                       i == 3 || i == 5 || i == 7 || i == 9 ? "-" : "");
     }
+    return SUCCESS;
+}
+
+int nvmlDeviceGetHandleByUUID(const char *uuid, u64 *handle) {
+    MAY_REFUSE();
+    if (!number("FAKE_NVML_TEMPERATURE", 0)) return FUNCTION_NOT_FOUND;
+    for (unsigned index = 0; index < (unsigned)number("FAKE_NVML_COUNT", 1); index++) {
+        char text[80];
+        nvmlDeviceGetUUID(100 + index, text, sizeof text);
+        *handle = 100 + index;
+        if (strcmp(text, uuid) == 0) return SUCCESS;
+    }
+    return NOT_FOUND;
+}
+
+int nvmlDeviceGetTemperature(u64 handle, int sensor, unsigned *degrees) {
+    MAY_REFUSE();
+    (void)sensor;
+    if (!number("FAKE_NVML_TEMPERATURE", 0)) return FUNCTION_NOT_FOUND;
+    *degrees = number("FAKE_NVML_TEMPERATURE", 0) + index_of(handle);
     return SUCCESS;
 }
 

@@ -302,6 +302,8 @@ def test_a_wrong_element_is_found_at_its_place(place: int) -> None:
     x[place] += 1
     found = same("x", x, p.base)
     assert (found.first_index, found.xor_mask is not None) == ((place,), True)
+    assert found.pattern is not None
+    assert found.pattern.first == ((place,),)
 
 
 def test_another_type_or_start_is_found() -> None:

@@ -17,6 +17,7 @@ from validator.engine.attribution import blame_host_limits
 from validator.engine.clock import now
 from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Event, limits, timeout_s
+from validator.engine.siblings import with_words
 from validator.engine.supervisor import Child, ChildEnded, Worker, WorkerLostError
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import Device
@@ -81,7 +82,8 @@ class RunContext:
         if self.fault is not None:
             result = result.model_copy(update={"fault": self.fault})
         self.results[result.probe, result.device] = result
-        self.on_event(Event("finished", probe=result.probe, device=result.device, result=result))
+        told = with_words(result)
+        self.on_event(Event("finished", probe=result.probe, device=result.device, result=told))
 
     def is_held(self, device_name: str) -> bool:
         """Whether a process which cannot be killed holds the device."""

@@ -19,6 +19,7 @@ from validator.engine.causes import without_consequences
 from validator.engine.clock import now
 from validator.engine.job import START_S, HeldProcess, Job, RunContext
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
+from validator.engine.siblings import compared
 from validator.engine.spawn import WorkerProcess
 from validator.engine.supervisor import Child, ChildEnded, Worker, WorkerLostError
 from validator.engine.timeline import Timeline
@@ -158,7 +159,9 @@ class Run:
             run_id=uuid.uuid4().hex,
             trigger=self._plan.trigger,
             profile=self._plan.profile,
-            results=without_consequences([results[key] for key in keys if key in results]),
+            results=without_consequences(
+                compared([results[key] for key in keys if key in results], self._devices)
+            ),
             not_run=not_run,
             started_at=self._started_at,
             finished_at=datetime.now(timezone.utc),
