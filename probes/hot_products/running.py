@@ -21,8 +21,9 @@ from probes.kit.tensors import synchronize
 
 #: Rows and columns, largest first: whole tiles of every kernel, and whole words of 16 bytes.
 _SIZES: Final = (16384, 8192, 4096, 2048, 1024, 512, 256, 128, 64)
-#: The size by which the rate is estimated, where it takes no longer than that.
-_FIRST_SIZE: Final = 1024
+#: The sizes by which the rate is estimated, each where it takes no longer than that by the one
+#: before: of small ones the start is most of the time.
+_ESTIMATED_BY: Final = (256, 1024)
 _ESTIMATE_S: Final = 2.0
 
 #: One product takes no longer, as far as that can be told before.
@@ -280,7 +281,7 @@ def size(kind: Kind, run: Run) -> int:
     fitting = [n for n in _SIZES if kind.bytes_needed(n) + kept * n * n <= room] or [_SIZES[-1]]
     most_s = _PRODUCT_ON_CPU_S if on_cpu else _PRODUCT_S
     first, seconds = fitting[-1], 0.0
-    for n in (fitting[-1], next((n for n in fitting if n <= _FIRST_SIZE), fitting[-1])):
+    for n in (first, *(each for each in _ESTIMATED_BY if first < each <= fitting[0])):
         if (on_cpu and n > fitting[-1]) or seconds * (n / first) ** 3 > _ESTIMATE_S:
             break  # an emulation: the estimate by the smallest must do
         first, seconds = n, _seconds(Products(kind, n, run.device), run)
