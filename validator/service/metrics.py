@@ -64,6 +64,7 @@ class Shown:
     interval_s: Mapping[str, float] = field(default_factory=dict)
     restarts: Mapping[str, int] = field(default_factory=dict)
     run_in_progress: bool = False
+    log_lines_dropped: int = 0
 
 
 def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
@@ -92,6 +93,11 @@ def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
     for reason in sorted({*RESTART_REASONS, *shown.restarts}):
         restarts.add_metric([reason], shown.restarts.get(reason, 0))
     yield restarts
+    yield CounterMetricFamily(
+        f"{PREFIX}log_lines_dropped",
+        "Lines of the log that were dropped, since nobody read them in time.",
+        value=shown.log_lines_dropped,
+    )
     yield from _measurements(latest)
 
 
@@ -228,6 +234,7 @@ _OWN_NAMES: Final = {
     "probe_runs_total",
     "probe_skips_total",
     "worker_restarts_total",
+    "log_lines_dropped_total",
     "run_in_progress",
 }
 

@@ -48,6 +48,7 @@ FAMILIES = {
     "probe_runs_total": {"probe", "status"},
     "probe_skips_total": {"probe", "reason"},
     "worker_restarts_total": {"reason"},
+    "log_lines_dropped_total": set(),
     "run_in_progress": set(),
 }
 

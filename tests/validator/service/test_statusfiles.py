@@ -9,7 +9,6 @@ import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -17,7 +16,7 @@ import yaml
 from probes.catalog import BY_NAME
 from tests.validator.service.fake_runner import NOON, Clock, FakeRunner
 from validator.loading import load
-from validator.service import logs
+from validator.service import logs, readyfile
 from validator.service.daemon import Daemon
 from validator.service.statusfiles import NodeState, StatusFiles
 from validator.settings import Files, Settings, SettingsError
@@ -57,9 +56,10 @@ def test_a_ready_node_has_both_files(tmp_path: Path) -> None:
 
     assert problems == []
     ready = (tmp_path / "gpu-validator-ready").read_text()
-    assert ready == "2030-01-02T12:00:00Z\npass: 7 probes\n"
+    assert ready.startswith("2030-01-02T12:00:00Z\npass: 7 probes\nby: gpu-validator\n")
+    assert readyfile.objection(tmp_path / "gpu-validator-ready") == ""
     assert labels(tmp_path / "gpu-validator") == {"ready": "true", "status": "pass"}
-    assert 890 < expiry_s(tmp_path / "gpu-validator") <= 900
+    assert 290 < expiry_s(tmp_path / "gpu-validator") <= 300
     assert names(tmp_path) == ["gpu-validator", "gpu-validator-ready"]
 
 
@@ -99,26 +99,25 @@ def test_others_may_read_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def test_a_reader_never_sees_a_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that breaks leaves the old content, and what it leaves is hidden from NFD."""
+    """Until all is written the old content stands, and the draft is hidden from NFD."""
     kept = StatusFiles(files(tmp_path))
     kept.show(GOOD)
     before = (tmp_path / "gpu-validator").read_text()
 
-    def full(self: Path, text: str, **_: Any) -> int:
-        with self.open("w") as stream:
-            stream.write(text[:10])
-        raise OSError(28, "No space left on device")
+    seen: list[str] = []
 
-    monkeypatch.setattr(Path, "write_text", full)
-    problems = kept.show(NodeState(ready=True, reason="warn: y", status="warn", at=NOON, lasts_s=9))
+    def look(_: int) -> None:
+        seen.append((tmp_path / "gpu-validator").read_text())
+        hidden = [name for name in names(tmp_path) if name.startswith(".")]
+        seen.extend(hidden)
 
-    assert problems == [
-        f"{tmp_path / 'gpu-validator-ready'}: No space left on device",
-        f"{tmp_path / 'gpu-validator'}: No space left on device",
-    ]
-    assert (tmp_path / "gpu-validator").read_text() == before
-    shown = {name for name in names(tmp_path) if not name.startswith(".")}
-    assert shown == {"gpu-validator", "gpu-validator-ready"}
+    monkeypatch.setattr(os, "fsync", look)
+    kept.show(NodeState(ready=False, reason="warn: y", status="warn", at=NOON, lasts_s=9))
+
+    assert seen[0] == before
+    assert re.fullmatch(r"\.gpu-validator-draft-[0-9a-f]{32}", seen[1])
+    assert labels(tmp_path / "gpu-validator")["status"] == "warn"
+    assert names(tmp_path) == ["gpu-validator"]
 
 
 def test_a_relative_path_is_refused() -> None:
@@ -144,11 +143,12 @@ async def _until(daemon: Daemon, clock: Clock, runs: int, runner: FakeRunner) ->
         daemon.tick()
         await asyncio.sleep(0.001)
     daemon.tick()
+    assert daemon.settle(10)
 
 
 def test_the_daemon_keeps_them_true(tmp_path: Path) -> None:
     """Left-overs go at start; pass, fail, staleness and the end each show at once."""
-    (tmp_path / "gpu-validator-ready").write_text("an earlier daemon's")
+    StatusFiles(files(tmp_path)).show(GOOD)  # an earlier daemon's
     clock, runner = Clock(), FakeRunner()
     table = {"interval": 100, "jitter": 0}
     settings = load(
@@ -159,6 +159,7 @@ def test_the_daemon_keeps_them_true(tmp_path: Path) -> None:
         }
     )
     daemon = Daemon(settings, runner=runner, monotonic=clock)
+    assert daemon.settle(10)
     seen: list[list[str]] = [names(tmp_path)]
 
     async def go() -> None:
@@ -176,8 +177,10 @@ def test_the_daemon_keeps_them_true(tmp_path: Path) -> None:
 
     asyncio.run(go())
     daemon.withdraw()
+    assert daemon.settle(10)
     seen.append(names(tmp_path))
     daemon.tick()
+    assert daemon.settle(10)
 
     both = ["gpu-validator", "gpu-validator-ready"]
     assert seen == [[], both, ["gpu-validator"], []]
@@ -200,6 +203,7 @@ def test_a_stale_result_takes_the_ready_file_away(tmp_path: Path) -> None:
     there = (tmp_path / "gpu-validator-ready").exists()
     clock.now_s += 501
     daemon.tick()
+    assert daemon.settle(10)
 
     assert there
     assert not (tmp_path / "gpu-validator-ready").exists()
@@ -222,6 +226,7 @@ def test_moved_files_leave_nothing_behind(tmp_path: Path) -> None:
         await _until(daemon, Clock(), 1, runner)
         assert len(names(old)) == 2
         daemon.reload()
+        assert daemon.settle(10)
         task.cancel()
         await asyncio.wait({task}, timeout=5)
 
@@ -259,7 +264,7 @@ def test_a_stopped_process_leaves_no_file(tmp_path: Path) -> None:
     folder = tmp_path / "node"
     folder.mkdir()
     ready = folder / "gpu-validator-ready"
-    ready.write_text("an earlier daemon's")
+    StatusFiles(Files(ready=ready)).show(GOOD)  # an earlier daemon's
     others = [name for name in BY_NAME if name != "torch_version"]
     config = {
         "probes": {name: {"enabled": False} for name in others},
@@ -276,7 +281,9 @@ def test_a_stopped_process_leaves_no_file(tmp_path: Path) -> None:
         assert daemon.stderr is not None
         said = iter(daemon.stderr.readline, "")
         assert any("event=listening" in line for line in said)
-        at_start = names(folder)
+        deadline = time.monotonic() + 10
+        while (at_start := names(folder)) and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert any("event=run_finished" in line for line in said)
         deadline = time.monotonic() + 10  # the files follow the event
         while not ready.exists() and time.monotonic() < deadline:

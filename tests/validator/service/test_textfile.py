@@ -34,6 +34,7 @@ COUNTED_OR_SCHEDULED = {
         "probe_runs_total",
         "probe_skips_total",
         "worker_restarts_total",
+        "log_lines_dropped_total",
         "run_in_progress",
     )
 }
