@@ -47,7 +47,8 @@ def write_whole(path: Path, content: str, mode: int | None = None) -> None:
     Raises:
         OSError: it could not be written, or not within 10 s.
     """
-    _in_time(lambda: _write(path, content.encode(), mode), path)
+    whole = content.encode(errors="backslashreplace")
+    _in_time(lambda: _write(path, whole, mode), path)
 
 
 def _write(path: Path, content: bytes, mode: int | None) -> None:

@@ -122,7 +122,7 @@ def _write_or_remove(path: Path, text: str | None, kind: _Kind) -> list[str]:
             if text is None:
                 _take_away(place, kind)
             else:
-                place.write(text.encode(), mode=_READABLE, durable=True)
+                place.write(text.encode(errors="backslashreplace"), mode=_READABLE, durable=True)
     except OSError as error:
         problem = f"{path}: {error.strerror}"
         return [problem] if text is None else [f"{problem}{_not_renewed(path, kind)}"]
