@@ -44,6 +44,10 @@ class Place:
         except FileNotFoundError:
             return None
 
+    def folder_status(self) -> os.stat_result:
+        """The folder's own."""
+        return os.fstat(self._folder)
+
     def link(self, trusted: set[int]) -> str | None:
         """What the link that is there names, where it is a link of one of these users."""
         try:
@@ -174,11 +178,10 @@ def target(path: Path) -> Path:
             return path
         with at(path) as place:
             named = place.link(trusted)
-            seen = place.status()
+            seen, folder = place.status(), place.folder_status()
         if named is not None:
             path = path.parent / named
             continue
-        folder = path.parent.stat()
         everybody_s = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
         if everybody_s and seen is not None and seen.st_uid not in trusted:
             text = "belongs to somebody else, in a folder in which everybody may put files"

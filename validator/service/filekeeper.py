@@ -37,12 +37,16 @@ class FileKeeper:
         if not StatusFiles(files).wanted:
             return
         with self._changed:
-            self._waiting.pop(files, None)  # what is newest comes last: two sets may share a path
-            self._waiting[files] = state
             if self._thread is None:
                 thread = threading.Thread(target=self._work, name="status files", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # a limit; the next state is another try
+                    self._problems[files] = [str(error)]
+                    return
                 self._thread = thread
+            self._waiting.pop(files, None)  # what is newest comes last: two sets may share a path
+            self._waiting[files] = state
             self._changed.notify_all()
 
     def problems(self) -> list[str]:

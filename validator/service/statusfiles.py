@@ -157,7 +157,7 @@ def _obstacle(path: Path, kind: _Kind) -> str:
                 return ""
             if not stat.S_ISREG(seen.st_mode):
                 return "is no regular file: left alone"
-            if seen.st_uid != os.geteuid():
+            if seen.st_uid not in {os.geteuid(), place.folder_status().st_uid}:
                 return f"belongs to user {seen.st_uid}: left alone"
             content = place.read(readyfile.MOST_BYTES).decode(errors="replace")
     except OSError as error:

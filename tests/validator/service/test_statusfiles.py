@@ -163,6 +163,8 @@ def test_links_and_pipes_are_left_alone(tmp_path: Path) -> None:
     ready, nfd = tmp_path / "gpu-validator-ready", tmp_path / "gpu-validator"
     ready.symlink_to(victim)
     os.mkfifo(nfd)
+    device = Path("/dev/null").stat().st_ino
+    null = StatusFiles(Files(ready=Path("/dev/null"))).show(GOOD)
     kept = StatusFiles(files(tmp_path))
     problems = [kept.show(SICK), kept.show(GOOD), kept.remove()]
 
@@ -170,6 +172,8 @@ def test_links_and_pipes_are_left_alone(tmp_path: Path) -> None:
     assert problems == [[f"{ready}: {text}", f"{nfd}: {text}"]] * 3
     assert victim.read_text() == before
     assert (ready.is_symlink(), nfd.is_fifo()) == (True, True)
+    assert null == [f"/dev/null: {text}"]
+    assert Path("/dev/null").stat().st_ino == device
 
 
 def test_nobody_can_plant_a_draft(tmp_path: Path) -> None:
@@ -195,6 +199,17 @@ def test_a_stranger_s_file_is_left_alone(tmp_path: Path) -> None:
     assert len(problems) == 2
     assert all(one.endswith("belongs to user 65534: left alone") for one in problems)
     assert len(names(tmp_path)) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of other users need root")
+def test_a_file_of_the_folder_s_owner_is_ours(tmp_path: Path) -> None:
+    """An earlier daemon ran as the user whose folder it is."""
+    StatusFiles(files(tmp_path)).show(GOOD)
+    for path in (tmp_path, *tmp_path.iterdir()):
+        os.chown(path, 65534, 65534)
+
+    assert StatusFiles(files(tmp_path)).remove() == []
+    assert names(tmp_path) == []
 
 
 def test_what_an_older_version_wrote_is_ours(tmp_path: Path) -> None:
@@ -645,6 +660,26 @@ def test_a_hung_file_system_is_said_once(hung: Hung, capfd: pytest.CaptureFixtur
 
     assert while_hung.count("the file system does not answer") == 1
     assert "event=status_file_recovered" in capfd.readouterr().err
+
+
+def test_a_limit_on_threads_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The daemon goes on without the files, and writes them once it can."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    keeper = FileKeeper()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        keeper.show(files(tmp_path), GOOD)
+        problems = keeper.problems()
+        settled = keeper.settle(0)
+    keeper.show(files(tmp_path), GOOD)
+
+    assert (problems, settled) == (["can't start new thread"], True)
+    assert keeper.settle(10)
+    assert keeper.problems() == []
+    assert len(names(tmp_path)) == 2
 
 
 def test_a_bug_in_the_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
