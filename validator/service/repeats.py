@@ -16,7 +16,7 @@ _LONGEST_S: Final = 3600.0
 _QUIET_S: Final = 60.0
 
 #: Events that are remembered; the one that came last the longest ago makes room.
-_MOST: Final = 128
+_MOST: Final = 64
 
 _LEVELS: Final = frozenset({"warning", "error", "critical"})
 
@@ -70,6 +70,11 @@ class Repeats:
         """Events that were held back and did not come again in time to be counted."""
         now = self._monotonic()
         with self._lock:
+            self._known = {
+                key: known
+                for key, known in self._known.items()
+                if known.held or now - known.seen_s < _QUIET_S
+            }
             return [
                 self._say(known, now)
                 for known in self._known.values()

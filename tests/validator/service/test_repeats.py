@@ -86,6 +86,18 @@ def test_what_is_remembered_is_bounded() -> None:
     assert said(repeats, error=0) is not None
 
 
+def test_what_keeps_away_is_forgotten() -> None:
+    """No text is kept that nobody will count."""
+    clock = Clock()
+    repeats = Repeats(clock)
+    said(repeats, error="x")
+    before = len(repeats._known)
+    clock.now_s += 61
+    repeats.overdue()
+
+    assert (before, len(repeats._known)) == (1, 0)
+
+
 def test_the_log_holds_them_back(capfd: pytest.CaptureFixture[str]) -> None:
     """In the real pipeline: one line, and its count at the end of the daemon."""
     logs.configure("info", "text")
