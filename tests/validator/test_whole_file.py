@@ -65,13 +65,20 @@ def test_every_draft_has_a_name_that_nobody_can_know(
 
 
 @pytest.mark.parametrize("before", [0o600, 0o640, 0o444])
-def test_permissions_are_kept(tmp_path: Path, before: int) -> None:
+def test_permissions_are_kept(tmp_path: Path, before: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither widened nor narrowed, whatever is asked for a new file, and never in between."""
-    path = tmp_path / "file"
+    path, drafts, real = tmp_path / "file", list[int](), os.fchmod
     path.write_text("old")
     path.chmod(before)
+
+    def changed(descriptor: int, mode: int) -> None:
+        drafts.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        real(descriptor, mode)
+
+    monkeypatch.setattr(os, "fchmod", changed)
     write(path, mode=0o644)
 
+    assert drafts == [0o600]
     assert (mode_of(path), path.read_text()) == (before, "new")
 
 

@@ -353,6 +353,8 @@ def test_a_verdict_forges_no_line(tmp_path: Path) -> None:
     state = NodeState(ready=True, reason=reason, status="pass", at=NOON, lasts_s=-10)
     StatusFiles(files(tmp_path)).show(state)
 
+    text = (tmp_path / "gpu-validator-ready").read_text()
+    assert text.splitlines()[1] == "pass: x until: 99999999999 by: gpu-validator"
     assert "expired" in readyfile.objection(tmp_path / "gpu-validator-ready")
 
 
@@ -642,6 +644,21 @@ def test_a_file_system_that_hangs_holds_nobody_up(hung: Hung) -> None:
     assert settled
     assert keeper.problems() == []
     assert hung.written == [("/old", True), ("/old", None), ("/new", False)]
+
+
+def test_paths_that_are_moved_back_and_forth(tmp_path: Path) -> None:
+    """Two sets of files that share a path: what was wanted last is what is there."""
+    first = files(tmp_path)
+    other = Files(ready=first.ready)
+    keeper = FileKeeper()
+    for _ in range(20):
+        keeper.remove(first)
+        keeper.show(other, GOOD)
+        keeper.remove(other)
+        keeper.show(first, GOOD)
+        assert keeper.settle(10)
+
+        assert names(tmp_path) == ["gpu-validator", "gpu-validator-ready"]
 
 
 def test_a_hung_file_system_is_said_once(hung: Hung, capfd: pytest.CaptureFixture[str]) -> None:
