@@ -252,7 +252,7 @@ class Files(_Section):
     ready: Path | None = Field(
         default=None,
         description="a file that is there exactly while the node is ready; it holds the time of "
-        "the newest run",
+        "the newest run, and until when it counts",
     )
     nfd: Path | None = Field(
         default=None,

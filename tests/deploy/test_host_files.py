@@ -5,11 +5,15 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.validator.service.fake_runner import NOON
+from validator.service import readyfile
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMMAND = "/opt/gpu-validator/bin/gpu-validator"
@@ -127,6 +131,98 @@ def test_a_node_joins_only_when_it_is_well(tmp_path: Path, verdict: int, joined:
     assert ("systemctl enable --now slurmd" in log) is joined
 
 
+# -- the ready file ------------------------------------------------------------------------------
+
+READER = DEPLOY / "systemd" / "gpu-validator-ready"
+
+
+def read(
+    path: Path, *, shell: str = "/bin/sh", script: Path = READER
+) -> "subprocess.CompletedProcess[str]":
+    """What the reader says of a ready file."""
+    return subprocess.run(
+        [shell, script, path], capture_output=True, text=True, timeout=10, check=False
+    )
+
+
+def edited(path: Path, pattern: str, other: str) -> Path:
+    """A ready file that counts, with one thing changed."""
+    text = readyfile.text(NOON, "pass: 7 probes", 300)
+    path.write_text(re.sub(pattern, other, text, flags=re.MULTILINE))
+    return path
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
+def test_the_reader_believes_a_file_that_counts(tmp_path: Path, shell: str) -> None:
+    """It says the verdict, as the command does."""
+    path = edited(tmp_path / "ready", "", "")
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    done = read(path, shell=shell)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "pass: 7 probes\n", "")
+    assert readyfile.objection(path) == ""
+
+
+NOW = int(time.time())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "other", "why"),
+    [
+        (r"^until: .*", f"until: {NOW - 1}", "expired"),
+        (r"^from: .*", f"from: {NOW + 86400}", "the clock was changed"),
+        (r"^until: .*", f"until: {NOW + 86400}", "the clock was changed"),
+        (r"^until: .*", "until: 99999999999999999999", "not to be believed"),
+        (r"^until: .*\n", "", "until when it counts"),
+        (r"^from: .*\n", "", "until when it counts"),
+        (r"^until: .*", "until: -1", "until when it counts"),
+        (r"^until: .*", "until: 9$(id)", "until when it counts"),
+        (r"^by: .*\n", "", "until when it counts"),
+        (r"^boot: .*", "boot: another", "before this node was started"),
+        (r"(?s)\Aby.*|^2.*", "", "until when it counts"),
+        (r"(?s).*", "", "until when it counts"),
+    ],
+)
+def test_the_reader_believes_no_other(tmp_path: Path, pattern: str, other: str, why: str) -> None:
+    """Expired, of another boot, beyond what a life can be, cut: as `healthcheck` has it."""
+    path = edited(tmp_path / "ready", pattern, other)
+    done = read(path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert why in done.stderr
+    assert readyfile.objection(path)
+
+
+def test_the_reader_waits_for_nothing(tmp_path: Path) -> None:
+    """No file, a folder, a pipe that nobody writes, a link to a file that counts."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(edited(tmp_path / "ready", "", ""))
+
+    for path in (tmp_path / "none", tmp_path, pipe, link):
+        assert read(path).returncode == 1
+
+
+def test_a_unit_waits_for_the_ready_file(tmp_path: Path) -> None:
+    """The drop-in names the reader, and systemd understands it."""
+    drop_in = (DEPLOY / "systemd/needs-ready-gpus.conf").read_text(encoding="utf-8")
+    condition = re.search(r"^ExecCondition=(\S+) (\S+)$", drop_in, re.MULTILINE)
+    assert condition is not None
+    assert Path(condition[1]).name == READER.name
+    assert os.access(READER, os.X_OK)
+    assert f"{condition[2]}\n" in drop_in.partition("FILES__READY=")[2]
+    unit = tmp_path / "mine.service"
+    unit.write_text(
+        drop_in.replace(condition[1], "/bin/true")
+        .replace("After=gpu-validator.service", "")
+        .replace("[Service]", "[Service]\nType=oneshot\nExecStart=/bin/true")
+    )
+    done = told("systemd-analyze", "verify", str(unit))
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # -- CI ----------------------------------------------------------------------------------------
 
 ENGINE = """#!/bin/sh
@@ -189,7 +285,7 @@ def test_ci_files_call_the_script_before_the_push() -> None:
 
 
 def test_shellcheck_is_content() -> None:
-    """The script for CI."""
-    done = told("shellcheck", str(DEPLOY / "ci/validate-image.sh"))
+    """The script for CI, and the reader of the ready file."""
+    done = told("shellcheck", str(DEPLOY / "ci/validate-image.sh"), str(READER))
 
     assert done.stdout == ""

@@ -1,12 +1,13 @@
 """The command `healthcheck`: asks a running daemon whether it is well, in bounded time."""
 
+from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
 
 from validator.cli.early import EarlyWorker
-from validator.cli.errors import say
+from validator.cli.errors import UsageError, say
 from validator.cli.options import (
     Action,
     ConfigFile,
@@ -15,6 +16,7 @@ from validator.cli.options import (
     refuse_server,
     settings_of,
 )
+from validator.service import readyfile
 from validator.service.ask import UNIX, NoAnswerError, get, url_of
 from validator.settings import host_port
 
@@ -30,6 +32,14 @@ def command(
             help="The daemon, http://host:port or unix:/path. Default: from settings.",
         ),
     ] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--ready-file",
+            metavar="FILE",
+            help="Ask no daemon: whether this file of `files.ready` vouches for the node now.",
+        ),
+    ] = None,
     listen_address: ListenAddress = None,
     config_file: ConfigFile = None,
 ) -> Action:
@@ -37,7 +47,11 @@ def command(
 
     def action(_: EarlyWorker) -> int:
         refuse_server("--url", url)
-        if url is None:
+        if ready_file is not None and url is not None:
+            raise UsageError("--ready-file asks no daemon: it cannot go with --url")
+        if ready_file is not None:
+            wrong = readyfile.objection(ready_file)
+        elif url is None:
             settings = settings_of(config_file, flags_of(web={"listen_address": listen_address}))
             wrong = ask(url_of(*host_port(settings.web.listen_address[0])))
         else:

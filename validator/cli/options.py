@@ -18,6 +18,7 @@ from validator.nearest import nearest
 from validator.render.console import emit
 from validator.service.ask import usable
 from validator.service.schedule import timings
+from validator.service.statusfiles import StatusFiles
 from validator.settings import Settings, SettingsError, seconds
 
 #: What a command is once its arguments are understood; gives the exit code.
@@ -194,6 +195,8 @@ def say_valid(settings: Settings) -> int:
         refuse_nothing(make_plan(settings, "schedule"))
     except SettingsError as error:
         raise UsageError(str(error)) from error
+    if problems := StatusFiles(settings.files).problems():
+        raise UsageError(f"files: {'; '.join(problems)}")
     if note:
         say(note)
     emit("the configuration is valid\n")

@@ -6,7 +6,7 @@ It never touches a driver and never waits without a bound, so `/metrics` answers
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, Final, Protocol
 
@@ -18,15 +18,21 @@ from validator.engine.runner import Runner
 from validator.report import Report, Tool, full_summary, revision, to_json
 from validator.service import logs
 from validator.service.api import ProbeOnDevice, ProbeState
+from validator.service.filekeeper import FileKeeper
 from validator.service.latest import Latest, Pair, Readiness, end_time
 from validator.service.metrics import Exposition, Form, Shown, families
+from validator.service.readyfile import LEASE_S
 from validator.service.schedule import Schedule, Timing, timings
-from validator.service.statusfiles import NodeState, StatusFiles
+from validator.service.statusfiles import NodeState
 from validator.service.trust import token_of
 from validator.settings import Files, Settings, SettingsError
 
 #: What a run may take beyond its own deadline before the daemon is called stuck.
 _RUN_GRACE_S: Final = 30.0
+
+#: The status files are written anew after this, long before they expire; after a failure sooner.
+_RENEW_S: Final = LEASE_S / 5
+_RETRY_S: Final = 5.0
 
 #: A probe this late, with no run going on, was forgotten.
 _LATE_S: Final = 60.0
@@ -80,7 +86,11 @@ class Daemon:
         self._exposition = Exposition(self._families, monotonic=monotonic)
         self._merged: tuple[int, bytes | None] = (-1, None)
         self._version = -1
-        self._files = StatusFiles(settings.files)
+        self._files: Files | None = settings.files  # None: withdrawn
+        self._keeper = FileKeeper(monotonic)
+        self._problems: list[str] = []  # of the status files, as said in the log
+        self._renew_s = float("-inf")
+        self._dropped = 0  # lines of the log
         self._run_started_s: float | None = None
         self._run_limit_s = 0.0
         self._running: tuple[str, ...] = ()
@@ -122,8 +132,9 @@ class Daemon:
             if key not in _READ_AGAIN
             and getattr(settings.web, key) != getattr(self._settings.web, key)
         ]
-        if settings.files != self._settings.files:
-            self.withdraw(settings.files)
+        if settings.files != self._settings.files and self._files is not None:
+            self._keeper.remove(self._files)
+            self._files = settings.files
         self._settings, self._token = settings, token
         self._schedule.replace(table)
         self._limit()
@@ -138,7 +149,12 @@ class Daemon:
         if self._schedule.due():
             self._work.set()
         self._latest.has_aged()
+        if self._dropped != (dropped := logs.dropped()):
+            self._dropped = dropped
+            self._exposition.invalidate()
         self._refresh()
+        self._tell_problems()
+        logs.tick()
 
     async def keep_running(self) -> None:
         """Run what is due, one run at a time, for ever."""
@@ -272,33 +288,53 @@ class Daemon:
             interval_s={name: timing.interval_s for name, timing in timings_now.items()},
             restarts=self._runner.restarts,
             run_in_progress=self._run_started_s is not None,
+            log_lines_dropped=self._dropped,
         )
         return families(self._latest, shown, Tool(revision=revision()))
 
     def _refresh(self) -> None:
-        if self._version != self._latest.version:
+        changed = self._version != self._latest.version
+        if changed:
             self._version = self._latest.version
             self._exposition.invalidate()
+        if changed or self._monotonic() >= self._renew_s:
             self._show_files()
 
     def _show_files(self) -> None:
-        if not self._files.wanted:
+        self._renew_s = self._monotonic() + (_RETRY_S if self._problems else _RENEW_S)
+        if self._files is None or self._files == Files():
             return
         report, readiness = self._latest.merged_report(), self._latest.readiness()
         at = datetime.now(timezone.utc) if report is None else report.finished_at
         status = None if report is None else report.status
-        self._complain(
-            self._files.show(NodeState(readiness.ready, readiness.text, status, at, self._lasts_s))
+        self._keeper.show(
+            self._files,
+            NodeState(readiness.ready, readiness.text, status, at, self._lasts_s),
         )
 
-    def _complain(self, problems: Iterable[str]) -> None:
-        for problem in problems:
-            self._log.error("status_file", error=problem)
+    def _tell_problems(self) -> None:
+        """Say once what is in the way of the status files, and that it no longer is."""
+        before, self._problems = self._problems, self._keeper.problems()
+        for problem in self._problems:
+            if problem not in before:
+                self._log.error("status_file", error=problem)
+                self._renew_s = min(self._renew_s, self._monotonic() + _RETRY_S)
+        if before and not self._problems:
+            self._log.info("status_file_recovered")
 
-    def withdraw(self, files: Files | None = None) -> None:
-        """Remove the status files; from now on keep `files` in their place, by default none."""
-        self._complain(self._files.remove())
-        self._files = StatusFiles(Files() if files is None else files)
+    def withdraw(self) -> None:
+        """Remove the status files; from now on none is kept."""
+        if self._files is not None:
+            self._keeper.remove(self._files)
+        self._files = None
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait for the status files, and say what is in their way; whether they are written."""
+        settled = self._keeper.settle(timeout_s)
+        self._tell_problems()
+        if not settled:
+            self._log.error("status_file", error="not removed in time: it expires by itself")
+        return settled
 
 
 def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:

@@ -2,13 +2,17 @@
 
 import contextlib
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Iterator, MutableMapping
 from typing import Any, Final, Literal
 
+from validator.service.logqueue import LogQueue, write
+
 STDERR: Final = 2
+
+#: What the end of the daemon waits for a reader of the log.
+_END_S: Final = 1.0
 
 
 @contextlib.contextmanager
@@ -31,16 +35,73 @@ def _without(module: str) -> Iterator[None]:
 with _without("rich"):
     import structlog
 
+    from validator.service.repeats import Repeats
+
 
 class _Stderr:
     """Writes a line whole, in one call. A reader that has gone away must not end the daemon."""
 
     def msg(self, line: str) -> None:
         one = line.replace("\n", "\\n")  # which structlog before 25 leaves in a text line
-        with contextlib.suppress(OSError):
-            os.write(STDERR, one.encode(errors="backslashreplace") + b"\n")
+        whole = one.encode(errors="backslashreplace") + b"\n"
+        if _QUEUES:
+            _QUEUES[-1].put(whole)
+        else:
+            write(STDERR, whole)
 
     debug = info = warning = error = critical = msg
+
+
+#: The queue of a daemon; without one a line is written at once.
+_QUEUES: Final[list[LogQueue]] = []
+
+
+@contextlib.contextmanager
+def queued() -> Iterator[None]:
+    """Let a thread write the lines of the block; its end waits for it, but not for long."""
+    try:
+        queue = LogQueue(STDERR, _tell_dropped)
+    except RuntimeError as error:  # a limit on threads
+        log().warning("log_is_not_queued", error=str(error))
+        yield
+        return
+    _QUEUES.append(queue)
+    try:
+        yield
+    finally:
+        _say_repeats(all_of_them=True)
+        queue.close(_END_S)
+        _QUEUES.remove(queue)
+
+
+def flush() -> None:
+    """Write what waits, for a process that is about to end itself; not for long."""
+    if _QUEUES:
+        _QUEUES[-1].flush(_END_S)
+
+
+def dropped() -> int:
+    """How many lines were dropped because nobody read them in time."""
+    return _QUEUES[-1].dropped if _QUEUES else 0
+
+
+def _tell_dropped(lines: int) -> None:
+    log().warning("log_lines_dropped", lines=lines)
+
+
+def tick() -> None:
+    """Say what was held back as a repetition and did not come again."""
+    _say_repeats()
+
+
+def _say_repeats(*, all_of_them: bool = False) -> None:
+    for held in _REPEATS[-1].overdue(all_of_them=all_of_them) if _REPEATS else ():
+        level, event = held.pop("level"), held.pop("event")
+        getattr(log(), level)(event, **held)
+
+
+#: The processor in force.
+_REPEATS: Final[list[Repeats]] = []
 
 
 class _Library(logging.Handler):
@@ -66,9 +127,11 @@ def configure(
         if form == "text"
         else structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     )
+    _REPEATS[:] = [Repeats()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            _REPEATS[0],
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _flat if form == "text" else _identity,
             render,

@@ -64,6 +64,7 @@ class Shown:
     interval_s: Mapping[str, float] = field(default_factory=dict)
     restarts: Mapping[str, int] = field(default_factory=dict)
     run_in_progress: bool = False
+    log_lines_dropped: int = 0
 
 
 def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
@@ -100,6 +101,11 @@ def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
             total = latest.measured.get(("verified_seconds", device.name), 0.0)
             verified.add_metric([device.name], total)
     yield verified
+    yield CounterMetricFamily(
+        f"{PREFIX}log_lines_dropped",
+        "Lines of the log that were dropped, since nobody read them in time.",
+        value=shown.log_lines_dropped,
+    )
     yield from _measurements(latest)
 
 
@@ -238,6 +244,7 @@ _OWN_NAMES: Final = {
     "worker_restarts_total",
     "verified_seconds",
     "verified_seconds_total",
+    "log_lines_dropped_total",
     "run_in_progress",
 }
 

@@ -24,7 +24,10 @@ from validator.service.protocol import protocol_for
 from validator.settings import Settings, SettingsError
 
 #: What a run gets to end its processes when the daemon stops; the whole stop takes 5 s at most.
-_CANCEL_S: Final = 3.5
+_CANCEL_S: Final = 3.2
+
+#: What the removal of the status files gets beyond that; they expire by themselves.
+_SETTLE_S: Final = 0.3
 
 _TICK_S: Final = 1.0
 
@@ -104,6 +107,11 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]) -> int:
     """Run the daemon until SIGTERM or SIGINT; 0 then, 2 when it could not start."""
     logs.configure(settings.log.level, settings.log.format)
+    with logs.queued():
+        return _serve(settings, config_file, flags)
+
+
+def _serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]) -> int:
     tell_profile(settings)
 
     async def until_stopped(sockets: list[socket.socket]) -> int:
@@ -163,12 +171,15 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
             # Whatever does not end now never may, and leaving the loop would wait for it. The
             # worker dies with us: the kernel ends it with the thread that started it.
             log.error("abandoned", tasks=len(pending))
+            daemon.settle(_SETTLE_S)
+            logs.flush()
             os._exit(EXIT_UNUSABLE)
         for task in failed:
             task.result()
     finally:
         for number in (*handlers, signal.SIGHUP):
             loop.remove_signal_handler(number)
+    daemon.settle(_SETTLE_S)
     log.info("stopped")
     return EXIT_STOPPED
 

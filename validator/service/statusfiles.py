@@ -1,17 +1,28 @@
 """The node's verdict as files: a `*-ready` file, and a feature file that labels the node.
 
-Both are there only while a daemon that knows vouches for them: absence is never health.
+Both are there only while a daemon that knows vouches for them: absence is never health. What cannot
+be renewed is taken away, and expires by itself where that is impossible too. Only regular files
+that a daemon of ours wrote are touched.
 """
 
+import os
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Final
 
 from probes.contract import Status
+from validator import whole_file
+from validator.service import readyfile
+from validator.service.readyfile import LEASE_S, rfc3339
 from validator.settings import Files
 
 #: Labels in the namespace that Node Feature Discovery lets anyone use.
 LABEL = "feature.node.kubernetes.io/gpu-validator"
+
+_READABLE: Final = 0o644  # whatever the umask: others are to read them
 
 
 @dataclass(frozen=True)
@@ -39,55 +50,116 @@ class StatusFiles:
 
     def show(self, state: NodeState) -> list[str]:
         """Write the files that hold now and remove the others; return what went wrong, by path."""
-        ready = _ready_text(state) if state.ready else None
-        nfd = None if state.status is None else _nfd_text(state)
-        return [
-            *_write_or_remove(self._files.ready, ready),
-            *_write_or_remove(self._files.nfd, nfd),
-        ]
+        lasts_s = min(state.lasts_s, LEASE_S)
+        ready = readyfile.text(state.at, state.reason, lasts_s) if state.ready else None
+        nfd = None if state.status is None else _nfd_text(state, lasts_s)
+        return self._keep(ready, nfd)
 
     def remove(self) -> list[str]:
         """Remove the files, so that none vouches for this node; return what went wrong, by path."""
+        return self._keep(None, None)
+
+    def problems(self) -> list[str]:
+        """What is in the way of the files, by path; nothing is written."""
+        return [f"{path}: {why}" for path, kind in self._owned() if (why := _obstacle(path, kind))]
+
+    def _owned(self) -> list[tuple[Path, "_Kind"]]:
+        both = ((self._files.ready, _READY), (self._files.nfd, _NFD))
+        return [(path, kind) for path, kind in both if path is not None]
+
+    def _keep(self, ready: str | None, nfd: str | None) -> list[str]:
+        texts = {self._files.ready: ready, self._files.nfd: nfd}
         return [
-            *_write_or_remove(self._files.ready, None),
-            *_write_or_remove(self._files.nfd, None),
+            problem
+            for path, kind in self._owned()
+            for problem in _write_or_remove(path, texts[path], kind)
         ]
 
 
-def _ready_text(state: NodeState) -> str:
-    return f"{_rfc3339(state.at)}\n{state.reason}\n"
-
-
-def _nfd_text(state: NodeState) -> str:
+def _nfd_text(state: NodeState, lasts_s: float) -> str:
     """A feature file: https://kubernetes-sigs.github.io/node-feature-discovery/ (local source).
 
     The expiry is read when the file is: a daemon that is gone takes its labels with it.
     """
-    expiry = datetime.now(timezone.utc) + timedelta(seconds=state.lasts_s)
+    expiry = datetime.now(timezone.utc) + timedelta(seconds=lasts_s)
     return (
-        f"# +expiry-time={_rfc3339(expiry)}\n"
+        f"# +expiry-time={rfc3339(expiry)}\n"
         f"{LABEL}.ready={'true' if state.ready else 'false'}\n"
         f"{LABEL}.status={state.status}\n"
     )
 
 
-def _rfc3339(at: datetime) -> str:
-    return at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _is_nfd(content: str) -> bool:
+    """Whether a feature file has something, and nothing but what is ours."""
+    lines = content.splitlines()
+    return bool(lines) and all(line.startswith((LABEL, "# +expiry-time=")) for line in lines)
 
 
-def _write_or_remove(path: Path | None, text: str | None) -> list[str]:
+def _nfd_without_labels(content: str) -> str:
+    return content.partition("\n")[0] + "\n" if content.startswith("#") else ""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One of the two files."""
+
+    is_ours: Callable[[str], bool]  # of its content
+    revoked: Callable[[str], str]  # the beginning of its content that says nothing of the node
+
+
+_READY: Final = _Kind(readyfile.is_ours, readyfile.without_term)
+_NFD: Final = _Kind(_is_nfd, _nfd_without_labels)
+
+
+def _write_or_remove(path: Path, text: str | None, kind: _Kind) -> list[str]:
     """Replace a file in one step, or remove it where `text` is None; return what went wrong."""
-    if path is None:
-        return []
-    # Node Feature Discovery passes over files whose name starts with a dot.
-    draft = path.with_name(f".{path.name}.draft")
+    whole_file.sweep(path.parent)
+    if why := _obstacle(path, kind):
+        # Where there is no folder there is no file either.
+        return [f"{path}: {why}"] if text is not None or path.parent.exists() else []
     try:
-        if text is None:
-            path.unlink(missing_ok=True)
-            return []
-        draft.write_text(text, encoding="utf-8")
-        draft.chmod(0o644)  # whatever the umask: others are to read it
-        draft.replace(path)
+        with whole_file.at(path) as place:
+            if text is None:
+                _take_away(place, kind)
+            else:
+                place.write(text.encode(errors="backslashreplace"), mode=_READABLE, durable=True)
     except OSError as error:
-        return [f"{path}: {error.strerror}"]
+        problem = f"{path}: {error.strerror}"
+        return [problem] if text is None else [f"{problem}{_not_renewed(path, kind)}"]
     return []
+
+
+def _take_away(place: whole_file.Place, kind: _Kind) -> None:
+    if place.status() is None:
+        return
+    content = place.read(readyfile.MOST_BYTES).decode(errors="replace")
+    place.take_away(keep=len(kind.revoked(content).encode()))
+
+
+def _not_renewed(path: Path, kind: _Kind) -> str:
+    """Take away what could not be renewed, which needs no space; return how that went."""
+    try:
+        with whole_file.at(path) as place:
+            if place.status() is None:
+                return ""
+            _take_away(place, kind)
+    except OSError as error:
+        return f", nor can it be removed: {error.strerror}"
+    return ": removed, since it cannot be renewed"
+
+
+def _obstacle(path: Path, kind: _Kind) -> str:
+    """Why the file at a path is not ours to replace or remove; empty where it is, or is none."""
+    try:
+        with whole_file.at(path) as place:
+            seen = place.status()
+            if seen is None:
+                return ""
+            if not stat.S_ISREG(seen.st_mode):
+                return "is no regular file: left alone"
+            if seen.st_uid not in {os.geteuid(), place.folder_status().st_uid}:
+                return f"belongs to user {seen.st_uid}: left alone"
+            content = place.read(readyfile.MOST_BYTES).decode(errors="replace")
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if kind.is_ours(content) else "was not written by gpu-validator: left alone"

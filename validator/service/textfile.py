@@ -25,6 +25,7 @@ _OF_THE_DAEMON: Final = {
         "run_in_progress",
         "worker_restarts",
         "verified_seconds",
+        "log_lines_dropped",
     )
 }
 _LAST_SUCCESS: Final = f"{PREFIX}probe_last_success_timestamp_seconds"

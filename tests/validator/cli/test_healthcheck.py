@@ -1,18 +1,21 @@
 """`healthcheck`: it asks the daemon, and waits for a bounded time."""
 
 import contextlib
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.validator.cli.fakes import Call
 from validator.cli import healthcheck
-from validator.service import ask
+from validator.service import ask, readyfile
 
 pytestmark = pytest.mark.slow
 
@@ -105,6 +108,34 @@ def test_healthcheck_is_bounded(
     assert code == 1
     assert took < 2
     assert "gave no answer in 0.3 s" in capsys.readouterr().err
+
+
+def test_a_ready_file_in_place_of_a_daemon(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0 while it counts; 1 once it expired, where it is not there, and where it is a pipe."""
+    ready, pipe = tmp_path / "ready", tmp_path / "pipe"
+    at = datetime.now(timezone.utc)
+    os.mkfifo(pipe)
+    codes = []
+    for lasts_s in (60, -1):
+        ready.write_text(readyfile.text(at, "pass: 7 probes", lasts_s))
+        codes.append(call("healthcheck", "--ready-file", str(ready)))
+    codes += [call("healthcheck", "--ready-file", str(path)) for path in (tmp_path / "none", pipe)]
+
+    assert codes == [0, 1, 1, 1]
+    err = capsys.readouterr().err.splitlines()
+    assert "expired" in err[0]
+    assert [line.rpartition(": ")[2] for line in err[1:]] == [
+        "No such file or directory",
+        "is no regular file",
+    ]
+
+
+def test_a_ready_file_or_a_daemon(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not both."""
+    assert call("healthcheck", "--ready-file", "/x", "--url", "http://127.0.0.1:1") == 2
+    assert "cannot go with --url" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import Clock, FakeRunner, gpus
 from validator.engine.runner import Event
 from validator.loading import load
-from validator.service import logs
+from validator.service import logs, readyfile
 from validator.service.daemon import Daemon
 from validator.service.metrics import Form
 from validator.service.server import _MEANINGLESS, EXIT_UNUSABLE, serve
@@ -352,7 +353,7 @@ def test_a_port_in_use_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 _PROGRAM = """
 import asyncio, sys
 from tests.validator.service.fake_runner import FakeRunner, gpus
-from validator.service import logs
+from validator.service import logs, readyfile
 from validator.service.daemon import Daemon
 from validator.service.server import hold
 from validator.service.listen import listen
@@ -363,7 +364,9 @@ for word in sys.argv[3:]:
     setattr(runner, word, LookupError("a bug") if word == "error" else True)
 file = __import__("pathlib").Path(sys.argv[2])
 read = lambda: load(file, {"log": {"format": "json"}})
-sys.exit(asyncio.run(hold(Daemon(read(), runner=runner, reload=read), listen([sys.argv[1]]))))
+with logs.queued():
+    daemon = Daemon(read(), runner=runner, reload=read)
+    sys.exit(asyncio.run(hold(daemon, listen([sys.argv[1]]))))
 """
 
 
@@ -544,6 +547,73 @@ def _blocks(pid: int, number: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     mask = next(line for line in status.splitlines() if line.startswith("SigBlk:"))
     return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
+
+
+def page(url: str) -> str:
+    """What a page says."""
+    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - ours
+        return str(answer.read(), "utf-8")
+
+
+@pytest.mark.parametrize("word", ["sound", "stubborn"])
+def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path, word: str) -> None:
+    """A full pipe from the first line on: pages answer, losses are counted, SIGTERM ends it."""
+    config = tmp_path / "config.yaml"
+    config.write_text("run: {profile: quick}\nlog: {level: debug}\n", encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    flood = "logs.log().info('flood', text='x' * 900_000)\n    " * 3
+    code = _PROGRAM.replace("    sys.exit", f"    {flood}sys.exit")
+    command = [sys.executable, "-c", code, f"127.0.0.1:{port}", str(config), word]
+    with subprocess.Popen(command, cwd=ROOT, stderr=writer) as process:
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        health, dropped = "", None
+        while not (health and dropped):
+            assert time.monotonic() < deadline
+            with contextlib.suppress(OSError):
+                health = page(f"{url}/healthz")
+                metrics = page(f"{url}/metrics")
+                dropped = re.search(r"^\S+_log_lines_dropped_total [1-9]", metrics, re.MULTILINE)
+            time.sleep(0.01)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        ended = process.wait(20)
+        took = time.monotonic() - began
+    os.close(reader)
+    os.close(writer)
+
+    assert ended == (0 if word == "sound" else EXIT_UNUSABLE)
+    assert took < 5.5
+
+
+def test_a_daemon_that_is_killed_vouches_for_five_minutes(start: Start, tmp_path: Path) -> None:
+    """Nothing can be removed then; the file says itself until when it counts."""
+    ready = tmp_path / "ready"
+    (tmp_path / "config.yaml").write_text(f"files: {{ready: {ready}}}\n", encoding="utf-8")
+    daemon = start()
+    daemon.wait_for("run_finished")
+    deadline = time.monotonic() + 10
+    while not ready.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    daemon.stop(signal.SIGKILL)
+    at_once = readyfile.objection(ready)
+    until = int(ready.read_text().partition("until: ")[2].split()[0])
+    again = start()
+    again.wait_for("run_finished")
+    while readyfile.objection(ready) and time.monotonic() < deadline + 10:
+        time.sleep(0.01)
+    renewed = readyfile.objection(ready)
+    again.stop()
+
+    assert at_once == renewed == ""
+    assert until - time.time() <= 300
+    assert not ready.exists()
 
 
 def test_the_daemon_imports_none_of_what_it_must_not() -> None:

@@ -5,11 +5,14 @@ import logging
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from validator.service import logs
+from validator.service.logqueue import LogQueue
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -99,3 +102,158 @@ def test_rich_is_not_imported_for_logs() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60)
 
     assert done.returncode == 0
+
+
+# -- a reader that does not read -------------------------------------------------------------------
+
+
+class Pipe:
+    """A pipe that nobody reads until told."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+
+    def fill(self) -> None:
+        """Leave no room in it."""
+        os.set_blocking(self.writer, False)
+        try:
+            while True:
+                os.write(self.writer, b"." * 4096)
+        except BlockingIOError:
+            os.set_blocking(self.writer, True)
+
+    def read_until(self, text: bytes) -> bytes:
+        """Read until a text comes; fail after 10 s."""
+        seen, deadline = b"", time.monotonic() + 10
+        os.set_blocking(self.reader, False)
+        while text not in seen:
+            assert time.monotonic() < deadline, seen[-500:]
+            try:
+                seen += os.read(self.reader, 1 << 20)
+            except BlockingIOError:
+                time.sleep(0.005)
+        return seen
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """One, closed at the end."""
+    made = Pipe()
+    yield made
+    os.close(made.reader)
+    os.close(made.writer)
+
+
+def test_a_reader_that_stalls_holds_nobody_up(pipe: Pipe) -> None:
+    """Lines wait, what is too much is dropped and counted, and said when it reads again."""
+    told: list[int] = []
+    pipe.fill()
+    queue = LogQueue(pipe.writer, told.append, most_bytes=1000)
+    began = time.monotonic()
+    for number in range(100):
+        queue.put(b"%099d\n" % number)
+    took = time.monotonic() - began
+    # The writer may have taken one line out of the queue before it was full.
+    assert 89 <= queue.dropped <= 90
+    flushed = queue.flush(0.01)
+    pipe.read_until(b"%099d\n" % 9)
+    deadline = time.monotonic() + 10
+    while not told:
+        assert time.monotonic() < deadline
+        queue.put(b"on\n")
+        time.sleep(0.005)
+    closed = queue.close(10)
+
+    assert took < 1
+    assert (flushed, closed) == (False, True)
+    assert told == [queue.dropped]
+
+
+def test_a_line_is_whole_in_a_pipe_that_does_not_block(pipe: Pipe) -> None:
+    """Whoever shares stderr may have set O_NONBLOCK, and a line was lost or cut."""
+    os.set_blocking(pipe.writer, False)
+    queue = LogQueue(pipe.writer, lambda _: None)
+    queue.put(b"x" * 300_000 + b"end\n")
+    seen = pipe.read_until(b"end\n")
+
+    assert seen == b"x" * 300_000 + b"end\n"
+    assert queue.close(10)
+    assert queue.dropped == 0
+
+
+def test_a_long_line_alone_is_taken(pipe: Pipe) -> None:
+    """The bound is no limit to a line."""
+    queue = LogQueue(pipe.writer, lambda _: None, most_bytes=10)
+    queue.put(b"x" * 100 + b"\n")
+
+    assert pipe.read_until(b"\n")
+    assert queue.close(10)
+
+
+def test_a_disk_that_is_full_is_counted() -> None:
+    """Stderr is a file there."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    queue = LogQueue(full, lambda _: None)
+    for _ in range(3):
+        queue.put(b"line\n")
+    assert queue.flush(10)
+    os.close(full)
+
+    assert queue.dropped == 3
+    assert queue.close(1)
+
+
+STALLED = """
+import sys
+from validator.service import logs
+logs.configure("info", "json")
+with logs.queued():
+    for number in range(int(sys.argv[1])):
+        logs.log().info("event", number=number, text="x" * 1000)
+    print(logs.dropped(), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_the_end_waits_for_a_stalled_reader_but_not_for_long(pipe: Pipe) -> None:
+    """A second, and no interpreter that waits for a thread."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STALLED, "3000"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=pipe.writer,
+    ) as process:
+        assert process.stdout is not None
+        dropped = int(process.stdout.readline())
+        began = time.monotonic()
+        process.communicate(timeout=20)
+        took = time.monotonic() - began
+
+    assert dropped > 1000
+    assert process.returncode == 0
+    assert took < 4
+
+
+def test_what_was_dropped_is_said_by_the_log(pipe: Pipe) -> None:
+    """A line of its own, in the form that is set, once the reader reads again."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STALLED, "3000"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=pipe.writer,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        dropped = int(process.stdout.readline())
+        seen = pipe.read_until(b'"event":"log_lines_dropped"'.replace(b":", b": "))
+        seen += pipe.read_until(b"\n") if not seen.endswith(b"\n") else b""
+        process.communicate(timeout=20)
+    lines = [json.loads(line) for line in seen.rpartition(b"\n")[0].splitlines()]
+    [told] = [line for line in lines if line["event"] == "log_lines_dropped"]
+
+    assert told["lines"] == dropped
+    assert [line["number"] for line in lines if line["event"] == "event"] == [
+        *range(3000 - dropped)
+    ]

@@ -49,6 +49,7 @@ FAMILIES = {
     "probe_skips_total": {"probe", "reason"},
     "worker_restarts_total": {"reason"},
     "verified_seconds_total": {"device"},
+    "log_lines_dropped_total": set(),
     "run_in_progress": set(),
 }
 

@@ -35,6 +35,7 @@ COUNTED_OR_SCHEDULED = {
         "probe_skips_total",
         "worker_restarts_total",
         "verified_seconds_total",
+        "log_lines_dropped_total",
         "run_in_progress",
     )
 }

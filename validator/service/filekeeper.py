@@ -1,0 +1,93 @@
+"""Keeps the status files in a thread: a file system that does not answer holds nobody up."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from validator.service.statusfiles import NodeState, StatusFiles
+from validator.settings import Files
+
+#: A write that takes longer is said to hang.
+_SLOW_S: Final = 10.0
+
+
+class FileKeeper:
+    """Writes one thing at a time, of each set of files the newest state only."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Create it; its thread starts with the first thing to write."""
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._waiting: dict[Files, NodeState | None] = {}  # None: remove them
+        self._problems: dict[Files, list[str]] = {}
+        self._began_s: float | None = None
+        self._thread: threading.Thread | None = None
+        self._bug: BaseException | None = None
+
+    def show(self, files: Files, state: NodeState) -> None:
+        """Write the files that hold now, soon."""
+        self._put(files, state)
+
+    def remove(self, files: Files) -> None:
+        """Remove the files, soon."""
+        self._put(files, None)
+
+    def _put(self, files: Files, state: NodeState | None) -> None:
+        if not StatusFiles(files).wanted:
+            return
+        with self._changed:
+            if self._thread is None:
+                thread = threading.Thread(target=self._work, name="status files", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # a limit; the next state is another try
+                    self._problems[files] = [str(error)]
+                    return
+                self._thread = thread
+            self._waiting.pop(files, None)  # what is newest comes last: two sets may share a path
+            self._waiting[files] = state
+            self._changed.notify_all()
+
+    def problems(self) -> list[str]:
+        """What stands in the way of the files now.
+
+        Raises:
+            Exception: a bug of ours ended the thread.
+        """
+        with self._changed:
+            if self._bug is not None:
+                raise self._bug
+            found = [one for several in self._problems.values() for one in several]
+            if self._began_s is not None and self._monotonic() - self._began_s > _SLOW_S:
+                found.append("the file system does not answer")
+        return found
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until all is written; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._waiting and self._began_s is None, timeout_s
+            )
+
+    def _work(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: bool(self._waiting))
+                    files = next(iter(self._waiting))
+                    state = self._waiting.pop(files)
+                    self._began_s = self._monotonic()
+                kept = StatusFiles(files)
+                problems = kept.remove() if state is None else kept.show(state)
+                with self._changed:
+                    self._began_s = None
+                    self._problems.pop(files, None)
+                    if problems:
+                        self._problems[files] = problems
+                    self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - raised where it is asked for
+            with self._changed:
+                self._bug, self._began_s = error, None
+                self._waiting.clear()
+                self._changed.notify_all()
