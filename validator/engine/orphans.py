@@ -24,11 +24,12 @@ def adopt() -> None:
 
 
 def children() -> frozenset[int]:
-    """Process ids of all our direct children, adopted ones too."""
+    """Process ids of all our direct children, adopted ones too; none where no file can be opened."""
     found: set[int] = set()
-    for listed in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread that ended meanwhile
-            found.update(map(int, listed.read_text(encoding="utf-8").split()))
+    with contextlib.suppress(OSError):  # no descriptor is left
+        for listed in Path("/proc/self/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # a thread that ended meanwhile
+                found.update(map(int, listed.read_text(encoding="utf-8").split()))
     return frozenset(found)
 
 
