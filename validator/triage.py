@@ -64,6 +64,8 @@ def _where(triage: Triage) -> str:
     parts: list[str] = []
     if CPU.name in triage.raises_on:
         parts.append("raised on the CPU, which tells nothing of the device")
+    if triage.unfinished_on:
+        parts.append(f"retries on {' and '.join(triage.unfinished_on)} did not end")
     if failing and not passing:
         parts.append(f"fails on all {failing + 1} devices of its kind")
     elif failing:

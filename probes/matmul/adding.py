@@ -12,6 +12,7 @@ from probes.contract import Comparison
 from probes.kit.capabilities import back_end, floats
 from probes.kit.case import Array, on_device
 from probes.kit.operands import integers
+from probes.kit.precision import read
 from probes.kit.trial import Custom, Trial
 from probes.matmul.factors import F64, SPANS, Factors, factors, into, same, text
 from probes.matmul.libraries import others, preferred, suffix
@@ -21,7 +22,6 @@ _SHARE: Final = 8
 
 _SIZE: Final = (127, 72, 136)
 _COUNT: Final = 3
-_HALVES: Final = (torch.float16, torch.bfloat16)
 
 #: alpha and beta; addends are even.
 _SCALES: Final = ((1, 1), (2, -3), (-1, 0.5), (3, 0), (0, 2), (0, 0))
@@ -106,6 +106,16 @@ def _biased(dtype: torch.dtype, library: str, device: str) -> Iterator[Compariso
         yield same(f"{name}, strided bias)", linear(x, weight, spread), right, dtype)
 
 
+def _drops_beta(dtype: torch.dtype, device: str) -> bool:
+    """Whether torch hands a batch to oneDNN, and then does not apply beta where alpha is 0.
+
+    So do those that fall back to the CPU.
+    """
+    if back_end(device) in {"cuda", "hip"} or dtype == torch.float64:
+        return False
+    return dtype != torch.float32 or read("cpu").matmul_may_shorten
+
+
 def _batched(dtype: torch.dtype, library: str, device: str) -> Iterator[Comparison]:
     """Matrices of a batch, added to others, to one, and all up: no more than an eighth each."""
     each = [_factors(dtype, 36 + place) for place in range(_COUNT)]
@@ -118,8 +128,8 @@ def _batched(dtype: torch.dtype, library: str, device: str) -> Iterator[Comparis
     kind = text(dtype)
     with preferred(library):
         for alpha, beta in _SCALES:
-            if not alpha and dtype in _HALVES and back_end(device) not in {"cuda", "hip"}:
-                continue  # torch's CPU kernel, which others fall back to, does not apply beta
+            if not alpha and _drops_beta(dtype, device):
+                continue
             label = f"baddbmm{name} ({kind}, {alpha}, {beta})"
             scales = {"alpha": alpha, "beta": beta}
             found = into(torch.baddbmm, addend, x, y, like=right, dtype=dtype, **scales)

@@ -68,12 +68,15 @@ def factors(m: int, k: int, n: int, span: Span, salt: int = 0) -> Factors:
     low, high = -span.largest, span.largest
     repeated = np.arange(k) % _PERIOD
     a = integers((m, min(k, _PERIOD)), low, high, 400 + salt, F64)[:, repeated]
-    b = integers((min(k, _PERIOD), n), low, high, 401 + salt, F64)[repeated]
+    drawn = integers((min(k, _PERIOD), n), low, high, 401 + salt, F64)
     terms = max(1, span.limit // span.largest**2)
     if terms < k:
-        step = k // terms
-        place = (np.arange(k)[:, None] - 7919 * np.arange(n)) % k  # (k, n)
-        b = np.where((place % step == 0) & (place // step < terms), b, 0.0)
+        columns = np.arange(n)
+        rows = (np.arange(terms)[:, None] * (k // terms) + 7919 * columns) % k  # (terms, n)
+        b = np.zeros((k, n))
+        b[rows, columns] = drawn[rows % _PERIOD, columns]
+    else:
+        b = drawn[repeated]
     for each in (a, b):
         each.setflags(write=False)
     return Factors(a, b, a @ b)

@@ -4,6 +4,9 @@ What a GPU alone has (two libraries, shortened sums, float32 results) is run on 
 fakes that record what is set, and by kernels that are registered for the CPU.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Final
@@ -16,8 +19,9 @@ from probes.catalog import MATMUL
 from probes.contract import BITS, Comparison
 from probes.faults.inject.patterns import one_bit, stale, swallowed
 from probes.kit import narrow_products
-from probes.kit.trial import LeftOut
-from probes.matmul import factors, libraries, narrow, probe, reductions, shapes, special
+from probes.kit.precision import Precision
+from probes.kit.trial import LeftOut, run_trials
+from probes.matmul import adding, factors, libraries, narrow, probe, reductions, shapes, special
 from tests.probes.corrupt import (
     Corrupt,
     Fault,
@@ -521,3 +525,61 @@ def test_wrong_bits_fail_on_any_hardware() -> None:
     assert set(MATMUL.certain) == {
         *("shapes", "layouts", "many_terms", "batches", "added", "int8"),
     }
+
+
+#: Judges some families in a process of its own; prints what failed, and why.
+JUDGED: Final = """
+import sys, torch
+from probes.kit import families
+from probes.matmul import probe
+chosen = {name: probe.FAMILIES[name] for name in sys.argv[1].split()}
+exec(sys.argv[2])
+for name, found in families.observe(chosen, "cpu").families.items():
+    print(*(each.describe() for each in found if not each.holds))
+"""
+
+
+def complaints(names: str, setting: str = "", **environment: str) -> str:
+    """What families complain of under a user's setting and variables."""
+    run = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", JUDGED, names, setting],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return run.stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["SSE41", "AVX2", "AVX512_CORE"])
+def test_a_cpu_without_vnni_is_no_fault(isa: str) -> None:
+    """oneDNN documents that int8 saturates there, and has no products of float8."""
+    assert complaints("int8 float8", ONEDNN_MAX_CPU_ISA=isa) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_shortened_float32_is_no_fault(precision: str) -> None:
+    """Operands are short; where oneDNN drops beta it is not asked for."""
+    setting = f"torch.set_float32_matmul_precision('{precision}')"
+
+    assert complaints("shapes added float32", setting) == ""
+
+
+def test_full_float32_applies_beta_without_a_product() -> None:
+    """What is left out for shortened products is tried where they are not."""
+    assert not adding._drops_beta(torch.float32, "cpu")
+    assert adding._drops_beta(torch.bfloat16, "cpu")
+    assert not adding._drops_beta(torch.float64, "cpu")
+
+
+@pytest.mark.usefixtures("half_results")
+def test_sums_in_float16_have_no_result_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's switch, and cuBLAS has no such product: float16 is left out, bfloat16 is not."""
+    monkeypatch.setattr(narrow, "read", lambda _: Precision(half_sums_may_shorten=True))
+    found = [list(run_trials([each], "cpu")) for each in narrow.out_dtype("cpu")]
+
+    assert [bool(compared) for compared, _ in found] == [False, True]
+    assert "sums in float16" in found[0][1][0]

@@ -206,6 +206,21 @@ def test_a_failure_on_a_device_that_works_is_tried_again(sick: SickProbe) -> Non
     assert (triage.location, triage.fails_on) == ("environment", ("cpu",))
 
 
+def test_what_stands_is_told_before_each_kind_of_retry(sick: SickProbe) -> None:
+    """So that a retry on the CPU that never ends costs nothing of what those before it told."""
+    told: list[tuple[str, int, int]] = []
+
+    def tell(result: Result, device: str) -> None:
+        triage = result.findings[0].triage or Triage()
+        told.append((device, triage.retries, len(sick.observed)))
+
+    sick.findings = (WRONG,)
+    sick_attempt = make_attempt()
+    sick_attempt.classify(sick_attempt.first_result(), tell)
+
+    assert told == [("cuda:1", 0, 1), ("cpu", 2, 3)]
+
+
 def test_only_what_failed_is_tried_again(sick: SickProbe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks that passed have told what they can: a retry costs what failed, and no more."""
     begun: list[frozenset[str]] = []
