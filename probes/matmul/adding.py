@@ -29,7 +29,7 @@ _SCALES: Final = ((1, 1), (2, -3), (-1, 0.5), (3, 0), (0, 2), (0, 0))
 
 def added(device: str) -> Iterator[Trial]:
     """Every way to add to a product, in each type and library."""
-    for library, dtype in product(("", *others(device)), floats(device)):
+    for dtype, library in product(floats(device), ("", *others(device))):
         name = suffix(library)
         yield Custom(f"addmm{name}", partial(_scaled, dtype, library), dtype)
         yield Custom(f"nn.functional.linear{name}", partial(_biased, dtype, library), dtype)

@@ -5,7 +5,7 @@ that partial sums kept in the type itself, as a split sum may do, are exact too.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,6 +23,10 @@ F64: Final = np.float64
 
 #: Columns of an operand are drawn anew for so many terms, and then repeat: a prime.
 _PERIOD: Final = 1021
+
+
+#: Factors that are kept: all of a family in one type, which each library multiplies.
+_KEPT: Final = 16
 
 
 class Span(NamedTuple):
@@ -58,7 +62,7 @@ class Factors(NamedTuple):
         return on_device(self.a, device, dtype), on_device(self.b, device, dtype)
 
 
-@cache
+@lru_cache(maxsize=_KEPT)
 def factors(m: int, k: int, n: int, span: Span, salt: int = 0) -> Factors:
     """Factors of a product (m, k) @ (k, n) within the span.
 

@@ -541,7 +541,7 @@ for name, found in families.observe(chosen, "cpu").families.items():
 
 def complaints(names: str, setting: str = "", **environment: str) -> str:
     """What families complain of under a user's setting and variables."""
-    run = subprocess.run(  # noqa: S603 - our own code
+    run = subprocess.run(
         [sys.executable, "-c", JUDGED, names, setting],
         env={**os.environ, **environment},
         capture_output=True,
@@ -555,7 +555,7 @@ def complaints(names: str, setting: str = "", **environment: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["SSE41", "AVX2", "AVX512_CORE"])
 def test_a_cpu_without_vnni_is_no_fault(isa: str) -> None:
-    """oneDNN documents that int8 saturates there, and has no products of float8."""
+    """Int8 saturates there, as oneDNN documents, and it has no products of float8."""
     assert complaints("int8 float8", ONEDNN_MAX_CPU_ISA=isa) == ""
 
 

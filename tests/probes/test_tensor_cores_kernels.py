@@ -228,6 +228,7 @@ WRONG_LOOPS = [
     ("answer->y = (u64)odd << 32 | even", "answer->y = even"),
     ("(d[0] ^ own.right[0]) | (d[2] ^ own.right[2])", "(d[0] ^ own.right[0])"),
     ("row[lane]", "row[0]"),
+    ("Unit::START * (128 * step", "Unit::START * (0 * step"),
     ("(u64)warp * 32 + lane", "(u64)warp * 32"),
     ("(warp + shift) % count", "warp % count"),
     ("kind * 512u", "0"),
