@@ -13,6 +13,7 @@ from pydantic_core.core_schema import FloatSchema
 
 from probes.contract import Frozen, Reason, Result, Status, Timing, worst
 from validator import __version__
+from validator.shortened import report_text
 
 SCHEMA_VERSION: Final = 1
 
@@ -285,14 +286,17 @@ class _WithNaN(GenerateJsonSchema):
 
 
 def to_json(report: Report) -> str:
-    """The report as JSON in one line; of a finding only the fields that say something."""
+    """The report as JSON in one line; of a finding only the fields that say something.
+
+    Where much is wrong details give way, so that it has at most 1.25 MiB.
+    """
     content = json.loads(report.model_dump_json())
     for result in content["results"]:
         result["findings"] = [
             {key: value for key, value in finding.items() if value not in (None, "", "none", {})}
             for finding in result["findings"]
         ]
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return report_text(content)
 
 
 def json_schema() -> dict[str, Any]:

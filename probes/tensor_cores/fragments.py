@@ -55,9 +55,9 @@ def _small_floats(
     values: Integers, powers: Integers | int, exponent_bits: int, mantissa_bits: int
 ) -> Array:
     sizes = np.abs(values)
-    power = np.frexp(np.maximum(sizes, 1).astype(np.float64))[1] - 1
+    power = (np.frexp(np.maximum(sizes, 1).astype(np.float64))[1] - 1).astype(np.int64)
     mantissa = (sizes << mantissa_bits >> power) - (1 << mantissa_bits)
-    exponent = power + powers + (1 << (exponent_bits - 1)) - 1
+    exponent = power + np.asarray(powers, np.int64) + (1 << (exponent_bits - 1)) - 1
     bits = np.where(sizes > 0, exponent << mantissa_bits | mantissa, 0)
     return np.asarray(bits | (values < 0) << 7).astype(np.uint8)
 

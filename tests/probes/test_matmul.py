@@ -579,7 +579,7 @@ def test_full_float32_applies_beta_without_a_product() -> None:
 def test_sums_in_float16_have_no_result_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's switch, and cuBLAS has no such product: float16 is left out, bfloat16 is not."""
     monkeypatch.setattr(narrow, "read", lambda _: Precision(half_sums_may_shorten=True))
-    found = [list(run_trials([each], "cpu")) for each in narrow.out_dtype("cpu")]
+    found = [run_trials([each], "cpu") for each in narrow.out_dtype("cpu")]
 
     assert [bool(compared) for compared, _ in found] == [False, True]
     assert "sums in float16" in found[0][1][0]

@@ -22,7 +22,7 @@ from probes.tensor_cores.machine import Launch
 from probes.tensor_cores.observation import Coverage, Covered, Observation
 from probes.tensor_cores.problems import planted, problem
 from probes.tensor_cores.source import source
-from probes.tensor_cores.units import NAMES, REPEATS, UNITS, Unit, lacking, units_of
+from probes.tensor_cores.units import NAMES, REPEATS, UNITS, WIDTHS, Unit, lacking, units_of
 from tests.probes.verdicts import ids, tripped
 
 #: Result -> below which sums of integers are exact in its accumulators.
@@ -94,7 +94,7 @@ def used_words(unit: Unit) -> tuple[int, int]:
     if not unit.depth:
         return fragments.WORDS, fragments.WORDS
     each = 2 if unit.operand == "fp64" else 1
-    width = fragments.WIDTHS[unit.operand]
+    width = WIDTHS[unit.operand]
     return tuple(each * rows * unit.depth // 32 // width for rows in (unit.rows, 8))  # type: ignore[return-value]
 
 
