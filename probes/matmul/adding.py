@@ -20,7 +20,7 @@ from probes.matmul.libraries import others, preferred, suffix
 #: What an element may sum up to is shared by product and addend: an eighth each, times 3 at most.
 _SHARE: Final = 8
 
-_SIZE: Final = (127, 72, 136)
+_SIZE: Final = (65, 72, 136)
 _COUNT: Final = 3
 
 #: alpha and beta; addends are even.
@@ -82,7 +82,7 @@ def _scaled(dtype: torch.dtype, library: str, device: str) -> Iterator[Compariso
 
 
 def _biased(dtype: torch.dtype, library: str, device: str) -> Iterator[Comparison]:
-    """A row that is added to every row, as cuBLASLt does in its epilogue; (3, 127, 72) too."""
+    """A row that is added to every row, as cuBLASLt does in its epilogue; (3, 65, 72) too."""
     each = _factors(dtype, 34, _COUNT * _SIZE[0])
     x, weight = on_device(each.a, device, dtype), on_device(each.b.T.copy(), device, dtype)
     row = _even(dtype, _SIZE[2])

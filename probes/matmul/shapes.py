@@ -78,7 +78,7 @@ def _shapes(
 
 def _vectors(dtype: torch.dtype, library: str, device: str) -> Iterator[Comparison]:
     """A matrix by rows and by columns times a vector, and a vector times a vector."""
-    each = factors(1031, 517, 1, SPANS[dtype], 2)
+    each = factors(517, 259, 1, SPANS[dtype], 2)
     name, column = suffix(library), each.product[:, 0]
     with preferred(library):
         matrix, vector = each.on(device, dtype)
