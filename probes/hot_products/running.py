@@ -245,6 +245,7 @@ class _Loop:
             products=self._count,
             verified_s=self._verified_s,
             plain_s=self._plain_s,
+            words=self._compared,
             wrong_words=self._wrong_words,
             wrong=tuple(self._wrong),
             hottest_c=self._hottest,

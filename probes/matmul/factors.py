@@ -16,6 +16,7 @@ from probes.contract import Comparison
 from probes.kit.case import NUMPY_OF, Array, on_device
 from probes.kit.operands import integers
 from probes.kit.references import compare
+from probes.kit.second_read import copied
 from probes.kit.tensors import poisoned
 from probes.kit.trial import fact
 
@@ -98,10 +99,15 @@ def same(label: str, found: torch.Tensor, right: Array, dtype: torch.dtype) -> C
     """
     if found.dtype != dtype:
         return fact(label, text(found.dtype), text(dtype))
+    observed = copied(found, _on_host)
+    return compare(label, observed, right.astype(observed.dtype) + 0)
+
+
+def _on_host(found: torch.Tensor) -> Array:
+    """A tensor as an array without -0; of a type that NumPy does not have, in float32."""
     host = found.detach().cpu()
-    host = host if dtype in NUMPY_OF and dtype != torch.bfloat16 else host.float()
-    observed = host.numpy()
-    return compare(label, observed + 0, right.astype(observed.dtype) + 0)
+    known = host.dtype in NUMPY_OF and host.dtype != torch.bfloat16
+    return (host if known else host.float()).numpy() + 0
 
 
 def into(

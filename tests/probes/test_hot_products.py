@@ -308,6 +308,16 @@ def test_a_wrong_product_that_repeats(way: Way) -> None:
     assert {each.repeats for each in verified.wrong[3:]} <= {0}
 
 
+def test_a_library_that_is_wrong_is_no_reason_to_drain(way: Way) -> None:
+    """Units of a GPU spoil a few words of a product: most of all words are another matter."""
+    with Corrupt("mm", zeros):
+        seen = observed(way, "float32")
+    (finding,) = [each for each in probe.judge(seen) if each.id.endswith("float32")]
+
+    assert (finding.status, finding.action) == ("fail", "investigate")
+    assert seen.verified["float32"].mostly_wrong
+
+
 @pytest.mark.parametrize(
     ("name", "bits", "again", "column", "mask", "reading"),
     [

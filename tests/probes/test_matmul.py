@@ -18,7 +18,7 @@ import torch
 from probes.catalog import MATMUL
 from probes.contract import BITS, Comparison
 from probes.faults.inject.patterns import one_bit, stale, swallowed
-from probes.kit import narrow_products
+from probes.kit import narrow_products, second_read
 from probes.kit.precision import Precision
 from probes.kit.trial import LeftOut, run_trials
 from probes.matmul import adding, factors, libraries, narrow, probe, reductions, shapes, special
@@ -246,6 +246,25 @@ def test_no_partial_sum_leaves_the_type(dtype: torch.dtype, size: tuple[int, int
     np.testing.assert_array_equal(kept, each.product)
     if dtype == torch.float32:  # TF32 holds 11 bits
         assert span.largest < 2**11
+
+
+def test_a_wrong_result_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared is the copy that can be made once more; on the CPU there is none."""
+    found = torch.tensor([[1.0, -0.0], [3.0, 5.0]], dtype=torch.bfloat16)
+    copies: list[Any] = []
+
+    def copied(tensor: torch.Tensor, read: Any) -> Any:
+        copies.append(read(tensor))
+        return copies[-1]
+
+    monkeypatch.setattr(factors, "copied", copied)
+    monkeypatch.setattr(second_read, "again", lambda array: array if array is copies[0] else None)
+    right = np.array([[1.0, 0.0], [3.0, 4.0]])
+    compared = factors.same("mm", found, right, torch.bfloat16)
+
+    assert compared.mismatches == 1
+    assert compared.pattern is not None
+    assert compared.pattern.second_read == "same"
 
 
 def test_every_term_takes_part() -> None:

@@ -296,6 +296,32 @@ def test_each_failure_gets_its_own_location(sick: SickProbe) -> None:
     assert [triage_of(result, place).location for place in range(2)] == ["environment", "device"]
 
 
+@pytest.mark.parametrize(
+    ("there", "location"),
+    [
+        ("mm (float32, 1x7x17): bits differ", "environment"),
+        ("mm (float32, 9x9x9): bits differ", "environment"),
+        ("mm (bfloat16, 1x7x17): bits differ", "unknown"),
+        ("mm: bits differ", "environment"),
+    ],
+)
+def test_another_defect_of_the_cpus_own_kernels_says_nothing(
+    sick: SickProbe, there: str, location: str
+) -> None:
+    """The same operation in another type is wrong there: the device may be sick all the same."""
+    wrong: Any = {"wrong": {"mm": "bits"}}
+    here = DRAINED.model_copy(update={**wrong, "observed": ["mm (float32, 1x7x17): 1 of 9"]})
+    sick.findings = (here,)
+    sick_attempt = make_attempt()
+    sick.findings_on = {
+        "cuda:1": (here,),
+        "cpu": (DRAINED.model_copy(update={**wrong, "observed": [there]}),),
+    }
+    result = sick_attempt.classify(sick_attempt.first_result())
+
+    assert (triage_of(result).location, triage_of(result).fails_on) == (location, ("cpu",))
+
+
 def test_an_error_on_the_cpu_tells_nothing(sick: SickProbe) -> None:
     """The finding is that of the first try."""
     sick.findings = (DRAINED,)
