@@ -66,7 +66,7 @@ def _where(triage: Triage) -> str:
         parts.append("raised on the CPU, which tells nothing of the device")
     if triage.unfinished_on:
         parts.append(f"retries on {' and '.join(triage.unfinished_on)} did not end")
-    if failing and not passing:
+    if failing and not passing and triage.location == "environment":
         parts.append(f"fails on all {failing + 1} devices of its kind")
     elif failing:
         parts.append(f"fails on {_others(failing)} too")
