@@ -355,6 +355,18 @@ def test_somebody_who_comes_ends_it() -> None:
         assert statuses[name].message.startswith(GPU_BUSY)
 
 
+def test_what_was_wrong_before_somebody_came_is_told(way: Way) -> None:
+    """The first batch has a wrong product: the one who comes then hides nothing."""
+    with Corrupt("mm", _Wrong(3)):
+        seen = observed(way, "float32", "float64", board=Board(comes_after=0))
+    statuses = {each.id.partition(".")[2]: each for each in probe.judge(seen)}
+
+    assert statuses["float32"].status == "fail"
+    assert "product 0" in statuses["float32"].message
+    assert statuses["float64"].status == "skip"
+    assert seen.busy.startswith(GPU_BUSY)
+
+
 @pytest.mark.parametrize("check", HOT_PRODUCTS.checks)
 def test_a_wrong_family_trips_its_check_alone(check: str) -> None:
     """One wrong product of one type."""
