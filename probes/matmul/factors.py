@@ -107,7 +107,8 @@ def _on_host(found: torch.Tensor) -> Array:
     """A tensor as an array without -0; of a type that NumPy does not have, in float32."""
     host = found.detach().cpu()
     known = host.dtype in NUMPY_OF and host.dtype != torch.bfloat16
-    return (host if known else host.float()).numpy() + 0
+    # Of no axis the sum is no array.
+    return np.asarray((host if known else host.float()).numpy() + 0)
 
 
 def into(

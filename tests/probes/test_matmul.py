@@ -265,6 +265,7 @@ def test_a_wrong_result_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compared.mismatches == 1
     assert compared.pattern is not None
     assert compared.pattern.second_read == "same"
+    assert isinstance(factors._on_host(torch.tensor(-0.0)), np.ndarray)
 
 
 def test_every_term_takes_part() -> None:
