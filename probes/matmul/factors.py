@@ -15,10 +15,11 @@ import torch
 from probes.contract import Comparison
 from probes.kit.case import NUMPY_OF, Array, on_device
 from probes.kit.operands import integers
+from probes.kit.precision import float64_shortened_by
 from probes.kit.references import compare
 from probes.kit.second_read import copied
 from probes.kit.tensors import poisoned
-from probes.kit.trial import fact
+from probes.kit.trial import LeftOut, fact
 
 F64: Final = np.float64
 
@@ -96,7 +97,12 @@ def same(label: str, found: torch.Tensor, right: Array, dtype: torch.dtype) -> C
     """Compare type, shape and bits; the sign of a zero, which no order of summation promises, not.
 
     `right` is exact in the type.
+
+    Raises:
+        LeftOut: the user has float64 shortened.
     """
+    if dtype == torch.float64 and (why := float64_shortened_by(str(found.device))):
+        raise LeftOut(f"float64 is shortened by {why}")
     if found.dtype != dtype:
         return fact(label, text(found.dtype), text(dtype))
     observed = copied(found, _on_host)

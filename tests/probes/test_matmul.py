@@ -18,7 +18,7 @@ import torch
 from probes.catalog import MATMUL
 from probes.contract import BITS, Comparison
 from probes.faults.inject.patterns import one_bit, stale, swallowed
-from probes.kit import narrow_products, second_read
+from probes.kit import narrow_products, precision, second_read
 from probes.kit.precision import Precision
 from probes.kit.trial import LeftOut, run_trials
 from probes.matmul import adding, factors, libraries, narrow, probe, reductions, shapes, special
@@ -586,6 +586,43 @@ def test_shortened_float32_is_no_fault(precision: str) -> None:
     setting = f"torch.set_float32_matmul_precision('{precision}')"
 
     assert complaints("shapes added float32", setting) == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"CUBLAS_EMULATE_DOUBLE_PRECISION": "1"}, ""),
+        ({"CUBLAS_FIXEDPOINT_EMULATION_MANTISSA_BIT_COUNT": "24"}, ""),
+        (
+            {
+                "CUBLAS_EMULATE_DOUBLE_PRECISION": "1",
+                "CUBLAS_FIXEDPOINT_EMULATION_MANTISSA_BIT_COUNT": "24",
+            },
+            (
+                "float64 is shortened by CUBLAS_EMULATE_DOUBLE_PRECISION=1, "
+                "CUBLAS_FIXEDPOINT_EMULATION_MANTISSA_BIT_COUNT=24"
+            ),
+        ),
+        (
+            {
+                "CUBLAS_EMULATE_DOUBLE_PRECISION": "1",
+                "CUBLAS_FIXEDPOINT_EMULATION_MANTISSA_BIT_COUNT": "55",
+            },
+            "",
+        ),
+    ],
+)
+def test_float64_that_a_user_has_shortened_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], why: str
+) -> None:
+    """By cuBLAS, which computes in fixed point of as many bits: other types are tried."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(precision, "back_end", lambda _: "cuda")
+    found, lacking = run_trials(special.not_finite("cpu"), "cpu")
+
+    assert all(each.holds for each in found)
+    assert [each.partition(": ")[2] for each in lacking] == ([why] if why else [])
 
 
 def test_full_float32_applies_beta_without_a_product() -> None:
