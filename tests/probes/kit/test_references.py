@@ -28,7 +28,7 @@ def array(values: Any, dtype: str = "float32") -> npt.NDArray[Any]:
 @pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 0, 3), (3, 4), (300, 231)])
 def test_equal_bits_hold_in_every_dtype_and_shape(dtype: str, shape: tuple[int, ...]) -> None:
     """Equal values are right, also empty and 0-d, as tensor and as array."""
-    expected = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    expected = (np.arange(np.prod(shape, dtype=int)) % 99).reshape(shape).astype(dtype)
     tensor = torch.tensor(expected.tolist(), dtype=getattr(torch, dtype)).reshape(shape)
 
     for observed in (tensor, expected.copy()):
