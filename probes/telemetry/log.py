@@ -1,5 +1,6 @@
 """The rule about error lines of the driver in the kernel's log."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -12,7 +13,7 @@ from probes.telemetry.xids import CODES, MEANINGS, RECOVERY_CHANGED, UNKNOWN
 _CHECK: Final = f"{SPEC.name}.xids"
 _SHOWN: Final = 4
 #: How the driver says that a GPU needs nothing more, in a line of the code 154.
-_RECOVERED: Final = "to 0x0"
+_RECOVERED: Final = re.compile(r"\bto 0x0\b")
 
 
 def judge(log: KernelLog, gpus: Sequence[GpuHealth], limits: Limits) -> Finding:
@@ -22,7 +23,7 @@ def judge(log: KernelLog, gpus: Sequence[GpuHealth], limits: Limits) -> Finding:
     found = list(_problems(log.xids, gpus, limits))
     expected = "no recent line that asks for a reset or a reboot"
     if not found:
-        observed = f"{len(log.xids)} lines"
+        observed = f"{sum(xid.count for xid in log.xids)} lines"
         return Finding(id=_CHECK, status="pass", observed=observed, expected=expected)
     status = worst(each for each, _, _ in found)
     texts = list(dict.fromkeys(text for _, _, text in found))
@@ -43,26 +44,23 @@ def _problems(
 ) -> Iterator[tuple[Status, Action, str]]:
     """Yield status, action and text of the lines that matter."""
     by_address = {(gpu.pci_bus_id or "").partition(".")[0]: gpu for gpu in gpus}
+    recovered = {
+        xid.address: place
+        for place, xid in enumerate(xids)
+        if xid.code == RECOVERY_CHANGED and _RECOVERED.search(xid.text)
+    }
     for place, xid in enumerate(xids):
         code = CODES.get(xid.code, UNKNOWN)
         status, action = MEANINGS[code.bucket]
         if status == "pass" or (xid.age_s is not None and xid.age_s > limits.xid_recent_s):
             continue
-        if _has_recovered(xid, xids[place + 1 :]):
+        if recovered.get(xid.address, -1) > place:  # the GPU needs nothing more since then
             continue
         text = f"Xid {xid.code} of {xid.address}: {code.text}"
         if status == "fail" and (why := _doubt(xid, by_address.get(xid.address))):
             yield "warn", "investigate", f"{text} ({why})"
         else:
             yield status, action, text
-
-
-def _has_recovered(xid: Xid, later: Sequence[Xid]) -> bool:
-    """Whether the driver has said since then that the GPU needs nothing more."""
-    return any(
-        each.code == RECOVERY_CHANGED and each.address == xid.address and _RECOVERED in each.text
-        for each in later
-    )
 
 
 def _doubt(xid: Xid, gpu: GpuHealth | None) -> str:

@@ -1,6 +1,7 @@
 """What the boards and the kernel's log say, and the findings about it."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from probes import contract
 from probes.contract import Finding, Measurement, require, skipped
@@ -11,6 +12,10 @@ from probes.telemetry import boards, log
 from probes.telemetry.spec import SPEC, Limits
 
 __all__ = ["Limits", "Observation", "judge", "measure", "observe"]
+
+
+#: The device node of a GPU that is a part of its processor.
+_JETSON: Final = "/dev/nvhost-gpu"
 
 
 class Observation(contract.Observation):
@@ -27,7 +32,7 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - it is about the whole
     if "nvidia" not in present.vendors:
         return Observation(hardware=present, health=gpu_health.Health())
     breadcrumb.operation("NVML")
-    health = gpu_health.read()
+    health = gpu_health.read(breadcrumb.operation)
     breadcrumb.operation("the kernel's log")
     return Observation(hardware=present, health=health, log=kernel_log.read())
 
@@ -89,8 +94,11 @@ def _answers(observation: Observation, limits: Limits) -> Finding:
 
 
 def _is_given(observation: Observation, limits: Limits) -> bool:
-    """Whether this process was given a GPU: a promise, or a device node of one."""
-    nodes = any(each.startswith("/dev/nvidia") for each in observation.hardware.evidence)
+    """Whether this process was given a GPU that NVML knows: a promise, or a device node of one."""
+    evidence = observation.hardware.evidence
+    if any(each.startswith(_JETSON) for each in evidence):  # many releases there have no NVML
+        return False
+    nodes = any(each.startswith("/dev/nvidia") for each in evidence)
     return nodes or _promised(limits) > 0
 
 

@@ -22,6 +22,8 @@ class Limits(Frozen):
     #: More retired pages than this: the board is one to return (NVIDIA, dynamic page retirement:
     #: 60 and more).
     retired_pages: NonNegativeInt = 59
+    #: Lanes of PCIe that each GPU must have; None asks for as many as board and slot have.
+    pcie_lanes: NonNegativeInt | None = None
     #: Active NVLinks that each GPU must have; None compares the GPUs of one model with each other.
     nvlinks: NonNegativeInt | None = None
     #: More NVLink recoveries than this since the driver was loaded; None accepts any number.

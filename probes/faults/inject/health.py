@@ -37,6 +37,7 @@ SOUND: Final[dict[str, Any]] = {
     "pcie_max_generation": 5,
     "pcie_replays": 0,
     "pcie_fatal_errors": 0,
+    "c2c_enabled": False,
     "nvlinks_active": 18,
     "nvlinks_inactive": 0,
     "nvlink_replays": 0,
@@ -89,5 +90,5 @@ def pretends(changes: Mapping[str, Any], *, log: str = "", error: str = "") -> N
     told = gpu_health.Health(error=error) if error else gpu_health.Health(gpus=boards(changes))
     lines = kernel_log.KernelLog(xids=kernel_log.parse(log, _NOW_S))
     hardware.detect = lambda *_: present
-    gpu_health.read = lambda: told
+    gpu_health.read = lambda *_: told
     kernel_log.read = lambda: lines
