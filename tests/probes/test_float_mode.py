@@ -115,8 +115,7 @@ MODES = {
         {"float_mode.rounding"},
     ),
     "a thread of torch that flushes": (
-        "torch.set_flush_denormal(True); torch.ones(1 << 20).mul(2); "
-        "torch.set_flush_denormal(False)",
+        "flush = torch.set_flush_denormal; flush(True); torch.ones(1 << 20).mul(2); flush(False)",
         {"float_mode.torch_subnormals"},
     ),
     "a division by zero that ends the process": (
