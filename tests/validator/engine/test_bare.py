@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from validator.cli import early
 from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
 from validator.engine.spawn import start_worker
+from validator.engine.supervisor import WorkerLostError
+from validator.engine.workers import NoWorkerError, Workers
 from validator.settings import ProbeSettings
 
 BROKEN = "raise OSError('libtorch_cpu.so: cannot open shared object file')"
@@ -133,6 +136,32 @@ def test_an_early_worker_of_either_kind_is_used_or_ended(folder: Path, *, kind: 
 
     assert asyncio.run(both()) == ["pass"]
     assert marked() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "again"), [(signal.SIGKILL, True), (signal.SIGTERM, True), (signal.SIGSEGV, False)]
+)
+def test_a_worker_that_others_kill_before_its_first_use_is_replaced(
+    number: signal.Signals, *, again: bool
+) -> None:
+    """One that dies of itself is not."""
+
+    async def killed() -> tuple[bool, int]:
+        workers = Workers(None, nice=0, on_event=lambda _: None, bare=True)
+        try:
+            worker = await workers.live()
+            os.kill(worker._process.process.pid, number)
+            with pytest.raises(WorkerLostError) as lost:
+                await worker.fork({"survey": False})
+            await workers.lose(worker, lost.value)
+            return await workers.live() is not worker, workers.restarts.total()
+        except NoWorkerError:
+            return False, workers.restarts.total()
+        finally:
+            await workers.close()
+
+    assert asyncio.run(killed()) == (again, int(again))
 
 
 def test_a_probe_without_torch_has_no_device() -> None:
