@@ -8,7 +8,7 @@ from probes.contract import Action, Finding, Status, skipped, worst
 from probes.node.gpu_health import GpuHealth
 from probes.telemetry.spec import SPEC, Limits
 
-_SHOWN: Final = 4  # GPUs in a message
+SHOWN: Final = 4  # GPUs in a message
 
 
 class Problem(NamedTuple):
@@ -54,11 +54,11 @@ def judge(check: str, gpus: Sequence[GpuHealth], limits: Limits) -> Finding:
         )
     status = worst(each for each, _, _ in found)
     texts = [text for _, _, text in found]
-    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return Finding(
         id=identity,
         status=status,
-        message="; ".join(texts[:_SHOWN]) + more,
+        message="; ".join(texts[:SHOWN]) + more,
         observed=[*texts],
         expected=rule.expected,
         hint=rule.hint,

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from probes.contract import Action, Finding, Status, skipped, worst
+from probes.node.gpu_events import Events
 from probes.node.gpu_health import GpuHealth
 from probes.node.kernel_log import KernelLog, Xid
 from probes.telemetry.spec import SPEC, Limits
 from probes.telemetry.xids import CODES, MEANINGS, RECOVERY_CHANGED, UNKNOWN
 
 _CHECK: Final = f"{SPEC.name}.xids"
+_EVENTS: Final = f"{SPEC.name}.new_xids"
 _SHOWN: Final = 4
 #: How the driver says that a GPU needs nothing more, in a line of the code 154.
 _RECOVERED: Final = re.compile(r"\bto 0x0\b")
@@ -20,16 +22,36 @@ def judge(log: KernelLog, gpus: Sequence[GpuHealth], limits: Limits) -> Finding:
     """What recent lines ask for, unless the driver has said since that nothing is to be done."""
     if log.error:
         return skipped(_CHECK, f"the kernel's log may not be read: {log.error}")
-    found = list(_problems(log.xids, gpus, limits))
     expected = "no recent line that asks for a reset or a reboot"
+    return _judged(_CHECK, log.xids, gpus, limits, expected=expected, what="lines")
+
+
+def judge_events(events: Events, gpus: Sequence[GpuHealth], limits: Limits) -> Finding:
+    """What the events ask for that came while the run went on."""
+    if events.error and not events.xids:
+        return skipped(_EVENTS, events.error)
+    expected = "no event that asks for a reset or a reboot"
+    return _judged(_EVENTS, events.xids, gpus, limits, expected=expected, what="events")
+
+
+def _judged(
+    check: str,
+    xids: Sequence[Xid],
+    gpus: Sequence[GpuHealth],
+    limits: Limits,
+    *,
+    expected: str,
+    what: str,
+) -> Finding:
+    found = list(_problems(xids, gpus, limits))
     if not found:
-        observed = f"{sum(xid.count for xid in log.xids)} lines"
-        return Finding(id=_CHECK, status="pass", observed=observed, expected=expected)
+        observed = f"{sum(xid.count for xid in xids)} {what}"
+        return Finding(id=check, status="pass", observed=observed, expected=expected)
     status = worst(each for each, _, _ in found)
     texts = list(dict.fromkeys(text for _, _, text in found))
     more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
     return Finding(
-        id=_CHECK,
+        id=check,
         status=status,
         message="; ".join(texts[:_SHOWN]) + more,
         observed=[*texts[:16]],

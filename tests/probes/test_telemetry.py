@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pynvml
@@ -11,7 +12,9 @@ import pytest
 from probes.catalog import TELEMETRY
 from probes.contract import Finding, Status, worst
 from probes.faults.inject import health
-from probes.node import gpu_health, hardware, kernel_log
+from probes.kit import watching
+from probes.node import gpu_events, gpu_health, hardware, kernel_log
+from probes.node.gpu_events import Events
 from probes.node.gpu_health import GpuHealth, Health
 from probes.node.hardware import Hardware
 from probes.node.kernel_log import KernelLog
@@ -40,6 +43,19 @@ def node(*changes: dict[str, Any], log: str = "", **fields: Any) -> probe.Observ
     return probe.Observation(
         **{"hardware": NVIDIA, "health": Health(gpus=gpus), "log": lines, **fields}
     )
+
+
+def watched(
+    *changes: dict[str, Any],
+    before: tuple[dict[str, Any], ...] = (),
+    events: Events | None = None,
+    seconds: float = 60.0,
+    **fields: Any,
+) -> probe.Observation:
+    """Such a node after heavy probes, with what it was `before`: sound, where nothing is said."""
+    earlier = node(*(before or (UNCHANGED,) * max(len(changes), 1))).health
+    told = events or Events(watched_s=seconds)
+    return node(*changes, before=earlier, events=told, **fields)
 
 
 def judged(observation: probe.Observation, **limits: Any) -> dict[str, Finding]:
@@ -74,7 +90,7 @@ def test_the_recorded_h200_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (observation.health.error, gpu.gone, gpu.name) == ("", "", "NVIDIA H200")
     assert tripped(found.values()) == set()
     skips = {check for check, finding in found.items() if finding.status == "skip"}
-    assert skips == {"enough_gpus", "retired_pages", "nvlink"}
+    assert skips == {"enough_gpus", "retired_pages", "nvlink", "new_errors", "new_xids"}
     assert (gpu.pcie_width, gpu.pcie_generation, gpu.recovery_action, gpu.banks) == (16, 5, 0, 3072)
     assert (gpu.temperature_c, gpu.slowdown_c, gpu.memory_temperature_c) == (40, 89, 38)
     assert (gpu.inforom_valid, gpu.ecc_default, gpu.sram_threshold_exceeded) == (True, True, False)
@@ -84,7 +100,7 @@ def test_the_recorded_h200_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_sound_boards_are_sound() -> None:
     """With links, a fabric and a power cap at full load."""
-    found = judged(node(UNCHANGED, UNCHANGED), gpus=2)
+    found = judged(watched(UNCHANGED, UNCHANGED), gpus=2)
 
     assert {finding.status for finding in found.values()} == {"pass"}
 
@@ -501,7 +517,10 @@ def test_a_gpu_without_a_handle(tmp_path: Path, code: int, *, gone: bool) -> Non
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_each_fault_trips_its_check_alone(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the second of two boards, which the message names."""
-    for owner, name in ((hardware, "detect"), (gpu_health, "read"), (kernel_log, "read")):
+    for owner, name in (
+        *((hardware, "detect"), (gpu_health, "read"), (kernel_log, "read")),
+        *((gpu_events, "watch"), (watching, "is_wanted")),
+    ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     (injection,) = fault.inject
     health.pretends(**injection.arguments)
@@ -630,6 +649,207 @@ def test_many_bad_boards_make_one_finding() -> None:
     assert "; and 2 more" in bad.message
     assert isinstance(bad.observed, list)
     assert len(bad.observed) == 6
+
+
+# ---- while heavy probes run
+
+RISES: dict[str, tuple[dict[str, Any], Status, str]] = {
+    "uncorrected errors": ({"volatile_uncorrected": 1}, "fail", "reset_gpu"),
+    "errors of the SRAM": ({"sram_volatile_uncorrected": 2}, "fail", "reset_gpu"),
+    "a row that failed": ({"remap_failed": True}, "fail", "drain"),
+    "a row that waits": ({"remap_pending": True}, "warn", "reset_gpu"),
+    "a row": ({"rows_remapped": 1}, "warn", "reset_gpu"),
+    "a page": ({"pages_retired": 1}, "warn", "reset_gpu"),
+    "a fatal error of PCIe": ({"pcie_fatal_errors": 1}, "warn", "investigate"),
+    "recoveries of links": ({"nvlink_recoveries": 1}, "warn", "investigate"),
+    "replays": ({"pcie_replays": 9}, "warn", "investigate"),
+    "heat": ({"thermal_violation_s": 1.5}, "warn", "investigate"),
+    "a GPU that is lost": ({"gone": "nvmlDeviceGetUUID: GPU is lost"}, "fail", "drain"),
+    "a few replays": ({"pcie_replays": 8}, "pass", "none"),
+    "a moment of heat": ({"thermal_violation_s": 0.5}, "pass", "none"),
+    "a power cap": ({"power_violation_s": 30.0}, "pass", "none"),
+    "corrected errors": ({"volatile_corrected": 100}, "pass", "none"),
+    "no answer any more": ({"pcie_replays": None, "volatile_uncorrected": None}, "pass", "none"),
+}
+
+
+@pytest.mark.parametrize(("change", "status", "action"), RISES.values(), ids=RISES)
+def test_what_rises_while_heavy_probes_run(
+    change: dict[str, Any], status: Status, action: str
+) -> None:
+    """By how much, and of which GPU; a total that was there before is none of it."""
+    found = judged(watched(UNCHANGED, change))["new_errors"]
+
+    assert (found.status, found.action) == (status, action)
+    assert status == "pass" or "GPU 1 (0000:1f:00.0)" in found.message
+    same = judged(watched(UNCHANGED, change, before=(UNCHANGED, change)))["new_errors"]
+    assert same.status == "pass"
+
+
+def test_counters_that_fall_have_not_risen() -> None:
+    """A reset in between sets them to zero."""
+    before = {"volatile_uncorrected": 5, "pcie_replays": 500, "remap_pending": True}
+
+    assert judged(watched(UNCHANGED, before=(before,)))["new_errors"].status == "pass"
+
+
+def test_a_gpu_that_is_no_longer_listed_is_told() -> None:
+    """Whatever the others say; one of another job may come and go."""
+    gone = judged(watched(UNCHANGED, before=(UNCHANGED, UNCHANGED)))["new_errors"]
+    other = {"accessible": False, "error": "No Permission"}
+
+    assert (gone.status, gone.action) == ("fail", "drain")
+    assert judged(watched(UNCHANGED, before=(UNCHANGED, other)))["new_errors"].status == "pass"
+
+
+def test_the_rate_of_replays_counts_in_a_long_run() -> None:
+    """And what the site accepts."""
+    change = {"pcie_replays": 60}
+
+    assert judged(watched(change, seconds=600))["new_errors"].status == "pass"
+    assert judged(watched(change, seconds=300))["new_errors"].status == "warn"
+    assert judged(watched(change), pcie_replays_a_minute=60)["new_errors"].status == "pass"
+    assert judged(watched(change), degraded="fail")["new_errors"].status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("code", "address", "change", "status"),
+    [
+        (79, "0000:0f:00", {"recovery_action": None}, "fail"),
+        (119, "0000:0f:00", {"recovery_action": 1}, "fail"),
+        (119, "0000:0f:00", {"recovery_action": 0}, "warn"),
+        (119, "", {"recovery_action": None}, "warn"),
+        (13, "0000:0f:00", {"recovery_action": None}, "pass"),
+        (4711, "0000:0f:00", {"recovery_action": None}, "warn"),
+    ],
+)
+def test_events_are_judged_as_lines_are(
+    code: int, address: str, change: dict[str, Any], status: Status
+) -> None:
+    """By the same table."""
+    xids = (kernel_log.Xid(code=code, address=address, age_s=0.0),)
+    seen = watched(change, events=Events(watched_s=9.0, xids=xids))
+
+    assert judged(seen)["new_xids"].status == status
+
+
+def test_events_that_nvml_does_not_have_are_skipped() -> None:
+    """As in many virtual machines; and without heavy probes nothing is watched."""
+    silent = Events(error="NVML tells no events: Not Supported", watched_s=9.0)
+
+    assert judged(watched(events=silent))["new_xids"].status == "skip"
+    assert judged(node())["new_xids"].status == judged(node())["new_errors"].status == "skip"
+    failed = Health(error="Failed to initialize NVML: Driver Not Loaded")
+    late = node(before=failed, events=Events(watched_s=1.0))
+    assert judged(late)["new_errors"].status == "skip"
+
+
+class FakeEvents:
+    """NVML with a set of events: what it is asked, and each answer in its turn."""
+
+    def __init__(self, answers: list[Any], refuses: tuple[int, ...] = ()) -> None:
+        """Create it; the GPUs with these indices have no events."""
+        self.calls: list[str] = []
+        self._answers = answers
+        self._refuses = refuses
+
+    def __getattr__(self, name: str) -> Any:
+        """A function that notes that it was called; anything else is pynvml's own."""
+        own = {
+            "nvmlDeviceGetCount": lambda: 2,
+            "nvmlDeviceGetHandleByIndex": lambda index: index,
+            "nvmlDeviceRegisterEvents": self._register,
+            "nvmlEventSetCreate": lambda: "set",
+            "nvmlEventSetWait_v2": self._wait,
+            "nvmlEventSetFree": lambda _: None,
+            "nvmlDeviceGetPciInfo": lambda gpu: SimpleNamespace(busId=f"00000000:{gpu}F:00.0"),
+            "nvmlInit": lambda: None,
+            "nvmlShutdown": lambda: None,
+        }
+        if name not in own:
+            return getattr(pynvml, name)
+        self.calls.append(name)
+        return own[name]
+
+    def _register(self, gpu: int, kinds: int, events: str) -> None:
+        assert (kinds, events) == (8, "set")
+        if gpu in self._refuses:
+            raise pynvml.NVMLError(3)
+
+    def _wait(self, _: str, milliseconds: int) -> Any:
+        assert 0 < milliseconds <= 1000
+        answer = self._answers.pop(0)
+        if isinstance(answer, int):
+            raise pynvml.NVMLError(answer)
+        return SimpleNamespace(eventType=8, eventData=answer[0], device=answer[1])
+
+    def goes_on(self) -> bool:
+        """As long as there are answers."""
+        return bool(self._answers)
+
+
+@pytest.mark.parametrize(
+    ("answers", "refuses", "xids", "error"),
+    [
+        (
+            [10, (79, 1), 10, (79, 1), (31, 0)],
+            (),
+            [(79, "0000:1f:00", 2), (31, "0000:0f:00", 1)],
+            "",
+        ),
+        ([10, 10], (0,), [], ""),
+        ([(48, 0), 15], (), [(48, "0000:0f:00", 1)], "GPU is lost"),
+        ([], (), [], ""),
+    ],
+    ids=["events", "a GPU without", "lost", "over before it began"],
+)
+def test_events_are_collected_until_the_others_end(
+    answers: list[Any],
+    refuses: tuple[int, ...],
+    xids: list[tuple[int, str, int]],
+    error: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each code of each GPU once, and what was opened is closed."""
+    fake = FakeEvents(answers, refuses)
+    monkeypatch.setattr(gpu_events, "pynvml", fake)
+
+    seen = gpu_events.watch(fake.goes_on)
+
+    assert [(xid.code, xid.address, xid.count) for xid in seen.xids] == xids
+    assert error in seen.error
+    assert bool(seen.error) is bool(error)
+    assert fake.calls[-2:] == ["nvmlEventSetFree", "nvmlShutdown"]
+
+
+def test_without_events_it_waits_for_the_end_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counters are looked at when the others have ended, whatever NVML supports."""
+    fake, left = FakeEvents([1], (0, 1)), [True, True, False]
+    monkeypatch.setattr(gpu_events, "pynvml", fake)
+    monkeypatch.setattr(gpu_events, "_LOOK_S", 0.001)
+
+    seen = gpu_events.watch(lambda: left.pop(0))
+
+    assert left == []
+    assert "Not Supported" in seen.error
+    monkeypatch.setattr(gpu_events, "pynvml", None)
+    assert "not installed" in gpu_events.watch(lambda: False).error
+
+
+@pytest.mark.slow
+def test_the_real_module_reads_the_library_s_events(tmp_path: Path) -> None:
+    """Through pynvml and a library in C: code and GPU of an event."""
+    libraries = fakes.build(tmp_path)
+    answer: Any = fakes.ask(
+        "gpu_events.watch(iter([True, False, False]).__next__).model_dump_json()",
+        libraries,
+        FAKE_NVML_COUNT=2,
+        FAKE_NVML_EVENT=79,
+    )
+    seen = Events.model_validate(answer)
+
+    assert [(xid.code, xid.address, xid.count) for xid in seen.xids] == [(79, "0000:0b:00", 1)]
+    assert seen.error == ""
 
 
 # ---- the kernel's log
