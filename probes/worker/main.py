@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.kit.lifetime import die_with_parent
+from probes.kit.watching import hold_signal
 from probes.pidfd import pidfd_open
 from probes.worker.errors import describe
 
@@ -45,6 +46,8 @@ def main(control_fd: int, supervisor_pid: int, nice: int, bare: int) -> None:
     with contextlib.suppress(OSError):  # out of memory: kill this process before the node's jobs
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="utf-8")
     gc.disable()  # collections during the import of torch would slow it down
+    if bare:
+        hold_signal()  # of the end that a child which watches waits for
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     _send(control, {"event": "up"})
@@ -233,6 +236,8 @@ def _run_job(request: dict[str, Any], result_fd: int, *, bare: bool) -> None:
         survey = importlib.import_module("probes.node.survey")
         _write(result_fd, {"survey": survey.take()})
         return
+    if request.get("watch"):
+        importlib.import_module("probes.kit.watching").begin()
     attempt_module = importlib.import_module("probes.worker.attempt")
     fault = request.get("fault")
     if fault is not None:  # in force until this child ends, and only here

@@ -14,6 +14,7 @@
  * FAKE_NVML_CC         1: confidential computing is on
  * FAKE_NVML_OLD        1: no second layout of memory and no third of processes
  * FAKE_NVML_TEMPERATURE  of the first GPU, each next is a degree warmer; without it none is told
+ * FAKE_NVML_EVENT      code of an error event of the last GPU, once; other waits run out
  * FAKE_NVML_DAMAGED    1: every question about health is answered with damage
  */
 #include <stdio.h>
@@ -313,6 +314,33 @@ int nvmlDeviceValidateInforom(u64 handle) {
     MAY_REFUSE();
     return damaged() ? 14 : SUCCESS;
 }
+
+struct event { u64 device, type, data; unsigned gpu_instance, compute_instance; };
+
+int nvmlEventSetCreate(u64 *set) {
+    MAY_REFUSE();
+    *set = 77;
+    return SUCCESS;
+}
+
+int nvmlDeviceRegisterEvents(u64 handle, u64 types, u64 set) {
+    MAY_REFUSE();
+    return types == 8 && set == 77 ? SUCCESS : 2;
+}
+
+int nvmlEventSetWait_v2(u64 set, struct event *event, unsigned milliseconds) {
+    static int told = 0;
+    MAY_REFUSE();
+    if (told++ || !number("FAKE_NVML_EVENT", 0)) {
+        usleep(milliseconds * 1000);
+        return 10; /* timeout */
+    }
+    *event = (struct event){100 + number("FAKE_NVML_COUNT", 1) - 1, 8,
+                            number("FAKE_NVML_EVENT", 0), ~0u, ~0u};
+    return SUCCESS;
+}
+
+int nvmlEventSetFree(u64 set) { MAY_REFUSE(); return SUCCESS; }
 
 struct field { unsigned id, scope; long long timestamp, latency; unsigned type; int result;
                union { unsigned ui; u64 ull; } value; };

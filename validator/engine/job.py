@@ -26,6 +26,8 @@ from validator.settings import Settings
 #: For a child to start a probe, or to end, in seconds.
 START_S: Final = 10.0
 _SHOWN_BYTES: Final = 80  # of a line that is no result
+#: Tells a child that watches that the others have ended, as in `probes.kit.watching`.
+_END_OF_WATCH: Final = signal.SIGUSR2
 _LOOK_S: Final = 1.0  # between two looks at a deadline that may have been shortened
 
 #: One of `outcomes`: what became of a probe on a device, in a text.
@@ -114,6 +116,10 @@ class _Attempted:
         self.deadline_s = hangs.shortened_deadline_s(device, self._began_s, self.deadline_s)
         return self._began_s + self.deadline_s - now()
 
+    def put_off(self) -> None:
+        """Count its deadline from now on: it waits for others."""
+        self._began_s = now()
+
     @property
     def is_cut_short(self) -> bool:
         """Whether its deadline is shorter than its own."""
@@ -143,6 +149,7 @@ class Job:
         *,
         row: object = None,
         alone: bool = True,
+        watches: bool = False,
     ) -> None:
         """Create the job; each of its children computes with that many threads.
 
@@ -153,7 +160,10 @@ class Job:
             context: what the jobs of the run share.
             row: what its hangs are counted with; its own without one.
             alone: whether no other job of ours uses the device meanwhile.
+            watches: whether its probe goes on until `finish`, from when its deadline counts.
         """
+        self._watches = watches
+        self._child: Child | None = None
         self._device = device
         self._row = self if row is None else row
         self._alone = alone
@@ -172,6 +182,12 @@ class Job:
         finally:
             self._settle()  # cancelled, or held: what died has died
 
+    def finish(self) -> None:
+        """Have a probe that watches come to its end."""
+        self._watches = False
+        if self._child is not None:
+            self._child.signal(_END_OF_WATCH)
+
     async def _run_remaining(self) -> None:
         workers = self._context.workers
         while self._remaining and not self._is_blocked():
@@ -187,8 +203,12 @@ class Job:
             async with self._context.slots:
                 try:
                     forked_s = time.monotonic()
-                    child = await worker.fork(self._request())
+                    child = await worker.fork(request := self._request())
+                    self._child = child
+                    if request["watch"] and not self._watches:
+                        self.finish()  # it came meanwhile
                     await self._watch(worker, child, forked_s)
+                    self._child = None
                 except WorkerLostError as lost:
                     await workers.lose(worker, lost)
 
@@ -216,6 +236,7 @@ class Job:
             ],
             "device": self._device.torch_name,
             "device_name": self._device.name,
+            "watch": self._watches,
             "alone": self._device.uuid if self._device.alone else None,
             "gpu_uuid": self._device.uuid,
             "shared": bool(self._device.process_count),
@@ -341,11 +362,13 @@ class Job:
         A deadline is looked at anew once a second: a timeout in another job may shorten it.
         """
         while True:
-            at = now()
+            at, watches = now(), self._watches and attempted is not None
             if attempted is not None:
+                if watches:
+                    attempted.put_off()
                 deadline = at + attempted.remaining_s(self._context.hangs, self._device.name)
             message = await child.next(min(deadline, at + _LOOK_S))
-            if message is not None or now() >= deadline:
+            if message is not None or (now() >= deadline and not watches):
                 return message
 
     def _result(self, fields: dict[str, Any], attempted: _Attempted | None) -> Result | None:

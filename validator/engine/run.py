@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from probes.catalog import CUDA_AVAILABLE, TORCH_VERSION
+from probes.catalog import CUDA_AVAILABLE, TELEMETRY, TORCH_VERSION
 from probes.contract import HEAVY, ProbeSpec, Result
 from validator.engine import devices, outcomes
 from validator.engine.causes import without_consequences
@@ -23,6 +23,7 @@ from validator.engine.siblings import compared
 from validator.engine.spawn import WorkerProcess
 from validator.engine.supervisor import Child, ChildEnded, Worker, WorkerLostError
 from validator.engine.timeline import Timeline
+from validator.engine.watch import BoardWatch
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device, Environment, NotRun, NotRunReason, Report, make_report
 from validator.settings import Settings
@@ -114,6 +115,7 @@ class Run:
             for spec in self._enabled_specs()
             if not spec.needs_torch
         ]
+        watch = self._start_watch()
         try:
             if self._needs_torch:
                 await self._execute_with_torch()
@@ -122,9 +124,20 @@ class Run:
                 self._announce()
                 self._record_disabled()
             await asyncio.gather(*tasks)
+            if watch is not None:
+                await watch.end(self._context)
         finally:
             for task in tasks:
                 task.cancel()
+            if watch is not None:
+                watch.cancel()
+
+    def _start_watch(self) -> BoardWatch | None:
+        """Look at the boards while heavy probes run, beside the look before them."""
+        specs = self._enabled_specs()
+        if TELEMETRY not in specs or not any(spec.profile in HEAVY for spec in specs):
+            return None
+        return BoardWatch(self._settings, self._bare_workers, self._context.held)
 
     async def _execute_with_torch(self) -> None:
         """Run what needs torch."""

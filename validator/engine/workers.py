@@ -84,14 +84,16 @@ class Workers:
     async def lose(self, worker: Worker, lost: WorkerLostError) -> None:
         """Put a lost worker away, once for all who noticed.
 
-        One that was of no use, and one too many, is not followed by another.
+        One that was of no use, and one too many, is not followed by another; one that others have
+        killed before its first use is.
         """
         async with self._changing:
             if self._worker is not worker:
                 return
             self._worker = None
             await worker.close()
-            if not worker.has_forked or self.restarts.total() == _RESTARTS:
+            useless = not worker.has_forked and not _is_killed(lost)
+            if useless or self.restarts.total() == _RESTARTS:
                 self._given_up = NoWorkerError(str(lost), lost.log_tail)
                 return
             self.restarts[lost.reason] += 1
