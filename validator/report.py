@@ -45,6 +45,13 @@ class Environment(Frozen):
     fingerprint: str | None = None  # equal on two nodes when everything above that computes is
 
 
+class GpuProcess(Frozen):
+    """A process that uses a GPU. In a container its id is the one that the host knows."""
+
+    pid: int
+    memory_bytes: int | None = None  # on this GPU
+
+
 class Device(Frozen):
     """A device that probes ran on. A GPU's identity is its UUID; the name is this process's."""
 
@@ -60,6 +67,9 @@ class Device(Frozen):
     memory_bytes: int | None = None
     memory_free_bytes: int | None = None
     process_count: int | None = None  # of others, before the run
+    processes: tuple[GpuProcess, ...] = ()  # the same, where NVML lists them
+    utilization_percent: int | None = None  # before the run, too
+    memory_used_bytes: int | None = None  # by others, without what the driver reserves
     compute_mode: str | None = None
     backend: str | None = None  # its type as proven.json names it: "cuda", "hip", "cuda-mig"
 

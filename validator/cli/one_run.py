@@ -152,6 +152,8 @@ def _listener(
 def _log(event: Event) -> None:
     from validator.service import logs  # noqa: PLC0415 - structlog is for debugging and the daemon
 
+    if event.kind == "sampled":  # three times a second
+        return
     known = {"probe": event.probe, "device": event.device, "text": event.text}
     if event.result is not None:
         known |= {"status": event.result.status, "reason": event.result.reason}

@@ -1,6 +1,7 @@
 """What a run is asked to do, and what it tells while it goes on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from probes.catalog import BY_NAME, CATALOG
@@ -19,19 +20,26 @@ class Plan:
     specs: tuple[ProbeSpec, ...]
     profile: Profile
     trigger: Trigger
+    #: Whether a heavy probe leaves a device that others use, and one that they come to.
+    gives_way: bool = True
+    #: The moment on the clock of deadlines after which no probe of a device starts; None: any time.
+    starts_until_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Event:
     """What a run tells while it goes on, for progress and logs."""
 
-    kind: Literal["importing", "surveyed", "started", "finished", "held", "restarted"]
+    kind: Literal[
+        "importing", "surveyed", "started", "finished", "held", "restarted", "sampled", "unwatched"
+    ]
     probe: str = ""
     device: str = ""
     devices: tuple[Device, ...] = ()  # surveyed
     planned: tuple[tuple[str, str], ...] = ()  # surveyed: (probe, device), decided skips included
     result: Result | None = None  # finished
-    text: str = ""  # held, restarted: why
+    text: str = ""  # held, restarted, unwatched: why
+    numbers: Mapping[str, float] = field(default_factory=dict)  # sampled: what the board says
 
 
 def make_plan(

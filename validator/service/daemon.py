@@ -179,6 +179,8 @@ class Daemon:
             self._exposition.invalidate()
         elif event.kind == "held":
             self._log.error("device_held", device=event.device, why=event.text)
+        elif event.kind == "unwatched":
+            self._log.warning("device_unwatched", device=event.device, why=event.text)
 
     def _tell(self, result: Result) -> None:
         level = {"fail": "error", "error": "error", "warn": "warning"}.get(result.status, "info")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from probes.catalog import TENSOR_OPS
+from validator.engine import processes
 from validator.engine.devices import (
     choose,
     is_called,
@@ -13,7 +14,7 @@ from validator.engine.devices import (
     side_by_side,
     why_busy,
 )
-from validator.report import CPU, Device
+from validator.report import CPU, Device, GpuProcess
 
 GPUS = tuple(
     Device(
@@ -155,6 +156,49 @@ def test_a_quick_probe_fits_beside_others_and_a_deep_one_does_not() -> None:
 
     assert why_busy(TENSOR_OPS, shared) == ""
     assert "deep" in why_busy(replace(TENSOR_OPS, profile="deep"), shared)
+
+
+def test_who_keeps_it_busy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Program, process and memory where they are known, and how much the GPU is used."""
+    monkeypatch.setattr(processes, "name", lambda pid: "python3" if pid == 12 else "")
+    users = (GpuProcess(pid=12, memory_bytes=3 << 30), GpuProcess(pid=77))
+    shared = GPUS[0].model_copy(
+        update={"process_count": 2, "processes": users, "utilization_percent": 87}
+    )
+    deep = replace(TENSOR_OPS, profile="deep")
+
+    assert why_busy(deep, shared) == (
+        "2 other processes on it, and a deep probe would disturb them: "
+        "python3 (pid 12, 3072 MiB), pid 77; in use 87 % of the time"
+    )
+    assert why_busy(TENSOR_OPS, shared) == ""
+
+
+def test_who_is_not_listed_and_computes_keeps_it_busy() -> None:
+    """Use and memory tell of them; either alone is what a board does by itself."""
+    deep = replace(TENSOR_OPS, profile="deep")
+    both = {"utilization_percent": 40, "memory_used_bytes": 5 << 30}
+    used = GPUS[0].model_copy(update=both)
+
+    assert why_busy(deep, used) == (
+        "in use 40 % of the time with 5120 MiB taken, by whom is not told"
+    )
+    assert why_busy(TENSOR_OPS, used) == ""
+    assert why_busy(deep, used, gives_way=False) == ""
+    for field, value in (("utilization_percent", 5), ("memory_used_bytes", 200 << 20)):
+        assert why_busy(deep, used.model_copy(update={field: value})) == ""
+        assert why_busy(deep, used.model_copy(update={field: None})) == ""
+
+
+def test_a_burn_disturbs_others_and_needs_its_memory_all_the_same() -> None:
+    """Whoever asks for it has decided; an exclusive mode and full memory let nobody in."""
+    deep = replace(TENSOR_OPS, profile="deep")
+    shared = GPUS[0].model_copy(update={"process_count": 1})
+
+    assert why_busy(deep, shared, gives_way=False) == ""
+    for fields, text in BUSY.values():
+        held = GPUS[0].model_copy(update=fields)
+        assert text in why_busy(deep, held, gives_way=False)
 
 
 def test_little_memory_without_others_is_not_contention() -> None:
