@@ -20,6 +20,7 @@ SPEC: Final = ProbeSpec(
     profile="deep",
     needs="device",
     timeout_s=300,
+    typical_s=5,
     interval_s=86400,
     memory_bytes=16 * MIB,
     checks=_CHECKS,

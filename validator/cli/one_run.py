@@ -134,19 +134,21 @@ def _run(
 def _listener(
     settings: Settings, options: Options
 ) -> contextlib.AbstractContextManager[Callable[[Event], None]]:
-    """What hears of the run's events: a log when debugging, a live display on a terminal."""
+    """What hears of the run's events: a log when debugging, else what shows the progress."""
     if settings.log.level == "debug":
         from validator.service import logs  # noqa: PLC0415 - structlog is for debugging and the daemon
 
         logs.configure(settings.log.level, settings.log.format)
         return contextlib.nullcontext(_log)
     console = console_for(sys.stderr)
-    # FORCE_COLOR asks for colours in a log, not for a display that redraws itself there.
-    if options.quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
+    if options.quiet:
         return contextlib.nullcontext(lambda _: None)
-    from validator.cli.progress import live  # noqa: PLC0415 - for terminals alone
+    from validator.cli import progress  # noqa: PLC0415 - half of rich, while the worker starts
 
-    return live(console)
+    # FORCE_COLOR asks for colours in a log, not for a display that redraws itself there.
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
+        return progress.lines(say)
+    return progress.live(console)
 
 
 def _log(event: Event) -> None:

@@ -138,7 +138,7 @@ def test_a_type_means_all_its_devices() -> None:
     assert choose(("cuda",), GPUS) == (GPUS, ())
 
 
-BUSY = {
+BUSY: dict[str, tuple[dict[str, Any], str]] = {
     "exclusive": ({"process_count": 1, "compute_mode": "exclusive_process"}, "exclusive_process"),
     "full": ({"process_count": 2, "memory_free_bytes": 1 << 28}, "2 other processes on it leave"),
 }
