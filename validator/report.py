@@ -13,6 +13,7 @@ from pydantic_core.core_schema import FloatSchema
 
 from probes.contract import Frozen, Reason, Result, Status, Timing, worst
 from validator import __version__
+from validator.burn import Burn
 
 SCHEMA_VERSION: Final = 1
 
@@ -116,6 +117,7 @@ class Report(Frozen):
     results: tuple[Result, ...] = ()
     not_run: tuple[NotRun, ...] = ()
     timings: tuple[Timing, ...] = ()  # steps outside the probes, where they were asked for
+    burn: Burn | None = None  # of a burn: `results` are then the worst of each probe and device
 
 
 def overall(results: Iterable[Result], not_run: Sequence[NotRun] = ()) -> Status:
@@ -297,6 +299,8 @@ class _WithNaN(GenerateJsonSchema):
 def to_json(report: Report) -> str:
     """The report as JSON in one line; of a finding only the fields that say something."""
     content = json.loads(report.model_dump_json())
+    if report.burn is None:
+        del content["burn"]
     for result in content["results"]:
         result["findings"] = [
             {key: value for key, value in finding.items() if value not in (None, "", "none")}

@@ -80,8 +80,12 @@ class _Lines:
         self._standing.take(event)
         if event.kind == "surveyed":
             self._progress.update(self._importing, visible=False)
+            for task in self._tasks.values():  # of the round before
+                self._progress.remove_task(task)
+            self._tasks.clear()
             for device in (*self._standing.devices, _ALL):
-                self._tasks[device] = self._progress.add_task("", total=0, device=device)
+                planned = self._standing.counts("" if device == _ALL else device)[1]
+                self._tasks[device] = self._progress.add_task("", total=planned, device=device)
         for device, task in self._tasks.items():
             done, planned, _ = self._standing.counts("" if device == _ALL else device)
             self._progress.update(task, completed=done, total=planned)

@@ -34,7 +34,9 @@ class Standing:
     def take(self, event: Event) -> None:
         """Take in what the run tells."""
         pair = (event.probe, event.device)
-        if event.kind == "surveyed":
+        if event.kind == "round":
+            self._planned, self._running, self._took_s, self._bad = (), {}, {}, {}
+        elif event.kind == "surveyed":
             self._planned = event.planned
         elif event.kind == "started":
             self._running[pair] = self._monotonic()

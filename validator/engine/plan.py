@@ -31,7 +31,15 @@ class Event:
     """What a run tells while it goes on, for progress and logs."""
 
     kind: Literal[
-        "importing", "surveyed", "started", "finished", "held", "restarted", "sampled", "unwatched"
+        "round",  # of a burn: what came before is over
+        "importing",
+        "surveyed",
+        "started",
+        "finished",
+        "held",
+        "restarted",
+        "sampled",
+        "unwatched",
     ]
     probe: str = ""
     device: str = ""

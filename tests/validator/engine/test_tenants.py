@@ -96,10 +96,15 @@ def test_a_light_probe_and_a_burn_stay(gpu: Path) -> None:
     light = replace(spec("light"), timeout_s=60)
 
     beside = ran(Plan((light,), "quick", "cli"))
-    burn = ran(Plan((heavy("burning"),), "deep", "cli", gives_way=False))
+    events: list[Event] = []
+    plan = Plan((heavy("burning"),), "deep", "cli", gives_way=False)
+    burn = ran(plan, on_event=events.append)
+    told = [event.numbers for event in events if event.kind == "sampled"]
 
     assert verdicts(beside) == [("light", "pass", "ok")]
     assert verdicts(burn) == [("burning", "pass", "ok")]
+    assert len(told) >= 3
+    assert told[0] == {"power_w": 345.6, "clock_mhz": 1755.0}  # this driver tells no temperature
 
 
 @pytest.mark.torch
