@@ -186,16 +186,19 @@ def settings_of(config_file: Path | None, flags: dict[str, Any]) -> Settings:
         raise UsageError(str(error)) from error
 
 
-def say_valid(settings: Settings) -> int:
-    """Say that the configuration is valid; what only a schedule can tell is looked at too."""
-    note = profiles.note(settings.run.profile)
+def say_valid(settings: Settings, *notes: str) -> int:
+    """Say that the configuration is valid; what only a schedule can tell is looked at too.
+
+    `notes` are said before it, those that are not empty.
+    """
     try:
         timings(settings, BY_NAME.values())
         refuse_nothing(make_plan(settings, "schedule"))
     except SettingsError as error:
         raise UsageError(str(error)) from error
-    if note:
-        say(note)
+    for note in (profiles.note(settings.run.profile), *notes):
+        if note:
+            say(note)
     emit("the configuration is valid\n")
     return 0
 

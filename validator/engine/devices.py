@@ -96,15 +96,17 @@ def count_instances(found: Sequence[Device]) -> int:
 def side_by_side(specs: Sequence[ProbeSpec], device: Device, cores: int) -> int:
     """How many processes may each run these probes on the device at a time, at least 1.
 
-    One a core, on a GPU as many as its free memory has room for; one where that is not known, or
-    where the mode lets no second process in.
+    One a core, on a GPU as many as half of its free memory has room for, what one of them takes
+    beyond its own included: the other half is left to whoever comes. One where the free memory is
+    not known, or where the mode lets no second process in.
     """
     if device.type == CPU.type:
         return cores
     if device.memory_free_bytes is None or device.compute_mode in _EXCLUSIVE:
         return 1
     each = _CONTEXT_BYTES + max((spec.memory_bytes for spec in specs), default=0)
-    return max(1, min(cores, device.memory_free_bytes // each))
+    more = max((spec.optional_memory_bytes for spec in specs), default=0)
+    return max(1, min(cores, (device.memory_free_bytes // 2 - more) // each))
 
 
 def why_busy(spec: ProbeSpec, device: Device, *, gives_way: bool = True) -> str:

@@ -59,6 +59,8 @@ def make_plan(
 ) -> Plan:
     """The probes of the settings' profile, or those named, minus those refused.
 
+    A schedule has a probe of profile deep only where the settings give it a timetable.
+
     Raises:
         ValueError: a name is no probe's.
     """
@@ -71,8 +73,26 @@ def make_plan(
         for spec in CATALOG
         if (spec.name in only if only else PROFILES.index(spec.profile) <= dearest)
         and spec.name not in without
+        and not (trigger == "schedule" and is_unscheduled(spec, settings))
     )
     return Plan(specs, settings.run.profile, trigger)
+
+
+def is_unscheduled(spec: ProbeSpec, settings: Settings) -> bool:
+    """Whether a schedule leaves a probe out: it takes a whole device, and nobody asked for it."""
+    return spec.profile == "deep" and spec.name not in settings.schedule
+
+
+def schedule_note(settings: Settings) -> str:
+    """What a schedule leaves out of its profile, and how it is asked for; empty for nothing."""
+    names = [spec.name for spec in CATALOG if is_unscheduled(spec, settings)]
+    if settings.run.profile != "deep" or not names:
+        return ""
+    return (
+        f"profile deep is for admission and drained nodes: {', '.join(names)} "
+        f"{'are' if len(names) > 1 else 'is'} not scheduled without a timetable, as "
+        f"schedule.{names[0]}.cron"
+    )
 
 
 def refuse_nothing(plan: Plan) -> None:

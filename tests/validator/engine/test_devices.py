@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from probes.catalog import TENSOR_OPS
+from probes.catalog import CATALOG, TENSOR_OPS
 from validator.engine import processes
 from validator.engine.devices import (
     choose,
@@ -217,17 +217,31 @@ def test_what_nvml_cannot_tell_is_no_reason_to_skip() -> None:
     ("changed", "count"),
     [
         ({}, 16),  # a core each
-        ({"memory_free_bytes": 8 << 30}, 8),
+        ({"memory_free_bytes": 16 << 30}, 8),
         ({"memory_free_bytes": 1 << 20}, 1),
         ({"memory_free_bytes": None}, 1),
         ({"compute_mode": "exclusive_process"}, 1),
     ],
 )
 def test_as_many_processes_as_cores_and_memory_allow(changed: dict[str, Any], count: int) -> None:
-    """Each with a context and the memory of the dearest probe; one where nothing is known."""
+    """Each with a context and the memory of the dearest probe, in half of what is free."""
     gpu = GPUS[0].model_copy(update=changed)
     cheap = replace(TENSOR_OPS, memory_bytes=1 << 20)
     dear = replace(TENSOR_OPS, memory_bytes=256 << 20)
 
     assert side_by_side([cheap, dear], gpu, cores=16) == count
     assert side_by_side([dear], CPU, cores=3) == 3
+
+
+def test_half_of_the_memory_is_left_to_whoever_comes() -> None:
+    """Whatever the board: all rows together, and what one of them takes where there is much."""
+    heavy = [one for one in CATALOG if one.profile == "standard" and not one.alone]
+    context = 768 << 20
+    most = max(one.memory_bytes for one in heavy)
+    more = max(one.optional_memory_bytes for one in heavy)
+    for gib in range(4, 200):
+        free = gib << 30
+        rows = side_by_side(heavy, GPUS[0].model_copy(update={"memory_free_bytes": free}), 4)
+        # A probe takes more only where at least twice as much is free.
+        taken = rows * (context + most) + (more if free >= 2 * more else 0)
+        assert rows == 1 or taken <= free // 2
