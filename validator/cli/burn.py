@@ -4,7 +4,6 @@ from typing import Annotated, Any, Final, cast
 
 import typer
 
-from probes.catalog import BY_NAME
 from validator.cli import one_burn, one_run
 from validator.cli.early import EarlyWorker
 from validator.cli.options import (
@@ -12,13 +11,16 @@ from validator.cli.options import (
     ConfigCheck,
     ConfigFile,
     Devices,
+    ExitCodes,
+    FailOpen,
     LogFormat,
     LogLevel,
+    NoProbes,
     OutputFile,
-    completing,
+    Probes,
+    Quiet,
+    Strict,
     flags_of,
-    known_probes,
-    one_of,
     output_option,
     say_valid,
     seconds_of,
@@ -27,16 +29,6 @@ from validator.cli.options import (
 from validator.engine.burning import Wishes
 
 _FORMS: Final = ("text", "json", "junit", "prom")
-
-
-def _probes(option: str, text: str) -> Any:
-    return typer.Option(
-        option,
-        metavar="PROBE",
-        help=text,
-        callback=known_probes(option),
-        autocompletion=completing(BY_NAME),
-    )
 
 
 def command(  # noqa: PLR0913 - typer reads the options from the signature
@@ -49,17 +41,8 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
         ),
     ] = "10m",
     device: Devices = None,
-    probe: Annotated[
-        list[str] | None,
-        _probes(
-            "--probe",
-            "Burn with this probe of a device. Repeatable. Default: the deep ones that compute "
-            "from their first moment.",
-        ),
-    ] = None,
-    no_probe: Annotated[
-        list[str] | None, _probes("--no-probe", "Leave this probe out. Repeatable.")
-    ] = None,
+    probe: Probes = None,
+    no_probe: NoProbes = None,
     together: Annotated[
         bool,
         typer.Option(
@@ -73,23 +56,10 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
     ] = False,
     output: Annotated[str, output_option(_FORMS)] = "text",
     output_file: OutputFile = None,
-    exit_style: Annotated[
-        str,
-        typer.Option(
-            "--exit-style",
-            metavar="STYLE",
-            help="default: 0 good, 1 fail, 2 could not tell. nagios: 0/1/2/3.",
-            callback=one_of("--exit-style", ("default", "nagios")),
-            autocompletion=completing(("default", "nagios")),
-        ),
-    ] = "default",
-    strict: Annotated[bool, typer.Option("--strict", help="A warning or skip fails too.")] = False,
-    fail_open: Annotated[
-        bool, typer.Option("--fail-open", help="Exit with 0 when nothing could be told.")
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; text only of what is wrong, and verdict.")
-    ] = False,
+    exit_style: ExitCodes = "default",
+    strict: Strict = False,
+    fail_open: FailOpen = False,
+    quiet: Quiet = False,
     config_file: ConfigFile = None,
     config_check: ConfigCheck = False,
     log_level: LogLevel = None,

@@ -122,6 +122,43 @@ Probes = Annotated[
 ]
 
 
+NoProbes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--no-probe",
+        metavar="PROBE",
+        help="Leave this probe out. Repeatable.",
+        callback=known_probes("--no-probe"),
+        autocompletion=completing(BY_NAME),
+    ),
+]
+
+
+ExitCodes = Annotated[
+    str,
+    typer.Option(
+        "--exit-style",
+        metavar="STYLE",
+        help="default: 0 good, 1 fail, 2 could not tell. nagios: 0/1/2/3.",
+        callback=one_of("--exit-style", ("default", "nagios")),
+        autocompletion=completing(("default", "nagios")),
+    ),
+]
+
+
+Strict = Annotated[bool, typer.Option("--strict", help="A warning or skip fails too.")]
+
+
+FailOpen = Annotated[
+    bool, typer.Option("--fail-open", help="Exit with 0 when nothing could be told.")
+]
+
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="No progress; text only of what is wrong, and verdict.")
+]
+
+
 OutputFile = Annotated[
     Path | None,
     typer.Option(

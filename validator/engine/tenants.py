@@ -7,7 +7,6 @@ costs the watch, and nothing else. Where NVML does not list a device's processes
 import asyncio
 import json
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -16,10 +15,12 @@ from validator.engine import clock, processes
 from validator.engine.plan import Event
 from validator.engine.supervisor import Child, ChildEnded, HeldProcess, Worker, WorkerLostError
 from validator.engine.workers import NoWorkerError, Workers
-from validator.report import Device, GpuProcess
+from validator.report import CPU, Device, GpuProcess
 
 #: Between two answers. Whoever is there in two of them has come: a probe is told within 0.7 s.
 EVERY_S: Final = 0.3
+#: How long a process of ours that has ended may still be in an answer.
+_RECENT_S: Final = 2.5 * EVERY_S
 #: For the watch to start, or to answer. The survey has had the same answers just before.
 _ANSWER_S: Final = 10.0
 #: For a process that has done nothing wrong to end: it gives back all of a GPU's memory.
@@ -36,9 +37,10 @@ class _Watch:
     """What is known of one device that is watched."""
 
     def __init__(self) -> None:
-        self.users = 0  # of the watch
+        self.holders = 0  # of the watch
         self.task: asyncio.Future[None] | None = None
-        self.strangers: frozenset[int] = frozenset()  # of the last answer, by id
+        self.users: frozenset[int] = frozenset()  # of the last answer, by id
+        self.strangers: frozenset[int] = frozenset()  # of them those that are none of ours
         self.more = 0  # the same, where ids tell nothing: how many more than our own
         self.who = ""
         self.answers = 0
@@ -70,7 +72,7 @@ class Tenants:
         self._gives_way = gives_way
         self._watches: dict[str, _Watch] = {}
         self._own: dict[str, dict[Child, bool]] = {}  # device -> child -> whether it is to leave
-        self._ended: dict[str, Counter[int]] = {}  # device -> those that ended since the answer
+        self._ended_s: dict[int, float] = {}  # those that have ended, by id -> when
 
     # ---- what jobs say and ask
 
@@ -83,7 +85,7 @@ class Tenants:
     def leave(self, device: Device, child: Child) -> None:
         """Record that a child uses a device no longer."""
         self._own[device.name].pop(child, None)
-        self._ended.setdefault(device.name, Counter())[child.pid] += 1
+        self._ended_s[child.pid] = clock.now()
 
     def who(self, device: Device) -> str:
         """Who has come to a device that heavy probes are to leave now; "" for nobody."""
@@ -113,14 +115,14 @@ class Tenants:
             yield
             return
         watch = self._watches.setdefault(name, _Watch())
-        watch.users += 1
+        watch.holders += 1
         if watch.task is None:
             watch.task = asyncio.ensure_future(self._follow(device, device.uuid, watch))
         try:
             yield
         finally:
-            watch.users -= 1
-            if not watch.users:
+            watch.holders -= 1
+            if not watch.holders:
                 del self._watches[name]
                 watch.task.cancel()
                 await asyncio.wait({watch.task}, timeout=END_S)
@@ -170,26 +172,40 @@ class Tenants:
 
     def _others(self, device: Device, watch: _Watch, users: list[GpuProcess]) -> str:
         """Who was there in this answer and in the one before, besides our own."""
-        own = {child.pid for child in self._own.get(device.name, {})}
-        ended = self._ended.pop(device.name, Counter())
+        watch.users = frozenset(user.pid for user in users)
+        after_s = clock.now() - _RECENT_S
+        self._ended_s = {pid: at_s for pid, at_s in self._ended_s.items() if at_s > after_s}
         if processes.numbered_as_by_the_host():
-            strangers = {user.pid for user in users} - own - ended.keys()
+            strangers = watch.users - self._children() - self._ended_s.keys()
             if strangers:
                 strangers -= processes.descendants([os.getpid()])
-            there, watch.strangers = watch.strangers & strangers, frozenset(strangers)
-            count, text = (
-                len(there),
-                processes.describe(user for user in users if user.pid in there),
-            )
+            there, watch.strangers = watch.strangers & strangers, strangers
+            count, text = len(there), processes.describe(u for u in users if u.pid in there)
         else:
-            more = len(users) - ended.total()
-            if more > 0:
-                more -= processes.count_on_gpus(processes.descendants(own)) if own else 0
+            more = self._more_than_ours(device, watch)
             count, watch.more = max(0, min(watch.more, more)), more
             text = f"{len(users)} are there, and of ours {len(users) - count}"
         if not count:
             return ""
         return f"{count} other process{'es' if count > 1 else ''} came to it: {text}"
+
+    def _children(self, *devices: str) -> set[int]:
+        """Our children on these devices, or on all."""
+        return {child.pid for name in devices or self._own for child in self._own.get(name, {})}
+
+    def _more_than_ours(self, device: Device, watch: _Watch) -> int:
+        """How many more processes use a device than ours may; whose each is, is not known.
+
+        More must be there than on all devices together, too: a process of ours may be listed on a
+        device beside its own, and one of the host's may use any.
+        """
+        own = processes.descendants(self._children(device.name, CPU.name))
+        here = len(watch.users) - processes.count_on_gpus(own)
+        if here <= 0:
+            return here
+        users = frozenset[int]().union(*(each.users for each in self._watches.values()))
+        own = processes.descendants(self._children())
+        return min(here, len(users) - processes.count_on_gpus(own) - len(self._ended_s))
 
     async def _end(self, worker: Worker, child: Child, device: Device) -> None:
         """End the watch's process; one that cannot be killed is remembered."""

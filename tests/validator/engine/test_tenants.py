@@ -303,6 +303,36 @@ def test_a_process_of_ours_that_has_just_ended_is_none_who_came(
     assert watched.who(DEVICE) == ""
 
 
+def test_a_process_of_ours_on_two_gpus_is_none_who_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container: on a GPU beside its own it is one more there, and none more in all."""
+    monkeypatch.setattr(processes, "numbered_as_by_the_host", lambda: False)
+    monkeypatch.setattr(processes, "count_on_gpus", len)
+    nobody: Any = None
+    watched = Tenants(nobody, {}, lambda _: None)
+    gpus = [DEVICE, DEVICE.model_copy(update={"name": "cuda:1"})]
+    watches = [tenants._Watch(), tenants._Watch()]
+    for number, (device, watch) in enumerate(zip(gpus, watches, strict=True)):
+        watched._watches[device.name] = watch
+        child: Any = Listener(STRANGER + 5_000_000 + number)
+        watched.enter(device, child, heavy=True)
+
+    def answer(number: int, *pids: int) -> None:
+        use = {"processes": [{"pid": pid} for pid in pids], **dict.fromkeys(tenants.NUMBERS)}
+        watched._take(gpus[number], watches[number], use)
+
+    for _ in range(3):
+        answer(0, 70, 71)
+        answer(1, 71)
+    ours = [watched.who(device) for device in gpus]
+    for _ in range(2):
+        answer(0, 70, 71, 99)
+        answer(1, 71)
+    theirs = [watched.who(device) for device in gpus]
+
+    assert ours == ["", ""]
+    assert theirs == ["1 other process came to it: 3 are there, and of ours 2", ""]
+
+
 def test_a_child_that_enters_is_told_of_who_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was forked while they came."""
     monkeypatch.setattr(processes, "numbered_as_by_the_host", lambda: True)
