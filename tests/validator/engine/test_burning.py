@@ -13,7 +13,7 @@ from probes.catalog import BY_NAME, CATALOG, MEMORY_FULL, TELEMETRY
 from probes.contract import ProbeSpec, Result
 from tests.validator import reports
 from tests.validator.engine.test_run import surveyed
-from tests.validator.runs import marked, spec, write
+from tests.validator.runs import marked, ran, spec, write
 from validator.engine import burning, clock
 from validator.engine.burning import Wishes, burn, burn_plan, burns
 from validator.engine.plan import Event, Plan
@@ -379,3 +379,16 @@ def test_a_probe_that_hangs_keeps_a_burn_for_no_longer_than_its_deadline(folder:
     assert (report.status, report.results[0].reason) == ("fail", "timeout")
     assert took_s < 12.0 + 3.0 + 5.0  # a deadline, and what killing takes
     assert marked() == []
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_a_run_starts_no_probe_after_its_end(folder: Path) -> None:
+    """What had no chance is said to be not run."""
+    surveyed(folder, f"    return {{'devices': [{HERE}], 'hardware': []}}")
+    write(folder, "first")
+    over = Plan((real("first"),), "deep", "cli", starts_until_s=clock.now() - 1.0)
+
+    assert [(one.probe, one.reason) for one in ran(over).report.not_run] == [
+        ("first", "run_timeout")
+    ]
