@@ -16,10 +16,12 @@ from probes.device_transfer.spec import SPEC as DEVICE_TRANSFER
 from probes.dtypes.spec import SPEC as DTYPES
 from probes.float_mode.spec import SPEC as FLOAT_MODE
 from probes.gradcheck.spec import SPEC as GRADCHECK
+from probes.hot_products.spec import SPEC as HOT_PRODUCTS
 from probes.large_tensors.spec import SPEC as LARGE_TENSORS
 from probes.layers.spec import SPEC as LAYERS
 from probes.linalg.spec import SPEC as LINALG
 from probes.losses.spec import SPEC as LOSSES
+from probes.matmul.spec import SPEC as MATMUL
 from probes.memory_full.spec import SPEC as MEMORY_FULL
 from probes.memory_pattern.spec import SPEC as MEMORY_PATTERN
 from probes.numpy_sharing.spec import SPEC as NUMPY_SHARING
@@ -27,6 +29,7 @@ from probes.optimizer.spec import SPEC as OPTIMIZER
 from probes.special_functions.spec import SPEC as SPECIAL_FUNCTIONS
 from probes.strided_operands.spec import SPEC as STRIDED_OPERANDS
 from probes.telemetry.spec import SPEC as TELEMETRY
+from probes.tensor_cores.spec import SPEC as TENSOR_CORES
 from probes.tensor_ops.spec import SPEC as TENSOR_OPS
 from probes.torch_settings.spec import SPEC as TORCH_SETTINGS
 from probes.torch_version.spec import SPEC as TORCH_VERSION
@@ -48,10 +51,12 @@ __all__ = [
     "DTYPES",
     "FLOAT_MODE",
     "GRADCHECK",
+    "HOT_PRODUCTS",
     "LARGE_TENSORS",
     "LAYERS",
     "LINALG",
     "LOSSES",
+    "MATMUL",
     "MEMORY_FULL",
     "MEMORY_PATTERN",
     "NUMPY_SHARING",
@@ -59,6 +64,7 @@ __all__ = [
     "SPECIAL_FUNCTIONS",
     "STRIDED_OPERANDS",
     "TELEMETRY",
+    "TENSOR_CORES",
     "TENSOR_OPS",
     "TORCH_SETTINGS",
     "TORCH_VERSION",
@@ -93,8 +99,11 @@ CATALOG: Final[tuple[ProbeSpec, ...]] = (
     LOSSES,
     LARGE_TENSORS,
     COMPILED,
+    MATMUL,
     MEMORY_PATTERN,
     MEMORY_FULL,
+    TENSOR_CORES,
+    HOT_PRODUCTS,
 )
 
 #: The same, by name.

@@ -78,6 +78,55 @@ def _contains_nan(value: JsonValue) -> bool:
 Wrong = Literal["integers", "bits", "bound", "other"]
 
 
+class Pattern(Frozen):
+    """Which elements of an output were wrong, and in which bits. Indices are those of the output.
+
+    A `stride` that is the same for many elements points to a lane, a bank or a column; one bit in
+    `bits_all` to a line that is stuck.
+    """
+
+    elements: int
+    mismatches: int
+    first: tuple[tuple[int, ...], ...]  # indices of the first wrong elements
+    last: tuple[tuple[int, ...], ...] = ()  # of the last ones that are not among the first
+    common_index: tuple[int | None, ...] = ()  # on each axis that of all wrong elements, or None
+    #: The largest number that divides all distances between wrong elements, in row-major order.
+    stride: int | None = None
+    regular: bool = False  # whether they are all `stride` apart
+    bits_any: str | None = None  # wrong in some element, hexadecimal; None where bits may differ
+    bits_all: str | None = None  # wrong in every one of them
+    #: What a second copy of the device's memory to the host was: the same as the first, right, or
+    #: different from both.
+    second_read: Literal["same", "right", "different", "unknown"] = "unknown"
+
+
+#: Whether all retries of a failed check failed, and what that points to.
+Persistence = Literal["persistent", "intermittent", "unknown"]
+Location = Literal["device", "environment", "unknown"]
+
+
+class Try(Frozen):
+    """One try of a check that failed, on its own device."""
+
+    ended_s: float  # since the probe began
+    temperature_c: int | None = None  # of the GPU when the try ended; None: unknown
+    failed: bool
+
+
+class Triage(Frozen):
+    """What trying a failed check again told, in the same run. It never turns it into a pass."""
+
+    kind: Persistence = "unknown"
+    retries: int = 0  # on the same device
+    failures: int = 0  # of those
+    location: Location = "unknown"
+    #: Other devices, `cpu` among them, by what the check came to there in this run.
+    fails_on: tuple[str, ...] = ()
+    passes_on: tuple[str, ...] = ()
+    raises_on: tuple[str, ...] = ()
+    tries: tuple[Try, ...] = ()  # the first is the one that is reported
+
+
 class Finding(Frozen):
     """One check applied to an observation. `id` is `probe.check`, listed in `probes.catalog`."""
 
@@ -90,6 +139,9 @@ class Finding(Frozen):
     action: Action = "none"
     #: Operation -> how it was wrong, where the check compares a family of operations.
     wrong: dict[str, Wrong] = Field(default_factory=dict)
+    #: Operation with its variant -> where it was wrong; of the first few.
+    patterns: dict[str, Pattern] = Field(default_factory=dict)
+    triage: Triage | None = None  # of a failure that was tried again
 
     @property
     def computed_wrong(self) -> bool:
@@ -167,6 +219,7 @@ class Comparison(Frozen):
     xor_mask: str | None = None  # bits that differ at the worst index, hexadecimal
     worst_error: float | None = None  # |observed - expected| at the worst index
     allowed_error: float | None = None  # there; None where bits must be equal
+    pattern: Pattern | None = None  # of all wrong elements; None in old recordings
     problem: str = ""
     lacking: str = ""  # why the back-end has no such operation or type; then nothing was compared
 
@@ -282,6 +335,9 @@ def _first_operations(operations: Sequence[str]) -> list[JsonValue]:
     return [*shown, f"and {more} more"] if more else shown
 
 
+#: Limit on the operations of which a finding has the pattern; the observation has all.
+_PATTERNS: Final = 3
+
 #: From the least informative way of being wrong to the most informative.
 _WRONG_RANKING: Final[tuple[Wrong, ...]] = ("other", "bound", "bits", "integers")
 
@@ -290,6 +346,12 @@ def _wrong_operations(comparisons: Iterable[Comparison]) -> dict[str, Wrong]:
     """Operation -> how it is wrong; the most informative way where there are several."""
     ranked = sorted(comparisons, key=lambda comparison: _WRONG_RANKING.index(comparison.wrong))
     return {comparison.name: comparison.wrong for comparison in ranked}
+
+
+def _first_patterns(comparisons: Iterable[Comparison]) -> dict[str, Pattern]:
+    """Operation with its variant -> pattern, of the first that have one."""
+    known = {each.operation: each.pattern for each in comparisons if each.pattern is not None}
+    return dict(list(known.items())[:_PATTERNS])
 
 
 def agree(
@@ -331,6 +393,7 @@ def agree(
         hint=hint,
         action=action,
         wrong=_wrong_operations(wrong),
+        patterns=_first_patterns(wrong),
     )
 
 

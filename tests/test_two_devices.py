@@ -243,6 +243,48 @@ def test_one_sick_device(emulator: Path, tmp_path: Path, name: str) -> None:
     assert code == sick.code
 
 
+def triages(report: Report, device: str) -> list[dict[str, Any]]:
+    """The findings that failed on a device and were tried again."""
+    return [
+        finding
+        for result in report["results"]
+        for finding in result["findings"]
+        if result["device"] == device and finding["status"] == "fail"
+    ]
+
+
+#: Faults -> where the sick device's failures lie, what a second read gives, and on how many.
+TRIAGES = {
+    "one is wrong": ("1:aten::mm:scale:1.001", "device", "same", 1),
+    "both are wrong": ("0:aten::mm:scale:1.001;1:aten::mm:scale:1.001", "environment", "same", 2),
+    "copies out of one are wrong now and then": ("1:d2h:flip@every=7", "device", "right", 1),
+}
+
+
+@pytest.mark.parametrize("name", TRIAGES)
+def test_what_the_other_device_came_to(emulator: Path, tmp_path: Path, name: str) -> None:
+    """The same run tells the device from what both have in common, and a copy from its source."""
+    faults, location, second_read, sick = TRIAGES[name]
+    config = tmp_path / "config.yaml"
+    config.write_text("expect: {unproven: fail}", encoding="utf-8")
+    code, report = checked(emulator, faults, "--config.file", str(config), "--probe", "tensor_ops")
+    (wrong, *_) = (
+        finding
+        for finding in triages(report, SICK)
+        if finding["id"] in {"tensor_ops.matmul_exact", "tensor_ops.creation"}
+    )
+    triage, patterns = wrong["triage"], wrong["patterns"].values()
+
+    assert code == 1
+    assert [one["status"] for one in report["results"]].count("fail") == sick
+    assert (triage["kind"], triage["retries"], triage["failures"]) == ("persistent", 2, 2)
+    assert triage["location"] == location
+    assert triage["passes_on"] == ["cpu", *([HEALTHY] if location == "device" else [])]
+    assert triage["fails_on"] == ([HEALTHY] if location == "environment" else [])
+    assert {pattern["second_read"] for pattern in patterns} == {second_read}
+    assert {len(finding["triage"]["tries"]) for finding in triages(report, SICK)} == {3}
+
+
 _SETTINGS = "log: {format: json}\nexpect: {unproven: fail}\n"
 
 

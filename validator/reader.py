@@ -21,6 +21,7 @@ _INSTEAD: Final = (
     "cancelled",  # of a reason for not being run
     "merged",  # of what a run was started by
     "other",  # of a way of being wrong
+    "unknown",  # of what a retry or a second read told
 )
 
 

@@ -303,7 +303,7 @@ def to_json(report: Report) -> str:
         del content["burn"]
     for result in content["results"]:
         result["findings"] = [
-            {key: value for key, value in finding.items() if value not in (None, "", "none")}
+            {key: value for key, value in finding.items() if value not in (None, "", "none", {})}
             for finding in result["findings"]
         ]
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))

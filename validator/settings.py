@@ -174,6 +174,12 @@ class Ready(_Section):
     )
 
 
+#: How the name of a unix socket begins that is no path (unix(7), "abstract").
+ABSTRACT: Final = "@"
+#: Of a unix socket's path or name.
+_SOCKET_BYTES: Final = 107
+
+
 class Web(_Section):
     """The HTTP server."""
 
@@ -183,19 +189,42 @@ class Web(_Section):
         description="host:port to listen on; `[::1]:8790` for IPv6",
     )
     unix_socket: str | None = Field(
-        default=None,
-        description="path of a unix socket to listen on as well, for `check --max-age`",
+        default=f"{ABSTRACT}gpu-validator",
+        description="unix socket to listen on as well, for `check --max-age`: a path, or `@name` "
+        "for one without a file; empty: none",
     )
     unix_socket_mode: str = Field(
-        default="0660", description="who may connect to it: permissions in octal"
+        default="0660", description="who may connect to its path: permissions in octal"
+    )
+    socket_owner: str | None = Field(
+        default=None,
+        min_length=1,
+        description="user, by name or number, whose answer over it `check --max-age` believes; "
+        "default: root, `gpu-validator` and whoever asks",
+    )
+    token_file: Path | None = Field(
+        default=None,
+        description="file with a secret that daemon and `check --max-age` share, so that an "
+        "answer over TCP proves itself; at least 16 bytes, not readable by others",
     )
 
     @field_validator("unix_socket")
     @classmethod
     def _path(cls, value: str | None) -> str | None:
         # unix(7): sun_path has room for 107 bytes and a zero.
-        if value is not None and not (value.startswith("/") and len(os.fsencode(value)) <= 107):
-            raise ValueError(f"{value!r} is no absolute path of at most 107 bytes")
+        if value and not (
+            value.startswith(("/", ABSTRACT)) and 1 < len(os.fsencode(value)) <= _SOCKET_BYTES
+        ):
+            raise ValueError(
+                f"{value!r} is no absolute path, or `@name`, of at most {_SOCKET_BYTES} bytes"
+            )
+        return value or None
+
+    @field_validator("token_file")
+    @classmethod
+    def _absolute_token(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
+            raise ValueError(f"{str(value)!r} is no absolute path")
         return value
 
     @field_validator("unix_socket_mode", mode="before")
@@ -246,6 +275,11 @@ class Log(_Section):
         default="info", description="least severe event that is logged"
     )
     format: Literal["text", "json"] = Field(default="text", description="form of a line")
+
+
+def socket_address(name: str) -> str:
+    """What the kernel is told of a unix socket: of `@name` a zero stands for the first letter."""
+    return f"\0{name[1:]}" if name.startswith(ABSTRACT) else name
 
 
 def host_port(address: str) -> tuple[str, int]:

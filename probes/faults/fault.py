@@ -15,7 +15,7 @@ Where = Literal["any", "cpu", "accelerator", "host", "node", "worker"]
 
 
 #: Modules of injections that simulate another machine.
-_PRETENDED: Final = ("node.", "health.", "surroundings.", "companions.")
+_PRETENDED: Final = ("node.", "health.", "surroundings.", "companions.", "tensor_units.")
 
 
 class Event(NamedTuple):

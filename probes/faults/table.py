@@ -17,10 +17,12 @@ from probes.faults.fault import Fault
 from probes.faults.processes import CONTROLS, PROCESSES
 from probes.float_mode.faults import FAULTS as FLOAT_MODE
 from probes.gradcheck.faults import FAULTS as GRADCHECK
+from probes.hot_products.faults import FAULTS as HOT_PRODUCTS
 from probes.large_tensors.faults import FAULTS as LARGE_TENSORS
 from probes.layers.faults import FAULTS as LAYERS
 from probes.linalg.faults import FAULTS as LINALG
 from probes.losses.faults import FAULTS as LOSSES
+from probes.matmul.faults import FAULTS as MATMUL
 from probes.memory_full.faults import FAULTS as MEMORY_FULL
 from probes.memory_pattern.faults import FAULTS as MEMORY_PATTERN
 from probes.numpy_sharing.faults import FAULTS as NUMPY_SHARING
@@ -28,6 +30,7 @@ from probes.optimizer.faults import FAULTS as OPTIMIZER
 from probes.special_functions.faults import FAULTS as SPECIAL_FUNCTIONS
 from probes.strided_operands.faults import FAULTS as STRIDED_OPERANDS
 from probes.telemetry.faults import FAULTS as TELEMETRY
+from probes.tensor_cores.faults import FAULTS as TENSOR_CORES
 from probes.tensor_ops.faults import FAULTS as TENSOR_OPS
 from probes.torch_settings.faults import FAULTS as TORCH_SETTINGS
 from probes.torch_version.faults import FAULTS as TORCH_VERSION
@@ -53,8 +56,11 @@ FAULTS: Final[tuple[Fault, ...]] = (
     *LOSSES,
     *LARGE_TENSORS,
     *COMPILED,
+    *MATMUL,
     *MEMORY_PATTERN,
     *MEMORY_FULL,
+    *TENSOR_CORES,
+    *HOT_PRODUCTS,
     *NUMPY_SHARING,
     *DEVICE_TRANSFER,
     *PROCESSES,

@@ -122,7 +122,7 @@ def case(
     **options: Any,
 ) -> Case:
     """A `Case` whose operation takes `out=`."""
-    return replace(plain(operation, operands, expected, allowed, **options), out=True)
+    return Case(operation, operands, _answers(expected), allowed, options, out=True)
 
 
 def plain(
@@ -133,8 +133,7 @@ def plain(
     **options: Any,
 ) -> Case:
     """A `Case` whose operation does not take `out=`."""
-    answers = expected if isinstance(expected, tuple) else (np.asarray(expected),)
-    return Case(operation, operands, answers, allowed, options)
+    return Case(operation, operands, _answers(expected), allowed, options)
 
 
 def once(
@@ -145,7 +144,11 @@ def once(
     **options: Any,
 ) -> Case:
     """A `Case` that is called once, with contiguous operands."""
-    return replace(plain(operation, operands, expected, allowed, **options), once=True)
+    return Case(operation, operands, _answers(expected), allowed, options, once=True)
+
+
+def _answers(expected: Array | tuple[Array, ...]) -> tuple[Array, ...]:
+    return expected if isinstance(expected, tuple) else (np.asarray(expected),)
 
 
 def in_dtype(each: Case, dtype: torch.dtype) -> Case:
@@ -155,7 +158,7 @@ def in_dtype(each: Case, dtype: torch.dtype) -> Case:
     def cast(value: Any) -> Any:
         if isinstance(value, list):
             return [cast(item) for item in value]
-        floating = isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
+        floating = isinstance(value, np.ndarray) and value.dtype.kind == "f"
         return value.astype(kind) if floating else value
 
     operands = tuple(cast(operand) for operand in each.operands)
@@ -172,7 +175,7 @@ def strided(array: Array, device: str, dtype: torch.dtype | None = None) -> torc
     if array.ndim == 0:
         return on_device(array, device, dtype)
     wide = np.empty((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
-    wide[..., ::2] = np.nan if np.issubdtype(array.dtype, np.inexact) else 1
+    wide[..., ::2] = np.nan if array.dtype.kind in "fc" else 1
     wide[..., 1::2] = array
     return on_device(wide, device, dtype)[..., 1::2]
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from pydantic import JsonValue
 
+from probes.kit import second_read
 from probes.kit.precision import full_precision
 
 Array = npt.NDArray[np.float64]
@@ -51,6 +52,10 @@ def new_leaf(device: str) -> torch.Tensor:
 
 def host(gradient: torch.Tensor) -> npt.NDArray[Any]:
     """The gradient as a NumPy array; zeros are made positive: their sign is not promised."""
+    return second_read.copied(gradient, _positive_zeros)
+
+
+def _positive_zeros(gradient: torch.Tensor) -> npt.NDArray[Any]:
     on_host = gradient.detach().cpu()
     if on_host.dtype == torch.bfloat16:
         on_host = on_host.float()  # exact

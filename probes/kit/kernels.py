@@ -43,6 +43,9 @@ _POINTER: Final = ctypes.c_void_p
 _UNSIGNED: Final = ctypes.c_uint
 _SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "cuCtxGetCurrent": (_POINTER,),
+    "cuCtxGetDevice": (_POINTER,),
+    "cuCtxPushCurrent_v2": (_POINTER,),
+    "cuCtxPopCurrent_v2": (_POINTER,),
     "cuModuleLoadData": (_POINTER, ctypes.c_char_p),
     "cuModuleGetFunction": (_POINTER, _POINTER, ctypes.c_char_p),
     "cuLaunchKernel": (_POINTER, *(_UNSIGNED,) * 7, _POINTER, _POINTER, _POINTER),
@@ -83,10 +86,28 @@ class Driver:
         except (OSError, AttributeError) as error:
             raise Unavailable(f"libcuda: {error}") from error
 
-    def has_context(self) -> bool:
-        """Whether this thread has a context, as torch makes one."""
+    def context(self) -> ctypes.c_void_p | None:
+        """The context that this thread has, as torch makes one; None where it has none."""
         context = ctypes.c_void_p()
-        return self.code("cuCtxGetCurrent", ctypes.byref(context)) == 0 and bool(context.value)
+        found = self.code("cuCtxGetCurrent", ctypes.byref(context)) == 0 and context.value
+        return context if found else None
+
+    def ordinal(self) -> int | None:
+        """The number of the device that this thread's context is on; None where it has none."""
+        device = ctypes.c_int()
+        return None if self.code("cuCtxGetDevice", ctypes.byref(device)) else device.value
+
+    @contextmanager
+    def inside(self, context: ctypes.c_void_p) -> Iterator[None]:
+        """Make a context this thread's, and the one before again afterwards.
+
+        Choosing a device does not: before CUDA 12 the runtime puts it off to its next call.
+        """
+        self.call("cuCtxPushCurrent_v2", context)
+        try:
+            yield
+        finally:
+            self.code("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
 
     def code(self, function: str, *arguments: object) -> int:
         """The CUresult of a call."""
@@ -119,6 +140,7 @@ class Module:
     driver: Driver
     handle: ctypes.c_void_p
     place: Place
+    context: ctypes.c_void_p
 
     def launch(
         self, name: str, *, blocks: int, threads: int, arguments: Sequence[Argument]
@@ -132,31 +154,49 @@ class Module:
         addresses = [ctypes.addressof(argument) for argument in arguments]
         listed = (ctypes.c_void_p * len(addresses))(*addresses)
         shape = (blocks, 1, 1, threads, 1, 1, 0)  # grid, block, bytes of shared memory
-        with self.place() as stream:
+        with self.place() as stream, self.driver.inside(self.context):
             self.driver.call(
                 "cuModuleGetFunction", ctypes.byref(function), self.handle, name.encode()
             )
             self.driver.call("cuLaunchKernel", function, *shape, stream, listed, None)
 
 
-def loaded(driver: Driver, image: bytes, place: Place) -> Module:
+def loaded(
+    driver: Driver,
+    image: bytes,
+    place: Place,
+    *,
+    start: Callable[[], object] = lambda: None,
+    ordinal: int | None = None,
+) -> Module:
     """The module of a cubin, in the context of the place.
 
+    Args:
+        driver: loads it.
+        image: the cubin.
+        place: where it is loaded, and launched later.
+        start: is called there before, and makes that device's context the thread's.
+        ordinal: the number of the device that the context must be on.
+
     Raises:
-        Unavailable: there is no context, or the driver cannot run this code.
+        Unavailable: there is no context, it is another device's, or the driver cannot run this
+            code.
         RuntimeError: the device is sick.
     """
     handle = ctypes.c_void_p()
     with place():
-        if not driver.has_context():
+        start()
+        context = driver.context()
+        if context is None:
             raise Unavailable("this thread has no CUDA context")
+        if ordinal is not None and driver.ordinal() != ordinal:
+            raise Unavailable(f"this thread's CUDA context is not on device {ordinal}")
         driver.call("cuModuleLoadData", ctypes.byref(handle), image)
-    return Module(driver, handle, place)
+    return Module(driver, handle, place, context)
 
 
-@cache
 def load(source: str, device: str) -> Module:
-    """Compile a source for a device, and load it there.
+    """Compile a source for a device, and load it there; once a process.
 
     Raises:
         Unavailable: kernels of our own cannot run here; the text says why.
@@ -164,8 +204,14 @@ def load(source: str, device: str) -> Module:
     """
     if back_end(device) != "cuda":
         raise Unavailable(f"the {back_end(device)} back-end has no NVRTC")
-    torch.zeros(1, device=device)  # so that torch's context is there
-    compute = capability(device)
+    index = torch.device(device).index
+    return _load(source, torch.cuda.current_device() if index is None else index)
+
+
+@cache
+def _load(source: str, index: int) -> Module:
+    where = torch.device("cuda", index)
+    compute = capability(str(where))
     if compute is None:
         raise Unavailable("the compute capability is not known")
     compiler = nvrtc.compiler()
@@ -173,8 +219,10 @@ def load(source: str, device: str) -> Module:
 
     @contextmanager
     def place() -> Iterator[int]:
-        where = torch.device(device)
         with torch.cuda.device(where):
             yield int(torch.cuda.current_stream(where).cuda_stream)
 
-    return loaded(Driver(), image, place)
+    def start() -> None:
+        torch.zeros(1, device=where)
+
+    return loaded(Driver(), image, place, start=start, ordinal=index)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 
 from probes.contract import MIB
+from probes.kit.symptoms import diagnose
 
 #: Freed memory that a probe keeps for its next operations: giving back takes a system call each.
 _KEPT_BYTES: Final = 64 * MIB
@@ -24,6 +25,9 @@ _QUESTIONS: Final = (
 #: a sick device says so: measuring decides nothing.
 _NO_ANSWER: Final = (RuntimeError, AttributeError, TypeError, ValueError)
 
+
+#: Errors of torch's allocator: nothing is free, and the same where it cannot ask NVML why.
+_NOTHING_FREE: Final = frozenset({"out_of_memory", "allocator_nvml_assert"})
 
 #: Files of a control group's limit and use, by version.
 _V1: Final = ("memory.limit_in_bytes", "memory.usage_in_bytes")
@@ -58,6 +62,14 @@ def give_back(device: str) -> None:
     with contextlib.suppress(*_NO_ANSWER):
         if allocator.memory_reserved(where) - allocator.memory_allocated(where) > _KEPT_BYTES:
             allocator.empty_cache()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error means that nothing more is free."""
+    if isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
+        return True
+    symptom = diagnose(str(error))
+    return symptom is not None and symptom.name in _NOTHING_FREE
 
 
 def free_bytes(device: str) -> int | None:

@@ -175,6 +175,10 @@ def find(paths: Iterable[str], cuda: str | None) -> Compiler:
     raise Unavailable(f"no NVRTC that fits: {'; '.join(problems[:3]) or 'nowhere to look'}")
 
 
+#: Architectures of modules that hold CPU and GPU: their code runs on no board, nor a board's there.
+_TEGRA: Final = frozenset({53, 62, 72, 87, 101})
+
+
 @cache
 def compiler() -> Compiler:
     """This process's NVRTC.
@@ -188,14 +192,18 @@ def compiler() -> Compiler:
 def architecture(capability: tuple[int, int], known: tuple[int, ...]) -> int:
     """The architecture to compile for: the device's own, or the nearest below of its generation.
 
-    Code for 9.0 runs on 9.x, and never on 10.x.
+    Code for 9.0 runs on 9.x, and never on 10.x; code for a Tegra runs on that one alone.
+
+    Ref: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#binary-compatibility
 
     Raises:
         Unavailable: the compiler knows none of that generation.
     """
     major, minor = capability
     own = 10 * major + minor
-    fitting = [each for each in known if each // 10 == major and each <= own]
+    fitting = [each for each in known if each // 10 == major and each < own]
+    fitting = [] if own in _TEGRA else [each for each in fitting if each not in _TEGRA]
+    fitting += [own] * (own in known)
     if known and not fitting:
         raise Unavailable(f"NVRTC has no code for sm_{own}, it knows {list(known)}")
     return max(fitting, default=own)

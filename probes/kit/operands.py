@@ -1,5 +1,6 @@
 """Operands: reproducible numbers by formula, without a random generator."""
 
+import math
 from functools import cache
 from typing import Any
 
@@ -24,7 +25,7 @@ def integers(
     shape: tuple[int, ...], low: int, high: int, salt: int = 0, dtype: Any = F32
 ) -> npt.NDArray[Any]:
     """Integers from low to high, both included, by a hash. Cached and read-only: copy to change."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     span = np.uint64(high - low + 1)
     numbers = (_hashed(count, salt) % span).astype(np.int64) + low
     values: npt.NDArray[Any] = numbers.astype(dtype).reshape(shape)
@@ -34,7 +35,7 @@ def integers(
 
 def fractions(shape: tuple[int, ...], salt: int = 0) -> npt.NDArray[np.float64]:
     """Numbers in (0, 1) with all 52 bits of the mantissa in use."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     high, low = _hashed(count, salt), _hashed(count, salt + 1)
     wide = (high << np.uint64(20)) ^ low  # 52 bits
     return np.asarray((wide.astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)

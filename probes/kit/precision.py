@@ -80,7 +80,14 @@ def full_precision() -> Iterator[None]:
 
     Environment variables act below torch and stay in force: see `Precision.forced_by`.
     """
-    with _full(_matmul_switches()):
+    with _set(_matmul_switches()):
+        yield
+
+
+@contextmanager
+def tf32_allowed() -> Iterator[None]:
+    """Allow TF32 in matrix products (not convolutions); restore the settings afterwards."""
+    with _set(_matmul_switches(), "high", "tf32"):
         yield
 
 
@@ -88,7 +95,7 @@ def full_precision() -> Iterator[None]:
 def full_precision_convolutions() -> Iterator[None]:
     """The same for convolutions, for which TF32 is torch's default on CUDA; and for products."""
     switches = _conv_switches()
-    with _full([*_matmul_switches(), *switches]):
+    with _set([*_matmul_switches(), *switches]):
         cudnn = torch.backends.cudnn
         before = cudnn.allow_tf32 if not switches else False  # before torch 2.9: the old switch
         try:
@@ -101,8 +108,8 @@ def full_precision_convolutions() -> Iterator[None]:
 
 
 @contextmanager
-def _full(switches: list[Any]) -> Iterator[None]:
-    """Set these new switches, and the old one of products, to full precision."""
+def _set(switches: list[Any], old: str = "highest", new: str = "ieee") -> Iterator[None]:
+    """Set the old switch of products and these new ones, by default to full precision."""
     saved: list[tuple[Any, str]] = []
     legacy = ""
     try:
@@ -113,9 +120,9 @@ def _full(switches: list[Any]) -> Iterator[None]:
         # The old switch can be read now: it raises on a mix of old and new settings.
         legacy = answer(lambda: str(torch.get_float32_matmul_precision()))
         if legacy in _LEGACY:
-            torch.set_float32_matmul_precision("highest")
+            torch.set_float32_matmul_precision(old)
         for switch in switches:
-            switch.fp32_precision = "ieee"
+            switch.fp32_precision = new
         yield
     finally:
         if legacy in _LEGACY:

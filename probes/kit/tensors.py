@@ -1,6 +1,7 @@
 """Helpers for any torch version and back-end: devices, bits, poisoned tensors, expected errors."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -54,10 +55,9 @@ def synchronize(device: str) -> None:
 
 def poisoned(shape: Sequence[int], dtype: torch.dtype, device: str) -> torch.Tensor:
     """A tensor of that shape filled with 0xAB bytes, to detect a kernel that writes nothing."""
-    itemsize = torch.empty(0, dtype=dtype).element_size()
-    count = int(np.prod(shape, dtype=np.int64)) * itemsize
+    count = math.prod(shape) * dtype.itemsize
     raw = torch.full((count,), POISON_BYTE, dtype=torch.uint8)  # (bytes,), on the host
-    return raw.view(dtype).reshape(tuple(shape)).to(device)
+    return raw.view(dtype).view(tuple(shape)).to(device)
 
 
 def bits(tensor: torch.Tensor) -> npt.NDArray[np.unsignedinteger]:

@@ -157,4 +157,9 @@ def _moved(wrong: Comparison, begin: int) -> Comparison:
         "first_index": moved(wrong.first_index),
         "worst_index": moved(wrong.worst_index),
     }
+    if (seen := wrong.pattern) is not None:
+        moves = {
+            name: tuple(moved(index) for index in getattr(seen, name)) for name in ("first", "last")
+        }
+        places["pattern"] = seen.model_copy(update=moves)
     return wrong.model_copy(update=places)

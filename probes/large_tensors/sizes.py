@@ -7,7 +7,7 @@ from typing import Final
 import torch
 
 from probes.contract import Comparison
-from probes.kit.memory import free_bytes
+from probes.kit.memory import free_bytes, out_of_memory
 from probes.kit.trial import LeftOut
 
 MILLION: Final = 2**20 + 7
@@ -47,7 +47,9 @@ class Sized:
             )
         try:
             yield from self.body(self.count, device)
-        except torch.cuda.OutOfMemoryError as error:  # from torch 2.5 on, of every back-end
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             text = f"{self.count} elements need more than the {free} free bytes of memory"
             raise LeftOut(text) from error
 

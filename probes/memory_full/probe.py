@@ -9,7 +9,7 @@ import torch
 from probes.contract import Finding
 from probes.kit.memory_test import observation
 from probes.kit.memory_test.observation import coverage_finding, memory_finding
-from probes.kit.memory_test.running import measure
+from probes.kit.memory_test.running import Plan, measure
 from probes.kit.memory_test.running import observe as run
 from probes.kit.memory_test.trials import (
     Steps,
@@ -27,6 +27,10 @@ __all__ = ["FAMILIES", "Observation", "judge", "measure", "observe"]
 
 #: Of a GPU's own free memory: its driver and torch's operations need some while the test runs.
 _SHARE: Final = 0.97
+
+#: Of all checks together: 8, 2, 10, 2 and 4.
+_PASSES: Final = 26
+_LIMIT_S: Final = 100.0
 
 #: What at least was tested where nobody took any meanwhile.
 _COVERED: Final = 0.95
@@ -57,16 +61,10 @@ class Observation(observation.Observation):
 def observe(device: str) -> Observation:
     """Write each pattern to nearly all of the free memory of a device, and read it."""
     dwell_s = _DWELL_S.get(torch.device(device).type, _DWELL_S_ELSEWHERE)
+    plan = Plan(_SHARE, _PASSES, _LIMIT_S, seed=secrets.randbits(64), dwell_s=dwell_s)
     with memory_errors.opened(device) as board:
         before = board.counters()
-        fields = run(
-            FAMILIES,
-            device,
-            _SHARE,
-            board.others,
-            seed=secrets.randbits(64),
-            dwell_s=dwell_s,
-        )
+        fields = run(FAMILIES, device, plan, board.others)
         return Observation(**fields, before=before, after=board.counters())
 
 

@@ -16,6 +16,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _on_memory("misread", "own_address"),
     _on_memory("idle", "own_address planted", event=BLIND),
     _on_memory("blind", "planted", spares="own_address", event=BLIND),
+    _on_memory("scarce", "coverage"),
     _counted("uncorrected"),
     _counted("corrected"),
     _counted("remap_pending"),

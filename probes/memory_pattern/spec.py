@@ -7,6 +7,7 @@ from probes.contract import MIB, ProbeSpec
 _CHECKS: Final = {
     "own_address": "each word of half of the free memory reads back as a hash of its own address",
     "planted": "bits that are flipped on purpose are found, each at its place",
+    "coverage": "at least 45 % of a GPU's free memory was tested",
     "error_counters": "the GPU counts no memory error and replaces no row meanwhile",
 }
 

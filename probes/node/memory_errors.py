@@ -21,6 +21,7 @@ _CORRECTED: Final = 0
 _UNCORRECTED: Final = 1
 _SINCE_DRIVER_START: Final = 0
 _DEVICE_MEMORY: Final = 2
+_GPU_SENSOR: Final = 0  # nvmlTemperatureSensors_t
 
 #: Asking who is there takes a call of the driver: no more often than that.
 _LOOK_S: Final = 0.5
@@ -81,6 +82,11 @@ class Board:
         came = (self._process_count() or 0) - self._before
         return f"{came} process{'es' if came > 1 else ''} came to it" if came > 0 else ""
 
+    def temperature_c(self) -> int | None:
+        """The temperature of the GPU now; None where it is not told."""
+        found = nvml._Queries().query("nvmlDeviceGetTemperature", self._handle, _GPU_SENSOR)
+        return None if found is None else int(found)
+
     def _process_count(self) -> int | None:
         return nvml._process_count(nvml._Queries(), self._handle)
 
@@ -94,6 +100,9 @@ class NoBoard:
     def others(self) -> str:
         """Who came cannot be told."""
         return ""
+
+    def temperature_c(self) -> None:
+        """No temperature is told."""
 
 
 @contextmanager
@@ -126,11 +135,14 @@ def counters_finding(check: str, before: Counters | None, after: Counters | None
     """The finding over what was counted while a probe ran: totals of before count for nothing."""
     if before is None or after is None or before == Counters():
         return skipped(check, "no counters of memory errors here")
+    known = {name: value for name, value in dict(before).items() if value is not None}
     rose = {
         name: (value, getattr(after, name))
-        for name, value in dict(before).items()
-        if value is not None and (getattr(after, name) or 0) > value
+        for name, value in known.items()
+        if (getattr(after, name) or 0) > value
     }
+    if not rose and (lost := [name for name in known if getattr(after, name) is None]):
+        return skipped(check, f"no longer told after the test: {', '.join(lost)}")
     severe = {"uncorrected", "remapped_uncorrected", "remap_failed"} & rose.keys()
     text = ", ".join(f"{name} from {int(was)} to {int(now)}" for name, (was, now) in rose.items())
     action: Action = "drain" if severe else "reset_gpu" if "remap_pending" in rose else "none"

@@ -189,6 +189,21 @@ def _gpu(index: int) -> NvmlGpu:
     )
 
 
+def temperature_c(uuid: str | None) -> int | None:
+    """How warm the GPU with that UUID is now, in degrees Celsius; None where NVML does not say."""
+    if pynvml is None or uuid is None:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    queries = _Queries()
+    handle = queries.query("nvmlDeviceGetHandleByUUID", uuid.encode())
+    value = None if handle is None else queries.query("nvmlDeviceGetTemperature", handle, 0)
+    queries.query("nvmlShutdown")
+    return None if value is None else int(value)
+
+
 def read() -> Nvml:
     """Start NVML, read every GPU, shut NVML down. Takes a millisecond if there is no driver."""
     if pynvml is None:

@@ -9,6 +9,7 @@ import time
 import traceback
 from contextlib import nullcontext
 from datetime import datetime, timezone
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,30 +23,22 @@ from probes.contract import (
     Result,
     Status,
     Timing,
+    Try,
     Wrong,
     worst,
 )
 from probes.kit import breadcrumb
 from probes.kit.backend import cpu_type, node_type
 from probes.kit.symptoms import diagnose
-from probes.node import hardware
+from probes.node import hardware, nvml
 from probes.worker import proven
 from probes.worker.errors import describe
+from probes.worker.triage import Retry, triaged
 
 _PROBES = Path(__file__).parents[1]
 _RETRIES = 2  # of a probe whose check failed, to classify the failure
 _RETRY_SHARE = 0.1  # share of the deadline; if the first try took longer, there is no retry
 _SUMMARY_CHARACTERS = 1000  # limit on an exception's first line
-#: For a check that fails on the CPU of the same image too.
-_IMAGE_HINT = (
-    "it fails on the CPU of this image too, so that the device is not the cause: do not drain; "
-    "reinstall torch as it was pinned, or report a false alarm of this check"
-)
-#: For a check that fails on the device only.
-_DEVICE_HINT = (
-    "it does not fail on the CPU of this image: the device, or the image's libraries for it; run "
-    "the same image on a second device before this one is drained"
-)
 
 
 class Attempt:
@@ -88,7 +81,7 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - a broken probe or limit must not cost the rest
             return self._error_result(error, "internal_error")
         try:
-            observation = self._measured(module)
+            observation = self._measured(module, limits)
         except Exception as error:  # noqa: BLE001 - whatever torch raises is the finding
             return self._error_result(error, _reason_of_error(error, module))
         try:
@@ -119,31 +112,34 @@ class Attempt:
         return result
 
     def classify(self, failed: Result) -> Result:
-        """Retry a failed probe, on the CPU too; return its result with what came of the retries.
+        """Make the failed checks again, on the CPU too; return the result with what that told.
 
-        Only the checks that failed are made again: the others have told what they can.
+        The others have told what they can.
         """
-        if self.poisoned or time.monotonic() - self._started > _RETRY_SHARE * self._timeout_s:
+        if self.poisoned or self._age_s() > _RETRY_SHARE * self._timeout_s:
             return failed
+        first = Try(ended_s=self._age_s(), temperature_c=self._temperature_c(), failed=True)
         failing = {finding.id for finding in failed.findings if finding.status == "fail"}
         others = {finding.id for finding in failed.findings} - failing
         self._left_out |= {check.removeprefix(f"{self._name}.") for check in others}
-        retries = [self._failing_checks(self._device) for _ in range(_RETRIES)]
-        failures = sum(ids is None or bool(ids & failing) for ids in retries)
-        kind = "persistent" if failures == len(retries) else "intermittent"
-        text = f"{kind}: failed again in {failures} of {len(retries)} retries"
-        findings = failed.findings
-        if not self._device.startswith("cpu") and not self._about_node:
-            on_cpu = self._failing_checks("cpu")
-            text += f"; {_failure_location(failing, on_cpu)}"
-            findings = tuple(_with_advice(finding, on_cpu) for finding in findings)
-        return failed.model_copy(
-            update={
-                "summary": f"{failed.summary} ({text})",
-                "findings": findings,
-                "duration_s": time.monotonic() - self._started,
-            }
-        )
+        retries = [self._retry(self._device) for _ in range(_RETRIES)]
+        on_device = not self._device.startswith("cpu") and not self._about_node
+        cpu = self._retry("cpu") if on_device else None
+        findings = tuple(triaged(finding, first, retries, cpu) for finding in failed.findings)
+        return failed.model_copy(update={"findings": findings, "duration_s": self._age_s()})
+
+    def _age_s(self) -> float:
+        """Seconds since the probe began."""
+        return round(time.monotonic() - self._started, 6)
+
+    def _temperature_c(self) -> int | None:
+        """How warm the probe's GPU is now."""
+        return nvml.temperature_c(self._gpu_uuid)
+
+    def _retry(self, device: str) -> Retry:
+        """Make the failed checks again, on that device."""
+        findings = self._observed_again(device)
+        return Retry(self._age_s(), self._temperature_c(), findings)
 
     def _softened(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         """The findings, with failures as warnings where the check is unproven on this hardware."""
@@ -157,24 +153,29 @@ class Attempt:
             backend = cpu_type()
         return tuple(proven.soften(findings, self._certain, backend))
 
-    def _failing_checks(self, device: str) -> frozenset[str] | None:
-        """Run the probe again and return the ids of its failing checks; None if it raised."""
+    def _observed_again(self, device: str) -> dict[str, Finding] | None:
+        """Run the probe again and return its findings by id; None if it raised."""
         module = importlib.import_module(self._module)
         limits = module.Limits.model_validate(self._limits) if self._limits else None
         try:
-            findings = self._judge(module, self._observe(module, device), limits)
+            findings = self._judge(module, self._observe(module, device, limits), limits)
         except Exception:  # noqa: BLE001 - raising now is failing again; the first try is reported
             self.poisoned = True
             return None
-        return frozenset(finding.id for finding in findings if finding.status == "fail")
+        return {finding.id: finding for finding in findings}
 
-    def _observe(self, module: ModuleType, device: str) -> Any:
-        """Run the probe's `observe`, without the checks that are left out."""
+    def _observe(self, module: ModuleType, device: str, limits: object) -> Any:
+        """Run the probe's `observe`, without the checks that are left out.
+
+        One that says how much to do takes the limits too.
+        """
         breadcrumb.begin(self._left_out)
         with nullcontext() if self._framework is None else self._framework.pinned():
+            if limits is not None and "limits" in signature(module.observe).parameters:
+                return module.observe(device, limits)
             return module.observe(device)
 
-    def _measured(self, module: ModuleType) -> Any:
+    def _measured(self, module: ModuleType, limits: object) -> Any:
         """Observe, and record how long the parts take and the device memory, where asked for.
 
         Of a probe that raises nothing is recorded: a sick device can raise when it is asked.
@@ -183,7 +184,7 @@ class Attempt:
         if framework is not None and self._in_a_new_process:
             framework.start(self._device)  # else there is nobody to ask
         watch = None if framework is None else framework.MemoryWatch(self._device)
-        observation = self._observe(module, self._device)
+        observation = self._observe(module, self._device, limits)
         if watch is not None:
             self._memory_bytes = watch.taken_bytes()
         if self._keep_timings:
@@ -245,7 +246,7 @@ class Attempt:
             device=self._device_name,
             gpu_uuid=self._gpu_uuid,
             started_at=self._started_at,
-            duration_s=time.monotonic() - self._started,
+            duration_s=self._age_s(),
             fault=self._fault,
             timings=self._timings,
             memory_bytes=self._memory_bytes,
@@ -256,30 +257,6 @@ class Attempt:
 def _framework() -> Any:
     """What is done to torch around a probe; a process without torch does not import it."""
     return importlib.import_module("probes.worker.framework")
-
-
-def _failure_location(failing: set[str], on_cpu: frozenset[str] | None) -> str:
-    """The summary's words on the cause, device or environment, by the retry on the CPU."""
-    if on_cpu is None:
-        return "raised on the CPU, which tells nothing of the device"
-    on_both, device_only = failing & on_cpu, failing - on_cpu
-    if not on_both:
-        return "not on the CPU: device"
-    if not device_only:
-        return "fails on the CPU too: environment"
-    names = ", ".join(sorted(check.partition(".")[2] for check in device_only))
-    return f"not all of it on the CPU: device, of {names}"
-
-
-def _with_advice(finding: Finding, on_cpu: frozenset[str] | None) -> Finding:
-    """The finding; for a failure, with advice that depends on whether it fails on the CPU too."""
-    if finding.status != "fail" or on_cpu is None:
-        return finding
-    if finding.id in on_cpu:
-        hint = f"{_IMAGE_HINT}; {finding.hint}" if finding.hint else _IMAGE_HINT
-        return finding.model_copy(update={"hint": hint, "action": "fix_image"})
-    hint = f"{_DEVICE_HINT}; {finding.hint}" if finding.hint else _DEVICE_HINT
-    return finding.model_copy(update={"hint": hint})
 
 
 def _combined(result: Result, error_result: Result) -> Result:

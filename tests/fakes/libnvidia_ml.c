@@ -16,6 +16,7 @@
  * FAKE_NVML_WHOLE      index of a GPU on which MIG is off nevertheless
  * FAKE_NVML_CC         1: confidential computing is on
  * FAKE_NVML_OLD        1: no second layout of memory and no third of processes
+ * FAKE_NVML_TEMPERATURE  of the first GPU, each next is a degree warmer; without it none is told
  * FAKE_NVML_DAMAGED    1: every question about health is answered with damage
  */
 #include <stdio.h>
@@ -100,6 +101,25 @@ int nvmlDeviceGetUUID(u64 handle, char *text, unsigned length) {
     return SUCCESS;
 }
 
+int nvmlDeviceGetHandleByUUID(const char *uuid, u64 *handle) {
+    MAY_REFUSE();
+    for (unsigned index = 0; index < (unsigned)number("FAKE_NVML_COUNT", 1); index++) {
+        char text[80];
+        nvmlDeviceGetUUID(100 + index, text, sizeof text);
+        *handle = 100 + index;
+        if (strcmp(text, uuid) == 0) return SUCCESS;
+    }
+    return NOT_FOUND;
+}
+
+int nvmlDeviceGetTemperature(u64 handle, int sensor, unsigned *degrees) {
+    MAY_REFUSE();
+    (void)sensor;
+    if (!number("FAKE_NVML_TEMPERATURE", 0)) return FUNCTION_NOT_FOUND;
+    *degrees = number("FAKE_NVML_TEMPERATURE", 0) + index_of(handle);
+    return SUCCESS;
+}
+
 int nvmlDeviceGetPciInfo_v3(u64 handle, char *info) {
     MAY_REFUSE();
     memset(info, 0, 68); /* busIdLegacy[16], five numbers, busId[32] */
@@ -129,17 +149,6 @@ int nvmlDeviceGetMemoryInfo_v2(u64 handle, u64 *memory) {
     memory[3] = 15000ull << 20;
     memory[4] = memory[1] - memory[2] - memory[3];
     return SUCCESS;
-}
-
-int nvmlDeviceGetHandleByUUID(const char *uuid, u64 *handle) {
-    MAY_REFUSE();
-    char text[96];
-    for (int index = 0; index < number("FAKE_NVML_COUNT", 1); index++) {
-        nvmlDeviceGetUUID(100 + index, text, sizeof text);
-        *handle = 100 + index;
-        if (strcmp(text, uuid) == 0) return SUCCESS;
-    }
-    return NOT_FOUND;
 }
 
 struct rates { unsigned gpu, memory; };

@@ -21,6 +21,7 @@ from probes.contract import (
     Frozen,
     Measurement,
     Observation,
+    Pattern,
     ProbeSpec,
     Result,
     Status,
@@ -277,6 +278,31 @@ def test_agree_fails_for_one_wrong_operation(order: tuple[int, int]) -> None:
     assert finding.message == f"1 of 2 operations wrong (mm): {WRONG.describe()}"
     assert finding.observed == [WRONG.describe()]
     assert (finding.hint, finding.action) == ("h", "reset_gpu")
+
+
+def test_agree_tells_the_patterns_of_the_first_wrong_operations() -> None:
+    """Enough to see a lane or a bit, and no more than a report has room for."""
+    ends = tuple((10**6, 10**6, 10**6, 10**6) for _ in range(3))
+    pattern = Pattern(
+        elements=10**9,
+        mismatches=10**8,
+        first=ends,
+        last=ends,
+        common_index=(None, 7, None, None),
+        stride=32,
+        bits_any="0xffffffffffffffff",
+        bits_all="0x0000000000000001",
+        second_read="same",
+    )
+    wrong = [
+        WRONG.model_copy(update={"operation": f"mm ({n})", "pattern": pattern}) for n in range(9)
+    ]
+    problem = Comparison(operation="mv", problem="raised")
+    finding = agree("p.c", [RIGHT, problem, *wrong])
+
+    assert list(finding.patterns) == ["mm (0)", "mm (1)", "mm (2)"]
+    assert len(json.dumps(finding.model_dump(mode="json")["patterns"])) < 2048
+    assert agree("p.c", [RIGHT]).patterns == agree("p.c", [problem]).patterns == {}
 
 
 def test_agree_stays_readable_when_everything_is_wrong() -> None:

@@ -302,6 +302,8 @@ def test_a_wrong_element_is_found_at_its_place(place: int) -> None:
     x[place] += 1
     found = same("x", x, p.base)
     assert (found.first_index, found.xor_mask is not None) == ((place,), True)
+    assert found.pattern is not None
+    assert found.pattern.first == ((place,),)
 
 
 def test_another_type_or_start_is_found() -> None:
@@ -363,18 +365,40 @@ def test_what_is_tried_where_so_much_is_free(
     assert all("elements" in each for each in left_out)
 
 
-def test_what_takes_more_than_there_is_is_left_out() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("tried to allocate"),
+        RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["out_of_memory", "nvml", "cublas"],
+)
+def test_what_takes_more_than_there_is_is_left_out(error: RuntimeError) -> None:
     """What an operation keeps beside its operands and results is not ours to know."""
 
     def body(_n: int, _device: str) -> Iterator[Comparison]:
         yield Comparison(operation="sort", elements=9)
-        raise torch.cuda.OutOfMemoryError("tried to allocate")
+        raise error
 
     found, left_out = run_trials([Sized("sort", body, 5, 1)], "cpu")
 
     assert [each.holds for each in found] == [True]
     assert "5 elements need more than the " in left_out[0]
     assert left_out[0].endswith("bytes of memory")
+
+
+def test_any_other_error_is_the_operations_own() -> None:
+    """It is wrong, and not left out."""
+
+    def body(_n: int, _device: str) -> Iterator[Comparison]:
+        yield Comparison(operation="sort", elements=9)
+        raise RuntimeError("an internal error")
+
+    found, left_out = run_trials([Sized("sort", body, 5, 1)], "cpu")
+
+    assert (len(found), left_out) == (1, ())
+    assert "raised RuntimeError: an internal error" in found[0].problem
 
 
 @pytest.mark.parametrize(("free", "status"), [(0, "skip"), (2 * COUNTED + 2, "pass")])

@@ -1,4 +1,4 @@
-"""The memory probes on the fake accelerator, by torch's way: what is broken there is found."""
+"""The probes of hardware on the fake accelerator: what is broken there is found, or not claimed."""
 
 import json
 import os
@@ -44,9 +44,18 @@ def test_a_sound_device(emulator: Path, probe: str) -> None:
     statuses = {check: status for check, (status, _) in found.items()}
 
     assert statuses.pop("error_counters") == "skip"
-    assert statuses.pop("coverage", "skip") == "skip"
+    assert statuses.pop("coverage") == "skip"
     assert set(statuses.values()) == {"pass"}
     assert "by torch (the fake back-end has no NVRTC)" in found["own_address"][1]
+    assert probe == "memory_pattern" or "products of 2048x2048 float" in found["retention"][1]
+
+
+def test_units_are_not_named(emulator: Path) -> None:
+    """What tells where it ran is a kernel for NVIDIA GPUs: nothing is claimed of others."""
+    found = findings(emulator, "tensor_cores")
+
+    assert {status for status, _ in found.values()} == {"skip"}
+    assert "the fake back-end has no NVRTC" in found["fp16"][1]
 
 
 @pytest.mark.parametrize(

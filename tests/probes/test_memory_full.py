@@ -31,8 +31,9 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("write", "check"):
             monkeypatch.setattr(way, name, getattr(way, name))
     monkeypatch.setattr(memory_errors, "opened", memory_errors.opened)
+    monkeypatch.setattr(memory_errors.Board, "others", memory_errors.Board.others)
+    monkeypatch.setattr(region, "_blocks", region._blocks)
     monkeypatch.setattr(region, "wanted", region.wanted)
-    monkeypatch.setattr(region, "_sizes", region._sizes)
 
 
 @pytest.mark.slow
@@ -80,6 +81,7 @@ def test_a_wrong_family_trips_its_check_alone(check: str) -> None:
         (97, 95, "", "pass", ""),
         (97, 94, "", "warn", "tested: 100931731456 of 107374182400 free bytes (94.0 %)"),
         (97, 0, "", "warn", "(0.0 %)"),
+        (0, 0, "", "skip", "the host uses this memory too"),
         (97, 40, f"{GPU_BUSY}: 1 process came to it", "skip", "1 process came"),
         (50, 50, "", "skip", "the host uses this memory too"),
         (50, 10, "", "skip", "the host uses this memory too"),
@@ -98,6 +100,16 @@ def test_less_than_was_wanted(wanted: int, tested: int, busy: str, status: str, 
     assert text in finding.message
 
 
+def test_none_of_nothing_is_no_coverage() -> None:
+    """Where nothing is free nothing was tested."""
+    coverage = Coverage(way="kernels", free_bytes=0)
+    observation = probe.Observation(device="cuda", families={}, coverage=coverage)
+    (finding,) = [each for each in probe.judge(observation) if each.id.endswith("coverage")]
+
+    assert finding.status == "warn"
+    assert "0 of 0 free bytes (0.0 %)" in finding.message
+
+
 def test_an_unknown_amount_is_called_so() -> None:
     """A back-end that does not tell how much is free."""
     coverage = sound().coverage.model_copy(update={"free_bytes": None})
@@ -111,7 +123,7 @@ def test_an_unknown_amount_is_called_so() -> None:
 def test_memory_that_is_not_to_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault `scarce` trips the coverage where a share is wanted."""
     inject.small()
-    monkeypatch.setattr(probe, "FAMILIES", {"planted": probe.FAMILIES["planted"]})
+    monkeypatch.setattr(probe, "FAMILIES", {"random": probe.FAMILIES["random"]})
     assert tripped(probe.judge(probe.observe("cpu"))) == set()
     inject.scarce()
 

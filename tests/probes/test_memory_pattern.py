@@ -13,7 +13,7 @@ from probes.contract import Comparison
 from probes.faults.inject import memory as inject
 from probes.faults.inject.patterns import one_bit, zeros
 from probes.kit import kernels
-from probes.kit.memory_test import region, ways
+from probes.kit.memory_test import region, running, ways
 from probes.kit.memory_test.observation import Coverage, Wrong
 from probes.memory_pattern import probe
 from probes.memory_pattern.faults import FAULTS
@@ -42,6 +42,8 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("write", "check"):
             monkeypatch.setattr(way, name, getattr(way, name))
     monkeypatch.setattr(memory_errors, "opened", memory_errors.opened)
+    monkeypatch.setattr(memory_errors.Board, "others", memory_errors.Board.others)
+    monkeypatch.setattr(region, "_blocks", region._blocks)
     monkeypatch.setattr(region, "wanted", region.wanted)
 
 
@@ -51,12 +53,30 @@ def test_this_machine_is_sound() -> None:
 
     assert tripped(findings) == set()
     assert ids(findings) == set(MEMORY_PATTERN.check_ids)
-    assert [each.status for each in findings] == ["pass", "pass", "skip"]
+    assert [each.status for each in findings] == ["pass", "pass", "skip", "skip"]
     assert findings[0].message.startswith("33554432 of ")
     assert "by torch (the cpu back-end has no NVRTC)" in findings[0].message
     assert findings[0].observed == ["ends of blocks by torch", "own address by torch"]
     words = {each.operation: each.elements for each in sound().families["own_address"]}
     assert words["own address by torch"] * 8 == sound().coverage.tested_bytes == 32 << 20
+
+
+def test_half_stays_free_and_each_run_has_words_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever comes while it runs as scheduled finds room; what a run left is wrong in the next."""
+    plans: list[running.Plan] = []
+
+    def run(_: object, device: str, plan: running.Plan, __: object) -> dict[str, Any]:
+        plans.append(plan)
+        return {"device": device, "families": {}}
+
+    monkeypatch.setattr(probe, "run", run)
+    for _ in range(2):
+        probe.observe("cpu")
+
+    assert [plan.share for plan in plans] == [0.5, 0.5]
+    assert plans[0].seed != plans[1].seed
 
 
 def test_what_is_measured() -> None:
@@ -147,12 +167,13 @@ def test_a_counter_trips_its_check_alone() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_each_fault_trips_what_it_says(fault: Any) -> None:
-    """And nothing else."""
+    """And nothing else; what no check has looked at was not tested."""
     for injection in fault.inject:
         function = getattr(inject, injection.function.partition(".")[2])
         function(**injection.arguments)
+    also = {"memory_pattern.coverage"} if fault.name.endswith("idle") else set()
 
-    assert {f"memory_pattern.{check}" for check in found()} == set(fault.trips)
+    assert {f"memory_pattern.{check}" for check in found()} == {*fault.trips, *also}
 
 
 #: (operator of torch, what becomes of its output, checks that must trip)

@@ -15,11 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from probes.kit import kernels
 
 _HERE = Path(__file__).parent
 _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\(')
+
+#: What memory may do wrong, in the order of `Fault` in shim.h.
+FAULTS = (
+    *("none", "stuck at 0", "stuck at 1", "no rise", "no fall"),
+    *("lost", "coupled", "aliased", "misread"),
+)
 
 #: What the fake driver takes for code; a real one is an ELF file too.
 IMAGE = b"\x7fELF"
@@ -44,6 +51,33 @@ class Shim:
     def refuse(self, function: str, code: int) -> None:
         """Make a function of the driver return a code from now on."""
         self.library.shim_refuse(function.encode(), code)
+
+    def place_on(self, device: int) -> None:
+        """Make the context of device 0 or 1 the thread's own; -1: it has none."""
+        self.library.shim_context(device)
+
+    def sicken(
+        self,
+        fault: str = "none",
+        at: torch.Tensor | None = None,
+        other: torch.Tensor | None = None,
+        *,
+        mask: int = 2**64 - 1,
+        times: int = -1,
+    ) -> None:
+        """Make memory wrong, as kernels load and store it, from now on.
+
+        Args:
+            fault: one of `FAULTS`.
+            at: the word with the fault, a view of one element.
+            other: the word that is changed too, or is the same cell.
+            mask: the bits.
+            times: how often it happens where that matters; -1: always.
+        """
+        places = (0 if word is None else word.data_ptr() for word in (at, other))
+        pointers = [ctypes.c_void_p(place) for place in places]
+        number, bits = FAULTS.index(fault), ctypes.c_uint64(mask)
+        self.library.shim_sick(number, *pointers, bits, ctypes.c_long(times))
 
     def last_launch(self) -> list[int]:
         """Grid (3), block (3), bytes of shared memory and stream of the last launch."""

@@ -19,8 +19,12 @@ static const Kernel kernels[] = {KERNELS(ENTRY)};
 
 static const char *refused = "";
 static int refusal = 0;
-static int context = 1;
+/* Contexts of devices 0 and 1; the thread's own, and those that it had before. */
+static int contexts[2] = {0, 1};
+static int *stack[8] = {&contexts[0]};
+static int depth = 0;
 static int module;
+static const int *of_module;
 static uint64_t last[10];
 
 #define MAY_REFUSE() \
@@ -30,13 +34,37 @@ extern "C" {
 
 /* Makes a function return a code from now on; "" none. */
 void shim_refuse(const char *function, int code) { refused = strdup(function); refusal = code; }
-void shim_context(int present) { context = present; }
+/* The thread's context: that of a device; -1 none. */
+void shim_context(int device) { depth = 0; stack[0] = device < 0 ? nullptr : &contexts[device]; }
+/* What memory does wrong from now on, see `Fault`. */
+void shim_sick(int fault, Word *at, Word *other, Word mask, long times) {
+    sick = {fault, at, other, mask, times};
+}
 /* Grid, block, shared memory and stream of the last launch. */
 const uint64_t *shim_last(void) { return last; }
 
 int cuCtxGetCurrent(void **found) {
     MAY_REFUSE();
-    *found = context ? &context : nullptr;
+    *found = stack[depth];
+    return 0;
+}
+
+int cuCtxGetDevice(int *device) {
+    MAY_REFUSE();
+    if (!stack[depth]) return 201;
+    *device = *stack[depth];
+    return 0;
+}
+
+int cuCtxPushCurrent_v2(void *context) {
+    MAY_REFUSE();
+    stack[++depth] = (int *)context;
+    return 0;
+}
+
+int cuCtxPopCurrent_v2(void **context) {
+    MAY_REFUSE();
+    *context = stack[depth--];
     return 0;
 }
 
@@ -44,12 +72,13 @@ int cuModuleLoadData(void **found, const char *image) {
     MAY_REFUSE();
     if (memcmp(image, "\x7f" "ELF", 4)) return 200;
     *found = &module;
+    of_module = stack[depth];
     return 0;
 }
 
 int cuModuleGetFunction(void **found, void *in, const char *name) {
     MAY_REFUSE();
-    if (in != &module) return 400;
+    if (in != &module || of_module != stack[depth]) return 400;
     for (const Kernel &kernel : kernels)
         if (!strcmp(kernel.name, name)) { *found = (void *)&kernel; return 0; }
     return 500;
@@ -58,6 +87,7 @@ int cuModuleGetFunction(void **found, void *in, const char *name) {
 int cuLaunchKernel(void *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *stream, void **arguments, void **extra) {
     MAY_REFUSE();
+    if (of_module != stack[depth]) return 400;
     if (!gx || gy != 1 || gz != 1 || !bx || by != 1 || bz != 1 || bx > 1024 || extra) return 1;
     const uint64_t seen[] = {gx, gy, gz, bx, by, bz, shared, (uint64_t)stream};
     memcpy(last, seen, sizeof seen);

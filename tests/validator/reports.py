@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from probes.contract import Failure, Finding, Measurement, Result
+from probes.contract import Failure, Finding, Measurement, Pattern, Result, Triage, Try
 from validator.engine.plan import make_plan
 from validator.report import CPU, Device, Environment, NotRun, Report, make_report, to_json
 from validator.service import fresh
@@ -20,6 +20,31 @@ STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 LOST_BITS = (
     "matmul: 12 of 4096 elements wrong, first at [0, 3], worst at [5, 7]: expected 12.0, "
     "observed 13.0 (bits differ by 0x00080000)"
+)
+
+RETRIES = (
+    "persistent: failed again in 2 of 2 retries; passes on the CPU and 1 other of its kind: device"
+)
+
+PATTERN = Pattern(
+    elements=4096,
+    mismatches=12,
+    first=((0, 3), (1, 3), (2, 3)),
+    last=((9, 3), (10, 3), (11, 3)),
+    common_index=(None, 3),
+    stride=64,
+    regular=True,
+    bits_any="0x00080000",
+    bits_all="0x00080000",
+    second_read="same",
+)
+TRIAGE = Triage(
+    kind="persistent",
+    retries=2,
+    failures=2,
+    location="device",
+    passes_on=("cpu", "cuda:1"),
+    tries=tuple(Try(ended_s=n, temperature_c=61 + n, failed=True) for n in range(3)),
 )
 
 
@@ -78,6 +103,9 @@ def sick() -> Report:
         expected="all 31 operations right in every element",
         hint="run it again on the CPU, then test the GPU's memory with `dcgmi diag -r 3`",
         action="drain",
+        wrong={"matmul": "bits"},
+        patterns={"matmul": PATTERN},
+        triage=TRIAGE,
     )
     slow = Finding(
         id="device_transfer.pinned",
@@ -93,7 +121,7 @@ def sick() -> Report:
             "tensor_ops",
             "cuda:0",
             "fail",
-            summary=f"{wrong.message} (persistent: failed again in 2 of 2 retries)",
+            summary=f"{wrong.message} ({RETRIES})",
             findings=(Finding(id="tensor_ops.creation", status="pass"), wrong),
         ),
         result(

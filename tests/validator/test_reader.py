@@ -96,7 +96,9 @@ def mappings(value: Any) -> Iterator[dict[str, Any]]:
     """Every mapping of a document that is a model of ours, the innermost first."""
     if isinstance(value, dict):
         for key, part in value.items():
-            if key not in {"observation", "observed", "expected", "wrong"}:
+            if key == "patterns":  # of operations
+                yield from (pattern for pattern in part.values())
+            elif key not in {"observation", "observed", "expected", "wrong"}:
                 yield from mappings(part)
         yield value
     elif isinstance(value, list):
@@ -126,12 +128,21 @@ def test_an_unknown_word_is_read_as_could_not_tell() -> None:
         result["status"] = result["reason"] = "later"
         for finding in result["findings"]:
             finding["status"] = finding["action"] = "later"
+            for pattern in finding.get("patterns", {}).values():
+                pattern["second_read"] = "later"
+            if "triage" in finding:
+                finding["triage"] |= {"kind": "later", "location": "later"}
     report = read_report(json.dumps(document))
 
     assert report.status == "error"
     assert {(one.status, one.reason) for one in report.results} == {("error", "internal_error")}
     findings = [finding for one in report.results for finding in one.findings]
     assert {(one.status, one.action) for one in findings} == {("error", "investigate")}
+    assert {
+        (finding.triage.kind, finding.triage.location, *(p.second_read for p in patterns))
+        for finding in findings
+        if finding.triage is not None and (patterns := finding.patterns.values())
+    } == {("unknown", "unknown", "unknown")}
     assert (report.trigger, report.not_run[0].reason) == ("merged", "cancelled")
     assert overall(report.results) == "error"
 

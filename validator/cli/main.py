@@ -5,8 +5,10 @@ pydantic and rich are imported for the command itself.
 """
 
 import contextlib
+import gc
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -33,6 +35,8 @@ def main() -> int:
     except BaseException:  # noqa: BLE001 - even saying so raised; 1 would mean a sick node
         _say_last()
         return without_answer
+    finally:
+        gc.freeze()  # nothing is left to be collected, and the interpreter's end would look
 
 
 def _say_last() -> None:
@@ -45,6 +49,8 @@ def _say_last() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     _open_streams()
+    if argv[:1] == ["serve"]:  # until the daemon heeds it: the mask outlives an exec
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     checked = os.environ.pop(SERVE, None)
     early = EarlyWorker()
     try:

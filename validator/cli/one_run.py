@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from validator import profiles
@@ -19,10 +17,11 @@ from validator.engine.runner import Runner
 from validator.engine.stopping import Stop
 from validator.render.console import console_for, emit, plain_console
 from validator.render.recording import anonymous
-from validator.report import ExitStyle, Report, exit_code, host_name
+from validator.report import ExitStyle, Report, exit_code
 from validator.service import fresh
 from validator.service.ask import NoAnswerError
-from validator.settings import Settings
+from validator.service.trust import trust_of
+from validator.settings import Settings, SettingsError
 
 
 @dataclass(frozen=True)
@@ -97,22 +96,13 @@ def _daemon_report(plan: Plan, settings: Settings, options: Options) -> Report |
         return None
     server = options.server or fresh.server_of(settings)
     try:
-        report = fresh.fetch(server)
-        now = datetime.now(timezone.utc)
-        part = fresh.select(
-            report,
-            plan,
-            settings,
-            max_age_s=options.max_age_s,
-            now=now,
-            host=host_name(),
-            environment=os.environ,
-            torch_here=fresh.installed_torch(),
-        )
-    except NoAnswerError as error:
+        report = fresh.fetch(server, trust_of(settings.web))
+        asker = fresh.this_asker()
+        part = fresh.select(report, plan, settings, max_age_s=options.max_age_s, asker=asker)
+    except (NoAnswerError, SettingsError) as error:
         say(f"{error}: {'could not tell' if options.no_run else 'running the probes here'}")
         return None
-    say(f"from the daemon at {server}, oldest result {fresh.oldest_s(part, now):.0f} s old")
+    say(f"from the daemon at {server}, oldest result {fresh.oldest_s(part, asker.now):.0f} s old")
     return part
 
 

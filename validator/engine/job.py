@@ -16,6 +16,7 @@ from validator.engine.attribution import blame_host_limits
 from validator.engine.clock import now
 from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Event, limits, timeout_s
+from validator.engine.siblings import with_words
 from validator.engine.supervisor import (
     Child,
     ChildEnded,
@@ -85,7 +86,8 @@ class RunContext:
         if self.fault is not None:
             result = result.model_copy(update={"fault": self.fault})
         self.results[result.probe, result.device] = result
-        self.on_event(Event("finished", probe=result.probe, device=result.device, result=result))
+        told = with_words(result)
+        self.on_event(Event("finished", probe=result.probe, device=result.device, result=told))
 
     def is_over(self) -> bool:
         """Whether no probe starts any more."""

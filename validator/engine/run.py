@@ -19,6 +19,7 @@ from validator.engine.causes import without_consequences
 from validator.engine.clock import now
 from validator.engine.job import START_S, Job, RunContext
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
+from validator.engine.siblings import compared
 from validator.engine.spawn import WorkerProcess
 from validator.engine.supervisor import Child, ChildEnded, HeldProcess, Worker, WorkerLostError
 from validator.engine.tenants import Tenants
@@ -143,12 +144,12 @@ class Run:
             self._nothing_runs(error)
             return
         host = [spec for spec in self._enabled_specs() if spec.needs == "host" and spec.needs_torch]
-        on_host = Job(CPU, host, 1, self._context)
-        tasks: list[asyncio.Future[None]] = [asyncio.ensure_future(on_host.run())]
+        # First, since the worker imports what the probes need while the survey is taken.
+        survey = asyncio.ensure_future(self._survey())
+        tasks: list[asyncio.Future[Any]] = [survey]
+        tasks.append(asyncio.ensure_future(Job(CPU, host, 1, self._context).run()))
         try:
-            with self._workers.timeline.step("survey of the devices"):
-                answer = await self._survey()
-            self._plan_devices(answer)
+            self._plan_devices(await survey)
             tasks += self._start_devices()
             await asyncio.gather(*tasks)
         finally:
@@ -168,7 +169,9 @@ class Run:
             run_id=uuid.uuid4().hex,
             trigger=self._plan.trigger,
             profile=self._plan.profile,
-            results=without_consequences([results[key] for key in keys if key in results]),
+            results=without_consequences(
+                compared([results[key] for key in keys if key in results], self._devices)
+            ),
             not_run=not_run,
             started_at=self._started_at,
             finished_at=datetime.now(timezone.utc),
@@ -406,19 +409,20 @@ class Run:
         if _SURVEY in self._context.held:
             return {}
         answer: dict[str, Any] = {}
-        try:
-            worker = await self._workers.live()
-            child = await worker.fork({"survey": True, "threads": 1})
-            message = await child.next(now() + _SURVEY_S)
-            over = isinstance(message, ChildEnded)
-            if isinstance(message, bytes):
-                answer = json.loads(message)["survey"]
-                over = isinstance(await child.next(now() + START_S), ChildEnded)
-            await self._end(worker, child, over=over)
-        except WorkerLostError as lost:
-            await self._workers.lose(worker, lost)
-        except NoWorkerError:
-            return {}  # told by those who want to run
+        with self._workers.timeline.step("survey of the devices"):
+            try:
+                worker = await self._workers.live()
+                child = await worker.fork({"survey": True, "threads": 1})
+                message = await child.next(now() + _SURVEY_S)
+                over = isinstance(message, ChildEnded)
+                if isinstance(message, bytes):
+                    answer = json.loads(message)["survey"]
+                    over = isinstance(await child.next(now() + START_S), ChildEnded)
+                await self._end(worker, child, over=over)
+            except WorkerLostError as lost:
+                await self._workers.lose(worker, lost)
+            except NoWorkerError:
+                return {}  # told by those who want to run
         return answer
 
     async def _end(self, worker: Worker, child: Child, *, over: bool) -> None:

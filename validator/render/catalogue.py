@@ -52,6 +52,7 @@ def render_explanation(spec: ProbeSpec, check: str | None, console: Console) -> 
     parts += _section("Fix", [read.fix])
     parts += _section("References", read.references)
     parts += _section("Runs", [_runs(spec)])
+    parts += _section("If it fails", [_retries(spec)])
     if check is not None:
         recorded = explain.hardware_of_recordings(f"{spec.name}.{check}")
         parts += _section("Proven on", [*recorded, _BY_TESTS])
@@ -98,6 +99,14 @@ def _runs(spec: ProbeSpec) -> str:
         f"in profile {spec.profile} and above{same}, {where}, every {duration(spec.interval_s)}, "
         f"at most {duration(spec.timeout_s)}{memory}"
     )
+
+
+def _retries(spec: ProbeSpec) -> str:
+    """What is made of a check that fails, in the same run."""
+    where = "twice"
+    if spec.needs == "device" and not spec.about_node:
+        where = "twice on the device and once on the CPU, and held against the run's other devices"
+    return f"the failed checks are made again, {where}: the finding's `triage`; they stay failures"
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ import re
 from xml.etree import ElementTree as ET
 
 from probes.contract import Finding, Result, Status
+from validator import triage
 from validator.report import Report
 
 #: What XML 1.0 cannot hold, not even escaped.
@@ -69,6 +70,7 @@ def _check(result: Result, finding: Finding) -> ET.Element:
     details = {
         "expected": finding.expected,
         "observed": finding.observed,
+        **dict(triage.lines(finding)),
         "hint": finding.hint,
         "action": finding.action if finding.action != "none" else "",
     }

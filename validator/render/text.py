@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probes.contract import Action, Finding, Result
+from validator import triage
 from validator.render import burn, timings
 from validator.render.console import clean, mark, plain, short, table, text_of
 from validator.report import Device, Report, full_summary
@@ -124,8 +125,8 @@ def _wrong(result: Result, console: Console) -> Iterator[RenderableType]:
         yield _line("", f"{result.reason}{summary}", console, 2)
     elif not any(message in result.summary for message in told):  # the cause of a known text
         yield _line("", result.summary, console, 2)
-    elif not any(result.summary.endswith(message) for message in told):
-        # What the retries told stands only in the summary, in brackets at its end.
+    elif not any(map(result.summary.endswith, told)) and not any(each.triage for each in bad):
+        # In reports of older versions what the retries told stands only in the summary's brackets.
         yield _line("", result.summary.rpartition(" (")[2].removesuffix(")"), console, 2)
     for finding in bad:
         yield from _finding(finding, console)
@@ -163,6 +164,8 @@ def _finding(finding: Finding, console: Console) -> Iterator[RenderableType]:
         yield _line("expected", _value(finding.expected, console), console, 4)
         for place, value in enumerate(observed or ["nothing"]):
             yield _line("observed" if place == 0 else "", _value(value, console), console, 4, 10)
+    for label, value in triage.lines(finding):
+        yield _line(label, value, console, 4)
     if finding.hint:
         yield _line("hint", finding.hint, console, 4)
     if ACTIONS[finding.action]:

@@ -6,17 +6,17 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-import h11
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from prometheus_client.exposition import choose_encoder
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.routing import Route
 
 from probes.contract import Frozen, Profile, Reason, Status
 from validator import __version__
 from validator.report import Report
 from validator.service.latest import Readiness
 from validator.service.metrics import Form
+from validator.service.trust import NONCE, PROOF, is_nonce, prove
 
 _Scope = MutableMapping[str, Any]
 _Message = MutableMapping[str, Any]
@@ -25,7 +25,7 @@ _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 #: For every answer: nothing of it is a page's to run, to frame, to guess at or to keep.
-_HEADERS: Final = (
+HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
     (b"x-content-type-options", b"nosniff"),
@@ -78,6 +78,9 @@ class Node(Protocol):
     def report(self) -> bytes | None:
         """The merged report as JSON; None before the first run has ended."""
 
+    def token(self) -> bytes | None:
+        """The secret shared with those who want a report proved, if there is one."""
+
     def probes(self) -> list[ProbeState]:
         """All probes, in the catalogue's order."""
 
@@ -87,13 +90,17 @@ class Node(Protocol):
 
 @functools.lru_cache(maxsize=64)
 def negotiate(accept: str, accept_encoding: str) -> Form:
-    """The form of exposition that a client asks for."""
+    """The form of exposition that a client asks for; plain text where that cannot be read."""
     codings = (coding.partition(";") for coding in accept_encoding.lower().split(","))
     gzipped = any(
         name.strip() in {"gzip", "*"} and weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.000"}
         for name, _, weight in codings
     )
-    return Form("openmetrics" in choose_encoder(accept)[1], gzipped)
+    try:
+        kind = choose_encoder(accept)[1]
+    except (TypeError, ValueError):  # of a version that is no number
+        kind = ""
+    return Form("openmetrics" in kind, gzipped)
 
 
 def application(node: Node) -> FastAPI:
@@ -104,6 +111,7 @@ def application(node: Node) -> FastAPI:
         summary="Does the PyTorch in this image compute correctly on every GPU of this node?",
         docs_url=None,  # these pages load from a CDN, and clusters are offline
         redoc_url=None,
+        redirect_slashes=False,  # to whatever the Host header says
     )
     unavailable: dict[int | str, dict[str, Any]] = {
         503: {"description": "No; the reason is the body"}
@@ -151,12 +159,15 @@ def application(node: Node) -> FastAPI:
         responses={503: {"model": Problem, "description": "No run has ended yet"}},
         summary="The newest result of each probe and device",
     )
-    async def report() -> Response:
+    async def report(request: Request) -> Response:
         content = node.report()
         if content is None:
             problem = Problem(detail="no run has ended yet")
             return Response(problem.model_dump_json(), 503, media_type="application/json")
-        return Response(content, media_type="application/json")
+        nonce, token, headers = request.headers.get(NONCE, ""), node.token(), {}
+        if token is not None and is_nonce(nonce):
+            headers[PROOF] = prove(token, nonce, content)
+        return Response(content, headers=headers, media_type="application/json")
 
     @app.get("/api/v1/probes", summary="The catalogue, with due times and what each last said")
     async def probes() -> list[ProbeState]:
@@ -167,18 +178,22 @@ def application(node: Node) -> FastAPI:
 
 def make_app(node: Node) -> _App:
     """The application as ASGI, with HEAD and the headers of every answer."""
-    return _front(application(node))
+    app = application(node)
+    return _front(app, frozenset(route.path for route in app.routes if isinstance(route, Route)))
 
 
-def _front(app: _App) -> _App:
-    """HEAD as GET without its body, and the headers that every answer has."""
+def _front(app: _App, paths: frozenset[str]) -> _App:
+    """HEAD as GET without its body, `/metrics/` as `/metrics`, the headers that every answer has.
+
+    A redirect names no host: what the client calls us may be anything.
+    """
 
     async def front(scope: _Scope, receive: _Receive, send: _Send) -> None:
         head = scope["type"] == "http" and scope["method"] == "HEAD"
 
         async def answer(message: _Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), *_HEADERS]
+                headers = [*message.get("headers", ()), *HEADERS]
                 if message["status"] == 405:
                     headers = [one for one in headers if one[0] != b"allow"]
                     headers.append((b"allow", b"GET, HEAD"))
@@ -187,6 +202,11 @@ def _front(app: _App) -> _App:
                 message = {**message, "body": b""}
             await send(message)
 
+        path = scope["path"].rstrip("/") if scope["type"] == "http" else ""
+        if path in paths and path != scope["path"]:
+            found = RedirectResponse(path, status_code=307)
+            await found(scope, receive, answer)
+            return
         await app({**scope, "method": "GET"} if head else scope, receive, answer)
 
     return front
@@ -207,78 +227,3 @@ def _page(node: Node) -> str:
         f"<p>{' · '.join(f'<a href={link}>/{link}</a>' for link in links)}"
         f"<table>{''.join(f'<tr>{row}' for row in rows)}</table>\n"
     )
-
-
-@functools.lru_cache(maxsize=64)
-def _plain_scrape(request: bytes) -> Form | None:
-    """The form that a request asks for if it is a whole, plain GET of the metrics, else None.
-
-    Scrapers send the same bytes each time, so each is parsed once.
-    """
-    head, end, rest = request.partition(b"\r\n\r\n")
-    lines = head.split(b"\r\n")
-    if not end or rest or lines[0] != b"GET /metrics HTTP/1.1":
-        return None
-    asked: dict[bytes, bytes] = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(b":")
-        name = name.lower()
-        # A name must be a token, and what repeats or changes the framing is h11's to judge.
-        if not colon or not name.replace(b"-", b"").isalnum() or name in asked or name in _FRAMING:
-            return None
-        asked[name] = value.strip(b" \t")
-    if b"host" not in asked or not all(
-        value.isascii() and _printable(value) for value in asked.values()
-    ):
-        return None
-    return negotiate(
-        asked.get(b"accept", b"").decode("ascii"),
-        asked.get(b"accept-encoding", b"").decode("ascii"),
-    )
-
-
-_FRAMING: Final = {b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade"}
-
-
-def _printable(value: bytes) -> bool:
-    return all(0x20 <= byte < 0x7F or byte == 0x09 for byte in value)
-
-
-class ScrapeProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, with a short way for a plain scrape.
-
-    Parsing a request with h11 and passing it through ASGI costs ten times what it takes to write
-    an answer that is ready. Whatever is not a whole, plain `GET /metrics` goes the usual way.
-    """
-
-    node: Node  # set on a subclass, since uvicorn makes the instances
-
-    def data_received(self, data: bytes) -> None:
-        """Answer a plain scrape at once when the connection is between requests."""
-        idle = self.conn.their_state is h11.IDLE and self.conn.our_state is h11.IDLE
-        between = (
-            idle and not self.conn.trailing_data[0] and self.transport.get_write_buffer_size() == 0
-        )
-        form = _plain_scrape(data) if between and len(data) < 4096 else None
-        if form is None:
-            super().data_received(data)
-            return
-        self._unset_keepalive_if_required()
-        body = self.node.metrics(form)
-        headers = [
-            *self.server_state.default_headers,
-            (b"content-type", form.content_type.encode("ascii")),
-            (b"content-length", b"%d" % len(body)),
-            (b"vary", b"accept, accept-encoding"),
-            *_HEADERS,
-        ]
-        if form.gzipped:
-            headers.append((b"content-encoding", b"gzip"))
-        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.transport.write(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n" + body)
-        self.on_response_complete()
-
-
-def protocol_for(node: Node) -> type[ScrapeProtocol]:
-    """The protocol class that answers for one node."""
-    return type("NodeProtocol", (ScrapeProtocol,), {"node": node})

@@ -1,14 +1,16 @@
-"""Ask a running daemon over TCP or its unix socket, in bounded time. Standard library only."""
+"""Ask a running daemon over TCP or its unix socket, in bounded time."""
 
+import contextlib
 import http.client
-import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+
+from validator.service.trust import NONCE, PROOF, Trust, UntrustedError, new_nonce
+from validator.settings import ABSTRACT, socket_address
 
 #: Before the path of a unix socket, where else `http://host:port` stands.
 UNIX: Final = "unix:"
@@ -30,70 +32,101 @@ class Answer:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+    """HTTP over a unix socket, whose owner is asked for first."""
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float, trust: Trust | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
+        self._trust = trust
 
     def connect(self) -> None:
         """Connect to the path; the host is only the Host header."""
+        if self._trust is not None and not self._path.startswith(ABSTRACT):
+            self._trust.refuse_folder(Path(self._path))
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        self.sock.connect(socket_address(self._path))
+        if self._trust is not None:
+            self._trust.refuse_peer(self.sock)
 
 
-def get(server: str, path: str, deadline_s: float) -> Answer:
-    """GET a path of the daemon at `http://host:port` or `unix:/path`.
+@dataclass
+class _Question:
+    """One request, asked in a thread of its own: a name server may be silent for a minute."""
+
+    server: str
+    path: str
+    deadline_s: float
+    trust: Trust | None
+    answer: Answer | None = None
+    error: Exception | None = None
+    _socket: socket.socket | None = field(default=None, init=False)
+
+    def ask(self) -> None:
+        """Fill in `answer` or `error`."""
+        try:
+            self.answer = self._answer()
+        except Exception as error:  # noqa: BLE001 - told by whoever waits for this thread
+            self.error = error
+
+    def give_up(self) -> None:
+        """End the connection, under a thread that still waits too."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # it is over already
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self) -> Answer:
+        nonce = new_nonce()
+        headers = {"Connection": "close"}
+        if self.trust is not None:
+            headers[NONCE] = nonce
+        with contextlib.closing(self._new_connection()) as connection:
+            connection.connect()
+            self._socket = connection.sock
+            connection.request("GET", self.path, headers=headers)
+            with contextlib.closing(connection.getresponse()) as response:
+                body = response.read(_MOST_BYTES + 1)
+                proof = response.getheader(PROOF)
+        if len(body) > _MOST_BYTES:
+            raise ValueError(f"it answered with more than {_MOST_BYTES} bytes")
+        if self.trust is not None and not self.server.startswith(UNIX):
+            self.trust.refuse_body(nonce, proof, body)
+        return Answer(response.status, body)
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if self.server.startswith(UNIX):
+            path = self.server.removeprefix(UNIX)
+            return _UnixConnection(path, self.deadline_s, self.trust)
+        return http.client.HTTPConnection(urlsplit(self.server).netloc, timeout=self.deadline_s)
+
+
+def get(server: str, path: str, deadline_s: float, trust: Trust | None = None) -> Answer:
+    """GET a path of the daemon at `http://host:port`, `unix:/path` or `unix:@name`.
 
     http.client and not urllib: a proxy named in the environment knows nothing of this host.
+    With `trust` the answer must be the daemon's own.
 
     Raises:
-        NoAnswerError: nobody listens, it took too long, or what came is no HTTP.
+        NoAnswerError: nobody listens, it took too long, it is a stranger, or what came is no HTTP.
     """
-    connection = _connection(server, deadline_s)
-    try:
-        with _deadline(deadline_s):
-            connection.request("GET", path, headers={"Connection": "close"})
-            response = connection.getresponse()
-            body = response.read(_MOST_BYTES + 1)
-    except TimeoutError as error:
-        raise NoAnswerError(f"{server} gave no answer in {deadline_s:g} s") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise NoAnswerError(f"{server} cannot be asked: {error}") from error
-    finally:
-        connection.close()
-    if len(body) > _MOST_BYTES:
-        raise NoAnswerError(f"{server} answered with more than {_MOST_BYTES} bytes")
-    return Answer(response.status, body)
-
-
-def _connection(server: str, deadline_s: float) -> http.client.HTTPConnection:
-    if server.startswith(UNIX):
-        return _UnixConnection(server.removeprefix(UNIX), deadline_s)
-    return http.client.HTTPConnection(urlsplit(server).netloc, timeout=deadline_s)
-
-
-@contextmanager
-def _deadline(deadline_s: float) -> Iterator[None]:
-    """Raise TimeoutError when all of it takes too long; a socket's own limit is for each step."""
-
-    def expire(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, deadline_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    question = _Question(server, path, deadline_s, trust)
+    thread = threading.Thread(target=question.ask, daemon=True)
+    thread.start()
+    thread.join(deadline_s)
+    if question.answer is not None:
+        return question.answer
+    if thread.is_alive() or isinstance(question.error, TimeoutError):
+        question.give_up()
+        raise NoAnswerError(f"{server} gave no answer in {deadline_s:g} s")
+    if isinstance(question.error, UntrustedError):
+        raise NoAnswerError(f"{server} is not trusted: {question.error}")
+    raise NoAnswerError(f"{server} cannot be asked: {question.error}") from question.error
 
 
 def usable(server: str) -> bool:
-    """Whether it names a host over plain HTTP, or a unix socket by its absolute path."""
+    """Whether it names a host over plain HTTP, or a unix socket: an absolute path or `@name`."""
     if server.startswith(UNIX):
-        return server.startswith(f"{UNIX}/")
+        return server.startswith((f"{UNIX}/", f"{UNIX}{ABSTRACT}"))
     parts = urlsplit(server)
     try:
         return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0

@@ -22,6 +22,7 @@ from validator.service.latest import Latest, Pair, Readiness, end_time
 from validator.service.metrics import Exposition, Form, Shown, families
 from validator.service.schedule import Schedule, Timing, timings
 from validator.service.statusfiles import NodeState, StatusFiles
+from validator.service.trust import token_of
 from validator.settings import Files, Settings, SettingsError
 
 #: What a run may take beyond its own deadline before the daemon is called stuck.
@@ -33,6 +34,10 @@ _LATE_S: Final = 60.0
 
 #: A daemon's probes yield to the node's own work.
 _NICE: Final = 5
+
+
+#: Settings of the server that need no restart.
+_READ_AGAIN: Final = frozenset({"token_file", "socket_owner"})
 
 
 class Runs(Protocol):
@@ -69,6 +74,7 @@ class Daemon:
         self._plan, self._monotonic, self._reload = plan, monotonic, reload
         self._log = logs.log()
         self._settings = settings
+        self._token = token_of(settings.web)
         self._latest = Latest(monotonic)
         self._schedule = Schedule(self._table(settings), monotonic=monotonic)
         self._exposition = Exposition(self._families, monotonic=monotonic)
@@ -104,7 +110,7 @@ class Daemon:
             return
         try:
             settings = self._reload()
-            table = self._table(settings)
+            table, token = self._table(settings), token_of(settings.web)
         except SettingsError as error:
             self._log.error("config_refused", error=str(error))
             return
@@ -113,11 +119,12 @@ class Daemon:
         moved = [
             key
             for key in type(settings.web).model_fields
-            if getattr(settings.web, key) != getattr(self._settings.web, key)
+            if key not in _READ_AGAIN
+            and getattr(settings.web, key) != getattr(self._settings.web, key)
         ]
         if settings.files != self._settings.files:
             self.withdraw(settings.files)
-        self._settings = settings
+        self._settings, self._token = settings, token
         self._schedule.replace(table)
         self._limit()
         self._log.info("config_reloaded")
@@ -218,6 +225,10 @@ class Daemon:
             content = None if report is None else to_json(report).encode()
             self._merged = (self._latest.version, content)
         return self._merged[1]
+
+    def token(self) -> bytes | None:
+        """The secret shared with those who want a report proved, if there is one."""
+        return self._token
 
     def metrics(self, form: Form) -> bytes:
         """The exposition in a form."""

@@ -1,9 +1,12 @@
 """The daemon's report as the answer of `check`, where it answers what was asked."""
 
 import importlib.metadata
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,9 +17,10 @@ from probes.contract import Result
 from validator.engine import devices, outcomes
 from validator.engine.plan import Plan, is_enabled
 from validator.reader import read_report
-from validator.report import CPU, SCHEMA_VERSION, Device, Report, overall, summarize
+from validator.report import CPU, SCHEMA_VERSION, Device, Report, host_name, overall, summarize
 from validator.service.ask import UNIX, NoAnswerError, get, url_of
 from validator.service.latest import end_time
+from validator.service.trust import Trust
 from validator.settings import Settings, host_port
 
 #: The daemon answers from memory; one that takes longer is stuck, and a prolog has no more time.
@@ -38,14 +42,14 @@ def server_of(settings: Settings) -> str:
     return url_of(*host_port(settings.web.listen_address[0]))
 
 
-def fetch(server: str) -> Report:
+def fetch(server: str, trust: Trust) -> Report:
     """The daemon's merged report.
 
     Raises:
-        NoAnswerError: it gave none.
+        NoAnswerError: it gave none, or who answered need not be the daemon.
     """
     prefix = "" if server.startswith(UNIX) else urlsplit(server).path.rstrip("/")
-    answer = get(server, f"{prefix}/api/v1/report", _DEADLINE_S)
+    answer = get(server, f"{prefix}/api/v1/report", _DEADLINE_S, trust)
     if answer.status == 503:
         raise NoAnswerError(f"{server} has ended no run yet")
     try:
@@ -58,16 +62,30 @@ def fetch(server: str) -> Report:
     return report
 
 
+@dataclass(frozen=True)
+class Asker:
+    """Who asks, where and when."""
+
+    now: datetime
+    host: str  # this node's name, as a report made here would have it
+    environment: Mapping[str, str]  # its variables limit the GPUs that it sees
+    torch: str | None  # the version that a run here would judge, where there is one
+    booted_at: datetime | None  # when this machine was started, where that is known
+
+
+def this_asker() -> Asker:
+    """This process, now."""
+    return Asker(
+        now=datetime.now(timezone.utc),
+        host=host_name(),
+        environment=os.environ,
+        torch=installed_torch(),
+        booted_at=_boot_time(),
+    )
+
+
 def select(
-    report: Report,
-    plan: Plan,
-    settings: Settings,
-    *,
-    max_age_s: float,
-    now: datetime,
-    host: str,
-    environment: Mapping[str, str],
-    torch_here: str | None,
+    report: Report, plan: Plan, settings: Settings, *, max_age_s: float, asker: Asker
 ) -> Report:
     """The part of the daemon's report that answers a plan.
 
@@ -76,17 +94,16 @@ def select(
         plan: what is asked for; a dearer profile of the daemon's holds its probes too.
         settings: those of who asks: devices, promises, probes that are switched off.
         max_age_s: the oldest that any result may be, in seconds.
-        now: the time.
-        host: this node's name, as a report made here would have it.
-        environment: that of who asks; variables limit the GPUs that it sees.
-        torch_here: the version of torch that a run here would judge, where there is one.
+        asker: who asks.
 
     Raises:
         NoAnswerError: it does not answer it; the text says why.
     """
-    _refuse_other_node(report, host)
+    now, environment = asker.now, asker.environment
+    _refuse_other_node(report, asker.host)
     _refuse_future(report, now)
-    _refuse_other_torch(report, torch_here)
+    _refuse_before(report, asker.booted_at)
+    _refuse_other_torch(report, asker.torch)
     chosen = _devices(report, settings, environment)
     _refuse_broken_promise(report, settings, environment)
     known = _by_pair(report)
@@ -156,6 +173,28 @@ def _refuse_future(report: Report, now: datetime) -> None:
     ahead_s = (max(report.started_at, report.finished_at) - now).total_seconds()
     if ahead_s > _AHEAD_S:
         raise NoAnswerError(f"the daemon's report is {ahead_s:.0f} s ahead of this clock")
+
+
+def _refuse_before(report: Report, booted_at: datetime | None) -> None:
+    """Refuse what was found before this machine was started: then another driver may have run."""
+    if booted_at is None:
+        return
+    for result in report.results:
+        if (booted_at - result.started_at).total_seconds() > _AHEAD_S:
+            raise NoAnswerError(
+                f"the daemon's result of {result.probe} on {result.device} is from before this "
+                f"machine was started, at {booted_at:%Y-%m-%d %H:%M:%S} UTC"
+            )
+
+
+def _boot_time() -> datetime | None:
+    """When this machine was started, by proc_stat(5); None where that is not told."""
+    try:
+        text = Path("/proc/stat").read_text(encoding="ascii")
+        seconds = next(line for line in text.splitlines() if line.startswith("btime "))
+        return datetime.fromtimestamp(int(seconds.split()[1]), timezone.utc)
+    except (OSError, ValueError, StopIteration, OverflowError):
+        return None
 
 
 def _by_pair(report: Report) -> dict[tuple[str, str], Result]:

@@ -1,7 +1,7 @@
 """The newest result of each probe and device, and what they say together about the node now."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +24,9 @@ from validator.report import (
 
 _ORDER: Final = {spec.name: place for place, spec in enumerate(CATALOG)}
 _GOOD: Final = ("pass", "warn")
+
+#: Measurements of which all runs together count.
+SUMMED: Final = ("verified_seconds",)
 
 
 class Pair(NamedTuple):
@@ -84,6 +87,7 @@ class Latest:
         self.devices: tuple[Device, ...] = ()
         self.runs: Counter[tuple[str, str]] = Counter()  # (probe, status)
         self.skips: Counter[tuple[str, str]] = Counter()  # (probe, reason)
+        self.measured: defaultdict[tuple[str, str], float] = defaultdict(float)  # (name, device)
         self.version = 0  # grows when something that is shown has changed
 
     def limit(self, oldest_s: Mapping[str, float]) -> None:
@@ -128,10 +132,23 @@ class Latest:
             self.runs[result.probe, result.status] += 1
             if result.status == "skip":
                 self.skips[result.probe, result.reason] += 1
+            for one in result.measurements:
+                if one.name in SUMMED:
+                    self.measured[one.name, result.device] += one.value
             if result.probe in self._oldest_s:
                 key = result.gpu_uuid or uuid_of.get(result.device) or result.device
                 before = _find(known.get(result.probe, {}), key, result.device)
                 self._entries[result.probe][key] = _next_entry(before, _slim(result, findings), now)
+        self._take_missed(report, known)
+        kept: dict[str, Any] = {"results": (), "not_run": ()}
+        if self._report is not None and not any(_needs_torch(pair.probe) for pair in pairs):
+            kept["environment"] = self._report.environment  # such a run knows less of it
+        self._report = report.model_copy(update=kept)
+        self.version += 1
+
+    def _take_missed(self, report: Report, known: Mapping[str, Mapping[str, Entry]]) -> None:
+        """What got no chance keeps what was known of it, or is missing; but for what waits."""
+        uuid_of = {device.name: device.uuid for device in report.devices}
         for missed in report.not_run:
             if missed.probe in self._oldest_s:
                 key = uuid_of.get(missed.device) or missed.device
@@ -140,11 +157,6 @@ class Latest:
                     self._entries[missed.probe][key] = before
                 elif report.trigger != "schedule" or not _waits(missed):
                     self._missed[Pair(missed.probe, missed.device)] = missed
-        kept: dict[str, Any] = {"results": (), "not_run": ()}
-        if self._report is not None and not any(_needs_torch(pair.probe) for pair in pairs):
-            kept["environment"] = self._report.environment  # such a run knows less of it
-        self._report = report.model_copy(update=kept)
-        self.version += 1
 
     @property
     def planned(self) -> tuple[Pair, ...]:

@@ -7,7 +7,8 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from validator.settings import SettingsError, Web, host_port
+from validator.service import logs
+from validator.settings import ABSTRACT, SettingsError, Web, host_port, socket_address
 
 
 @contextlib.contextmanager
@@ -21,7 +22,14 @@ def listening(web: Web) -> Iterator[list[socket.socket]]:
         sockets = listen(web.listen_address)
         for one in sockets:
             stack.callback(one.close)
-        sockets += stack.enter_context(_listen_unix(web.unix_socket, int(web.unix_socket_mode, 8)))
+        if web.unix_socket is None:
+            pass
+        elif not web.unix_socket.startswith(ABSTRACT):
+            mode = int(web.unix_socket_mode, 8)
+            sockets += stack.enter_context(_listen_at_path(web.unix_socket, mode))
+        elif (made := _listen_by_name(web)) is not None:
+            stack.callback(made.close)
+            sockets.append(made)
         yield sockets
 
 
@@ -29,7 +37,7 @@ def address_of(one: socket.socket) -> str:
     """Where a socket listens, as its setting is written."""
     name = one.getsockname()
     if one.family == socket.AF_UNIX:
-        return f"unix:{name}"
+        return f"unix:{name}" if isinstance(name, str) else f"unix:{ABSTRACT}{name[1:].decode()}"
     host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -61,12 +69,26 @@ def listen(addresses: Sequence[str]) -> list[socket.socket]:
     return sockets
 
 
+def _listen_by_name(web: Web) -> socket.socket | None:
+    """A socket without a file; None where another has the name that nobody has chosen."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.bind(socket_address(str(web.unix_socket)))
+        made.listen()
+    except OSError as error:
+        made.close()
+        text = error.strerror or str(error)
+        why = f"web.unix_socket: cannot listen on {web.unix_socket}: {text}"
+        if "unix_socket" in web.model_fields_set:
+            raise SettingsError(why) from error
+        logs.log().warning("unix_socket", error=why)
+        return None
+    return made
+
+
 @contextlib.contextmanager
-def _listen_unix(path: str | None, mode: int) -> Iterator[list[socket.socket]]:
-    """A socket at a path, if one is given; gone when the block ends."""
-    if path is None:
-        yield []
-        return
+def _listen_at_path(path: str, mode: int) -> Iterator[list[socket.socket]]:
+    """A socket at a path; gone when the block ends."""
     place = Path(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
         try:

@@ -92,6 +92,14 @@ def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
     for reason in sorted({*RESTART_REASONS, *shown.restarts}):
         restarts.add_metric([reason], shown.restarts.get(reason, 0))
     yield restarts
+    verified = _counter(
+        "verified_seconds", "Seconds in which every product was compared bit by bit.", ("device",)
+    )
+    for device in latest.devices:
+        if device.parent_uuid is None:
+            total = latest.measured.get(("verified_seconds", device.name), 0.0)
+            verified.add_metric([device.name], total)
+    yield verified
     yield from _measurements(latest)
 
 
@@ -228,6 +236,8 @@ _OWN_NAMES: Final = {
     "probe_runs_total",
     "probe_skips_total",
     "worker_restarts_total",
+    "verified_seconds",
+    "verified_seconds_total",
     "run_in_progress",
 }
 

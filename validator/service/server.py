@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -12,11 +13,14 @@ from typing import Any, Final
 
 import uvicorn
 
+from validator.engine.orphans import Reaper
 from validator.loading import load
 from validator.service import logs
-from validator.service.api import Node, make_app, protocol_for
+from validator.service.api import Node, make_app
+from validator.service.connections import Connections
 from validator.service.daemon import Daemon, tell_profile
 from validator.service.listen import address_of, listening
+from validator.service.protocol import protocol_for
 from validator.settings import Settings, SettingsError
 
 #: What a run gets to end its processes when the daemon stops; the whole stop takes 5 s at most.
@@ -28,13 +32,38 @@ EXIT_STOPPED: Final = 0
 EXIT_UNUSABLE: Final = 2
 
 
+#: Between two lines of the log on clients that were refused, or that no descriptor was left for.
+_QUIET_S: Final = 60.0
+
+#: Signals that would end a process which does not heed them, and that mean nothing to the daemon.
+_MEANINGLESS: Final = frozenset(
+    {
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGALRM,
+        signal.SIGVTALRM,
+        signal.SIGPROF,
+        signal.SIGIO,
+        signal.SIGPWR,
+    }
+)
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server that ticks once a second, not ten times, and leaves signals to us."""
 
-    def __init__(self, config: uvicorn.Config, tick: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, table: Connections, tick: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self.stopping = asyncio.Event()
+        self._table = table
         self._tick = tick
+        self._reaper = Reaper()
+        self._refused_told = 0
+        self._tell_refused_at_s = 0.0
+        self._without_descriptors_s = float("-inf")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -46,8 +75,30 @@ class _Server(uvicorn.Server):
         stopped = asyncio.ensure_future(self.stopping.wait())
         while not stopped.done():
             await self.on_tick(0)
+            self._table.sweep()
+            self._tell_refused()
+            self._reaper.look()
             self._tick()
             await asyncio.wait({stopped}, timeout=_TICK_S)
+
+    def _tell_refused(self) -> None:
+        """Say in the log how many clients were refused, at most once a minute."""
+        refused = self._table.refused - self._refused_told
+        if refused and self._table.monotonic() >= self._tell_refused_at_s:
+            self._refused_told = self._table.refused
+            self._tell_refused_at_s = self._table.monotonic() + _QUIET_S
+            logs.log().warning("connections_refused", count=refused, most=self._table.limits.most)
+
+    def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say once that no descriptor is left for a client; asyncio tries again in a second."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in {errno.EMFILE, errno.ENFILE}:
+            loop.default_exception_handler(context)
+            return
+        now_s = self._table.monotonic()
+        if now_s - self._without_descriptors_s > _QUIET_S:
+            logs.log().error("no_descriptors", why=error.strerror)
+        self._without_descriptors_s = now_s
 
 
 def serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]) -> int:
@@ -75,16 +126,24 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
     """
     log, loop = logs.log(), asyncio.get_running_loop()
     server = _server(daemon, daemon.tick)
+    loop.set_exception_handler(server.on_loop_error)
     stop = asyncio.Event()
 
     def stopping(number: signal.Signals) -> None:
         log.info("stopping", signal=number.name)
         stop.set()
 
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stopping, number)
+    def ignored(number: signal.Signals) -> None:
+        log.info("signal_ignored", signal=number.name)
+
+    handlers = {
+        **dict.fromkeys((signal.SIGTERM, signal.SIGINT), stopping),
+        **dict.fromkeys(_MEANINGLESS, ignored),
+    }
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler, number)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # kept since the start
     for one in sockets:
         log.info("listening", address=address_of(one))
     gc.collect()
@@ -108,16 +167,17 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
         for task in failed:
             task.result()
     finally:
-        for number in (*signals, signal.SIGHUP):
+        for number in (*handlers, signal.SIGHUP):
             loop.remove_signal_handler(number)
     log.info("stopped")
     return EXIT_STOPPED
 
 
-def _server(node: Node, tick: Callable[[], None]) -> _Server:
+def _server(node: Node, tick: Callable[[], None], table: Connections | None = None) -> _Server:
+    table = table or Connections()
     config = uvicorn.Config(
         make_app(node),
-        http=protocol_for(node),
+        http=protocol_for(node, table),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -125,9 +185,9 @@ def _server(node: Node, tick: Callable[[], None]) -> _Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=1024,
-        timeout_keep_alive=75,  # more than a usual scrape interval
+        backlog=table.limits.at_once,
+        timeout_keep_alive=int(table.limits.idle_s),
         timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=16 * 1024,
     )
-    return _Server(config, tick)
+    return _Server(config, table, tick)

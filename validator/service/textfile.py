@@ -24,6 +24,7 @@ _OF_THE_DAEMON: Final = {
         "probe_skips",
         "run_in_progress",
         "worker_restarts",
+        "verified_seconds",
     )
 }
 _LAST_SUCCESS: Final = f"{PREFIX}probe_last_success_timestamp_seconds"

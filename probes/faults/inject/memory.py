@@ -20,7 +20,7 @@ from probes.node.memory_errors import Counters
 
 _WAYS: Final = (ways.ByTorch, ways.ByKernels)
 
-#: A word in the first block, whose hash lacks the bit.
+#: A word in the first block.
 WORD: Final = 12_345
 BIT: Final = 44
 
@@ -36,8 +36,8 @@ def _after_writing(spoil: Callable[[torch.Tensor, int], None]) -> None:
     """Call `spoil(block, first)` after each block that is written."""
 
     def make(write: Any) -> Any:
-        def writing(way: Any, block: torch.Tensor, first: int, pattern: Any) -> None:
-            write(way, block, first, pattern)
+        def writing(way: Any, block: torch.Tensor, first: int, pattern: Any, **order: bool) -> None:
+            write(way, block, first, pattern, **order)
             spoil(block, first)
 
         return writing
@@ -60,11 +60,17 @@ def _checking(check_instead: Callable[..., Found]) -> None:
 
 
 def stuck() -> None:
-    """One bit of one word is always 1."""
+    """One bit of one word is always what it was not when it was written first."""
+    held: list[int] = []
 
     def spoil(block: torch.Tensor, first: int) -> None:
-        if not first:
-            block[WORD : WORD + 1].bitwise_or_(signed(1 << BIT))
+        if first:
+            return
+        word = block[WORD : WORD + 1]
+        now = int(word) & 1 << BIT
+        held[:] = held or [now ^ 1 << BIT]
+        if now != held[0]:
+            word.bitwise_xor_(signed(1 << BIT))
 
     _after_writing(spoil)
 
@@ -74,7 +80,7 @@ def aliased() -> None:
 
     def spoil(block: torch.Tensor, first: int) -> None:
         if not first:
-            block[:_ROW].copy_(block[_ROW : 2 * _ROW])
+            block[_ROW : 2 * _ROW].copy_(block[2 * _ROW : 3 * _ROW])
 
     _after_writing(spoil)
 
@@ -83,9 +89,9 @@ def unwritten() -> None:
     """What is written to the first block does not arrive."""
 
     def make(write: Any) -> Any:
-        def writing(way: Any, block: torch.Tensor, first: int, pattern: Any) -> None:
+        def writing(way: Any, block: torch.Tensor, first: int, pattern: Any, **order: bool) -> None:
             if first:
-                write(way, block, first, pattern)
+                write(way, block, first, pattern, **order)
 
         return writing
 
@@ -114,10 +120,10 @@ def sluggish() -> None:
     """One bit of a word does not turn when all bits of the word turn at once."""
 
     def make(write: Any) -> Any:
-        def writing(way: Any, block: torch.Tensor, first: int, pattern: Any) -> None:
+        def writing(way: Any, block: torch.Tensor, first: int, pattern: Any, **order: bool) -> None:
             word = block[WORD : WORD + 1]
             before = word.clone()
-            write(way, block, first, pattern)
+            write(way, block, first, pattern, **order)
             if not first and int(before.bitwise_xor(word)) == -1:
                 word.bitwise_xor_(signed(1 << BIT))
 
@@ -131,8 +137,8 @@ def sensitive() -> None:
     """One bit of a word is wrong with some data and right with the patterns of most tests."""
 
     def make(write: Any) -> Any:
-        def writing(way: Any, block: torch.Tensor, first: int, pattern: Any) -> None:
-            write(way, block, first, pattern)
+        def writing(way: Any, block: torch.Tensor, first: int, pattern: Any, **order: bool) -> None:
+            write(way, block, first, pattern, **order)
             if not first and pattern.seed:
                 block[WORD : WORD + 1].bitwise_xor_(signed(1 << BIT))
 
@@ -143,21 +149,25 @@ def sensitive() -> None:
 
 
 def small() -> None:
-    """A device has little free memory, so that a test of nearly all of it takes no more."""
+    """A device has little free memory, so that a test of nearly all of it takes no more.
+
+    Nobody comes to it: the other trials do.
+    """
 
     def make(wanted: Any) -> Any:
         def little(device: str, share: float) -> tuple[int, int]:
             size = min(_LITTLE_BYTES, wanted(device, share)[0])
-            return size, size
+            return size, int(size / share)
 
         return little
 
     replace(region, "wanted", make)
+    replace(memory_errors.Board, "others", lambda _: lambda _board: "")
 
 
 def scarce() -> None:
     """No more than half of the memory that is free can be had."""
-    replace(region, "_sizes", lambda sizes: lambda target, block: sizes(target // 2, block))
+    replace(region, "_blocks", lambda blocks: lambda target, *rest: blocks(target // 2, *rest))
 
 
 def misread() -> None:

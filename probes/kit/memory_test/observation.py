@@ -1,6 +1,6 @@
 """What a memory test has seen: how much was tested and how, and each kind of wrong word."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -8,9 +8,16 @@ from probes.contract import GPU_BUSY, Finding, Frozen, require, skipped
 from probes.kit import families
 from probes.kit.families import family_finding
 
+#: The check that looks at the test itself, which a cache may answer.
+CHECKER: Final = "planted"
+
 #: stuck: wrong again after it was written anew. flipped: wrong in two readings, right after it was
 #: written anew. transient: wrong in one reading, right in the next.
 Kind = Literal["stuck", "flipped", "transient"]
+
+
+#: What is written and read later is in memory if it is so many times what the cache holds.
+_CACHES: Final = 2
 
 
 class WrongWord(Frozen):
@@ -26,14 +33,15 @@ class WrongWord(Frozen):
 
 
 class Wrong(Frozen):
-    """What one operation found wrong; `words` are the first of them, the rest is of all told."""
+    """What one operation found wrong; `words` are a few of them, by their places."""
 
     pattern: str
     count: int  # of all wrong words
     again: int  # of those that were wrong when their blocks were read once more
     after_rewrite: int  # and when they were written anew
     xor_mask: str  # the bits that differed in any of them
-    stride_bytes: int | None = None  # the greatest step that leads to all; None for one
+    first_offset_bytes: int | None = None  # of the first of all; None in old recordings
+    stride_bytes: int | None = None  # the greatest step that leads to all told; None for one
     words: tuple[WrongWord, ...] = ()
 
     def describe(self) -> str:
@@ -47,7 +55,7 @@ class Wrong(Frozen):
         )
         return (
             f"{self.pattern}: {self.count} words wrong, {self.again} when read again, "
-            f"{self.after_rewrite} when written anew; of the first {len(kinds)}: {told}{stride}; "
+            f"{self.after_rewrite} when written anew; of {len(kinds)}: {told}{stride}; "
             f"bits that differ {self.xor_mask}; at {places}"
         )
 
@@ -61,19 +69,28 @@ class Coverage(Frozen):
     wanted_bytes: int = 0
     tested_bytes: int = 0
     blocks: int = 0
-    written_bytes: int = 0  # in all passes
+    less: str = ""  # why less is tested than was taken
+    cache_bytes: int = 0  # of the device's largest cache; 0: not known
+    written_bytes: int = 0  # in the passes that only write
     write_s: float = 0.0
-    read_bytes: int = 0
+    read_bytes: int = 0  # in those that only check
     read_s: float = 0.0
 
     def describe(self) -> str:
         """What a finding says of it."""
         free = "an unknown amount of free memory"
-        if self.free_bytes:
-            share = self.tested_bytes / self.free_bytes
+        if self.free_bytes is not None:
+            share = self.tested_bytes / max(1, self.free_bytes)
             free = f"{self.free_bytes} free bytes ({100 * share:.1f} %)"
         how = f"{self.way} ({self.why})" if self.why else self.way
-        return f"{self.tested_bytes} of {free} in {self.blocks} blocks, by {how}"
+        less = f"; {self.less}" if self.less else ""
+        if self.is_cached():
+            less += f"; a cache of {self.cache_bytes} bytes may have answered for the memory"
+        return f"{self.tested_bytes} of {free} in {self.blocks} blocks, by {how}{less}"
+
+    def is_cached(self) -> bool:
+        """Whether what was written may have been read from a cache, and never from memory."""
+        return 0 < self.tested_bytes < _CACHES * self.cache_bytes
 
 
 class Observation(families.Observation):
@@ -82,6 +99,7 @@ class Observation(families.Observation):
     coverage: Coverage = Coverage()
     wrong: dict[str, tuple[Wrong, ...]] = Field(default_factory=dict)  # by check
     busy: str = ""  # who came while the test ran
+    heat: str = ""  # what warmed the device while memory was left to itself, or why nothing did
     seed: str = ""  # of random patterns, hexadecimal
 
 
@@ -94,19 +112,32 @@ HINT = (
 
 
 def memory_finding(check: str, observation: Observation) -> Finding:
-    """The finding for one family: how much was tested where it passes, what was wrong where not."""
+    """The finding for one family: how much was tested where it passes, what was wrong where not.
+
+    A pass that was not ended, or that a GPU's cache alone may have answered, tells nothing.
+    """
     name = check.partition(".")[2]
     if observation.busy and name not in observation.families:
         return skipped(check, observation.busy)
     finding = family_finding(check, observation, hint=HINT)
     if finding.status == "pass":
-        left = f"; {finding.message}" if finding.message else ""
-        return finding.model_copy(update={"message": observation.coverage.describe() + left})
+        return _passed(name, finding, observation)
     details = [each.describe() for each in observation.wrong.get(name, ())]
     if finding.status != "fail" or not details:
         return finding
     message = f"{'; '.join(details)}; tested: {observation.coverage.describe()}"
     return finding.model_copy(update={"message": message, "action": "drain"})
+
+
+def _passed(name: str, finding: Finding, observation: Observation) -> Finding:
+    coverage = observation.coverage
+    if unfinished := observation.lacking.get(name):
+        why = unfinished[0].removeprefix(f"{name}: ")
+        return skipped(finding.id, why)
+    if name != CHECKER and coverage.is_cached() and observation.back_end_type != "cpu":
+        return skipped(finding.id, f"no memory was read for certain: {coverage.describe()}")
+    heat = f"; {observation.heat}" if name == "retention" and observation.heat else ""
+    return finding.model_copy(update={"message": coverage.describe() + heat})
 
 
 def coverage_finding(check: str, observation: Observation, share: float) -> Finding:
@@ -123,7 +154,7 @@ def coverage_finding(check: str, observation: Observation, share: float) -> Find
         return skipped(check, f"the host uses this memory too: {coverage.describe()}")
     return require(
         check,
-        coverage.tested_bytes >= share * coverage.free_bytes,
+        0 < coverage.tested_bytes >= share * coverage.free_bytes,
         coverage.tested_bytes,
         f">= {share:.0%} of {coverage.free_bytes} free bytes",
         message=f"tested: {coverage.describe()}",

@@ -1,32 +1,41 @@
-"""Writes patterns to a region and checks them; what is wrong is read again and written anew."""
+"""Writes patterns to a region and checks them, block by block, until somebody comes to it."""
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
 import torch
 
 from probes.contract import Comparison
-from probes.kit.memory_test.observation import Coverage, Kind, Wrong, WrongWord
+from probes.kit.memory import out_of_memory
+from probes.kit.memory_test.heat import Heat
+from probes.kit.memory_test.observation import Coverage, Wrong
 from probes.kit.memory_test.region import Region
-from probes.kit.memory_test.ways import Found, Way
-from probes.kit.memory_test.words import ONES, WORD_BYTES, Pattern
+from probes.kit.memory_test.seen import Seen
+from probes.kit.memory_test.ways import Way
+from probes.kit.memory_test.words import WORD_BYTES, Pattern
 from probes.kit.references import compare
 from probes.kit.tensors import synchronize
-
-#: Wrong words of one operation that are kept in a report.
-_KEPT: Final = 16
 
 #: Words at each end of a block that NumPy is asked about.
 _SAMPLED: Final = 512
 
+#: Of what is read from a cache nothing is left after so many times as much was read.
+CACHES: Final = 2
 
-class GaveWayError(Exception):
+
+class StoppedError(Exception):
+    """The test must not go on; the text says why."""
+
+
+class GaveWayError(StoppedError):
     """Somebody else came to the device; the text says who."""
+
+
+class TimeOverError(StoppedError):
+    """The time for the test is over."""
 
 
 def _nobody() -> str:
@@ -45,22 +54,30 @@ class Memory:
     others: Callable[[], str] = _nobody
     seed: int = 0  # of random patterns
     dwell_s: float = 0.0  # how long memory is left to itself
-    gave_way: str = ""  # why, once it did
+    heat: Heat | None = None  # meanwhile
+    cache_bytes: int = 0  # of the device; 0: not known
+    until_s: float | None = None  # on the monotonic clock; None: without an end
+    who: str = ""  # came, once somebody did
     wrong: dict[str, list[Wrong]] = field(default_factory=dict)
+    checked: set[int] = field(default_factory=set)  # numbers of blocks that were
+    less: str = ""  # why less is tested than was taken
     written_bytes: int = 0
     write_s: float = 0.0
     read_bytes: int = 0
     read_s: float = 0.0
 
     def coverage(self) -> Coverage:
-        """How much was tested, and how."""
+        """How much was tested, and how: blocks that no check has read count for nothing."""
+        blocks = [block for number, _, block in self.region.numbered() if number in self.checked]
         return Coverage(
             way=self.way.name,
             why=self.why,
             free_bytes=self.region.free_bytes,
             wanted_bytes=self.region.wanted_bytes,
-            tested_bytes=self.region.tested_bytes,
-            blocks=len(self.region.blocks),
+            tested_bytes=sum(map(len, blocks)) * WORD_BYTES,
+            blocks=len(blocks),
+            less=self.less,
+            cache_bytes=self.cache_bytes,
             written_bytes=self.written_bytes,
             write_s=self.write_s,
             read_bytes=self.read_bytes,
@@ -71,7 +88,7 @@ class Memory:
         """Write the pattern to every block.
 
         Raises:
-            GaveWayError: somebody came.
+            StoppedError: somebody came, or the time is over.
         """
         synchronize(self.device)
         began_s = time.monotonic()
@@ -79,7 +96,7 @@ class Memory:
             self.way.write(block, first, pattern)
         synchronize(self.device)
         self.write_s += time.monotonic() - began_s
-        self.written_bytes += self.region.tested_bytes
+        self.written_bytes += self.region.size_bytes
 
     def check(
         self,
@@ -91,48 +108,38 @@ class Memory:
     ) -> Comparison:
         """Check every block for the pattern, and write another to each block that was checked.
 
+        `backwards`: from the last block to the first, and each from its end on.
+
         Raises:
-            GaveWayError: somebody came, and nothing was wrong until then.
+            StoppedError: somebody came or the time is over, and nothing was wrong until then.
+            RuntimeError: torch's own; also when memory is short, and nothing was wrong until then.
         """
-        checked, seen = 0, _Seen(pattern, self.device)
+        checked, seen = 0, Seen(pattern, self._forget)
         try:
             for number, first, block in self.blocks(backwards=backwards):
                 began_s = time.monotonic()
                 found = self.way.check(block, first, pattern)
-                self.read_s += time.monotonic() - began_s
+                if then is None:  # else the time is that of writing too
+                    self.read_s += time.monotonic() - began_s
+                    self.read_bytes += found.checked * WORD_BYTES
                 checked += found.checked
+                self.checked |= {number} if found.checked == len(block) else set()
                 if found.wrong:
                     seen.look(self.way, number, first, block, found)
                 if then is not None:
-                    self.way.write(block, first, then)
-        except GaveWayError:
+                    self.way.write(block, first, then, downwards=backwards)
+        except StoppedError:
             if not seen.count:
                 raise
-        self.read_bytes += checked * WORD_BYTES
+        except RuntimeError as error:
+            if not (seen.count and out_of_memory(error)):
+                raise
+        operation = f"{pattern.name} by {self.way.name}"
         if seen.count:
             self.wrong.setdefault(check, []).append(seen.wrong())
-        return self._comparison(pattern, checked, seen)
-
-    def _comparison(self, pattern: Pattern, checked: int, seen: "_Seen") -> Comparison:
-        operation = f"{pattern.name} by {self.way.name}"
-        words = self.region.tested_bytes // WORD_BYTES
-        if seen.words:
-            first = min(seen.words, key=lambda word: word.offset_bytes)
-            place = (first.offset_bytes // WORD_BYTES,)
-            expected = int(first.expected, 16)
-            return Comparison(
-                operation=operation,
-                elements=checked,
-                mismatches=seen.count,
-                first_index=place,
-                worst_index=place,
-                expected=first.expected,
-                observed=f"{expected ^ int(first.xor_mask, 16):#018x}",
-                xor_mask=first.xor_mask,
-            )
+            return seen.comparison(operation, checked)
+        words = self.region.size_bytes // WORD_BYTES
         problem = "" if checked == words and words else f"{checked} of {words} words were checked"
-        if seen.count:
-            problem = f"{seen.count} words wrong, and none of them told"
         return Comparison(operation=operation, elements=checked, problem=problem)
 
     def sample(self, pattern: Pattern) -> Iterator[Comparison]:
@@ -145,90 +152,45 @@ class Memory:
                 right = pattern.at(indices).view(np.int64)
                 yield compare(label, block[begin : begin + size], right)
 
+    def rest(self, seconds: float) -> None:
+        """Leave the memory to itself for so long, and heat the device."""
+        if self.heat is None:
+            time.sleep(seconds)
+        else:
+            self.heat.run(seconds)
+
+    def look_out(self) -> None:
+        """See whether the test may go on.
+
+        Raises:
+            StoppedError: somebody came, or the time is over.
+        """
+        self.who = self.who or self.others()  # asked again, nobody may be told for a while
+        if self.who:
+            raise GaveWayError(self.who)
+        if self.until_s is not None and time.monotonic() > self.until_s:
+            raise TimeOverError("the time for the test was over")
+
     def blocks(self, *, backwards: bool = False) -> Iterator[tuple[int, int, torch.Tensor]]:
         """Number, first index and tensor of each block.
 
         Raises:
-            GaveWayError: somebody came.
+            StoppedError: somebody came, or the time is over.
         """
         numbered = self.region.numbered()
         for each in reversed(numbered) if backwards else numbered:
-            if who := self.others():
-                raise GaveWayError(who)
+            self.look_out()
             yield each
 
+    def _forget(self, number: int) -> None:
+        """Read other blocks, so that no cache holds the block of that number.
 
-@dataclass
-class _Seen:
-    """Gathers the wrong words of one pass."""
-
-    pattern: Pattern
-    device: str
-    count: int = 0
-    again: int = 0
-    after_rewrite: int = 0
-    mask: int = 0
-    indices: list[int] = field(default_factory=list)
-    words: list[WrongWord] = field(default_factory=list)
-
-    def look(self, way: Way, number: int, first: int, block: torch.Tensor, found: Found) -> None:
-        """Read the block again, which a cache cannot hold, then write it anew and read once more.
-
-        The memory holds the pattern afterwards where it can.
+        A block that is much larger than the cache does that itself.
         """
-        places = sorted(found.words)
-        again = way.check(block, first, self.pattern)
-        second = self._differing(block, first, places)
-        way.write(block, first, self.pattern)
-        rewritten = way.check(block, first, self.pattern)
-        third = self._differing(block, first, places)
-        self.count += found.wrong
-        self.again += again.wrong
-        self.after_rewrite += rewritten.wrong
-        self.indices += [first + place for place in places]
-        for place in places:
-            self.mask |= found.words[place]
-            if len(self.words) < _KEPT:
-                kind: Kind = (
-                    "stuck" if place in third else "flipped" if place in second else "transient"
-                )
-                right = int(self.pattern.at(np.array([first + place], np.uint64))[0])
-                self.words.append(
-                    WrongWord(
-                        offset_bytes=(first + place) * WORD_BYTES,
-                        block=number,
-                        block_offset_bytes=place * WORD_BYTES,
-                        address=f"{block.data_ptr() + place * WORD_BYTES:#x}",
-                        expected=f"{right:#018x}",
-                        xor_mask=f"{found.words[place]:#018x}",
-                        kind=kind,
-                    )
-                )
-
-    def _differing(self, block: torch.Tensor, first: int, places: list[int]) -> set[int]:
-        """Which of these places do not hold the pattern now, by NumPy."""
-        if not places:
-            return set()
-        at = torch.tensor(places, dtype=torch.int64).to(block.device)
-        held = block.index_select(0, at).cpu().numpy().view(np.uint64)
-        right = self.pattern.at(np.array(places, np.uint64) + np.uint64(first))
-        return {place for place, same in zip(places, held == right, strict=True) if not same}
-
-    def wrong(self) -> Wrong:
-        """All of it, for the report."""
-        return Wrong(
-            pattern=self.pattern.name,
-            count=self.count,
-            again=self.again,
-            after_rewrite=self.after_rewrite,
-            xor_mask=f"{self.mask & ONES:#018x}",
-            stride_bytes=_stride(self.indices),
-            words=tuple(self.words),
-        )
-
-
-def _stride(indices: Iterable[int]) -> int | None:
-    """The greatest common divisor of the steps between places, in bytes; None for fewer than 2."""
-    ordered = sorted(indices)
-    steps = [after - before for before, after in pairwise(ordered)]
-    return math.gcd(*steps) * WORD_BYTES if steps else None
+        left = CACHES * self.cache_bytes // WORD_BYTES
+        if len(self.region.blocks[number]) >= 2 * left:
+            return
+        for other, block in enumerate(self.region.blocks):
+            if left > 0 and other != number:
+                block[:left].sum()
+                left -= len(block)

@@ -7,7 +7,7 @@ import torch
 from probes.kit import kernels
 from probes.kit.kernels import Argument, Module, pointer, u64
 from probes.kit.memory import free_bytes
-from probes.kit.memory_test.source import SOURCE
+from probes.kit.memory_test.source import HEADER, SOURCE
 from probes.kit.memory_test.words import (
     FIRST_FACTOR,
     ONES,
@@ -36,7 +36,9 @@ class Found(NamedTuple):
 
     checked: int
     wrong: int
-    words: dict[int, int]  # the first ROOM, in no order
+    words: dict[int, int]  # up to ROOM of the wrong ones, in no order
+    bits: int = 0  # that differ in any wrong word
+    first: int | None = None  # the least index of all wrong words
 
 
 class Way(Protocol):
@@ -46,8 +48,10 @@ class Way(Protocol):
     def name(self) -> str:
         """`kernels` or `torch`."""
 
-    def write(self, block: torch.Tensor, first: int, pattern: Pattern) -> None:
-        """Write the pattern to all of the block."""
+    def write(
+        self, block: torch.Tensor, first: int, pattern: Pattern, *, downwards: bool = False
+    ) -> None:
+        """Write the pattern to all of the block, from its start or from its end on."""
 
     def check(self, block: torch.Tensor, first: int, pattern: Pattern) -> Found:
         """Read all of the block, once, and compare it with the pattern."""
@@ -65,6 +69,16 @@ def _chunk(device: str) -> int:
     return size if free is None else max(1, min(size, free // (_BUFFERS * WORD_BYTES)))
 
 
+def _any(bits: torch.Tensor) -> int:
+    """The bits that are set in any of the words, which are spoiled by it."""
+    size = len(bits)
+    while size > 1:
+        half = size // 2
+        bits[:half].bitwise_or_(bits[size - half : size])
+        size -= half
+    return int(bits[0]) & ONES
+
+
 class ByTorch:
     """Torch's operations, a chunk at a time: on every back-end, and several times slower."""
 
@@ -77,19 +91,23 @@ class ByTorch:
         self._words = torch.empty_like(self._index)
         self._shifted = torch.empty_like(self._index)
 
-    def write(self, block: torch.Tensor, first: int, pattern: Pattern) -> None:
+    def write(
+        self, block: torch.Tensor, first: int, pattern: Pattern, *, downwards: bool = False
+    ) -> None:
         """Compute each chunk and copy it; a constant is filled in."""
         if not pattern.hashed:
             block.fill_(signed(pattern.mask))
             return
         size = len(self._index)
-        for begin in range(0, len(block), size):
+        begins = range(0, len(block), size)
+        for begin in reversed(begins) if downwards else begins:
             part = block[begin : begin + size]
             part.copy_(self._right(first + begin, len(part), pattern))
 
     def check(self, block: torch.Tensor, first: int, pattern: Pattern) -> Found:
         """Compute each chunk and compare; what differs is kept from this one reading."""
-        size, checked, wrong = len(self._index), 0, 0
+        size, checked, wrong, any_bits = len(self._index), 0, 0, 0
+        least: int | None = None
         words: dict[int, int] = {}
         for begin in range(0, len(block), size):
             part = block[begin : begin + size]
@@ -98,11 +116,15 @@ class ByTorch:
             checked += bits.numel()
             if count := int(bits.count_nonzero()):
                 wrong += count
-                places = bits.nonzero().flatten()[: ROOM - len(words)]
+                every = bits.nonzero().flatten()
+                places = every[: ROOM - len(words)]
                 masks = bits.index_select(0, places).tolist()
                 found = zip(places.tolist(), masks, strict=True)
                 words |= {begin + place: mask & ONES for place, mask in found}
-        return Found(checked, wrong, words)
+                if least is None and len(every):
+                    least = begin + int(every[0])
+                any_bits |= _any(bits)
+        return Found(checked, wrong, words, any_bits, least)
 
     def _right(self, first: int, count: int, pattern: Pattern) -> torch.Tensor:
         """The words from that index on, in a buffer that the next call uses again."""
@@ -131,22 +153,29 @@ class ByKernels:
         self._blocks, self._threads = _BLOCKS_AN_SM * multiprocessors, threads
         shape = (self._blocks * self._threads, 2)
         self._counts = torch.zeros(shape, dtype=torch.int32, device=device)
-        self._found = torch.zeros(1 + 2 * ROOM, dtype=torch.int64, device=device)
+        self._found = torch.zeros(HEADER + 2 * ROOM, dtype=torch.int64, device=device)
 
-    def write(self, block: torch.Tensor, first: int, pattern: Pattern) -> None:
+    def write(
+        self, block: torch.Tensor, first: int, pattern: Pattern, *, downwards: bool = False
+    ) -> None:
         """Launch the kernel that writes."""
-        self._launch("write_words", self._arguments(block, first, pattern))
+        arguments = self._arguments(block, first, pattern)
+        self._launch("write_words", [*arguments, u64(int(downwards))])
 
     def check(self, block: torch.Tensor, first: int, pattern: Pattern) -> Found:
         """Launch the kernel that checks, and wait for it."""
         self._counts.zero_()
         self._found.zero_()
+        self._found[2:HEADER].fill_(-1)  # no index is greater
         own = [pointer(self._counts), pointer(self._found), u64(ROOM)]
         self._launch("check_words", [*self._arguments(block, first, pattern), *own])
         checked, wrong = self._counts.sum(0, dtype=torch.int64).tolist()
-        told = min(ROOM, self._found[0].item()) if wrong else 0
-        pairs = self._found[1 : 1 + 2 * int(told)].view(-1, 2).tolist()
-        return Found(checked, wrong, {index: mask & ONES for index, mask in pairs})
+        if not wrong:
+            return Found(checked, wrong, {})
+        told, bits, least = self._found[:HEADER].tolist()
+        pairs = self._found[HEADER : HEADER + 2 * min(ROOM, told)].view(-1, 2).tolist()
+        words = {index: mask & ONES for index, mask in pairs}
+        return Found(checked, wrong, words, bits & ONES, None if least < 0 else least)
 
     def _arguments(self, block: torch.Tensor, first: int, pattern: Pattern) -> list[Argument]:
         numbers = (len(block) // 2, first, int(pattern.hashed), pattern.seed, pattern.mask)

@@ -31,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Shim:
 def shim(built: Shim) -> Shim:
     """The same, with nothing refused."""
     built.refuse("", 0)
-    built.library.shim_context(1)
+    built.place_on(0)
     return built
 
 
@@ -75,6 +75,41 @@ def test_a_launch_is_never_called_unavailable(shim: Shim) -> None:
         shim.module().launch("fill", blocks=1, threads=1, arguments=[])
 
 
+def test_another_device_is_the_current_one(shim: Shim) -> None:
+    """A launch is made where the code was loaded, and the thread has its own context afterwards."""
+    shim.place_on(1)
+    module = shim.module()
+    shim.place_on(0)
+    out = torch.zeros(8, dtype=torch.int64)
+    module.launch("fill", blocks=1, threads=1, arguments=[pointer(out), u64(8), u64(3), u32(0)])
+
+    assert out.tolist() == [3] * 8
+    assert Driver(str(shim.path)).ordinal() == 0
+
+
+def test_the_context_is_another_devices(shim: Shim) -> None:
+    """Choosing a device need not have changed the context: the first operation there does."""
+    place, driver = shim.module().place, Driver(str(shim.path))
+    with pytest.raises(Unavailable, match="context is not on device 1"):
+        kernels.loaded(driver, IMAGE, place, ordinal=1)
+    loaded = kernels.loaded(driver, IMAGE, place, start=lambda: shim.place_on(1), ordinal=1)
+    shim.place_on(0)
+    loaded.launch("fill", blocks=1, threads=1, arguments=[*map(u64, (0, 0, 0)), u32(0)])
+
+
+@pytest.mark.parametrize("function", ["cuCtxPushCurrent_v2", "cuLaunchKernel"])
+def test_the_context_is_restored_after_an_error(shim: Shim, function: str) -> None:
+    """Whatever fails."""
+    shim.place_on(1)
+    module = shim.module()
+    shim.place_on(0)
+    shim.refuse(function, 719)
+    with pytest.raises(RuntimeError, match=function):
+        module.launch("fill", blocks=1, threads=1, arguments=[])
+
+    assert Driver(str(shim.path)).ordinal() == 0
+
+
 def test_an_error_without_a_name(shim: Shim) -> None:
     """A driver that does not know its own code."""
     shim.refuse("cuLaunchKernel", 12345)
@@ -94,7 +129,7 @@ def test_code_that_is_none(shim: Shim) -> None:
     place = shim.module().place
     with pytest.raises(Unavailable, match="cuModuleLoadData"):
         kernels.loaded(Driver(str(shim.path)), b"text", place)
-    shim.library.shim_context(0)
+    shim.place_on(-1)
     with pytest.raises(Unavailable, match="no CUDA context"):
         kernels.loaded(Driver(str(shim.path)), IMAGE, place)
 

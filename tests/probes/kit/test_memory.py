@@ -118,3 +118,12 @@ def test_a_question_without_an_answer_decides_nothing(
     assert before.taken_bytes() is None
     assert name != "mem_get_info" or memory.MemoryWatch("xpu:0").taken_bytes() is None
     memory.give_back("xpu:0")
+
+
+def test_an_allocator_that_cannot_ask_nvml_has_no_memory() -> None:
+    """As torch fails on an instance or behind a mask when nothing is free."""
+    text = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "CUDACachingAllocator.cpp":1131'
+
+    assert memory.out_of_memory(RuntimeError(text))
+    assert memory.out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    assert not memory.out_of_memory(RuntimeError("CUDA error: an illegal memory access"))

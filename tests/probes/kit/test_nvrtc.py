@@ -95,6 +95,9 @@ def test_another_major_version_is_not_taken(compiler: Compiler) -> None:
         ((12, 1), (100, 103, 120), 120),
         ((10, 3), (90, 100, 103), 103),
         ((7, 5), (), 75),
+        ((10, 3), (90, 100, 101, 120), 100),
+        ((8, 9), (80, 86, 87), 86),
+        ((8, 7), (80, 86, 87, 89), 87),
     ],
 )
 def test_the_architecture(capability: tuple[int, int], known: tuple[int, ...], right: int) -> None:
@@ -102,10 +105,10 @@ def test_the_architecture(capability: tuple[int, int], known: tuple[int, ...], r
     assert architecture(capability, known) == right
 
 
-@pytest.mark.parametrize("capability", [(7, 0), (11, 0), (13, 0)])
+@pytest.mark.parametrize("capability", [(7, 0), (11, 0), (13, 0), (8, 7), (10, 1)])
 def test_a_generation_that_it_does_not_know(capability: tuple[int, int]) -> None:
-    """Code of another generation does not run there."""
-    with pytest.raises(Unavailable, match=f"sm_{capability[0]}0"):
+    """Code of another generation does not run there, nor that of a board on a Tegra."""
+    with pytest.raises(Unavailable, match=f"sm_{capability[0]}{capability[1]}"):
         architecture(capability, (80, 90, 100, 120))
 
 

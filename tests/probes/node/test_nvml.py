@@ -229,3 +229,35 @@ def test_confidential_computing_is_read(libraries: Path) -> None:
     assert read(libraries).confidential is False
     old = read(libraries, FAKE_NVML_OLD=1)
     assert (old.confidential, old.error) == (None, "")
+
+
+SECOND = "GPU-00010203-0405-0607-0809-0a0b0c0d0e01"
+
+
+@pytest.mark.parametrize(
+    ("uuid", "environment", "degrees"),
+    [
+        (SECOND, {}, 42),
+        ("GPU-of-another-node", {}, None),
+        (None, {}, None),
+        (SECOND, {"FAKE_NVML_TEMPERATURE": ""}, None),
+        (SECOND, {"FAKE_NVML_INIT": 9}, None),
+        (SECOND, {"FAKE_NVML_REFUSES": "nvmlDeviceGetTemperature"}, None),
+    ],
+    ids=["known", "no such GPU", "no GPU", "not supported", "no driver", "an error"],
+)
+def test_how_warm_a_gpu_is(
+    libraries: Path,
+    tmp_path: Path,
+    uuid: str | None,
+    environment: dict[str, str | int],
+    degrees: int | None,
+) -> None:
+    """Of the GPU with that UUID, and of no other; nothing is raised."""
+    given: dict[str, str | int] = {"FAKE_NVML_COUNT": 3, "FAKE_NVML_TEMPERATURE": 41}
+    given["FAKE_NVML_SHUTDOWN_FILE"] = str(tmp_path / "shut")
+    answer = fakes.ask(f"nvml.temperature_c({uuid!r})", libraries, **{**given, **environment})
+
+    assert answer == degrees
+    started = uuid is not None and "FAKE_NVML_INIT" not in environment
+    assert (tmp_path / "shut").exists() == started

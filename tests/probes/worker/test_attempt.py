@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from probes.contract import GPU_BUSY, Finding, Observation, Status, skipped
+from probes.contract import GPU_BUSY, Finding, Observation, Result, Status, Triage, skipped
 from probes.kit import breadcrumb, tensors
 from probes.kit.symptoms import diagnose
-from probes.node import hardware
+from probes.node import hardware, nvml
 from probes.worker import attempt, framework
 
 ECC = "CUDA error: uncorrectable ECC error encountered"
@@ -199,8 +199,11 @@ def test_a_failure_on_a_device_that_works_is_tried_again(sick: SickProbe) -> Non
     result = sick_attempt.classify(sick_attempt.first_result())
 
     assert sick.observed == ["cuda:1", "cuda:1", "cuda:1", "cpu"]
-    assert "persistent: failed again in 2 of 2 retries; fails on the CPU too" in result.summary
     assert not sick_attempt.poisoned
+    assert result.status == result.findings[0].status == "fail"
+    triage = triage_of(result)
+    assert (triage.kind, triage.retries, triage.failures) == ("persistent", 2, 2)
+    assert (triage.location, triage.fails_on) == ("environment", ("cpu",))
 
 
 def test_only_what_failed_is_tried_again(sick: SickProbe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,69 +227,117 @@ def test_a_check_that_fails_in_a_retry_alone_is_still_told(sick: SickProbe) -> N
     result = trying.classify(failed)
 
     assert result.status == "fail"
-    assert "intermittent: failed again in 0 of 2 retries" in result.summary
+    triage = triage_of(result)
+    assert (triage.kind, triage.retries, triage.failures) == ("intermittent", 2, 0)
 
 
 DRAINED = WRONG.model_copy(update={"action": "drain"})
 OTHER = DRAINED.model_copy(update={"id": "sick.product", "message": "the product is 0"})
+OTHER_RIGHT = Finding(id=OTHER.id, status="pass")
 
 
-def test_what_fails_on_the_cpu_too_drains_nothing(sick: SickProbe) -> None:
-    """The image is at fault: still a failure, but the device is not to be drained."""
+def triage_of(result: Result, place: int = 0) -> Triage:
+    """What the retries told of a finding, the first of the result by default."""
+    triage = result.findings[place].triage
+    assert triage is not None
+    return triage
+
+
+def test_a_failure_that_does_not_come_again_is_still_a_failure(sick: SickProbe) -> None:
+    """The GPU that is wrong once in a while is the one that spoils a run."""
     sick.findings = (DRAINED,)
-    sick_attempt = make_attempt()
-    result = sick_attempt.classify(sick_attempt.first_result())
+    trying = make_attempt()
+    failed = trying.first_result()
+    sick.findings = (SOUND,)
+    result = trying.classify(failed)
 
-    assert (result.status, result.findings[0].status) == ("fail", "fail")
-    assert result.findings[0].action == "fix_image"
-    assert "do not drain" in result.findings[0].hint
-    assert result.findings[0].hint.endswith(WRONG.hint)
+    assert (result.status, result.reason) == ("fail", "check_failed")
+    assert result.findings[0].model_copy(update={"triage": None}) == DRAINED
+    triage = triage_of(result)
+    assert (triage.kind, triage.failures) == ("intermittent", 0)
+    assert (triage.location, triage.passes_on) == ("device", ("cpu",))
+    assert [each.failed for each in triage.tries] == [True, False, False]
 
 
-def test_what_fails_on_the_device_alone_keeps_its_action(sick: SickProbe) -> None:
-    """The GPU or the image's libraries for it is at fault: a second GPU shows which."""
+def test_what_fails_on_the_device_alone(sick: SickProbe) -> None:
+    """The device, or the image's libraries for it."""
     sick.findings = (DRAINED,)
     sick.findings_on = {"cuda:1": (DRAINED,), "cpu": (SOUND,)}
     sick_attempt = make_attempt()
     result = sick_attempt.classify(sick_attempt.first_result())
 
-    assert result.findings[0].action == "drain"
-    assert "a second device" in result.findings[0].hint
-    assert result.summary.endswith("not on the CPU: device)")
+    triage = triage_of(result)
+    assert (triage.kind, triage.location) == ("persistent", "device")
+    assert (triage.passes_on, triage.fails_on, triage.raises_on) == (("cpu",), (), ())
 
 
 def test_each_failure_gets_its_own_location(sick: SickProbe) -> None:
     """A fault of the image must not hide a fault of the device."""
     sick.findings = (DRAINED, OTHER)
-    sick.findings_on = {"cpu": (DRAINED,)}
     sick_attempt = make_attempt()
-    sick.findings_on["cuda:1"] = (DRAINED, OTHER)
+    sick.findings_on = {"cuda:1": (DRAINED, OTHER), "cpu": (DRAINED, OTHER_RIGHT)}
     result = sick_attempt.classify(sick_attempt.first_result())
 
-    assert [each.action for each in result.findings] == ["fix_image", "drain"]
-    assert "not all of it on the CPU: device, of product" in result.summary
+    assert [triage_of(result, place).location for place in range(2)] == ["environment", "device"]
 
 
-def test_an_error_on_the_cpu_changes_no_finding(sick: SickProbe) -> None:
-    """The finding stays as it was."""
+def test_an_error_on_the_cpu_tells_nothing(sick: SickProbe) -> None:
+    """The finding is that of the first try."""
     sick.findings = (DRAINED,)
     sick.raises = {"cpu"}
     sick_attempt = make_attempt()
     result = sick_attempt.classify(sick_attempt.first_result())
 
-    assert result.findings == (DRAINED,)
-    assert "raised on the CPU" in result.summary
+    triage = triage_of(result)
+    assert (triage.location, triage.raises_on, triage.fails_on) == ("unknown", ("cpu",), ())
+
+
+def test_each_try_is_told_with_its_time_and_how_warm_the_gpu_was(
+    sick: SickProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hot or cold: by NVML, of the GPU that the probe ran on."""
+    degrees = iter((41, 55, None, 60))
+    asked: list[str | None] = []
+
+    def temperature_c(uuid: str | None) -> int | None:
+        asked.append(uuid)
+        return next(degrees)
+
+    monkeypatch.setattr(nvml, "temperature_c", temperature_c)
+    sick.findings = (WRONG,)
+    trying = make_attempt()
+    trying._gpu_uuid = "GPU-7"
+    tries = triage_of(trying.classify(trying.first_result())).tries
+
+    assert [each.temperature_c for each in tries] == [41, 55, None]
+    assert [each.failed for each in tries] == [True, True, True]
+    times = [each.ended_s for each in tries]
+    assert times == sorted(times)
+    assert times[0] > 0
+    assert set(asked) == {"GPU-7"}
+
+
+def test_a_first_try_that_took_long_is_not_made_again(sick: SickProbe) -> None:
+    """The deadline is for all of it."""
+    sick.findings = (WRONG,)
+    trying = make_attempt()
+    failed = trying.first_result()
+    trying._started -= 7  # of 60 s
+
+    assert trying.classify(failed) is failed
+    assert sick.observed == ["cuda:1"]
 
 
 def test_checks_of_the_node_are_not_run_on_the_cpu(sick: SickProbe) -> None:
-    """A wrong driver does not depend on the device, so the finding keeps its advice."""
+    """A wrong driver does not depend on the device."""
     sick.findings = (DRAINED,)
     sick_attempt = make_attempt(about_node=True)
     result = sick_attempt.classify(sick_attempt.first_result())
 
     assert sick.observed == ["cuda:1", "cuda:1", "cuda:1"]
-    assert result.findings == (DRAINED,)
-    assert result.summary.endswith("(persistent: failed again in 2 of 2 retries)")
+    triage = triage_of(result)
+    assert (triage.kind, triage.location) == ("persistent", "unknown")
+    assert (triage.fails_on, triage.passes_on, triage.raises_on) == ((), (), ())
 
 
 def test_a_probe_observes_with_torchs_own_defaults(sick: SickProbe) -> None:

@@ -1,6 +1,7 @@
 """The command `burn`: its options, its document in each form, its lines, its exit code."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -220,7 +221,7 @@ def test_a_burn_of_this_machine(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert report["burn"]["rounds"] >= 1
     assert report["burn"]["devices"][0]["runs"] >= 1
-    assert "round 1: 1 pass" in done.stderr
+    assert re.search(r"round 1: \d+ pass", done.stderr)
     assert f"{report['burn']['rounds']} round" in done.stdout
 
 

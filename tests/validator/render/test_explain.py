@@ -111,6 +111,8 @@ def test_explanation_of_a_probe() -> None:
     told = " ".join(text.split())
     assert "on each device, every 5m, at most 1m, at most 548 MiB on a GPU" in told
     assert "(NVIDIA H200, torch 2.11.0+cu130)" in told
+    assert "made again, twice on the device and once on the CPU, and held against" in told
+    assert "they stay failures" in told
 
 
 @pytest.mark.usefixtures("source")
@@ -121,6 +123,13 @@ def test_explanation_of_a_check() -> None:
     assert text.startswith("autograd.completes\n  the probe runs to its end: nothing raises")
     assert "Probe\n  autograd: Gradients are right." in text
     assert "Limits" not in text
+
+
+def test_a_check_of_the_host_is_made_again_there() -> None:
+    """There is no other device to try it on."""
+    for spec in (BY_NAME["torch_version"], BY_NAME["numpy_sharing"]):
+        text = render_explanation(spec, None, console_for(io.StringIO(), width=200))
+        assert "the failed checks are made again, twice: the finding's `triage`" in text
 
 
 def test_list_fits_80_columns() -> None:

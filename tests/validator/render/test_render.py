@@ -63,11 +63,13 @@ def test_each_failure_is_told() -> None:
 
     assert (
         "✗ fail  tensor_ops on cuda:0\n"
-        "  persistent: failed again in 2 of 2 retries\n"
         "  ✗ tensor_ops.linear_algebra\n"
         "    1 of 31 operations wrong (matmul)\n"
         "    expected  all 31 operations right in every element\n"
         f"    observed  {reports.LOST_BITS}\n"
+        "    pattern   matmul: 12 elements from [0, 3] to [11, 3], 64 apart, all at 3 on axis 1; "
+        "bits 0x00080000 in each; the same when read again\n"
+        f"    triage    {reports.RETRIES}; at 61 °C, then 62, 63 °C\n"
         "    hint      run it again on the CPU, then test the GPU's memory with "
         "`dcgmi diag -r 3`\n"
         "    action    drain the node\n"
@@ -81,6 +83,23 @@ def test_each_failure_is_told() -> None:
     assert "? not run\n    train_eval on cuda:1: run_timeout\n" in told
     assert "cuda:1  autograd         – skip     0.25 s  gpu_busy: 2 other" in told  # noqa: RUF001
     assert told.splitlines()[-1].startswith("✗ fail: tensor_ops on cuda:0 (+1 more)")
+
+
+def test_what_older_versions_told_of_retries_is_told() -> None:
+    """It stands in the summary alone."""
+    finding = Finding(id="autograd.detach", status="fail", message="wrong", action="drain")
+    made = reports.result(
+        "autograd",
+        status="fail",
+        summary="detach: wrong (persistent: failed again in 2 of 2 retries)",
+        findings=(finding,),
+    )
+
+    assert text(reports.report([made]), quiet=True).startswith(
+        "✗ fail  autograd on cpu\n"
+        "  persistent: failed again in 2 of 2 retries\n"
+        "  ✗ autograd.detach\n"
+    )
 
 
 def test_the_cause_of_a_known_error_is_told() -> None:
@@ -312,6 +331,8 @@ def test_junit_cases() -> None:
     assert failure is not None
     assert failure.get("message", "").startswith("1 of 31 operations wrong")
     assert "hint: run it again" in (failure.text or "")
+    assert "pattern: matmul: 12 elements from [0, 3] to [11, 3]" in (failure.text or "")
+    assert f"triage: {reports.RETRIES}" in (failure.text or "")
     assert crash is not None
     assert crash.get("type") == "crashed"
     assert "Segmentation fault" in (crash.text or "")

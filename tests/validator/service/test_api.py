@@ -36,6 +36,7 @@ class FakeNode:
         self.stuck = ""
         self.ready = Readiness(True, "pass: 7 probes")
         self.content: bytes | None = report(everything()).model_dump_json().encode()
+        self.secret: bytes | None = None
         self.scrapes: list[Form] = []
 
     def alive(self) -> str:
@@ -49,6 +50,10 @@ class FakeNode:
     def report(self) -> bytes | None:
         """Set."""
         return self.content
+
+    def token(self) -> bytes | None:
+        """Set."""
+        return self.secret
 
     def probes(self) -> list[ProbeState]:
         """One probe, with markup where text should be."""
@@ -77,7 +82,7 @@ class FakeNode:
 
 
 def ask(
-    node: FakeNode, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    node: FakeNode, path: str, method: str = "GET", headers: dict[str, Any] | None = None
 ) -> httpx.Response:
     """One request to the application, without a server."""
 
@@ -214,6 +219,35 @@ def test_headers_of_every_answer(path: str) -> None:
 def test_negotiation(accept: str, encoding: str, form: Form) -> None:
     """OpenMetrics and gzip when asked for, plain text otherwise."""
     assert negotiate(accept, encoding) == form
+
+
+@pytest.mark.parametrize("version", ["1.a.0", "1.0.0.x", "", "-1", "1" * 5000, "\u0661"])
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+def test_an_odd_version_gets_an_answer(kind: str, version: str) -> None:
+    """Not an error with a traceback at each scrape."""
+    answer = ask(FakeNode(), "/metrics", headers={"accept": f"{kind};version={version}".encode()})
+
+    assert answer.status_code == 200
+    assert answer.text.startswith("metrics openmetrics=")
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/metrics/", "/metrics"),
+        ("/healthz//", "/healthz"),
+        ("/api/v1/report/", "/api/v1/report"),
+        ("//elsewhere/", None),
+        ("//elsewhere/metrics/", None),
+        ("/metrics/x/", None),
+    ],
+)
+def test_a_slash_too_many_redirects_to_us(path: str, location: str | None) -> None:
+    """Whatever host the client says that we are."""
+    answer = ask(FakeNode(), f"http://node{path}", headers={"host": "elsewhere"})
+
+    assert answer.status_code == (404 if location is None else 307)
+    assert answer.headers.get("location") == location
 
 
 def test_metrics_on_the_long_way() -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from validator.loading import load
 from validator.service import logs
 from validator.service.daemon import Daemon, tell_profile
 from validator.service.metrics import Form
-from validator.service.server import EXIT_UNUSABLE, serve
+from validator.service.server import _MEANINGLESS, EXIT_UNUSABLE, serve
 from validator.settings import Settings, SettingsError
 
 pytestmark = pytest.mark.slow
@@ -469,14 +469,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start daemons; whatever still runs at the end is killed."""
     started: list[Process] = []
 
-    def begin(*words: str, real: bool = False, **environment: str) -> Process:
+    def begin(
+        *words: str, real: bool = False, command: Sequence[str] = (), **environment: str
+    ) -> Process:
         config = tmp_path / "config.yaml"
         if not config.exists():
             config.write_text("run: {profile: quick}\n", encoding="utf-8")
         code = _REAL if real else _PROGRAM
-        command = [sys.executable, "-c", code, "127.0.0.1:0", str(config), *words]
+        arguments = ["-c", code, "127.0.0.1:0", str(config), *words]
+        if command:
+            place = ("--web.listen-address", "127.0.0.1:0", "--config.file", str(config))
+            arguments = [*command, *place]
         log = tmp_path / f"log{len(started)}"
-        started.append(Process(command, log, environment))
+        started.append(Process([sys.executable, *arguments], log, environment))
         return started[-1]
 
     yield begin
@@ -551,6 +556,41 @@ def test_sighup_reads_the_file_again(start: Start, tmp_path: Path) -> None:
     assert interval(good) == interval(after) == 600
     assert "did you mean 'schedule.autograd.interval'" in refused["error"]
     assert daemon.stop()[0] == 0
+
+
+@pytest.mark.parametrize("number", sorted(_MEANINGLESS))
+def test_other_signals_do_not_end_it(start: Start, number: int) -> None:
+    """They are said in the log, and it goes on."""
+    daemon = start()
+    daemon.wait_for("listening")
+    daemon.process.send_signal(number)
+
+    assert daemon.wait_for("signal_ignored")["signal"] == signal.Signals(number).name
+    assert daemon.get("/healthz")[0] == 200
+    assert daemon.stop()[0] == 0
+
+
+@pytest.mark.slow
+def test_sighup_while_it_starts_is_heeded_when_it_runs(start: Start, tmp_path: Path) -> None:
+    """From its first line on: what manages services may send it as soon as there is a process."""
+    (tmp_path / "config.yaml").write_text("run: {profile: instant}\n", encoding="utf-8")
+    daemon = start(command=("-m", "validator", "serve", "--log.format", "json"))
+    while not _blocks(daemon.process.pid, signal.SIGHUP):
+        assert daemon.process.poll() is None
+    daemon.process.send_signal(signal.SIGHUP)
+    assert not daemon.lines()  # it has not begun to serve
+
+    daemon.wait_for("config_reloaded")
+    while _blocks(daemon.process.pid, signal.SIGHUP):  # all are, for a moment, as it starts workers
+        assert daemon.process.poll() is None
+    assert daemon.stop()[0] == 0
+
+
+def _blocks(pid: int, number: int) -> bool:
+    """Whether a process keeps a signal for later."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    mask = next(line for line in status.splitlines() if line.startswith("SigBlk:"))
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
 
 
 def test_the_daemon_imports_none_of_what_it_must_not() -> None:

@@ -29,6 +29,7 @@ from validator.loading import load
 from validator.report import NotRun, Report, host_name, to_json
 from validator.service import ask, fresh
 from validator.service.ask import NoAnswerError
+from validator.service.trust import Trust
 from validator.settings import Settings
 
 NOW = reports.STARTED + timedelta(seconds=60)
@@ -39,16 +40,17 @@ def answered(report: Report, settings: Settings | None = None, **fields: Any) ->
     """The answer to a check with these settings."""
     settings = settings or Settings()
     only = fields.pop("only", ())
-    values: dict[str, Any] = {
-        "max_age_s": 600.0,
+    max_age_s = fields.pop("max_age_s", 600.0)
+    asker: dict[str, Any] = {
         "now": NOW,
         "host": host_name(),
         "environment": {},
-        "torch_here": None,
+        "torch": None,
+        "booted_at": None,
     }
-    return fresh.select(
-        report, make_plan(settings, "cli", only=only), settings, **{**values, **fields}
-    )
+    plan = make_plan(settings, "cli", only=only)
+    asking = fresh.Asker(**{**asker, **fields})
+    return fresh.select(report, plan, settings, max_age_s=max_age_s, asker=asking)
 
 
 def wanting(*devices: str, **more: Any) -> Settings:
@@ -284,7 +286,7 @@ REFUSED: dict[str, tuple[Callable[[], Report], str]] = {
         "expect.torch is <2.13",
     ),
     "another torch here": (
-        lambda: answered(node(), torch_here="2.12.0"),
+        lambda: answered(node(), torch="2.12.0"),
         "judged torch 2.13.0\\+cpu, and here is 2.12.0",
     ),
 }
@@ -308,11 +310,28 @@ def test_a_host_may_be_named_without_its_domain(theirs: str, ours: str) -> None:
     assert answered(report, host=ours).status == "pass"
 
 
+def test_what_was_found_before_this_boot_is_no_answer() -> None:
+    """Another driver may have run then; a clock may be off by a little."""
+    started = node().results[0].started_at
+    assert answered(node(), booted_at=started + timedelta(seconds=4))
+    with pytest.raises(NoAnswerError, match="is from before this machine was started"):
+        answered(node(), booted_at=started + timedelta(seconds=600))
+
+
+def test_when_this_machine_was_started() -> None:
+    """As the kernel tells it."""
+    uptime_s = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    booted_at = fresh._boot_time()
+
+    assert booted_at is not None
+    assert abs((datetime.now(timezone.utc) - booted_at).total_seconds() - uptime_s) < 60
+
+
 def test_promises_that_hold() -> None:
     """The same promises, kept."""
     promises = load(flags={"expect": {"gpus": 4, "torch": ">=2.13"}})
 
-    assert answered(node(), promises, torch_here="2.13.0").status == "pass"
+    assert answered(node(), promises, torch="2.13.0").status == "pass"
 
 
 def test_the_age_is_that_of_the_end() -> None:
@@ -420,6 +439,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             monkeypatch.delenv(variable)
     monkeypatch.setattr(one_run, "Runner", Runner)
     monkeypatch.setattr(Runner, "ran", 0)
+    monkeypatch.setattr(fresh, "_boot_time", lambda: None)  # some reports are from long ago
 
     def started(*_: Any, **__: Any) -> None:
         raise AssertionError("a worker was started")
@@ -533,9 +553,9 @@ def test_a_signal_while_the_daemon_is_asked_is_the_exit_code(
     """The report is whole and is written; whoever stopped the check does not take it for a pass."""
     read = fresh.fetch
 
-    def interrupted(server: str) -> Report:
+    def interrupted(server: str, trust: Trust) -> Report:
         os.kill(os.getpid(), signal.SIGTERM)
-        return read(server)
+        return read(server, trust)
 
     monkeypatch.setattr(fresh, "fetch", interrupted)
     with listening_at(tmp_path / "s", body=recent(node())) as server:
@@ -573,7 +593,7 @@ def test_no_run_is_could_not_tell(
 def test_the_settings_know_the_server(
     call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without --server: the unix socket of the settings, else the first address, by loopback."""
+    """Without --server: the unix socket of the settings; where that is none, the first address."""
     monkeypatch.setenv("GPU_VALIDATOR_WEB__UNIX_SOCKET", str(tmp_path / "s"))
     with listening_at(tmp_path / "s", body=recent(node())):
         assert call("--max-age", "10m") == 0
@@ -581,6 +601,8 @@ def test_the_settings_know_the_server(
     assert Runner.ran == 0
     assert fresh.server_of(Settings()) == f"unix:{tmp_path}/s"
     monkeypatch.delenv("GPU_VALIDATOR_WEB__UNIX_SOCKET")
+    assert fresh.server_of(Settings()) == "unix:@gpu-validator"
+    monkeypatch.setenv("GPU_VALIDATOR_WEB__UNIX_SOCKET", "")
     assert fresh.server_of(Settings()) == "http://127.0.0.1:8790"
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from validator.loading import load
-from validator.service.listen import address_of, listen, listening
-from validator.settings import Settings, SettingsError
+from validator.service.listen import _listen_by_name, address_of, listen, listening
+from validator.settings import Settings, SettingsError, Web
 
 
 def web(path: Path, **more: Any) -> Settings:
@@ -45,12 +45,27 @@ def test_an_address_that_cannot_be_had_is_named(address: str) -> None:
         listen([address])
 
 
-def test_tcp_alone_by_default(tmp_path: Path) -> None:
-    """No unix socket unless asked for."""
-    with listening(load(flags={"web": {"listen_address": ["127.0.0.1:0"]}}).web) as sockets:
+def test_tcp_alone_where_no_socket_is_wanted() -> None:
+    """An empty name is none."""
+    web = {"listen_address": ["127.0.0.1:0"], "unix_socket": ""}
+    with listening(load(flags={"web": web}).web) as sockets:
         families = [one.family for one in sockets]
 
     assert families == [socket.AF_INET]
+
+
+def test_a_socket_without_a_file_by_name(capfd: pytest.CaptureFixture[str]) -> None:
+    """A second daemon goes without it where nobody has chosen the name, else it does not start."""
+    name = f"@gpu-validator-{os.getpid()}"
+    web = load(flags={"web": {"listen_address": ["127.0.0.1:0"], "unix_socket": name}}).web
+    with listening(web) as sockets:
+        assert [address_of(one) for one in sockets][1:] == [f"unix:{name}"]
+        with pytest.raises(SettingsError, match=f"cannot listen on {name}: Address already"):
+            _listen_by_name(web)
+        assert _listen_by_name(Web.model_construct(set(), unix_socket=name)) is None
+    assert "cannot listen on" in "".join(capfd.readouterr())
+    with listening(web) as sockets:
+        assert len(sockets) == 2
 
 
 def test_a_unix_socket_beside_tcp_is_gone_in_the_end(tmp_path: Path) -> None:

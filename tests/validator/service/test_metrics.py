@@ -48,6 +48,7 @@ FAMILIES = {
     "probe_runs_total": {"probe", "status"},
     "probe_skips_total": {"probe", "reason"},
     "worker_restarts_total": {"reason"},
+    "verified_seconds_total": {"device"},
     "run_in_progress": set(),
 }
 
@@ -125,7 +126,11 @@ def test_every_family_has_its_labels(latest: Latest) -> None:
     for family in parse(text):
         for sample in family.samples:
             seen.setdefault(sample.name, set()).update(sample.labels)
-    missing = set() if latest.devices else {"gpu_validator_gpu_info"}
+    missing = (
+        set()
+        if latest.devices
+        else {*("gpu_validator_gpu_info", "gpu_validator_verified_seconds_total")}
+    )
 
     for name, labels in FAMILIES.items():
         full_name = f"gpu_validator_{name}"
@@ -198,6 +203,23 @@ def test_counters_and_busy_skips() -> None:
     assert values(text, "probe_runs_total")["tensor_ops", "pass"] == 8 + 6
     assert values(text, "probe_skips_total")["train_eval", "gpu_busy"] == 1
     assert values(text, "probe_success")["train_eval", "cuda:4"] == 1
+
+
+def test_verified_seconds_of_all_runs_add_up() -> None:
+    """A counter of each device, and no gauge beside it; a device that is gone has none."""
+    seconds = Measurement(name="verified_seconds", value=1.5, unit="seconds")
+    made = report(
+        [result("autograd", one.name, measurements=(seconds,)) for one in gpus(2)], gpus(2)
+    )
+    latest = known(made)
+    assert values(exposed(latest), "verified_seconds_total") == {("cuda:0",): 1.5, ("cuda:1",): 1.5}
+    latest.accept(made)
+    text = exposed(latest)
+
+    assert values(text, "verified_seconds_total")[("cuda:0",)] == 3
+    assert values(text, "verified_seconds") == {}
+    latest.accept(report(everything(gpus(1)), gpus(1)))
+    assert values(exposed(latest), "verified_seconds_total") == {("cuda:0",): 3}
 
 
 def test_a_removed_gpu_has_no_series() -> None:

@@ -34,6 +34,7 @@ COUNTED_OR_SCHEDULED = {
         "probe_runs_total",
         "probe_skips_total",
         "worker_restarts_total",
+        "verified_seconds_total",
         "run_in_progress",
     )
 }

@@ -1,5 +1,8 @@
 """What is wrong is read again and written anew, and told with place, bits, kind and stride."""
 
+import gc
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -7,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from probes.contract import GPU_BUSY
-from probes.kit.memory_test import observation, region, trials
-from probes.kit.memory_test.observation import Coverage, Observation, memory_finding
+from probes.contract import GPU_BUSY, Comparison, Finding
+from probes.kit.memory_test import trials
+from probes.kit.memory_test.observation import Coverage, Observation, busy, memory_finding
 from probes.kit.memory_test.passes import GaveWayError, Memory
-from probes.kit.memory_test.region import Region, allocate, wanted
+from probes.kit.memory_test.region import Region
 from probes.kit.memory_test.ways import ByTorch, Found, signed
 from probes.kit.memory_test.words import OWN_ADDRESS, constant
 from probes.kit.trial import run_trials
@@ -28,9 +31,11 @@ class Sick(ByTorch):
         self.after_writing: Callable[[torch.Tensor, int], object] = lambda *_: None
         self.before_reading: Callable[[torch.Tensor, int], object] = lambda *_: None
 
-    def write(self, block: torch.Tensor, first: int, pattern: Any) -> None:
+    def write(
+        self, block: torch.Tensor, first: int, pattern: Any, *, downwards: bool = False
+    ) -> None:
         """Write, and then the memory does what it does."""
-        super().write(block, first, pattern)
+        super().write(block, first, pattern, downwards=downwards)
         self.after_writing(block, first)
 
     def check(self, block: torch.Tensor, first: int, pattern: Any) -> Found:
@@ -147,10 +152,10 @@ def test_transitions(memory: Memory) -> None:
     sick(memory).after_writing = hold
     found = [each.mismatches for each in trials.inversion(memory, "x")]
 
-    assert sum(found) == 1
+    assert sum(found) == 2
     held[0] = 0
     sick(memory).after_writing = lambda *_: None
-    assert [each.mismatches for each in trials.inversion(memory, "x")] == [0, 0, 0]
+    assert [each.mismatches for each in trials.inversion(memory, "x")] == [0] * 5
     for block in memory.region.blocks:
         assert block.numel() == WORDS
 
@@ -197,7 +202,12 @@ def test_somebody_comes(memory: Memory, *, first: bool) -> None:
         assert [each.mismatches for each in found] == [1]
     else:
         assert (found, left_out) == ((), (f"own_address: {GPU_BUSY}: 1 process came",))
-        seen = Observation(device="cpu", families={}, asked=("own_address",), busy=memory.gave_way)
+        seen = Observation(
+            device="cpu",
+            families={},
+            asked=("own_address",),
+            busy=busy(memory.who) if memory.who else "",
+        )
         finding = memory_finding("memory_pattern.own_address", seen)
         assert (finding.status, finding.message) == ("skip", f"{GPU_BUSY}: 1 process came")
 
@@ -246,59 +256,166 @@ def test_without_memory() -> None:
     assert "not enough memory is free" in finding.message
 
 
-# ---- the region
+def test_somebody_comes_after_the_ends_were_compared(memory: Memory) -> None:
+    """A pass that was not ended is no pass, and what no check has read was not tested."""
+    memory.region = Region(memory.region.blocks, memory.region.size_bytes, 2**30)
+    looks = iter([""] * 7)
+    memory.others = lambda: next(looks, "1 process came")
+    finding, coverage = judged(memory)
+
+    assert (finding.status, finding.message) == ("skip", f"{GPU_BUSY}: 1 process came")
+    assert (coverage.tested_bytes, coverage.blocks) == (WORDS * 8, 1)
 
 
-def test_how_much_is_taken_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sample, and no more than half of what is free."""
-    for free, right in ((None, 32 << 20), (2**40, 32 << 20), (8 << 20, 4 << 20)):
-        monkeypatch.setattr(region, "free_bytes", lambda _, free=free: free)
-        assert wanted("cpu", 0.97) == (right, free)
-        assert allocate("cpu", 0.97).tested_bytes == right
+def test_who_came_is_not_forgotten(memory: Memory) -> None:
+    """No later check begins, though nobody is told for half a second after each look."""
+    answers = iter(["1 process came"])
+    memory.others = lambda: next(answers, "")
+    for steps in (trials.own_address, trials.planted, trials.random_words):
+        found, left_out = run_trials(trials.family("x", steps, memory)("cpu"), "cpu")
+        assert (found, left_out) == ((), (f"x: {GPU_BUSY}: 1 process came",))
+
+
+def test_the_time_is_over(memory: Memory) -> None:
+    """Nothing is known then either, and nobody is busy."""
+    clock = iter([0.0] * 9 + [9.0])
+    memory.until_s = 5.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(clock, 9.0))
+        finding, coverage = judged(memory)
+
+    assert (finding.status, finding.message) == ("skip", "the time for the test was over")
+    assert memory.who == ""
+    assert coverage.tested_bytes < memory.region.size_bytes
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 16.00 MiB"),
+        RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp"),
+    ],
+    ids=["out_of_memory", "nvml"],
+)
+def test_others_take_the_rest_of_the_memory(
+    memory: Memory, error: RuntimeError, *, wrong: bool
+) -> None:
+    """The check is left out; a word that was wrong before that stays wrong."""
+    way = sick(memory)
+    way.after_writing = flip([2]) if wrong else lambda *_: None
+
+    def before(_: torch.Tensor, first: int) -> None:
+        if first == 2 * WORDS:
+            raise error
+
+    way.before_reading = before
+    finding, _ = judged(memory)
+
+    assert finding.status == ("fail" if wrong else "skip")
+    assert (
+        "1 words wrong" if wrong else "nothing was left beside the 98304 bytes"
+    ) in finding.message
+
+
+def test_a_device_that_breaks_is_no_want_of_memory(memory: Memory) -> None:
+    """Any other error ends the operation."""
+
+    def before(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    sick(memory).before_reading = before
+    finding, _ = judged(memory)
+
+    assert finding.status == "fail"
+    assert "illegal memory access" in finding.message
+
+
+def judged(memory: Memory) -> tuple[Finding, Coverage]:
+    """The finding of the own address, and the coverage, after one run."""
+    run = trials.family("own_address", trials.own_address, memory)
+    found, left_out = run_trials(run("cpu"), "cpu")
+    seen = Observation(
+        device="cpu",
+        families={"own_address": found} if found else {},
+        lacking={"own_address": left_out} if left_out else {},
+        not_implemented=() if found else ("own_address",),
+        asked=("own_address",),
+        busy=busy(memory.who) if memory.who else "",
+        coverage=memory.coverage(),
+        wrong={check: tuple(each) for check, each in memory.wrong.items()},
+    )
+    return memory_finding("memory_pattern.own_address", seen), memory.coverage()
+
+
+def test_a_small_block_is_not_read_again_from_a_cache(memory: Memory) -> None:
+    """Others are read between, until no cache holds it; a block larger than caches does that."""
+    read: list[int] = []
+    memory._forget(0)
+    for cache_bytes, count in ((0, 0), (WORDS, 0), (WORDS * 4, 1), (WORDS * 8, 2), (2**30, 2)):
+        memory.cache_bytes = cache_bytes
+        read.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.Tensor, "sum", lambda block: read.append(block.data_ptr()))
+            memory._forget(1)
+        assert read == [memory.region.blocks[i].data_ptr() for i in (0, 2)[:count]], cache_bytes
+
+
+def test_no_second_reading_is_a_caches(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches forget the block before it is read again, and after it was written anew."""
+    memory.write(constant(0))
+    memory.region.blocks[1][9] = 1
+    done: list[str] = []
+    for name in ("write", "check"):
+        original = getattr(memory.way, name)
+
+        def noted(*given: Any, name: str = name, original: Any = original) -> Any:
+            done.extend([name] if given[1] == WORDS else [])
+            return original(*given)
+
+        monkeypatch.setattr(memory.way, name, noted)
+    monkeypatch.setattr(memory, "_forget", lambda number: done.append(f"forget {number}"))
+    memory.check("x", constant(0))
+
+    assert done == ["check", "forget 1", "check", "write", "forget 1", "check"]
 
 
 @pytest.mark.parametrize(
-    ("device", "integrated", "right"),
-    [("cuda:1", 0, 97), ("cuda", 1, 50), ("xpu", 0, 50), ("privateuseone:0", 0, 50)],
+    ("device", "check", "tested", "status"),
+    [
+        ("cuda", "own_address", 99, "skip"),
+        ("cuda", "own_address", 100, "pass"),
+        ("cuda", "planted", 99, "pass"),
+        ("cpu", "own_address", 99, "pass"),
+    ],
 )
-def test_how_much_is_taken_of_a_device(
-    device: str, integrated: int, right: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Most of a GPU's own memory, and half of memory that the host may use too."""
+def test_what_a_cache_may_have_answered(device: str, check: str, tested: int, status: str) -> None:
+    """Of a GPU's memory nothing is known then; of the host's a sample is read, and it is told."""
+    right = (Comparison(operation="own address by kernels", elements=9),)
+    coverage = Coverage(way="kernels", free_bytes=400, tested_bytes=tested, cache_bytes=50)
+    seen = Observation(device=device, families={check: right}, coverage=coverage)
+    finding = memory_finding(f"memory_pattern.{check}", seen)
 
-    class Properties:
-        is_integrated = integrated
-
-    monkeypatch.setattr(region, "free_bytes", lambda _: 100)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties())
-
-    assert wanted(device, 0.97) == (right, 100)
-    assert wanted(device, 0.5)[0] == 50
+    assert finding.status == status
+    assert ("a cache of 50 bytes may have answered" in finding.message) == (tested < 100)
+    wrong = (Comparison(operation="own address by kernels", elements=9, mismatches=1),)
+    seen = Observation(device=device, families={check: wrong}, coverage=coverage)
+    assert memory_finding(f"memory_pattern.{check}", seen).status == "fail"
 
 
-@pytest.mark.parametrize("kind", [torch.cuda.OutOfMemoryError, RuntimeError])
-def test_memory_that_is_not_to_be_had(
-    kind: type[RuntimeError], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Less is taken, down to a page; any other error is one."""
-    limit, text = 21 << 20, "CUDA out of memory. Tried to allocate 2.00 GiB"
-    taken: list[int] = []
-
-    def empty(count: int, **_: Any) -> torch.Tensor:
-        if sum(taken) + count * 8 > limit:
-            raise kind(text)
-        taken.append(count * 8)
-        return torch.zeros(count, dtype=torch.int64)
-
-    monkeypatch.setattr(torch, "empty", empty)
-    assert allocate("cpu", 0.5).tested_bytes == 20 << 20
-    assert [size >> 20 for size in taken] == [16, 4]
-
-    taken.clear()
-    text = "an illegal memory access was encountered"
-    if kind is RuntimeError:
-        with pytest.raises(RuntimeError, match="illegal"):
-            allocate("cpu", 0.5)
+@pytest.mark.parametrize("gives_way", [False, True])
+def test_nothing_is_kept_afterwards(memory: Memory, *, gives_way: bool) -> None:
+    """Blocks are freed without the collector, also where an exception ended the test."""
+    gc.disable()
+    try:
+        block = weakref.ref(memory.region.blocks[0])
+        answers = iter([""] * 4)
+        memory.others = (lambda: next(answers, "1 process came")) if gives_way else (lambda: "")
+        judged(memory)
+        memory.region = Region((), 0, None)
+        assert block() is None
+    finally:
+        gc.enable()
 
 
 def test_the_sentence_of_coverage() -> None:
@@ -307,4 +424,4 @@ def test_the_sentence_of_coverage() -> None:
     assert some.describe() == "994 of 1000 free bytes (99.4 %) in 3 blocks, by torch (no NVRTC)"
     unknown = some.model_copy(update={"free_bytes": None, "why": ""})
     assert "an unknown amount" in unknown.describe()
-    assert observation.busy("x").startswith(GPU_BUSY)
+    assert busy("x").startswith(GPU_BUSY)

@@ -67,7 +67,7 @@ def test_what_is_written_is_what_numpy_computes(way: Way, pattern: Pattern, firs
     assert torch.equal(block, right(pattern, first))
     assert (whole[:32] == 7).all()
     assert (whole[-32:] == 7).all()
-    assert way.check(block, first, pattern) == (WORDS, 0, {})
+    assert way.check(block, first, pattern) == (WORDS, 0, {}, 0, None)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.name)
@@ -78,7 +78,7 @@ def test_one_bit_is_found(way: Way, pattern: Pattern, place: int) -> None:
         block = right(pattern, FAR).clone()
         block[place] ^= signed(1 << bit)
 
-        assert way.check(block, FAR, pattern) == (WORDS, 1, {place: 1 << bit})
+        assert way.check(block, FAR, pattern) == (WORDS, 1, {place: 1 << bit}, 1 << bit, place)
 
 
 def test_more_wrong_words_than_are_told(way: Way) -> None:
@@ -88,6 +88,28 @@ def test_more_wrong_words_than_are_told(way: Way) -> None:
     assert (found.checked, found.wrong, len(found.words)) == (WORDS, WORDS, ROOM)
     expected = OWN_ADDRESS.at(np.array(list(found.words)) + FAR).tolist()
     assert expected == list(found.words.values())
+    assert found.first == 0
+    assert found.bits == int(np.bitwise_or.reduce(OWN_ADDRESS.at(np.arange(WORDS) + FAR)))
+
+
+def test_the_first_and_all_bits_of_more_than_are_told(way: Way) -> None:
+    """Though the first word and a bit of its own are of the many that are not told one by one."""
+    block = right(OWN_ADDRESS, FAR)
+    block[9:] ^= 1
+    block[WORDS - 1] ^= signed(1 << 63)
+    found = way.check(block, FAR, OWN_ADDRESS)
+
+    assert (found.wrong, found.first, found.bits) == (WORDS - 9, 9, 1 | 1 << 63)
+    assert len(found.words) == ROOM
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.name)
+def test_downwards_the_same_is_written(way: Way, pattern: Pattern) -> None:
+    """In the other order."""
+    block = torch.zeros(WORDS, dtype=torch.int64)
+    way.write(block, FAR, pattern, downwards=True)
+
+    assert torch.equal(block, right(pattern, FAR))
 
 
 def test_both_ways_write_the_same(by_kernels: Build) -> None:
@@ -95,7 +117,7 @@ def test_both_ways_write_the_same(by_kernels: Build) -> None:
     block = torch.zeros(WORDS, dtype=torch.int64)
     by_kernels().write(block, FAR, OWN_ADDRESS)
 
-    assert ByTorch("cpu").check(block, FAR, OWN_ADDRESS) == (WORDS, 0, {})
+    assert ByTorch("cpu").check(block, FAR, OWN_ADDRESS)[:3] == (WORDS, 0, {})
 
 
 def test_every_address_has_its_own_word() -> None:
@@ -123,15 +145,17 @@ WRONG_KERNELS = [
     (f"for (u64 i = {_THREAD};", "for (u64 i = threadIdx.x; i < step / 2 &&"),
     ("for (u64 i = thread; i < pairs", "for (u64 i = thread; i + 1 < pairs"),
     ("for (u64 i = thread; i < pairs", "for (u64 i = thread; i < step"),
-    ("both.y = word(first + 2 * i + 1,", "both.y = word(first + 2 * i,"),
+    ("both.y = word(first + 2 * at + 1,", "both.y = word(first + 2 * at,"),
     ("if (x) { wrong++; report(found, room, 2 * i, x); }", ""),
     ("if (y) { wrong++; report(found, room, 2 * i + 1, y); }", ""),
     ("report(found, room, 2 * i + 1, y)", "report(found, room, 2 * i, y)"),
-    ("found[2 + 2 * slot] = bits", "found[2 + 2 * slot] = 1"),
+    ("found[3 + 2 * slot + 1] = bits", "found[3 + 2 * slot + 1] = 1"),
     ("counts[2 * thread] = checked", "counts[2 * thread] = 0"),
     ("counts[2 * thread + 1] = wrong", "counts[2 * thread + 1] = 0"),
     (f"u64 thread = {_THREAD}", "u64 thread = threadIdx.x"),
-    ("block[i] = both", "if (first) block[i] = both"),
+    ("block[at] = both", "if (first) block[at] = both"),
+    ("if (x) { wrong++; report", "if (x && i) { wrong++; report"),
+    ("if (x) { wrong++; report", "if (x) { report"),
     ("(x ^ (x >> 32)) *", "(x ^ (x >> 31)) *"),
     ("(index ^ seed) *", "((unsigned char)index ^ seed) *"),
 ]

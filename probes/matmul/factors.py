@@ -1,0 +1,106 @@
+"""Pairs of integer matrices whose product is exact in each type, in every order of summation.
+
+The magnitudes of all terms of an element add up to no more than what the type holds exactly, so
+that partial sums kept in the type itself, as a split sum may do, are exact too.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probes.contract import Comparison
+from probes.kit.case import NUMPY_OF, Array, on_device
+from probes.kit.operands import integers
+from probes.kit.references import compare
+from probes.kit.tensors import poisoned
+from probes.kit.trial import fact
+
+F64: Final = np.float64
+
+#: Columns of an operand are drawn anew for so many terms, and then repeat: a prime.
+_PERIOD: Final = 1021
+
+
+class Span(NamedTuple):
+    """The largest magnitude of an operand, and of the sum of the terms' magnitudes."""
+
+    largest: int
+    limit: int
+
+    def part(self, share: int) -> "Span":
+        """The same operands, with sums no larger than a share of the limit."""
+        return Span(self.largest, self.limit // share)
+
+
+#: Type of the operands and the result -> integers that it and its products hold. TF32 holds those
+#: of float32 too.
+SPANS: Final = {
+    torch.float64: Span(2**19, 2**53),
+    torch.float32: Span(127, 2**24),
+    torch.float16: Span(5, 2**11),
+    torch.bfloat16: Span(2, 2**8),
+}
+
+
+class Factors(NamedTuple):
+    """Two matrices and their product, in float64; read-only."""
+
+    a: npt.NDArray[np.float64]  # (m, k)
+    b: npt.NDArray[np.float64]  # (k, n)
+    product: npt.NDArray[np.float64]  # (m, n)
+
+    def on(self, device: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both matrices on a device."""
+        return on_device(self.a, device, dtype), on_device(self.b, device, dtype)
+
+
+@cache
+def factors(m: int, k: int, n: int, span: Span, salt: int = 0) -> Factors:
+    """Factors of a product (m, k) @ (k, n) within the span.
+
+    Where all terms would be too many, each column of the second factor has that many elements that
+    are not 0, spread over its length.
+    """
+    low, high = -span.largest, span.largest
+    repeated = np.arange(k) % _PERIOD
+    a = integers((m, min(k, _PERIOD)), low, high, 400 + salt, F64)[:, repeated]
+    b = integers((min(k, _PERIOD), n), low, high, 401 + salt, F64)[repeated]
+    terms = max(1, span.limit // span.largest**2)
+    if terms < k:
+        step = k // terms
+        place = (np.arange(k)[:, None] - 7919 * np.arange(n)) % k  # (k, n)
+        b = np.where((place % step == 0) & (place // step < terms), b, 0.0)
+    for each in (a, b):
+        each.setflags(write=False)
+    return Factors(a, b, a @ b)
+
+
+def text(dtype: torch.dtype) -> str:
+    """A type's name as labels have it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def same(label: str, found: torch.Tensor, right: Array, dtype: torch.dtype) -> Comparison:
+    """Compare type, shape and bits; the sign of a zero, which no order of summation promises, not.
+
+    `right` is exact in the type.
+    """
+    if found.dtype != dtype:
+        return fact(label, text(found.dtype), text(dtype))
+    host = found.detach().cpu()
+    host = host if dtype in NUMPY_OF and dtype != torch.bfloat16 else host.float()
+    observed = host.numpy()
+    return compare(label, observed + 0, right.astype(observed.dtype) + 0)
+
+
+def into(
+    call: Callable[..., Any], *operands: Any, like: Array, dtype: torch.dtype, **options: Any
+) -> torch.Tensor:
+    """The result of a call that writes to poisoned memory by `out=`."""
+    out = poisoned(like.shape, dtype, str(operands[-1].device))
+    call(*operands, **options, out=out)
+    return out

@@ -1,0 +1,328 @@
+"""Clients that say nothing, say half or read nothing cost no one else an answer."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.validator.service.test_api import HEALTH, PLAIN, FakeNode
+from validator.service.connections import Connections, Limits, limits_here
+from validator.service.listen import listen
+from validator.service.metrics import Form
+from validator.service.server import _server
+
+#: Long, where a test wants nothing to end by itself.
+_LONG_S = 60.0
+_READY = b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"
+_PAGE = b"GET /api/v1/report HTTP/1.1\r\nHost: a\r\n\r\n"
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Big(FakeNode):
+    """A node whose answers fill every buffer between it and a client."""
+
+    size = 8 << 20
+
+    def metrics(self, form: Form) -> bytes:
+        """Many bytes."""
+        del form
+        return bytes(self.size)
+
+    def report(self) -> bytes | None:
+        """Many bytes."""
+        return bytes(self.size)
+
+
+class Served:
+    """A server, and clients of it that end with the test."""
+
+    def __init__(self, port: int, table: Connections) -> None:
+        self.port = port
+        self.table = table
+        self._open: list[Stream] = []
+
+    async def client(self) -> Stream:
+        """One more connection."""
+        stream = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 16)
+        self._open.append(stream)
+        return stream
+
+    async def ask(self, request: bytes) -> bytes:
+        """All that comes on a connection of its own for one request."""
+        stream = await self.client()
+        return await answer(stream, request)
+
+    def close(self) -> None:
+        """End all clients."""
+        for _, writer in self._open:
+            writer.transport.abort()
+
+
+async def answer(stream: Stream, request: bytes) -> bytes:
+    """Send a request; its answer, as far as the end of the body."""
+    reader, writer = stream
+    writer.write(request)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-l"))
+    return head + await asyncio.wait_for(reader.readexactly(int(length.split(b":")[1])), 10)
+
+
+async def ended(stream: Stream) -> bytes:
+    """What still comes until the server ends a connection."""
+    with contextlib.suppress(ConnectionError):
+        return await asyncio.wait_for(stream[0].read(), 10)
+    return b""
+
+
+@contextlib.asynccontextmanager
+async def served(node: FakeNode, **limits: Any) -> AsyncIterator[Served]:
+    """A server with these limits, which is swept all the time."""
+    long = {"head_s": _LONG_S, "beyond_s": _LONG_S, "idle_s": _LONG_S, "answer_s": _LONG_S}
+    table = Connections(Limits(**{**long, **limits}))
+    [listening] = listen(["127.0.0.1:0"])
+    server = _server(node, lambda: None, table)
+    asyncio.get_running_loop().set_exception_handler(server.on_loop_error)
+    serving = asyncio.ensure_future(server.serve([listening]))
+    sweeping = asyncio.ensure_future(_sweep(table))
+    clients = Served(listening.getsockname()[1], table)
+    try:
+        yield clients
+    finally:
+        sweeping.cancel()
+        clients.close()
+        server.stopping.set()
+        await serving
+
+
+async def _sweep(table: Connections) -> None:
+    while True:
+        await asyncio.sleep(0.01)
+        table.sweep()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something is so; the test's own deadline bounds it."""
+    while not holds():  # noqa: ASYNC110 - of what has no event
+        await asyncio.sleep(0.01)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    """Run a test's coroutine, in bounded time."""
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+@pytest.mark.parametrize(
+    ("sent", "limit"),
+    [(b"", "head_s"), (PLAIN[:9], "head_s"), (HEALTH[:9], "head_s"), (HEALTH, "idle_s")],
+    ids=["silent", "half of a scrape", "half of another", "silent after an answer"],
+)
+def test_who_keeps_us_waiting_is_ended(sent: bytes, limit: str) -> None:
+    """Before a first request, in the midst of one, and between two."""
+
+    async def test() -> None:
+        async with served(FakeNode(), **{limit: 0.05}) as clients:
+            stream = await clients.client()
+            stream[1].write(sent)
+
+            assert (b"200 OK" in await ended(stream)) == (sent == HEALTH)
+
+    run(test)
+
+
+def test_a_request_by_drops_is_ended_in_the_time_of_one() -> None:
+    """Each byte gives no more time."""
+
+    async def test() -> None:
+        async with served(FakeNode(), head_s=0.2) as clients:
+            stream = await clients.client()
+            loop = asyncio.get_running_loop()
+            began, over = loop.time(), asyncio.ensure_future(ended(stream))
+            while not over.done():
+                stream[1].write(b"G")
+                await asyncio.wait({over}, timeout=0.02)
+
+            assert loop.time() - began < 5
+
+    run(test)
+
+
+@pytest.mark.parametrize("sent", [PLAIN, _PAGE], ids=["scrape", "report"])
+def test_who_does_not_read_is_ended(sent: bytes) -> None:
+    """An answer that is not read is dropped, with its memory."""
+
+    async def test() -> None:
+        async with served(Big(), answer_s=0.1) as clients:
+            stream = await clients.client()
+            stream[1].write(sent)
+            await until(lambda: bool(clients.table._unread))
+            await until(lambda: not clients.table._ordinary)
+
+            assert not clients.table._unread
+
+    run(test)
+
+
+def test_who_reads_slowly_gets_all_of_it() -> None:
+    """As long as it is read in its time."""
+
+    async def test() -> None:
+        async with served(Big(), answer_s=20) as clients:
+            stream = await clients.client()
+            stream[1].write(PLAIN)
+            await until(lambda: bool(clients.table._unread))
+            got = 0
+            while got < Big.size:
+                got += len(await asyncio.wait_for(stream[0].read(1 << 20), 10))
+
+    run(test)
+
+
+def test_beyond_the_most_health_alone_is_told() -> None:
+    """Those who were first go on as before; who comes later learns whether we live."""
+
+    async def test() -> None:
+        async with served(FakeNode(), most=2, beyond=2) as clients:
+            first, second = await clients.client(), await clients.client()
+            assert b"200 OK" in await answer(first, PLAIN)
+            assert b"200 OK" in await answer(second, PLAIN)
+
+            for request in (HEALTH, _READY, HEALTH):
+                assert b"200 OK" in await clients.ask(request)
+            for request in (PLAIN, _PAGE):
+                assert b"503 Service Unavailable" in await clients.ask(request)
+            assert b"200 OK" in await answer(first, PLAIN)
+            assert clients.table.refused == 5
+
+            second[1].close()
+            await until(lambda: len(clients.table._ordinary) == 1)
+            assert b"200 OK" in await clients.ask(PLAIN)
+
+    run(test)
+
+
+def test_a_request_for_health_in_pieces_beyond_the_most() -> None:
+    """It is answered when it is whole, and then that connection is over."""
+
+    async def test() -> None:
+        async with served(FakeNode(), most=0, beyond=2) as clients:
+            stream = await clients.client()
+            for piece in (HEALTH[:3], HEALTH[3:15], HEALTH[15:-1]):
+                stream[1].write(piece)
+                await asyncio.sleep(0.02)
+
+            assert b"200 OK" in await answer(stream, HEALTH[-1:])
+            assert await ended(stream) == b""
+
+    run(test)
+
+
+def test_silent_ones_beyond_the_most_make_room_for_who_asks() -> None:
+    """However many they are, the newest is heard."""
+
+    async def test() -> None:
+        async with served(FakeNode(), most=1, beyond=3) as clients:
+            silent = [await clients.client() for _ in range(20)]
+
+            for _ in range(5):
+                assert b"200 OK" in await clients.ask(HEALTH)
+            assert len(clients.table._beyond) <= 3
+            assert all([await ended(each) == b"" for each in silent[1:15]])
+
+    run(test)
+
+
+def test_much_that_is_not_read_refuses_pages_and_not_health() -> None:
+    """The memory of answers is bounded over all connections."""
+
+    async def test() -> None:
+        async with served(Big(), unread_bytes=Big.size) as clients:
+            for _ in range(3):
+                (await clients.client())[1].write(PLAIN)
+            await until(clients.table.owes_too_much)
+
+            assert b"503 Service Unavailable" in await clients.ask(PLAIN)
+            assert b"503 Service Unavailable" in await clients.ask(_PAGE)
+            assert b"200 OK" in await clients.ask(HEALTH)
+
+    run(test)
+
+
+def test_memory_comes_back_from_who_does_not_read() -> None:
+    """What forty of them took is the system's again."""
+
+    async def test() -> None:
+        async with served(Big(), unread_bytes=1 << 40) as clients:
+            before = _resident_bytes()
+            for _ in range(40):
+                (await clients.client())[1].write(PLAIN)
+            await until(lambda: len(clients.table._unread) == 40)
+            taken = _resident_bytes() - before
+            clients.table.limits = replace(clients.table.limits, answer_s=0.0)
+            await until(lambda: not clients.table._ordinary)
+
+            assert taken > 100 << 20
+            assert _resident_bytes() - before < taken / 4
+
+    run(test)
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize(("soft", "most"), [(1024, 384), (1 << 20, 512), (256, 96), (20, 7)])
+def test_half_of_the_descriptors_are_the_runs(
+    monkeypatch: pytest.MonkeyPatch, soft: int, most: int
+) -> None:
+    """Few descriptors are few connections."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+
+    limits = limits_here()
+    assert limits.most == most
+    assert limits.beyond >= 1
+    assert limits.at_once >= 1
+    assert limits.most + limits.beyond + limits.at_once <= soft / 2
+
+
+def test_without_descriptors_it_is_said_once_and_served_again(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A flood of errors would fill a disk; when there are some again, clients come in."""
+
+    async def test() -> None:
+        async with served(FakeNode()) as clients:
+            loop = asyncio.get_running_loop()
+            stream = await clients.client()
+            assert b"200 OK" in await answer(stream, HEALTH)
+            held: list[int] = []
+            waiting = socket.socket()
+            waiting.setblocking(False)
+            try:
+                with contextlib.suppress(OSError):
+                    while True:
+                        held.append(os.dup(0))
+                await loop.sock_connect(waiting, ("127.0.0.1", clients.port))
+                await asyncio.sleep(1.2)
+                assert b"200 OK" in await answer(stream, HEALTH)
+            finally:
+                for descriptor in held:
+                    os.close(descriptor)
+                waiting.close()
+            assert b"200 OK" in await clients.ask(HEALTH)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        run(test)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert capfd.readouterr().err.count("no_descriptors") <= 1

@@ -1,0 +1,171 @@
+"""Whose word counts as the daemon's: the owner of a unix socket, or whoever has the token.
+
+While the daemon is down anybody on the node can listen where it did, and answer "pass".
+"""
+
+import hashlib
+import hmac
+import os
+import pwd
+import re
+import secrets
+import socket
+import stat
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from validator.settings import SettingsError, Web
+
+#: Of a request: a number that was never used before, so that no old answer fits.
+NONCE: Final = "x-gpu-validator-nonce"
+#: Of its answer: that its body is from somebody who has the token, and for this request.
+PROOF: Final = "x-gpu-validator-proof"
+
+#: The user of the daemon in `deploy/systemd`.
+_USER: Final = "gpu-validator"
+_NONCE: Final = re.compile(r"[0-9a-f]{32,128}")
+_LEAST_BYTES: Final = 16
+_MOST_BYTES: Final = 4096
+_CREDENTIALS: Final = struct.Struct("3i")  # of unix(7): pid, uid, gid
+
+
+class UntrustedError(Exception):
+    """Who answers need not be the daemon; the text says why, and what would prove it."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What proves that an answer is the daemon's."""
+
+    owners: frozenset[int]  # user ids, of which one must own the process behind a unix socket
+    token: bytes | None = None  # shared with the daemon; what proves an answer over TCP
+
+    def refuse_folder(self, path: Path) -> None:
+        """Refuse a socket that others could have put there.
+
+        Raises:
+            UntrustedError: somebody else can write to its folder, or to one above.
+        """
+        folder = path.parent
+        for place in (folder, *folder.parents):
+            try:
+                status = place.stat()
+            except OSError:  # then there is no socket either, which is told
+                return
+            # Of a folder such as /tmp nobody can take away what is another's.
+            kept = place != folder and bool(status.st_mode & stat.S_ISVTX)
+            foreign = status.st_uid not in self.owners | {0}
+            if foreign or (status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not kept):
+                who = f"user {status.st_uid}" if foreign else "others"
+                raise UntrustedError(
+                    f"{place} can be written to by {who}, so that anybody could answer there: "
+                    "use a folder of the daemon's own, with mode 0755"
+                )
+
+    def refuse_peer(self, connected: socket.socket) -> None:
+        """Refuse a stranger behind a unix socket.
+
+        Raises:
+            UntrustedError: another user listens there.
+        """
+        credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(credentials)
+        if uid not in self.owners:
+            known = ", ".join(map(str, sorted(self.owners)))
+            raise UntrustedError(
+                f"user {uid} answers there, and the daemon's is {known}: `web.socket_owner` says "
+                "whose it is"
+            )
+
+    def refuse_body(self, nonce: str, proof: str | None, body: bytes) -> None:
+        """Refuse a body that its sender has not proved to be the daemon's.
+
+        Raises:
+            UntrustedError: there is no proof, or a wrong one.
+        """
+        if self.token is None:
+            raise UntrustedError(
+                "over TCP anybody could answer: ask the daemon's unix socket, or give both sides "
+                "one `web.token_file`"
+            )
+        if proof is None:
+            raise UntrustedError("its answer is without proof: give it the same `web.token_file`")
+        if not hmac.compare_digest(proof.encode(), prove(self.token, nonce, body).encode()):
+            raise UntrustedError("its proof is wrong: its `web.token_file` is another")
+
+
+def new_nonce() -> str:
+    """A number that was never used before."""
+    return secrets.token_hex(16)
+
+
+def prove(token: bytes, nonce: str, body: bytes) -> str:
+    """What only somebody with the token can say of a body, for one request."""
+    digest = hashlib.sha256(body).hexdigest()
+    return hmac.new(token, f"{nonce}\n{digest}".encode(), hashlib.sha256).hexdigest()
+
+
+def is_nonce(text: str) -> bool:
+    """Whether a request may have a proof for it."""
+    return _NONCE.fullmatch(text) is not None
+
+
+def trust_of(web: Web, user: Callable[[], int] = os.geteuid) -> Trust:
+    """What proves the daemon of these settings.
+
+    Raises:
+        SettingsError: the owner or the token cannot be told.
+    """
+    owners = {0, user(), *_ids_of(_USER)}
+    if web.socket_owner is not None:
+        owners = _ids_of(web.socket_owner)
+        if not owners:
+            raise SettingsError(
+                f"web.socket_owner: there is no user {web.socket_owner!r} here; write a name or a "
+                "number"
+            )
+    return Trust(frozenset(owners), token_of(web))
+
+
+def _ids_of(user: str) -> set[int]:
+    """The id of a user by name or number; none where there is no such name."""
+    if user.isdecimal():
+        return {int(user)}
+    try:
+        return {pwd.getpwnam(user).pw_uid}
+    except KeyError:
+        return set()
+
+
+def token_of(web: Web) -> bytes | None:
+    """The token of these settings, without white space around it.
+
+    Raises:
+        SettingsError: its file cannot be read, others can read it, or it holds too little.
+    """
+    path = web.token_file
+    if path is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise SettingsError(f"web.token_file: {path} is no regular file")
+            if status.st_mode & stat.S_IRWXO:
+                raise SettingsError(
+                    f"web.token_file: others can read {path}, mode "
+                    f"{stat.S_IMODE(status.st_mode):04o}; make it 0640 or less"
+                )
+            token = stream.read(_MOST_BYTES + 1).strip()
+    except OSError as error:
+        raise SettingsError(f"web.token_file: {path}: {error.strerror}") from error
+    if not _LEAST_BYTES <= len(token) <= _MOST_BYTES:
+        raise SettingsError(
+            f"web.token_file: {path} holds {len(token)} bytes; at least {_LEAST_BYTES} are a "
+            "secret, such as those of `openssl rand -hex 32`"
+        )
+    return token
