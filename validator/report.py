@@ -13,6 +13,7 @@ from pydantic_core.core_schema import FloatSchema
 
 from probes.contract import Frozen, Reason, Result, Status, Timing, worst
 from validator import __version__
+from validator.burn import Burn
 
 SCHEMA_VERSION: Final = 1
 
@@ -45,6 +46,13 @@ class Environment(Frozen):
     fingerprint: str | None = None  # equal on two nodes when everything above that computes is
 
 
+class GpuProcess(Frozen):
+    """A process that uses a GPU. In a container its id is the one that the host knows."""
+
+    pid: int
+    memory_bytes: int | None = None  # on this GPU
+
+
 class Device(Frozen):
     """A device that probes ran on. A GPU's identity is its UUID; the name is this process's."""
 
@@ -60,6 +68,9 @@ class Device(Frozen):
     memory_bytes: int | None = None
     memory_free_bytes: int | None = None
     process_count: int | None = None  # of others, before the run
+    processes: tuple[GpuProcess, ...] = ()  # the same, where NVML lists them
+    utilization_percent: int | None = None  # before the run, too
+    memory_used_bytes: int | None = None  # by others, without what the driver reserves
     compute_mode: str | None = None
     backend: str | None = None  # its type as proven.json names it: "cuda", "hip", "cuda-mig"
 
@@ -106,6 +117,7 @@ class Report(Frozen):
     results: tuple[Result, ...] = ()
     not_run: tuple[NotRun, ...] = ()
     timings: tuple[Timing, ...] = ()  # steps outside the probes, where they were asked for
+    burn: Burn | None = None  # of a burn: `results` are then the worst of each probe and device
 
 
 def overall(results: Iterable[Result], not_run: Sequence[NotRun] = ()) -> Status:
@@ -287,6 +299,8 @@ class _WithNaN(GenerateJsonSchema):
 def to_json(report: Report) -> str:
     """The report as JSON in one line; of a finding only the fields that say something."""
     content = json.loads(report.model_dump_json())
+    if report.burn is None:
+        del content["burn"]
     for result in content["results"]:
         result["findings"] = [
             {key: value for key, value in finding.items() if value not in (None, "", "none", {})}

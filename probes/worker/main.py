@@ -226,7 +226,10 @@ def _become_child(worker_pid: int, log_fd: int) -> None:
 
 
 def _run_job(request: dict[str, Any], result_fd: int, *, bare: bool) -> None:
-    """Take the survey, or run one device's probes in order, with a JSON line for each step."""
+    """Take the survey, watch who uses a GPU, or run one device's probes in order.
+
+    Each step is a line of JSON.
+    """
     os.set_inheritable(result_fd, False)
     if request.get("alone"):
         importlib.import_module("probes.node.mig").show_only(request["alone"])
@@ -235,6 +238,14 @@ def _run_job(request: dict[str, Any], result_fd: int, *, bare: bool) -> None:
     if request.get("survey"):
         survey = importlib.import_module("probes.node.survey")
         _write(result_fd, {"survey": survey.take()})
+        return
+    if request.get("tenants"):
+        tenants = importlib.import_module("probes.node.tenants")
+        tenants.watch(
+            request["tenants"],
+            request["every_s"],
+            lambda use: _write(result_fd, {"use": use.model_dump()}),
+        )
         return
     if request.get("watch"):
         importlib.import_module("probes.kit.watching").begin()

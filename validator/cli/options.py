@@ -123,6 +123,43 @@ Probes = Annotated[
 ]
 
 
+NoProbes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--no-probe",
+        metavar="PROBE",
+        help="Leave this probe out. Repeatable.",
+        callback=known_probes("--no-probe"),
+        autocompletion=completing(BY_NAME),
+    ),
+]
+
+
+ExitCodes = Annotated[
+    str,
+    typer.Option(
+        "--exit-style",
+        metavar="STYLE",
+        help="default: 0 good, 1 fail, 2 could not tell. nagios: 0/1/2/3.",
+        callback=one_of("--exit-style", ("default", "nagios")),
+        autocompletion=completing(("default", "nagios")),
+    ),
+]
+
+
+Strict = Annotated[bool, typer.Option("--strict", help="A warning or skip fails too.")]
+
+
+FailOpen = Annotated[
+    bool, typer.Option("--fail-open", help="Exit with 0 when nothing could be told.")
+]
+
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="No progress; text only of what is wrong, and verdict.")
+]
+
+
 OutputFile = Annotated[
     Path | None,
     typer.Option(
@@ -187,9 +224,11 @@ def settings_of(config_file: Path | None, flags: dict[str, Any]) -> Settings:
         raise UsageError(str(error)) from error
 
 
-def say_valid(settings: Settings) -> int:
-    """Say that the configuration is valid; what only a schedule can tell is looked at too."""
-    note = profiles.note(settings.run.profile)
+def say_valid(settings: Settings, *notes: str) -> int:
+    """Say that the configuration is valid; what only a schedule can tell is looked at too.
+
+    `notes` are said before it, those that are not empty.
+    """
     try:
         timings(settings, BY_NAME.values())
         refuse_nothing(make_plan(settings, "schedule"))
@@ -197,8 +236,9 @@ def say_valid(settings: Settings) -> int:
         raise UsageError(str(error)) from error
     if problems := StatusFiles(settings.files).problems():
         raise UsageError(f"files: {'; '.join(problems)}")
-    if note:
-        say(note)
+    for note in (profiles.note(settings.run.profile), *notes):
+        if note:
+            say(note)
     emit("the configuration is valid\n")
     return 0
 

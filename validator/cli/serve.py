@@ -19,6 +19,7 @@ from validator.cli.options import (
     say_valid,
     settings_of,
 )
+from validator.engine.plan import schedule_note
 
 
 def command(
@@ -39,7 +40,7 @@ def command(
     def action(_: EarlyWorker) -> int:
         settings = settings_of(config_file, flags)
         if config_check:
-            return say_valid(settings)
+            return say_valid(settings, schedule_note(settings))
         return _become_daemon(config_file, flags)
 
     return action

@@ -17,11 +17,12 @@ from probes.contract import HEAVY, ProbeSpec, Result
 from validator.engine import devices, outcomes
 from validator.engine.causes import without_consequences
 from validator.engine.clock import now
-from validator.engine.job import START_S, HeldProcess, Job, RunContext
+from validator.engine.job import START_S, Job, RunContext
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
 from validator.engine.siblings import compared
 from validator.engine.spawn import WorkerProcess
-from validator.engine.supervisor import Child, ChildEnded, Worker, WorkerLostError
+from validator.engine.supervisor import Child, ChildEnded, HeldProcess, Worker, WorkerLostError
+from validator.engine.tenants import Tenants
 from validator.engine.timeline import Timeline
 from validator.engine.watch import BoardWatch
 from validator.engine.workers import NoWorkerError, Workers
@@ -71,7 +72,15 @@ class Run:
             bare=True,
             timeline=timeline,
         )
-        self._context = RunContext(settings, self._workers, held, on_event)
+        self._tenants = Tenants(self._bare_workers, held, on_event, gives_way=plan.gives_way)
+        self._context = RunContext(
+            settings,
+            self._workers,
+            held,
+            on_event,
+            tenants=self._tenants,
+            starts_until_s=plan.starts_until_s,
+        )
         #: Of each probe without torch its own: what hangs there says nothing about the others.
         self._bare = {
             spec.name: RunContext(
@@ -81,6 +90,7 @@ class Run:
                 on_event,
                 results=self._context.results,
                 place=f" of {spec.name}",
+                tenants=self._tenants,
             )
             for spec in plan.specs
             if not spec.needs_torch
@@ -251,7 +261,7 @@ class Run:
         for spec in specs:
             if (spec.name, device.name) in self._context.results:  # decided already
                 continue
-            if why := devices.why_busy(spec, device):
+            if why := devices.why_busy(spec, device, gives_way=self._plan.gives_way):
                 self._context.record(outcomes.busy(spec, device, why))
             else:
                 runnable.append(spec)
@@ -277,6 +287,14 @@ class Run:
         """
         await asyncio.gather(*light)
         heavy = [spec for spec in specs if spec.profile in HEAVY]
+        if heavy:
+            async with self._tenants.watching(device):
+                await self._run_in_rows(device, heavy, ready, threads)
+
+    async def _run_in_rows(
+        self, device: Device, heavy: list[ProbeSpec], ready: asyncio.Event, threads: int
+    ) -> None:
+        """Run the heavy probes of one device."""
         beside = [spec for spec in heavy if not spec.alone]
         waiting = deque(sorted(beside, key=lambda spec: bool(spec.preload)))
         rows = self._rows(device, beside)

@@ -26,6 +26,9 @@ SHARED_S: Final = 10.0
 #: A result older than this many intervals is stale.
 STALE_INTERVALS: Final = 3.0
 
+#: What found its device busy is tried again after this share of its interval.
+_AGAIN: Final = 1 / 6
+
 _DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _DAY_RANGE: Final = re.compile(r"(\*|[0-7]|[a-z]{3})(?:-([0-7]|[a-z]{3}))?(?:/([1-9]\d?))?")
 
@@ -225,6 +228,16 @@ class Schedule:
             self._started[name] = started_s
             if name in self.timings:
                 self._due[name] = self._next_due(name, shift)
+
+    def try_again(self, names: Iterable[str]) -> None:
+        """Have these, which found their devices in use, run again well before their next turn.
+
+        Who gave a probe a time of day means that time: it waits for the next.
+        """
+        for name in names:
+            timing, started_s = self.timings.get(name), self._started.get(name)
+            if timing is not None and started_s is not None and timing.cron is None:
+                self._due[name] = _Due(monotonic=started_s + _AGAIN * timing.interval_s)
 
     def late_s(self) -> float:
         """Seconds by which the latest probe is overdue; 0 when none is."""

@@ -13,9 +13,9 @@ from validator.cli.app import COMMANDS
 pytestmark = pytest.mark.slow
 
 WRONG_USAGE = {
-    (): "no command; use one of check, serve, list",
+    (): "no command; use one of check, burn, serve, list",
     ("chek",): "unknown command 'chek'; did you mean 'check'?",
-    ("xyzzy",): "unknown command 'xyzzy'; known: check, serve",
+    ("xyzzy",): "unknown command 'xyzzy'; known: check, burn, serve",
     ("check", "--prbe", "x"): "unknown option --prbe; did you mean --probe?",
     ("check", "--zzz"): "unknown option --zzz; see gpu-validator check --help",
     ("check", "--config.fil", "x"): "unknown option --config.fil; did you mean --config.file?",
