@@ -288,6 +288,11 @@ class Worker:
         loop.add_reader(self._control.fileno(), self._receive)
         loop.add_reader(process.pidfd, self._on_death)
 
+    @property
+    def how_it_ended(self) -> "Exit | None":
+        """How it ended; None as long as that is not known."""
+        return self._end
+
     # ---- what it tells
 
     def _receive(self) -> None:

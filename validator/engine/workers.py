@@ -92,7 +92,10 @@ class Workers:
                 return
             self._worker = None
             await worker.close()
-            useless = not worker.has_forked and not _is_killed(lost)
+            # Of one that took no request its end was not known yet.
+            end = worker.how_it_ended if lost.end is None and lost.reason == "died" else lost.end
+            killed = end is not None and end.by_others
+            useless = not worker.has_forked and not killed
             if useless or self.restarts.total() == _RESTARTS:
                 self._given_up = NoWorkerError(str(lost), lost.log_tail)
                 return
