@@ -112,9 +112,9 @@ def test_every_wrong_limit_is_told_at_once_with_its_file(tmp_path: Path) -> None
         load(file)
 
     told = str(refused.value).split("; ")
-    assert told[0].startswith(f"{file}: probes.cuda_available.limits.gpus: 'x'")
-    assert told[1].startswith(f"{file}: probes.cuda_available.limits.first_kernel_s: ")
-    assert told[2].startswith(f"{file}: probes.autograd.limits: ")
+    assert told[0].startswith(f"{file}:2: probes.cuda_available.limits.gpus: 'x'")
+    assert told[1].startswith(f"{file}:2: probes.cuda_available.limits.first_kernel_s: ")
+    assert told[2].startswith(f"{file}:3: probes.autograd.limits: ")
 
 
 @pytest.mark.parametrize(
