@@ -26,6 +26,9 @@ from validator.settings import (
 #: The path of a key that is wrong, and the text to it.
 Complaint = tuple[list[str], str]
 
+#: What else is wrong with settings whose values are right each by itself.
+Further = Callable[[Settings], Iterable[Complaint]]
+
 #: How many are told at once: a file of thousands is no settings file.
 _MOST_COMPLAINTS: Final = 20
 
@@ -33,7 +36,7 @@ _MOST_COMPLAINTS: Final = 20
 def load(
     config_file: Path | None = None,
     flags: Mapping[str, Any] | None = None,
-    further: Callable[[Settings], Iterable[Complaint]] = lambda _: (),
+    further: Further = lambda _: (),
 ) -> Settings:
     """Read the settings from file, environment and flags.
 

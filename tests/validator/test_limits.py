@@ -176,15 +176,6 @@ def test_right_limits_reach_the_probe_in_their_own_types(
     assert limits(BY_NAME[probe], load()) == expected
 
 
-def test_what_only_yaml_can_hold_goes_to_the_worker_as_json(tmp_path: Path) -> None:
-    """A set in the file is a list for the probe: the request is JSON."""
-    file = tmp_path / "settings.yaml"
-    file.write_text("probes: {cuda_available: {limits: {compute_modes: !!set {default}}}}")
-
-    told = limits(BY_NAME["cuda_available"], load(file))
-    assert told == {**NODE, "compute_modes": ["default"]}
-
-
 @pytest.mark.parametrize("spec", CATALOG, ids=lambda spec: spec.name)
 @pytest.mark.torch
 def test_the_limits_in_the_catalogue_are_those_of_the_probe(spec: ProbeSpec) -> None:

@@ -50,7 +50,7 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     if not plan.specs:
         why = note or "no probe is left to run"
         raise UsageError(f"{why}: see --profile, --probe, --no-probe and `gpu-validator list`")
-    _refuse_unwritable(options)
+    refuse_unwritable_files(options)
     report = _daemon_report(plan, settings, options)
     stop = Stop()
     if report is None:
@@ -73,7 +73,8 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     )
 
 
-def _refuse_unwritable(options: Options) -> None:
+def refuse_unwritable_files(options: Options) -> None:
+    """Tell a path that cannot be written before the run, not after it."""
     for option, path in (("--output-file", options.output_file), ("--record", options.record)):
         if path is not None:
             refuse_unwritable(path, option)

@@ -12,12 +12,11 @@ from probes.contract import PROFILES
 from validator import profiles
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
-from validator.engine.plan import make_plan, refuse_nothing
-from validator.loading import load
+from validator.loading import Further, load
 from validator.nearest import nearest
 from validator.render.console import emit
+from validator.service import startup
 from validator.service.ask import usable
-from validator.service.schedule import timings
 from validator.settings import Settings, SettingsError, seconds
 
 #: What a command is once its arguments are understood; gives the exit code.
@@ -178,22 +177,22 @@ def flags_of(**sections: dict[str, Any]) -> dict[str, Any]:
     return {section: keys for section, keys in given.items() if keys}
 
 
-def settings_of(config_file: Path | None, flags: dict[str, Any]) -> Settings:
+def settings_of(
+    config_file: Path | None, flags: dict[str, Any], further: Further = lambda _: ()
+) -> Settings:
     """The settings of flags, environment and file; what is wrong in them is wrong usage."""
     try:
-        return load(config_file, flags)
+        return load(config_file, flags, further)
     except SettingsError as error:
         raise UsageError(str(error)) from error
 
 
-def say_valid(settings: Settings) -> int:
-    """Say that the configuration is valid; what only a schedule can tell is looked at too."""
+def say_valid(
+    config_file: Path | None, flags: dict[str, Any], needs: Further = startup.of_a_run
+) -> int:
+    """Say that the configuration is valid, and has what a start and a first run need."""
+    settings = settings_of(config_file, flags, needs)
     note = profiles.note(settings.run.profile)
-    try:
-        timings(settings, BY_NAME.values())
-        refuse_nothing(make_plan(settings, "schedule"))
-    except SettingsError as error:
-        raise UsageError(str(error)) from error
     if note:
         say(note)
     emit("the configuration is valid\n")

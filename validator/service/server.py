@@ -13,7 +13,7 @@ from typing import Any, Final
 import uvicorn
 
 from validator.loading import load
-from validator.service import logs
+from validator.service import logs, startup
 from validator.service.api import Node, make_app, protocol_for
 from validator.service.daemon import Daemon, tell_profile
 from validator.service.listen import address_of, listening
@@ -56,7 +56,7 @@ def serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]
     tell_profile(settings)
 
     async def until_stopped(sockets: list[socket.socket]) -> int:
-        daemon = Daemon(settings, reload=lambda: load(config_file, flags))
+        daemon = Daemon(settings, reload=lambda: load(config_file, flags, startup.of_a_run))
         return await hold(daemon, sockets)
 
     try:
