@@ -31,6 +31,7 @@ Further = Callable[[Settings], Iterable[Complaint]]
 
 #: How many are told at once: a file of thousands is no settings file.
 _MOST_COMPLAINTS: Final = 20
+_LONGEST_COMPLAINT: Final = 1000
 
 
 def load(
@@ -62,7 +63,10 @@ def load(
 
 
 def _refusal(complaints: Iterator[str]) -> SettingsError:
-    told = list(islice(complaints, _MOST_COMPLAINTS))
+    told = [
+        text if len(text) <= _LONGEST_COMPLAINT else f"{text[:_LONGEST_COMPLAINT]}..."
+        for text in islice(complaints, _MOST_COMPLAINTS)
+    ]
     if next(complaints, None) is not None:
         told.append("and more")
     return SettingsError("; ".join(told))
@@ -76,6 +80,8 @@ def _refuse_unknown_environment() -> None:
             continue
         if len(rest) > _LONGEST_KEY or rest.count("__") >= DEEPEST:
             raise SettingsError(f"environment variable {variable[:80]}...: no key is that long")
+        if not rest.isascii() or not rest.isprintable():
+            raise SettingsError(f"environment variable {variable!a}: unknown key")
         section = rest.split("__")[0].lower()
         if section not in Settings.model_fields:
             close = closest(section, Settings.model_fields, cutoff=0)
