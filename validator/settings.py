@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -86,17 +87,26 @@ def _within_a_year(value: float) -> float:
     return value
 
 
+def _seconds_schema(**least: float) -> dict[str, Any]:
+    """A duration for editors: a number, or text with units."""
+    text = r"^\s*(\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h|d))+)\s*$"
+    number = {"type": "number", **least, "maximum": LONGEST_S}
+    return {"anyOf": [number, {"type": "string", "maxLength": 64, "pattern": text}]}
+
+
 Seconds = Annotated[
     float,
     BeforeValidator(seconds),
     Field(gt=0, allow_inf_nan=False),
     AfterValidator(_within_a_year),
+    WithJsonSchema(_seconds_schema(exclusiveMinimum=0)),
 ]
 SecondsOrZero = Annotated[
     float,
     BeforeValidator(seconds),
     Field(ge=0, allow_inf_nan=False),
     AfterValidator(_within_a_year),
+    WithJsonSchema(_seconds_schema(minimum=0)),
 ]
 
 
@@ -116,7 +126,19 @@ def _legible(value: str) -> str:
 
 #: Longer than a UUID of a MIG instance, and than a host's name with its port.
 _Word = Annotated[str, Field(max_length=300), AfterValidator(_legible)]
-Listed = Annotated[tuple[_Word, ...], BeforeValidator(_several), Field(max_length=128)]
+_MOST_WORDS: Final = 128
+
+
+def _listed_schema(least: int) -> WithJsonSchema:
+    """A list for editors; a lone word, or several with commas, is one too."""
+    word = {"type": "string", "maxLength": 300}
+    several = {"type": "array", "items": word, "minItems": least, "maxItems": _MOST_WORDS}
+    return WithJsonSchema({"anyOf": [several, {"type": "string", "minLength": least}]})
+
+
+_Words = Annotated[
+    tuple[_Word, ...], BeforeValidator(_several), Field(max_length=_MOST_WORDS)
+]
 
 
 def usable_path(path: str, most_bytes: int = 4095) -> str:
@@ -155,7 +177,7 @@ class _Section(BaseModel):
 class Expect(_Section):
     """What this node promises."""
 
-    gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0, le=_MOST_GPUS)] = Field(
         default="auto",
         description="GPUs that must be usable: a number is a promise, `auto` looks for hardware",
     )
@@ -230,7 +252,7 @@ class Run(_Section):
     threads: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         default=None, description="threads of each child; default: its share of the cores"
     )
-    devices: Listed = Field(
+    devices: Annotated[_Words, _listed_schema(0)] = Field(
         default=(), description="devices to check: `cuda:N`, a UUID, a PCI id, `cpu`; default: all"
     )
     observations: bool = Field(
@@ -256,7 +278,7 @@ class Ready(_Section):
 class Web(_Section):
     """The HTTP server."""
 
-    listen_address: Listed = Field(
+    listen_address: Annotated[_Words, _listed_schema(1)] = Field(
         default=(":8790",),
         min_length=1,
         description="host:port to listen on; `[::1]:8790` for IPv6",
@@ -265,9 +287,12 @@ class Web(_Section):
         default=None,
         description="path of a unix socket to listen on as well, for `check --max-age`",
     )
-    unix_socket_mode: str = Field(
-        default="0660", description="who may connect to it: permissions in octal"
-    )
+    unix_socket_mode: Annotated[
+        str,
+        WithJsonSchema(
+            {"type": ["string", "integer"], "pattern": "^(0o)?[0-7]{1,4}$", "maximum": 0o777}
+        ),
+    ] = Field(default="0660", description="who may connect to it: permissions in octal")
 
     @field_validator("unix_socket")
     @classmethod

@@ -82,3 +82,13 @@ def test_any_arguments_are_told(  # noqa: PLR0917 - fixtures are arguments
     assert re.search(r"[^\n\t -~\xa0-\U0010ffff]", told.err) is None
     if code == 2 and not told.out:
         assert told.err.startswith("gpu-validator: ")
+
+
+def test_a_long_argument_is_told_short(call: Call, capfd: pytest.CaptureFixture[str]) -> None:
+    """What is wrong first, what would be right last."""
+    assert call("check", "--profile", "x" * 100_000) == 2
+    told = capfd.readouterr().err
+
+    assert told.startswith("gpu-validator: error: --profile: unknown value 'xxx")
+    assert told.endswith("x'; known: instant, quick, standard, deep\n")
+    assert len(told) < 5000
