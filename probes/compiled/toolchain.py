@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import torch
 
+from probes.legible import variables
+
 _COMPILE_S: Final = 60
 #: What generated code includes, and one function to call.
 _SOURCE: Final = """#include <Python.h>
@@ -72,7 +74,7 @@ def _captures() -> bool:
 
 def _switched_off() -> str:
     """Why functions are left as they are, by the variables that ask for it."""
-    found = [f"{name}={os.environ[name]}" for name in _SWITCHES if name in os.environ]
+    found = [f"{name}={value}" for name, value in variables(_SWITCHES).items()]
     return "torch.compile is switched off" + (f" by {', '.join(found)}" if found else "")
 
 

@@ -13,6 +13,7 @@ from probes import contract
 from probes.contract import Finding, Measurement, require
 from probes.kit import defaults
 from probes.kit.precision import UNKNOWN, answer
+from probes.legible import variables
 from probes.torch_settings.spec import Limits
 
 __all__ = ["Limits", "Observation", "judge", "measure", "observe"]
@@ -90,7 +91,7 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - it is about the proce
     """Ask torch for each setting; nothing is changed."""
     return Observation(
         settings={question: _answered(question) for question in QUESTIONS},
-        variables={name: os.environ[name] for name in VARIABLES if os.environ.get(name)},
+        variables={name: value for name, value in variables(VARIABLES).items() if value},
         changed_defaults=defaults.changed(),
     )
 

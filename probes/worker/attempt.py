@@ -30,6 +30,7 @@ from probes.kit.backend import cpu_type, node_type
 from probes.kit.symptoms import diagnose
 from probes.node import hardware
 from probes.worker import proven
+from probes.worker.document import to_json
 from probes.worker.errors import describe
 
 _PROBES = Path(__file__).parents[1]
@@ -97,7 +98,7 @@ class Attempt:
             status = worst(finding.status for finding in findings)
             keep = self._keep_observation or status not in {"pass", "skip"}
             document = (
-                json.loads(observation.model_dump_json(exclude_defaults=True)) if keep else None
+                json.loads(to_json(observation)) if keep else None
             )
         except Exception as error:  # noqa: BLE001 - a bug of ours must not look like a sick device
             return self._error_result(error, "internal_error")
