@@ -20,7 +20,7 @@ def to_json(model: BaseModel) -> str:
 
 def _encodable(value: Any) -> Any:
     if isinstance(value, dict):
-        return {_encodable(key): _encodable(below) for key, below in value.items()}
+        return {key: _encodable(below) for key, below in value.items()}
     if isinstance(value, list):
         return [_encodable(below) for below in value]
     if isinstance(value, float) and not math.isfinite(value):  # as Frozen writes them
