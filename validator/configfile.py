@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import yaml
 
-from validator.settings import DEEPEST, MOST_VALUES, SettingsError
+from validator import settings
+from validator.settings import SettingsError
 
 #: Of a settings file: with every key set, and a comment on each, it has some 20 KiB.
 MOST_BYTES: Final = 64 * 1024
@@ -63,8 +64,10 @@ def read(path: Path) -> ConfigFile:
     try:
         node = _Composer(name, text).get_single_node()
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise SettingsError(f"{name}:{line}: holds the character {_code(error.character)}") from error
+        number = text.count("\n", 0, error.position) + 1
+        raise SettingsError(
+            f"{name}:{number}: holds the character {_code(error.character)}"
+        ) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = "" if mark is None else f"{mark.line + 1}:"
@@ -85,9 +88,9 @@ def _bytes(path: Path) -> bytes:
     try:
         if os.path.realpath(path).startswith(_MADE_UP):
             raise SettingsError(f"{path}: is made up by the kernel; settings are a regular file")
-        _refuse_special(path, os.stat(path))  # a pipe or device is not even opened
+        _refuse_special(path, path.stat())  # a pipe or device is not even opened
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        with open(os.open(path, flags), "rb", buffering=0) as stream:
+        with os.fdopen(os.open(path, flags), "rb", buffering=0) as stream:
             _refuse_special(path, os.fstat(stream.fileno()))
             content = b""
             while len(content) <= MOST_BYTES and (more := stream.read(MOST_BYTES + 1)):
@@ -139,13 +142,14 @@ class _Composer(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Make one node and those below it."""
-        where = f"{self._name}:{self.peek_event().start_mark.line + 1}"
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        where = f"{self._name}:{event.start_mark.line + 1}"
         is_alias = self.check_event(yaml.AliasEvent)
         before = self._nodes
         self._depth += 1
         self._nodes += 1
-        if self._depth > DEEPEST:
-            raise SettingsError(f"{where}: more than {DEEPEST} levels deep")
+        if self._depth > settings.DEEPEST:
+            raise SettingsError(f"{where}: more than {settings.DEEPEST} levels deep")
         node = super().compose_node(parent, index)
         if is_alias:
             if id(node) not in self._sizes:
@@ -153,8 +157,10 @@ class _Composer(yaml.SafeLoader):
             self._nodes = before + self._sizes[id(node)]
         else:
             self._sizes[id(node)] = self._nodes - before
-        if self._nodes > MOST_VALUES:
-            raise SettingsError(f"{where}: more than {MOST_VALUES} values, aliases told out")
+        if self._nodes > settings.MOST_VALUES:
+            raise SettingsError(
+                f"{where}: more than {settings.MOST_VALUES} values, aliases told out"
+            )
         self._depth -= 1
         return node
 
@@ -210,9 +216,7 @@ class _Values:
         if isinstance(node, yaml.SequenceNode):
             if node.tag != f"{_TAG}seq":
                 raise self._wrong(node, path, _tagged(node))
-            return [
-                self._value(one, (*path, str(place))) for place, one in enumerate(node.value)
-            ]
+            return [self._value(one, (*path, str(place))) for place, one in enumerate(node.value)]
         if node.tag not in _TAGS | {_MERGE}:
             raise self._wrong(node, path, _tagged(node))
         text = self._without_control(node, path)

@@ -136,9 +136,7 @@ def _listed_schema(least: int) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [several, {"type": "string", "minLength": least}]})
 
 
-_Words = Annotated[
-    tuple[_Word, ...], BeforeValidator(_several), Field(max_length=_MOST_WORDS)
-]
+_Words = Annotated[tuple[_Word, ...], BeforeValidator(_several), Field(max_length=_MOST_WORDS)]
 
 
 def usable_path(path: str, most_bytes: int = 4095) -> str:

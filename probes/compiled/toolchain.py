@@ -99,8 +99,8 @@ def _why_no_library(compiler: str, language: str, folder: Path) -> str:
     shown = legible(compiler, _TEXT_CHARACTERS)
     try:
         command = shlex.split(compiler)
-    except ValueError as error:
-        return f"torch.compile needs a {language} compiler, and {shown} is none: {error}"
+    except ValueError:  # a quote that is not closed
+        command = []
     if not command or shutil.which(command[0]) is None:
         return f"torch.compile needs a {language} compiler, and there is no {shown}"
     include = sysconfig.get_path("include")

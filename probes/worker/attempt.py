@@ -97,9 +97,7 @@ class Attempt:
             measurements = tuple(module.measure(observation)) if hasattr(module, "measure") else ()
             status = worst(finding.status for finding in findings)
             keep = self._keep_observation or status not in {"pass", "skip"}
-            document = (
-                json.loads(to_json(observation)) if keep else None
-            )
+            document = json.loads(to_json(observation)) if keep else None
         except Exception as error:  # noqa: BLE001 - a bug of ours must not look like a sick device
             return self._error_result(error, "internal_error")
         result = self._result(

@@ -94,9 +94,12 @@ def of_torch_settings() -> Any:
 
 def of_torch_version() -> Any:
     """Variables, and a search path that no folder could have."""
-    from probes.torch_version import look, mapped
+    from probes.torch_version import mapped, observation
 
-    return [variables(look.VARIABLES), mapped.libraries(None, os.environ["LD_LIBRARY_PATH"])[1]]
+    return [
+        variables(observation.VARIABLES),
+        mapped.libraries(None, os.environ["LD_LIBRARY_PATH"])[1],
+    ]
 
 
 def of_toolchain() -> Any:
@@ -114,9 +117,7 @@ def of_capabilities() -> Any:
     """The processor that the CPU is to pass for."""
     from probes.kit import capabilities
 
-    return capabilities.documented_absence(
-        RuntimeError(capabilities._WITHOUT_AVX512), "cpu"
-    )
+    return capabilities.documented_absence(RuntimeError(capabilities._WITHOUT_AVX512), "cpu")
 
 
 #: Reader of the environment -> what it makes of it.

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-
 #: Of a line; what was typed may be of any length.
 _LONGEST: Final = 4000
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of a settings file: editors complete it, tell wrong keys and show what each is."""
+"""The JSON Schema of a settings file, by which editors complete keys and tell wrong ones."""
 
 from typing import Any
 

@@ -142,7 +142,9 @@ def _timing(spec: ProbeSpec, settings: Settings) -> Timing:
     interval = spec.interval_s if table.interval is None else table.interval
     jitter = interval / 10 if table.jitter is None else table.jitter
     if jitter > interval:
-        raise SettingsError(f"{key}.jitter: {jitter:g} s is longer than the interval {interval:g}; write less")
+        raise SettingsError(
+            f"{key}.jitter: {jitter:g} s is longer than the interval {interval:g}; write less"
+        )
     phase = _share_of_node() if heavy else None
     return Timing(interval, jitter, phase=phase, held_up_s=held_up_s)
 

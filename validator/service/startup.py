@@ -1,11 +1,11 @@
 """What a start and a first run need of the settings, looked at without starting anything."""
 
-import contextlib
 import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 from probes.catalog import BY_NAME
 from validator.engine.devices import may_be_accelerator
@@ -15,22 +15,21 @@ from validator.report import CPU
 from validator.service.schedule import timings
 from validator.settings import Settings, SettingsError, host_port
 
-#: What a look at a host's name or at a folder may take: a server or a disk that is gone never answers.
+_T = TypeVar("_T")
+
+#: What a look at a host's name or a folder may take: a server or disk that is gone never answers.
 _LOOK_S: Final = 1.0
 
 
 def of_a_run(settings: Settings) -> Iterator[Complaint]:
     """What no run, and no schedule of runs, could be made of."""
     for name in settings.schedule:
-        yield from _refused(lambda name=name: timings(settings, [BY_NAME[name]]))
-    yield from _refused(lambda: refuse_nothing(make_plan(settings, "schedule")))
+        yield from _refused(timings, settings, [BY_NAME[name]])
+    yield from _refused(refuse_nothing, make_plan(settings, "schedule"))
     for device in settings.run.devices:
         if device.strip().lower() != CPU.type and not may_be_accelerator(device):
-            yield (
-                ["run", "devices"],
-                f"run.devices: {device!r} is no device's name; write cuda:0, a UUID, a PCI id or "
-                "cpu",
-            )
+            text = f"{device!r} is no device's name; write cuda:0, a UUID, a PCI id or cpu"
+            yield ["run", "devices"], f"run.devices: {text}"
 
 
 def of_a_daemon(settings: Settings) -> Iterator[Complaint]:
@@ -41,42 +40,45 @@ def of_a_daemon(settings: Settings) -> Iterator[Complaint]:
         ("files", "nfd"): settings.files.nfd,
         ("web", "unix_socket"): settings.web.unix_socket,
     }
-    taken: dict[str, str] = {}
+    taken: dict[Path, str] = {}
     for path, place in places.items():
         if place is None:
             continue
-        key, text = ".".join(path), os.path.normpath(place)
-        if text in taken:
-            yield list(path), f"{key}: {text} is {taken[text]} too; give each a path of its own"
-        taken[text] = key
-        if why := _in_time(lambda text=text: _unusable(text), f"no answer from {text}"):
+        key, file = ".".join(path), Path(place)
+        if file in taken:
+            yield list(path), f"{key}: {file} is {taken[file]} too; give each a path of its own"
+        taken[file] = key
+        if why := _in_time(_unusable, file, f"no answer from {file}"):
             yield list(path), f"{key}: {why}"
     yield from _addresses(settings)
 
 
-def _refused(act: Callable[[], object]) -> Iterator[Complaint]:
+def _refused(act: Callable[..., object], *arguments: object) -> Iterator[Complaint]:
     """What an act of start-up is refused with; its text begins with the key."""
     try:
-        act()
+        act(*arguments)
     except SettingsError as error:
         key = str(error).partition(":")[0]
         yield key.split("."), str(error)
 
 
-def _unusable(place: str) -> str:
+def _unusable(place: Path) -> str:
     """Why no file can be put at a path; empty where it can."""
-    folder = os.path.dirname(place)
-    if not os.path.exists(folder):
-        return f"there is no folder {folder}; make it, or write another path"
-    if not os.path.isdir(folder):
-        return f"{folder} is no folder; write another path"
-    if os.path.isdir(place) or place == folder:
-        return f"{place} is a folder; write the path of a file in it"
+    folder = place.parent
+    try:
+        if not folder.is_dir():
+            is_there = folder.exists()
+            what = f"{folder} is no folder" if is_there else f"there is no folder {folder}"
+            return f"{what}; make it, or write another path"
+        if place.is_dir():
+            return f"{place} is a folder; write the path of a file in it"
+        read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+    except OSError as error:
+        return f"{folder}: {error.strerror}; write a path that this user may enter"
+    if read_only:
+        return f"{folder} is read-only; mount it for writing, or write another path"
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"this user may not write into {folder}; change its owner or mode"
-    with contextlib.suppress(OSError):
-        if os.statvfs(folder).f_flag & os.ST_RDONLY:
-            return f"{folder} is read-only; mount it for writing, or write another path"
     return ""
 
 
@@ -89,7 +91,7 @@ def _addresses(settings: Settings) -> Iterator[Complaint]:
             text = f"{address} is listened on by another of them already; keep one"
             yield path, f"web.listen_address: {text}"
         taken.add((host, port))
-        if host and (why := _in_time(lambda host=host: _not_ours(host), f"{host} is not resolved")):
+        if host and (why := _in_time(_not_ours, host, f"{host} is not resolved")):
             yield path, f"web.listen_address: cannot listen on {address}: {why}"
 
 
@@ -106,10 +108,10 @@ def _not_ours(host: str) -> str:
     return ""
 
 
-def _in_time(look: Callable[[], str], otherwise: str) -> str:
+def _in_time(look: Callable[[_T], str], at: _T, otherwise: str) -> str:
     """What a look gives; where it takes too long, what stands for it. Its thread is left behind."""
     answers: list[str] = []
-    looking = threading.Thread(target=lambda: answers.append(look()), daemon=True)
+    looking = threading.Thread(target=lambda: answers.append(look(at)), daemon=True)
     looking.start()
     looking.join(_LOOK_S)
     return answers[0] if answers else f"{otherwise} within {_LOOK_S:g} s"

@@ -1,4 +1,4 @@
-"""Real runs under an environment of any text: each form of the report holds, and no line is forged."""
+"""Real runs under an environment of any text: each form holds, and no line is forged."""
 
 import json
 import os

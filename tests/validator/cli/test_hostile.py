@@ -50,7 +50,7 @@ _ARGUMENTS = st.one_of(
     st.lists(_ARGUMENTS, max_size=3),
     st.booleans(),
 )
-def test_any_arguments_are_told(  # noqa: PLR0917 - fixtures are arguments
+def test_any_arguments_are_told(
     call: Call,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
