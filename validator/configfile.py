@@ -142,7 +142,7 @@ class _Composer(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Make one node and those below it."""
-        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         where = f"{self._name}:{event.start_mark.line + 1}"
         is_alias = self.check_event(yaml.AliasEvent)
         before = self._nodes
