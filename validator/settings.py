@@ -154,7 +154,7 @@ def usable_path(path: str, most_bytes: int = 4095) -> str:
     except UnicodeEncodeError as error:
         raise ValueError(f"{shown(path)} holds what no path can; write it as UTF-8") from error
     if sum(parts) + len(parts) - 1 > most_bytes:
-        raise ValueError(f"{shown(path)} is longer than {most_bytes} bytes; write a shorter one")
+        raise ValueError(f"{shown(path)} is too long; write a path of at most {most_bytes} bytes")
     if max(parts) > _MOST_NAME_BYTES:
         raise ValueError(
             f"{shown(path)} has a name of {max(parts)} bytes; {_MOST_NAME_BYTES} are the most"

@@ -1,6 +1,5 @@
 """Options that several commands share, and the settings that they make together with the file."""
 
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -17,7 +16,7 @@ from validator.nearest import nearest
 from validator.render.console import emit
 from validator.service import startup
 from validator.service.ask import usable
-from validator.settings import Settings, SettingsError, seconds
+from validator.settings import LONGEST_S, Settings, SettingsError, seconds
 
 #: What a command is once its arguments are understood; gives the exit code.
 Action = Callable[[EarlyWorker], int]
@@ -163,8 +162,8 @@ def seconds_of(option: str, text: str | None) -> float | None:
         given_s = cast("float | None", seconds(text))
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from error
-    if given_s is not None and not 0 < given_s < math.inf:
-        raise UsageError(f"{option}: {text!r} is no time above 0")
+    if given_s is not None and not 0 < given_s <= LONGEST_S:
+        raise UsageError(f"{option}: {text!r} is no time above 0, and of a year at most")
     return given_s
 
 
