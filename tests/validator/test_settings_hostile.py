@@ -188,6 +188,14 @@ def test_any_variables_are_told(variables: dict[str, str]) -> None:
     assert not told or "environment variable" in told, told
 
 
+@pytest.mark.parametrize("depth", [DEEPEST + 1, 900, 5000])
+def test_a_deep_variable_is_no_json(depth: int) -> None:
+    """It is text then, which no section is."""
+    told = outcome(None, None, {f"{ENV_PREFIX}RUN": '{"profile":' * depth + "1" + "}" * depth})
+
+    assert told.startswith(f"environment variable {ENV_PREFIX}RUN: run: must be a mapping of keys")
+
+
 #: Name -> a file that a reader without bounds takes long for, or much memory.
 BOMBS: dict[str, Callable[[], str]] = {
     "laughs": lambda: (
