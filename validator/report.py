@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import FloatSchema
 
 from probes.contract import Frozen, Reason, Result, Status, Timing, worst
+from probes.legible import legible
 from validator import __version__
 from validator.burn import Burn
 
@@ -19,6 +20,9 @@ SCHEMA_VERSION: Final = 1
 
 #: Longest summary line: what node conditions, drain reasons and readiness bodies show whole.
 SUMMARY_CHARACTERS: Final = 80
+
+#: Longest name of a host (RFC 1123), and of a revision.
+_NAME_CHARACTERS: Final = 253
 
 Trigger = Literal["cli", "schedule", "api", "merged"]
 
@@ -215,12 +219,12 @@ def flat(text: str) -> str:
 
 def host_name() -> str:
     """This node's name: NODE_NAME where set, since a pod's own name is no node."""
-    return os.environ.get("NODE_NAME") or platform.node() or "unknown"
+    return legible(os.environ.get("NODE_NAME") or platform.node() or "unknown", _NAME_CHARACTERS)
 
 
 def revision() -> str:
     """The source revision that the image was built from, where it says so."""
-    return os.environ.get("VALIDATOR_IMAGE_REVISION", "")
+    return legible(os.environ.get("VALIDATOR_IMAGE_REVISION", ""), _NAME_CHARACTERS)
 
 
 ExitStyle = Literal["default", "nagios"]

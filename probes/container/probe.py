@@ -14,6 +14,7 @@ from probes import contract
 from probes.container.spec import SPEC, Limits
 from probes.contract import MIB, Finding, require, skipped
 from probes.kit import breadcrumb
+from probes.legible import variables
 from probes.node import containers, device_nodes, hardware, resources
 
 __all__ = ["Limits", "Observation", "judge", "observe"]
@@ -64,7 +65,7 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - it is about the host
     return Observation(
         hardware=detected,
         container=containers.read(os.environ),
-        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        variables=variables(VARIABLES),
         nodes=nodes,
         infiniband=has_infiniband(),
         shared_memory=resources.space(_SHARED, made=True),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from probes.contract import Frozen
+from probes.legible import legible
 
 #: Limits of a process that jobs run into.
 LIMITS: Final = ("NOFILE", "NPROC", "MEMLOCK", "AS", "STACK")
@@ -40,20 +41,20 @@ def space(folder: str, *, made: bool = False) -> Space:
     if made and not os.path.lexists(folder):
         return Space(folder=folder, problem="it does not exist")
     place = Path(folder)
-    # Path.exists raises where this user may not look, as at /root/.cache.
+    # Path.exists raises where this user may not look, as at /root/.cache, or a name is too long.
     while not os.path.exists(place) and place != place.parent:  # noqa: PTH110
         place = place.parent
     try:
         seen = os.statvfs(place)
     except OSError as error:
-        return Space(folder=folder, problem=str(error.strerror))
+        return Space(folder=legible(folder, 300), problem=str(error.strerror))
     problem = ""
     if seen.f_flag & os.ST_RDONLY:
         problem = "it is read-only"
     elif not os.access(place, os.W_OK | os.X_OK):
         problem = "this user may not write there"
     return Space(
-        folder=folder,
+        folder=legible(folder, 300),
         size_bytes=seen.f_blocks * seen.f_frsize or None,
         free_bytes=seen.f_bavail * seen.f_frsize if seen.f_blocks else None,
         free_files=seen.f_favail if seen.f_files else None,

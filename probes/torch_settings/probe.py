@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,6 +12,7 @@ from probes import contract
 from probes.contract import Finding, Measurement, require
 from probes.kit import defaults
 from probes.kit.precision import UNKNOWN, answer
+from probes.legible import variables
 from probes.torch_settings.spec import Limits
 
 __all__ = ["Limits", "Observation", "judge", "measure", "observe"]
@@ -103,7 +103,7 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - it is about the proce
     """Ask torch for each setting; nothing is changed."""
     return Observation(
         settings={question: _answered(question) for question in QUESTIONS},
-        variables={name: os.environ[name] for name in VARIABLES if os.environ.get(name)},
+        variables={name: value for name, value in variables(VARIABLES).items() if value},
         changed_defaults=defaults.changed(),
     )
 

@@ -253,15 +253,16 @@ def _run_job(request: dict[str, Any], result_fd: int, *, bare: bool) -> None:
     fault = request.get("fault")
     if fault is not None:  # in force until this child ends, and only here
         importlib.import_module("probes.faults.inject").apply(fault, request["device"])
+    to_json = importlib.import_module("probes.worker.document").to_json
     for probe in request["probes"]:
         os.write(2, f"--- {probe['name']}\n".encode())  # so that the end of a log shows its probe
         _write(result_fd, {"start": probe["name"]})
         attempt = attempt_module.Attempt(probe, request)
         result = attempt.first_result()
         if fault is None and result.status == "fail" and result.reason == "check_failed":
-            _write(result_fd, {"preliminary": result.model_dump_json(exclude_defaults=True)})
+            _write(result_fd, {"preliminary": to_json(result)})
             result = attempt.classify(result)
-        _write(result_fd, {"result": result.model_dump_json(exclude_defaults=True)})
+        _write(result_fd, {"result": to_json(result)})
         if attempt.poisoned:
             return  # the supervisor forks again for the rest
 

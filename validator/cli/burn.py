@@ -73,9 +73,6 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
     wishes = Wishes(duration_s=seconds_of("--duration", duration) or 0.0, together=together)
 
     def action(early: EarlyWorker) -> int:
-        settings = settings_of(config_file, flags)
-        if config_check:
-            return say_valid(settings)
         options = one_run.Options(
             only=tuple(probe or ()),
             without=tuple(no_probe or ()),
@@ -86,6 +83,10 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             fail_open=fail_open,
             quiet=quiet,
         )
+        if config_check:
+            one_run.refuse_unwritable_files(options)
+            return say_valid(config_file, flags)
+        settings = settings_of(config_file, flags)
         return one_burn.run(settings, options, wishes, early, gives_way=give_way)
 
     return action

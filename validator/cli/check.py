@@ -107,9 +107,6 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
     refuse_server("--server", server)
 
     def action(early: EarlyWorker) -> int:
-        settings = settings_of(config_file, flags)
-        if config_check:
-            return say_valid(settings)
         options = one_run.Options(
             only=tuple(probe or ()),
             without=tuple(no_probe or ()),
@@ -124,6 +121,9 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             server=server,
             no_run=no_run,
         )
-        return one_run.run(settings, options, early)
+        if config_check:
+            one_run.refuse_unwritable_files(options)
+            return say_valid(config_file, flags)
+        return one_run.run(settings_of(config_file, flags), options, early)
 
     return action

@@ -73,7 +73,7 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
 
 
 def refuse_unwritable_files(options: Options) -> None:
-    """Refuse a place for a document where none can be written."""
+    """Tell a path that cannot be written before the run, not after it."""
     for option, path in (("--output-file", options.output_file), ("--record", options.record)):
         if path is not None:
             refuse_unwritable(path, option)

@@ -28,6 +28,12 @@ WRONG_USAGE = {
     ("check", "--timeout", "soon"): "run.timeout: 'soon' is no duration",
     ("check", "--timeout", "0"): "run.timeout: Input should be greater than 0",
     ("check", "--log.level", "loud"): "log.level: 'loud' is not one of debug",
+    (
+        "selftest",
+        "--timeout",
+        "9999999d",
+    ): "--timeout: '9999999d' is no time above 0, and",
+    ("check", "--timeout", "9999999d"): "run.timeout: 8.64e+11 s is longer than a year",
     ("check", "extra"): "unexpected extra argument",
     ("check", "--config.file", "/none.yaml"): "/none.yaml: cannot be read: No such file",
     ("check", "--output-file", "/none/x"): "--output-file /none/x: there is no directory /none",
