@@ -300,8 +300,7 @@ class Web(_Section):
     ] = Field(default="0660", description="who may connect to its path: permissions in octal")
     socket_owner: str | None = Field(
         default=None,
-        min_length=1,
-        max_length=200,
+        pattern=r"^[A-Za-z0-9_.@$-]{1,64}$",
         description="user, by name or number, whose answer over it `check --max-age` believes; "
         "default: root, `gpu-validator` and whoever asks",
     )

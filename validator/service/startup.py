@@ -43,16 +43,19 @@ def of_a_daemon(settings: Settings) -> Iterator[Complaint]:
         ("web", "unix_socket"): socket_path(settings.web),
     }
     taken: dict[Path, str] = {}
+    wrong = False
     for path, place in places.items():
         if place is None:
             continue
         key, file = ".".join(path), Path(place)
         if file in taken:
+            wrong = True
             yield list(path), f"{key}: {file} is {taken[file]} too; give each a path of its own"
         taken[file] = key
         if why := _in_time(_unusable, file, f"no answer from {file}"):
+            wrong = True
             yield list(path), f"{key}: {why}"
-    for problem in StatusFiles(settings.files).problems():
+    for problem in () if wrong else StatusFiles(settings.files).problems():
         yield ["files"], f"files: {problem}"
     yield from _refused(trust_of, settings.web)
     yield from _addresses(settings)
