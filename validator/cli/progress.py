@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from rich.console import Console
@@ -104,12 +104,14 @@ def lines(
             say(line(standing))
 
     teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
+    with suppress(RuntimeError):  # a limit on threads or memory: then nothing is said meanwhile
+        teller.start()
     try:
         yield standing.take
     finally:
         over.set()
-        teller.join(every_s)
+        if teller.is_alive():
+            teller.join(every_s)
 
 
 def line(standing: Standing) -> str:

@@ -120,6 +120,9 @@ def _in_time(look: Callable[[_T], str], at: _T, otherwise: str) -> str:
     """What a look gives; where it takes too long, what stands for it. Its thread is left behind."""
     answers: list[str] = []
     looking = threading.Thread(target=lambda: answers.append(look(at)), daemon=True)
-    looking.start()
+    try:
+        looking.start()
+    except RuntimeError:  # a limit on threads or memory: without a deadline, then
+        return look(at)
     looking.join(_LOOK_S)
     return answers[0] if answers else f"{otherwise} within {_LOOK_S:g} s"
