@@ -63,7 +63,7 @@ def test_every_reason_and_status_is_explained() -> None:
 def test_every_option_in_the_readme_exists() -> None:
     """Options of examples are checked against the program's own help."""
     helps = ""
-    for command in ("check", "serve", "list", "explain", "healthcheck"):
+    for command in ("check", "burn", "serve", "list", "explain", "healthcheck"):
         done = subprocess.run(
             [sys.executable, "-m", "validator", command, "--help"],
             cwd=ROOT,
@@ -73,7 +73,7 @@ def test_every_option_in_the_readme_exists() -> None:
             check=True,
         )
         helps += done.stdout
-    named = set(re.findall(r"gpu-validator (?:check|serve)[^\n]*", README))
+    named = set(re.findall(r"gpu-validator (?:check|burn|serve)[^\n]*", README))
     options = {option for line in named for option in re.findall(r"(?<![\w-])--[a-z][\w.-]*", line)}
 
     assert len(options) > 5

@@ -28,7 +28,7 @@ SERVICE: Final[dict[str, set[str]]] = {
 
 #: What the service knows of the probes: data that needs no torch, and one call of the kernel's
 #: that both sides of the process boundary make.
-KNOWN: Final = {"probes", "probes.contract", "probes.catalog", "probes.pidfd"}
+KNOWN: Final = {"probes", "probes.contract", "probes.catalog", "probes.legible", "probes.pidfd"}
 #: The selftest knows which faults there are as well, but nothing that injects them.
 FAULTS: Final = {"probes.faults", "probes.faults.fault", "probes.faults.table"}
 
@@ -36,14 +36,15 @@ FAULTS: Final = {"probes.faults", "probes.faults.fault", "probes.faults.table"}
 ROOMS: Final[dict[str, set[str]]] = {
     "contract": set(),
     "catalog": {"contract", "SPEC"},
-    "kit": {"contract"},
-    "node": {"contract", "kit"},
+    "kit": {"contract", "legible"},
+    "node": {"contract", "kit", "legible"},
+    "legible": set(),
     "pidfd": set(),
     "SPEC": {"contract"},
     "FAULTS": {"contract", "faults"},
-    "PROBE": {"contract", "kit", "node", "pidfd", "SPEC"},
+    "PROBE": {"contract", "kit", "legible", "node", "pidfd", "SPEC"},
     "faults": {"contract", "kit", "node", "worker", "FAULTS"},
-    "worker": {"contract", "kit", "node", "faults", "pidfd"},
+    "worker": {"contract", "kit", "legible", "node", "faults", "pidfd"},
 }
 
 #: Injectors replace what a probe reads, so that they have to import it.

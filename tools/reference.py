@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from probes.catalog import CATALOG
 from probes.contract import ProbeSpec
-from validator import profiles
+from validator import configfile, profiles
 from validator.render import explain
 from validator.render.catalogue import duration
 from validator.service.api import application
@@ -98,6 +98,24 @@ def probe(spec: ProbeSpec) -> Iterator[str]:
 def settings() -> Iterator[str]:
     """The lines of the settings page: a row for each key, with its variable."""
     yield from ("# Settings", "", "Flags win over the environment, that over the YAML file.", "")
+    size = f"{configfile.MOST_BYTES // 1024} KiB"
+    yield (
+        f"The file is a regular one of at most {size}, in UTF-8 and the core types of YAML: a date "
+        "is text. No time is longer than a year."
+    )
+    yield ""
+    yield (
+        "`serve --config.check --config.file FILE` proves that a daemon would start from it here, "
+        "folders and addresses included; `check --config.check` looks at values and schedule. "
+        "What is wrong is told with file, line and key."
+    )
+    yield ""
+    yield (
+        "`gpu-validator schema --settings > gpu-validator.schema.json` gives editors a schema; "
+        "with yaml-language-server the file's first line names it: "
+        "`# yaml-language-server: $schema=gpu-validator.schema.json`."
+    )
+    yield ""
     yield from table("key", "environment variable", "default", "meaning")
     for path, field in _fields(Settings, ()):
         variable = ENV_PREFIX + "__".join(part.upper() for part in path)

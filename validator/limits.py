@@ -1,12 +1,19 @@
 """Checks the limits of probes when the settings are read, before a run is spoilt by them."""
 
+import json
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from probes.catalog import BY_NAME
 from validator.nearest import closest, nearest
+from validator.settings import ProbeSettings, shown
+
+_LARGEST: Final = 2**63
+
+#: Of a probe's limits: they go to its process in one packet.
+_MOST_CHARACTERS: Final = 8192
 
 
 def normal(probe: str, limits: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,6 +24,12 @@ def normal(probe: str, limits: Mapping[str, Any]) -> dict[str, Any]:
     return model.model_validate(limits).model_dump(mode="json", exclude_unset=True)
 
 
+def of_all(probes: Mapping[str, ProbeSettings]) -> Iterator[tuple[list[str], str]]:
+    """What is wrong with the limits of all probes."""
+    for name, probe in probes.items():
+        yield from complaints(name, probe.limits)
+
+
 def complaints(probe: str, limits: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
     """What is wrong with limits that were set: the path of each key, and the text to it."""
     path = ["probes", probe, "limits"]
@@ -24,11 +37,11 @@ def complaints(probe: str, limits: Mapping[str, Any]) -> Iterator[tuple[list[str
     if model is None:
         if limits:
             having = ", ".join(spec.name for spec in BY_NAME.values() if spec.limits)
-            text = f"{'.'.join(path)}: {probe} has no limits (got {dict(limits)!r})"
+            text = f"{'.'.join(path)}: {probe} has no limits (got {shown(dict(limits))})"
             yield path, f"{text}; probes that have some: {having}"
         return
     try:
-        model.model_validate(limits)
+        right = model.model_validate(limits).model_dump(mode="json", exclude_unset=True)
     except ValidationError as error:
         # A value may be wrong in each of the ways that its type allows: told once.
         wrong = {str(item["loc"][0]): item for item in error.errors()}
@@ -37,6 +50,13 @@ def complaints(probe: str, limits: Mapping[str, Any]) -> Iterator[tuple[list[str
                 [*path, name],
                 _complaint(".".join([*path, name]), name, limits[name], item, model),
             )
+        return
+    for name, value in right.items():
+        if isinstance(value, int) and value > _LARGEST:
+            text = f"{'.'.join([*path, name])}: {shown(limits[name])} is more than 2^63"
+            yield [*path, name], text
+    if len(json.dumps(right)) > _MOST_CHARACTERS:
+        yield path, f"{'.'.join(path)}: are longer than {_MOST_CHARACTERS} characters"
 
 
 def _complaint(
@@ -45,7 +65,7 @@ def _complaint(
     field = model.model_fields.get(name)
     if field is None:
         section = key.removesuffix(name)
-        return f"unknown key {key!r}{nearest(name, model.model_fields, section)}"
+        return f"unknown key {key[:300]!r}{nearest(name, model.model_fields, section)}"
     if item["type"] == "value_error":  # of a validator of the model's own
         return f"{key}: {item['msg'].removeprefix('Value error, ')}"
     if item["type"] == "literal_error":
@@ -53,8 +73,8 @@ def _complaint(
         close = closest(str(value), choices)
         hint = f"; did you mean {close!r}?" if close else ""
         others = " or a number" if set(_texts(field.annotation)) - set(choices) else ""
-        return f"{key}: {value!r} is not one of {', '.join(choices)}{others}{hint}"
-    return f"{key}: {item['msg']} (got {value!r})"
+        return f"{key}: {shown(value)} is not one of {', '.join(choices)}{others}{hint}"
+    return f"{key}: {item['msg']} (got {shown(value)})"
 
 
 def _texts(annotation: Any) -> list[Any]:

@@ -12,13 +12,18 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import FloatSchema
 
 from probes.contract import Frozen, Reason, Result, Status, Timing, worst
+from probes.legible import legible
 from validator import __version__
+from validator.burn import Burn
 from validator.shortened import report_text
 
 SCHEMA_VERSION: Final = 1
 
 #: Longest summary line: what node conditions, drain reasons and readiness bodies show whole.
 SUMMARY_CHARACTERS: Final = 80
+
+#: Longest name of a host (RFC 1123), and of a revision.
+_NAME_CHARACTERS: Final = 253
 
 Trigger = Literal["cli", "schedule", "api", "merged"]
 
@@ -46,6 +51,13 @@ class Environment(Frozen):
     fingerprint: str | None = None  # equal on two nodes when everything above that computes is
 
 
+class GpuProcess(Frozen):
+    """A process that uses a GPU. In a container its id is the one that the host knows."""
+
+    pid: int
+    memory_bytes: int | None = None  # on this GPU
+
+
 class Device(Frozen):
     """A device that probes ran on. A GPU's identity is its UUID; the name is this process's."""
 
@@ -61,6 +73,9 @@ class Device(Frozen):
     memory_bytes: int | None = None
     memory_free_bytes: int | None = None
     process_count: int | None = None  # of others, before the run
+    processes: tuple[GpuProcess, ...] = ()  # the same, where NVML lists them
+    utilization_percent: int | None = None  # before the run, too
+    memory_used_bytes: int | None = None  # by others, without what the driver reserves
     compute_mode: str | None = None
     backend: str | None = None  # its type as proven.json names it: "cuda", "hip", "cuda-mig"
 
@@ -107,6 +122,7 @@ class Report(Frozen):
     results: tuple[Result, ...] = ()
     not_run: tuple[NotRun, ...] = ()
     timings: tuple[Timing, ...] = ()  # steps outside the probes, where they were asked for
+    burn: Burn | None = None  # of a burn: `results` are then the worst of each probe and device
 
 
 def overall(results: Iterable[Result], not_run: Sequence[NotRun] = ()) -> Status:
@@ -204,12 +220,12 @@ def flat(text: str) -> str:
 
 def host_name() -> str:
     """This node's name: NODE_NAME where set, since a pod's own name is no node."""
-    return os.environ.get("NODE_NAME") or platform.node() or "unknown"
+    return legible(os.environ.get("NODE_NAME") or platform.node() or "unknown", _NAME_CHARACTERS)
 
 
 def revision() -> str:
     """The source revision that the image was built from, where it says so."""
-    return os.environ.get("VALIDATOR_IMAGE_REVISION", "")
+    return legible(os.environ.get("VALIDATOR_IMAGE_REVISION", ""), _NAME_CHARACTERS)
 
 
 ExitStyle = Literal["default", "nagios"]
@@ -291,6 +307,8 @@ def to_json(report: Report) -> str:
     Where much is wrong details give way, so that it has at most 1.25 MiB.
     """
     content = json.loads(report.model_dump_json())
+    if report.burn is None:
+        del content["burn"]
     for result in content["results"]:
         result["findings"] = [
             {key: value for key, value in finding.items() if value not in (None, "", "none", {})}

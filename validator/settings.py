@@ -5,6 +5,7 @@ Every key is an environment variable too: `GPU_VALIDATOR_RUN__TIMEOUT=30` is `ru
 
 import os
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -15,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -34,7 +36,17 @@ from validator.nearest import nearest
 ENV_PREFIX: Final = "GPU_VALIDATOR_"
 
 
+#: How deep values may be nested, and how many there may be: far more than there are keys.
+DEEPEST: Final = 20
+MOST_VALUES: Final = 10_000
+
+#: Longest time that a setting may be: a clock of this machine holds it, and so does a person.
+LONGEST_S: Final = 366 * 86400.0
+
+_MOST_GPUS: Final = 4096
+
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
+_DURATIONS: Final = "write seconds (90) or 500ms, 30s, 10m, 1h30m"
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -42,21 +54,60 @@ class SettingsError(Exception):
     """The configuration is wrong; the text names each key and what would be right."""
 
 
+def shown(value: object) -> str:
+    """A value that was given, in as many characters as a complaint needs."""
+    return _SHOWN.repr(value)
+
+
+_SHOWN: Final = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 120
+_SHOWN.maxlevel = 3
+
+
 def seconds(value: object) -> object:
     """Read a duration: seconds as a number, or text such as `90`, `500ms`, `10m`, `1h30m`."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is no duration; {_DURATIONS}")  # noqa: TRY004 - told as a value
     if not isinstance(value, str):
         return value
     text = value.strip()
+    if len(text) > 64:
+        raise ValueError(f"{shown(value)} is no duration; {_DURATIONS}")
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{value!r} is no duration; write seconds (90) or 500ms, 30s, 10m, 1h30m")
+        raise ValueError(f"{value!r} is no duration; {_DURATIONS}")
     return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
 
 
-Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
-SecondsOrZero = Annotated[float, BeforeValidator(seconds), Field(ge=0, allow_inf_nan=False)]
+def _within_a_year(value: float) -> float:
+    if value > LONGEST_S:
+        raise ValueError(f"{value:g} s is longer than a year; write 366d or less")
+    return value
+
+
+def _seconds_schema(**least: float) -> dict[str, Any]:
+    """A duration for editors: a number, or text with units."""
+    text = r"^\s*(\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h|d))+)\s*$"
+    number = {"type": "number", **least, "maximum": LONGEST_S}
+    return {"anyOf": [number, {"type": "string", "maxLength": 64, "pattern": text}]}
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(seconds),
+    Field(gt=0, allow_inf_nan=False),
+    AfterValidator(_within_a_year),
+    WithJsonSchema(_seconds_schema(exclusiveMinimum=0)),
+]
+SecondsOrZero = Annotated[
+    float,
+    BeforeValidator(seconds),
+    Field(ge=0, allow_inf_nan=False),
+    AfterValidator(_within_a_year),
+    WithJsonSchema(_seconds_schema(minimum=0)),
+]
 
 
 def _several(value: object) -> object:
@@ -66,7 +117,55 @@ def _several(value: object) -> object:
     return value
 
 
-Listed = Annotated[tuple[str, ...], BeforeValidator(_several)]
+def _legible(value: str) -> str:
+    """Text of one line, without what could steer a terminal or forge a line."""
+    if not value.isprintable():
+        raise ValueError("holds a character that cannot be printed")
+    return value
+
+
+#: Longer than a UUID of a MIG instance, and than a host's name with its port.
+_Word = Annotated[str, Field(max_length=300), AfterValidator(_legible)]
+_MOST_WORDS: Final = 128
+
+
+def _listed_schema(least: int) -> WithJsonSchema:
+    """A list for editors; a lone word, or several with commas, is one too."""
+    word = {"type": "string", "maxLength": 300}
+    several = {"type": "array", "items": word, "minItems": least, "maxItems": _MOST_WORDS}
+    return WithJsonSchema({"anyOf": [several, {"type": "string", "minLength": least}]})
+
+
+_Words = Annotated[tuple[_Word, ...], BeforeValidator(_several), Field(max_length=_MOST_WORDS)]
+
+
+def usable_path(path: str, most_bytes: int = 4095) -> str:
+    """A path that the kernel can take: absolute, no longer than it may be, in its characters.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not path.startswith("/"):
+        raise ValueError(f"{shown(path)} is no absolute path")
+    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+        raise ValueError(f"{shown(path)} holds a control character; write the path without it")
+    try:
+        parts = [len(part) for part in os.fsencode(path).split(b"/")]
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{shown(path)} holds what no path can; write it as UTF-8") from error
+    if sum(parts) + len(parts) - 1 > most_bytes:
+        raise ValueError(f"{shown(path)} is too long; write a path of at most {most_bytes} bytes")
+    if max(parts) > _MOST_NAME_BYTES:
+        raise ValueError(
+            f"{shown(path)} has a name of {max(parts)} bytes; {_MOST_NAME_BYTES} are the most"
+        )
+    return path
+
+
+#: Of a file's name: 255 are the kernel's, and a draft beside it has a longer one.
+_MOST_NAME_BYTES: Final = 200
+
+_Specifier = Annotated[str, Field(max_length=200)]
 
 
 class _Section(BaseModel):
@@ -76,14 +175,14 @@ class _Section(BaseModel):
 class Expect(_Section):
     """What this node promises."""
 
-    gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0, le=_MOST_GPUS)] = Field(
         default="auto",
         description="GPUs that must be usable: a number is a promise, `auto` looks for hardware",
     )
-    mig_instances: Annotated[int, Field(ge=0)] | None = Field(
+    mig_instances: Annotated[int, Field(ge=0, le=_MOST_GPUS)] | None = Field(
         default=None, description="MIG instances that must be there; a GPU cut into some is one GPU"
     )
-    torch: str | None = Field(
+    torch: _Specifier | None = Field(
         default=None, description="versions of torch that are right, a PEP 440 specifier set"
     )
     unproven: Literal["warn", "fail"] = Field(
@@ -94,11 +193,11 @@ class Expect(_Section):
     @field_validator("gpus", mode="before")
     @classmethod
     def _count(cls, value: object) -> object:
-        if isinstance(value, str) and re.fullmatch(r"\s*\d+\s*", value):
-            return int(value)
-        if value == "auto" or (type(value) is int and value >= 0):
+        if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value):
+            value = int(value)
+        if value == "auto" or (type(value) is int and 0 <= value <= _MOST_GPUS):
             return value
-        raise ValueError(f"{value!r} is no number of GPUs; write auto, or a number such as 8")
+        raise ValueError(f"{shown(value)} is no number of GPUs; write auto, or a number such as 8")
 
     @field_validator("torch")
     @classmethod
@@ -116,7 +215,7 @@ class Timetable(_Section):
     interval: Seconds | None = Field(
         default=None, description="seconds between runs; default: the probe's own"
     )
-    cron: str | None = Field(
+    cron: Annotated[str, Field(max_length=200)] | None = Field(
         default=None, description="five cron fields in UTC, in place of an interval"
     )
     jitter: SecondsOrZero | None = Field(
@@ -148,10 +247,10 @@ class Run(_Section):
 
     profile: Profile = Field(default="quick", description="the set of probes by cost")
     timeout: Seconds = Field(default=300.0, description="deadline of a whole run in seconds")
-    threads: int | None = Field(
-        default=None, ge=1, description="threads of each child; default: its share of the cores"
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None, description="threads of each child; default: its share of the cores"
     )
-    devices: Listed = Field(
+    devices: Annotated[_Words, _listed_schema(0)] = Field(
         default=(), description="devices to check: `cuda:N`, a UUID, a PCI id, `cpu`; default: all"
     )
     observations: bool = Field(
@@ -183,7 +282,7 @@ _SOCKET_BYTES: Final = 107
 class Web(_Section):
     """The HTTP server."""
 
-    listen_address: Listed = Field(
+    listen_address: Annotated[_Words, _listed_schema(1)] = Field(
         default=(":8790",),
         min_length=1,
         description="host:port to listen on; `[::1]:8790` for IPv6",
@@ -193,12 +292,15 @@ class Web(_Section):
         description="unix socket to listen on as well, for `check --max-age`: a path, or `@name` "
         "for one without a file; empty: none",
     )
-    unix_socket_mode: str = Field(
-        default="0660", description="who may connect to its path: permissions in octal"
-    )
+    unix_socket_mode: Annotated[
+        str,
+        WithJsonSchema(
+            {"type": ["string", "integer"], "pattern": "^(0o)?[0-7]{1,4}$", "maximum": 0o777}
+        ),
+    ] = Field(default="0660", description="who may connect to its path: permissions in octal")
     socket_owner: str | None = Field(
         default=None,
-        min_length=1,
+        pattern=r"^[A-Za-z0-9_.@$-]{1,64}$",
         description="user, by name or number, whose answer over it `check --max-age` believes; "
         "default: root, `gpu-validator` and whoever asks",
     )
@@ -212,19 +314,18 @@ class Web(_Section):
     @classmethod
     def _path(cls, value: str | None) -> str | None:
         # unix(7): sun_path has room for 107 bytes and a zero.
-        if value and not (
-            value.startswith(("/", ABSTRACT)) and 1 < len(os.fsencode(value)) <= _SOCKET_BYTES
-        ):
-            raise ValueError(
-                f"{value!r} is no absolute path, or `@name`, of at most {_SOCKET_BYTES} bytes"
-            )
-        return value or None
+        if not value:
+            return None
+        if value.startswith(ABSTRACT):
+            usable_path(f"/{value[1:]}", _SOCKET_BYTES)
+            return value
+        return usable_path(value, _SOCKET_BYTES)
 
     @field_validator("token_file")
     @classmethod
-    def _absolute_token(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_absolute():
-            raise ValueError(f"{str(value)!r} is no absolute path")
+    def _token(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            usable_path(str(value))
         return value
 
     @field_validator("unix_socket_mode", mode="before")
@@ -235,7 +336,7 @@ class Web(_Section):
         if isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]{1,4}", value):
             mode = int(value, 8)
         if type(mode) is not int or not 0 <= mode <= 0o777:
-            raise ValueError(f"{value!r} is no mode; write it in octal and quoted, '0660'")
+            raise ValueError(f"{shown(value)} is no mode; write it in octal and quoted, '0660'")
         return f"{mode:04o}"
 
     @field_validator("listen_address")
@@ -263,8 +364,8 @@ class Files(_Section):
     @field_validator("ready", "nfd")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_absolute():
-            raise ValueError(f"{str(value)!r} is no absolute path")
+        if value is not None:
+            usable_path(str(value))
         return value
 
 
@@ -277,6 +378,12 @@ class Log(_Section):
     format: Literal["text", "json"] = Field(default="text", description="form of a line")
 
 
+def socket_path(web: Web) -> str | None:
+    """The path of the unix socket; None where there is none, or it has no file."""
+    name = web.unix_socket
+    return None if name is None or name.startswith(ABSTRACT) else name
+
+
 def socket_address(name: str) -> str:
     """What the kernel is told of a unix socket: of `@name` a zero stands for the first letter."""
     return f"\0{name[1:]}" if name.startswith(ABSTRACT) else name
@@ -286,7 +393,7 @@ def host_port(address: str) -> tuple[str, int]:
     """Split `host:port`, `:port` or `[v6]:port`; an empty host is every interface."""
     matched = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]*)\]|([^:\[\]]*)):(\d{1,5})", address.strip())
     if matched is None or int(matched[3]) > 65535:
-        raise ValueError(f"{address!r} is no address; write host:port, :8790 or [::1]:8790")
+        raise ValueError(f"{shown(address)} is no address; write host:port, :8790 or [::1]:8790")
     return matched[1] or matched[2] or "", int(matched[3])
 
 
@@ -299,15 +406,32 @@ def _known_probe(name: str) -> str:
 ProbeName = Annotated[str, AfterValidator(_known_probe)]
 
 
+def _is_bounded(value: object) -> bool:
+    """Whether values are nested no deeper, and are no more, than a file's may be."""
+    level, count = [value], 0
+    for _ in range(DEEPEST):
+        count += len(level)
+        level = [
+            below
+            for one in level
+            if isinstance(one, (dict, list))
+            for below in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level or count > MOST_VALUES:
+            return count <= MOST_VALUES
+    return False
+
+
 class _Environment(EnvSettingsSource):
     """The environment; a list may be plain text there (`:8790,[::1]:8790`), not JSON alone."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Decode JSON; what is none is left to the field's own validation, which names the key."""
         try:
-            return super().decode_complex_value(field_name, field, value)
-        except ValueError:
+            decoded = super().decode_complex_value(field_name, field, value)
+        except (ValueError, RecursionError):
             return value
+        return decoded if _is_bounded(decoded) else value
 
 
 class Settings(BaseSettings):

@@ -9,6 +9,7 @@ SPEC: Final = ProbeSpec(
     profile="standard",
     needs="device",
     timeout_s=240,
+    typical_s=1.5,
     interval_s=3600,
     # Not measured. The largest list of gradients has 330,000 elements.
     memory_bytes=16 * MIB,

@@ -9,6 +9,7 @@ SPEC: Final = ProbeSpec(
     profile="standard",
     needs="device",
     timeout_s=240,
+    typical_s=4,
     interval_s=3600,
     memory_bytes=16 * MIB,  # no tensor is larger than 1 MiB
     checks={

@@ -1,6 +1,8 @@
 """The packages beside torch that are compiled against it, and the findings about them."""
 
 import importlib
+import re
+import sys
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
@@ -8,6 +10,7 @@ from typing import Any, Final
 
 import torch
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from probes import contract
@@ -20,6 +23,11 @@ __all__ = ["Observation", "judge", "observe"]
 _NAMES: Final = ("torchvision", "torchaudio", "triton")
 _IMPORTED: Final = ("torchvision", "torchaudio")
 _TEXT_CHARACTERS: Final = 300
+#: The version of a package whose metadata cannot be read.
+_UNKNOWN: Final = "of an unknown version"
+
+#: What a build is for, at the start of a local version; then a hash of the sources may follow.
+_BUILD: Final = re.compile(r"(?:cpu|cu1\d+|rocm\d+(?:\.\d+(?![0-9a-z]))*|xpu)(?![0-9a-z])")
 
 #: Three boxes as (x1, y1, x2, y2) by falling score. The second covers 81 of 119 units of what it
 #: and the first cover together, more than half; the third touches none.
@@ -37,6 +45,7 @@ class Companion(Frozen):
     needs: str = ""
     needed_by: str = ""  # which of the two states it
     error: str = ""  # of its import
+    imported: str = ""  # the version that the module itself says
 
 
 class Observation(contract.Observation):
@@ -58,7 +67,14 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - the image is the same
             error = import_error(name) if name in _IMPORTED else ""
             needs, needed_by = _needs(name)
             found.append(
-                Companion(name=name, version=version, needs=needs, needed_by=needed_by, error=error)
+                Companion(
+                    name=name,
+                    version=version,
+                    needs=needs,
+                    needed_by=needed_by,
+                    error=error,
+                    imported=str(getattr(sys.modules.get(name), "__version__", "") or ""),
+                )
             )
     kept, nms_error = None, ""
     if any(one.name == "torchvision" and not one.error for one in found):
@@ -72,16 +88,18 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - the image is the same
 def installed(name: str) -> str | None:
     """The version in the package's metadata; None where it is not installed."""
     try:
-        return metadata.version(name)
+        return metadata.version(name) or _UNKNOWN
     except metadata.PackageNotFoundError:
         return None
+    except (KeyError, ValueError, OSError):  # metadata without a version, or no text at all
+        return _UNKNOWN
 
 
 def requirements(name: str) -> list[str]:
     """What the package's metadata requires."""
     try:
         return metadata.requires(name) or []
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, KeyError, ValueError, OSError):
         return []
 
 
@@ -91,10 +109,10 @@ def _needs(name: str) -> tuple[str, str]:
         for text in requirements(owner):
             try:
                 need = Requirement(text)
-            except InvalidRequirement:  # written by an old tool
+                applies = need.marker is None or need.marker.evaluate({"extra": ""})
+            except ValueError:  # written by an old tool; or a kernel whose release is no version
                 continue
-            applies = need.marker is None or need.marker.evaluate({"extra": ""})
-            if need.name == other and applies and need.specifier:
+            if canonicalize_name(need.name) == other and applies and need.specifier:
                 return str(need.specifier), owner
     return "", ""
 
@@ -105,19 +123,19 @@ def import_error(name: str) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             importlib.import_module(name)
-    except (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the finding
         return " ".join(f"{type(error).__name__}: {error}".split())[:_TEXT_CHARACTERS]
     return ""
 
 
 def kept_boxes() -> tuple[tuple[int, ...] | None, str]:
     """The indices that torchvision's nms keeps of three boxes, or what it raises."""
-    operations: Any = importlib.import_module("torchvision.ops")
     try:
+        operations: Any = importlib.import_module("torchvision.ops")
         kept = operations.nms(torch.tensor(_BOXES), torch.tensor(_SCORES), _OVERLAP)
-    except (RuntimeError, NotImplementedError, AttributeError) as error:
+        return tuple(int(index) for index in kept.tolist()), ""
+    except Exception as error:  # noqa: BLE001 - whatever it raises is the finding
         return None, " ".join(f"{type(error).__name__}: {error}".split())[:_TEXT_CHARACTERS]
-    return tuple(int(index) for index in kept.tolist()), ""
 
 
 _HINT: Final = (
@@ -140,6 +158,11 @@ def judge(observation: Observation) -> Iterator[Finding]:
             f"{one.needs}"
             for one in observation.companions
             if not _fits(one, observation.torch)
+        ]
+        + [
+            f"{one.name} is {one.imported} when it is imported, and {one.version} by its metadata"
+            for one in observation.companions
+            if not _is_one(one)
         ],
         "versions that belong together",
     )
@@ -179,23 +202,36 @@ def judge(observation: Observation) -> Iterator[Finding]:
 def _fits(one: Companion, torch_version: str) -> bool:
     """Whether the version that is required is there; one that is no PEP 440 version is not judged.
 
-    Local parts and what a build is of do not count: images of vendors have their own.
+    Local parts and what a build is of do not count: images of vendors have their own. Nightly
+    builds require each other by the day.
     """
     version = torch_version if one.needed_by == one.name else one.version
     try:
-        there = Version(Version(version).base_version)
-        return not one.needs or Requirement(f"x{one.needs}").specifier.contains(
-            there, prereleases=True
+        there = Version(version)
+        needed = Requirement(f"x{one.needs}").specifier
+        return any(
+            needed.contains(Version(text), prereleases=True)
+            for text in (there.public, there.base_version)
         )
     except (InvalidVersion, InvalidRequirement):
         return True
 
 
+def _is_one(one: Companion) -> bool:
+    """Whether metadata and module are of one release: two installations may lie in one folder."""
+    try:
+        return (
+            not one.imported
+            or Version(one.imported).base_version == Version(one.version).base_version
+        )
+    except InvalidVersion:
+        return True
+
+
 def _local(version: str) -> str | None:
     """The build that a version names, as `cu130` in 2.11.0+cu130; None for none, or a hash."""
-    local = version.partition("+")[2]
-    known = local == "cpu" or local.startswith(("cu1", "rocm", "xpu"))
-    return local if known else None
+    found = _BUILD.match(version.partition("+")[2])
+    return None if found is None else found[0]
 
 
 def _warning(check: str, problems: list[str], expected: str) -> Finding:

@@ -10,6 +10,7 @@ SPEC: Final = ProbeSpec(
     needs="device",
     # Compilers run: some twenty seconds on two cores, and several times that on a busy host.
     timeout_s=300,
+    typical_s=25,
     interval_s=86400,
     memory_bytes=16 * MIB,  # no tensor is larger than 1 MiB
     preload=("torch._dynamo",),

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import torch
 
+from probes.legible import legible, variables
+
 _COMPILE_S: Final = 60
 #: What generated code includes, and one function to call.
 _SOURCE: Final = """#include <Python.h>
@@ -72,7 +74,7 @@ def _captures() -> bool:
 
 def _switched_off() -> str:
     """Why functions are left as they are, by the variables that ask for it."""
-    found = [f"{name}={os.environ[name]}" for name in _SWITCHES if name in os.environ]
+    found = [f"{name}={value}" for name, value in variables(_SWITCHES).items()]
     return "torch.compile is switched off" + (f" by {', '.join(found)}" if found else "")
 
 
@@ -94,9 +96,13 @@ def _why_no_triton(device: str) -> str:
 
 def _why_no_library(compiler: str, language: str, folder: Path) -> str:
     """Why no library can be made and loaded with that compiler."""
-    command = shlex.split(compiler)
-    if shutil.which(command[0]) is None:
-        return f"torch.compile needs a {language} compiler, and there is no {command[0]}"
+    shown = legible(compiler, _TEXT_CHARACTERS)
+    try:
+        command = shlex.split(compiler)
+    except ValueError:  # a quote that is not closed
+        command = []
+    if not command or shutil.which(command[0]) is None:
+        return f"torch.compile needs a {language} compiler, and there is no {shown}"
     include = sysconfig.get_path("include")
     if not Path(include, "Python.h").exists():
         return f"torch.compile needs Python's headers, and there is no Python.h in {include}"
@@ -108,17 +114,22 @@ def _why_no_library(compiler: str, language: str, folder: Path) -> str:
     options += ["-fopenmp"] if language == "C++" else []
     try:
         done = subprocess.run(
-            [*command, *options], capture_output=True, text=True, timeout=_COMPILE_S, check=False
+            [*command, *options],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_COMPILE_S,
+            check=False,
         )
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "rror" in line), done.stderr)
-            return f"{compiler} does not work: {first.strip()[:_TEXT_CHARACTERS]}"
+            return f"{shown} does not work: {first.strip()[:_TEXT_CHARACTERS]}"
         answer = ctypes.CDLL(str(library)).forty_two()
     except subprocess.TimeoutExpired:
-        return f"{compiler} took longer than {_COMPILE_S} s for one line"
+        return f"{shown} took longer than {_COMPILE_S} s for one line"
     except OSError as error:  # a file system that is mounted noexec
         return f"a library in {folder.parent} cannot be loaded: {str(error)[:_TEXT_CHARACTERS]}"
     finally:
         source.unlink(missing_ok=True)
         library.unlink(missing_ok=True)
-    return "" if answer == 42 else f"{compiler} makes a library that answers {answer}, not 42"
+    return "" if answer == 42 else f"{shown} makes a library that answers {answer}, not 42"

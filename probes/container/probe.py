@@ -1,6 +1,7 @@
 """What surrounds a job on this machine, and the findings about it."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from probes import contract
 from probes.container.spec import SPEC, Limits
 from probes.contract import MIB, Finding, require, skipped
 from probes.kit import breadcrumb
+from probes.legible import variables
 from probes.node import containers, device_nodes, hardware, resources
 
 __all__ = ["Limits", "Observation", "judge", "observe"]
@@ -21,6 +23,8 @@ VARIABLES: Final = ("NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_VISIBLE_DEVICES")
 _INFINIBAND: Final = Path("/dev/infiniband")
 _SHARED: Final = "/dev/shm"  # noqa: S108 - where torch puts what processes share
 _YEAR_S: Final = 365 * 86400
+#: 2021-10-04, when Python 3.10 appeared: no time before it is one of this installation.
+_OLDEST_S: Final = 1633305600.0
 
 
 class Observation(contract.Observation):
@@ -34,6 +38,7 @@ class Observation(contract.Observation):
     shared_memory: resources.Space
     caches: tuple[resources.Space, ...] = ()
     limits: dict[str, int | None] = Field(default_factory=dict)
+    locks_without_limit: bool = False
     group: resources.Group = resources.Group()
     cores: int = 1  # that the affinity allows
     now_s: float
@@ -41,8 +46,8 @@ class Observation(contract.Observation):
 
 
 def has_infiniband() -> bool:
-    """Whether an RDMA device is given to this process."""
-    return _INFINIBAND.exists()
+    """Whether an RDMA device is given to this process; any host with the driver has the folder."""
+    return any(_INFINIBAND.glob("uverbs*"))
 
 
 def now() -> float:
@@ -56,21 +61,29 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - it is about the host
     breadcrumb.operation("device nodes")
     nodes = device_nodes.open_nodes(detected.vendors)
     breadcrumb.operation("file systems")
-    files = (Path(sys.executable), Path(contract.__file__))
+    files = (sys.executable or "", contract.__file__)
     return Observation(
         hardware=detected,
         container=containers.read(os.environ),
-        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        variables=variables(VARIABLES),
         nodes=nodes,
         infiniband=has_infiniband(),
-        shared_memory=resources.space(_SHARED),
+        shared_memory=resources.space(_SHARED, made=True),
         caches=resources.caches(os.environ),
         limits=resources.limits(),
+        locks_without_limit=resources.locks_without_limit(),
         group=resources.group(),
         cores=len(os.sched_getaffinity(0)),
         now_s=now(),
-        newest_file_s=max(file.stat().st_mtime for file in files if file.exists()),
+        newest_file_s=max((_changed_s(file) for file in files), default=0.0),
     )
+
+
+def _changed_s(file: str) -> float:
+    try:
+        return Path(file).stat().st_mtime
+    except OSError:  # replaced meanwhile, or not to be seen
+        return 0.0
 
 
 def judge(observation: Observation, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
@@ -118,19 +131,41 @@ def _device_nodes(observation: Observation, limits: Limits) -> Finding:
             "look at what the container toolkit logs",
             action="recreate_container",
         )
-    problems = [f"{node.path}: {node.problem}" for node in observation.nodes if node.problem]
-    lost = any(not node.problem.startswith("ENOENT") for node in observation.nodes if node.problem)
+    bad = [node for node in observation.nodes if not _is_no_matter(node, observation, promised)]
+    problems = [f"{node.path}: {node.problem}" for node in bad]
+    lost = any(not node.problem.startswith("ENOENT") for node in bad)
+    refused = any(node.problem.startswith(_REFUSED) for node in bad)
     return require(
         check,
         not problems,
         [*problems],
-        "every node opens",
+        "every node opens that this process was given",
         message="; ".join(problems),
         hint="missing: `nvidia-modprobe -u -c=0` on the host, and recreate the container; refused: "
         "a reload of systemd takes devices away, so recreate the container, and see that the "
-        "toolkit uses CDI or cgroupfs; for AMD and Intel: the groups `render` and `video`",
-        action="recreate_container",
+        "toolkit uses CDI or cgroupfs; for AMD and Intel: the groups `render` and `video`; another "
+        "error: `dmesg | tail` says why the driver could not start the GPU",
+        action="recreate_container" if refused or not lost else "investigate",
         otherwise="error" if lost else "warn",
+    )
+
+
+_REFUSED: Final = ("EPERM", "EACCES")
+_OF_A_GPU: Final = re.compile(r"/(nvidia|dri/renderD)\d+$")
+
+
+def _is_no_matter(node: device_nodes.Node, observation: Observation, promised: int) -> bool:
+    """Whether a node opens, or need not: of another job's GPU, or made by the driver when used."""
+    if not node.problem:
+        return True
+    if node.problem.startswith("ENOENT"):  # a setuid program of the driver's makes it on a host
+        return not observation.container.kind and node.path.endswith("/nvidia-uvm")
+    opened = [each.path for each in observation.nodes if not each.problem]
+    own = sum(_OF_A_GPU.search(path) is not None for path in opened)
+    return (
+        node.problem.startswith(_REFUSED)
+        and _OF_A_GPU.search(node.path) is not None
+        and own >= max(promised, 1)
     )
 
 
@@ -139,6 +174,8 @@ def _driver_capabilities(observation: Observation) -> Finding:
     value = observation.variables.get(name)
     if "nvidia" not in observation.hardware.vendors or not value:
         return skipped(check, f"{name} is not set, or no GPU of NVIDIA's is here")
+    if not observation.container.kind:
+        return skipped(check, "no toolkit reads it here: this is no container")
     asked = {part.strip() for part in value.split(",")}
     missing = sorted({"compute", "utility"} - asked) if "all" not in asked else []
     return require(
@@ -170,7 +207,7 @@ def _shared_memory(observation: Observation, limits: Limits) -> Finding:
         not text,
         place.model_dump(mode="json", exclude_defaults=True),
         f"{_mib(least)}, a quarter of it free",
-        message=f"{place.folder} {text}",
+        message=f"{place.folder}: {text}",
         hint="`--shm-size=8g` or `--ipc=host` of docker run, an emptyDir with `medium: Memory` on "
         "/dev/shm; full: remove what ended jobs have left there",
         action="fix_config",
@@ -218,12 +255,12 @@ def _locked_memory(observation: Observation) -> Finding:
     value = observation.limits["MEMLOCK"]
     return require(
         check,
-        value is None,
+        value is None or observation.locks_without_limit,
         value,
         "no limit",
         message=f"RLIMIT_MEMLOCK is {value} bytes, and RDMA registers whole buffers",
         hint="`--ulimit memlock=-1` of docker run, LimitMEMLOCK=infinity of the unit (of "
-        "containerd's, in Kubernetes)",
+        "containerd's, in Kubernetes), or the capability IPC_LOCK",
         action="fix_config",
         otherwise="warn",
     )
@@ -261,13 +298,15 @@ def _cores(observation: Observation, limits: Limits) -> Finding:
 
 
 def _clock(observation: Observation) -> Finding:
-    behind_s = observation.newest_file_s - observation.now_s
-    ahead_s = observation.now_s - observation.newest_file_s
+    # Files of a reproducible image have a time of their own choice, which is long ago.
+    installed_s = max(observation.newest_file_s, _OLDEST_S)
+    behind_s = installed_s - observation.now_s
+    ahead_s = observation.now_s - installed_s
     # A day for the zone of whoever wrote the files; no release is used for thirty years.
     text = ""
     if behind_s > _YEAR_S / 365:
         text = f"the clock is {behind_s / 86400:.0f} days behind the files of this installation"
-    elif observation.newest_file_s > _YEAR_S and ahead_s > 30 * _YEAR_S:
+    elif ahead_s > 30 * _YEAR_S:
         text = f"the clock is {ahead_s / _YEAR_S:.0f} years ahead of this installation"
     return require(
         _id("clock"),

@@ -31,7 +31,8 @@ SPEC: Final = ProbeSpec(
     name="container",
     profile="instant",
     needs="host",
-    timeout_s=30,
+    # Without persistence mode the driver starts each GPU whose node is opened.
+    timeout_s=60,
     interval_s=60,
     memory_bytes=0,
     limits=Limits,

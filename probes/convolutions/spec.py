@@ -17,6 +17,7 @@ SPEC: Final = ProbeSpec(
     profile="standard",
     needs="device",
     timeout_s=240,
+    typical_s=3,
     interval_s=3600,
     memory_bytes=16 * MIB,  # not measured; no tensor is larger than 3 MiB
     limits=Limits,

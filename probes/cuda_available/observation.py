@@ -16,6 +16,7 @@ from probes.contract import Comparison, Frozen
 from probes.kit import breadcrumb
 from probes.kit.references import compare
 from probes.kit.tensors import accelerator_type, device_count, poisoned, synchronize
+from probes.legible import legible, variables
 from probes.node import containers, cuda_driver, hardware, mig, nvml, pci_gpus
 from probes.node.device_nodes import Node, open_nodes
 
@@ -40,6 +41,8 @@ VARIABLES: Final = (
 )
 
 _ELEMENTS: Final = 4096
+
+_MOST_PRELOADED: Final = 64
 
 
 class Framework(Frozen):
@@ -198,11 +201,11 @@ def _accelerator_api(device: str) -> AcceleratorApi:
 
 def _variables() -> dict[str, str]:
     """The variables as the user set them."""
-    found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    found = variables(VARIABLES)
     before = mig.visible_before(os.environ)
     if before is not None:  # the current value is the worker's
         found.pop(mig.VISIBLE, None)
-        found |= {mig.VISIBLE: before} if before else {}
+        found |= {mig.VISIBLE: legible(before)} if before else {}
     return found
 
 
@@ -211,18 +214,18 @@ def _preloaded(file: Path = Path("/etc/ld.so.preload")) -> tuple[str, ...]:
     text = os.environ.get("LD_PRELOAD", "")
     with contextlib.suppress(OSError):  # no such file, as a rule
         text = f"{text} {file.read_text(encoding='utf-8', errors='replace')}"
-    return tuple(text.replace(":", " ").split())
+    return tuple(legible(one, 300) for one in text.replace(":", " ").split()[:_MOST_PRELOADED])
 
 
 def _mps_pipes() -> bool:
     """Whether NVIDIA's MPS daemon made its pipes in the folder that a client uses."""
     folder = os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"  # noqa: S108 - CUDA's
-    return (Path(folder) / "control").exists()
+    return os.path.exists(f"{folder}/control")  # noqa: PTH110 - Path raises at a long name
 
 
 def observe(device: str) -> Observation:
     """Observe hardware, NVML, driver and torch; on "cpu" only why there is no accelerator."""
-    detected = hardware.detect()
+    detected, before = hardware.detect(), mig.visible_before(os.environ)
     breadcrumb.operation("NVML")
     nvml_state = nvml.read()  # first, before our own process uses the GPU
     breadcrumb.operation("cuInit of the driver")
@@ -279,5 +282,5 @@ def observe(device: str) -> Observation:
         container=containers.read(os.environ),
         mps_pipes=_mps_pipes(),
         preloaded=_preloaded(),
-        visible_before=mig.visible_before(os.environ),
+        visible_before=None if before is None else legible(before),
     )

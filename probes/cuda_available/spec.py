@@ -38,8 +38,8 @@ class Limits(Frozen):
         if value.lstrip().startswith("["):
             try:
                 return json.loads(value)
-            except ValueError as error:
-                raise ValueError(f"{value!r} is no list in JSON: {error}") from error
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{value[:300]!r} is no list in JSON: {error}") from error
         return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @field_validator("compute_modes")

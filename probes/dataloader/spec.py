@@ -20,6 +20,7 @@ SPEC: Final = ProbeSpec(
     profile="standard",
     needs="device",
     timeout_s=240,
+    typical_s=2.5,
     interval_s=3600,
     memory_bytes=1 * MIB,  # a few pinned batches of some KiB are copied to the device
     # torch before 2.4 imports it, and sympy, in each worker that hands a tensor over.

@@ -12,6 +12,10 @@ _ROUNDING: Final = Event(
     "a library that changes the direction of rounding, and does not restore it",
     "https://man7.org/linux/man-pages/man3/fenv.3.html",
 )
+_TRAPS: Final = Event(
+    "a library that turns exceptions of the processor into signals",
+    "https://man7.org/linux/man-pages/man3/fenv.3.html",
+)
 _ALL: Final = ("python", "numpy", "torch")
 
 
@@ -39,6 +43,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
         ("torch_subnormals",),
         Injection("modes.flushes_in_torch"),
     ),
+    _fault("traps", _TRAPS, ("exceptions",), Injection("modes.traps")),
     *(
         _fault(f"rounds_{way}", _ROUNDING, ("rounding",), Injection("modes.rounds", {"way": way}))
         for way in ("up", "down", "to_zero")

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from probes import contract
 from probes.contract import Finding, require
-from probes.kit import breadcrumb
+from probes.kit import breadcrumb, float_traps
 
 __all__ = ["Observation", "judge", "observe"]
 
@@ -32,12 +32,21 @@ class Observation(contract.Observation):
     and the same holds below zero.
     """
 
+    unmasked: tuple[str, ...] = ()  # exceptions of the processor that end a process
     lost: dict[str, int] = Field(default_factory=dict)
     rounds_right: dict[str, bool] = Field(default_factory=dict)
 
 
 def observe(device: str) -> Observation:  # noqa: ARG001 - it is about the host's processor
     """Compute with each library; nothing is left to a compiler of constants."""
+    unmasked = float_traps.unmasked()
+    with float_traps.masked():  # else the first of them would end this process
+        lost, rounds = _computed()
+    return Observation(unmasked=unmasked, lost=lost, rounds_right=rounds)
+
+
+def _computed() -> tuple[dict[str, int], dict[str, bool]]:
+    """How many numbers each library loses, and where it rounds right."""
     breadcrumb.operation("subnormal numbers")
     small = {np.float32: np.float32(_SMALL_32), np.float64: np.float64(_SMALL_64)}
     arrays = {kind.__name__: np.full(64, value) for kind, value in small.items()}
@@ -54,10 +63,10 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - it is about the host'
     rounds = {
         "python float": _nearest([float(len(name)) for name in "abc"], _STEP_64),
         "numpy float64": _nearest(np.full(3, 1.0), _STEP_64),
-        "torch float32": _nearest(torch.ones(3, dtype=torch.float32), _STEP_32),
-        "torch float64": _nearest(torch.ones(3, dtype=torch.float64), _STEP_64),
+        "torch float32": _nearest(torch.ones(_ELEMENTS, dtype=torch.float32), _STEP_32),
+        "torch float64": _nearest(torch.ones(_ELEMENTS, dtype=torch.float64), _STEP_64),
     }
-    return Observation(lost=lost, rounds_right=rounds)
+    return lost, rounds
 
 
 #: Integers of the same width: a comparison of subnormal numbers with zero may flush them, too.
@@ -68,15 +77,18 @@ def _nearest(ones: Any, steps: tuple[float, ...]) -> bool:
     """Whether ties went to the even number, and what is nearer to the next one went there.
 
     Args:
-        ones: three ones, in a list, an array or a tensor: no constant for a compiler.
+        ones: three ones in a list, or some in an array or a tensor: no constant for a compiler.
         steps: half a step, three quarters of one, and the number after 1.
     """
     half, more, following = steps
     if isinstance(ones, list):
-        tie, above, below = ones[0] + half, ones[1] + more, -ones[2] - half
+        sums = [ones[0] + half, ones[1] + more, -ones[2] - half]
     else:
-        tie, above, below = (ones + half)[0], (ones + more)[0], (-ones - half)[0]
-    return (float(tie), float(above), float(below)) == (1.0, following, -1.0)
+        sums = [ones + half, ones + more, -ones - half]
+    expected = (1.0, following, -1.0)
+    return all(
+        bool((np.asarray(got) == wanted).all()) for got, wanted in zip(sums, expected, strict=True)
+    )
 
 
 _HINT: Final = (
@@ -104,6 +116,16 @@ def judge(observation: Observation) -> Iterator[Finding]:
             action="fix_image",
             otherwise="warn",
         )
+    yield require(
+        "float_mode.exceptions",
+        not observation.unmasked,
+        [*observation.unmasked],
+        [],
+        message=f"{', '.join(observation.unmasked)}: ends the process with SIGFPE",
+        hint="some library, or a variable for debugging, has called feenableexcept: find it by "
+        "imports one after another",
+        action="fix_image",
+    )
     wrong = [name for name, right in observation.rounds_right.items() if not right]
     yield require(
         "float_mode.rounding",

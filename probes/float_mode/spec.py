@@ -15,6 +15,7 @@ SPEC: Final = ProbeSpec(
         "python_subnormals": "Python's own arithmetic keeps subnormal numbers",
         "numpy_subnormals": "NumPy keeps subnormal numbers of float32 and float64",
         "torch_subnormals": "torch keeps subnormal numbers on the CPU, in every thread",
+        "exceptions": "a division by zero or a NaN gives a result, and ends no process",
         "rounding": "Python, NumPy and torch round to the nearest number, ties to even",
     },
 )

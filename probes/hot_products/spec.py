@@ -35,6 +35,7 @@ SPEC: Final = ProbeSpec(
     profile="deep",
     needs="device",
     timeout_s=900,
+    typical_s=11,
     interval_s=86400,
     memory_bytes=16 * MIB,
     optional_memory_bytes=ROOM_BYTES,

@@ -12,6 +12,8 @@ from typing import Final
 
 import torch
 
+from probes.legible import legible
+
 _BFLOAT16_SINCE: Final = (8, 0)  # compute capability from which cuBLAS and cuDNN promise bfloat16
 
 #: Error texts of torch and out-of-tree back-ends for a missing operation or type.
@@ -121,7 +123,7 @@ def documented_absence(error: Exception, device: str, dtype: torch.dtype | None 
     if _NONDETERMINISTIC in text:
         return f"not deterministic, as torch.use_deterministic_algorithms asks: {first}"
     kind = back_end(device)
-    limit = os.environ.get(_CPU_LIMIT, "")
+    limit = legible(os.environ.get(_CPU_LIMIT, ""), 80)
     if kind == "cpu" and limit and _WITHOUT_AVX512 in text:
         return f"not with {_CPU_LIMIT}={limit}: {first}"
     if kind == "cpu":  # older torch has few operations for half types on the CPU

@@ -8,7 +8,6 @@ Ref: https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on
      https://uxlfoundation.github.io/oneDNN/dev_guide_attributes_fpmath_mode.html
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -18,6 +17,7 @@ from pydantic import Field
 
 from probes.contract import Frozen
 from probes.kit.capabilities import back_end
+from probes.legible import variables as set_variables
 
 #: Environment variable -> the back-ends whose library reads it and may then shorten float32
 #: products whatever torch's switches say. torch's own variable acts through the switches.
@@ -61,7 +61,7 @@ class Precision(Frozen):
 def read(device: str) -> Precision:
     """The settings of torch and the environment for float32 products on that device."""
     kind = back_end(device)
-    variables = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    variables = {name: value for name, value in set_variables(VARIABLES).items() if value}
     forcing = {
         name: value
         for name, value in variables.items()
@@ -83,8 +83,9 @@ def float64_shortened_by(device: str) -> str:
 
     It then adds in fixed point; without a number of bits it keeps all 53 of them and more.
     """
-    bits = os.environ.get(_FIXED_POINT_BITS, "")
-    asked = os.environ.get(_FIXED_POINT, "0") == "1" and bits.isdecimal() and int(bits) < _FLOAT64
+    found = set_variables((_FIXED_POINT, _FIXED_POINT_BITS))
+    bits = found.get(_FIXED_POINT_BITS, "")
+    asked = found.get(_FIXED_POINT) == "1" and bits.isdecimal() and int(bits) < _FLOAT64
     if not asked or back_end(device) != "cuda":
         return ""
     return f"{_FIXED_POINT}=1, {_FIXED_POINT_BITS}={bits}"

@@ -29,6 +29,7 @@ SPEC: Final = ProbeSpec(
     needs="device",
     preload=("torch._dynamo",),
     timeout_s=240,
+    typical_s=6,
     interval_s=3600,
     # Trials with larger tensors ask at run time what is free, and are left out where it is little.
     memory_bytes=16 * MIB,

@@ -9,6 +9,7 @@ SPEC: Final = ProbeSpec(
     profile="standard",
     needs="device",
     timeout_s=240,
+    typical_s=4,
     interval_s=3600,
     # Not measured. The largest operands are 67,100 rows of 8 gates: 2 MiB, some of them at a time.
     memory_bytes=16 * MIB,

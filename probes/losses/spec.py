@@ -9,6 +9,7 @@ SPEC: Final = ProbeSpec(
     profile="standard",
     needs="device",
     timeout_s=240,
+    typical_s=1.5,
     interval_s=3600,
     memory_bytes=16 * MIB,  # no tensor is larger than some KiB
     # Imported by the first binary cross entropy with weights, with sympy.

@@ -20,6 +20,7 @@ SPEC: Final = ProbeSpec(
     profile="deep",
     needs="device",
     timeout_s=300,
+    typical_s=5,
     interval_s=86400,
     memory_bytes=16 * MIB,
     optional_memory_bytes=160 * MIB,  # products, and most of it what their library takes

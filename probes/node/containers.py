@@ -1,5 +1,6 @@
 """Whether this process runs in a container, and how its GPUs were assigned."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +40,8 @@ class Container(Frozen):
 
 def read(environment: Mapping[str, str], root: Path = Path("/")) -> Container:
     """Detect the container from the file system under `root` and the environment."""
-    kinds = [kind for path, kind in _FILES.items() if (root / path).exists()]
+    # Path.exists raises where this user may not look.
+    kinds = [kind for path, kind in _FILES.items() if os.path.exists(root / path)]  # noqa: PTH110
     kinds += [kind for name, kind in _VARIABLES.items() if environment.get(name)]
     mounts = _mounts(root)
     # Engines that leave no other sign: containerd alone, LXC.
@@ -48,7 +50,9 @@ def read(environment: Mapping[str, str], root: Path = Path("/")) -> Container:
     return Container(
         kind="a Kubernetes pod" if "a Kubernetes pod" in kinds else next(iter(kinds), ""),
         toolkit=re.search(r" /proc/driver/nvidia ", mounts) is not None,
-        by_mounts=(root / "var/run/nvidia-container-devices").exists(),
+        by_mounts=os.path.exists(  # noqa: PTH110
+            root / "var/run/nvidia-container-devices"
+        ),
     )
 
 

@@ -49,9 +49,10 @@ def _copies(path: Sequence[str], names: Sequence[str]) -> Iterator[Copy]:
 def _copy(folder: Path, name: str) -> Path | None:
     """The package or module of that name in a folder of sys.path; None without code."""
     package, module = folder / name, folder / f"{name}.py"
-    if (package / "__init__.py").is_file():
+    # Path.is_file raises where a folder may not be entered, or has a name that none can have.
+    if os.path.isfile(package / "__init__.py"):  # noqa: PTH113
         return package.resolve()
-    return module.resolve() if module.is_file() else None
+    return module.resolve() if os.path.isfile(module) else None  # noqa: PTH113
 
 
 def _has_core(package: Path, name: str) -> bool:

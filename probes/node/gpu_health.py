@@ -4,11 +4,14 @@ NVML may hang if the driver hangs: call it only in a process that another one ca
 """
 
 import ctypes
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from probes.contract import Frozen
-from probes.node.nvml import decoded, sysfs_address
+from probes.node.nvml import MOST_GPUS, decoded, sysfs_address, told
 
 try:
     import pynvml
@@ -18,6 +21,13 @@ except ImportError:
 #: Codes by which NVML says that a GPU is gone: GPU_IS_LOST, RESET_REQUIRED. Source: nvmlReturn_t.
 _GONE: Final = (15, 16)
 _NO_PERMISSION: Final = 4
+_HOTTEST_C: Final = 200  # what is hotter is no temperature
+#: More than PCIe can have.
+_MOST: Final = {"pcie_width": 32, "pcie_max_width": 32, "pcie_max_generation": 15}
+#: Reasons of slow clocks: a slowdown by hardware, which a mere change of clocks shows for a moment
+#: (NVIDIA, DCGM's field constants), and the causes that it has when it lasts.
+_SLOWDOWN_BY_HARDWARE, _ITS_CAUSES = 0x08, 0xC0
+_CHANGE_S: Final = 0.05
 _CORRUPTED_INFOROM: Final = 14
 
 _CORRECTED, _UNCORRECTED = 0, 1  # nvmlMemoryErrorType_t
@@ -91,6 +101,7 @@ class GpuHealth(Frozen):
     pcie_max_generation: int | None = None
     pcie_replays: int | None = None
     pcie_fatal_errors: int | None = None
+    c2c_enabled: bool | None = None  # the CPU is reached by NVLink-C2C, not by PCIe
     nvlinks_active: int | None = None
     nvlinks_inactive: int | None = None
     nvlink_replays: int | None = None
@@ -131,13 +142,16 @@ class _Answers:
         if call is None:
             return None
         try:
-            return call(self._handle, *arguments)
+            return told(call(self._handle, *arguments))
         except pynvml.NVMLError as error:
-            if error.value in _GONE:
-                self.gone = self.gone or f"{function}: {error}"
-        except (ValueError, TypeError, AttributeError):  # an older or newer module than ours
-            pass
+            self._note(function, error)
+        except (ValueError, TypeError, AttributeError, MemoryError):
+            pass  # an older or newer module than ours, or an answer that makes no sense
         return None
+
+    def _note(self, function: str, error: Any) -> None:
+        if error.value in _GONE:
+            self.gone = self.gone or f"{function}: {error}"
 
     def filled(self, function: str, layout: str) -> Any:
         """The structure of that layout as the function fills it; None if it does not."""
@@ -156,6 +170,7 @@ class _Answers:
         try:
             call(self._handle)
         except pynvml.NVMLError as error:
+            self._note("nvmlDeviceValidateInforom", error)
             return False if error.value == _CORRUPTED_INFOROM else None
         return True
 
@@ -167,9 +182,24 @@ class _Answers:
         found: dict[str, int] = {}
         for name, value in zip(known, values or (), strict=False):
             member = _MEMBERS.get(int(value.valueType))
-            if int(value.nvmlReturn) == 0 and member is not None:
-                found[name] = int(getattr(value.value, member))
+            if int(value.nvmlReturn) != 0 or member is None:
+                continue
+            answer = told(getattr(value.value, member))
+            if answer is not None and math.isfinite(answer):
+                found[name] = int(answer)
         return found
+
+
+def _flag(answer: Any) -> bool | None:
+    """Whether it is set; None for a number that stands for none."""
+    known = None if answer is None else told(int(answer))
+    return None if known is None else bool(known)
+
+
+def _sum(*counts: int) -> int | None:
+    """The sum of what was counted; None when one of the numbers stands for none."""
+    known = [told(int(count)) for count in counts]
+    return None if None in known else sum(known)
 
 
 def _memory(answers: _Answers) -> Iterator[tuple[str, Any]]:
@@ -178,7 +208,7 @@ def _memory(answers: _Answers) -> Iterator[tuple[str, Any]]:
     modes = ask("nvmlDeviceGetEccMode")
     default = ask("nvmlDeviceGetDefaultEccMode")
     if modes is not None:
-        yield from (("ecc_enabled", bool(modes[0])), ("ecc_pending", bool(modes[1])))
+        yield from (("ecc_enabled", _flag(modes[0])), ("ecc_pending", _flag(modes[1])))
     if default is not None:  # a list of one in some versions of pynvml
         yield "ecc_default", bool(default[0] if isinstance(default, (list, tuple)) else default)
     for name, kind, counter in (
@@ -189,52 +219,70 @@ def _memory(answers: _Answers) -> Iterator[tuple[str, Any]]:
         yield name, ask("nvmlDeviceGetTotalEccErrors", kind, counter)
     sram = answers.filled("nvmlDeviceGetSramEccErrorStatus", "c_nvmlEccSramErrorStatus_v1_t")
     if sram is not None:
-        yield "sram_volatile_uncorrected", int(sram.volatileUncParity + sram.volatileUncSecDed)
-        yield "sram_aggregate_uncorrected", int(sram.aggregateUncParity + sram.aggregateUncSecDed)
-        yield "sram_threshold_exceeded", bool(sram.bThresholdExceeded)
+        volatile = (sram.volatileUncParity, sram.volatileUncSecDed)
+        yield "sram_volatile_uncorrected", _sum(*volatile)
+        yield "sram_aggregate_uncorrected", _sum(sram.aggregateUncParity, sram.aggregateUncSecDed)
+        yield "sram_threshold_exceeded", _flag(sram.bThresholdExceeded)
     rows = ask("nvmlDeviceGetRemappedRows")
     if rows is not None:
-        yield "rows_remapped", int(rows[0] + rows[1])
-        yield from (("remap_pending", bool(rows[2])), ("remap_failed", bool(rows[3])))
+        yield "rows_remapped", _sum(rows[0], rows[1])
+        yield from (("remap_pending", _flag(rows[2])), ("remap_failed", _flag(rows[3])))
     spare = ask("nvmlDeviceGetRowRemapperHistogram")
     if spare is not None:
         counts = [int(getattr(spare, name)) for name in ("max", "high", "partial", "low", "none")]
-        yield from (("banks", sum(counts)), ("banks_without_spare_rows", counts[-1]))
+        yield from (("banks", _sum(*counts)), ("banks_without_spare_rows", _sum(counts[-1])))
     pages = [ask("nvmlDeviceGetRetiredPages", cause) for cause in _CAUSES]
     if None not in pages:
         yield "pages_retired", sum(len(found) for found in pages)
-    pending = ask("nvmlDeviceGetRetiredPagesPendingStatus")
-    yield "retirement_pending", None if pending is None else bool(pending)
+    yield "retirement_pending", _flag(ask("nvmlDeviceGetRetiredPagesPendingStatus"))
     yield "inforom_valid", answers.inforom_valid()
 
 
 def _clocks(answers: _Answers) -> Iterator[tuple[str, Any]]:
     """Yield what is told of clocks, power and temperatures: field, value."""
     ask = answers.ask
-    reasons = ask("nvmlDeviceGetCurrentClocksEventReasons")
-    if reasons is None:  # the name before driver 535
-        reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-    yield "clock_reasons", reasons
+    yield "clock_reasons", _lasting_reasons(answers)
     for name, policy in (("thermal_violation_s", _THERMAL), ("power_violation_s", _POWER)):
         violation = ask("nvmlDeviceGetViolationStatus", policy)
-        yield name, None if violation is None else int(violation.violationTime) / _NANOSECONDS
+        time_ns = None if violation is None else told(int(violation.violationTime))
+        yield name, None if time_ns is None else time_ns / _NANOSECONDS
     yield "performance_state", ask("nvmlDeviceGetPerformanceState")
     rates = ask("nvmlDeviceGetUtilizationRates")
     yield "utilization_percent", None if rates is None else int(rates.gpu)
-    yield "temperature_c", ask("nvmlDeviceGetTemperature", 0)
+    yield "temperature_c", _temperature(ask("nvmlDeviceGetTemperature", 0))
     for name, limit in (
         ("shutdown_c", _SHUTDOWN),
         ("slowdown_c", _SLOWDOWN),
         ("memory_max_c", _MEMORY_MAX),
         ("max_c", _GPU_MAX),
     ):
-        yield name, ask("nvmlDeviceGetTemperatureThreshold", limit)
+        yield name, _temperature(ask("nvmlDeviceGetTemperatureThreshold", limit))
     for name, function in (
         ("power_limit_w", "nvmlDeviceGetEnforcedPowerLimit"),
         ("default_power_limit_w", "nvmlDeviceGetPowerManagementDefaultLimit"),
     ):
         milliwatts = ask(function)
         yield name, None if milliwatts is None else milliwatts / 1000
+
+
+def _temperature(celsius: int | None) -> int | None:
+    return celsius if celsius is not None and 0 < celsius < _HOTTEST_C else None
+
+
+def _lasting_reasons(answers: _Answers) -> int | None:
+    """Why the clocks are slow: a change of clocks that looks like a slowdown is waited for."""
+    reasons = _reasons(answers)
+    if reasons is None or reasons & (_SLOWDOWN_BY_HARDWARE | _ITS_CAUSES) != _SLOWDOWN_BY_HARDWARE:
+        return reasons
+    time.sleep(_CHANGE_S)
+    return _reasons(answers)
+
+
+def _reasons(answers: _Answers) -> int | None:
+    reasons: int | None = answers.ask("nvmlDeviceGetCurrentClocksEventReasons")
+    if reasons is None:  # the name before driver 535
+        reasons = answers.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+    return reasons
 
 
 def _links(answers: _Answers) -> Iterator[tuple[str, Any]]:
@@ -246,13 +294,15 @@ def _links(answers: _Answers) -> Iterator[tuple[str, Any]]:
         ("pcie_max_generation", "nvmlDeviceGetMaxPcieLinkGeneration"),
         ("pcie_replays", "nvmlDeviceGetPcieReplayCounter"),
     ):
-        yield name, answers.ask(function)
+        value = answers.ask(function)
+        yield name, None if name in _MOST and value is not None and value > _MOST[name] else value
+    c2c = answers.ask("nvmlDeviceGetC2cModeInfoV")
+    yield "c2c_enabled", None if c2c is None else bool(c2c.isC2cEnabled)
     states: list[int] = []
     for link in range(getattr(pynvml, "NVML_NVLINK_MAX_LINKS", 0)):
         state = answers.ask("nvmlDeviceGetNvLinkState", link)
-        if state is None:  # no such link, or no NVLink at all
-            break
-        states.append(int(state))
+        if state is not None:  # else no such link, no NVLink at all, or no answer about this one
+            states.append(int(state))
     if states:
         yield from (("nvlinks_active", sum(states)), ("nvlinks_inactive", states.count(0)))
     fabric = answers.filled("nvmlDeviceGetGpuFabricInfoV", "c_nvmlGpuFabricInfo_v2_t")
@@ -261,7 +311,7 @@ def _links(answers: _Answers) -> Iterator[tuple[str, Any]]:
     if fabric is not None:
         yield "fabric_state", int(fabric.state) & 0xFF  # a byte in C, and padding
         yield "fabric_status", int(fabric.status)
-        yield "fabric_health", int(getattr(fabric, "healthMask", 0))
+        yield "fabric_health", told(int(getattr(fabric, "healthMask", 0)))
 
 
 def _gpu(index: int) -> GpuHealth:
@@ -281,7 +331,7 @@ def _gpu(index: int) -> GpuHealth:
         field: answers.ask(function)
         for field, function in (("uuid", "nvmlDeviceGetUUID"), ("name", "nvmlDeviceGetName"))
     }
-    told = {
+    fields = {
         "pci_bus_id": None if pci is None else sysfs_address(pci.busId),
         "mig_enabled": None if mig is None else bool(mig[0]),
         **{field: None if text is None else decoded(text) for field, text in names.items()},
@@ -290,11 +340,16 @@ def _gpu(index: int) -> GpuHealth:
         **dict(_links(answers)),
         **answers.fields(),
     }
-    return GpuHealth(index=index, gone=answers.gone, **told)
+    fields["memory_temperature_c"] = _temperature(fields.get("memory_temperature_c"))
+    return GpuHealth(index=index, gone=answers.gone, **fields)
 
 
-def read() -> Health:
-    """Start NVML, ask for every GPU's health, shut NVML down."""
+def _no_matter(_: str) -> None:
+    """Nobody wants to know which GPU is asked."""
+
+
+def read(at: Callable[[str], None] = _no_matter) -> Health:
+    """Start NVML, ask for every GPU's health, shut NVML down; `at` is told where it is."""
     if pynvml is None:
         return Health(error="nvidia-ml-py (module pynvml) is not installed")
     try:
@@ -302,10 +357,23 @@ def read() -> Health:
     except pynvml.NVMLError as error:
         return Health(error=f"Failed to initialize NVML: {error}")
     try:
-        version = decoded(pynvml.nvmlSystemGetDriverVersion())
-        gpus = tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
-    except pynvml.NVMLError as error:
+        return _read_all(at)
+    except (pynvml.NVMLError, AttributeError) as error:
         return Health(error=f"NVML does not list the GPUs: {error}")
     finally:
-        pynvml.nvmlShutdown()
-    return Health(driver_version=version, gpus=gpus)
+        with suppress(pynvml.NVMLError, AttributeError):  # all that it had to tell is told
+            pynvml.nvmlShutdown()
+
+
+def _read_all(at: Callable[[str], None]) -> Health:
+    version = None
+    with suppress(pynvml.NVMLError, AttributeError, ValueError):
+        version = decoded(pynvml.nvmlSystemGetDriverVersion())
+    count = int(pynvml.nvmlDeviceGetCount())
+    if not 0 <= count <= MOST_GPUS:
+        return Health(error=f"NVML does not list the GPUs: it counts {count}")
+    gpus = []
+    for index in range(count):
+        at(f"NVML, GPU {index}")
+        gpus.append(_gpu(index))
+    return Health(driver_version=version, gpus=tuple(gpus))

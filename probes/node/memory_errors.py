@@ -50,7 +50,8 @@ class Board:
     def counters(self) -> Counters:
         """The counters now."""
         query = nvml._Queries().query
-        rows = query("nvmlDeviceGetRemappedRows", self._handle) or (None,) * 4
+        answer = query("nvmlDeviceGetRemappedRows", self._handle) or (None,) * 4
+        rows = [nvml.told(value) for value in answer]
         errors = [
             query(
                 "nvmlDeviceGetMemoryErrorCounter",

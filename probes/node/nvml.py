@@ -4,7 +4,7 @@ NVML may hang if the driver hangs: call it only in a process that another one ca
 """
 
 import os
-from typing import Any
+from typing import Any, Final
 
 from probes.contract import Frozen
 
@@ -12,6 +12,12 @@ try:
     import pynvml
 except ImportError:
     pynvml = None
+
+#: More than one system can have: a count that is larger is no count.
+MOST_GPUS: Final = 256
+
+#: Numbers by which NVML says that there is none: all bits of an unsigned number of 32 or 64 bits.
+_NO_NUMBER: Final = (2**32 - 1, 2**64 - 1)
 
 _VGPU_GUEST = 2  # NVML_GPU_VIRTUALIZATION_MODE_VGPU
 _COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
@@ -72,6 +78,11 @@ def decoded(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
+def told(answer: Any) -> Any:
+    """The answer; None for a number that stands for none."""
+    return None if isinstance(answer, int) and answer in _NO_NUMBER else answer
+
+
 def sysfs_address(bus_id: str | bytes) -> str:
     """A PCI address as sysfs spells it: `00000000:0F:00.0` becomes `0000:0f:00.0`."""
     domain, colon, rest = decoded(bus_id).lower().partition(":")
@@ -94,7 +105,7 @@ class _Queries:
         if call is None:
             return None
         try:
-            return call(*arguments)
+            return told(call(*arguments))
         except pynvml.NVMLError_NoPermission:
             self.forbidden = True
             return None
@@ -102,6 +113,8 @@ class _Queries:
             return None
         except (pynvml.NVMLError, ValueError) as error:  # ValueError: text that is not UTF-8
             self.error = self.error or f"{function}: {error}"
+            return None
+        except (AttributeError, TypeError):  # an older or newer module than ours
             return None
 
     def text(self, function: str, *arguments: object) -> str | None:
@@ -217,8 +230,10 @@ def read() -> Nvml:
     count = queries.query("nvmlDeviceGetCount")
     # Separate queries: an error of an older driver here is no fault.
     state = _Queries().query("nvmlSystemGetConfComputeState")
-    gpus = tuple(_gpu(index) for index in range(count or 0))
+    counted = count is not None and 0 <= count <= MOST_GPUS
+    gpus = tuple(_gpu(index) for index in range(count if counted else 0))
     queries.query("nvmlShutdown")
-    problem = queries.error or ("" if count is not None else "nvmlDeviceGetCount: no answer")
+    answer = "no answer" if count is None else f"{count} GPUs"
+    problem = queries.error or ("" if counted else f"nvmlDeviceGetCount: {answer}")
     confidential = None if state is None else bool(state.ccFeature)
     return Nvml(error=problem, driver_version=version, confidential=confidential, gpus=gpus)

@@ -5,14 +5,16 @@ Files are read under `root`, so that a test can plant them.
 
 import contextlib
 import os
+import re
 import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from probes.contract import Frozen
+from probes.legible import legible
 
-#: Limits of a process that jobs run into..
+#: Limits of a process that jobs run into.
 LIMITS: Final = ("NOFILE", "NPROC", "MEMLOCK", "AS", "STACK")
 
 _UNLIMITED: Final = 1 << 62  # version 1 of control groups writes a number near 2^63
@@ -31,22 +33,28 @@ class Space(Frozen):
     problem: str = ""
 
 
-def space(folder: str) -> Space:
-    """The file system of a folder, or of the nearest folder above it that exists."""
+def space(folder: str, *, made: bool = False) -> Space:
+    """The file system of a folder, or of the nearest folder above it that this user can see.
+
+    `made`: nobody makes the folder later, so that one which is missing is of no use.
+    """
+    if made and not os.path.lexists(folder):
+        return Space(folder=folder, problem="it does not exist")
     place = Path(folder)
-    while not place.exists() and place != place.parent:
+    # Path.exists raises where this user may not look, as at /root/.cache, or a name is too long.
+    while not os.path.exists(place) and place != place.parent:  # noqa: PTH110
         place = place.parent
     try:
         seen = os.statvfs(place)
     except OSError as error:
-        return Space(folder=folder, problem=str(error.strerror))
+        return Space(folder=legible(folder, 300), problem=str(error.strerror))
     problem = ""
     if seen.f_flag & os.ST_RDONLY:
         problem = "it is read-only"
     elif not os.access(place, os.W_OK | os.X_OK):
         problem = "this user may not write there"
     return Space(
-        folder=folder,
+        folder=legible(folder, 300),
         size_bytes=seen.f_blocks * seen.f_frsize or None,
         free_bytes=seen.f_bavail * seen.f_frsize if seen.f_blocks else None,
         free_files=seen.f_favail if seen.f_files else None,
@@ -62,6 +70,17 @@ def caches(environment: Mapping[str, str]) -> tuple[Space, ...]:
         for variable, below in _CACHES.items()
     }
     return tuple(space(folder) for folder in dict.fromkeys(folders.values()))
+
+
+#: CAP_IPC_LOCK: RLIMIT_MEMLOCK does not count. Source: capabilities(7).
+_LOCKS: Final = 1 << 14
+
+
+def locks_without_limit(root: Path = Path("/")) -> bool:
+    """Whether this process may lock memory whatever its limit is; not in a user namespace."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", _text(root / "proc/self/status"), re.MULTILINE)
+    mapped = _text(root / "proc/self/uid_map").split()
+    return found is not None and mapped[:2] == ["0", "0"] and bool(int(found[1], 16) & _LOCKS)
 
 
 def limits() -> dict[str, int | None]:
@@ -106,7 +125,10 @@ def group(root: Path = Path("/")) -> Group:
 def _folders(root: Path) -> Iterator[Path]:
     """The folders of this process's groups and those above them, of any controller."""
     for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
+        _, separator, rest = line.partition(":")
+        controllers, also, path = rest.partition(":")
+        if not (separator and also):  # no line of the kernel's
+            continue
         names = controllers.split(",")
         for name in (
             {"memory", "cpu", "cpu,cpuacct"} & {*names, controllers} if controllers else {""}
@@ -120,11 +142,11 @@ def _folders(root: Path) -> Iterator[Path]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
 
 def _number(file: Path) -> int | None:
     text = _text(file).strip()
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None

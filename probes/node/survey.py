@@ -15,7 +15,7 @@ import torch
 
 from probes.kit.backend import cuda_type
 from probes.kit.tensors import accelerator_type, device_count
-from probes.node import cuda_driver, hardware, mig, nvml
+from probes.node import cuda_driver, hardware, mig, nvml, tenants
 
 #: The versions that affect the bits of a result; the fingerprint of the environment covers them.
 DECIDE_NUMERICS: Final = ("torch", "torch_cuda", "torch_hip", "cudnn", "nccl", "numpy", "driver")
@@ -28,10 +28,21 @@ def take() -> dict[str, object]:
     management, present = nvml.read(), hardware.detect()
     kind = accelerator_type()
     return {
-        "devices": [] if kind is None else _devices(kind, management),
+        "devices": [] if kind is None else _with_use(_devices(kind, management)),
         "hardware": list(present.evidence),
         "environment": _environment(management.driver_version or present.driver_version),
     }
+
+
+def _with_use(devices: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The entries, and by whom and how much the devices are used, where NVML tells."""
+    uses = tenants.read(str(each["uuid"]) for each in devices if each["process_count"] is not None)
+    for device in devices:
+        use = uses.get(str(device["uuid"]), tenants.Use())
+        device["processes"] = [each.model_dump() for each in use.processes or ()]
+        device["utilization_percent"] = use.utilization_percent
+        device["memory_used_bytes"] = use.memory_used_bytes
+    return devices
 
 
 def _devices(kind: str, management: nvml.Nvml) -> list[dict[str, object]]:

@@ -9,6 +9,7 @@ SPEC: Final = ProbeSpec(
     profile="standard",
     needs="device",
     timeout_s=240,
+    typical_s=4,
     interval_s=3600,
     # Not measured. The largest list has 330,000 elements: five copies in float32 are 7 MiB.
     memory_bytes=16 * MIB,

@@ -1,5 +1,6 @@
 """The rules about what NVML says of each board. What a board does not tell is no fault."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -7,7 +8,7 @@ from probes.contract import Action, Finding, Status, skipped, worst
 from probes.node.gpu_health import GpuHealth
 from probes.telemetry.spec import SPEC, Limits
 
-_SHOWN: Final = 4  # GPUs in a message
+SHOWN: Final = 4  # GPUs in a message
 
 
 class Problem(NamedTuple):
@@ -53,11 +54,11 @@ def judge(check: str, gpus: Sequence[GpuHealth], limits: Limits) -> Finding:
         )
     status = worst(each for each, _, _ in found)
     texts = [text for _, _, text in found]
-    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return Finding(
         id=identity,
         status=status,
-        message="; ".join(texts[:_SHOWN]) + more,
+        message="; ".join(texts[:SHOWN]) + more,
         observed=[*texts],
         expected=rule.expected,
         hint=rule.hint,
@@ -167,13 +168,17 @@ def _temperature(gpu: GpuHealth, _: Sequence[GpuHealth], __: Limits) -> Iterator
 _BUSY_PERCENT: Final = 50
 
 
-def _pcie(gpu: GpuHealth, _: Sequence[GpuHealth], __: Limits) -> Iterator[Problem]:
-    """An idle link may be slow, or narrow, to save power: a GPU that runs is judged."""
+def _pcie(gpu: GpuHealth, _: Sequence[GpuHealth], limits: Limits) -> Iterator[Problem]:
+    """An idle link may be slow, or narrow, to save power: a GPU that runs is judged.
+
+    One that has NVLink-C2C moves its data there, whatever its PCIe is.
+    """
     if gpu.pcie_fatal_errors:
         yield Problem(f"{gpu.pcie_fatal_errors} fatal errors of PCIe", status="warn")
-    if gpu.performance_state != 0:
+    if gpu.performance_state != 0 or gpu.c2c_enabled:
         return
     width, widest = gpu.pcie_width, gpu.pcie_max_width
+    widest = widest if limits.pcie_lanes is None else limits.pcie_lanes
     if width and widest and width < widest:
         yield Problem(f"PCIe has {width} lanes of {widest}: reseat the board", status=None)
     speed, fastest = gpu.pcie_generation, gpu.pcie_max_generation
@@ -182,10 +187,21 @@ def _pcie(gpu: GpuHealth, _: Sequence[GpuHealth], __: Limits) -> Iterator[Proble
         yield Problem(f"PCIe runs under load at generation {speed} of {fastest}", status=None)
 
 
+#: Names of boards whose links are bridges that somebody plugs in, between some of them or none.
+_BRIDGED: Final = re.compile(r"PCI|NVL|RTX|Quadro|GeForce|TITAN|G[PV]100|\bA[34]0\b")
+
+
 def _nvlink(gpu: GpuHealth, all_: Sequence[GpuHealth], limits: Limits) -> Iterator[Problem]:
-    """A board without bridges has no active link: only its siblings, or a promise, say more."""
-    siblings = [one.nvlinks_active or 0 for one in all_ if one.name == gpu.name]
-    wanted = max(siblings) if limits.nvlinks is None else limits.nvlinks
+    """A board without bridges has no active link: only its siblings, or a promise, say more.
+
+    With MIG there is no traffic between GPUs.
+    """
+    wanted = limits.nvlinks
+    if wanted is None:
+        alike = [one for one in all_ if one.name == gpu.name and not one.mig_enabled]
+        unbridged = not gpu.nvlinks_active and _BRIDGED.search(gpu.name or "")
+        compared = not unbridged and not gpu.mig_enabled
+        wanted = max((one.nvlinks_active or 0 for one in alike), default=0) if compared else 0
     if gpu.nvlinks_active is not None and gpu.nvlinks_active < wanted:
         yield Problem(f"{gpu.nvlinks_active} of {wanted} NVLinks are active", status=None)
     most = limits.nvlink_recoveries
@@ -195,7 +211,12 @@ def _nvlink(gpu: GpuHealth, all_: Sequence[GpuHealth], limits: Limits) -> Iterat
 
 _NOT_STARTED, _IN_PROGRESS, _COMPLETED = 1, 2, 3  # nvmlGpuFabricState_t
 #: Place of two bits in the fabric's health mask -> what it means that they are 1 (true).
-_FABRIC_TRUE: Final = {0: "degraded bandwidth", 2: "routes recover", 4: "unhealthy routes"}
+_FABRIC_TRUE: Final = {
+    0: "degraded bandwidth",
+    2: "routes recover",
+    4: "unhealthy routes",
+    6: "recovery from timeouts",
+}
 _CONFIGURATION_SHIFT, _CONFIGURATION_BITS, _CONFIGURATION_RIGHT = 8, 0xF, 1
 
 

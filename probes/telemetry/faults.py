@@ -19,7 +19,7 @@ def _fault(
     event: Event,
     changes: dict[str, Any] | None = None,
     *,
-    told: dict[str, str] | None = None,
+    told: dict[str, Any] | None = None,
     **fields: Any,
 ) -> Fault:
     """A node of two boards, of which the second is changed."""
@@ -168,6 +168,34 @@ FAULTS: Final[tuple[Fault, ...]] = (
         "fabric",
         Event("a fabric with less bandwidth", _NVML),
         {"fabric_health": 0x129},
+    ),
+    _fault(
+        "heat_in_a_run",
+        "new_errors",
+        Event("heat that comes with load", _NVML),
+        {"thermal_violation_s": 7.5},
+        told={"watched": True},
+    ),
+    _fault(
+        "replays_in_a_run",
+        "new_errors",
+        Event("a link that repeats its packets under load", _CARDS),
+        {"pcie_replays": 400},
+        told={"watched": True},
+    ),
+    _fault(
+        "rows_in_a_run",
+        "new_errors",
+        Event("a row that is remapped under load", _MEMORY),
+        {"rows_remapped": 1},
+        told={"watched": True},
+    ),
+    _fault(
+        "event_in_a_run",
+        "new_xids",
+        Event("Xid 119 as an event of NVML's", _XIDS),
+        {"recovery_action": None},
+        told={"watched": True, "events": [119]},
     ),
     _xid(48, "An uncorrectable double bit error (DBE) has been detected"),
     _xid(74, "NVLink: fatal error detected on link 3"),

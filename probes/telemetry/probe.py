@@ -1,16 +1,21 @@
 """What the boards and the kernel's log say, and the findings about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from probes import contract
 from probes.contract import Finding, Measurement, require, skipped
-from probes.kit import breadcrumb
+from probes.kit import breadcrumb, watching
 from probes.kit.symptoms import diagnose
-from probes.node import gpu_health, hardware, kernel_log
-from probes.telemetry import boards, log
+from probes.node import gpu_events, gpu_health, hardware, kernel_log
+from probes.telemetry import boards, changes, log
 from probes.telemetry.spec import SPEC, Limits
 
 __all__ = ["Limits", "Observation", "judge", "measure", "observe"]
+
+
+#: The device node of a GPU that is a part of its processor.
+_JETSON: Final = "/dev/nvhost-gpu"
 
 
 class Observation(contract.Observation):
@@ -19,6 +24,10 @@ class Observation(contract.Observation):
     hardware: hardware.Hardware
     health: gpu_health.Health
     log: kernel_log.KernelLog = kernel_log.KernelLog()
+    #: NVML's answers before the other probes of the run, and its events meanwhile, where the run
+    #: has heavy ones; `health` is then what it answered after them.
+    before: gpu_health.Health | None = None
+    events: gpu_events.Events | None = None
 
 
 def observe(device: str) -> Observation:  # noqa: ARG001 - it is about the whole node
@@ -27,9 +36,16 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - it is about the whole
     if "nvidia" not in present.vendors:
         return Observation(hardware=present, health=gpu_health.Health())
     breadcrumb.operation("NVML")
-    health = gpu_health.read()
+    health = gpu_health.read(breadcrumb.operation)
+    before, events = None, None
+    if watching.is_wanted():
+        breadcrumb.operation("NVML, events")
+        before, events = health, gpu_events.watch(watching.goes_on)
+        health = gpu_health.read(breadcrumb.operation)
     breadcrumb.operation("the kernel's log")
-    return Observation(hardware=present, health=health, log=kernel_log.read())
+    return Observation(
+        hardware=present, health=health, log=kernel_log.read(), before=before, events=events
+    )
 
 
 def judge(observation: Observation, limits: Limits = Limits()) -> Iterator[Finding]:  # noqa: B008 - frozen
@@ -44,8 +60,27 @@ def judge(observation: Observation, limits: Limits = Limits()) -> Iterator[Findi
             yield skipped(f"{SPEC.name}.{check}", why)
         elif check == "xids":
             yield log.judge(observation.log, gpus, limits)
+        elif check in _WATCHED:
+            yield _watched(check, observation, gpus, limits)
         else:
             yield boards.judge(check, gpus, limits)
+
+
+_WATCHED: Final = ("new_errors", "new_xids")
+
+
+def _watched(
+    check: str, observation: Observation, gpus: Sequence[gpu_health.GpuHealth], limits: Limits
+) -> Finding:
+    """What changed while heavy probes ran."""
+    before, events = observation.before, observation.events
+    if before is None or events is None:
+        return skipped(f"{SPEC.name}.{check}", "no heavy probe (standard, deep) was watched")
+    if check == "new_xids":
+        return log.judge_events(events, gpus, limits)
+    if before.error:
+        return skipped(f"{SPEC.name}.{check}", f"NVML told nothing before: {before.error}")
+    return changes.judge(before.gpus, observation.health.gpus, events.watched_s, limits)
 
 
 def measure(observation: Observation) -> Iterator[Measurement]:
@@ -89,8 +124,11 @@ def _answers(observation: Observation, limits: Limits) -> Finding:
 
 
 def _is_given(observation: Observation, limits: Limits) -> bool:
-    """Whether this process was given a GPU: a promise, or a device node of one."""
-    nodes = any(each.startswith("/dev/nvidia") for each in observation.hardware.evidence)
+    """Whether this process was given a GPU that NVML knows: a promise, or a device node of one."""
+    evidence = observation.hardware.evidence
+    if any(each.startswith(_JETSON) for each in evidence):  # many releases there have no NVML
+        return False
+    nodes = any(each.startswith("/dev/nvidia") for each in evidence)
     return nodes or _promised(limits) > 0
 
 

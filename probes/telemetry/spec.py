@@ -22,10 +22,17 @@ class Limits(Frozen):
     #: More retired pages than this: the board is one to return (NVIDIA, dynamic page retirement:
     #: 60 and more).
     retired_pages: NonNegativeInt = 59
+    #: Lanes of PCIe that each GPU must have; None asks for as many as board and slot have.
+    pcie_lanes: NonNegativeInt | None = None
     #: Active NVLinks that each GPU must have; None compares the GPUs of one model with each other.
     nvlinks: NonNegativeInt | None = None
     #: More NVLink recoveries than this since the driver was loaded; None accepts any number.
     nvlink_recoveries: NonNegativeInt | None = None
+    #: More PCIe replays a minute than this, while a run goes on, are too many (NVIDIA, DCGM's
+    #: watch of health).
+    pcie_replays_a_minute: NonNegativeFloat = 8.0
+    #: Heat may hold the clocks down for so many seconds while a run goes on.
+    thermal_violation_s: NonNegativeFloat = 1.0
     #: How long an Xid counts, in seconds: what lasts is told by the counters as well.
     xid_recent_s: NonNegativeFloat = 3600.0
 
@@ -55,6 +62,8 @@ SPEC: Final = ProbeSpec(
         "nvlink": "no NVLink is down that the other GPUs of the model have",
         "fabric": "the GPU is registered with its NVLink fabric, and that is healthy",
         "xids": "the kernel's log has no recent error line (Xid) that asks for a reset or reboot",
+        "new_errors": "no counter of damage rises while heavy probes run",
+        "new_xids": "NVML tells of no error event (Xid) that asks for a reset while they run",
     },
     about_node=True,
     certain={"enough_gpus": ()},

@@ -42,11 +42,16 @@ CODES: Final[dict[int, Code]] = {
     8: Code("a channel stopped", "restart_app", _CATALOG),
     11: Code("an invalid command stream", "restart_app", _CATALOG),
     13: Code("an exception of the compute engine, mostly the application's", "restart_app"),
+    14: Code("a test of the driver's", "ignore"),
+    25: Code("an illegal notification of the compute engine", "restart_app"),
     31: Code("a memory access outside of what was allocated", "restart_app"),
     32: Code("an invalid command stream", "restart_app"),
     37: Code("an unknown method of the firmware", "ignore"),
     38: Code("a watchdog of the firmware", "ignore"),
-    39: Code("an exception of a copy engine", "restart_app"),
+    **{
+        code: Code("an exception of a copy engine", "restart_app")
+        for code in (*range(39, 42), *range(70, 73), *range(75, 78), 85, *range(126, 136))
+    },
     43: Code("an application's channel was reset", "ignore"),
     44: Code("a fault while contexts were switched", "ignore"),
     45: Code("a channel was removed, mostly with its process", "ignore"),
@@ -54,12 +59,17 @@ CODES: Final[dict[int, Code]] = {
     48: Code("an uncorrected memory error", "ecc", _HEALTH),
     54: Code("auxiliary power is not connected", "support"),
     58: Code("an error of the memory", "support"),
+    60: Code("an error of a security engine", "restart_app"),
     61: Code("the power controller stopped", "support"),
     62: Code("the power controller halted", "reset"),
     63: Code("a row will be remapped, or a page retired, at the next reset", "ignore", _MEMORY),
     64: Code("a row could not be remapped, or a page not be retired", "reset"),
     66: Code("an illegal access by a driver", "ignore"),
-    68: Code("an exception of the video decoder", "restart_app"),
+    67: Code("an access that the firmware refused", "ignore"),
+    **{
+        code: Code("an exception of a video or picture engine", "restart_app")
+        for code in (68, 82, 83, 84, 86, 88, 89, *range(96, 106), 139)
+    },
     69: Code("an error of the compute class", "restart_app"),
     74: Code("an error of an NVLink", "nvlink"),
     78: Code("a vGPU could not be started", "support"),
@@ -70,6 +80,8 @@ CODES: Final[dict[int, Code]] = {
     93: Code("the InfoROM has been erased too often", "ignore"),
     94: Code("an uncorrected error that hit one application alone", "restart_app", _MEMORY),
     95: Code("an uncorrected error that may have hit every application", "reset", _MEMORY),
+    106: Code("a test of the management bus", "ignore"),
+    107: Code("a test of the management bus", "ignore"),
     109: Code("a switch of contexts took too long", "reset"),
     110: Code("a security fault", "reset"),
     119: Code("the GPU's system processor does not answer", "reset"),
@@ -81,11 +93,20 @@ CODES: Final[dict[int, Code]] = {
     136: Code("an NVLink could not be trained", "reset"),
     137: Code("an illegal access of a peer's memory", "ignore"),
     140: Code("an uncorrected error that was not contained", "reset"),
+    141: Code("an error of a channel's fast path", "ignore"),
     143: Code("the GPU could not be initialised", "reset"),
     **{code: Code("an error of an NVLink", "nvlink") for code in range(144, 151)},
     RECOVERY_CHANGED: Code("the recovery action has changed", "announced"),
-    155: Code("an error of an NVLink that software defined", "nvlink"),
+    151: Code("an error of the rotation of keys", "support"),
+    152: Code("an error of the deep learning engine's memory", "ignore"),
+    153: Code("a timeout of the deep learning engine", "ignore"),
+    155: Code("an error of an NVLink that software defined", "reset"),
+    156: Code("a part of the GPU will be retired at the next reset", "reset"),
+    157: Code("a part of the GPU could not be retired", "ignore"),
     158: Code("a fatal timeout of the GPU", "reset"),
+    159: Code("an error of the link to the CPU", "support"),
+    160: Code("a channel of memory will be retired at the next start", "reboot"),
+    161: Code("a channel of memory could not be retired", "ignore"),
 }
 
 #: What is said of a code that is not in the table.

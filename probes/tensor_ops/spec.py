@@ -17,6 +17,7 @@ SPEC: Final = ProbeSpec(
     profile="quick",
     needs="device",
     timeout_s=60,
+    typical_s=1.5,
     interval_s=300,
     memory_bytes=160 * MIB,
     memory_measured="NVIDIA H200, torch 2.11.0+cu130",

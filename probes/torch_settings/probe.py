@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,6 +12,7 @@ from probes import contract
 from probes.contract import Finding, Measurement, require
 from probes.kit import defaults
 from probes.kit.precision import UNKNOWN, answer
+from probes.legible import variables
 from probes.torch_settings.spec import Limits
 
 __all__ = ["Limits", "Observation", "judge", "measure", "observe"]
@@ -33,6 +33,7 @@ QUESTIONS: Final = (
     "backends.cuda.matmul.allow_fp16_accumulation",
     "backends.cudnn.fp32_precision",
     "backends.cudnn.conv.fp32_precision",
+    "backends.cudnn.rnn.fp32_precision",
     "backends.cudnn.allow_tf32",
     "backends.cudnn.enabled",
     "backends.cudnn.benchmark",
@@ -40,10 +41,18 @@ QUESTIONS: Final = (
     "backends.mkldnn.enabled",
     "backends.mkldnn.matmul.fp32_precision",
     "backends.mkldnn.conv.fp32_precision",
+    "backends.mkldnn.rnn.fp32_precision",
+    "backends.mkldnn.deterministic",
+    "backends.opt_einsum.enabled",
     "backends.cuda.flash_sdp_enabled()",
     "backends.cuda.mem_efficient_sdp_enabled()",
     "backends.cuda.math_sdp_enabled()",
     "backends.cuda.cudnn_sdp_enabled()",
+    "backends.cuda.fp16_bf16_reduction_math_sdp_allowed()",
+    "_C._get_cpu_allow_fp16_reduced_precision_reduction()",
+    "_C._get_deterministic_fill_uninitialized_memory()",
+    "_C._get_nnpack_enabled()",
+    "_C._is_multithreading_enabled()",
 )
 
 #: Variables that change what torch and its libraries compute, or how.
@@ -53,6 +62,10 @@ VARIABLES: Final = (
     "HIPBLASLT_ALLOW_TF32",
     "DNNL_DEFAULT_FPMATH_MODE",
     "ONEDNN_DEFAULT_FPMATH_MODE",
+    "CUBLAS_EMULATE_SINGLE_PRECISION",
+    "CUBLAS_EMULATE_DOUBLE_PRECISION",
+    "ATEN_CPU_CAPABILITY",
+    "MKL_CBWR",
     "HSA_OVERRIDE_GFX_VERSION",
     "CUDA_LAUNCH_BLOCKING",
     "CUBLAS_WORKSPACE_CONFIG",
@@ -90,7 +103,7 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - it is about the proce
     """Ask torch for each setting; nothing is changed."""
     return Observation(
         settings={question: _answered(question) for question in QUESTIONS},
-        variables={name: os.environ[name] for name in VARIABLES if os.environ.get(name)},
+        variables={name: value for name, value in variables(VARIABLES).items() if value},
         changed_defaults=defaults.changed(),
     )
 
@@ -167,10 +180,26 @@ _SHORT: Final = ("tf32", "bf16", "fp16")
 #: Variable -> values that leave products of float32 whole.
 _WHOLE: Final = {
     "NVIDIA_TF32_OVERRIDE": ("0",),
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": ("0",),
     "HIPBLASLT_ALLOW_TF32": ("0",),
+    "CUBLAS_EMULATE_SINGLE_PRECISION": ("0",),
     "DNNL_DEFAULT_FPMATH_MODE": ("STRICT",),
     "ONEDNN_DEFAULT_FPMATH_MODE": ("STRICT",),
+}
+_FORCES_TF32: Final = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"  # when it is 1
+#: Variables of torch's that do something when they are 1, and else nothing.
+_WHEN_ONE: Final = (
+    "TORCH_CUDNN_V8_API_DISABLED",
+    "TORCH_BLAS_PREFER_CUBLASLT",
+    "TORCH_BLAS_PREFER_HIPBLASLT",
+    "TORCH_LINALG_PREFER_CUSOLVER",
+    "TORCHDYNAMO_DISABLE",
+)
+#: Variable -> values that change nothing, where these are others than 0. To be set is enough for
+#: PYTORCH_NO_CUDA_MEMORY_CACHING in most releases.
+_OFF: Final[dict[str, tuple[str, ...]]] = {
+    "PYTORCH_JIT": ("1", "true", "yes"),
+    "PYTORCH_NO_CUDA_MEMORY_CACHING": (),
+    "HSA_OVERRIDE_GFX_VERSION": (),
 }
 #: Variables that are told in the fingerprint alone: they change no result, and are often set.
 _HARMLESS: Final = (
@@ -196,14 +225,19 @@ def _shortening(settings: dict[str, str]) -> Iterator[str]:
 
 
 def _forcing(variables: dict[str, str]) -> Iterator[str]:
-    for name, whole in _WHOLE.items():
-        if name in variables and variables[name].upper() not in whole:
-            yield f"{name}={variables[name]}"
+    for name, value in variables.items():
+        forces = name in _WHOLE and value.upper() not in _WHOLE[name]
+        if forces or (name == _FORCES_TF32 and value == "1"):
+            yield f"{name}={value}"
 
 
 def _matters(name: str, value: str) -> bool:
     """Whether a variable is to be told: one that is off, or of precision, is told elsewhere."""
-    return name not in _HARMLESS and name not in _WHOLE and value != "0"
+    if name in _HARMLESS or name in _WHOLE or name == _FORCES_TF32:
+        return False
+    if name in _WHEN_ONE:
+        return value == "1"
+    return value.lower() not in _OFF.get(name, ("0",))
 
 
 def _others(settings: dict[str, str], expected: dict[str, str]) -> list[str]:

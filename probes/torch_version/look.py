@@ -14,6 +14,7 @@ import torch
 from packaging.requirements import InvalidRequirement, Requirement
 
 from probes.kit import breadcrumb, defaults
+from probes.legible import variables
 from probes.node import copies, cuda_driver, hardware, nvml
 from probes.torch_version import mapped, numpy_abi, runtimes
 from probes.torch_version.observation import (
@@ -43,7 +44,7 @@ def observe(device: str) -> Observation:  # noqa: ARG001 - the image is the same
         build=_build(),
         distributions=tuple(_distributions()),
         needs=tuple(_requirements(torch_module.folder)),
-        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        variables=variables(VARIABLES),
         hardware=detected,
         kernel_module=hardware.nvidia_module(),
         driver=driver,

@@ -1,5 +1,6 @@
 """The GPU libraries that this process has mapped, and the copies that torch's wheels contain."""
 
+import contextlib
 import ctypes
 import re
 import sys
@@ -58,7 +59,8 @@ def wheel_folders(torch_folder: str | None) -> list[Path]:
     """The folders in which torch's wheel and NVIDIA's wheels keep their libraries."""
     folders = [] if torch_folder is None else [Path(torch_folder) / "lib"]
     for entry in dict.fromkeys(sys.path):
-        folders += sorted(Path(entry or ".").resolve().glob("nvidia/*/lib"))
+        with contextlib.suppress(OSError):  # a name that no folder can have
+            folders += sorted(Path(entry or ".").resolve().glob("nvidia/*/lib"))
     return folders
 
 
@@ -99,7 +101,9 @@ def libraries(
     for entry in filter(None, search_path.split(":")):
         folder = Path(entry).resolve()
         if folder not in resolved_folders:
-            names = {_family_and_major(path.name) for path in folder.glob("lib*.so*")}
+            names: set[tuple[str, str]] = set()
+            with contextlib.suppress(OSError):  # a name that no folder can have
+                names = {_family_and_major(path.name) for path in folder.glob("lib*.so*")}
             shadowed = sorted(
                 f"lib{family}" for family, _ in names & wheel_copies.keys() - {("", "")}
             )

@@ -33,6 +33,7 @@ from probes.kit.backend import cpu_type, node_type
 from probes.kit.symptoms import diagnose
 from probes.node import hardware, nvml
 from probes.worker import proven
+from probes.worker.document import to_json
 from probes.worker.errors import describe
 from probes.worker.triage import Retry, triaged
 
@@ -90,9 +91,7 @@ class Attempt:
             measurements = tuple(module.measure(observation)) if hasattr(module, "measure") else ()
             status = worst(finding.status for finding in findings)
             keep = self._keep_observation or status not in {"pass", "skip"}
-            document = (
-                json.loads(observation.model_dump_json(exclude_defaults=True)) if keep else None
-            )
+            document = json.loads(to_json(observation)) if keep else None
         except Exception as error:  # noqa: BLE001 - a bug of ours must not look like a sick device
             return self._error_result(error, "internal_error")
         result = self._result(

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.kit.lifetime import die_with_parent
+from probes.kit.watching import hold_signal
 from probes.pidfd import pidfd_open
 from probes.worker.errors import describe
 
@@ -46,6 +47,8 @@ def main(control_fd: int, supervisor_pid: int, nice: int, bare: int) -> None:
     with contextlib.suppress(OSError):  # out of memory: kill this process before the node's jobs
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="utf-8")
     gc.disable()  # collections during the import of torch would slow it down
+    if bare:
+        hold_signal()  # of the end that a child which watches waits for
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     _send(control, {"event": "up"})
@@ -224,7 +227,10 @@ def _become_child(worker_pid: int, log_fd: int) -> None:
 
 
 def _run_job(request: dict[str, Any], result_fd: int, *, bare: bool) -> None:
-    """Take the survey, or run one device's probes in order, with a JSON line for each step."""
+    """Take the survey, watch who uses a GPU, or run one device's probes in order.
+
+    Each step is a line of JSON.
+    """
     os.set_inheritable(result_fd, False)
     if request.get("alone"):
         importlib.import_module("probes.node.mig").show_only(request["alone"])
@@ -234,10 +240,21 @@ def _run_job(request: dict[str, Any], result_fd: int, *, bare: bool) -> None:
         survey = importlib.import_module("probes.node.survey")
         _write(result_fd, {"survey": survey.take()})
         return
+    if request.get("tenants"):
+        tenants = importlib.import_module("probes.node.tenants")
+        tenants.watch(
+            request["tenants"],
+            request["every_s"],
+            lambda use: _write(result_fd, {"use": use.model_dump()}),
+        )
+        return
+    if request.get("watch"):
+        importlib.import_module("probes.kit.watching").begin()
     attempt_module = importlib.import_module("probes.worker.attempt")
     fault = request.get("fault")
     if fault is not None:  # in force until this child ends, and only here
         importlib.import_module("probes.faults.inject").apply(fault, request["device"])
+    to_json = importlib.import_module("probes.worker.document").to_json
     for probe in request["probes"]:
         os.write(2, f"--- {probe['name']}\n".encode())  # so that the end of a log shows its probe
         _write(result_fd, {"start": probe["name"]})
@@ -245,14 +262,14 @@ def _run_job(request: dict[str, Any], result_fd: int, *, bare: bool) -> None:
         result = attempt.first_result()
         if fault is None and result.status == "fail" and result.reason == "check_failed":
             result = attempt.classify(result, functools.partial(_tell, result_fd))
-        _write(result_fd, {"result": result.model_dump_json(exclude_defaults=True)})
+        _write(result_fd, {"result": to_json(result)})
         if attempt.poisoned:
             return  # the supervisor forks again for the rest
 
 
 def _tell(descriptor: int, result: Any, device: str) -> None:
     """Write a result that stands if the retries on a device, which begin now, do not end."""
-    text = result.model_dump_json(exclude_defaults=True)
+    text = importlib.import_module("probes.worker.document").to_json(result)
     _write(descriptor, {"preliminary": text, "retries_on": device})
 
 

@@ -7,6 +7,9 @@
  * FAKE_NVML_REFUSES    name of a function that returns FAKE_NVML_CODE (default 999)
  * FAKE_NVML_PROCESSES  process ids that compute, as "123,456"; "self" is the caller
  * FAKE_NVML_GRAPHICS   process ids with graphics, in the same form
+ * FAKE_NVML_PROCESSES_FILE  a file with those that compute, read anew at each question
+ * FAKE_NVML_HANG_FILE  while this file is there, a question for processes has no answer
+ * FAKE_NVML_USE        utilization in percent (default 0)
  * FAKE_NVML_MODE       compute mode (default 0)
  * FAKE_NVML_MIG        1: MIG is on, with one instance in slot 1 of 7
  * FAKE_NVML_SLOTS      the slots that hold an instance, as "0,1,5"; empty: none (default "1")
@@ -14,6 +17,7 @@
  * FAKE_NVML_CC         1: confidential computing is on
  * FAKE_NVML_OLD        1: no second layout of memory and no third of processes
  * FAKE_NVML_TEMPERATURE  of the first GPU, each next is a degree warmer; without it none is told
+ * FAKE_NVML_EVENT      code of an error event of the last GPU, once; other waits run out
  * FAKE_NVML_DAMAGED    1: every question about health is answered with damage
  */
 #include <stdio.h>
@@ -100,7 +104,6 @@ int nvmlDeviceGetUUID(u64 handle, char *text, unsigned length) {
 
 int nvmlDeviceGetHandleByUUID(const char *uuid, u64 *handle) {
     MAY_REFUSE();
-    if (!number("FAKE_NVML_TEMPERATURE", 0)) return FUNCTION_NOT_FOUND;
     for (unsigned index = 0; index < (unsigned)number("FAKE_NVML_COUNT", 1); index++) {
         char text[80];
         nvmlDeviceGetUUID(100 + index, text, sizeof text);
@@ -149,6 +152,27 @@ int nvmlDeviceGetMemoryInfo_v2(u64 handle, u64 *memory) {
     return SUCCESS;
 }
 
+struct rates { unsigned gpu, memory; };
+
+int nvmlDeviceGetUtilizationRates(u64 handle, struct rates *rates) {
+    MAY_REFUSE();
+    rates->gpu = number("FAKE_NVML_USE", 0);
+    rates->memory = 0;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetPowerUsage(u64 handle, unsigned *milliwatts) {
+    MAY_REFUSE();
+    *milliwatts = 345600;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetClockInfo(u64 handle, int kind, unsigned *mhz) {
+    MAY_REFUSE();
+    *mhz = kind == 1 ? 1755 : 2619;
+    return SUCCESS;
+}
+
 struct process { unsigned pid; u64 used; unsigned gpu_instance, compute_instance; };
 
 static int processes(const char *variable, unsigned *count, struct process *out) {
@@ -156,6 +180,13 @@ static int processes(const char *variable, unsigned *count, struct process *out)
     unsigned room = *count, n = 0;
     char copy[256];
     snprintf(copy, sizeof copy, "%s", text ? text : "");
+    const char *path = getenv("FAKE_NVML_PROCESSES_FILE"), *stuck = getenv("FAKE_NVML_HANG_FILE");
+    FILE *in = path && strcmp(variable, "FAKE_NVML_PROCESSES") == 0 ? fopen(path, "r") : NULL;
+    if (in) {
+        if (!fgets(copy, sizeof copy, in)) copy[0] = 0;
+        fclose(in);
+    }
+    while (stuck && access(stuck, F_OK) == 0) usleep(10000);
     for (char *part = strtok(copy, ","); part; part = strtok(NULL, ","), n++)
         if (out && n < room)
             out[n] = (struct process){strcmp(part, "self") ? (unsigned)atoi(part)
@@ -313,6 +344,33 @@ int nvmlDeviceValidateInforom(u64 handle) {
     MAY_REFUSE();
     return damaged() ? 14 : SUCCESS;
 }
+
+struct event { u64 device, type, data; unsigned gpu_instance, compute_instance; };
+
+int nvmlEventSetCreate(u64 *set) {
+    MAY_REFUSE();
+    *set = 77;
+    return SUCCESS;
+}
+
+int nvmlDeviceRegisterEvents(u64 handle, u64 types, u64 set) {
+    MAY_REFUSE();
+    return types == 8 && set == 77 ? SUCCESS : 2;
+}
+
+int nvmlEventSetWait_v2(u64 set, struct event *event, unsigned milliseconds) {
+    static int told = 0;
+    MAY_REFUSE();
+    if (told++ || !number("FAKE_NVML_EVENT", 0)) {
+        usleep(milliseconds * 1000);
+        return 10; /* timeout */
+    }
+    *event = (struct event){100 + number("FAKE_NVML_COUNT", 1) - 1, 8,
+                            number("FAKE_NVML_EVENT", 0), ~0u, ~0u};
+    return SUCCESS;
+}
+
+int nvmlEventSetFree(u64 set) { MAY_REFUSE(); return SUCCESS; }
 
 struct field { unsigned id, scope; long long timestamp, latency; unsigned type; int result;
                union { unsigned ui; u64 ull; } value; };

@@ -25,18 +25,23 @@ class Replay:
     def __init__(self, recording: str, **changes: Any) -> None:
         """Read a recording of one GPU."""
         told = json.loads((RECORDINGS / recording).read_text(encoding="utf-8"))
-        self._told: dict[str, Any] = {**told["no_argument"], **told["with_arguments"], **changes}
+        self._told: dict[str, Any] = {
+            **told["no_argument"],
+            **told["with_arguments"],
+            "nvmlDeviceGetCount": 1,
+            **changes,
+        }
         self._fields: dict[str, Any] = {**self._told["fields"], **changes}
 
     def __getattr__(self, name: str) -> Any:
         """A function that answers as recorded; anything else is the module's own."""
         own: dict[str, Callable[..., Any]] = {
             "nvmlInit": lambda: None,
-            "nvmlShutdown": lambda: None,
-            "nvmlDeviceGetCount": lambda: 1,
+            "nvmlShutdown": lambda: _answer(self._told.get("nvmlShutdown")),
+            "nvmlDeviceGetCount": lambda: _answer(self._told.get("nvmlDeviceGetCount")),
             "nvmlDeviceGetHandleByIndex": lambda index: index,
             "nvmlDeviceGetFieldValues": self._field_values,
-            "nvmlSystemGetDriverVersion": lambda: self._told["nvmlSystemGetDriverVersion"],
+            "nvmlSystemGetDriverVersion": lambda: _answer(self._told["nvmlSystemGetDriverVersion"]),
         }
         if name in own:
             return own[name]
@@ -77,7 +82,9 @@ class Replay:
 
 
 def _answer(told: Any) -> Any:
-    """What a function returns, or the error that it raises."""
+    """What a function returns, or the error that it raises; what a function of ours answers."""
+    if callable(told):
+        return told()
     if told == "Not Supported":
         raise pynvml.NVMLError(3)
     if isinstance(told, str) and (error := re.match(r"error (NVMLError_\w+)", told)):

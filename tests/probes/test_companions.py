@@ -1,6 +1,7 @@
 """Packages beside torch: those that fit, those that do not, and an operator that is wrong."""
 
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -61,6 +62,9 @@ def test_each_fault_trips_its_check_alone(fault: Any) -> None:
         ("0.26.0", ">=2.2,<3", "2.10.0", "pass"),
         ("0.26.0", "", "2.10.0", "pass"),
         ("no version", "==2.11.0", "a nightly of ours", "pass"),
+        ("0.29.0.dev20261120", "==2.14.0.dev20261120", "2.14.0.dev20261120+cu130", "pass"),
+        ("0.29.0.dev20261120", "==2.14.0.dev20261120", "2.14.0.dev20261121+cu130", "warn"),
+        ("0.26.0", "==2.11.0", "2.11.0rc3", "pass"),
     ],
 )
 def test_requirements(version: str, needs: str, own: str, status: Status) -> None:
@@ -88,6 +92,11 @@ def test_what_torch_requires_counts_too() -> None:
         ("0.26.0", "2.11.0+cu130", "pass"),
         ("0.26.0+1234abc", "2.11.0+cu130", "pass"),
         ("0.26.0+cu130", "2.11.0a0+nv25.10", "pass"),
+        ("0.23.0+rocm7.0.2.git824e8c87", "2.8.0+rocm7.0.2.git245bf6ed", "pass"),
+        ("0.23.0+rocm7.0.2.git824e8c87", "2.8.0+rocm7.1.git245bf6ed", "warn"),
+        ("0.23.0+rocm6.4", "2.8.0+rocm6.4.1", "warn"),
+        ("0.23.0+cu128", "2.8.0+cu128.with.pypi.cudnn", "pass"),
+        ("0.23.0+cpu", "2.8.0+cpu.cxx11.abi", "pass"),
     ],
 )
 def test_builds(version: str, own: str, status: Status) -> None:
@@ -120,6 +129,78 @@ def test_the_operator_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (wrong.status, wrong.observed) == ("fail", [0, 1])
     assert (raised.status, "does not exist" in raised.message) == ("warn", True)
+
+
+ODD_REQUIREMENT = b'Requires-Dist: torch==1.0; nonsense > "1"\n'
+METADATA = {
+    "no text": (b"\xff\xfe\x00", "of an unknown version", ""),
+    "nothing": (b"", "of an unknown version", ""),
+    "no version": (b"Metadata-Version: 2.1\nName: torchvision\n", "of an unknown version", ""),
+    "a marker that nobody knows": (
+        b"Metadata-Version: 2.1\nName: torchvision\nVersion: 0.26.0\n" + ODD_REQUIREMENT,
+        "0.26.0",
+        "",
+    ),
+    "another spelling": (
+        b"Metadata-Version: 2.1\nName: torchvision\nVersion: 0.26.0\nRequires-Dist: Torch==1.0\n",
+        "0.26.0",
+        "==1.0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "version", "needs"), METADATA.values(), ids=METADATA)
+def test_metadata_that_is_broken_ends_no_probe(
+    text: bytes, version: str, needs: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What it does not say is not known."""
+    folder = tmp_path / "torchvision-0.26.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_bytes(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert probe.installed("torchvision") == version
+    assert probe._needs("torchvision")[0] == needs
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *("KeyError('x')", "NameError('x')", "AssertionError()", "SyntaxError('x')"),
+        *("SystemExit(1)", "ZeroDivisionError()", "IndexError()", "UserWarning('x')"),
+    ],
+)
+def test_whatever_an_import_raises_is_a_warning(
+    error: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A package that no job may use drains no node; and none ends this process."""
+    (tmp_path / "torchaudio.py").write_text(f"raise {error}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(probe, "installed", {"torchaudio": "2.11.0"}.get)
+    monkeypatch.setattr(probe, "requirements", lambda _: [])
+
+    assert tripped(judged(probe.observe("cpu")).values()) == {"companions.imports"}
+
+
+def test_operators_that_cannot_be_imported_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As is what they raise, whatever it is."""
+    vision = ModuleType("torchvision")
+    monkeypatch.setitem(sys.modules, "torchvision", vision)
+    monkeypatch.setitem(sys.modules, "torchvision.ops", None)
+    monkeypatch.setattr(probe, "installed", {"torchvision": "0.26.0"}.get)
+    monkeypatch.setattr(probe, "requirements", lambda _: [])
+
+    assert tripped(judged(probe.observe("cpu")).values()) == {"companions.nms"}
+
+
+def test_two_installations_in_one_folder_are_told() -> None:
+    """The metadata is of one, and the module of the other."""
+    (one,) = image().companions
+    other = one.model_copy(update={"imported": "0.25.1+cpu"})
+    same = one.model_copy(update={"imported": "0.26.0a0+abc123"})
+
+    assert tripped(judged(image(companions=(other,))).values()) == {"companions.requirements"}
+    assert tripped(judged(image(companions=(same,))).values()) == set()
 
 
 def test_an_import_that_raises_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -1,5 +1,6 @@
 """What surrounds a job: a sound container, each thing that may lack, and how it is read."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from probes.container import probe
 from probes.container.faults import FAULTS
 from probes.contract import MIB, Finding, Status
 from probes.faults.inject import surroundings
-from probes.node import device_nodes, hardware, resources
+from probes.node import containers, device_nodes, hardware, resources
 from probes.node.containers import Container
 from probes.node.device_nodes import Node
 from probes.node.hardware import Hardware
@@ -54,7 +55,8 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     for owner, names in (
         (hardware, ("detect",)),
         (device_nodes, ("open_nodes",)),
-        (resources, ("space", "caches", "limits", "group")),
+        (resources, ("space", "caches", "limits", "group", "locks_without_limit")),
+        (containers, ("read",)),
         (probe, ("has_infiniband", "now")),
     ):
         for name in names:
@@ -105,6 +107,19 @@ def test_the_pretended_container_is_sound() -> None:
 
 
 REFUSED = Node(path="/dev/nvidia0", problem="EPERM: Operation not permitted")
+OTHERS = tuple(
+    Node(path=f"/dev/nvidia{number}", problem="EPERM: Operation not permitted")
+    for number in range(1, 8)
+)
+BROKEN = Node(path="/dev/nvidia1", problem="EIO: Input/output error")
+CLOSED = Node(path="/dev/nvidiactl", problem="EPERM: Operation not permitted")
+RENDER = (
+    Node(path="/dev/kfd"),
+    Node(path="/dev/dri/renderD128"),
+    Node(path="/dev/dri/renderD129", problem="EPERM: Operation not permitted"),
+)
+HOST = Container()
+AMD = Hardware(vendors=("amd",), evidence=("KFD node 1 is gfx942",))
 MISSING = Node(path="/dev/nvidia-uvm", problem="ENOENT: No such file or directory")
 SEEN = Hardware(vendors=("nvidia",), evidence=("PCI 0000:0f:00.0 is 10de:2330 of class 0302",))
 
@@ -115,6 +130,15 @@ SEEN = Hardware(vendors=("nvidia",), evidence=("PCI 0000:0f:00.0 is 10de:2330 of
         ({}, "auto", "pass"),
         ({"nodes": (REFUSED,)}, 1, "error"),
         ({"nodes": (Node(path="/dev/nvidia0"), MISSING)}, 1, "warn"),
+        ({"nodes": (Node(path="/dev/nvidia0"), MISSING), "container": HOST}, 1, "pass"),
+        ({"nodes": (*SOUND.nodes, *OTHERS)}, "auto", "pass"),
+        ({"nodes": (*SOUND.nodes, *OTHERS)}, 1, "pass"),
+        ({"nodes": (*SOUND.nodes, *OTHERS)}, 8, "error"),
+        ({"nodes": (*SOUND.nodes, BROKEN)}, "auto", "error"),
+        ({"nodes": (CLOSED, Node(path="/dev/nvidia0"))}, "auto", "error"),
+        ({"nodes": RENDER, "hardware": AMD}, "auto", "pass"),
+        ({"nodes": RENDER[1:], "hardware": AMD}, 2, "error"),
+        ({"nodes": (RENDER[2],), "hardware": AMD}, "auto", "error"),
         ({"nodes": (), "hardware": SEEN}, "auto", "skip"),
         ({"nodes": (), "hardware": SEEN}, 0, "skip"),
         ({"nodes": (), "hardware": SEEN}, 8, "fail"),
@@ -135,6 +159,14 @@ def test_device_nodes(fields: dict[str, Any], promise: Any, status: Status) -> N
     assert judged(changed(**fields), gpus=promise)["device_nodes"].status == status
 
 
+def test_a_gpu_that_does_not_start_is_no_lost_access() -> None:
+    """A new container would not help."""
+    broken = judged(changed(nodes=(*SOUND.nodes, BROKEN)))["device_nodes"]
+
+    assert (broken.action, "/dev/nvidia1" in broken.message) == ("investigate", True)
+    assert judged(changed(nodes=(REFUSED,)))["device_nodes"].action == "recreate_container"
+
+
 @pytest.mark.parametrize(
     ("value", "status"),
     [
@@ -151,6 +183,8 @@ def test_driver_capabilities(value: str | None, status: Status) -> None:
     variables = {} if value is None else {"NVIDIA_DRIVER_CAPABILITIES": value}
 
     assert judged(changed(variables=variables))["driver_capabilities"].status == status
+    bare = judged(changed(variables=variables, container=HOST))["driver_capabilities"]
+    assert bare.status == "skip"
 
 
 @pytest.mark.parametrize(
@@ -177,6 +211,43 @@ def test_locked_memory_matters_with_rdma_alone() -> None:
 
     assert judged(limited)["locked_memory"].status == "skip"
     assert judged(limited)["open_files"].status == "skip"  # it could not be read
+    allowed = changed(limits={"MEMLOCK": 65536}, locks_without_limit=True)
+    assert judged(allowed)["locked_memory"].status == "pass"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "mapped", "allowed"),
+    [
+        ("000001ffffffffff", "0 0 4294967295", True),
+        ("0000000000004000", "0 0 4294967295", True),
+        ("00000000a80425fb", "0 0 4294967295", False),
+        ("000001ffffffffff", "0 100000 65536", False),
+        ("", "", False),
+    ],
+)
+def test_the_capability_to_lock_memory(
+    tmp_path: Path, capabilities: str, mapped: str, *, allowed: bool
+) -> None:
+    """As pods get it that use RDMA; root of a user namespace has none that counts."""
+    folder = tmp_path / "proc/self"
+    folder.mkdir(parents=True)
+    if capabilities:
+        (folder / "status").write_text(f"Name:\tpython\nCapEff:\t{capabilities}\nSeccomp:\t0\n")
+        (folder / "uid_map").write_text(f"{mapped}\n")
+
+    assert resources.locks_without_limit(tmp_path) is allowed
+
+
+def test_a_folder_of_the_rdma_driver_is_no_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any host that loads the driver has the folder."""
+    monkeypatch.setattr(probe, "_INFINIBAND", tmp_path)
+    (tmp_path / "rdma_cm").touch()
+    before = probe.has_infiniband()
+    (tmp_path / "uverbs0").touch()
+
+    assert (before, probe.has_infiniband()) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +280,10 @@ def test_one_cache_that_may_be_written_is_enough() -> None:
         (1_800_000_000.0, 1_800_043_200.0, "pass"),  # files from another zone
         (1_800_000_000.0, 1_800_100_000.0, "warn"),
         (1_800_000_000.0, 0.0, "pass"),  # an image whose files have no time
+        (1_800_000_000.0, 315532800.0, "pass"),  # or the first one that zip knows
+        (0.0, 0.0, "warn"),
+        (86400.0, 315532800.0, "warn"),
+        (4_102_444_800.0, 0.0, "warn"),
         (1_800_000_000.0 + 1e9, 1_800_000_000.0, "warn"),
     ],
 )
@@ -256,6 +331,12 @@ FREE = {
     "proc/self/cgroup": "0::/\n",
     "sys/fs/cgroup/cpu.max": "max 100000\n",
 }
+#: Lines that no kernel writes, and a group outside of what the container sees.
+ODD = {
+    "proc/self/cgroup": "nonsense\n1:cpu\n\n0::/../../other\n",
+    "sys/fs/cgroup/cpu.max": "50000 100000\n",
+    "sys/fs/cgroup/memory.max": "\xb2\n",
+}
 
 
 @pytest.mark.parametrize(
@@ -265,8 +346,9 @@ FREE = {
         (V1, Group(memory_bytes=8 * GIB, memory_used_bytes=1000, cores=1.5)),
         (FREE, Group()),
         ({}, Group()),
+        (ODD, Group(cores=0.5)),
     ],
-    ids=["version 2", "version 1", "no limit", "no control groups"],
+    ids=["version 2", "version 1", "no limit", "no control groups", "odd"],
 )
 def test_control_groups_are_read(tmp_path: Path, files: dict[str, str], group: Group) -> None:
     """The tightest of this group and those above it."""
@@ -289,6 +371,33 @@ def test_folders_are_read(tmp_path: Path) -> None:
     closed.mkdir(mode=0o500)
     expected = "" if os.access(closed, os.W_OK) else "this user may not write there"
     assert resources.space(str(closed)).problem == expected
+
+
+def test_a_folder_that_nobody_makes_must_be_there(tmp_path: Path) -> None:
+    """The folder above it does not stand in for shared memory."""
+    gone = resources.space(str(tmp_path / "shm"), made=True)
+
+    assert gone.problem == "it does not exist"
+    assert judged(changed(shared_memory=gone))["shared_memory"].status == "warn"
+    assert resources.space(str(tmp_path), made=True) == resources.space(str(tmp_path))
+
+
+@pytest.mark.parametrize("failing", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG])
+def test_a_folder_that_may_not_be_seen_is_judged_by_the_one_above(
+    tmp_path: Path, failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /root/.cache is for a user who got root's HOME, or a home that the network lost."""
+    real = os.stat
+
+    def stat(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(str(tmp_path / "closed")):
+            raise OSError(failing, "no")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+
+    assert resources.space(str(tmp_path / "closed" / ".cache")).size_bytes
+    assert containers.read({}, tmp_path / "closed") == HOST
 
 
 def test_caches_follow_the_variables() -> None:

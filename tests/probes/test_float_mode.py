@@ -1,5 +1,8 @@
 """Modes of the processor: this one is sound, and each other mode is told."""
 
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from probes.contract import Finding
 from probes.faults.inject import modes
 from probes.float_mode import probe
 from probes.float_mode.faults import FAULTS
+from probes.kit import float_traps
 from tests.probes.under_fault import tripped_by_fault
 from tests.probes.verdicts import ids, tripped
 
@@ -103,6 +107,61 @@ def test_a_thread_of_torch_that_flushes_is_seen(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.Tensor, "__mul__", multiply)
 
     assert tripped(judged(probe.observe("cpu")).values()) == {"float_mode.torch_subnormals"}
+
+
+MODES = {
+    "a thread of torch that rounds up": (
+        "lib.fesetround(0x800); torch.ones(1 << 20).mul(2); lib.fesetround(0)",
+        {"float_mode.rounding"},
+    ),
+    "a thread of torch that flushes": (
+        "flush = torch.set_flush_denormal; flush(True); torch.ones(1 << 20).mul(2); flush(False)",
+        {"float_mode.torch_subnormals"},
+    ),
+    "a division by zero that ends the process": (
+        "lib.feenableexcept(4)",
+        {"float_mode.exceptions"},
+    ),
+    "an underflow that ends the process": (
+        "lib.feenableexcept(16)",
+        {"float_mode.exceptions"},
+    ),
+    "nothing": ("", set()),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="fenv.h's numbers are those of x86-64")
+@pytest.mark.parametrize(("change", "trips"), MODES.values(), ids=MODES)
+def test_modes_that_a_library_leaves(change: str, trips: set[str]) -> None:
+    """In a process of its own, with two threads: the check that names it, and no signal."""
+    program = f"""
+import ctypes, torch
+from probes.float_mode import probe
+lib = ctypes.CDLL("libm.so.6")
+torch.set_num_threads(2)
+{change}
+masks = lib.fegetexcept()
+found = probe.judge(probe.observe("cpu"))
+print(*(one.id for one in found if one.status != "pass"))
+assert lib.fegetexcept() == masks
+"""
+    seen = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert (seen.returncode, set(seen.stdout.split())) == (0, trips), seen.stderr
+
+
+def test_no_exception_is_unmasked_here() -> None:
+    """And masking them leaves none behind."""
+    with float_traps.masked():
+        pass
+
+    assert float_traps.unmasked() == ()
+    sound = probe.observe("cpu")
+    trapped = judged(sound.model_copy(update={"unmasked": ("overflow",)}))["exceptions"]
+    assert (trapped.status, "overflow" in trapped.message) == ("fail", True)
 
 
 def test_directions_are_known_here() -> None:

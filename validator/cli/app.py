@@ -13,7 +13,9 @@ from validator.cli.options import Action
 from validator.nearest import closest, nearest
 from validator.render.console import emit
 
-COMMANDS: Final = ("check", "serve", "list", "explain", "selftest", "schema", "healthcheck")
+COMMANDS: Final = (
+    *("check", "burn", "serve", "list", "explain", "selftest", "schema", "healthcheck"),
+)
 
 
 #: The parser's own class of usage errors; typer brings its own parser in some versions.

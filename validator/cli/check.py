@@ -5,7 +5,6 @@ from typing import Annotated, Any, Final, cast
 
 import typer
 
-from probes.catalog import BY_NAME
 from validator.cli import one_run
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError
@@ -14,16 +13,18 @@ from validator.cli.options import (
     ConfigCheck,
     ConfigFile,
     Devices,
+    ExitCodes,
+    FailOpen,
     LogFormat,
     LogLevel,
+    NoProbes,
     OutputFile,
     Probes,
     Profile,
+    Quiet,
+    Strict,
     Timeout,
-    completing,
     flags_of,
-    known_probes,
-    one_of,
     output_option,
     refuse_server,
     say_valid,
@@ -39,16 +40,7 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
     profile: Profile = None,
     device: Devices = None,
     probe: Probes = None,
-    no_probe: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--no-probe",
-            metavar="PROBE",
-            help="Leave this probe out. Repeatable.",
-            callback=known_probes("--no-probe"),
-            autocompletion=completing(BY_NAME),
-        ),
-    ] = None,
+    no_probe: NoProbes = None,
     output: Annotated[str, output_option(_FORMS)] = "text",
     output_file: OutputFile = None,
     record: Annotated[
@@ -66,23 +58,10 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
         ),
     ] = False,
     timeout: Timeout = None,
-    exit_style: Annotated[
-        str,
-        typer.Option(
-            "--exit-style",
-            metavar="STYLE",
-            help="default: 0 good, 1 fail, 2 could not tell. nagios: 0/1/2/3.",
-            callback=one_of("--exit-style", ("default", "nagios")),
-            autocompletion=completing(("default", "nagios")),
-        ),
-    ] = "default",
-    strict: Annotated[bool, typer.Option("--strict", help="A warning or skip fails too.")] = False,
-    fail_open: Annotated[
-        bool, typer.Option("--fail-open", help="Exit with 0 when nothing could be told.")
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; text only of what is wrong, and verdict.")
-    ] = False,
+    exit_style: ExitCodes = "default",
+    strict: Strict = False,
+    fail_open: FailOpen = False,
+    quiet: Quiet = False,
     max_age: Annotated[
         str | None,
         typer.Option(
@@ -128,9 +107,6 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
     refuse_server("--server", server)
 
     def action(early: EarlyWorker) -> int:
-        settings = settings_of(config_file, flags)
-        if config_check:
-            return say_valid(settings)
         options = one_run.Options(
             only=tuple(probe or ()),
             without=tuple(no_probe or ()),
@@ -145,6 +121,9 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             server=server,
             no_run=no_run,
         )
-        return one_run.run(settings, options, early)
+        if config_check:
+            one_run.refuse_unwritable_files(options)
+            return say_valid(config_file, flags)
+        return one_run.run(settings_of(config_file, flags), options, early)
 
     return action

@@ -74,9 +74,9 @@ class EarlyWorker:
     def start(self, argv: Sequence[str]) -> None:
         """Start it where the command line is that of a run."""
         given = {item.partition("=")[0] for item in argv}
-        if argv[:1] == ["check"]:
+        if argv[:1] in (["check"], ["burn"]):
             self.signals.listen()
-        if argv[:1] in (["check"], ["selftest"]) and not _NO_RUN.intersection(given):
+        if argv[:1] in (["check"], ["burn"], ["selftest"]) and not _NO_RUN.intersection(given):
             refuse_without_calls()
             # One that cannot start is tried again by the run, which reports it.
             with contextlib.suppress(CannotStartError):

@@ -4,6 +4,10 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Final
+
+#: Of a line; what was typed may be of any length.
+_LONGEST: Final = 4000
 
 
 class UsageError(Exception):
@@ -12,7 +16,7 @@ class UsageError(Exception):
 
 def cannot_tell(argv: Sequence[str]) -> int:
     """The exit code for "could not tell", before, or without, a report."""
-    if argv[:1] != ["check"]:
+    if argv[:1] not in (["check"], ["burn"]):
         return 2
     if "--fail-open" in argv:
         return 0
@@ -22,6 +26,8 @@ def cannot_tell(argv: Sequence[str]) -> int:
 def say(line: str) -> None:
     """One line of ours on stderr."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in line).split())
+    if len(flat) > _LONGEST:
+        flat = f"{flat[: _LONGEST - 800]} ... {flat[-800:]}"  # the cure stands at the end
     # Python's stderr escapes what its encoding lacks. A full disk must not change the exit code.
     with contextlib.suppress(OSError):
         sys.stderr.write(f"gpu-validator: {flat}\n")

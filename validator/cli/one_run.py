@@ -49,7 +49,7 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     if not plan.specs:
         why = note or "no probe is left to run"
         raise UsageError(f"{why}: see --profile, --probe, --no-probe and `gpu-validator list`")
-    _refuse_unwritable(options)
+    refuse_unwritable_files(options)
     report = _daemon_report(plan, settings, options)
     stop = Stop()
     if report is None:
@@ -62,7 +62,7 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
         say(note)
     if stop.by is not None:
         _say_stopped(report, stop)
-    delivered = stop.at_once.is_set() or _deliver(report, options)
+    delivered = stop.at_once.is_set() or deliver(report, options)
     if stop.by is not None:
         return 128 + stop.by
     if not delivered and report.status in {"pass", "warn"}:
@@ -72,7 +72,8 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     )
 
 
-def _refuse_unwritable(options: Options) -> None:
+def refuse_unwritable_files(options: Options) -> None:
+    """Tell a path that cannot be written before the run, not after it."""
     for option, path in (("--output-file", options.output_file), ("--record", options.record)):
         if path is not None:
             refuse_unwritable(path, option)
@@ -117,38 +118,42 @@ def _run(
             stop.take(number)
         return await runner.run(plan, settings, listener, stop)
 
-    with _listener(settings, options) as listener:
+    with listening(settings, options) as listener:
         return asyncio.run(until_stopped())
 
 
-def _listener(
+def listening(
     settings: Settings, options: Options
 ) -> contextlib.AbstractContextManager[Callable[[Event], None]]:
-    """What hears of the run's events: a log when debugging, a live display on a terminal."""
+    """What hears of the run's events: a log when debugging, else what shows the progress."""
     if settings.log.level == "debug":
         from validator.service import logs  # noqa: PLC0415 - structlog is for debugging and the daemon
 
         logs.configure(settings.log.level, settings.log.format)
         return contextlib.nullcontext(_log)
     console = console_for(sys.stderr)
-    # FORCE_COLOR asks for colours in a log, not for a display that redraws itself there.
-    if options.quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
+    if options.quiet:
         return contextlib.nullcontext(lambda _: None)
-    from validator.cli.progress import live  # noqa: PLC0415 - for terminals alone
+    from validator.cli import progress  # noqa: PLC0415 - half of rich, while the worker starts
 
-    return live(console)
+    # FORCE_COLOR asks for colours in a log, not for a display that redraws itself there.
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
+        return progress.lines(say)
+    return progress.live(console)
 
 
 def _log(event: Event) -> None:
     from validator.service import logs  # noqa: PLC0415 - structlog is for debugging and the daemon
 
+    if event.kind in {"sampled", "round"}:  # the first of them three times a second
+        return
     known = {"probe": event.probe, "device": event.device, "text": event.text}
     if event.result is not None:
         known |= {"status": event.result.status, "reason": event.result.reason}
     logs.log().debug(event.kind, **{name: value for name, value in known.items() if value})
 
 
-def _deliver(report: Report, options: Options) -> bool:
+def deliver(report: Report, options: Options) -> bool:
     """Write the document, and the text for whoever watches; False where that failed."""
     try:
         if options.output_file is not None:

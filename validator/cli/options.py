@@ -1,6 +1,5 @@
 """Options that several commands share, and the settings that they make together with the file."""
 
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -12,14 +11,12 @@ from probes.contract import PROFILES
 from validator import profiles
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
-from validator.engine.plan import make_plan, refuse_nothing
-from validator.loading import load
+from validator.loading import Further, load
 from validator.nearest import nearest
 from validator.render.console import emit
+from validator.service import startup
 from validator.service.ask import usable
-from validator.service.schedule import timings
-from validator.service.statusfiles import StatusFiles
-from validator.settings import Settings, SettingsError, seconds
+from validator.settings import LONGEST_S, Settings, SettingsError, seconds
 
 #: What a command is once its arguments are understood; gives the exit code.
 Action = Callable[[EarlyWorker], int]
@@ -123,6 +120,43 @@ Probes = Annotated[
 ]
 
 
+NoProbes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--no-probe",
+        metavar="PROBE",
+        help="Leave this probe out. Repeatable.",
+        callback=known_probes("--no-probe"),
+        autocompletion=completing(BY_NAME),
+    ),
+]
+
+
+ExitCodes = Annotated[
+    str,
+    typer.Option(
+        "--exit-style",
+        metavar="STYLE",
+        help="default: 0 good, 1 fail, 2 could not tell. nagios: 0/1/2/3.",
+        callback=one_of("--exit-style", ("default", "nagios")),
+        autocompletion=completing(("default", "nagios")),
+    ),
+]
+
+
+Strict = Annotated[bool, typer.Option("--strict", help="A warning or skip fails too.")]
+
+
+FailOpen = Annotated[
+    bool, typer.Option("--fail-open", help="Exit with 0 when nothing could be told.")
+]
+
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="No progress; text only of what is wrong, and verdict.")
+]
+
+
 OutputFile = Annotated[
     Path | None,
     typer.Option(
@@ -165,8 +199,8 @@ def seconds_of(option: str, text: str | None) -> float | None:
         given_s = cast("float | None", seconds(text))
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from error
-    if given_s is not None and not 0 < given_s < math.inf:
-        raise UsageError(f"{option}: {text!r} is no time above 0")
+    if given_s is not None and not 0 < given_s <= LONGEST_S:
+        raise UsageError(f"{option}: {text!r} is no time above 0, and of a year at most")
     return given_s
 
 
@@ -179,26 +213,30 @@ def flags_of(**sections: dict[str, Any]) -> dict[str, Any]:
     return {section: keys for section, keys in given.items() if keys}
 
 
-def settings_of(config_file: Path | None, flags: dict[str, Any]) -> Settings:
+def settings_of(
+    config_file: Path | None, flags: dict[str, Any], further: Further = lambda _: ()
+) -> Settings:
     """The settings of flags, environment and file; what is wrong in them is wrong usage."""
     try:
-        return load(config_file, flags)
+        return load(config_file, flags, further)
     except SettingsError as error:
         raise UsageError(str(error)) from error
 
 
-def say_valid(settings: Settings) -> int:
-    """Say that the configuration is valid; what only a schedule can tell is looked at too."""
-    note = profiles.note(settings.run.profile)
-    try:
-        timings(settings, BY_NAME.values())
-        refuse_nothing(make_plan(settings, "schedule"))
-    except SettingsError as error:
-        raise UsageError(str(error)) from error
-    if problems := StatusFiles(settings.files).problems():
-        raise UsageError(f"files: {'; '.join(problems)}")
-    if note:
-        say(note)
+def say_valid(
+    config_file: Path | None,
+    flags: dict[str, Any],
+    needs: Further = startup.of_a_run,
+    note_of: Callable[[Settings], str] = lambda _: "",
+) -> int:
+    """Say that the configuration is valid, and has what a start and a first run need.
+
+    `note_of` tells what else there is to say of it.
+    """
+    settings = settings_of(config_file, flags, needs)
+    for note in (profiles.note(settings.run.profile), note_of(settings)):
+        if note:
+            say(note)
     emit("the configuration is valid\n")
     return 0
 

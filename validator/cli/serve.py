@@ -19,6 +19,8 @@ from validator.cli.options import (
     say_valid,
     settings_of,
 )
+from validator.engine.plan import schedule_note
+from validator.service import startup
 
 
 def command(
@@ -37,9 +39,9 @@ def command(
     )
 
     def action(_: EarlyWorker) -> int:
-        settings = settings_of(config_file, flags)
         if config_check:
-            return say_valid(settings)
+            return say_valid(config_file, flags, startup.of_a_daemon, schedule_note)
+        settings_of(config_file, flags, startup.of_a_run)
         return _become_daemon(config_file, flags)
 
     return action

@@ -4,11 +4,17 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from probes.contract import HEAVY, ProbeSpec
+from probes.contract import HEAVY, MIB, ProbeSpec
+from validator.engine.processes import describe
 from validator.report import CPU, Device
 
 #: What a CUDA context takes beside a probe's own memory: 300 to 700 MB were seen.
 _CONTEXT_BYTES: Final = 768 * 1024 * 1024
+
+#: What a process that computes takes at least; boards that nobody uses take less themselves.
+_LEAST_CONTEXT_BYTES: Final = 256 * MIB
+#: A GPU that is idle is at 0.
+_USED_PERCENT: Final = 10
 
 #: Compute modes in which one process holds the GPU.
 _EXCLUSIVE: Final = ("exclusive_process", "exclusive_thread")
@@ -90,27 +96,55 @@ def count_instances(found: Sequence[Device]) -> int:
 def side_by_side(specs: Sequence[ProbeSpec], device: Device, cores: int) -> int:
     """How many processes may each run these probes on the device at a time, at least 1.
 
-    One a core, on a GPU as many as its free memory has room for; one where that is not known, or
-    where the mode lets no second process in.
+    One a core, on a GPU as many as half of its free memory has room for, what one of them takes
+    beyond its own included: the other half is left to whoever comes. One where the free memory is
+    not known, or where the mode lets no second process in.
     """
     if device.type == CPU.type:
         return cores
     if device.memory_free_bytes is None or device.compute_mode in _EXCLUSIVE:
         return 1
     each = _CONTEXT_BYTES + max((spec.memory_bytes for spec in specs), default=0)
-    return max(1, min(cores, device.memory_free_bytes // each))
+    more = max((spec.optional_memory_bytes for spec in specs), default=0)
+    return max(1, min(cores, (device.memory_free_bytes // 2 - more) // each))
 
 
-def why_busy(spec: ProbeSpec, device: Device) -> str:
-    """Why a probe must not run beside those who use the device now; empty when it may."""
+def why_busy(spec: ProbeSpec, device: Device, *, gives_way: bool = True) -> str:
+    """Why a probe must not run beside those who use the device now; empty when it may.
+
+    With `gives_way` false a heavy probe may disturb others, but still must have what it needs.
+    """
+    heavy = spec.profile in HEAVY and gives_way
     if not device.process_count:
-        return ""
+        return _why_used(device) if heavy else ""
     others = f"{device.process_count} other process" + ("es" if device.process_count > 1 else "")
+    who = _who(device)
     if device.compute_mode in _EXCLUSIVE:
-        return f"{others} on it, and its mode is {device.compute_mode}"
-    if spec.profile in HEAVY:
-        return f"{others} on it, and a {spec.profile} probe would disturb them"
+        return f"{others} on it, and its mode is {device.compute_mode}{who}"
+    if heavy:
+        return f"{others} on it, and a {spec.profile} probe would disturb them{who}"
     needed = _CONTEXT_BYTES + spec.memory_bytes
     if device.memory_free_bytes is not None and device.memory_free_bytes < needed:
-        return f"{others} on it leave {device.memory_free_bytes} bytes free of {needed} needed"
+        return f"{others} on it leave {device.memory_free_bytes} bytes free of {needed} needed{who}"
     return ""
+
+
+def _who(device: Device) -> str:
+    """The processes, and how busy they keep the device, as far as NVML tells."""
+    known = [text] if (text := describe(device.processes)) else []
+    if device.utilization_percent is not None:
+        known.append(f"in use {device.utilization_percent} % of the time")
+    return f": {'; '.join(known)}" if known else ""
+
+
+def _why_used(device: Device) -> str:
+    """That somebody computes whom NVML does not list, as it does not across virtual machines.
+
+    A board that has just been started may call itself used at once: memory must be taken too.
+    """
+    used, share = device.memory_used_bytes, device.utilization_percent
+    if device.type == CPU.type or not used or not share:
+        return ""
+    if used < _LEAST_CONTEXT_BYTES or share < _USED_PERCENT:
+        return ""
+    return f"in use {share} % of the time with {round(used / MIB)} MiB taken, by whom is not told"

@@ -5,7 +5,6 @@ import json
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -18,7 +17,15 @@ from validator.engine.clock import now
 from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Event, limits, timeout_s
 from validator.engine.siblings import with_words
-from validator.engine.supervisor import Child, ChildEnded, Worker, WorkerLostError
+from validator.engine.supervisor import (
+    Child,
+    ChildEnded,
+    GiveWay,
+    HeldProcess,
+    Worker,
+    WorkerLostError,
+)
+from validator.engine.tenants import END_S, Tenants
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device
 from validator.settings import Settings
@@ -26,6 +33,8 @@ from validator.settings import Settings
 #: For a child to start a probe, or to end, in seconds.
 START_S: Final = 10.0
 _SHOWN_BYTES: Final = 80  # of a line that is no result
+#: Tells a child that watches that the others have ended, as in `probes.kit.watching`.
+_END_OF_WATCH: Final = signal.SIGUSR2
 _LOOK_S: Final = 1.0  # between two looks at a deadline that may have been shortened
 
 #: One of `outcomes`: what became of a probe on a device, in a text.
@@ -38,18 +47,10 @@ _CPU_RETRY_SHARE: Final = 0.25
 _GOES_ON: Final = (outcomes.crashed, outcomes.timed_out)
 
 
-@dataclass(frozen=True)
-class HeldProcess:
-    """A process that SIGKILL does not end, so that nothing is started on its device."""
-
-    pid: int
-    pidfd: int
-
-
 class RunContext:
     """What all jobs of a run share."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is of the run, and few are given by name
         self,
         settings: Settings,
         workers: Workers,
@@ -60,12 +61,15 @@ class RunContext:
         left_out: Mapping[str, Sequence[str]] | None = None,
         results: dict[tuple[str, str], Result] | None = None,
         place: str = "",
+        tenants: Tenants | None = None,
+        starts_until_s: float | None = None,
     ) -> None:
         """Create it; a device whose process cannot be killed goes into `held`, the runner's own.
 
         Under a fault every child injects it into itself, and every result carries its name.
         `left_out`: the checks of a probe that are not made. `results` is what others fill too.
         `place` keeps a hang and a held process apart from those of the same device elsewhere.
+        `tenants` knows who comes to a device. No probe starts on one after `starts_until_s`.
         """
         self.settings = settings
         self.workers = workers
@@ -75,6 +79,8 @@ class RunContext:
         self.left_out = left_out or {}
         self.results = {} if results is None else results
         self._place = place
+        self.tenants = Tenants(workers, held, on_event) if tenants is None else tenants
+        self._starts_until_s = starts_until_s
         self.cores = cgroup.cores()
         self.slots = asyncio.Semaphore(self.cores)  # children side by side
         self.hangs = DeviceHangs()
@@ -88,6 +94,10 @@ class RunContext:
         self.results[result.probe, result.device] = result
         told = with_words(result)
         self.on_event(Event("finished", probe=result.probe, device=result.device, result=told))
+
+    def is_over(self) -> bool:
+        """Whether no probe starts any more."""
+        return self._starts_until_s is not None and now() >= self._starts_until_s
 
     def is_held(self, device_name: str) -> bool:
         """Whether a process which cannot be killed holds the device."""
@@ -135,6 +145,10 @@ class _Attempted:
         findings = tuple(_unfinished(each, self.retries_on) for each in self.preliminary.findings)
         return self.preliminary.model_copy(update={"findings": findings})
 
+    def put_off(self) -> None:
+        """Count its deadline from now on: it waits for others."""
+        self._began_s = now()
+
     @property
     def is_cut_short(self) -> bool:
         """Whether its deadline is shorter than its own."""
@@ -164,6 +178,7 @@ class Job:
         *,
         row: object = None,
         alone: bool = True,
+        watches: bool = False,
     ) -> None:
         """Create the job; each of its children computes with that many threads.
 
@@ -174,7 +189,10 @@ class Job:
             context: what the jobs of the run share.
             row: what its hangs are counted with; its own without one.
             alone: whether no other job of ours uses the device meanwhile.
+            watches: whether its probe goes on until `finish`, from when its deadline counts.
         """
+        self._watches = watches
+        self._child: Child | None = None
         self._device = device
         self._row = self if row is None else row
         self._alone = alone
@@ -193,6 +211,12 @@ class Job:
         finally:
             self._settle()  # cancelled, or held: what died has died
 
+    def finish(self) -> None:
+        """Have a probe that watches come to its end."""
+        self._watches = False
+        if self._child is not None:
+            self._child.signal(_END_OF_WATCH)
+
     async def _run_remaining(self) -> None:
         workers = self._context.workers
         while self._remaining and not self._is_blocked():
@@ -206,12 +230,31 @@ class Job:
                     self._settle(result)
                 return
             async with self._context.slots:
+                if self._gives_way() or self._context.is_over():
+                    return
                 try:
                     forked_s = time.monotonic()
-                    child = await worker.fork(self._request())
+                    child = await worker.fork(request := self._request())
+                    self._child = child
+                    if request["watch"] and not self._watches:
+                        self.finish()  # it came meanwhile
                     await self._watch(worker, child, forked_s)
+                    self._child = None
                 except WorkerLostError as lost:
                     await workers.lose(worker, lost)
+
+    def _gives_way(self) -> bool:
+        """Whether heavy probes leave the device to others who have come; says so of each."""
+        if not self._is_heavy or not (who := self._context.tenants.who(self._device)):
+            return False
+        for spec in self._remaining:
+            self._settle(outcomes.busy(spec, self._device, who))
+        self._remaining.clear()
+        return True
+
+    @property
+    def _is_heavy(self) -> bool:
+        return any(spec.profile in HEAVY for spec in self._remaining)
 
     def _is_blocked(self) -> bool:
         """Whether the device is held by a process that cannot be killed, or hangs."""
@@ -237,6 +280,7 @@ class Job:
             ],
             "device": self._device.torch_name,
             "device_name": self._device.name,
+            "watch": self._watches,
             "alone": self._device.uuid if self._device.alone else None,
             "gpu_uuid": self._device.uuid,
             "shared": bool(self._device.process_count),
@@ -253,6 +297,14 @@ class Job:
 
     async def _watch(self, worker: Worker, child: Child, forked_s: float) -> None:
         """Take a child's results until it ends or must be ended."""
+        tenants = self._context.tenants
+        tenants.enter(self._device, child, heavy=self._is_heavy)
+        try:
+            await self._take_results(worker, child, forked_s)
+        finally:
+            tenants.leave(self._device, child)
+
+    async def _take_results(self, worker: Worker, child: Child, forked_s: float) -> None:
         remaining = self._remaining
         before = len(remaining)
         attempted: _Attempted | None = None
@@ -268,7 +320,7 @@ class Job:
             if attempted is not None and "preliminary" in fields:
                 attempted.try_again(result, str(fields.get("retries_on", "")))
                 continue
-            self._settle(_add_log_tail(result, child))
+            self._settle(_add_log_tail(await self._excused(result, attempted), child))
             self._context.hangs.record_answer(self._device.name, self._row)
             del remaining[0]
             attempted = None
@@ -276,8 +328,20 @@ class Job:
         progressed = isinstance(message, ChildEnded) and len(remaining) < before
         if attempted is None and remaining and not progressed:
             attempted = _Attempted(remaining[0], START_S)  # it must be told of something
+        await self._take_end(worker, child, attempted, message)
+
+    async def _take_end(
+        self,
+        worker: Worker,
+        child: Child,
+        attempted: _Attempted | None,
+        message: bytes | ChildEnded | GiveWay | None,
+    ) -> None:
+        """Take a child's end, or end it; what it had begun gets its result."""
         if isinstance(message, ChildEnded):
             outcome, text = await self._outcome_of_end(worker, child, message.partial)
+        elif isinstance(message, GiveWay):
+            outcome, text = await self._make_leave(worker, child, message.who)
         else:
             outcome, text = await self._kill_late(worker, child, attempted, message)
         if attempted is not None:
@@ -315,7 +379,9 @@ class Job:
     ) -> None:
         """Settle the first remaining probe, or have it go on without the check it was at."""
         at = child.breadcrumb()
-        result = attempted.unfinished() or resume.add_place(result, at, attempted.spec)
+        if result.reason != "gpu_busy":
+            result = resume.add_place(result, at, attempted.spec)
+        result = attempted.unfinished() or result
         rest: Result | None = result
         if goes_on and attempted.preliminary is None:
             before, self._deaths = self._deaths, [*self._deaths, resume.Death(at.check, result)]
@@ -362,17 +428,21 @@ class Job:
 
     async def _next(
         self, child: Child, attempted: _Attempted | None, deadline: float
-    ) -> bytes | ChildEnded | None:
-        """The child's next line or its end; None when the probe, or its start, is late.
+    ) -> bytes | ChildEnded | GiveWay | None:
+        """The child's next line, its end, or that it must leave; None when the probe is late.
+
+        So is a start that is late.
 
         A deadline is looked at anew once a second: a timeout in another job may shorten it.
         """
         while True:
-            at = now()
+            at, watches = now(), self._watches and attempted is not None
             if attempted is not None:
+                if watches:
+                    attempted.put_off()
                 deadline = at + attempted.remaining_s(self._context.hangs, self._device.name)
             message = await child.next(min(deadline, at + _LOOK_S))
-            if message is not None or now() >= deadline:
+            if message is not None or (now() >= deadline and not watches):
                 return message
 
     def _result(self, fields: dict[str, Any], attempted: _Attempted | None) -> Result | None:
@@ -386,6 +456,28 @@ class Job:
             return None
         mine = (attempted.spec.name, self._device.name)
         return result if (result.probe, result.device) == mine else None
+
+    async def _excused(self, result: Result, attempted: "_Attempted | None") -> Result:
+        """The result; where a probe found no memory and others are there, that it is busy."""
+        if attempted is None or self._context.fault is not None or not _lacks_memory(result):
+            return result
+        who = await self._context.tenants.ask(self._device)
+        if not who:
+            return result
+        text = f"{result.summary}: {who}"
+        return outcomes.busy(
+            attempted.spec, self._device, text, error=result.error, **attempted.clock()
+        )
+
+    async def _make_leave(self, worker: Worker, child: Child, who: str) -> tuple[_Outcome, str]:
+        """End a child whose device others need; return what that means for its probe."""
+        if not await worker.end(child, END_S):
+            return outcomes.unkillable, f"did not leave the device to others within {END_S:g} s"
+        try:
+            await worker.reap(child)
+        except WorkerLostError as lost:
+            await self._context.workers.lose(worker, lost)
+        return outcomes.busy, f"{who}; the probe has left it to them"
 
     async def _outcome_of_end(
         self, worker: Worker, child: Child, partial: bytes
@@ -445,6 +537,14 @@ def _parse(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def _lacks_memory(result: Result) -> bool:
+    """Whether a probe failed for want of memory, and of nothing else."""
+    if result.status != "fail" or result.reason != "torch_raised" or result.error is None:
+        return False
+    text = f"{result.error.type}: {result.error.message}".lower().replace(" ", "")
+    return "outofmemory" in text and len(result.findings) == 1
 
 
 def _add_log_tail(result: Result, child: Child) -> Result:

@@ -8,6 +8,7 @@ import resource
 from pathlib import Path
 from typing import Final
 
+from probes.legible import legible
 from validator.engine import cgroup
 
 _MIB: Final = 1 << 20
@@ -91,7 +92,7 @@ def space() -> list[str]:
             seen = os.statvfs(folder)
             free = seen.f_bavail * seen.f_frsize
             if free < _LITTLE_SPACE:
-                found.append(f"{folder} has {free} bytes free")
+                found.append(f"{legible(folder, 300)} has {free} bytes free")
     size = _soft("RLIMIT_FSIZE")
     return found + ([f"RLIMIT_FSIZE is {size} bytes"] if size is not None else [])
 

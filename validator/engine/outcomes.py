@@ -208,9 +208,9 @@ def disabled(spec: ProbeSpec, device: Device) -> Result:
     return make_result(spec, device, "skip", "disabled", f"probes.{spec.name}.enabled is false")
 
 
-def busy(spec: ProbeSpec, device: Device, why: str) -> Result:
+def busy(spec: ProbeSpec, device: Device, why: str, **fields: Any) -> Result:
     """Others use the GPU, and this probe would disturb them or fail for their sake."""
-    return make_result(spec, device, "skip", "gpu_busy", why)
+    return make_result(spec, device, "skip", "gpu_busy", why, **fields)
 
 
 def no_such_device(spec: ProbeSpec, device: Device, present: str) -> Result:

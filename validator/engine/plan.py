@@ -1,6 +1,7 @@
 """What a run is asked to do, and what it tells while it goes on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from probes.catalog import BY_NAME, CATALOG
@@ -19,19 +20,34 @@ class Plan:
     specs: tuple[ProbeSpec, ...]
     profile: Profile
     trigger: Trigger
+    #: Whether a heavy probe leaves a device that others use, and one that they come to.
+    gives_way: bool = True
+    #: The moment on the clock of deadlines after which no probe of a device starts; None: any time.
+    starts_until_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Event:
     """What a run tells while it goes on, for progress and logs."""
 
-    kind: Literal["importing", "surveyed", "started", "finished", "held", "restarted"]
+    kind: Literal[
+        "round",  # of a burn: what came before is over
+        "importing",
+        "surveyed",
+        "started",
+        "finished",
+        "held",
+        "restarted",
+        "sampled",
+        "unwatched",
+    ]
     probe: str = ""
     device: str = ""
     devices: tuple[Device, ...] = ()  # surveyed
     planned: tuple[tuple[str, str], ...] = ()  # surveyed: (probe, device), decided skips included
     result: Result | None = None  # finished
-    text: str = ""  # held, restarted: why
+    text: str = ""  # held, restarted, unwatched: why
+    numbers: Mapping[str, float] = field(default_factory=dict)  # sampled: what the board says
 
 
 def make_plan(
@@ -42,6 +58,8 @@ def make_plan(
     without: tuple[str, ...] = (),
 ) -> Plan:
     """The probes of the settings' profile, or those named, minus those refused.
+
+    A schedule has a probe of profile deep only where the settings give it a timetable.
 
     Raises:
         ValueError: a name is no probe's.
@@ -55,8 +73,26 @@ def make_plan(
         for spec in CATALOG
         if (spec.name in only if only else PROFILES.index(spec.profile) <= dearest)
         and spec.name not in without
+        and not (trigger == "schedule" and is_unscheduled(spec, settings))
     )
     return Plan(specs, settings.run.profile, trigger)
+
+
+def is_unscheduled(spec: ProbeSpec, settings: Settings) -> bool:
+    """Whether a schedule leaves a probe out: it takes a whole device, and nobody asked for it."""
+    return spec.profile == "deep" and spec.name not in settings.schedule
+
+
+def schedule_note(settings: Settings) -> str:
+    """What a schedule leaves out of its profile, and how it is asked for; empty for nothing."""
+    names = [spec.name for spec in CATALOG if is_unscheduled(spec, settings)]
+    if settings.run.profile != "deep" or not names:
+        return ""
+    return (
+        f"profile deep is for admission and drained nodes: {', '.join(names)} "
+        f"{'are' if len(names) > 1 else 'is'} not scheduled without a timetable, as "
+        f"schedule.{names[0]}.cron"
+    )
 
 
 def refuse_nothing(plan: Plan) -> None:

@@ -12,17 +12,19 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from probes.catalog import CUDA_AVAILABLE, TORCH_VERSION
+from probes.catalog import CUDA_AVAILABLE, TELEMETRY, TORCH_VERSION
 from probes.contract import HEAVY, ProbeSpec, Result
 from validator.engine import devices, outcomes
 from validator.engine.causes import without_consequences
 from validator.engine.clock import now
-from validator.engine.job import START_S, HeldProcess, Job, RunContext
+from validator.engine.job import START_S, Job, RunContext
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
 from validator.engine.siblings import compared
 from validator.engine.spawn import WorkerProcess
-from validator.engine.supervisor import Child, ChildEnded, Worker, WorkerLostError
+from validator.engine.supervisor import Child, ChildEnded, HeldProcess, Worker, WorkerLostError
+from validator.engine.tenants import Tenants
 from validator.engine.timeline import Timeline
+from validator.engine.watch import BoardWatch
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device, Environment, NotRun, NotRunReason, Report, make_report
 from validator.settings import Settings
@@ -70,7 +72,15 @@ class Run:
             bare=True,
             timeline=timeline,
         )
-        self._context = RunContext(settings, self._workers, held, on_event)
+        self._tenants = Tenants(self._bare_workers, held, on_event, gives_way=plan.gives_way)
+        self._context = RunContext(
+            settings,
+            self._workers,
+            held,
+            on_event,
+            tenants=self._tenants,
+            starts_until_s=plan.starts_until_s,
+        )
         #: Of each probe without torch its own: what hangs there says nothing about the others.
         self._bare = {
             spec.name: RunContext(
@@ -80,6 +90,7 @@ class Run:
                 on_event,
                 results=self._context.results,
                 place=f" of {spec.name}",
+                tenants=self._tenants,
             )
             for spec in plan.specs
             if not spec.needs_torch
@@ -114,6 +125,7 @@ class Run:
             for spec in self._enabled_specs()
             if not spec.needs_torch
         ]
+        watch = self._start_watch()
         try:
             if self._needs_torch:
                 await self._execute_with_torch()
@@ -122,9 +134,20 @@ class Run:
                 self._announce()
                 self._record_disabled()
             await asyncio.gather(*tasks)
+            if watch is not None:
+                await watch.end(self._context)
         finally:
             for task in tasks:
                 task.cancel()
+            if watch is not None:
+                watch.cancel()
+
+    def _start_watch(self) -> BoardWatch | None:
+        """Look at the boards while heavy probes run, beside the look before them."""
+        specs = self._enabled_specs()
+        if TELEMETRY not in specs or not any(spec.profile in HEAVY for spec in specs):
+            return None
+        return BoardWatch(self._settings, self._bare_workers, self._context.held)
 
     async def _execute_with_torch(self) -> None:
         """Run what needs torch."""
@@ -238,7 +261,7 @@ class Run:
         for spec in specs:
             if (spec.name, device.name) in self._context.results:  # decided already
                 continue
-            if why := devices.why_busy(spec, device):
+            if why := devices.why_busy(spec, device, gives_way=self._plan.gives_way):
                 self._context.record(outcomes.busy(spec, device, why))
             else:
                 runnable.append(spec)
@@ -264,6 +287,14 @@ class Run:
         """
         await asyncio.gather(*light)
         heavy = [spec for spec in specs if spec.profile in HEAVY]
+        if heavy:
+            async with self._tenants.watching(device):
+                await self._run_in_rows(device, heavy, ready, threads)
+
+    async def _run_in_rows(
+        self, device: Device, heavy: list[ProbeSpec], ready: asyncio.Event, threads: int
+    ) -> None:
+        """Run the heavy probes of one device."""
         beside = [spec for spec in heavy if not spec.alone]
         waiting = deque(sorted(beside, key=lambda spec: bool(spec.preload)))
         rows = self._rows(device, beside)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 from validator.engine import orphans
-from validator.engine.job import HeldProcess
 from validator.engine.plan import Event, Plan, make_plan
 from validator.engine.run import Run
-from validator.engine.spawn import WorkerProcess
+from validator.engine.spawn import CannotStartError, WorkerProcess, start_worker
 from validator.engine.stopping import Stop, first_of
+from validator.engine.supervisor import HeldProcess
 from validator.report import NotRunReason, Report
 from validator.settings import Settings
 
@@ -38,6 +38,18 @@ class Runner:
     def held(self) -> frozenset[str]:
         """Names of the devices on which nothing is started, since a process there cannot die."""
         return frozenset(self._held)
+
+    def prepare(self) -> None:
+        """Start the next run's worker, so that it has imported torch when its turn comes."""
+        if self._early is None:
+            with contextlib.suppress(CannotStartError):  # the run tries again, and tells
+                self._early = start_worker(self._nice)
+
+    def close(self) -> None:
+        """End a worker whose run did not come."""
+        early, self._early = self._early, None
+        if early is not None:
+            early.kill()
 
     async def run(
         self,
@@ -68,7 +80,8 @@ class Runner:
             await run.close()
             self.restarts += run.restarts
             unkillable = frozenset(process.pid for process in self._held.values())
-            await orphans.sweep(spare=before | unkillable)
+            prepared = () if self._early is None else (self._early.process.pid,)
+            await orphans.sweep(spare=before | unkillable | frozenset(prepared))
         if in_time:
             task.result()  # a bug of ours is raised, never swallowed
         return run.report(cut_off)

@@ -102,6 +102,21 @@ class ChildEnded:
     partial: bytes
 
 
+@dataclass(frozen=True)
+class GiveWay:
+    """Somebody else has come to the device: the child is to leave it; `who` says who came."""
+
+    who: str
+
+
+@dataclass(frozen=True)
+class HeldProcess:
+    """A process that SIGKILL does not end, so that nothing is started on its device."""
+
+    pid: int
+    pidfd: int
+
+
 class _Pipe:
     """Reads a pipe's end in the event loop until closed, and hands each chunk on."""
 
@@ -166,7 +181,7 @@ class Child:
         self.job = job
         self.pid = pid
         self.pidfd = pidfd
-        self._messages: deque[bytes | ChildEnded] = deque()
+        self._messages: deque[bytes | ChildEnded | GiveWay] = deque()
         self._arrived = asyncio.Event()
         self._partial = b""
         self._page = page
@@ -188,8 +203,16 @@ class Child:
         self.over.set()
         self._arrived.set()
 
-    async def next(self, deadline: float) -> bytes | ChildEnded | None:
-        """The next line or the end; None when `clock.now()` reached the deadline first."""
+    def ask_to_leave(self, who: str) -> None:
+        """Have whoever reads its lines be told that it must leave its device."""
+        self._messages.append(GiveWay(who))
+        self._arrived.set()
+
+    async def next(self, deadline: float) -> bytes | ChildEnded | GiveWay | None:
+        """The next line, the end, or that it must leave.
+
+        None when `clock.now()` reached the deadline first.
+        """
         while not self._messages:
             self._arrived.clear()
             if not await clock.happens(self._arrived, deadline - clock.now()):
@@ -264,6 +287,11 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._control.fileno(), self._receive)
         loop.add_reader(process.pidfd, self._on_death)
+
+    @property
+    def how_it_ended(self) -> "Exit | None":
+        """How it ended; None as long as that is not known."""
+        return self._end
 
     # ---- what it tells
 
@@ -401,6 +429,11 @@ class Worker:
         await clock.happens(child.over, _TRACEBACK_S)
         child.signal(signal.SIGKILL)
         return await clock.happens(child.over, _KILL_S)
+
+    async def end(self, child: Child, seconds: float) -> bool:
+        """Kill a child that has done nothing wrong; False when it has not ended by then."""
+        child.signal(signal.SIGKILL)
+        return await clock.happens(child.over, seconds)
 
     def forget(self, child: Child) -> None:
         """Close what is ours of a child."""

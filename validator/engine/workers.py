@@ -84,14 +84,19 @@ class Workers:
     async def lose(self, worker: Worker, lost: WorkerLostError) -> None:
         """Put a lost worker away, once for all who noticed.
 
-        One that was of no use, and one too many, is not followed by another.
+        One that was of no use, and one too many, is not followed by another; one that others have
+        killed before its first use is.
         """
         async with self._changing:
             if self._worker is not worker:
                 return
             self._worker = None
             await worker.close()
-            if not worker.has_forked or self.restarts.total() == _RESTARTS:
+            # Of one that took no request its end was not known yet.
+            end = worker.how_it_ended if lost.end is None and lost.reason == "died" else lost.end
+            killed = end is not None and end.by_others
+            useless = not worker.has_forked and not killed
+            if useless or self.restarts.total() == _RESTARTS:
                 self._given_up = NoWorkerError(str(lost), lost.log_tail)
                 return
             self.restarts[lost.reason] += 1

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from probes.contract import Action, Finding, Result
 from validator import triage
-from validator.render import timings
+from validator.render import burn, timings
 from validator.render.console import clean, mark, plain, short, table, text_of
 from validator.report import Device, Report, full_summary
 
@@ -39,6 +39,8 @@ def render(report: Report, console: Console, *, quiet: bool = False) -> str:
         parts += [*_head(report), ""]
     if report.results and not quiet:
         parts += [*_results(report, console), ""]
+    if report.burn is not None:
+        parts += [*burn.lines(report.burn, console), ""]
     if report.timings:
         parts += [*timings.lines(report, console), ""]
     end = text_of(console, *_not_run(report), _verdict(report))

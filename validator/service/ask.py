@@ -111,7 +111,10 @@ def get(server: str, path: str, deadline_s: float, trust: Trust | None = None) -
     """
     question = _Question(server, path, deadline_s, trust)
     thread = threading.Thread(target=question.ask, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # a limit on threads or memory
+        raise NoAnswerError(f"{server} cannot be asked: {error}") from error
     thread.join(deadline_s)
     if question.answer is not None:
         return question.answer

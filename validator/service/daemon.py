@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, Final, Protocol
 
-from probes.catalog import CATALOG
-from probes.contract import Result
+from probes.catalog import BY_NAME, CATALOG
+from probes.contract import HEAVY, Result
 from validator import profiles
 from validator.bad import bad_findings
-from validator.engine.plan import Event, Plan, make_plan, refuse_nothing
+from validator.engine.plan import Event, Plan, make_plan, refuse_nothing, schedule_note
 from validator.engine.runner import Runner
 from validator.report import Report, Tool, full_summary, revision, to_json
 from validator.service import logs
@@ -179,6 +179,7 @@ class Daemon:
         try:
             report = await self._runner.run(plan, settings, self._on_event)
             self._latest.accept(report)
+            self._schedule.try_again({one.probe for one in report.results if _found_busy(one)})
         finally:
             self._run_started_s, self._running = None, ()
             self._exposition.invalidate()
@@ -204,6 +205,8 @@ class Daemon:
             self._exposition.invalidate()
         elif event.kind == "held":
             self._log.error("device_held", device=event.device, why=event.text)
+        elif event.kind == "unwatched":
+            self._log.warning("device_unwatched", device=event.device, why=event.text)
 
     def _tell(self, result: Result) -> None:
         level = {"fail": "error", "error": "error", "warn": "warning"}.get(result.status, "info")
@@ -347,6 +350,11 @@ class Daemon:
         return settled
 
 
+def _found_busy(result: Result) -> bool:
+    """Whether a probe that loads a device found it in use."""
+    return result.reason == "gpu_busy" and BY_NAME[result.probe].profile in HEAVY
+
+
 def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:
     if result is None:
         return ProbeOnDevice(device=pair.device)
@@ -362,6 +370,7 @@ def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:
 
 
 def tell_profile(settings: Settings) -> None:
-    """Say in the log that a profile holds nothing of its own."""
-    if note := profiles.note(settings.run.profile):
-        logs.log().warning("profile", note=note)
+    """Say in the log that a profile holds nothing of its own, or what is not scheduled of it."""
+    for note in (profiles.note(settings.run.profile), schedule_note(settings)):
+        if note:
+            logs.log().warning("profile", note=note)

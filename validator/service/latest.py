@@ -45,6 +45,7 @@ class Entry:
     conclusive: Result | None  # newest that says something about the machine
     conclusive_received_s: float
     succeeded_at: datetime | None = None  # end of the last pass or warn
+    failed: Result | None = None  # the last fail of a probe that loads a device, until it passes
 
     @property
     def ended_at(self) -> datetime:
@@ -138,19 +139,24 @@ class Latest:
                 key = result.gpu_uuid or uuid_of.get(result.device) or result.device
                 before = _find(known.get(result.probe, {}), key, result.device)
                 self._entries[result.probe][key] = _next_entry(before, _slim(result, findings), now)
-        for missed in report.not_run:
-            if missed.probe in self._oldest_s:
-                key = uuid_of.get(missed.device) or missed.device
-                before = _find(known.get(missed.probe, {}), key, missed.device)
-                if before is None:
-                    self._missed[Pair(missed.probe, missed.device)] = missed
-                else:
-                    self._entries[missed.probe][key] = before
+        self._take_missed(report, known)
         kept: dict[str, Any] = {"results": (), "not_run": ()}
         if self._report is not None and not any(_needs_torch(pair.probe) for pair in pairs):
             kept["environment"] = self._report.environment  # such a run knows less of it
         self._report = report.model_copy(update=kept)
         self.version += 1
+
+    def _take_missed(self, report: Report, known: Mapping[str, Mapping[str, Entry]]) -> None:
+        """What got no chance keeps what was known of it, or is missing; but for what waits."""
+        uuid_of = {device.name: device.uuid for device in report.devices}
+        for missed in report.not_run:
+            if missed.probe in self._oldest_s:
+                key = uuid_of.get(missed.device) or missed.device
+                before = _find(known.get(missed.probe, {}), key, missed.device)
+                if before is not None:
+                    self._entries[missed.probe][key] = before
+                elif report.trigger != "schedule" or not _waits(missed):
+                    self._missed[Pair(missed.probe, missed.device)] = missed
 
     @property
     def planned(self) -> tuple[Pair, ...]:
@@ -239,6 +245,16 @@ class Latest:
         return _readiness(report.status in _GOOD, whole, report.summary)
 
 
+def _is_heavy(probe: str) -> bool:
+    """Whether a probe loads a device, and so runs seldom and not at start."""
+    return probe in BY_NAME and BY_NAME[probe].profile in HEAVY
+
+
+def _waits(missed: NotRun) -> bool:
+    """Whether a probe that had no chance waits for its next turn, and has not run yet."""
+    return _is_heavy(missed.probe) and missed.reason in {"run_timeout", "cancelled"}
+
+
 def _needs_torch(probe: str) -> bool:
     return probe not in BY_NAME or BY_NAME[probe].needs_torch
 
@@ -268,6 +284,19 @@ def _find(entries: Mapping[str, Entry], key: str, device: str) -> Entry | None:
 
 
 def _next_entry(before: Entry | None, result: Result, now: float) -> Entry:
+    return replace(_with_verdict(before, result, now), failed=_failed(before, result))
+
+
+def _failed(before: Entry | None, result: Result) -> Result | None:
+    """The fail that a pass must follow; whoever switches the probe off has decided."""
+    if result.status in _GOOD or result.reason == "disabled" or not _is_heavy(result.probe):
+        return None
+    if result.status == "fail":
+        return result
+    return None if before is None else before.failed
+
+
+def _with_verdict(before: Entry | None, result: Result, now: float) -> Entry:
     entry = Entry(result, now, result, now, None if before is None else before.succeeded_at)
     if without_chance(result.reason):
         if before is None:
@@ -279,6 +308,13 @@ def _next_entry(before: Entry | None, result: Result, now: float) -> Entry:
 
 
 def _current(entry: Entry, now: float, oldest_s: float) -> Result:
+    """What counts: a fail of a probe that loads a device until it passes, else the last verdict."""
+    if entry.failed is not None:
+        return entry.failed.model_copy(update={"device": entry.newest.device})
+    return _verdict(entry, now, oldest_s)
+
+
+def _verdict(entry: Entry, now: float, oldest_s: float) -> Result:
     newest, conclusive = entry.newest, entry.conclusive
     fresh = now - entry.received_s <= oldest_s
     if conclusive is None or conclusive is newest:

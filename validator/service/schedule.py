@@ -26,6 +26,11 @@ SHARED_S: Final = 10.0
 #: A result older than this many intervals is stale.
 STALE_INTERVALS: Final = 3.0
 
+#: What found its device busy is tried again after this share of its interval.
+_AGAIN: Final = 1 / 6
+#: How far ahead a time is looked for: one that is further away never comes.
+_YEARS: Final = 40
+
 _DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _DAY_RANGE: Final = re.compile(r"(\*|[0-7]|[a-z]{3})(?:-([0-7]|[a-z]{3}))?(?:/([1-9]\d?))?")
 
@@ -41,10 +46,12 @@ class Cron:
         minute, hour, day, month, weekday = fields
         weekday = weekday if weekday == "*" else _weekdays(weekday)
         pairs = [(day, weekday)]
+        years = f"1970-{datetime.now(timezone.utc).year + _YEARS}"
         if not day.startswith("*") and weekday != "*":
             pairs = [(day, "*"), ("*", weekday)]
         self._triggers = [
             CronTrigger(
+                year=years,
                 minute=minute,
                 hour=hour,
                 day=one,
@@ -67,7 +74,7 @@ class Cron:
         while len(times) < 12 and (found := self.after(times[-1])) is not None:
             times.append(found)
         if len(times) == 1:
-            raise ValueError("names no time that will come")
+            raise ValueError("names no time that will come; write one such as '0 3 * * *'")
         return max((later - one).total_seconds() for one, later in pairwise(times))
 
 
@@ -137,7 +144,9 @@ def _timing(spec: ProbeSpec, settings: Settings) -> Timing:
     interval = spec.interval_s if table.interval is None else table.interval
     jitter = interval / 10 if table.jitter is None else table.jitter
     if jitter > interval:
-        raise SettingsError(f"{key}.jitter: {jitter:g} s is longer than the interval {interval:g}")
+        raise SettingsError(
+            f"{key}.jitter: {jitter:g} s is longer than the interval {interval:g}; write less"
+        )
     phase = _share_of_node() if heavy else None
     return Timing(interval, jitter, phase=phase, held_up_s=held_up_s)
 
@@ -225,6 +234,16 @@ class Schedule:
             self._started[name] = started_s
             if name in self.timings:
                 self._due[name] = self._next_due(name, shift)
+
+    def try_again(self, names: Iterable[str]) -> None:
+        """Have these, which found their devices in use, run again well before their next turn.
+
+        Who gave a probe a time of day means that time: it waits for the next.
+        """
+        for name in names:
+            timing, started_s = self.timings.get(name), self._started.get(name)
+            if timing is not None and started_s is not None and timing.cron is None:
+                self._due[name] = _Due(monotonic=started_s + _AGAIN * timing.interval_s)
 
     def late_s(self) -> float:
         """Seconds by which the latest probe is overdue; 0 when none is."""

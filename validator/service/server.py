@@ -15,7 +15,7 @@ import uvicorn
 
 from validator.engine.orphans import Reaper
 from validator.loading import load
-from validator.service import logs
+from validator.service import logs, startup
 from validator.service.api import Node, make_app
 from validator.service.connections import Connections
 from validator.service.daemon import Daemon, tell_profile
@@ -115,7 +115,7 @@ def _serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any
     tell_profile(settings)
 
     async def until_stopped(sockets: list[socket.socket]) -> int:
-        daemon = Daemon(settings, reload=lambda: load(config_file, flags))
+        daemon = Daemon(settings, reload=lambda: load(config_file, flags, startup.of_a_run))
         return await hold(daemon, sockets)
 
     try:

@@ -1,9 +1,10 @@
 """Simulates what NVML and the kernel's log say of two sound H200, with changes to the second."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from probes.node import gpu_health, hardware, kernel_log
+from probes.kit import watching
+from probes.node import gpu_events, gpu_health, hardware, kernel_log
 
 #: What a sound board says: recorded on an H200, with the NVLinks and spare rows of such a board.
 SOUND: Final[dict[str, Any]] = {
@@ -37,6 +38,7 @@ SOUND: Final[dict[str, Any]] = {
     "pcie_max_generation": 5,
     "pcie_replays": 0,
     "pcie_fatal_errors": 0,
+    "c2c_enabled": False,
     "nvlinks_active": 18,
     "nvlinks_inactive": 0,
     "nvlink_replays": 0,
@@ -77,17 +79,31 @@ def boards(changes: Mapping[str, Any]) -> tuple[gpu_health.GpuHealth, ...]:
     )
 
 
-def pretends(changes: Mapping[str, Any], *, log: str = "", error: str = "") -> None:
+def pretends(
+    changes: Mapping[str, Any],
+    *,
+    log: str = "",
+    error: str = "",
+    watched: bool = False,
+    events: Sequence[int] = (),
+) -> None:
     """Make everything that the probe asks answer as such a node does.
 
     Args:
         changes: fields of the second board.
         log: the kernel's log.
         error: why NVML does not start; then there are no boards.
+        watched: whether heavy probes ran meanwhile, before which the second board was sound.
+        events: codes of the error events of the second board, if they did.
     """
     present = hardware.Hardware(vendors=("nvidia",), evidence=("/dev/nvidia0 exists",))
     told = gpu_health.Health(error=error) if error else gpu_health.Health(gpus=boards(changes))
     lines = kernel_log.KernelLog(xids=kernel_log.parse(log, _NOW_S))
     hardware.detect = lambda *_: present
-    gpu_health.read = lambda: told
+    looks = [gpu_health.Health(gpus=boards({}))] if watched else []
+    address = "0000:1f:00"
+    xids = tuple(kernel_log.Xid(code=code, address=address, age_s=0.0) for code in events)
+    gpu_health.read = lambda *_: looks.pop() if looks else told
+    gpu_events.watch = lambda goes_on: gpu_events.Events(watched_s=20.0, xids=xids)  # noqa: ARG005
+    watching.is_wanted = lambda: watched
     kernel_log.read = lambda: lines

@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 
 from probes.faults.inject.replaced import replace
+from probes.kit import float_traps
 from probes.torch_settings import probe as settings_probe
 
 #: fenv.h's directions of rounding, by architecture.
@@ -15,6 +16,9 @@ _DIRECTIONS: Final = {
     "x86_64": {"down": 0x400, "up": 0x800, "to_zero": 0xC00},
     "aarch64": {"up": 0x400000, "down": 0x800000, "to_zero": 0xC00000},
 }
+
+#: fenv.h's exception of a division by zero, by architecture.
+_DIVISION_BY_ZERO: Final = {"x86_64": 0x04, "aarch64": 0x02}
 
 
 def flushes() -> None:
@@ -44,6 +48,15 @@ def rounds(way: str) -> None:
         KeyError: the direction's number is not known for this processor.
     """
     ctypes.CDLL(None).fesetround(_DIRECTIONS[platform.machine()][way])
+
+
+def traps() -> None:
+    """End the process by a signal on a division by zero; pretended where none can be made so."""
+    library: Any = ctypes.CDLL(None)
+    bit = _DIVISION_BY_ZERO.get(platform.machine())
+    made = bit is not None and hasattr(library, "feenableexcept")
+    if not made or library.feenableexcept(bit) == -1:  # most Arm processors
+        replace(float_traps, "unmasked", lambda _: lambda: ("division by zero",))
 
 
 def sets(changes: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from probes.container import probe
-from probes.node import device_nodes, hardware, resources
+from probes.node import containers, device_nodes, hardware, resources
 
 _GIB: Final = 1024**3
 
@@ -56,7 +56,9 @@ def pretends(changes: Mapping[str, Any]) -> None:
     group, now_s = resources.Group(**node["group"]), time.time() + node["clock_ahead_s"]
     hardware.detect = lambda *_: present
     device_nodes.open_nodes = lambda *_: nodes
-    resources.space = lambda *_: shared
+    resources.space = lambda *_, **__: shared
+    resources.locks_without_limit = lambda *_: False
+    containers.read = lambda *_: containers.Container(kind="a container", toolkit=True)
     resources.caches = lambda *_: (cache,)
     resources.limits = lambda: dict(node["limits"])
     resources.group = lambda *_: group

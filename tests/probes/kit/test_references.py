@@ -25,10 +25,10 @@ def array(values: Any, dtype: str = "float32") -> npt.NDArray[Any]:
     "dtype",
     ["bool", "uint8", "int8", "int16", "int32", "int64", *FLOATS, "complex64", "complex128"],
 )
-@pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 0, 3), (3, 4)])
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 0, 3), (3, 4), (300, 231)])
 def test_equal_bits_hold_in_every_dtype_and_shape(dtype: str, shape: tuple[int, ...]) -> None:
     """Equal values are right, also empty and 0-d, as tensor and as array."""
-    expected = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    expected = (np.arange(np.prod(shape, dtype=int)) % 99).reshape(shape).astype(dtype)
     tensor = torch.tensor(expected.tolist(), dtype=getattr(torch, dtype)).reshape(shape)
 
     for observed in (tensor, expected.copy()):
@@ -52,6 +52,21 @@ def test_one_bit_in_one_element_is_named(dtype: str, bit: int) -> None:
     assert comparison.xor_mask is not None
     assert int(comparison.xor_mask, 16) == 1 << bit
     assert len(comparison.xor_mask) == 2 + 2 * observed.itemsize
+
+
+@pytest.mark.parametrize("shape", [(1 << 16,), (300, 231), (3, 87382)])
+def test_one_bit_in_a_large_array_is_named(shape: tuple[int, ...]) -> None:
+    """At its very end, contiguous or not, of a whole number of words or not."""
+    expected = np.ones(shape, dtype=np.uint8)
+    observed = expected.copy()
+    observed.flat[-1] ^= 4
+    place = tuple(length - 1 for length in shape)
+
+    for left, right in ((observed, expected), (observed[..., ::-1], expected[..., ::-1])):
+        comparison = compare("op", left, right)
+        assert (comparison.mismatches, comparison.xor_mask) == (1, "0x04")
+    assert compare("op", observed, expected).first_index == place
+    assert compare("op", expected.copy(), expected).holds
 
 
 def test_negative_zero_is_not_zero() -> None:

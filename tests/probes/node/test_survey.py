@@ -112,6 +112,9 @@ def test_a_whole_gpu(cuda: Callable[..., list[dict[str, Any]]]) -> None:
             "process_count": 2,
             "compute_mode": "default",
             "backend": "cuda",
+            "processes": [],  # NVML itself is not there
+            "utilization_percent": None,
+            "memory_used_bytes": None,
         }
     ]
 

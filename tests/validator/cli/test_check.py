@@ -139,6 +139,26 @@ def test_config_check_looks_at_the_schedule_too(
     assert "schedule.autograd.cron" in capsys.readouterr().err
 
 
+def test_config_check_looks_at_files_to_be_written(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the command line asks for is part of what is proven."""
+    assert call("check", "--config.check", "--output-file", "/none/x") == 2
+    assert "--output-file /none/x: there is no directory /none" in capsys.readouterr().err
+
+
+def test_config_check_proves_what_the_command_needs(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A daemon writes files; a check with the same settings does not."""
+    file = tmp_path / "settings.yaml"
+    file.write_text("files:\n  ready: /none/ready\n", encoding="utf-8")
+
+    assert call("check", "--config.check", "--config.file", str(file)) == 0
+    assert call("serve", "--config.check", "--config.file", str(file)) == 2
+    assert f"{file}:2: files.ready: there is no folder /none" in capsys.readouterr().err
+
+
 @pytest.mark.torch
 def test_a_real_check() -> None:
     """From the command to torch and back: one document, its verdict as the exit code."""

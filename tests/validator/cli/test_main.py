@@ -124,4 +124,6 @@ def test_nothing_slow_before_the_worker() -> None:
     assert "validator" in imported
     assert packages - set(sys.stdlib_module_names) == {"validator", "probes"}
     # What both sides need, and imports the standard library alone.
-    assert {name for name in imported if name.startswith("probes")} == {"probes", "probes.pidfd"}
+    assert {name for name in imported if name.startswith("probes")} == {
+        *("probes", "probes.legible", "probes.pidfd")
+    }

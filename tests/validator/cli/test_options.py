@@ -13,9 +13,9 @@ from validator.cli.app import COMMANDS
 pytestmark = pytest.mark.slow
 
 WRONG_USAGE = {
-    (): "no command; use one of check, serve, list",
+    (): "no command; use one of check, burn, serve, list",
     ("chek",): "unknown command 'chek'; did you mean 'check'?",
-    ("xyzzy",): "unknown command 'xyzzy'; known: check, serve",
+    ("xyzzy",): "unknown command 'xyzzy'; known: check, burn, serve",
     ("check", "--prbe", "x"): "unknown option --prbe; did you mean --probe?",
     ("check", "--zzz"): "unknown option --zzz; see gpu-validator check --help",
     ("check", "--config.fil", "x"): "unknown option --config.fil; did you mean --config.file?",
@@ -28,6 +28,12 @@ WRONG_USAGE = {
     ("check", "--timeout", "soon"): "run.timeout: 'soon' is no duration",
     ("check", "--timeout", "0"): "run.timeout: Input should be greater than 0",
     ("check", "--log.level", "loud"): "log.level: 'loud' is not one of debug",
+    (
+        "selftest",
+        "--timeout",
+        "9999999d",
+    ): "--timeout: '9999999d' is no time above 0, and",
+    ("check", "--timeout", "9999999d"): "run.timeout: 8.64e+11 s is longer than a year",
     ("check", "extra"): "unexpected extra argument",
     ("check", "--config.file", "/none.yaml"): "/none.yaml: cannot be read: No such file",
     ("check", "--output-file", "/none/x"): "--output-file /none/x: there is no directory /none",

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,16 @@ import pytest
 
 from probes.catalog import CATALOG
 from probes.contract import ProbeSpec
-from tests.validator.runs import marked, ran, run, spec, write
+from tests.validator.runs import Ran, marked, ran, run, spec, write
 from validator import loading
 from validator.cli import early
+from validator.engine import run as engine_run
+from validator.engine import watch as engine_watch
 from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
 from validator.engine.spawn import start_worker
+from validator.engine.supervisor import WorkerLostError
+from validator.engine.workers import NoWorkerError, Workers
 from validator.settings import ProbeSettings
 
 BROKEN = "raise OSError('libtorch_cpu.so: cannot open shared object file')"
@@ -133,6 +138,129 @@ def test_an_early_worker_of_either_kind_is_used_or_ended(folder: Path, *, kind: 
 
     assert asyncio.run(both()) == ["pass"]
     assert marked() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "again"), [(signal.SIGKILL, True), (signal.SIGTERM, True), (signal.SIGSEGV, False)]
+)
+def test_a_worker_that_others_kill_before_its_first_use_is_replaced(
+    number: signal.Signals, *, again: bool
+) -> None:
+    """One that dies of itself is not."""
+
+    async def killed() -> tuple[bool, int]:
+        workers = Workers(None, nice=0, on_event=lambda _: None, bare=True)
+        try:
+            worker = await workers.live()
+            os.kill(worker._process.process.pid, number)
+            with pytest.raises(WorkerLostError) as lost:
+                await worker.fork({"survey": False})
+            await workers.lose(worker, lost.value)
+            return await workers.live() is not worker, workers.restarts.total()
+        except NoWorkerError:
+            return False, workers.restarts.total()
+        finally:
+            await workers.close()
+
+    assert asyncio.run(killed()) == (again, int(again))
+
+
+WATCHES = """
+import os, time
+from pathlib import Path
+from probes.contract import Finding, Observation
+from probes.kit import watching
+
+FILE = Path("{file}")
+
+class Seen(Observation):
+    watched: bool
+    after: bool
+
+def observe(device):
+    wanted = watching.is_wanted()
+    while watching.goes_on():
+        time.sleep(0.01)
+    {then}
+    return Seen(watched=wanted, after=FILE.exists())
+
+def judge(seen):
+    yield Finding(id="watches.sum", status="pass", observed=[seen.watched, seen.after])
+"""
+
+
+def heavy_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, then: str = "", profile: str = "standard"
+) -> tuple[Ran, list[Event], Path]:
+    """A run of a probe that watches, and of one of another profile that writes a file."""
+    file = folder / "done"
+    (folder / "watches.py").write_text(WATCHES.format(file=file, then=then or "pass"))
+    write(folder, "heavy", f"    time.sleep(0.5); open({str(file)!r}, 'w').close()")
+    watches = bare("watches")
+    heavy = replace(spec("heavy", "host"), profile=profile, timeout_s=5.0)  # type: ignore[arg-type]
+    for module in (engine_run, engine_watch):
+        monkeypatch.setattr(module, "TELEMETRY", watches)
+    events: list[Event] = []
+    plan = Plan((watches, heavy), "standard", "cli")
+    return ran(plan, on_event=events.append), events, file
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_the_boards_are_watched_while_heavy_probes_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look is told at once; the second, after the others, is what the report has."""
+    seen, events, _ = heavy_run(folder, monkeypatch)
+    told = [event for event in events if event.kind == "finished" and event.probe == "watches"]
+
+    assert [finding.observed for finding in seen.of("watches").findings] == [[True, True]]
+    assert [event.result.findings[0].observed for event in told if event.result] == [[False, False]]
+    assert seen.of("heavy").status == "pass"
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_without_heavy_probes_nothing_is_watched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quick run keeps no second process."""
+    seen, _, _ = heavy_run(folder, monkeypatch, profile="quick")
+
+    assert seen.of("watches").findings[0].observed == [False, False]
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("then", "status", "observed"),
+    [
+        ("wanted and time.sleep(600)", "fail", None),
+        ("wanted and os.kill(os.getpid(), 11)", "fail", None),
+        ("wanted and os._exit(3)", "pass", [False, False]),
+    ],
+    ids=["hangs", "crashes", "tells nothing"],
+)
+def test_a_watch_that_does_not_end_well(
+    then: str, status: str, observed: object, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hang and a crash under load are failures, in time; else the first look stays."""
+    seen, _, _ = heavy_run(folder, monkeypatch, then=then)
+    result = seen.of("watches")
+
+    assert result.status == status
+    assert observed is None or result.findings[0].observed == observed
+    assert seen.of("heavy").status == "pass"
+
+
+@pytest.mark.slow
+def test_a_watch_ends_when_torch_is_broken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the run with it."""
+    (folder / "torch.py").write_text(BROKEN)
+    seen, _, _ = heavy_run(folder, monkeypatch)
+
+    assert (seen.of("watches").status, seen.of("heavy").status) == ("pass", "skip")
 
 
 def test_a_probe_without_torch_has_no_device() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from probes.catalog import TENSOR_OPS
+from probes.catalog import CATALOG, TENSOR_OPS
+from validator.engine import processes
 from validator.engine.devices import (
     choose,
     is_called,
@@ -13,7 +14,7 @@ from validator.engine.devices import (
     side_by_side,
     why_busy,
 )
-from validator.report import CPU, Device
+from validator.report import CPU, Device, GpuProcess
 
 GPUS = tuple(
     Device(
@@ -137,7 +138,7 @@ def test_a_type_means_all_its_devices() -> None:
     assert choose(("cuda",), GPUS) == (GPUS, ())
 
 
-BUSY = {
+BUSY: dict[str, tuple[dict[str, Any], str]] = {
     "exclusive": ({"process_count": 1, "compute_mode": "exclusive_process"}, "exclusive_process"),
     "full": ({"process_count": 2, "memory_free_bytes": 1 << 28}, "2 other processes on it leave"),
 }
@@ -157,6 +158,49 @@ def test_a_quick_probe_fits_beside_others_and_a_deep_one_does_not() -> None:
     assert "deep" in why_busy(replace(TENSOR_OPS, profile="deep"), shared)
 
 
+def test_who_keeps_it_busy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Program, process and memory where they are known, and how much the GPU is used."""
+    monkeypatch.setattr(processes, "name", lambda pid: "python3" if pid == 12 else "")
+    users = (GpuProcess(pid=12, memory_bytes=3 << 30), GpuProcess(pid=77))
+    shared = GPUS[0].model_copy(
+        update={"process_count": 2, "processes": users, "utilization_percent": 87}
+    )
+    deep = replace(TENSOR_OPS, profile="deep")
+
+    assert why_busy(deep, shared) == (
+        "2 other processes on it, and a deep probe would disturb them: "
+        "python3 (pid 12, 3072 MiB), pid 77; in use 87 % of the time"
+    )
+    assert why_busy(TENSOR_OPS, shared) == ""
+
+
+def test_who_is_not_listed_and_computes_keeps_it_busy() -> None:
+    """Use and memory tell of them; either alone is what a board does by itself."""
+    deep = replace(TENSOR_OPS, profile="deep")
+    both = {"utilization_percent": 40, "memory_used_bytes": 5 << 30}
+    used = GPUS[0].model_copy(update=both)
+
+    assert why_busy(deep, used) == (
+        "in use 40 % of the time with 5120 MiB taken, by whom is not told"
+    )
+    assert why_busy(TENSOR_OPS, used) == ""
+    assert why_busy(deep, used, gives_way=False) == ""
+    for field, value in (("utilization_percent", 5), ("memory_used_bytes", 200 << 20)):
+        assert why_busy(deep, used.model_copy(update={field: value})) == ""
+        assert why_busy(deep, used.model_copy(update={field: None})) == ""
+
+
+def test_a_burn_disturbs_others_and_needs_its_memory_all_the_same() -> None:
+    """Whoever asks for it has decided; an exclusive mode and full memory let nobody in."""
+    deep = replace(TENSOR_OPS, profile="deep")
+    shared = GPUS[0].model_copy(update={"process_count": 1})
+
+    assert why_busy(deep, shared, gives_way=False) == ""
+    for fields, text in BUSY.values():
+        held = GPUS[0].model_copy(update=fields)
+        assert text in why_busy(deep, held, gives_way=False)
+
+
 def test_little_memory_without_others_is_not_contention() -> None:
     """Nobody is there to be polite to: the probes run, and cuda_available tells of the memory."""
     assert why_busy(TENSOR_OPS, GPUS[0].model_copy(update={"memory_free_bytes": 1})) == ""
@@ -173,17 +217,31 @@ def test_what_nvml_cannot_tell_is_no_reason_to_skip() -> None:
     ("changed", "count"),
     [
         ({}, 16),  # a core each
-        ({"memory_free_bytes": 8 << 30}, 8),
+        ({"memory_free_bytes": 16 << 30}, 8),
         ({"memory_free_bytes": 1 << 20}, 1),
         ({"memory_free_bytes": None}, 1),
         ({"compute_mode": "exclusive_process"}, 1),
     ],
 )
 def test_as_many_processes_as_cores_and_memory_allow(changed: dict[str, Any], count: int) -> None:
-    """Each with a context and the memory of the dearest probe; one where nothing is known."""
+    """Each with a context and the memory of the dearest probe, in half of what is free."""
     gpu = GPUS[0].model_copy(update=changed)
     cheap = replace(TENSOR_OPS, memory_bytes=1 << 20)
     dear = replace(TENSOR_OPS, memory_bytes=256 << 20)
 
     assert side_by_side([cheap, dear], gpu, cores=16) == count
     assert side_by_side([dear], CPU, cores=3) == 3
+
+
+def test_half_of_the_memory_is_left_to_whoever_comes() -> None:
+    """Whatever the board: all rows together, and what one of them takes where there is much."""
+    heavy = [one for one in CATALOG if one.profile == "standard" and not one.alone]
+    context = 768 << 20
+    most = max(one.memory_bytes for one in heavy)
+    more = max(one.optional_memory_bytes for one in heavy)
+    for gib in range(4, 200):
+        free = gib << 30
+        rows = side_by_side(heavy, GPUS[0].model_copy(update={"memory_free_bytes": free}), 4)
+        # A probe takes more only where at least twice as much is free.
+        taken = rows * (context + most) + (more if free >= 2 * more else 0)
+        assert rows == 1 or taken <= free // 2

@@ -20,7 +20,7 @@ _LEAVE = """
     while not (left := orphans.children() - before):
         pass
     (pid,) = left
-    while b"sleep" not in open(f"/proc/{{pid}}/cmdline", "rb").read().split(b"\\0")[0]:
+    while open(f"/proc/{{pid}}/comm").read().strip() != "sleep":
         pass
 """
 

@@ -16,7 +16,7 @@ from validator import loading
 from validator.engine import cgroup, supervisor
 from validator.engine import run as run_module
 from validator.engine.job import Job
-from validator.engine.plan import Plan, limits, make_plan, timeout_s
+from validator.engine.plan import Plan, limits, make_plan, schedule_note, timeout_s
 from validator.engine.runner import Runner
 from validator.report import CPU, Device, to_json
 
@@ -281,6 +281,25 @@ def test_a_plan_takes_the_probes_of_the_profile_or_those_named() -> None:
         make_plan(settings, "cli", only=("autograt",))
 
 
+def test_a_schedule_has_deep_probes_only_with_a_timetable() -> None:
+    """They are for admission and drained nodes; a check of profile deep has them all."""
+    deep = loading.load(flags={"run": {"profile": "deep"}})
+    asked = loading.load(
+        flags={"run": {"profile": "deep"}, "schedule": {"memory_full": {"cron": "0 3 * * 0"}}}
+    )
+
+    def names(trigger: Any, settings: Any) -> set[str]:
+        plan = make_plan(settings, trigger)
+        return {one.name for one in plan.specs if one.profile == "deep"}
+
+    assert names("schedule", deep) == set()
+    assert names("schedule", asked) == {"memory_full"}
+    assert names("cli", deep) == {one.name for one in BY_NAME.values() if one.profile == "deep"}
+    assert "memory_full" in schedule_note(deep)
+    assert "memory_full" not in schedule_note(asked)
+    assert schedule_note(loading.load()) == ""
+
+
 def test_what_the_node_promises_reaches_the_probes_and_their_own_settings_win() -> None:
     """`expect` becomes limits; a probe's own limits and deadline go over the catalogue's."""
     flags = {
@@ -347,7 +366,7 @@ def gpu(**fields: Any) -> Device:
         (16, gpu(), 0, 1),
         (2, gpu(), 9, 2),
         (1, gpu(), 9, 1),
-        (16, gpu(memory_free_bytes=2 << 30), 9, 2),
+        (16, gpu(memory_free_bytes=4 << 30), 9, 2),
         (16, gpu(memory_free_bytes=None), 9, 1),
         (16, gpu(compute_mode="exclusive_process"), 9, 1),
         (2, CPU, 9, 2),

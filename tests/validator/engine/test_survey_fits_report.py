@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from probes.node import cuda_driver, nvml, survey
+from probes.node import cuda_driver, nvml, survey, tenants
 from probes.node.cuda_driver import CudaDriver, DriverDevice
 from probes.node.nvml import Nvml, NvmlGpu
+from probes.node.tenants import GpuProcess, Use
 from validator.report import Device, Environment
 
 
@@ -39,6 +40,8 @@ def test_a_gpu_node_fits(known: bool, monkeypatch: pytest.MonkeyPatch) -> None: 
     monkeypatch.setattr(survey, "device_count", lambda _: 1)
     monkeypatch.setattr(cuda_driver, "read", lambda: driver if known else CudaDriver())
     monkeypatch.setattr(nvml, "read", lambda: Nvml(gpus=(gpu,)) if known else Nvml())
+    use = Use(processes=(GpuProcess(pid=7, memory_bytes=1 << 30),), utilization_percent=80)
+    monkeypatch.setattr(tenants, "read", lambda uuids: dict.fromkeys(uuids, use))
     (listed,) = received()["devices"]
     device = Device.model_validate(listed)
 
@@ -46,3 +49,5 @@ def test_a_gpu_node_fits(known: bool, monkeypatch: pytest.MonkeyPatch) -> None: 
     assert (device.name, device.type, device.index) == ("cuda:0", "cuda", 0)
     assert device.uuid == ("GPU-1" if known else None)
     assert device.capability == ("9.0" if known else None)
+    assert [each.pid for each in device.processes] == ([7] if known else [])
+    assert device.utilization_percent == (80 if known else None)

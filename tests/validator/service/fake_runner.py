@@ -119,6 +119,7 @@ class FakeRunner:
         self.error: Exception | None = None
         self.status: Status = "pass"
         self.summary = ""  # of every result, in place of its own
+        self.busy: frozenset[str] = frozenset()  # probes that find their devices in use
 
     async def run(
         self, plan: Plan, settings: Settings, on_event: Callable[[Event], None] = lambda _: None
@@ -143,7 +144,12 @@ class FakeRunner:
         results = [
             one
             for one in everything(self.devices, status=self.status, reason=reason, **own)
-            if one.probe in names
+            if one.probe in names - self.busy
+        ]
+        results += [
+            result(name, device.name, "skip", "gpu_busy")
+            for name in sorted(names & self.busy)
+            for device in self.devices
         ]
         on_event(Event("importing"))
         for event in self.events:

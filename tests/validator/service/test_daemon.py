@@ -24,7 +24,7 @@ from tests.validator.service.fake_runner import Clock, FakeRunner, gpus
 from validator.engine.runner import Event
 from validator.loading import load
 from validator.service import logs, readyfile
-from validator.service.daemon import Daemon
+from validator.service.daemon import Daemon, tell_profile
 from validator.service.metrics import Form
 from validator.service.server import _MEANINGLESS, EXIT_UNUSABLE, serve
 from validator.settings import Settings, SettingsError
@@ -128,6 +128,53 @@ def test_an_overrun_delays_and_does_not_pile_up() -> None:
     asyncio.run(go())
 
     assert all(b"gpu_validator_run_in_progress 1.0" in text for text in metrics)
+
+
+def test_what_found_its_device_busy_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe of profile standard in ten minutes, one of profile quick at its next turn."""
+    monkeypatch.setenv("NODE_NAME", "node-17")
+    clock = Clock()
+    runner = FakeRunner(gpus(1))
+    runner.busy = frozenset({"linalg", "autograd"})
+    hour = {"interval": 3600, "jitter": 0}
+    flags = {"run": {"profile": "standard"}, "schedule": dict.fromkeys(BY_NAME, hour)}
+    daemon = Daemon(load(flags=flags), runner=runner, monotonic=clock)
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: len(runner.plans) == 1 and not runner.active, daemon)
+            clock.now_s += 3600  # the turn of what loads a device, in the same hour
+            await until(lambda: len(runner.plans) == 2 and not runner.active, daemon)
+            clock.now_s += 600
+            await until(lambda: len(runner.plans) == 3 and not runner.active, daemon)
+
+    asyncio.run(go())
+
+    assert "linalg" not in runner.plans[0]
+    assert {"linalg", "optimizer"} <= set(runner.plans[1])
+    assert runner.plans[2] == ("linalg",)
+
+
+def test_a_daemon_of_profile_deep_says_what_it_leaves_out(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In its log at the start and at a reload, and never runs it."""
+    settings = load(flags={"run": {"profile": "deep"}, "log": {"format": "json"}})
+    logs.configure("info", "json")
+    runner = FakeRunner()
+    daemon = Daemon(settings, runner=runner)
+    tell_profile(settings)
+    line = capfd.readouterr().err.splitlines()[-1]
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: len(runner.plans) == 1 and not runner.active, daemon)
+
+    asyncio.run(go())
+
+    assert "memory_full" in json.loads(line)["note"]
+    assert "not scheduled without a timetable" in json.loads(line)["note"]
+    assert not {name for name in runner.plans[0] if BY_NAME[name].profile == "deep"}
 
 
 def test_liveness_during_and_after_a_run_beyond_its_bound() -> None:
@@ -353,7 +400,7 @@ def test_a_port_in_use_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 _PROGRAM = """
 import asyncio, sys
 from tests.validator.service.fake_runner import FakeRunner, gpus
-from validator.service import logs, readyfile
+from validator.service import logs
 from validator.service.daemon import Daemon
 from validator.service.server import hold
 from validator.service.listen import listen

@@ -613,7 +613,8 @@ def test_the_settings_know_the_server(
         (("--no-run",), "--no-run is for --max-age"),
         (("--max-age", "1m", "--server", "unix:x"), "--server: 'unix:x' is no address such as"),
         (("--max-age", "soon"), "--max-age: 'soon' is no duration"),
-        (("--max-age", "9" * 400), "is no time above 0"),
+        (("--max-age", "9" * 400), "is no duration"),
+        (("--max-age", "367d"), "is no time above 0, and of a year at most"),
         (("--max-age", "0"), "--max-age: '0' is no time above 0"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 from probes.contract import Finding, Reason, Status
 from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
-from validator.report import Device, Environment, NotRun
+from validator.report import Device, Environment, NotRun, NotRunReason
 from validator.service.latest import Latest, Pair
 
 OLDEST_S = 900.0
@@ -378,3 +378,87 @@ def test_a_run_without_torch_leaves_what_is_known_of_torch() -> None:
 
     assert merged is not None
     assert merged.environment.torch is None
+
+
+#: A probe that loads its device, with what follows on one fail of it.
+LINALG_PAIR = Pair("linalg", "cuda:0")
+
+
+def heard(*verdicts: tuple[Status, Reason], age_s: float = 0.0) -> Known:
+    """All quick probes pass, and `linalg` has these verdicts one after another."""
+    devices = gpus(1)
+    known = Known(devices)
+    known.latest.limit({**ALL, "linalg": OLDEST_S})
+    for status, reason in verdicts:
+        known.clock.now_s += age_s
+        results = [*everything(devices), result("linalg", "cuda:0", status, reason)]
+        known.latest.accept(report(results, devices))
+    return known
+
+
+@pytest.mark.parametrize("age_s", [0.0, OLDEST_S + 1])
+@pytest.mark.parametrize(
+    "later",
+    [
+        [("skip", "gpu_busy")],
+        [("error", "internal_error"), ("skip", "gpu_busy")],
+        [("skip", "not_applicable")],
+        [("skip", "dependency"), ("error", "timeout")],
+    ],
+)
+def test_only_a_pass_ends_the_fail_of_what_loads_a_device(
+    later: list[tuple[Status, Reason]], age_s: float
+) -> None:
+    """Neither a skip nor an error, however old the fail is; a pass or warning does."""
+    known = heard(("fail", "check_failed"), *later, age_s=age_s)
+    after = [heard(("fail", "check_failed"), *later, (good, "ok")) for good in ("pass", "warn")]
+
+    assert known.status(LINALG_PAIR) == "fail"
+    assert not known.latest.readiness().ready
+    assert known.latest.readiness().reason.startswith("fail: linalg on cuda:0")
+    assert [one.latest.readiness().ready for one in after] == [True, True]
+
+
+def test_whoever_switches_it_off_has_decided() -> None:
+    """Then its fail counts for no longer than any other verdict."""
+    known = heard(("fail", "check_failed"), ("skip", "disabled"), age_s=OLDEST_S + 1)
+
+    assert known.status(LINALG_PAIR) == "skip"
+
+
+@pytest.mark.parametrize("age_s", [0.0, OLDEST_S + 1])
+def test_a_busy_device_makes_no_node_unready(age_s: float) -> None:
+    """Neither at the first turn of what loads it, nor after passes of long ago."""
+    never = heard(("skip", "gpu_busy"), age_s=age_s)
+    once = heard(("pass", "ok"), ("skip", "gpu_busy"), ("skip", "gpu_busy"), age_s=age_s)
+
+    assert never.latest.readiness().ready
+    assert once.latest.readiness().ready
+
+
+@pytest.mark.parametrize(("trigger", "ready"), [("schedule", True), ("cli", False)])
+@pytest.mark.parametrize("reason", ["run_timeout", "cancelled"])
+def test_what_was_cut_off_before_its_first_result_has_not_run_yet(
+    trigger: str,
+    ready: bool,  # noqa: FBT001 - a table
+    reason: NotRunReason,
+) -> None:
+    """Of a schedule it comes again; of one run it is a chance that was lost."""
+    devices = gpus(1)
+    known = Known(devices)
+    known.latest.limit({**ALL, "linalg": OLDEST_S})
+    missed = [NotRun(probe="linalg", device="cuda:0", reason=reason)]
+    known.latest.accept(report(everything(devices), devices, missed, trigger=trigger))
+
+    assert known.latest.readiness().ready is ready
+
+
+def test_a_device_that_hangs_is_no_turn_that_comes_again() -> None:
+    """What was not run for that is told."""
+    devices = gpus(1)
+    known = Known(devices)
+    known.latest.limit({**ALL, "linalg": OLDEST_S})
+    missed = [NotRun(probe="linalg", device="cuda:0", reason="device_hangs")]
+    known.latest.accept(report(everything(devices), devices, missed))
+
+    assert not known.latest.readiness().ready

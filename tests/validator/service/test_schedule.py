@@ -6,6 +6,7 @@ import pytest
 
 from probes.catalog import AUTOGRAD, CATALOG, LINALG
 from tests.validator.service.fake_runner import Clock
+from validator.engine.plan import make_plan
 from validator.loading import load
 from validator.service.schedule import Cron, Schedule, Timing, timings
 from validator.settings import SettingsError
@@ -324,3 +325,62 @@ def test_a_cron_expression_is_kept_to_from_the_start() -> None:
 
     assert schedule.due() == ()
     assert schedule.due_at()["linalg"].hour == 3
+
+
+def test_each_profile_runs_as_often_as_promised() -> None:
+    """Instant every minute, quick every five, standard every hour; by default no deep one."""
+    often = {"instant": 60, "quick": 300, "standard": 3600}
+    settings = load(flags={"run": {"profile": "deep"}})
+    table = timings(settings, make_plan(settings, "schedule").specs)
+    profile_of = {spec.name: spec.profile for spec in CATALOG}
+
+    assert {often[profile_of[name]] == timing.interval_s for name, timing in table.items()} == {
+        True
+    }
+    assert set(table) == {spec.name for spec in CATALOG if spec.profile in often}
+    assert make_plan(load(), "schedule").profile == "quick"
+
+
+def test_all_that_loads_a_device_comes_at_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes of profile standard share a run, and its import of torch."""
+    monkeypatch.setenv("NODE_NAME", "node-17")
+    clock, wall = Clock(), Wall()
+    settings = load(flags={"run": {"profile": "standard"}})
+    specs = make_plan(settings, "schedule").specs
+    schedule = Schedule(timings(settings, specs), monotonic=clock, now=wall, shift=lambda: 0.0)
+    at_start = schedule.due()
+    clock.now_s += due_s(schedule, wall)
+    standard = {spec.name for spec in specs if spec.profile == "standard"}
+
+    assert not standard & set(at_start)
+    assert standard <= set(schedule.due())
+
+
+def test_a_busy_device_is_tried_again_within_the_hour() -> None:
+    """After a sixth of the interval, again and again; when it was idle at the interval."""
+    both = Both(a=Timing(3600, phase=0.0))
+    both.pass_s(-START.timestamp() % 3600 + 3600)
+    first = both.run()
+    both.schedule.try_again({"a"})
+    both.pass_s(599)
+    early = "a" in both.run()
+    both.pass_s(1)
+    again = "a" in both.run()
+    both.pass_s(600)
+    not_again = "a" in both.run()
+    both.pass_s(3000)
+
+    assert "a" in first
+    assert (early, again, not_again) == (False, True, False)
+    assert "a" in both.run()
+
+
+def test_a_time_of_day_is_kept_though_the_device_was_busy() -> None:
+    """Who wrote it means it; a probe that is unknown by now is none to try."""
+    both = Both(a=Timing(86400, cron="0 3 * * *", phase=0.0))
+    both.pass_s(15 * 3600)
+    both.run()
+    due = both.schedule.due_at()
+    both.schedule.try_again({"a", "gone"})
+
+    assert both.schedule.due_at() == due

@@ -1,0 +1,386 @@
+"""Who comes to a GPU while heavy probes load it: they leave it; light ones and a burn stay."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes.contract import ProbeSpec
+from tests import fakes
+from tests.validator.engine.test_run import surveyed
+from tests.validator.runs import Ran, marked, ran, spec, write
+from validator.engine import processes, tenants
+from validator.engine.plan import Event, Plan
+from validator.engine.tenants import Tenants
+from validator.report import Device, GpuProcess
+
+#: The fake driver's first GPU; the CPU computes in its place.
+UUID = "GPU-00010203-0405-0607-0809-0a0b0c0d0e00"
+GPU = f'{{"name": "cpu:0", "type": "cpu", "index": 0, "uuid": "{UUID}", "process_count": 0}}'
+
+#: A process that is none of ours, and always there.
+STRANGER = 1
+
+#: What a probe does when somebody comes to its GPU, and then.
+CAME = "    open(os.environ['FAKE_NVML_PROCESSES_FILE'], 'w').write('{}')\n"
+COMES = CAME.format(STRANGER)
+STAYS = "    time.sleep(30)"
+
+
+@pytest.fixture(scope="session")
+def drivers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the fake drivers."""
+    return fakes.build(tmp_path_factory.mktemp("drivers"))
+
+
+@pytest.fixture
+def gpu(folder: Path, drivers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A GPU that NVML knows and nobody uses; the folder of its probes."""
+    file = folder / "processes"
+    file.write_text("", encoding="utf-8")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(drivers))
+    monkeypatch.setenv("FAKE_NVML_PROCESSES_FILE", str(file))
+    monkeypatch.setattr(processes, "numbered_as_by_the_host", lambda: True)
+    surveyed(folder, f"    return {{'devices': [{GPU}], 'hardware': []}}")
+    return folder
+
+
+def heavy(name: str) -> ProbeSpec:
+    """A probe of the test's own that loads its device."""
+    return replace(spec(name), profile="deep", timeout_s=60, alone=True)
+
+
+def verdicts(seen: Ran) -> list[tuple[str, str, str]]:
+    """Probe, status and reason of each result."""
+    return [(one.probe, one.status, one.reason) for one in seen.report.results]
+
+
+def test_two_answers_and_a_kill_fit_into_a_second() -> None:
+    """Who comes is there in two answers: no later than that a probe is told."""
+    assert 2 * tenants.EVERY_S <= 0.7
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_a_heavy_probe_leaves_its_gpu_to_a_tenant_who_comes(gpu: Path) -> None:
+    """Its child is ended; it and those that follow are skipped and say who; others go on."""
+    write(gpu, "first", COMES + STAYS)
+    write(gpu, "later", "    raise RuntimeError('not started')")
+
+    seen = ran(Plan((heavy("first"), heavy("later"), spec("host", "host")), "deep", "cli"))
+
+    assert verdicts(seen) == [
+        ("first", "skip", "gpu_busy"),
+        ("later", "skip", "gpu_busy"),
+        ("host", "pass", "ok"),
+    ]
+    name = Path(f"/proc/{STRANGER}/comm").read_text(encoding="utf-8").strip()
+    who = f"1 other process came to it: {name} (pid {STRANGER}, 1 MiB)"
+    assert seen.of("first").summary == f"{who}; the probe has left it to them"
+    assert seen.of("later").summary == who
+    assert 0.3 < seen.of("first").duration_s < 5
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_a_light_probe_and_a_burn_stay(gpu: Path) -> None:
+    """A light one disturbs nobody; whoever burns has decided."""
+    for name in ("light", "burning"):
+        write(gpu, name, COMES + "    time.sleep(1.5)")
+    light = replace(spec("light"), timeout_s=60)
+
+    beside = ran(Plan((light,), "quick", "cli"))
+    events: list[Event] = []
+    plan = Plan((heavy("burning"),), "deep", "cli", gives_way=False)
+    burn = ran(plan, on_event=events.append)
+    told = [event.numbers for event in events if event.kind == "sampled"]
+
+    assert verdicts(beside) == [("light", "pass", "ok")]
+    assert verdicts(burn) == [("burning", "pass", "ok")]
+    assert len(told) >= 3
+    assert told[0] == {"power_w": 345.6, "clock_mhz": 1755.0}  # this driver tells no temperature
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_our_own_processes_are_no_tenants(gpu: Path) -> None:
+    """The probe's process, and one that it has started."""
+    body = "import subprocess\n    child = subprocess.Popen(['sleep', '30'])\n"
+    write(gpu, "first", f"    {body}{CAME}    time.sleep(1.5)".replace("'{}'", _OWN))
+
+    seen = ran(Plan((heavy("first"),), "deep", "cli"))
+
+    assert verdicts(seen) == [("first", "pass", "ok")]
+
+
+_OWN = "f'{os.getpid()},{child.pid}'"
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("listed", "status", "text"),
+    [
+        ("4001", "pass", ""),
+        ("4001,4002", "skip", "1 other process came to it: 2 are there, and of ours 1"),
+    ],
+)
+def test_in_a_container_processes_are_counted(
+    gpu: Path, monkeypatch: pytest.MonkeyPatch, listed: str, status: str, text: str
+) -> None:
+    """There the driver tells ids of the host, of which nobody knows whose they are."""
+    monkeypatch.setattr(processes, "numbered_as_by_the_host", lambda: False)
+    write(gpu, "first", CAME.format(listed) + "    time.sleep(1.5)")
+
+    seen = ran(Plan((heavy("first"),), "deep", "cli"))
+
+    assert seen.of("first").status == status
+    assert text in seen.of("first").summary
+
+
+#: Wrong at once, and when its check is made again there is a tenant.
+WRONG_THEN_TENANT = """
+    if os.path.exists("tried"):
+        open(os.environ['FAKE_NVML_PROCESSES_FILE'], 'w').write('1')
+        time.sleep(30)
+    open("tried", "w").close()
+    return Seen(total=0)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_a_failure_that_was_told_stays_one(gpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenant who comes while it is classified takes nothing back."""
+    monkeypatch.chdir(gpu)
+    write(gpu, "first", WRONG_THEN_TENANT)
+
+    seen = ran(Plan((heavy("first"),), "deep", "cli"))
+
+    assert verdicts(seen) == [("first", "fail", "check_failed")]
+
+
+NO_MEMORY = "    raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')"
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("comes", "gives_way", "verdict"),
+    [
+        (COMES, True, ("skip", "gpu_busy")),
+        (COMES, False, ("skip", "gpu_busy")),
+        ("", True, ("fail", "torch_raised")),
+    ],
+)
+@pytest.mark.parametrize("profile", ["quick", "deep"])
+def test_memory_that_a_tenant_took_is_nobodys_fault(
+    gpu: Path,
+    comes: str,
+    gives_way: bool,  # noqa: FBT001
+    verdict: tuple[str, str],
+    profile: Any,
+) -> None:
+    """Who came after the survey is asked for when memory lacks; where nobody did it is a fail."""
+    write(gpu, "first", comes + NO_MEMORY)
+    own = replace(heavy("first"), profile=profile)
+
+    seen = ran(Plan((own,), profile, "cli", gives_way=gives_way))
+
+    assert verdicts(seen) == [("first", *verdict)]
+    if comes:
+        assert "1 other process came to it" in seen.of("first").summary
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_a_driver_that_hangs_costs_the_watch_alone(
+    gpu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe goes on unwatched, which is said; no process is left."""
+    monkeypatch.setattr(tenants, "_ANSWER_S", 0.3)
+    monkeypatch.setenv("FAKE_NVML_HANG_FILE", str(gpu / "processes"))
+    write(gpu, "first", "    time.sleep(2.5)")
+    events: list[Event] = []
+
+    seen = ran(Plan((heavy("first"),), "deep", "cli"), on_event=events.append)
+
+    assert verdicts(seen) == [("first", "pass", "ok")]
+    told = [(event.device, event.text) for event in events if event.kind == "unwatched"]
+    assert told == [("cpu:0", "nobody is seen there: NVML gave no answer within 0.3 s")]
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_a_check_of_the_command_line_leaves_too(gpu: Path) -> None:
+    """At admission as in the daemon: the run is the same."""
+    # Two: where only a count is known, one of them is taken for the probe's own.
+    (gpu / "processes").write_text(f"{STRANGER},{STRANGER + 1}", encoding="utf-8")
+    argv = ("--profile", "deep", "--probe", "memory_full", "--output", "json")
+    done = subprocess.run(
+        [sys.executable, "-m", "validator", "check", *argv],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "PYTHONPATH": f"{gpu}{os.pathsep}{Path(__file__).parents[3]}"},
+    )
+    (result,) = json.loads(done.stdout)["results"]
+
+    assert done.returncode == 2
+    assert (result["status"], result["reason"]) == ("skip", "gpu_busy")
+    assert "came to it" in result["summary"]
+    assert marked() == []
+
+
+# ---- without processes
+
+
+DEVICE = Device(name="cuda:0", type="cuda", uuid=UUID, process_count=0)
+
+
+class Listener:
+    """Stands for a child: remembers what it is told."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.told: list[str] = []
+
+    def ask_to_leave(self, who: str) -> None:
+        """Remember it."""
+        self.told.append(who)
+
+
+def answered(*answers: list[int], own: int = 50) -> tuple[list[str], list[str]]:
+    """Who is there after each answer, and what a heavy child was told."""
+    nobody: Any = None
+    watched = Tenants(nobody, {}, lambda _: None)
+    watch = watched._watches[DEVICE.name] = tenants._Watch()
+    child: Any = Listener(own)
+    watched.enter(DEVICE, child, heavy=True)
+    seen = []
+    for pids in answers:
+        users = [GpuProcess(pid=pid).model_dump() for pid in pids]
+        use = {"processes": users, **dict.fromkeys(tenants.NUMBERS)}
+        watched._take(DEVICE, watch, use)
+        seen.append(watched.who(DEVICE))
+    return seen, child.told
+
+
+@pytest.mark.parametrize("of_the_host", [True, False])
+def test_only_who_stays_has_come(monkeypatch: pytest.MonkeyPatch, *, of_the_host: bool) -> None:
+    """Once is a look, twice is a tenant; a child is told once; and it ends when they leave."""
+    monkeypatch.setattr(processes, "numbered_as_by_the_host", lambda: of_the_host)
+    monkeypatch.setattr(processes, "count_on_gpus", len)
+    seen, told = answered([50], [50, 1], [50], [50, 1], [50, 1], [50, 1], [50], [])
+
+    assert [bool(who) for who in seen] == [False] * 4 + [True] * 2 + [False] * 2
+    assert len(told) == 1
+
+
+def test_a_process_of_ours_that_has_just_ended_is_none_who_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its answer may come after its end."""
+    monkeypatch.setattr(processes, "numbered_as_by_the_host", lambda: False)
+    nobody: Any = None
+    watched = Tenants(nobody, {}, lambda _: None)
+    watch = watched._watches[DEVICE.name] = tenants._Watch()
+    watch.more = 1
+    child: Any = Listener(50)
+    watched.enter(DEVICE, child, heavy=True)
+    watched.leave(DEVICE, child)
+    use = {"processes": [{"pid": 50}], **dict.fromkeys(tenants.NUMBERS)}
+    watched._take(DEVICE, watch, use)
+
+    assert watched.who(DEVICE) == ""
+
+
+def test_a_process_of_ours_on_two_gpus_is_none_who_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container: on a GPU beside its own it is one more there, and none more in all."""
+    monkeypatch.setattr(processes, "numbered_as_by_the_host", lambda: False)
+    monkeypatch.setattr(processes, "count_on_gpus", len)
+    nobody: Any = None
+    watched = Tenants(nobody, {}, lambda _: None)
+    gpus = [DEVICE, DEVICE.model_copy(update={"name": "cuda:1"})]
+    watches = [tenants._Watch(), tenants._Watch()]
+    for number, (device, watch) in enumerate(zip(gpus, watches, strict=True)):
+        watched._watches[device.name] = watch
+        child: Any = Listener(STRANGER + 5_000_000 + number)
+        watched.enter(device, child, heavy=True)
+
+    def answer(number: int, *pids: int) -> None:
+        use = {"processes": [{"pid": pid} for pid in pids], **dict.fromkeys(tenants.NUMBERS)}
+        watched._take(gpus[number], watches[number], use)
+
+    for _ in range(3):
+        answer(0, 70, 71)
+        answer(1, 71)
+    ours = [watched.who(device) for device in gpus]
+    for _ in range(2):
+        answer(0, 70, 71, 99)
+        answer(1, 71)
+    theirs = [watched.who(device) for device in gpus]
+
+    assert ours == ["", ""]
+    assert theirs == ["1 other process came to it: 3 are there, and of ours 2", ""]
+
+
+def test_a_child_that_enters_is_told_of_who_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was forked while they came."""
+    monkeypatch.setattr(processes, "numbered_as_by_the_host", lambda: True)
+    nobody: Any = None
+    watched = Tenants(nobody, {}, lambda _: None)
+    watch = watched._watches[DEVICE.name] = tenants._Watch()
+    watch.who = "somebody"
+    late: Any = Listener(51)
+    light: Any = Listener(52)
+    watched.enter(DEVICE, late, heavy=True)
+    watched.enter(DEVICE, light, heavy=False)
+
+    assert (late.told, light.told) == (["somebody"], [])
+
+
+@pytest.mark.parametrize("change", [{"uuid": None}, {"process_count": None}])
+def test_what_nvml_does_not_know_is_not_watched(change: dict[str, None]) -> None:
+    """No process is started for it."""
+    nobody: Any = None
+    watched = Tenants(nobody, {}, lambda _: None)
+
+    assert asyncio.run(watched.ask(DEVICE.model_copy(update=change))) == ""
+
+
+def test_the_processes_of_a_tree_are_found() -> None:
+    """Of this process: itself and its child, and not the first of all."""
+    child = subprocess.Popen(["sleep", "30"])
+    try:
+        found = processes.descendants([os.getpid()])
+    finally:
+        child.kill()
+        child.wait()
+
+    assert {os.getpid(), child.pid} <= found
+    assert STRANGER not in found
+
+
+def test_who_may_use_a_gpu_has_its_driver_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All may, where the driver has no such file; else those that have it open."""
+    file = tmp_path / "driver"
+    monkeypatch.setattr(processes, "_CUDA", str(file))
+    assert processes.count_on_gpus([os.getpid(), STRANGER]) == 2
+
+    file.touch()
+    own = processes.count_on_gpus([os.getpid()])
+    with file.open(encoding="utf-8"):
+        opened = processes.count_on_gpus([os.getpid(), 4_000_000])
+
+    assert (own, opened) == (0, 1)
