@@ -124,6 +124,7 @@ class Triage(Frozen):
     fails_on: tuple[str, ...] = ()
     passes_on: tuple[str, ...] = ()
     raises_on: tuple[str, ...] = ()
+    unfinished_on: tuple[str, ...] = ()  # retries there took too long, or died with their process
     tries: tuple[Try, ...] = ()  # the first is the one that is reported
 
 

@@ -74,8 +74,8 @@ def broken(report: Report, device: str) -> set[str]:
 #: Probes that warn on the emulator: it hands all to the CPU, whose known defects are left out where
 #: the device is the CPU alone; and it has no views of group_norm's kind, no random state to fork.
 AS_THE_CPU: Final = ("layers", "strided_operands")
-#: No autocast and no compiler is made for it.
-NOT_HERE: Final = ("amp", "compiled")
+#: No autocast and no compiler is made for it, and it runs no kernels of ours.
+NOT_HERE: Final = ("amp", "compiled", "tensor_cores")
 
 
 def test_healthy(emulator: Path) -> None:

@@ -15,6 +15,7 @@ from probes.contract import Frozen, Reason, Result, Status, Timing, worst
 from probes.legible import legible
 from validator import __version__
 from validator.burn import Burn
+from validator.shortened import report_text
 
 SCHEMA_VERSION: Final = 1
 
@@ -301,7 +302,10 @@ class _WithNaN(GenerateJsonSchema):
 
 
 def to_json(report: Report) -> str:
-    """The report as JSON in one line; of a finding only the fields that say something."""
+    """The report as JSON in one line; of a finding only the fields that say something.
+
+    Where much is wrong details give way, so that it has at most 1.25 MiB.
+    """
     content = json.loads(report.model_dump_json())
     if report.burn is None:
         del content["burn"]
@@ -310,7 +314,7 @@ def to_json(report: Report) -> str:
             {key: value for key, value in finding.items() if value not in (None, "", "none", {})}
             for finding in result["findings"]
         ]
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return report_text(content)
 
 
 def json_schema() -> dict[str, Any]:

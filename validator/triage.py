@@ -64,7 +64,9 @@ def _where(triage: Triage) -> str:
     parts: list[str] = []
     if CPU.name in triage.raises_on:
         parts.append("raised on the CPU, which tells nothing of the device")
-    if failing and not passing:
+    if triage.unfinished_on:
+        parts.append(f"retries on {' and '.join(triage.unfinished_on)} did not end")
+    if failing and not passing and triage.location == "environment":
         parts.append(f"fails on all {failing + 1} devices of its kind")
     elif failing:
         parts.append(f"fails on {_others(failing)} too")

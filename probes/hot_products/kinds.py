@@ -11,7 +11,7 @@ import torch
 from probes.hot_products.operands import PERIOD, Pattern
 from probes.kit.capabilities import back_end
 from probes.kit.narrow_products import float8_products, int8_products, scaled
-from probes.kit.precision import full_precision, tf32_allowed
+from probes.kit.precision import float64_shortened_by, full_precision, tf32_allowed
 from probes.kit.trial import LeftOut
 
 #: First rows of the operand: the result of a product is never that of the one before.
@@ -76,6 +76,13 @@ def _tf32(device: str) -> Iterator[None]:
 
 
 @contextmanager
+def _float64(device: str) -> Iterator[None]:
+    if why := float64_shortened_by(device):
+        raise LeftOut(f"float64 is shortened by {why}")
+    yield
+
+
+@contextmanager
 def _full(_device: str) -> Iterator[None]:
     with full_precision():
         yield
@@ -93,7 +100,7 @@ KINDS: Final = {
         Kind("float16", torch.float16, torch.float16, _as_it_is),
         Kind("tf32", torch.float32, torch.float32, _tf32),
         Kind("float32", torch.float32, torch.float32, _full),
-        Kind("float64", torch.float64, torch.float64, _as_it_is),
+        Kind("float64", torch.float64, torch.float64, _float64),
         Kind("int8", torch.int8, torch.int32, int8_products, by_columns=True),
         Kind("float8", torch.float8_e4m3fn, torch.float32, float8_products, by_columns=True),
     )

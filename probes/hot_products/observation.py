@@ -56,9 +56,15 @@ class Verified(Frozen):
     products: int
     verified_s: float  # in which products were computed and compared
     plain_s: float = 0.0  # of one product that was not compared
-    wrong_words: int = 0  # of 64 bits
+    words: int = 0  # of 64 bits, that were compared
+    wrong_words: int = 0
     wrong: tuple[WrongProduct, ...] = ()
     hottest_c: int | None = None
+
+    @property
+    def mostly_wrong(self) -> bool:
+        """Whether most words were wrong: units do so to a few."""
+        return 0 < self.words < 2 * self.wrong_words
 
     @property
     def flops(self) -> float:

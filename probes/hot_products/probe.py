@@ -83,7 +83,9 @@ def _finding(name: str, observation: Observation) -> Finding:
         return finding
     told = "; ".join(each.describe() for each in verified.wrong[:3])
     message = f"{verified.wrong_words} words wrong in {verified.describe()}: {told}"
-    return finding.model_copy(update={"message": message, "action": "drain"})
+    # What spoils most of all products is the library that multiplies, or the device as a whole.
+    action = "investigate" if verified.mostly_wrong else "drain"
+    return finding.model_copy(update={"message": message, "action": action})
 
 
 def measure(observation: Observation) -> Iterator[Measurement]:

@@ -139,7 +139,7 @@ def verify(kind: Kind, run: Run) -> Iterator[Comparison]:
 
     Raises:
         LeftOut: the device has no such products.
-        GaveWayError: somebody came, whatever was compared until then.
+        GaveWayError: somebody came; what was wrong until then is told before.
     """
     with kind.within(run.device):
         n = size(kind, run)
@@ -150,9 +150,16 @@ def verify(kind: Kind, run: Run) -> Iterator[Comparison]:
             held = held.float()
         yield compare(f"right rows by {run.way.name} {label}", held, products.host)
         loop = _Loop(products, run)
-        loop.run()
-        run.verified[kind.name] = loop.verified()
-        yield loop.comparison(f"mm by {run.way.name} {label}")
+        came: GaveWayError | None = None
+        try:
+            loop.run()
+        except GaveWayError as who:
+            came = who
+        if came is None or loop.is_wrong:
+            run.verified[kind.name] = loop.verified()
+            yield loop.comparison(f"mm by {run.way.name} {label}")
+        if came is not None:
+            raise came
 
 
 class _Loop:
@@ -238,6 +245,11 @@ class _Loop:
             wrong += bool(self._run.way.found().wrong)
         return wrong
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether some product was wrong."""
+        return self._wrong_words > 0
+
     def verified(self) -> Verified:
         """What was verified."""
         return Verified(
@@ -245,6 +257,7 @@ class _Loop:
             products=self._count,
             verified_s=self._verified_s,
             plain_s=self._plain_s,
+            words=self._compared,
             wrong_words=self._wrong_words,
             wrong=tuple(self._wrong),
             hottest_c=self._hottest,

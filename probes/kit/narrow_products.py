@@ -12,6 +12,8 @@ import torch
 from probes.kit.capabilities import back_end, capability, has_kernel
 from probes.kit.trial import LeftOut
 
+#: What oneDNN says of types that this CPU has no instructions for.
+_ONEDNN_LACKS: Final = "could not create a primitive"
 _CUBLAS_LACKS: Final = "CUBLAS_STATUS_NOT_SUPPORTED"
 #: Tensor cores for int8, and for float8: from these compute capabilities on.
 _INT8_SINCE: Final = (7, 5)
@@ -52,8 +54,10 @@ def float8_products(device: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # AMD has them on some architectures, in types of its own on others.
-        if back_end(device) == "hip":
+        # AMD has them on some architectures, in types of its own on others; oneDNN on CPUs with
+        # AVX512 and float16 or AMX alone.
+        lacks = back_end(device) == "cpu" and _ONEDNN_LACKS in str(error)
+        if back_end(device) == "hip" or lacks:
             raise LeftOut(f"float8 products: {_first_line(error)}") from error
         raise
 

@@ -36,6 +36,10 @@ _SHORT: Final = {
     "fp16",
 }  # of the new switches; `ieee` and `none` keep full precision
 _LEGACY: Final = {"highest", "high", "medium"}  # of the old switch
+#: Variables of cuBLAS, and the bits of a mantissa: https://docs.nvidia.com/cuda/cublas/
+_FIXED_POINT: Final = "CUBLAS_EMULATE_DOUBLE_PRECISION"
+_FIXED_POINT_BITS: Final = "CUBLAS_FIXEDPOINT_EMULATION_MANTISSA_BIT_COUNT"
+_FLOAT64: Final = 53
 #: The answer about a setting that this torch does not have.
 UNKNOWN: Final = "cannot be told"
 
@@ -72,6 +76,19 @@ def read(device: str) -> Precision:
         variables=variables,
         forced_by=", ".join(f"{name}={value}" for name, value in forcing.items()),
     )
+
+
+def float64_shortened_by(device: str) -> str:
+    """The user's variables by which cuBLAS keeps fewer bits of float64 operands; "" for none.
+
+    It then adds in fixed point; without a number of bits it keeps all 53 of them and more.
+    """
+    found = set_variables((_FIXED_POINT, _FIXED_POINT_BITS))
+    bits = found.get(_FIXED_POINT_BITS, "")
+    asked = found.get(_FIXED_POINT) == "1" and bits.isdecimal() and int(bits) < _FLOAT64
+    if not asked or back_end(device) != "cuda":
+        return ""
+    return f"{_FIXED_POINT}=1, {_FIXED_POINT_BITS}={bits}"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ _SHAPE: Final = (33, 129, 66)
 
 def batches(device: str) -> Iterator[Trial]:
     """Batches of each layout in each type and library."""
-    for library, dtype in product(("", *others(device)), floats(device)):
+    for dtype, library in product(floats(device), ("", *others(device))):
         yield Custom(f"bmm{suffix(library)}", partial(_strided, dtype, library), dtype)
         yield Custom(f"matmul{suffix(library)}", partial(_broadcast, dtype, library), dtype)
 

@@ -5,7 +5,7 @@ that partial sums kept in the type itself, as a split sum may do, are exact too.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -15,14 +15,20 @@ import torch
 from probes.contract import Comparison
 from probes.kit.case import NUMPY_OF, Array, on_device
 from probes.kit.operands import integers
+from probes.kit.precision import float64_shortened_by
 from probes.kit.references import compare
+from probes.kit.second_read import copied
 from probes.kit.tensors import poisoned
-from probes.kit.trial import fact
+from probes.kit.trial import LeftOut, fact
 
 F64: Final = np.float64
 
 #: Columns of an operand are drawn anew for so many terms, and then repeat: a prime.
 _PERIOD: Final = 1021
+
+
+#: Factors that are kept: all of a family in one type, which each library multiplies.
+_KEPT: Final = 16
 
 
 class Span(NamedTuple):
@@ -58,7 +64,7 @@ class Factors(NamedTuple):
         return on_device(self.a, device, dtype), on_device(self.b, device, dtype)
 
 
-@cache
+@lru_cache(maxsize=_KEPT)
 def factors(m: int, k: int, n: int, span: Span, salt: int = 0) -> Factors:
     """Factors of a product (m, k) @ (k, n) within the span.
 
@@ -68,12 +74,15 @@ def factors(m: int, k: int, n: int, span: Span, salt: int = 0) -> Factors:
     low, high = -span.largest, span.largest
     repeated = np.arange(k) % _PERIOD
     a = integers((m, min(k, _PERIOD)), low, high, 400 + salt, F64)[:, repeated]
-    b = integers((min(k, _PERIOD), n), low, high, 401 + salt, F64)[repeated]
+    drawn = integers((min(k, _PERIOD), n), low, high, 401 + salt, F64)
     terms = max(1, span.limit // span.largest**2)
     if terms < k:
-        step = k // terms
-        place = (np.arange(k)[:, None] - 7919 * np.arange(n)) % k  # (k, n)
-        b = np.where((place % step == 0) & (place // step < terms), b, 0.0)
+        columns = np.arange(n)
+        rows = (np.arange(terms)[:, None] * (k // terms) + 7919 * columns) % k  # (terms, n)
+        b = np.zeros((k, n))
+        b[rows, columns] = drawn[rows % _PERIOD, columns]
+    else:
+        b = drawn[repeated]
     for each in (a, b):
         each.setflags(write=False)
     return Factors(a, b, a @ b)
@@ -88,13 +97,24 @@ def same(label: str, found: torch.Tensor, right: Array, dtype: torch.dtype) -> C
     """Compare type, shape and bits; the sign of a zero, which no order of summation promises, not.
 
     `right` is exact in the type.
+
+    Raises:
+        LeftOut: the user has float64 shortened.
     """
+    if dtype == torch.float64 and (why := float64_shortened_by(str(found.device))):
+        raise LeftOut(f"float64 is shortened by {why}")
     if found.dtype != dtype:
         return fact(label, text(found.dtype), text(dtype))
+    observed = copied(found, _on_host)
+    return compare(label, observed, right.astype(observed.dtype) + 0)
+
+
+def _on_host(found: torch.Tensor) -> Array:
+    """A tensor as an array without -0; of a type that NumPy does not have, in float32."""
     host = found.detach().cpu()
-    host = host if dtype in NUMPY_OF and dtype != torch.bfloat16 else host.float()
-    observed = host.numpy()
-    return compare(label, observed + 0, right.astype(observed.dtype) + 0)
+    known = host.dtype in NUMPY_OF and host.dtype != torch.bfloat16
+    # Of no axis the sum is no array.
+    return np.asarray((host if known else host.float()).numpy() + 0)
 
 
 def into(

@@ -12,6 +12,7 @@ from probes.kit.capabilities import back_end, has_kernel
 from probes.kit.case import Array, on_device
 from probes.kit.narrow_products import float8_products, int8_products, scaled
 from probes.kit.operands import integers
+from probes.kit.precision import read
 from probes.kit.trial import Custom, LeftOut, Trial
 from probes.matmul.factors import F64, Span, factors, into, same, text
 from probes.matmul.special import poisoned_factors
@@ -19,6 +20,11 @@ from probes.matmul.special import poisoned_factors
 #: More rows than 16; terms and columns in whole units of 16: as cuBLASLt wants it.
 _INT8_SIZES: Final = ((33, 64, 48), (129, 1040, 272), (17, 4096, 16))
 _FLOAT8_SIZES: Final = ((33, 64, 48), (17, 256, 32))
+#: On CPUs without VNNI oneDNN adds pairs of products in 16 bits, of operands of which one has 128
+#: added, and these saturate: 7 bits do not.
+#: https://uxlfoundation.github.io/oneDNN/dev_guide_int8_computations.html
+_INT8_ON_CPU: Final = (-64, 63)
+_INT8: Final = (-128, 127)
 #: Others emulate float8.
 _FLOAT8_ON_GPUS: Final = (*_FLOAT8_SIZES, (129, 1040, 272), (1024, 256, 1024))
 
@@ -44,7 +50,8 @@ def _int8(device: str) -> Iterator[Comparison]:
 
 
 def _int8_products(m: int, k: int, n: int, device: str) -> Iterator[Comparison]:
-    a, b = integers((m, k), -128, 127, 50, np.int8), integers((k, n), -128, 127, 51, np.int8)
+    span = _INT8_ON_CPU if back_end(device) == "cpu" else _INT8
+    a, b = integers((m, k), *span, 50, np.int8), integers((k, n), *span, 51, np.int8)
     right = a.astype(np.int64) @ b.astype(np.int64)
     x, y = on_device(a, device), on_device(b, device)
     for how, second in (("rows", y), ("columns", y.t().contiguous().t())):
@@ -121,6 +128,8 @@ def _out_dtype(dtype: torch.dtype, device: str) -> Iterator[Comparison]:
         raise LeftOut("torch takes out_dtype from version 2.8 on")
     if back_end(device) != "cuda" and not has_kernel("mm.dtype", device):
         raise LeftOut("torch documents out_dtype for CUDA alone")
+    if dtype == torch.float16 and read(device).half_sums_may_shorten:
+        raise LeftOut("sums in float16 are allowed, which have no result in float32")
     kind, wide = text(dtype), torch.float32
     for m, k, n in ((129, 264, 136), (17, 1031, 33)):
         each = factors(m, k, n, _WIDE.part(8), 60)

@@ -31,33 +31,41 @@ _MEMBER: Final = np.arange(LANES) % 4
 _SMALL: Final[dict[Operand, tuple[int, int]]] = {"e4m3": (4, 3), "e5m2": (5, 2)}
 
 
-def stored(values: Integers, operand: Operand) -> Array:
-    """The bits of integers that the type holds exactly, as unsigned integers of its size."""
+def stored(values: Integers, operand: Operand, powers: Integers | int = 0) -> Array:
+    """The bits of integers times powers of two, as unsigned integers of the type's size.
+
+    The type holds them exactly, and floating ones as normal numbers.
+    """
     if operand in _SMALL:
-        return _small_floats(values, *_SMALL[operand])
+        return _small_floats(values, powers, *_SMALL[operand])
     if operand == "int8":
         return values.astype(np.int8).view(np.uint8)
-    if operand == "fp16":
-        return values.astype(np.float16).view(np.uint16)
-    if operand == "fp64":
-        return values.astype(np.float64).view(np.uint64)
     if operand == "u32":
         return values.astype(np.uint32)
-    bits = values.astype(np.float32).view(np.uint32)
+    scaled = np.ldexp(values.astype(np.float64), powers)
+    if operand == "fp16":
+        return scaled.astype(np.float16).view(np.uint16)
+    if operand == "fp64":
+        return scaled.view(np.uint64)
+    bits = scaled.astype(np.float32).view(np.uint32)
     return (bits >> 16).astype(np.uint16) if operand == "bf16" else bits
 
 
-def _small_floats(values: Integers, exponent_bits: int, mantissa_bits: int) -> Array:
+def _small_floats(
+    values: Integers, powers: Integers | int, exponent_bits: int, mantissa_bits: int
+) -> Array:
     sizes = np.abs(values)
-    power = np.frexp(np.maximum(sizes, 1).astype(np.float64))[1] - 1
+    power = (np.frexp(np.maximum(sizes, 1).astype(np.float64))[1] - 1).astype(np.int64)
     mantissa = (sizes << mantissa_bits >> power) - (1 << mantissa_bits)
-    exponent = power + (1 << (exponent_bits - 1)) - 1
+    exponent = power + np.asarray(powers, np.int64) + (1 << (exponent_bits - 1)) - 1
     bits = np.where(sizes > 0, exponent << mantissa_bits | mantissa, 0)
     return np.asarray(bits | (values < 0) << 7).astype(np.uint8)
 
 
-def results(values: Integers, result: Result) -> Array:
-    """The bits of exact results."""
+def results(values: Array, result: Result, powers: Integers | int = 0) -> Array:
+    """The bits of exact results, times powers of two."""
+    if result in {"f32", "f64"}:
+        values = np.ldexp(values.astype(np.float64), powers)
     kinds: dict[Result, Any] = {"f32": np.float32, "s32": np.int32, "f64": np.float64}
     return values.astype(kinds[result]).view(np.uint64 if result == "f64" else np.uint32)
 
@@ -70,31 +78,39 @@ def padded(elements: Array) -> Words:
     return found
 
 
-def of_a(values: Integers, unit: Unit) -> Words:
-    """The registers of A (steps, rows, depth)."""
+def of_a(values: Integers, unit: Unit, powers: Integers | None = None) -> Words:
+    """The registers of A (steps, rows, depth), times powers of two (the same or broadcast)."""
     width, tall = WIDTHS[unit.operand], unit.rows == 2 * 8
     register, element = _registers(unit.rows * unit.depth, width)
     row = _GROUP[:, None] + (8 * (register % 2) if tall else 0)
     quarter = register // 2 if tall else register
     column = width * (4 * quarter + _MEMBER[:, None]) + element
-    return padded(stored(values[:, row, column], unit.operand))
+    return padded(_stored_at(values, row, column, unit, powers))
 
 
-def of_b(values: Integers, unit: Unit) -> Words:
-    """The registers of B (steps, depth, 8)."""
+def of_b(values: Integers, unit: Unit, powers: Integers | None = None) -> Words:
+    """The registers of B (steps, depth, 8), times powers of two."""
     width = WIDTHS[unit.operand]
     register, element = _registers(8 * unit.depth, width)
     row = width * (4 * register + _MEMBER[:, None]) + element
     column = np.broadcast_to(_GROUP[:, None], row.shape)
-    return padded(stored(values[:, row, column], unit.operand))
+    return padded(_stored_at(values, row, column, unit, powers))
 
 
-def of_d(values: Integers, unit: Unit) -> Words:
-    """The registers of D (steps, rows, 8)."""
+def _stored_at(
+    values: Integers, row: Array, column: Array, unit: Unit, powers: Integers | None
+) -> Array:
+    by = np.broadcast_to(0 if powers is None else powers, values.shape)
+    return stored(values[:, row, column], unit.operand, by[:, row, column])
+
+
+def of_d(values: Integers, unit: Unit, powers: Integers | None = None) -> Words:
+    """The registers of D (steps, rows, 8), times powers of two."""
     index = np.arange(8 * unit.rows // LANES)
     row = _GROUP[:, None] + 8 * (index // 2)
     column = 2 * _MEMBER[:, None] + index % 2
-    return padded(results(values[:, row, column], unit.result))
+    by = np.broadcast_to(0 if powers is None else powers, values.shape)
+    return padded(results(values[:, row, column], unit.result, by[:, row, column]))
 
 
 def _registers(elements: int, width: int) -> tuple[Array, Array]:

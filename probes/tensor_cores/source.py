@@ -45,7 +45,9 @@ __device__ void exercise(Unit unit, const Cell *cells, u32 passes, u32 lane, ulo
         for (u32 step = 0; step < {STEPS}; step++) {{
             const Cell *row = cells + 32 * step;
             const Cell own = row[lane];
-            u32 d[4] = {{0, 0, 0, 0}};
+            u32 d[4];
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) d[i] = Unit::START * (128 * step + 4 * lane + i + 1);
 #pragma unroll
             for (u32 i = 0; i < {REPEATS}; i++) multiply(unit, d, own, row, lane);
 #pragma unroll
@@ -101,7 +103,9 @@ _REGISTER: Final = ("r", "own.{m}[{i}]")
 
 def source(units: Sequence[Unit], instructions: str | None = None) -> str:
     """The text of the kernel for these units, by default with the GPU's own instructions."""
-    tags = "".join(f"struct {unit.name} {{}};\n" for unit in units)
+    tags = "".join(
+        f"struct {unit.name} {{ static const u32 START = {unit.start:#x}u; }};\n" for unit in units
+    )
     if instructions is None:
         instructions = _PLACE + "".join(map(_instruction, units))
     cases = "\n        ".join(

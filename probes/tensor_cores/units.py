@@ -8,16 +8,41 @@ Ref: https://docs.nvidia.com/cuda/parallel-thread-execution/#warp-level-matrix-i
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 #: Products of an operand are added to the same accumulators so often: the bounds below hold for it.
 REPEATS: Final = 8
+
+#: An odd number with many bits.
+_START: Final = 0x9E3779B1
 
 #: How operands are stored, and results.
 Operand = Literal["fp16", "bf16", "tf32", "int8", "fp64", "e4m3", "e5m2", "fp32", "u32"]
 Result = Literal["f32", "s32", "f64", "u32"]
 
 Capability = tuple[int, int]
+
+
+class Powers(NamedTuple):
+    """Powers of two by which operands are multiplied, from and to; and those of their products.
+
+    Operands stay normal numbers and so do all sums, which are as exact as those of the integers.
+    """
+
+    operand: tuple[int, int]
+    product: tuple[int, int]
+
+
+#: Operand -> the powers that use the bits of its exponent; integers have none.
+POWERS: Final[dict[Operand, Powers]] = {
+    "fp16": Powers((-14, 5), (-28, 10)),
+    "bf16": Powers((-126, 116), (-100, 90)),
+    "tf32": Powers((-126, 116), (-100, 90)),
+    "fp64": Powers((-1000, 940), (-940, 840)),
+    "e4m3": Powers((-6, 4), (-12, 8)),
+    "e5m2": Powers((-14, 13), (-28, 26)),
+    "fp32": Powers((-126, 103), (-100, 70)),
+}
 
 #: Operand -> elements in a register; those of fp64 take two registers each.
 WIDTHS: Final[dict[Operand, int]] = {
@@ -45,6 +70,15 @@ class Unit:
     depth: int = 0
     since: Capability = (7, 0)
     before: Capability = (99, 0)
+
+    @property
+    def start(self) -> int:
+        """The factor by which accumulators begin with other integers; 0: they begin with 0.
+
+        Sums of int8 are far from using all bits of their accumulators, which wrap; the lowest bits
+        of what odd integers make of 0 are 0.
+        """
+        return _START if self.operand in {"int8", "u32"} else 0
 
     @property
     def bits(self) -> int:

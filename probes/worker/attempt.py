@@ -7,6 +7,7 @@ import importlib
 import json
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timezone
 from inspect import signature
@@ -110,10 +111,13 @@ class Attempt:
             return _combined(result, self._error_result(error, _reason_of_error(error, module)))
         return result
 
-    def classify(self, failed: Result) -> Result:
+    def classify(
+        self, failed: Result, tell: Callable[[Result, str], None] = lambda _, __: None
+    ) -> Result:
         """Make the failed checks again, on the CPU too; return the result with what that told.
 
-        The others have told what they can.
+        The others have told what they can. `tell` is called before the retries on a device, with
+        the result as it is until then and the device's name: they have a deadline of their own.
         """
         if self.poisoned or self._age_s() > _RETRY_SHARE * self._timeout_s:
             return failed
@@ -121,9 +125,17 @@ class Attempt:
         failing = {finding.id for finding in failed.findings if finding.status == "fail"}
         others = {finding.id for finding in failed.findings} - failing
         self._left_out |= {check.removeprefix(f"{self._name}.") for check in others}
+        tell(failed, self._device_name)
         retries = [self._retry(self._device) for _ in range(_RETRIES)]
-        on_device = not self._device.startswith("cpu") and not self._about_node
-        cpu = self._retry("cpu") if on_device else None
+        cpu = None
+        if not self._device.startswith("cpu") and not self._about_node:
+            tell(self._triaged(failed, first, retries, None), "cpu")
+            cpu = self._retry("cpu")
+        return self._triaged(failed, first, retries, cpu)
+
+    def _triaged(
+        self, failed: Result, first: Try, retries: Sequence[Retry], cpu: Retry | None
+    ) -> Result:
         findings = tuple(triaged(finding, first, retries, cpu) for finding in failed.findings)
         return failed.model_copy(update={"findings": findings, "duration_s": self._age_s()})
 

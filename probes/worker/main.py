@@ -10,6 +10,7 @@ first cannot use CUDA, and one forked after the second hangs in OpenMP.
 
 import contextlib
 import faulthandler
+import functools
 import gc
 import importlib
 import json
@@ -260,11 +261,16 @@ def _run_job(request: dict[str, Any], result_fd: int, *, bare: bool) -> None:
         attempt = attempt_module.Attempt(probe, request)
         result = attempt.first_result()
         if fault is None and result.status == "fail" and result.reason == "check_failed":
-            _write(result_fd, {"preliminary": to_json(result)})
-            result = attempt.classify(result)
+            result = attempt.classify(result, functools.partial(_tell, result_fd))
         _write(result_fd, {"result": to_json(result)})
         if attempt.poisoned:
             return  # the supervisor forks again for the rest
+
+
+def _tell(descriptor: int, result: Any, device: str) -> None:
+    """Write a result that stands if the retries on a device, which begin now, do not end."""
+    text = importlib.import_module("probes.worker.document").to_json(result)
+    _write(descriptor, {"preliminary": text, "retries_on": device})
 
 
 def _write(descriptor: int, message: dict[str, Any]) -> None:

@@ -1,9 +1,13 @@
 """What the retries of a failed check say of it: persistent or not, and if the CPU fails too."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from probes.contract import Finding, Persistence, Triage, Try
+
+#: How `Comparison.describe` begins where an operation has variants.
+_VARIANT: Final = re.compile(r"[^(:]+ \([^,):]+")
 
 
 class Retry(NamedTuple):
@@ -54,12 +58,22 @@ def _on_cpu(finding: Finding, cpu: Retry | None) -> dict[str, Any]:
     """The fields of a triage that follow from a retry on the CPU.
 
     The CPU runs other kernels, with defects of their own: it fails too where all operations that
-    are wrong on the device are wrong there.
+    are wrong on the device are wrong there. Where they are wrong in other types, nothing follows.
     """
     if cpu is None or (failed := cpu.failed(finding.id)) is None:
         return {}
     if cpu.findings is None:
         return {"raises_on": ("cpu",)}
-    if failed and set(finding.wrong) <= set(cpu.findings[finding.id].wrong):
-        return {"location": "environment", "fails_on": ("cpu",)}
+    there = cpu.findings[finding.id]
+    if failed and set(finding.wrong) <= set(there.wrong):
+        here, also = _variants(finding), _variants(there)
+        alike = not here or not also or bool(here & also)
+        return {"location": "environment" if alike else "unknown", "fails_on": ("cpu",)}
     return {"location": "device", "passes_on": ("cpu",)}
+
+
+def _variants(finding: Finding) -> frozenset[str]:
+    """The wrong operations with the first word on their variant, mostly a type: `mm (float32`."""
+    told = finding.observed if isinstance(finding.observed, list) else []
+    found = (_VARIANT.match(each) for each in told if isinstance(each, str))
+    return frozenset(each[0] for each in found if each)

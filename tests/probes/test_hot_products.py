@@ -308,6 +308,16 @@ def test_a_wrong_product_that_repeats(way: Way) -> None:
     assert {each.repeats for each in verified.wrong[3:]} <= {0}
 
 
+def test_a_library_that_is_wrong_is_no_reason_to_drain(way: Way) -> None:
+    """Units of a GPU spoil a few words of a product: most of all words are another matter."""
+    with Corrupt("mm", zeros):
+        seen = observed(way, "float32")
+    (finding,) = [each for each in probe.judge(seen) if each.id.endswith("float32")]
+
+    assert (finding.status, finding.action) == ("fail", "investigate")
+    assert seen.verified["float32"].mostly_wrong
+
+
 @pytest.mark.parametrize(
     ("name", "bits", "again", "column", "mask", "reading"),
     [
@@ -343,6 +353,18 @@ def test_somebody_who_comes_ends_it() -> None:
     for name in ("float32", "float64", "int8"):
         assert statuses[name].status == "skip"
         assert statuses[name].message.startswith(GPU_BUSY)
+
+
+def test_what_was_wrong_before_somebody_came_is_told(way: Way) -> None:
+    """The first batch has a wrong product: the one who comes then hides nothing."""
+    with Corrupt("mm", _Wrong(3)):
+        seen = observed(way, "float32", "float64", board=Board(comes_after=0))
+    statuses = {each.id.partition(".")[2]: each for each in probe.judge(seen)}
+
+    assert statuses["float32"].status == "fail"
+    assert "product 0" in statuses["float32"].message
+    assert statuses["float64"].status == "skip"
+    assert seen.busy.startswith(GPU_BUSY)
 
 
 @pytest.mark.parametrize("check", HOT_PRODUCTS.checks)

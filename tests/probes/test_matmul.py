@@ -4,6 +4,9 @@ What a GPU alone has (two libraries, shortened sums, float32 results) is run on 
 fakes that record what is set, and by kernels that are registered for the CPU.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Final
@@ -15,9 +18,10 @@ import torch
 from probes.catalog import MATMUL
 from probes.contract import BITS, Comparison
 from probes.faults.inject.patterns import one_bit, stale, swallowed
-from probes.kit import narrow_products
-from probes.kit.trial import LeftOut
-from probes.matmul import factors, libraries, narrow, probe, reductions, shapes, special
+from probes.kit import narrow_products, precision, second_read
+from probes.kit.precision import Precision
+from probes.kit.trial import LeftOut, run_trials
+from probes.matmul import adding, factors, libraries, narrow, probe, reductions, shapes, special
 from tests.probes.corrupt import (
     Corrupt,
     Fault,
@@ -242,6 +246,26 @@ def test_no_partial_sum_leaves_the_type(dtype: torch.dtype, size: tuple[int, int
     np.testing.assert_array_equal(kept, each.product)
     if dtype == torch.float32:  # TF32 holds 11 bits
         assert span.largest < 2**11
+
+
+def test_a_wrong_result_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared is the copy that can be made once more; on the CPU there is none."""
+    found = torch.tensor([[1.0, -0.0], [3.0, 5.0]], dtype=torch.bfloat16)
+    copies: list[Any] = []
+
+    def copied(tensor: torch.Tensor, read: Any) -> Any:
+        copies.append(read(tensor))
+        return copies[-1]
+
+    monkeypatch.setattr(factors, "copied", copied)
+    monkeypatch.setattr(second_read, "again", lambda array: array if array is copies[0] else None)
+    right = np.array([[1.0, 0.0], [3.0, 4.0]])
+    compared = factors.same("mm", found, right, torch.bfloat16)
+
+    assert compared.mismatches == 1
+    assert compared.pattern is not None
+    assert compared.pattern.second_read == "same"
+    assert isinstance(factors._on_host(torch.tensor(-0.0)), np.ndarray)
 
 
 def test_every_term_takes_part() -> None:
@@ -521,3 +545,98 @@ def test_wrong_bits_fail_on_any_hardware() -> None:
     assert set(MATMUL.certain) == {
         *("shapes", "layouts", "many_terms", "batches", "added", "int8"),
     }
+
+
+#: Judges some families in a process of its own; prints what failed, and why.
+JUDGED: Final = """
+import sys, torch
+from probes.kit import families
+from probes.matmul import probe
+chosen = {name: probe.FAMILIES[name] for name in sys.argv[1].split()}
+exec(sys.argv[2])
+for name, found in families.observe(chosen, "cpu").families.items():
+    print(*(each.describe() for each in found if not each.holds))
+"""
+
+
+def complaints(names: str, setting: str = "", **environment: str) -> str:
+    """What families complain of under a user's setting and variables."""
+    run = subprocess.run(
+        [sys.executable, "-c", JUDGED, names, setting],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return run.stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["SSE41", "AVX2", "AVX512_CORE"])
+def test_a_cpu_without_vnni_is_no_fault(isa: str) -> None:
+    """Int8 saturates there, as oneDNN documents, and it has no products of float8."""
+    assert complaints("int8 float8", ONEDNN_MAX_CPU_ISA=isa) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_shortened_float32_is_no_fault(precision: str) -> None:
+    """Operands are short; where oneDNN drops beta it is not asked for."""
+    setting = f"torch.set_float32_matmul_precision('{precision}')"
+
+    assert complaints("shapes added float32", setting) == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"CUBLAS_EMULATE_DOUBLE_PRECISION": "1"}, ""),
+        ({"CUBLAS_FIXEDPOINT_EMULATION_MANTISSA_BIT_COUNT": "24"}, ""),
+        (
+            {
+                "CUBLAS_EMULATE_DOUBLE_PRECISION": "1",
+                "CUBLAS_FIXEDPOINT_EMULATION_MANTISSA_BIT_COUNT": "24",
+            },
+            (
+                "float64 is shortened by CUBLAS_EMULATE_DOUBLE_PRECISION=1, "
+                "CUBLAS_FIXEDPOINT_EMULATION_MANTISSA_BIT_COUNT=24"
+            ),
+        ),
+        (
+            {
+                "CUBLAS_EMULATE_DOUBLE_PRECISION": "1",
+                "CUBLAS_FIXEDPOINT_EMULATION_MANTISSA_BIT_COUNT": "55",
+            },
+            "",
+        ),
+    ],
+)
+def test_float64_that_a_user_has_shortened_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], why: str
+) -> None:
+    """By cuBLAS, which computes in fixed point of as many bits: other types are tried."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(precision, "back_end", lambda _: "cuda")
+    found, lacking = run_trials(special.not_finite("cpu"), "cpu")
+
+    assert all(each.holds for each in found)
+    assert [each.partition(": ")[2] for each in lacking] == ([why] if why else [])
+
+
+def test_full_float32_applies_beta_without_a_product() -> None:
+    """What is left out for shortened products is tried where they are not."""
+    assert not adding._drops_beta(torch.float32, "cpu")
+    assert adding._drops_beta(torch.bfloat16, "cpu")
+    assert not adding._drops_beta(torch.float64, "cpu")
+
+
+@pytest.mark.usefixtures("half_results")
+def test_sums_in_float16_have_no_result_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's switch, and cuBLAS has no such product: float16 is left out, bfloat16 is not."""
+    monkeypatch.setattr(narrow, "read", lambda _: Precision(half_sums_may_shorten=True))
+    found = [run_trials([each], "cpu") for each in narrow.out_dtype("cpu")]
+
+    assert [bool(compared) for compared, _ in found] == [False, True]
+    assert "sums in float16" in found[0][1][0]

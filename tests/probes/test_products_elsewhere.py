@@ -48,7 +48,7 @@ def test_a_sound_device(emulator: Path, probe: str, absent: set[str]) -> None:
     found = findings(emulator, probe)
     skipped = {check for check, (status, _) in found.items() if status == "skip"}
 
-    assert {status for status, _ in found.values()} == {"pass", "skip"}
+    assert {status for status, _ in found.values()} == {"pass", "skip"}, found
     assert skipped == absent
 
 

@@ -22,7 +22,7 @@ from probes.tensor_cores.machine import Launch
 from probes.tensor_cores.observation import Coverage, Covered, Observation
 from probes.tensor_cores.problems import planted, problem
 from probes.tensor_cores.source import source
-from probes.tensor_cores.units import NAMES, REPEATS, UNITS, Unit, lacking, units_of
+from probes.tensor_cores.units import NAMES, REPEATS, UNITS, WIDTHS, Unit, lacking, units_of
 from tests.probes.verdicts import ids, tripped
 
 #: Result -> below which sums of integers are exact in its accumulators.
@@ -66,7 +66,81 @@ def test_products_are_exact_in_every_order(unit: Unit) -> None:
     words = given.right[:, :, :used]
     values = words if unit.bits == 32 else words[:, :, 0::2] | words[:, :, 1::2]
     assert values.all()
-    assert not given.right[:, :, used:].any()
+    assert unit.start or not given.right[:, :, used:].any()
+
+
+#: Operand -> the bits of its mantissa and of its exponent.
+FIELDS = {
+    "fp16": (10, 5),
+    "bf16": (7, 8),
+    "tf32": (10, 8),  # of the upper 19
+    "fp64": (52, 11),
+    "e4m3": (3, 4),
+    "e5m2": (2, 5),
+    "fp32": (23, 8),
+}
+
+
+def elements(words: Any, unit: Unit, count: int) -> Any:
+    """The bits of all elements in the first registers of all lanes, as integers."""
+    sizes = {"fp64": np.uint64, "fp16": np.uint16, "bf16": np.uint16}
+    kind = sizes.get(unit.operand, np.uint8 if unit.operand in {"e4m3", "e5m2"} else np.uint32)
+    found = np.ascontiguousarray(words[:, :, :count]).view(kind).ravel()
+    return found >> 13 if unit.operand == "tf32" else found
+
+
+def used_words(unit: Unit) -> tuple[int, int]:
+    """Registers of A and of B that the instruction reads."""
+    if not unit.depth:
+        return fragments.WORDS, fragments.WORDS
+    each = 2 if unit.operand == "fp64" else 1
+    width = WIDTHS[unit.operand]
+    return tuple(each * rows * unit.depth // 32 // width for rows in (unit.rows, 8))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [unit for unit in UNITS if unit.operand in FIELDS],
+    ids=lambda unit: f"{unit.name}-{unit.depth}",
+)
+def test_operands_use_all_bits_of_their_type(unit: Unit) -> None:
+    """Each bit of exponent, mantissa and sign is 0 and 1 somewhere; every number is normal."""
+    mantissa, exponent = FIELDS[unit.operand]
+    given = problem(unit)
+    found = [
+        elements(words, unit, count)
+        for words, count in zip((given.a, given.b), used_words(unit), strict=True)
+    ]
+    for each in found:
+        power = each.astype(np.uint64) >> np.uint64(mantissa) & np.uint64(2**exponent - 1)
+        assert power.min() > 0
+        assert power.max() < 2**exponent - (unit.operand != "e4m3")
+    every = np.concatenate(found)
+    width = mantissa + exponent + 1
+    # A mantissa as long as float64's is not that of a product's operand: 24 bits times 23.
+    unused = 2 ** (mantissa - 23) - 1 if unit.name == "fp64" else 0
+    assert int(np.bitwise_or.reduce(every)) == 2**width - 1 - unused
+    assert int(np.bitwise_and.reduce(every)) & ~(unit.depth == 0) == 0
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: f"{unit.name}-{unit.depth}")
+def test_results_use_the_bits_of_their_type(unit: Unit) -> None:
+    """Each is 0 and 1 somewhere, those of integers' accumulators up to the sign."""
+    count = 8 * unit.rows // 32 * unit.bits // 32 if unit.depth else 4
+    kind = {"f64": np.uint64}.get(unit.result, np.uint32)
+    found = np.ascontiguousarray(problem(unit).right[:, :, :count]).view(kind).ravel()
+    exponents = {np.uint64: (52, 11), np.uint32: (23, 8)}[kind]
+    first, bits = (0, 32) if unit.result in {"s32", "u32"} else exponents
+    # Exponents of products of short types: as far as those reach.
+    bits = {"fp16": 5, "e4m3": 4, "e5m2": 5}.get(unit.operand, bits)
+    mask = ((1 << bits) - 1) << first | 1 << (unit.bits - 1)
+
+    assert int(np.bitwise_or.reduce(found)) & mask == mask
+    assert int(np.bitwise_and.reduce(found)) & mask == 0
+    if unit.result in {"f32", "f64"}:
+        values = found.view(np.float64 if unit.bits == 64 else np.float32)
+        assert np.isfinite(values).all()
+        assert (np.abs(values) >= np.finfo(values.dtype).tiny).all()
 
 
 @pytest.mark.parametrize(
@@ -92,6 +166,28 @@ def test_numbers_are_stored_as_torch_stores_them(
     assert found.tobytes() == right.view(torch.uint8).numpy().tobytes()
     if operand == "tf32":
         assert not (found & 0x1FFF).any()
+
+
+@pytest.mark.parametrize(
+    ("operand", "dtype", "values", "powers"),
+    [
+        ("fp16", torch.float16, (2047, -1, 3, -31), (5, -14, -10, 11)),
+        ("bf16", torch.bfloat16, (255, -1, 77, 3), (116, -126, -60, 100)),
+        ("tf32", torch.float32, (2047, -1, 31, 5), (116, -126, 3, -80)),
+        ("e4m3", torch.float8_e4m3fn, (15, -1, 13, 1), (4, -6, -4, 8)),
+        ("e5m2", torch.float8_e5m2, (7, -1, 5, 3), (13, -14, -9, 14)),
+        ("fp64", torch.float64, (2**24 - 1, -1, 5, 7), (940, -1000, 17, -3)),
+    ],
+)
+def test_numbers_times_powers_of_two_are_stored_as_torch_stores_them(
+    operand: Any, dtype: torch.dtype, values: tuple[int, ...], powers: tuple[int, ...]
+) -> None:
+    """At either end of what the type holds."""
+    found = fragments.stored(np.array(values, np.int64), operand, np.array(powers))
+    right = torch.tensor(np.ldexp(np.array(values, np.float64), powers)).to(dtype)
+
+    assert found.tobytes() == right.view(torch.uint8).numpy().tobytes()
+    assert np.isfinite(right.double().numpy()).all()
 
 
 def test_where_elements_are() -> None:

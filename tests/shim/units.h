@@ -66,7 +66,7 @@ struct ToFloat {
     static void add(u32 *d, int i, double sum) { d[i] = as_word((float)(as_float(d[i]) + sum)); }
 };
 struct ToInt {
-    static void add(u32 *d, int i, double sum) { d[i] = (u32)((int)d[i] + (int)sum); }
+    static void add(u32 *d, int i, double sum) { d[i] += (u32)(int)sum; }
 };
 struct ToDouble {
     static void add(u32 *d, int i, double sum) {

@@ -49,6 +49,10 @@ NAMES = tuple(f"cuda:{n}" for n in range(1, 8))
             {"fails_on": ("cpu",), "passes_on": ("cuda:1",)},
             "fails on the CPU too, passes on 1 other of its kind",
         ),
+        (
+            {**TWICE, "unfinished_on": ("cpu",)},
+            f"{AGAIN}; retries on cpu did not end",
+        ),
         ({}, ""),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from probes.contract import HEAVY, ProbeSpec, Result
+from probes.contract import HEAVY, Finding, ProbeSpec, Result, Triage
 from validator.engine import cgroup, outcomes, resume
 from validator.engine.attribution import blame_host_limits
 from validator.engine.clock import now
@@ -27,7 +27,7 @@ from validator.engine.supervisor import (
 )
 from validator.engine.tenants import END_S, Tenants
 from validator.engine.workers import NoWorkerError, Workers
-from validator.report import Device
+from validator.report import CPU, Device
 from validator.settings import Settings
 
 #: For a child to start a probe, or to end, in seconds.
@@ -39,6 +39,10 @@ _LOOK_S: Final = 1.0  # between two looks at a deadline that may have been short
 
 #: One of `outcomes`: what became of a probe on a device, in a text.
 _Outcome = Callable[..., Result]
+#: Share of a probe's deadline for the retries of what failed, on its own device and on the CPU.
+_RETRIES_SHARE: Final = 0.5
+_CPU_RETRY_SHARE: Final = 0.25
+
 #: Ends of a process that one check may have brought about, so that the others can go on.
 _GOES_ON: Final = (outcomes.crashed, outcomes.timed_out)
 
@@ -115,6 +119,7 @@ class _Attempted:
         self.deadline_s = deadline_s
         self._own_s = deadline_s if own_s is None else own_s  # before anything shortened it
         self.preliminary: Result | None = None
+        self.retries_on = ""  # the device on which what failed is tried again now
         self._began = time.monotonic()
         self._began_s = now()  # on the clock of deadlines
         self._started_at = datetime.now(timezone.utc)
@@ -123,6 +128,22 @@ class _Attempted:
         """Seconds until it is late; less where another probe on the device has timed out since."""
         self.deadline_s = hangs.shortened_deadline_s(device, self._began_s, self.deadline_s)
         return self._began_s + self.deadline_s - now()
+
+    def try_again(self, failed: Result, device: str) -> None:
+        """Take a failure that stands, whose checks are tried again on a device from now on.
+
+        That has a share of the deadline of its own, so that it never costs what failed its result.
+        """
+        again = _CPU_RETRY_SHARE if self.retries_on and device == CPU.name else _RETRIES_SHARE
+        self.preliminary, self.retries_on = failed, device
+        self.deadline_s = min(self.deadline_s, now() - self._began_s + again * self._own_s)
+
+    def unfinished(self) -> Result | None:
+        """The failure whose retries did not end, which says so; None where nothing failed."""
+        if self.preliminary is None:
+            return None
+        findings = tuple(_unfinished(each, self.retries_on) for each in self.preliminary.findings)
+        return self.preliminary.model_copy(update={"findings": findings})
 
     def put_off(self) -> None:
         """Count its deadline from now on: it waits for others."""
@@ -297,7 +318,7 @@ class Job:
             if result is None:
                 break
             if attempted is not None and "preliminary" in fields:
-                attempted.preliminary = result
+                attempted.try_again(result, str(fields.get("retries_on", "")))
                 continue
             self._settle(_add_log_tail(await self._excused(result, attempted), child))
             self._context.hangs.record_answer(self._device.name, self._row)
@@ -329,7 +350,7 @@ class Job:
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
             if not self._is_tried_again(outcome, attempted):
                 self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
-            self._record_end(outcome)
+            self._record_end(outcome, attempted)
         if outcome is outcomes.unkillable:
             self._context.abandon(worker, child, self._device.name)
         else:
@@ -360,7 +381,7 @@ class Job:
         at = child.breadcrumb()
         if result.reason != "gpu_busy":
             result = resume.add_place(result, at, attempted.spec)
-        result = attempted.preliminary or result
+        result = attempted.unfinished() or result
         rest: Result | None = result
         if goes_on and attempted.preliminary is None:
             before, self._deaths = self._deaths, [*self._deaths, resume.Death(at.check, result)]
@@ -385,9 +406,15 @@ class Job:
         deaths = self._deaths if spec is self._remaining[0] else []
         return [*self._context.left_out.get(spec.name, ()), *(death.check for death in deaths)]
 
-    def _record_end(self, outcome: _Outcome) -> None:
-        """Record for the device whether a probe without a result hung or came to an end."""
-        if outcome in (outcomes.timed_out, outcomes.cut_short):
+    def _record_end(self, outcome: _Outcome, attempted: _Attempted) -> None:
+        """Record for the device whether a probe without a result hung or came to an end.
+
+        A retry on the CPU that is cut off says nothing of the device; one on an accelerator that
+        takes several times as long as the first try is a hang.
+        """
+        if attempted.retries_on == CPU.name:
+            self._context.hangs.record_answer(self._device.name, self._row)
+        elif outcome in (outcomes.timed_out, outcomes.cut_short):
             self._context.hangs.record_timeout(self._device.name, self._row)
         elif outcome is outcomes.crashed:
             self._context.hangs.record_answer(self._device.name, self._row)
@@ -494,6 +521,14 @@ class Job:
             return outcomes.unkillable, text
         late = attempted is not None and attempted.is_cut_short
         return (outcomes.cut_short if late else outcomes.timed_out), text
+
+
+def _unfinished(finding: Finding, device: str) -> Finding:
+    """A failure whose retries on a device were ended."""
+    if finding.status != "fail":
+        return finding
+    triage = (finding.triage or Triage()).model_copy(update={"unfinished_on": (device,)})
+    return finding.model_copy(update={"triage": triage})
 
 
 def _parse(line: bytes) -> dict[str, Any]:

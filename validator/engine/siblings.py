@@ -90,7 +90,7 @@ def _with_verdicts(finding: Finding, others: Sequence[Result]) -> Finding:
     changes = {
         "fails_on": (*before.fails_on, *fails),
         "passes_on": (*before.passes_on, *passes),
-        "location": _location(before, fails=bool(fails), passes=bool(passes)),
+        "location": _location(before, len(fails), len(passes), len(others)),
     }
     return finding.model_copy(update={"triage": before.model_copy(update=changes)})
 
@@ -109,14 +109,15 @@ def _verdict(finding: Finding, other: Result) -> Status:
     return "pass" if apart else "fail"
 
 
-def _location(before: Triage, *, fails: bool, passes: bool) -> Location:
+def _location(before: Triage, fails: int, passes: int, others: int) -> Location:
     """What is at fault, by whether the check fails or passes on devices of the same kind.
 
     They tell more than the CPU, which runs other kernels; where they contradict it or each other,
-    nothing is concluded.
+    or half of them tell nothing, nothing is concluded.
     """
     if fails:
-        return "unknown" if passes else "environment"
+        silent = others - fails - passes
+        return "unknown" if passes or 1 + fails <= silent else "environment"
     return "unknown" if CPU.name in before.fails_on else "device"
 
 

@@ -4,15 +4,16 @@ import functools
 import html
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from prometheus_client.exposition import choose_encoder
 from starlette.routing import Route
 
 from probes.contract import Frozen, Profile, Reason, Status
 from validator import __version__
+from validator.bad import BadFindings
 from validator.report import Report
 from validator.service.latest import Readiness
 from validator.service.metrics import Form
@@ -22,6 +23,11 @@ _Scope = MutableMapping[str, Any]
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
+#: The parameter of the report's path.
+_Findings = Annotated[
+    Literal["bad"] | None,
+    Query(description="`bad`: only findings that are neither passed nor skipped, in 64 KiB"),
+]
 _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 #: For every answer: nothing of it is a page's to run, to frame, to guess at or to keep.
@@ -77,6 +83,9 @@ class Node(Protocol):
 
     def report(self) -> bytes | None:
         """The merged report as JSON; None before the first run has ended."""
+
+    def bad_findings(self) -> bytes | None:
+        """What is wrong in that report, as JSON of at most 64 KiB; None before the first run."""
 
     def token(self) -> bytes | None:
         """The secret shared with those who want a report proved, if there is one."""
@@ -155,17 +164,17 @@ def application(node: Node) -> FastAPI:
 
     @app.get(
         "/api/v1/report",
-        response_model=Report,
+        response_model=Report | BadFindings,
         responses={503: {"model": Problem, "description": "No run has ended yet"}},
-        summary="The newest result of each probe and device",
+        summary="The newest result of each probe and device; `?findings=bad`: what is wrong alone",
     )
-    async def report(request: Request) -> Response:
-        content = node.report()
+    async def report(request: Request, findings: _Findings = None) -> Response:
+        content = node.report() if findings is None else node.bad_findings()
         if content is None:
             problem = Problem(detail="no run has ended yet")
             return Response(problem.model_dump_json(), 503, media_type="application/json")
         nonce, token, headers = request.headers.get(NONCE, ""), node.token(), {}
-        if token is not None and is_nonce(nonce):
+        if findings is None and token is not None and is_nonce(nonce):
             headers[PROOF] = prove(token, nonce, content)
         return Response(content, headers=headers, media_type="application/json")
 

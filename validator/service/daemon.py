@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from probes.catalog import BY_NAME, CATALOG
 from probes.contract import HEAVY, Result
 from validator import profiles
+from validator.bad import bad_findings
 from validator.engine.plan import Event, Plan, make_plan, refuse_nothing, schedule_note
 from validator.engine.runner import Runner
 from validator.report import Report, Tool, full_summary, revision, to_json
@@ -85,6 +86,7 @@ class Daemon:
         self._schedule = Schedule(self._table(settings), monotonic=monotonic)
         self._exposition = Exposition(self._families, monotonic=monotonic)
         self._merged: tuple[int, bytes | None] = (-1, None)
+        self._bad: tuple[int, bytes | None] = (-1, None)
         self._version = -1
         self._files: Files | None = settings.files  # None: withdrawn
         self._keeper = FileKeeper(monotonic)
@@ -241,6 +243,14 @@ class Daemon:
             content = None if report is None else to_json(report).encode()
             self._merged = (self._latest.version, content)
         return self._merged[1]
+
+    def bad_findings(self) -> bytes | None:
+        """What is wrong in the merged report, made once a change."""
+        if self._bad[0] != self._latest.version:
+            report = self._latest.merged_report()
+            content = None if report is None else bad_findings(report).encode()
+            self._bad = (self._latest.version, content)
+        return self._bad[1]
 
     def token(self) -> bytes | None:
         """The secret shared with those who want a report proved, if there is one."""

@@ -206,6 +206,21 @@ def test_a_failure_on_a_device_that_works_is_tried_again(sick: SickProbe) -> Non
     assert (triage.location, triage.fails_on) == ("environment", ("cpu",))
 
 
+def test_what_stands_is_told_before_each_kind_of_retry(sick: SickProbe) -> None:
+    """So that a retry on the CPU that never ends costs nothing of what those before it told."""
+    told: list[tuple[str, int, int]] = []
+
+    def tell(result: Result, device: str) -> None:
+        triage = result.findings[0].triage or Triage()
+        told.append((device, triage.retries, len(sick.observed)))
+
+    sick.findings = (WRONG,)
+    sick_attempt = make_attempt()
+    sick_attempt.classify(sick_attempt.first_result(), tell)
+
+    assert told == [("cuda:1", 0, 1), ("cpu", 2, 3)]
+
+
 def test_only_what_failed_is_tried_again(sick: SickProbe, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks that passed have told what they can: a retry costs what failed, and no more."""
     begun: list[frozenset[str]] = []
@@ -279,6 +294,32 @@ def test_each_failure_gets_its_own_location(sick: SickProbe) -> None:
     result = sick_attempt.classify(sick_attempt.first_result())
 
     assert [triage_of(result, place).location for place in range(2)] == ["environment", "device"]
+
+
+@pytest.mark.parametrize(
+    ("there", "location"),
+    [
+        ("mm (float32, 1x7x17): bits differ", "environment"),
+        ("mm (float32, 9x9x9): bits differ", "environment"),
+        ("mm (bfloat16, 1x7x17): bits differ", "unknown"),
+        ("mm: bits differ", "environment"),
+    ],
+)
+def test_another_defect_of_the_cpus_own_kernels_says_nothing(
+    sick: SickProbe, there: str, location: str
+) -> None:
+    """The same operation in another type is wrong there: the device may be sick all the same."""
+    wrong: Any = {"wrong": {"mm": "bits"}}
+    here = DRAINED.model_copy(update={**wrong, "observed": ["mm (float32, 1x7x17): 1 of 9"]})
+    sick.findings = (here,)
+    sick_attempt = make_attempt()
+    sick.findings_on = {
+        "cuda:1": (here,),
+        "cpu": (DRAINED.model_copy(update={**wrong, "observed": [there]}),),
+    }
+    result = sick_attempt.classify(sick_attempt.first_result())
+
+    assert (triage_of(result).location, triage_of(result).fails_on) == (location, ("cpu",))
 
 
 def test_an_error_on_the_cpu_tells_nothing(sick: SickProbe) -> None:

@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from probes.contract import ProbeSpec
 from tests.validator.runs import Ran, ran, spec, write
-from validator.engine import cgroup, hangs
+from validator.engine import cgroup, hangs, job, outcomes
 from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Plan
 from validator.engine.runner import Runner
-from validator.report import json_schema
+from validator.report import CPU, Device, json_schema
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -202,3 +204,69 @@ def test_the_schema_knows_the_reason() -> None:
     told = json_schema()["$defs"]["NotRun"]["properties"]["reason"]["enum"]
 
     assert "device_hangs" in told
+
+
+#: Wrong at the first try, and then it never ends.
+FAILS_THEN_HANGS = """
+    global tries
+    tries = globals().get("tries", 0) + 1
+    if tries > 1:
+        time.sleep(600)
+    return Seen(total=7)
+"""
+
+
+def test_retries_that_do_not_end_cost_their_share_and_are_no_hang_of_the_cpu(folder: Path) -> None:
+    """What failed has its result, soon, and the probes after it their own deadlines."""
+    write(folder, "one", FAILS_THEN_HANGS)
+    write(folder, "two", SLOW)
+    plan = Plan(
+        (replace(spec("one"), timeout_s=8), replace(spec("two"), timeout_s=60)), "quick", "cli"
+    )
+
+    seen = ran(plan)
+    one = seen.of("one")
+
+    assert (one.status, one.reason) == ("fail", "check_failed")
+    assert one.findings[0].triage is not None
+    assert one.findings[0].triage.unfinished_on == ("cpu",)
+    assert (one.findings[0].triage.kind, one.findings[0].triage.retries) == ("unknown", 0)
+    assert "retries on cpu did not end" in one.summary
+    assert seen.of("two").reason == "ok"
+    assert seen.report.duration_s < 8 + 2.5
+
+
+@pytest.mark.parametrize(("phases", "given_up"), [(("cuda:0",), True), (("cuda:0", "cpu"), False)])
+def test_a_retry_on_an_accelerator_that_does_not_end_is_its_hang(
+    phases: tuple[str, ...], *, given_up: bool
+) -> None:
+    """A slow retry on the CPU says nothing of the device, whose own retries had ended."""
+    known = DeviceHangs()
+    context: Any = SimpleNamespace(hangs=known)
+    one = job.Job(Device(name="cuda:0", type="cuda"), [spec("one")], 1, context)
+    failed = outcomes.broken(spec("one"), CPU, "wrong")
+    for _ in range(2):
+        attempted = job._Attempted(spec("one"), 100.0)
+        for device in phases:
+            attempted.try_again(failed, device)
+        one._record_end(outcomes.cut_short, attempted)
+
+    assert known.is_given_up("cuda:0") is given_up
+
+
+def test_each_kind_of_retry_has_its_share_of_the_deadline() -> None:
+    """On its device half of it, on the CPU a quarter: never more than what is left of it."""
+    failed = outcomes.broken(spec("one"), CPU, "wrong")
+    attempted = job._Attempted(spec("one"), 100.0)
+    left: list[float] = []
+    for device in ("cuda:0", "cpu"):
+        attempted.try_again(failed, device)
+        left.append(attempted.remaining_s(DeviceHangs(), "cuda:0"))
+    on_cpu = job._Attempted(spec("one"), 100.0)
+    on_cpu.try_again(failed, "cpu")
+    short = job._Attempted(spec("one"), 0.0, 100.0)
+    short.try_again(failed, "cuda:0")
+
+    assert left == pytest.approx([50, 25], abs=1)
+    assert on_cpu.remaining_s(DeviceHangs(), "cpu") == pytest.approx(50, abs=1)
+    assert short.remaining_s(DeviceHangs(), "cuda:0") <= 0

@@ -76,6 +76,23 @@ def test_siblings_that_contradict_each_other_prove_nothing() -> None:
     assert (told.triage.fails_on, told.triage.passes_on) == (("cuda:2",), ("cuda:0",))
 
 
+@pytest.mark.parametrize(
+    ("busy", "location"), [(1, "environment"), (2, "unknown")], ids=["most told", "half told"]
+)
+def test_siblings_that_told_nothing_are_not_all_of_them(busy: int, location: str) -> None:
+    """Two sick GPUs beside busy ones must not pass for a wrong image, which nobody drains."""
+    made = [result(gpu.name) for gpu in GPUS[: 4 - busy]]
+    silent = [result(gpu.name, finding("skip"), reason="gpu_busy") for gpu in GPUS[4 - busy :]]
+    told = compared([*made, *silent], GPUS)[0].findings[0]
+
+    assert told.triage is not None
+    assert told.triage.location == location
+    assert told.action == ("drain" if location == "unknown" else "investigate")
+    assert ("fails on all" in compared([*made, *silent], GPUS)[0].summary) is (
+        location == "environment"
+    )
+
+
 OTHER_MODEL = Device(name="cuda:1", type="cuda", uuid="GPU-1", model_name="T4")
 SAME_BOARD = tuple(
     Device(name=f"cuda:0:{n}", type="cuda", uuid=f"MIG-{n}", parent_uuid="GPU-0") for n in range(2)

@@ -12,14 +12,16 @@ import h11
 import httpx
 import pytest
 
-from tests.validator.service.fake_runner import everything, report
+from tests.validator.service.fake_runner import everything, report, result
 from validator import __version__
+from validator.bad import BadFindings, bad_findings
 from validator.report import Report
 from validator.service.api import ProbeOnDevice, ProbeState, make_app, negotiate
 from validator.service.latest import Readiness
 from validator.service.listen import listen
 from validator.service.metrics import Form
 from validator.service.server import _server
+from validator.service.trust import NONCE, PROOF
 
 PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
@@ -50,6 +52,12 @@ class FakeNode:
     def report(self) -> bytes | None:
         """Set."""
         return self.content
+
+    def bad_findings(self) -> bytes | None:
+        """Of the report that is set."""
+        if self.content is None:
+            return None
+        return bad_findings(Report.model_validate_json(self.content)).encode()
 
     def token(self) -> bytes | None:
         """Set."""
@@ -132,6 +140,25 @@ def test_report() -> None:
 
     assert Report.model_validate_json(there.content).status == "pass"
     assert (missing.status_code, missing.json()) == (503, {"detail": "no run has ended yet"})
+
+
+def test_what_is_bad_alone() -> None:
+    """As the schema says; without a proof, which is for the whole report alone."""
+    node = FakeNode()
+    failed = result("autograd", "cpu", "fail", "check_failed")
+    node.content = report([failed]).model_dump_json().encode()
+    node.secret = b"secret"
+    headers = {NONCE: "ab" * 16}
+    whole = ask(node, "/api/v1/report", headers=headers)
+    bad = ask(node, "/api/v1/report?findings=bad", headers=headers)
+    node.content = None
+
+    found = BadFindings.model_validate_json(bad.content)
+    assert [one.id for one in found.findings] == ["autograd.completes"]
+    assert PROOF in whole.headers
+    assert PROOF not in bad.headers
+    assert ask(node, "/api/v1/report?findings=bad").status_code == 503
+    assert ask(node, "/api/v1/report?findings=all").status_code == 422
 
 
 def test_probes() -> None:

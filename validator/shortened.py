@@ -1,0 +1,114 @@
+"""What is wrong on a node, in documents of bounded size: details give way, findings do not."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+#: A report as JSON, in bytes. One of a sound node with 8 GPUs is far from it.
+REPORT_BYTES: Final = 1280 * 1024
+
+_Json = dict[str, Any]
+
+
+class Room(NamedTuple):
+    """What a finding may keep."""
+
+    listed: int  # of what was observed, where that is a list; 0: no values at all
+    patterns: int
+    characters: int  # of each text
+    whole: bool  # how each operation is wrong, and each retry
+
+
+#: Ever less room: for the first finding of a check, and for the same check on other devices.
+_STEPS: Final = (
+    (Room(16, 3, 4000, whole=True), Room(2, 1, 400, whole=True)),
+    (Room(2, 1, 400, whole=True), Room(0, 0, 160, whole=False)),
+    (Room(0, 1, 200, whole=False), Room(0, 0, 80, whole=False)),
+    (Room(0, 0, 80, whole=False), Room(0, 0, 80, whole=False)),
+)
+#: Of a triage that is not whole.
+_TRIAGE: Final = ("kind", "retries", "failures", "location")
+#: Of the indices of a pattern: an output may have any number of axes.
+_AXES: Final = 8
+
+
+def text(content: Any) -> str:
+    """JSON in one line."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def report_text(content: _Json, most_bytes: int = REPORT_BYTES) -> str:
+    """A report as JSON; one that is too large is shortened, unless observations were asked for."""
+    found = text(content)
+    if len(found.encode()) <= most_bytes or _asked_for_observations(content):
+        return found
+    for first, others in _STEPS:
+        for result in content["results"]:
+            result["observation"] = None
+            result["log_tail"] = result["log_tail"][-first.characters :]
+            result["summary"] = cut_text(result["summary"], first.characters)
+        seen: set[str] = set()
+        for finding in _bad(content):
+            fit(finding, others if finding["id"] in seen else first)
+            seen.add(finding["id"])
+        found = text(content)
+        if len(found.encode()) <= most_bytes:
+            break
+    return found
+
+
+def fit(finding: _Json, room: Room) -> None:
+    """Shorten a finding, as JSON, to what it may keep."""
+    if not room.listed:
+        finding.pop("observed", None)
+        finding.pop("expected", None)
+    observed = finding.get("observed")
+    if isinstance(observed, list) and len(observed) > room.listed:
+        more = f"and {len(observed) - room.listed} more"
+        finding["observed"] = [*observed[: room.listed], more]
+    for name in ("observed", "expected"):
+        if name in finding and len(text(finding[name])) > room.characters * (1 + room.listed):
+            finding[name] = cut_text(text(finding[name]), room.characters)
+    for name in ("message", "hint"):
+        if name in finding:
+            finding[name] = cut_text(finding[name], room.characters)
+    patterns = list(finding.get("patterns", {}).items())[: room.patterns]
+    finding["patterns"] = {
+        cut_text(name, room.characters): _with_few_axes(pattern) for name, pattern in patterns
+    }
+    if not room.whole:
+        finding.pop("wrong", None)
+        if finding.get("triage"):
+            finding["triage"] = {name: finding["triage"][name] for name in _TRIAGE}
+    if not finding["patterns"]:
+        del finding["patterns"]
+
+
+def cut_text(whole: str, characters: int) -> str:
+    """The text, or its beginning and how much was left out."""
+    if len(whole) <= characters:
+        return whole
+    return f"{whole[:characters]} (and {len(whole) - characters} more characters)"
+
+
+def _with_few_axes(pattern: _Json) -> _Json:
+    """A pattern of an output that has a few axes; without its indices where there are more."""
+    if len(pattern["common_index"]) <= _AXES and all(len(at) <= _AXES for at in pattern["first"]):
+        return pattern
+    return {**pattern, "first": [[]], "last": [], "common_index": []}
+
+
+def _asked_for_observations(content: _Json) -> bool:
+    """Whether a result that is good has its observation."""
+    return any(
+        result["observation"] is not None and result["status"] in {"pass", "skip"}
+        for result in content["results"]
+    )
+
+
+def _bad(content: _Json) -> Iterator[_Json]:
+    """All findings that are neither passed nor skipped."""
+    for result in content["results"]:
+        for finding in result["findings"]:
+            if finding["status"] not in {"pass", "skip"}:
+                yield finding
