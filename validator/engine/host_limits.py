@@ -95,6 +95,15 @@ _KINDS: Final = (
         possible=r"\[Errno 1\]|Operation not permitted",
     ),
     _Kind(
+        what="what the kernel tells below /proc or /sys could not be read",
+        limits=list,  # the text names the file, or it is one of the two
+        hint="let the validator read /proc of its own processes, /proc/cpuinfo and "
+        "/sys/devices/system/cpu: look at what masks them (AppArmor or SELinux, hidepid, the "
+        "container runtime)",
+        # torch's library for the features of the CPU reads both, and says no more.
+        certain=r"\[Errno (1|13)\] [^'\n]*: '/(proc|sys)/|Failed to initialize cpuinfo",
+    ),
+    _Kind(
         what="memory ran out",
         limits=list,  # the text names it
         hint="raise the memory limit of the validator's container, or leave it more of the host's "

@@ -1,0 +1,251 @@
+"""Each call of libc that a short life of the daemon makes, failed once in turn.
+
+First a life is recorded that starts, runs, is scraped and stops. Then it is lived again for each
+call of the record, in a seeded order in which rare calls come first; what is known is kept in
+`build/chaos-calls.jsonl`, so that a later campaign goes on where one was stopped.
+"""
+
+import errno
+import json
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.chaos import invariants
+from tests.chaos.disturb import settings_text
+from tests.chaos.life import Life, free_port
+from tests.chaos.shim import build
+from tests.emulator import install
+
+KEPT: Final = Path("build") / "chaos-calls.jsonl"
+
+_RUN_S: Final = 40.0  # for a run of the shortest life, on a machine that others load
+_STOP_S: Final = 10.0
+
+#: What each call may fail with, by its manual page; those that are not named fail with EIO.
+_ERRORS: Final[dict[str, tuple[int, ...]]] = {
+    "open": (errno.EMFILE, errno.EACCES, errno.ENOMEM, errno.EIO),
+    "read": (errno.EIO,),
+    "write": (errno.ENOSPC, errno.EIO, errno.EPIPE),
+    "accept": (errno.EMFILE, errno.ECONNABORTED),
+    "socket": (errno.EMFILE, errno.ENOBUFS),
+    "bind": (errno.EACCES,),
+    "listen": (errno.EADDRINUSE,),
+    "send": (errno.ENOBUFS, errno.EPIPE, errno.ENOMEM),
+    "recv": (errno.ENOMEM, errno.ECONNRESET),
+    "setsockopt": (errno.ENOBUFS,),
+    "getsockopt": (errno.ENOBUFS,),
+    "getsockname": (errno.ENOBUFS,),
+    "getpeername": (errno.ENOTCONN, errno.ENOBUFS),
+    "shutdown": (errno.ENOTCONN,),
+    "pipe": (errno.EMFILE,),
+    "dup": (errno.EMFILE,),
+    "epoll_create": (errno.EMFILE, errno.ENOMEM),
+    "epoll_ctl": (errno.ENOMEM, errno.ENOSPC),
+    "epoll_wait": (errno.EINTR,),
+    "poll": (errno.EINTR, errno.ENOMEM),
+    "select": (errno.EINTR, errno.ENOMEM),
+    "memfd": (errno.EMFILE, errno.ENOMEM),
+    "mmap": (errno.ENOMEM,),
+    "fork": (errno.EAGAIN, errno.ENOMEM),
+    "vfork": (errno.EAGAIN, errno.ENOMEM),
+    "wait": (errno.ECHILD, errno.EINTR),
+    "kill": (errno.EPERM, errno.ESRCH),
+    "getpgid": (errno.EPERM, errno.ESRCH),
+    "pidfd": (errno.EMFILE, errno.ENOMEM, errno.ENOSYS),
+    "pthread": (errno.EAGAIN,),
+    "sigaction": (errno.EINVAL,),
+    "prctl": (errno.EINVAL,),
+    "fcntl": (errno.EMFILE,),
+    "ioctl": (errno.ENOTTY, errno.ENOMEM),
+    "unlink": (errno.EROFS, errno.EIO),
+    "rename": (errno.ENOSPC, errno.EIO),
+    "fsync": (errno.EIO, errno.ENOSPC),
+    "readdir": (errno.EIO,),
+    "stat": (errno.EACCES, errno.ENOMEM),
+    "lstat": (errno.EACCES, errno.ENOMEM),
+    "fstat": (errno.EIO, errno.ENOMEM),
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a recorded life."""
+
+    stage: int
+    name: str
+    number: int
+    about: str
+
+    @property
+    def key(self) -> str:
+        """What it is known by."""
+        return f"{self.stage}:{self.name}:{self.number}"
+
+
+@dataclass
+class Tried:
+    """What became of a life in which one call failed."""
+
+    call: Call
+    errno: int
+    how: str  # in a word: went on, ended with 2, not reached
+    violations: list[str]
+
+
+def errors_of(name: str) -> tuple[int, ...]:
+    """What a call may fail with."""
+    for length in range(len(name), 2, -1):
+        if name[:length] in _ERRORS:
+            return _ERRORS[name[:length]]
+    return (errno.EIO,)
+
+
+def read_trace(path: Path, stage: int) -> Iterator[Call]:
+    """The calls of a recorded life."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        name, number, *about = line.split(" ", 2)
+        yield Call(stage, name, int(number), about[0] if about else "")
+
+
+def in_order(calls: list[Call], rng: random.Random) -> list[Call]:
+    """The calls in a seeded order: of each name one in turn, so that rare ones come early."""
+    by_name: dict[str, list[Call]] = {}
+    for call in calls:
+        by_name.setdefault(f"{call.stage}{call.name}", []).append(call)
+    for several in by_name.values():
+        rng.shuffle(several)
+    rounds = max(map(len, by_name.values()), default=0)
+    ordered = [
+        several[place] for place in range(rounds) for several in by_name.values()
+        if place < len(several)
+    ]
+    return ordered
+
+
+class Lives:
+    """Short lives under the library."""
+
+    def __init__(self, folder: Path, *, with_torch: bool) -> None:
+        """Prepare the library; with torch a run asks the fake accelerator too."""
+        self._folder, self._with_torch = folder, with_torch
+        self._library = build(folder)
+        self._emulator = install() if with_torch else None
+        self._number = 0
+
+    def live(self, stage: int, *, fail: str = "") -> tuple[str, list[str], Path]:
+        """One life, in which a call fails: how it went, what is wrong with it, and its trace."""
+        self._number += 1
+        folder = self._folder / str(self._number)
+        (folder / "files").mkdir(parents=True)
+        trace, port = folder / "trace", free_port()
+        config = folder / "settings.yaml"
+        config.write_text(self._settings(port, folder / "files"), encoding="utf-8")
+        environment = {
+            "LD_PRELOAD": str(self._library),
+            "CHAOS_STAGE": str(stage),
+            "CHAOS_FROM": "validator/",
+            "CHAOS_TRACE": str(trace),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        if fail:
+            environment["CHAOS_FAIL"] = fail
+        if self._emulator is not None:
+            environment["PYTHONPATH"] = str(self._emulator)
+        with Life(config, port, environment) as life:
+            how, wrong = self._live(life, folder / "files")
+            if wrong:
+                wrong += [f"    {text}" for text in life.other_text[-12:]]
+        if fail and not any(
+            line.endswith(" FAILED")
+            for line in trace.read_text(encoding="utf-8", errors="replace").splitlines()
+        ):
+            how = f"not reached, {how}"
+        return how, wrong, trace
+
+    def _settings(self, port: int, files: Path) -> str:
+        text = settings_text(port, files, 3600.0)
+        if self._with_torch:
+            return text
+        for name in ("torch_version", "numpy_sharing", "cuda_available", "train_eval", "autograd"):
+            text = text.replace("probes:\n", f"probes:\n  {name}: {{enabled: false}}\n")
+        return text
+
+    def _live(self, life: Life, files: Path) -> tuple[str, list[str]]:
+        wrong: list[str] = []
+        if life.wait_for("run_finished", 1, _RUN_S):
+            asked = [life.get(path) for path in ("/healthz", "/metrics", "/api/v1/report")]
+            again = [life.get(path) for path in ("/healthz", "/metrics", "/api/v1/report")]
+            answered = [one.status or two.status for one, two in zip(asked, again, strict=True)]
+            if life.process.poll() is None and answered != [200, 200, 200]:
+                wrong.append(f"after its run it answers {answered}")
+        elif life.process.poll() is None:
+            wrong.append(f"no run has ended within {_RUN_S:g} s")
+        went_on = life.process.poll() is None
+        end = life.stop(seconds=_STOP_S) if went_on else life.await_end(0.1)
+        wrong += invariants.unclear_end(
+            end.code, end.took_s, life.last_words, "\n".join(life.other_text)
+        )
+        if went_on and end.took_s > 5.5:
+            wrong.append(f"it took {end.took_s:.1f} s to end")
+        wrong += [f"outlived it: {one}" for one in end.left]
+        wrong += invariants.wrong_verdicts(life.events("result"), {})
+        left = {path.name: path.read_text(errors="replace") for path in files.iterdir()}
+        if end.code == 0:
+            wrong += invariants.everlasting(left)
+        told = {line["status"] for line in life.events("result")}
+        verdict = "with errors" if "error" in told else "unharmed"
+        if end.code == 0:
+            return f"went on {verdict}", wrong
+        return f"{'stopped' if went_on else 'ended'} with {end.code}: {life.last_words[:150]}", wrong
+
+
+def run(seed: int, seconds: float, only: str = "", *, with_torch: bool = False) -> int:
+    """Fail calls until the time is over or none is left; 1 where a promise was broken."""
+    began, rng = time.monotonic(), random.Random(seed)
+    KEPT.parent.mkdir(exist_ok=True)
+    known: set[str] = set()
+    kind = "torch" if with_torch else "bare"
+    if KEPT.exists():
+        for line in KEPT.read_text(encoding="utf-8").splitlines():
+            one = json.loads(line)
+            if one["kind"] == kind:
+                known.add(one["key"])
+    how_often: Counter[str] = Counter()
+    broken = 0
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        lives = Lives(Path(name), with_torch=with_torch)
+        calls: list[Call] = []
+        for stage in (1, 2):
+            how, wrong, trace = lives.live(stage)
+            if wrong:
+                print(f"the life that is recorded went wrong: {wrong}")
+                return 1
+            calls += read_trace(trace, stage)
+        names = Counter(call.name for call in calls)
+        print(f"{len(calls)} calls of {len(names)} names in a life ({kind})", flush=True)
+        for call in in_order(calls, rng):
+            if time.monotonic() - began > seconds:
+                break
+            if call.key in known or only not in call.name:
+                continue
+            number = rng.choice(errors_of(call.name))
+            how, wrong, _ = lives.live(call.stage, fail=f"{call.name}:{call.number}:{number}")
+            tried = Tried(call, number, how, wrong)
+            with KEPT.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"kind": kind, "key": call.key, **asdict(tried)}) + "\n")
+            how_often[how.partition(":")[0]] += 1
+            if wrong:
+                broken += 1
+                print(f"! {call.key} {errno.errorcode[number]} ({call.about}): {how}", flush=True)
+                for text in wrong:
+                    print(f"    {text}", flush=True)
+    told = ", ".join(f"{count} {how}" for how, count in how_often.most_common())
+    print(f"seed {seed}: {how_often.total()} calls failed: {told}")
+    print(f"{len(known)} were known from before; {broken} broke a promise")
+    return 1 if broken else 0
