@@ -27,6 +27,10 @@ KEPT: Final = Path("build") / "chaos-calls.jsonl"
 _RUN_S: Final = 40.0  # for a run of the shortest life, on a machine that others load
 _STOP_S: Final = 10.0
 
+#: CPython 3.11 crashes where it finds no memory for its own frames, which it takes in this size: the
+#: callable of the call that had no room is released twice. Nothing of ours can help that.
+_OF_THE_INTERPRETER: Final = ("mmap64", "16384")
+
 #: What each call may fail with, by its manual page; those that are not named fail with EIO.
 _ERRORS: Final[dict[str, tuple[int, ...]]] = {
     "open": (errno.EMFILE, errno.EACCES, errno.ENOMEM, errno.EIO),
@@ -59,7 +63,6 @@ _ERRORS: Final[dict[str, tuple[int, ...]]] = {
     "getpgid": (errno.EPERM, errno.ESRCH),
     "pidfd": (errno.EMFILE, errno.ENOMEM, errno.ENOSYS),
     "pthread": (errno.EAGAIN,),
-    "sigaction": (errno.EINVAL,),
     "prctl": (errno.EINVAL,),
     "fcntl": (errno.EMFILE,),
     "ioctl": (errno.ENOTTY, errno.ENOMEM),
@@ -81,6 +84,7 @@ class Call:
     name: str
     number: int
     about: str
+    serves: bool = False  # after it has begun to listen
 
     @property
     def key(self) -> str:
@@ -108,16 +112,21 @@ def errors_of(name: str) -> tuple[int, ...]:
 
 def read_trace(path: Path, stage: int) -> Iterator[Call]:
     """The calls of a recorded life."""
+    serves = False
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         name, number, *about = line.split(" ", 2)
-        yield Call(stage, name, int(number), about[0] if about else "")
+        serves = serves or '"event": "listening"' in line
+        yield Call(stage, name, int(number), about[0] if about else "", serves)
 
 
 def in_order(calls: list[Call], rng: random.Random) -> list[Call]:
-    """The calls in a seeded order: of each name one in turn, so that rare ones come early."""
+    """The calls in a seeded order: of each name one in turn, so that rare ones come early.
+
+    Those of the start and those of the daemon that serves take turns too: most are an import's.
+    """
     by_name: dict[str, list[Call]] = {}
     for call in calls:
-        by_name.setdefault(f"{call.stage}{call.name}", []).append(call)
+        by_name.setdefault(f"{call.stage}{call.serves}{call.name}", []).append(call)
     for several in by_name.values():
         rng.shuffle(several)
     rounds = max(map(len, by_name.values()), default=0)
@@ -188,16 +197,13 @@ class Lives:
             wrong.append(f"no run has ended within {_RUN_S:g} s")
         went_on = life.process.poll() is None
         end = life.stop(seconds=_STOP_S) if went_on else life.await_end(0.1)
-        wrong += invariants.unclear_end(
-            end.code, end.took_s, life.last_words, "\n".join(life.other_text)
-        )
+        wrong += invariants.unclear_end(end.code, end.took_s, life.last_words)
         if went_on and end.took_s > 5.5:
             wrong.append(f"it took {end.took_s:.1f} s to end")
         wrong += [f"outlived it: {one}" for one in end.left]
         wrong += invariants.wrong_verdicts(life.events("result"), {})
         left = {path.name: path.read_text(errors="replace") for path in files.iterdir()}
-        if end.code == 0:
-            wrong += invariants.everlasting(left)
+        wrong += invariants.vouching(left) if end.code == 0 else invariants.everlasting(left)
         told = {line["status"] for line in life.events("result")}
         verdict = "with errors" if "error" in told else "unharmed"
         if end.code == 0:
@@ -226,7 +232,11 @@ def run(seed: int, seconds: float, only: str = "", *, with_torch: bool = False) 
             if wrong:
                 print(f"the life that is recorded went wrong: {wrong}")
                 return 1
-            calls += read_trace(trace, stage)
+            calls += [
+                call
+                for call in read_trace(trace, stage)
+                if (call.name, call.about) != _OF_THE_INTERPRETER
+            ]
         names = Counter(call.name for call in calls)
         print(f"{len(calls)} calls of {len(names)} names in a life ({kind})", flush=True)
         for call in in_order(calls, rng):

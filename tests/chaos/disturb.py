@@ -132,9 +132,10 @@ class Campaign:
                 return
         watch.sick = self._sick(life, outcome)
         for _ in range(rng.randint(*_AT_ONCE)):
-            watch.sample()
             kind = rng.choice(self._kinds)
+            watch.may_sample = False
             what = kind(on)
+            watch.may_sample = True
             outcome.done.append(f"{kind.__name__} ({what})")
             if on.ends and life.process.poll() is not None:
                 watch.end()
@@ -179,7 +180,6 @@ class Campaign:
         }
         wrong: dict[tuple[str, str], str] = {}
         while time.monotonic() < deadline:
-            on.watch.sample()
             runs = invariants.Runs.of(list(on.life.lines))
             now: dict[tuple[str, str], str] = {}
             for told in runs.told:
@@ -192,9 +192,7 @@ class Campaign:
             outcome.violations.append(f"left alone it does not come back to right verdicts: {wrong}")
 
     def _judge_end(self, life: Life, end: End, outcome: Outcome, files: Path) -> None:
-        outcome.violations += invariants.unclear_end(
-            end.code, end.took_s, life.last_words, "\n".join(life.other_text)
-        )
+        outcome.violations += invariants.unclear_end(end.code, end.took_s, life.last_words)
         if end.took_s > _STOP_S:
             outcome.violations.append(f"it took {end.took_s:.1f} s to end")
         outcome.violations += [f"outlived it: {one}" for one in end.left]
@@ -205,9 +203,7 @@ class Campaign:
     ) -> None:
         end = life.await_end(1)
         if kind is not disturbances.kill_daemon:
-            outcome.violations += invariants.unclear_end(
-                end.code, end.took_s, life.last_words, "\n".join(life.other_text)
-            )
+            outcome.violations += invariants.unclear_end(end.code, end.took_s, life.last_words)
         outcome.violations += [f"outlived it: {one}" for one in end.left]
         outcome.violations += invariants.everlasting(_contents(files))
 

@@ -79,6 +79,7 @@ class Runs:
             elif line["event"] == "run_finished":
                 ids.append(line["run_id"])
                 told.append(now)
+                now = {}
         return Runs(tuple(ids), tuple(told))
 
 
@@ -131,7 +132,7 @@ def miscounted(runs: Runs, now: Mapping[str, float]) -> list[str]:
     ]
 
 
-def unclear_end(code: int | None, took_s: float, last_words: str, other_text: str) -> list[str]:
+def unclear_end(code: int | None, took_s: float, last_words: str) -> list[str]:
     """What is wrong with the end of a life that was asked to stop, or that could not go on.
 
     0 is a stop; 2 with one line that says why is an end that somebody can act on.
@@ -142,10 +143,10 @@ def unclear_end(code: int | None, took_s: float, last_words: str, other_text: st
         return []
     if code != 2:
         return [f"it ended with {code}: {last_words[:300]}"]
-    if "Traceback (most recent call last)" in other_text:
-        return [f"it ended with a traceback: {last_words[:300]}"]
-    if not last_words.strip():
-        return ["it ended with 2 and said nothing"]
+    if not last_words.startswith(("gpu-validator: ", "{")):
+        return [f"its last word is no line of ours: {last_words[:300]!r}"]
+    if "internal error" in last_words:
+        return [f"it calls what was refused a bug: {last_words[:300]}"]
     return []
 
 
@@ -160,11 +161,14 @@ def vouching(files: Mapping[str, str]) -> list[str]:
 
 
 def everlasting(files: Mapping[str, str]) -> list[str]:
-    """Status files that a killed daemon left and that never expire; contents by name."""
+    """Status files of a daemon that is gone which count for ever; contents by name.
+
+    The ready file counts for nothing without its term; a feature file for ever.
+    """
     return [
-        f"the status file {name} never expires: {content[:60]!r}"
+        f"the labels in {name} never expire: {content[:60]!r}"
         for name, content in files.items()
-        if "draft" not in name and content and not _TERMS.search(content)
+        if "gpu-validator.ready=" in content and not _TERMS.search(content)
     ]
 
 

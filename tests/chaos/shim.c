@@ -207,23 +207,39 @@ WRAP(int, ftruncate64, (int d, off64_t n), (d, n), NULL, -1)
 WRAP(off64_t, lseek64, (int d, off64_t n, int w), (d, n, w), NULL, -1)
 WRAP(struct dirent64 *, readdir64, (DIR * d), (d), NULL, NULL)
 WRAP(int, memfd_create, (const char *a, unsigned f), (a, f), a, -1)
-WRAP(void *, mmap, (void *a, size_t n, int p, int f, int d, off_t o), (a, n, p, f, d, o), NULL, MAP_FAILED)
-WRAP(void *, mmap64, (void *a, size_t n, int p, int f, int d, off64_t o), (a, n, p, f, d, o), NULL, MAP_FAILED)
-WRAP(pid_t, fork, (void), (), NULL, -1)
+/* What a mapping is about is its size. */
+void *mmap64(void *at, size_t size, int protection, int flags, int descriptor, off64_t offset) {
+  char text[24];
+  snprintf(text, sizeof text, "%zu", size);
+  COUNTED(mmap64, text) return MAP_FAILED;
+  return real(at, size, protection, flags, descriptor, offset);
+}
+
 WRAP(pid_t, waitpid, (pid_t p, int *s, int o), (p, s, o), NULL, -1)
 WRAP(int, waitid, (idtype_t t, id_t p, siginfo_t *s, int o), (t, p, s, o), NULL, -1)
 WRAP(int, kill, (pid_t p, int s), (p, s), NULL, -1)
 WRAP(int, killpg, (pid_t p, int s), (p, s), NULL, -1)
 WRAP(pid_t, getpgid, (pid_t p), (p), NULL, -1)
 WRAP(int, pthread_create, (pthread_t *t, const pthread_attr_t *a, void *(*w)(void *), void *b), (t, a, w, b), NULL, errno)
-WRAP(int, sigaction, (int s, const struct sigaction *a, struct sigaction *b), (s, a, b), NULL, -1)
 
-/* A wrapper of vfork cannot return twice on one stack; fork does what is asked for too. */
+/* A wrapper of vfork cannot return twice on one stack; fork does what is asked for too. Python falls
+   back to fork where vfork fails, which then fails for the same want. */
+static int no_process;
+
+pid_t fork(void) {
+  int refused = no_process;
+  no_process = 0;
+  if (refused) errno = wanted_errno;
+  COUNTED(fork, NULL) return -1;
+  return refused ? -1 : real();
+}
+
 pid_t vfork(void) {
   static pid_t (*real)(void);
   static atomic_long count;
   if (!real) real = (pid_t(*)(void))dlsym(RTLD_NEXT, "fork");
-  return fails("vfork", &count, NULL) ? -1 : real();
+  no_process = fails("vfork", &count, NULL);
+  return no_process ? -1 : real();
 }
 
 #define WRAP_CONTROL(name, type)                    \

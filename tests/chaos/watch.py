@@ -18,6 +18,8 @@ _READ_EVERY: Final = 4  # looks between two looks at report and metrics
 #: A child that is dead for so long is reaped by nobody.
 _ZOMBIE_S: Final = 5.0
 
+_RUN_EVENTS: Final = frozenset({"run_started", "run_finished"})
+
 
 class Watch:
     """A thread that looks at a life; use it as a context. `violations` holds what it saw."""
@@ -30,6 +32,7 @@ class Watch:
         self.looks = 0
         #: The devices with a fault, and the probes that it trips there.
         self.sick: Mapping[str, frozenset[str]] | None = None
+        self.may_sample = True  # False: something is done to it just now
         self._life = life
         self._began = time.monotonic()
         self._excused_until = 0.0
@@ -70,6 +73,7 @@ class Watch:
         while not self._over.wait(_PAUSE_S):
             number += 1
             self.look_at_health()
+            self._sample()
             if number % _READ_EVERY == 0:
                 self.look_at_pages()
                 self._look_at_children()
@@ -109,12 +113,15 @@ class Watch:
             self._note(*invariants.wrong_verdicts(results, self.sick))
             self._seen = len(lines)
 
-    def sample(self) -> None:
-        """Note what the daemon holds; to be called while it is quiet."""
-        pid = self._life.pid
-        self.samples.append(
-            invariants.Sample(time.monotonic() - self._began, rss_kib(pid), descriptors(pid))
-        )
+    def _sample(self) -> None:
+        """Note what the daemon holds between two runs."""
+        runs = [line for line in list(self._life.lines) if line["event"] in _RUN_EVENTS]
+        if not self.may_sample or not runs or runs[-1]["event"] != "run_finished":
+            return
+        at_s, pid = time.monotonic() - self._began, self._life.pid
+        sample = invariants.Sample(at_s, rss_kib(pid), descriptors(pid))
+        if sample.descriptors and sample.rss_kib:
+            self.samples.append(sample)
 
     def _look_at_children(self) -> None:
         now, dead = time.monotonic(), zombies(self._life.pid)

@@ -125,3 +125,15 @@ def test_nothing_slow_before_the_worker() -> None:
     assert packages - set(sys.stdlib_module_names) == {"validator", "probes"}
     # What both sides need, and imports the standard library alone.
     assert {name for name in imported if name.startswith("probes")} == {"probes", "probes.pidfd"}
+
+
+def test_a_module_of_ours_that_cannot_be_read_is_no_bug(
+    call: Call, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that fails, or a folder that shadows it: what to look at is said."""
+    code = call("check", answer=ModuleNotFoundError("No module named 'probes.telemetry.spec'"))
+    told = capfd.readouterr().err
+
+    assert code == 2
+    assert told.startswith("gpu-validator: error: ModuleNotFoundError: No module named")
+    assert "bug" not in told

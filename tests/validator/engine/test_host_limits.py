@@ -419,6 +419,7 @@ CERTAIN = {
 POSSIBLE = (
     "std::bad_alloc",
     "MemoryError: Unable to allocate 8.00 MiB for an array",
+    "PanicException: PyObject pointer is null",
     "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes.",
     "ImportError: libtorch_cpu.so: failed to map segment from shared object",
     "OSError: [Errno 12] Cannot allocate memory",
