@@ -13,18 +13,13 @@ Nothing here listens on, or connects to, anything but 127.0.0.1.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -218,7 +213,9 @@ def main() -> None:
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     measured = {
-        name: part() for name, part in parts.items() if name in (asked.only or parts.keys() - {"load"})
+        name: part()
+        for name, part in parts.items()
+        if name in (asked.only or parts.keys() - {"load"})
     }
     for line in table(measured):
         print(line, file=sys.stderr if asked.json else sys.stdout)

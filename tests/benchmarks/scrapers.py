@@ -91,6 +91,7 @@ class Scraper:
         self.errors = self.connections = 0
         self.body = b""
         self.stopped = False
+        self.begun: asyncio.Future[None] = self._loop.create_future()  # done with the first answer
 
     def open(self) -> None:
         """Connect anew; that takes part in the time of the answer."""
@@ -115,6 +116,8 @@ class Scraper:
         """Take the time, then ask again, where the server lets us on the same connection."""
         now = time.perf_counter()
         self.took.append(now - self.asked)
+        if not self.begun.done():
+            self.begun.set_result(None)
         self.errors += b" 200 " not in head.split(b"\r\n", 1)[0]
         self.body = body
         if kept and not self.stopped:
@@ -131,9 +134,9 @@ async def scrape(port: int, seconds: float, clients: int, least: int = SERIES) -
     began = time.perf_counter()
     for scraper in scrapers:
         scraper.open()
-    while time.perf_counter() < began + _FIRST_S and not all(one.took for one in scrapers):
-        await asyncio.sleep(0.01)
-    print("all have begun", file=sys.stderr, flush=True)
+    await asyncio.wait({one.begun for one in scrapers}, timeout=_FIRST_S)
+    sys.stderr.write("all have begun\n")
+    sys.stderr.flush()
     await asyncio.sleep(began + seconds - time.perf_counter())
     # Stopped hard: a server that drops connections lets the kernel try again for a minute, and
     # to wait for those would call it slower than it is.

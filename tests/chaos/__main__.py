@@ -12,7 +12,9 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", help="disturb, calls, soak; default: the first two")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=300, help="a part takes")
-    parser.add_argument("--only", default="", help="disturbances or calls whose name has this in it")
+    parser.add_argument(
+        "--only", default="", help="disturbances or calls whose name has this in it"
+    )
     parser.add_argument("--torch", action="store_true", help="calls: of runs with torch")
     asked = parser.parse_args()
     parts = {

@@ -20,6 +20,7 @@ from tests.chaos import invariants
 from tests.chaos.disturb import settings_text
 from tests.chaos.life import Life, free_port
 from tests.chaos.shim import build
+from tests.chaos.telling import say
 from tests.emulator import install
 
 KEPT: Final = Path("build") / "chaos-calls.jsonl"
@@ -27,8 +28,8 @@ KEPT: Final = Path("build") / "chaos-calls.jsonl"
 _RUN_S: Final = 40.0  # for a run of the shortest life, on a machine that others load
 _STOP_S: Final = 10.0
 
-#: CPython 3.11 crashes where it finds no memory for its own frames, which it takes in this size: the
-#: callable of the call that had no room is released twice. Nothing of ours can help that.
+#: CPython 3.11 crashes where it finds no memory for its own frames, taken in this size: what was to
+#: be called is released twice. Nothing of ours can help that.
 _OF_THE_INTERPRETER: Final = ("mmap64", "16384")
 
 #: What each call may fail with, by its manual page; those that are not named fail with EIO.
@@ -130,11 +131,12 @@ def in_order(calls: list[Call], rng: random.Random) -> list[Call]:
     for several in by_name.values():
         rng.shuffle(several)
     rounds = max(map(len, by_name.values()), default=0)
-    ordered = [
-        several[place] for place in range(rounds) for several in by_name.values()
+    return [
+        several[place]
+        for place in range(rounds)
+        for several in by_name.values()
         if place < len(several)
     ]
-    return ordered
 
 
 class Lives:
@@ -185,9 +187,20 @@ class Lives:
             text = text.replace("probes:\n", f"probes:\n  {name}: {{enabled: false}}\n")
         return text
 
+    def _has_run(self, life: Life) -> bool:
+        """Whether a run has ended; asked where the line that says so was what failed."""
+        if life.wait_for("run_finished", 1, _RUN_S / 2):
+            return True
+        deadline = time.monotonic() + _RUN_S / 2
+        while life.process.poll() is None and time.monotonic() < deadline:
+            if life.get("/api/v1/report").status == 200:
+                return True
+            time.sleep(0.2)
+        return False
+
     def _live(self, life: Life, files: Path) -> tuple[str, list[str]]:
         wrong: list[str] = []
-        if life.wait_for("run_finished", 1, _RUN_S):
+        if self._has_run(life):
             asked = [life.get(path) for path in ("/healthz", "/metrics", "/api/v1/report")]
             again = [life.get(path) for path in ("/healthz", "/metrics", "/api/v1/report")]
             answered = [one.status or two.status for one, two in zip(asked, again, strict=True)]
@@ -208,54 +221,68 @@ class Lives:
         verdict = "with errors" if "error" in told else "unharmed"
         if end.code == 0:
             return f"went on {verdict}", wrong
-        return f"{'stopped' if went_on else 'ended'} with {end.code}: {life.last_words[:150]}", wrong
+        return (
+            f"{'stopped' if went_on else 'ended'} with {end.code}: {life.last_words[:150]}",
+            wrong,
+        )
+
+
+def recorded(lives: Lives) -> list[Call]:
+    """The calls of both stages of a life in which none fails.
+
+    Raises:
+        RuntimeError: that life broke a promise.
+    """
+    calls: list[Call] = []
+    for stage in (1, 2):
+        _, wrong, trace = lives.live(stage)
+        if wrong:
+            raise RuntimeError(f"the life that is recorded went wrong: {wrong}")
+        calls += read_trace(trace, stage)
+    return [call for call in calls if (call.name, call.about) != _OF_THE_INTERPRETER]
+
+
+def known(kind: str) -> set[str]:
+    """The keys of the calls that were failed before."""
+    if not KEPT.exists():
+        return set()
+    lines = map(json.loads, KEPT.read_text(encoding="utf-8").splitlines())
+    return {one["key"] for one in lines if one["kind"] == kind}
+
+
+def fail(lives: Lives, call: Call, number: int, kind: str) -> Tried:
+    """Live once with a call failed, and keep what came of it."""
+    how, wrong, _ = lives.live(call.stage, fail=f"{call.name}:{call.number}:{number}")
+    tried = Tried(call, number, how, wrong)
+    with KEPT.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"kind": kind, "key": call.key, **asdict(tried)}) + "\n")
+    if wrong:
+        say(f"! {call.key} {errno.errorcode[number]} ({call.about}): {how}")
+        for text in wrong:
+            say(f"    {text}")
+    return tried
 
 
 def run(seed: int, seconds: float, only: str = "", *, with_torch: bool = False) -> int:
     """Fail calls until the time is over or none is left; 1 where a promise was broken."""
-    began, rng = time.monotonic(), random.Random(seed)
+    began, rng = time.monotonic(), random.Random(seed)  # noqa: S311 - to be repeated
     KEPT.parent.mkdir(exist_ok=True)
-    known: set[str] = set()
     kind = "torch" if with_torch else "bare"
-    if KEPT.exists():
-        for line in KEPT.read_text(encoding="utf-8").splitlines():
-            one = json.loads(line)
-            if one["kind"] == kind:
-                known.add(one["key"])
-    how_often: Counter[str] = Counter()
-    broken = 0
+    before = known(kind)
+    tried: list[Tried] = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         lives = Lives(Path(name), with_torch=with_torch)
-        calls: list[Call] = []
-        for stage in (1, 2):
-            how, wrong, trace = lives.live(stage)
-            if wrong:
-                print(f"the life that is recorded went wrong: {wrong}")
-                return 1
-            calls += [
-                call
-                for call in read_trace(trace, stage)
-                if (call.name, call.about) != _OF_THE_INTERPRETER
-            ]
-        names = Counter(call.name for call in calls)
-        print(f"{len(calls)} calls of {len(names)} names in a life ({kind})", flush=True)
+        calls = recorded(lives)
+        say(f"{len(calls)} calls of {len({one.name for one in calls})} names in a life ({kind})")
         for call in in_order(calls, rng):
+            number = rng.choice(errors_of(call.name))
             if time.monotonic() - began > seconds:
                 break
-            if call.key in known or only not in call.name:
-                continue
-            number = rng.choice(errors_of(call.name))
-            how, wrong, _ = lives.live(call.stage, fail=f"{call.name}:{call.number}:{number}")
-            tried = Tried(call, number, how, wrong)
-            with KEPT.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"kind": kind, "key": call.key, **asdict(tried)}) + "\n")
-            how_often[how.partition(":")[0]] += 1
-            if wrong:
-                broken += 1
-                print(f"! {call.key} {errno.errorcode[number]} ({call.about}): {how}", flush=True)
-                for text in wrong:
-                    print(f"    {text}", flush=True)
+            if call.key not in before and only in call.name:
+                tried.append(fail(lives, call, number, kind))
+    how_often = Counter(one.how.partition(":")[0] for one in tried)
     told = ", ".join(f"{count} {how}" for how, count in how_often.most_common())
-    print(f"seed {seed}: {how_often.total()} calls failed: {told}")
-    print(f"{len(known)} were known from before; {broken} broke a promise")
+    broken = sum(bool(one.violations) for one in tried)
+    say(f"seed {seed}: {len(tried)} calls failed: {told}")
+    say(f"{len(before)} were known from before; {broken} broke a promise")
     return 1 if broken else 0

@@ -1,7 +1,8 @@
-"""The campaign of disturbances: lives of the daemon, one after another, each disturbed and judged."""
+"""The campaign of disturbances: lives of the daemon, one after another, disturbed and judged."""
 
 import contextlib
 import random
+import shutil
 import subprocess
 import tempfile
 import time
@@ -11,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from probes.catalog import CATALOG
 from tests.chaos import disturbances, invariants
 from tests.chaos.disturbances import Disturbance, Field
 from tests.chaos.life import End, Life, free_port
 from tests.chaos.shim import Control, NoCompilerError, build
+from tests.chaos.telling import say
 from tests.chaos.watch import Watch
 from tests.emulator import install
 
@@ -38,8 +41,6 @@ _MOST_DESCRIPTORS: Final = 4
 
 def settings_text(port: int, files: Path, interval_s: float = 3.0) -> str:
     """Settings with which the daemon runs the cheap probes all the time."""
-    from probes.catalog import CATALOG  # noqa: PLC0415 - not needed by who only reads results
-
     off = "".join(f"  {s.name}: {{enabled: false}}\n" for s in CATALOG if s.name not in PROBES)
     table = "".join(f"  {name}: {{interval: {interval_s}s, jitter: 0.5s}}\n" for name in PROBES)
     return (
@@ -97,7 +98,7 @@ class Campaign:
 
     def life(self, number: int) -> Outcome:
         """One life: a run undisturbed, disturbances, back to the right verdicts, the end."""
-        rng = random.Random(f"{self._seed}.{number}")
+        rng = random.Random(f"{self._seed}.{number}")  # noqa: S311 - to be repeated
         outcome = Outcome(number, rng.choice(_FAULTS))
         folder = self._folder / f"life-{number}"
         folder.mkdir()
@@ -184,12 +185,16 @@ class Campaign:
             now: dict[tuple[str, str], str] = {}
             for told in runs.told:
                 now |= {pair: one["status"] for pair, one in told.items()}
-            wrong = {pair: now.get(pair, "") for pair in expected if now.get(pair) != expected[pair]}
+            wrong = {
+                pair: now.get(pair, "") for pair in expected if now.get(pair) != expected[pair]
+            }
             if not wrong or on.life.process.poll() is not None:
                 break
             time.sleep(0.5)
         if wrong:
-            outcome.violations.append(f"left alone it does not come back to right verdicts: {wrong}")
+            outcome.violations.append(
+                f"left alone it does not come back to right verdicts: {wrong}"
+            )
 
     def _judge_end(self, life: Life, end: End, outcome: Outcome, files: Path) -> None:
         outcome.violations += invariants.unclear_end(end.code, end.took_s, life.last_words)
@@ -216,37 +221,40 @@ def _contents(folder: Path) -> dict[str, str]:
     }
 
 
+def tell(outcome: Outcome, seed: int, log: Path) -> None:
+    """Say what was done to a life and what it came to; the log of a broken one is kept."""
+    mark = "broken" if outcome.violations else "held"
+    say(f"life {outcome.number} ({outcome.faults or 'sound'}): {mark}")
+    say(f"    {'; '.join(outcome.done)}")
+    for violation in outcome.violations:
+        say(f"  ! {violation}")
+    if log.exists():
+        kept = Path("build") / f"chaos-{seed}-{outcome.number}.log"
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copyfile(log, kept)
+        say(f"    its log: {kept}")
+
+
 def run(seed: int, seconds: float, only: str = "") -> int:
     """Live until the time is over; 1 where a promise was broken."""
     kinds = tuple(kind for kind in disturbances.ALL if only in kind.__name__)
-    began, broken, number = time.monotonic(), 0, 0
-    done: Counter[str] = Counter()
-    results: Counter[str] = Counter()
-    runs, looks, slowest_s, stop_s = 0, 0, 0.0, 0.0
+    began = time.monotonic()
+    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        kept = Path(name)
-        campaign = Campaign(seed, kept, kinds)
+        campaign = Campaign(seed, Path(name), kinds)
         while time.monotonic() - began < seconds:
-            outcome = campaign.life(number)
-            mark = "broken" if outcome.violations else "held"
-            print(f"life {number} ({outcome.faults or 'sound'}): {mark}", flush=True)
-            print(f"    {'; '.join(outcome.done)}", flush=True)
-            for violation in outcome.violations:
-                print(f"  ! {violation}", flush=True)
-            log = kept / f"life-{number}" / "log"
-            if log.exists():
-                kept_log = Path("build") / f"chaos-{seed}-{number}.log"
-                kept_log.parent.mkdir(exist_ok=True)
-                kept_log.write_text(log.read_text(encoding="utf-8"), encoding="utf-8")
-                print(f"    its log: {kept_log}", flush=True)
-            broken += bool(outcome.violations)
-            done.update(what.split(" ")[0] for what in outcome.done)
-            results += outcome.results
-            runs, looks, number = runs + outcome.runs, looks + outcome.looks, number + 1
-            slowest_s = max(slowest_s, outcome.slowest_s)
-            stop_s = max(stop_s, outcome.stop_s)
+            number = len(outcomes)
+            outcomes.append(campaign.life(number))
+            tell(outcomes[-1], seed, Path(name) / f"life-{number}" / "log")
+    results = sum((one.results for one in outcomes), Counter[str]())
     told = ", ".join(f"{count} {status}" for status, count in sorted(results.items()))
-    print(f"seed {seed}: {number} lives, {sum(done.values())} disturbances, {runs} runs; {told}")
-    print(f"health: {looks} looks, the slowest {1e3 * slowest_s:.0f} ms; stop: {stop_s:.1f} s at most")
-    print(f"{broken} of {number} lives broke a promise")
+    done, runs = sum(len(one.done) for one in outcomes), sum(one.runs for one in outcomes)
+    looks, slowest_s = sum(one.looks for one in outcomes), max(one.slowest_s for one in outcomes)
+    broken = sum(bool(one.violations) for one in outcomes)
+    say(f"seed {seed}: {len(outcomes)} lives, {done} disturbances, {runs} runs; {told}")
+    say(
+        f"health: {looks} looks, the slowest {1e3 * slowest_s:.0f} ms; "
+        f"stop: {max(one.stop_s for one in outcomes):.1f} s at most"
+    )
+    say(f"{broken} of {len(outcomes)} lives broke a promise")
     return 1 if broken else 0

@@ -1,4 +1,4 @@
-"""What is done to a life: each a function that disturbs, ends what it began, and says what it did."""
+"""What is done to a life: functions that disturb, end what they began, and say what they did."""
 
 import contextlib
 import random
@@ -275,7 +275,7 @@ def stalled_log(field: Field) -> str:
 
 
 def wall_clock(field: Field) -> str:
-    """Somebody sets the clock: the daemon and its processes see it, the monotonic clock does not."""
+    """Somebody sets the clock: all processes see it, and the monotonic clock goes on as it did."""
     if field.control is None:
         return "no library is preloaded"
     ahead_s = field.rng.choice((-86400.0, -3600.0, -7.0, 0.0, 7.0, 3600.0, 86400.0, 30 * 86400.0))

@@ -1,4 +1,4 @@
-"""What must hold of a life of the daemon, told by what it said: pure functions that name what fails.
+"""What must hold of a life of the daemon, by what it said: pure functions that name what fails.
 
 Each returns the violations as texts, none where the promise is kept.
 """
@@ -115,7 +115,7 @@ def lost(runs: Runs, report: Mapping[str, Any]) -> list[str]:
 
 def _may_differ(result: Line) -> bool:
     """Whether a report may say something else than its run did: a pointer, or what is too old."""
-    return result["reason"] == "dependency" or result["summary"].startswith("stale: ")
+    return result["reason"] == "dependency" or str(result["summary"]).startswith("stale: ")
 
 
 def miscounted(runs: Runs, now: Mapping[str, float]) -> list[str]:

@@ -76,7 +76,7 @@ class Life:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> "Life":
+    def __enter__(self) -> "Life":  # noqa: PYI034 - Self came with Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -231,6 +231,6 @@ def _status_kib(pid: int, name: str) -> int:
 def descriptors(pid: int) -> int:
     """How many descriptors a process has open; 0 when it is gone."""
     try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return 0

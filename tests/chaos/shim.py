@@ -2,8 +2,8 @@
 
 import ctypes
 import mmap
-import subprocess
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Final
 

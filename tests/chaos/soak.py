@@ -9,6 +9,7 @@ from typing import Final
 from tests.chaos.disturb import settings_text
 from tests.chaos.invariants import Sample, slope_per_hour
 from tests.chaos.life import Life, descriptors, free_port, rss_kib
+from tests.chaos.telling import say
 from tests.emulator import install
 
 _EVERY_S: Final = 5.0
@@ -53,8 +54,10 @@ def run(seconds: float) -> int:
     rss = slope_per_hour([(one.at_s, float(one.rss_kib)) for one in warm])
     open_more = slope_per_hour([(one.at_s, float(one.descriptors)) for one in warm])
     first, last = warm[0], warm[-1]
-    print(f"{seconds:g} s, {runs} runs, {sum(answers)} answers, {sum(errors)} errors, end: {end}")
-    print(f"RSS {first.rss_kib / 1024:.1f} to {last.rss_kib / 1024:.1f} MiB,", end=" ")
-    print(f"{rss / 1024:+.2f} MiB an hour; descriptors {first.descriptors} to", end=" ")
-    print(f"{last.descriptors}, {open_more:+.1f} an hour")
+    say(f"{seconds:g} s, {runs} runs, {sum(answers)} answers, {sum(errors)} errors, end: {end}")
+    say(
+        f"RSS {first.rss_kib / 1024:.1f} to {last.rss_kib / 1024:.1f} MiB, "
+        f"{rss / 1024:+.2f} MiB an hour; descriptors {first.descriptors} to {last.descriptors}, "
+        f"{open_more:+.1f} an hour"
+    )
     return 0 if end.code == 0 and not end.left and not sum(errors) else 1

@@ -190,7 +190,9 @@ CHANGES: dict[str, tuple[Callable[[FakeLife], None], str]] = {
     "a wrong verdict in a report": (
         _answer(
             "/api/v1/report",
-            Answer(200, json.dumps({"run_id": "q", "results": [result(status="fail")]}).encode(), 0),
+            Answer(
+                200, json.dumps({"run_id": "q", "results": [result(status="fail")]}).encode(), 0
+            ),
         ),
         "is sound",
     ),
@@ -235,15 +237,19 @@ def test_a_trace_is_read_with_its_phases(tmp_path: Path) -> None:
     ]
 
 
+def _rng() -> random.Random:
+    return random.Random(3)  # noqa: S311 - to be repeated
+
+
 def test_rare_calls_come_early_and_a_seed_repeats_the_order() -> None:
     """One of each name in turn."""
     several = [Call(2, "read", number, "") for number in range(50)]
     rare = Call(2, "socket", 1, "")
-    order = calls.in_order([*several, rare], random.Random(3))
+    order = calls.in_order([*several, rare], _rng())
 
     assert rare in order[:2]
     assert set(order) == {*several, rare}
-    assert order == calls.in_order([*several, rare], random.Random(3))
+    assert order == calls.in_order([*several, rare], _rng())
 
 
 @pytest.mark.parametrize("name", ["open64", "fstatat64", "epoll_wait", "killpg", "lseek64"])

@@ -43,7 +43,7 @@ class Watch:
         self._seen = 0  # lines of the log whose verdicts were looked at
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "Watch":  # noqa: PYI034 - Self came with Python 3.11
         self._thread.start()
         return self
 

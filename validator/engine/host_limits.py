@@ -126,9 +126,10 @@ _KINDS: Final = (
         limits=in_force.address_space,
         hint=_MORE_MEMORY,
         # CUDA reserves as much address space as there is memory, and calls a refusal the same.
-        # The null pointer is what pydantic, in Rust, makes of an object that Python had no room for.
-        possible=r"std::bad_alloc|\bMemoryError\b|PyObject pointer is null|Cannot allocate memory|can't allocate memory"
-        r"|[Uu]nable to allocate|failed to map segment|[Mm]emory allocation (still )?failed"
+        # The null pointer is what pydantic, in Rust, makes of an object that had no room.
+        possible=r"std::bad_alloc|\bMemoryError\b|PyObject pointer is null"
+        r"|Cannot allocate memory|can't allocate memory|[Uu]nable to allocate"
+        r"|failed to map segment|[Mm]emory allocation (still )?failed"
         r"|[Oo]ut of memory|CUDA_ERROR_OUT_OF_MEMORY"
         rf"|{_DIED}SIG(SEGV|ABRT|BUS)|no result within|did not end within|exited with code",
     ),

@@ -165,7 +165,7 @@ class _KilledError(Exception):
 
 
 def _is_killed(lost: WorkerLostError) -> bool:
-    """Whether a signal ended it that others send, and no code to itself, or it fell silent to us."""
+    """Whether a signal ended it that others send, and no code to itself, or it fell silent."""
     return lost.reason == "died" and (lost.end is None or lost.end.by_others)
 
 

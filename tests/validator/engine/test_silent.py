@@ -4,7 +4,6 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 
 @pytest.fixture
-def probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probes of the plan, all of them sound."""
     for name in ("earlier", "sicken", "later", "host"):
         write(tmp_path, name)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    yield
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, number: int, *at: int) -> None:
