@@ -21,6 +21,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 #: In the environment of a life and all that it starts.
 _MARK: Final = "CHAOS_LIFE"
 
+_RUN_EVENTS: Final = frozenset({"run_started", "run_finished"})
+
 Line = dict[str, Any]
 
 
@@ -102,6 +104,11 @@ class Life:
         """The lines of an event so far."""
         return [line for line in list(self.lines) if line["event"] == name]
 
+    def is_between_runs(self) -> bool:
+        """Whether a run has ended and no other begun, as far as the log was read."""
+        runs = [line["event"] for line in list(self.lines) if line["event"] in _RUN_EVENTS]
+        return runs[-1:] == ["run_finished"]
+
     def wait_for(self, event: str, count: int, seconds: float) -> bool:
         """Whether an event comes so many times within a time; False when the life is over too."""
         deadline = time.monotonic() + seconds
@@ -171,6 +178,8 @@ class Life:
         self.process.kill()
         self.process.wait()
         self._reader.join(5)
+        if self.process.stderr is not None and not self._reader.is_alive():
+            self.process.stderr.close()
 
     @property
     def last_words(self) -> str:

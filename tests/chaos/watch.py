@@ -18,8 +18,6 @@ _READ_EVERY: Final = 4  # looks between two looks at report and metrics
 #: A child that is dead for so long is reaped by nobody.
 _ZOMBIE_S: Final = 5.0
 
-_RUN_EVENTS: Final = frozenset({"run_started", "run_finished"})
-
 
 class Watch:
     """A thread that looks at a life; use it as a context. `violations` holds what it saw."""
@@ -115,8 +113,7 @@ class Watch:
 
     def _sample(self) -> None:
         """Note what the daemon holds between two runs."""
-        runs = [line for line in list(self._life.lines) if line["event"] in _RUN_EVENTS]
-        if not self.may_sample or not runs or runs[-1]["event"] != "run_finished":
+        if not self.may_sample or not self._life.is_between_runs():
             return
         at_s, pid = time.monotonic() - self._began, self._life.pid
         sample = invariants.Sample(at_s, rss_kib(pid), descriptors(pid))
