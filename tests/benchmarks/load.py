@@ -68,11 +68,11 @@ def one_round(port: int, pid: int, clients: int, seconds: float, least: int) -> 
         scraping.stderr.readline()  # they come first, as scrapers do that were there all the time
         used, began = processor_s(pid), time.monotonic()
         with crowd(port, _IDLE) as idle:
-            told, _ = scraping.communicate(timeout=seconds + 60)
+            told, why = scraping.communicate(timeout=seconds + 60)
             lasted, used = time.monotonic() - began, processor_s(pid) - used
             still_open = sum(map(is_open, idle))
     if scraping.returncode != 0:
-        raise SystemExit(f"the scrapers of port {port} ended with {scraping.returncode}")
+        raise SystemExit(f"the scrapers of port {port} ended with {scraping.returncode}: {why}")
     seen: dict[str, float] = json.loads(told)
     return {
         **seen,

@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: what the package's docstring lists."""
 
 import argparse
+import signal
 import sys
 
 from tests.chaos import calls, disturb, soak
@@ -17,6 +18,8 @@ def main() -> int:
     )
     parser.add_argument("--torch", action="store_true", help="calls: of runs with torch")
     asked = parser.parse_args()
+    # So that a campaign which is stopped leaves no daemon and no file system mounted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parts = {
         "disturb": lambda: disturb.run(asked.seed, asked.seconds, asked.only),
         "calls": lambda: calls.run(asked.seed, asked.seconds, asked.only, with_torch=asked.torch),

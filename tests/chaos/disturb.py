@@ -39,7 +39,7 @@ _MOST_KIB: Final = 16 * 1024
 _MOST_DESCRIPTORS: Final = 4
 
 
-def settings_text(port: int, files: Path, interval_s: float = 3.0) -> str:
+def settings_text(port: int, files: Path, interval_s: float = 8.0) -> str:
     """Settings with which the daemon runs the cheap probes all the time."""
     off = "".join(f"  {s.name}: {{enabled: false}}\n" for s in CATALOG if s.name not in PROBES)
     table = "".join(f"  {name}: {{interval: {interval_s}s, jitter: 0.5s}}\n" for name in PROBES)
