@@ -18,7 +18,7 @@ from typing import Final
 
 from tests.chaos import invariants
 from tests.chaos.disturb import settings_text
-from tests.chaos.life import Life, free_port
+from tests.chaos.life import Life, contents, free_port
 from tests.chaos.shim import build
 from tests.chaos.telling import say
 from tests.emulator import install
@@ -215,7 +215,7 @@ class Lives:
             wrong.append(f"it took {end.took_s:.1f} s to end")
         wrong += [f"outlived it: {one}" for one in end.left]
         wrong += invariants.wrong_verdicts(life.events("result"), {})
-        left = {path.name: path.read_text(errors="replace") for path in files.iterdir()}
+        left = contents(files)
         wrong += invariants.vouching(left) if end.code == 0 else invariants.everlasting(left)
         told = {line["status"] for line in life.events("result")}
         verdict = "with errors" if "error" in told else "unharmed"

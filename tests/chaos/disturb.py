@@ -15,7 +15,7 @@ from typing import Final
 from probes.catalog import CATALOG
 from tests.chaos import disturbances, invariants
 from tests.chaos.disturbances import Disturbance, Field
-from tests.chaos.life import End, Life, free_port
+from tests.chaos.life import End, Life, contents, free_port
 from tests.chaos.shim import Control, NoCompilerError, build
 from tests.chaos.telling import say
 from tests.chaos.watch import Watch
@@ -111,7 +111,7 @@ class Campaign:
             config = folder / "settings.yaml"
             text = settings_text(port, folder / "files")
             config.write_text(text, encoding="utf-8")
-            with Life(config, port, environment) as life, Watch(life) as watch:
+            with Life(config, port, environment) as life, Watch(life, folder / "files") as watch:
                 self._disturb(
                     Field(life, watch, rng, control, config, text, disk), outcome, folder / "files"
                 )
@@ -201,7 +201,7 @@ class Campaign:
         if end.took_s > _STOP_S:
             outcome.violations.append(f"it took {end.took_s:.1f} s to end")
         outcome.violations += [f"outlived it: {one}" for one in end.left]
-        outcome.violations += invariants.vouching(_contents(files))
+        outcome.violations += invariants.vouching(contents(files))
 
     def _judge_sudden_end(
         self, life: Life, kind: Disturbance, outcome: Outcome, files: Path
@@ -210,15 +210,7 @@ class Campaign:
         if kind is not disturbances.kill_daemon:
             outcome.violations += invariants.unclear_end(end.code, end.took_s, life.last_words)
         outcome.violations += [f"outlived it: {one}" for one in end.left]
-        outcome.violations += invariants.everlasting(_contents(files))
-
-
-def _contents(folder: Path) -> dict[str, str]:
-    return {
-        path.name: path.read_text(encoding="utf-8", errors="replace")
-        for path in folder.iterdir()
-        if path.name != "rest"
-    }
+        outcome.violations += invariants.everlasting(contents(files))
 
 
 def tell(outcome: Outcome, seed: int, log: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.life import Life, descriptors, size_kib
+from tests.chaos.life import FILLING, Life, descriptors, size_kib
 from tests.chaos.shim import Control
 from tests.chaos.watch import Watch
 
@@ -144,7 +144,7 @@ def full_disk(field: Field) -> str:
     """The file system of the status files is full."""
     if field.disk is None:
         return "no file system of its own"
-    rest = field.disk / "rest"
+    rest = field.disk / FILLING
     with contextlib.suppress(OSError), rest.open("wb", buffering=0) as stream:
         while True:
             stream.write(bytes(1024))

@@ -160,6 +160,15 @@ def vouching(files: Mapping[str, str]) -> list[str]:
     ]
 
 
+def unfounded(files: Mapping[str, str]) -> list[str]:
+    """Status files that vouch for a node which was never ready; contents by name."""
+    return [
+        f"the status file {name} vouches for a node that fails: {content[:60]!r}"
+        for name, content in files.items()
+        if "gpu-validator.ready=true" in content or (name == "ready" and _TERMS.search(content))
+    ]
+
+
 def everlasting(files: Mapping[str, str]) -> list[str]:
     """Status files of a daemon that is gone which count for ever; contents by name.
 

@@ -21,6 +21,9 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 #: In the environment of a life and all that it starts.
 _MARK: Final = "CHAOS_LIFE"
 
+#: The file that takes all the space of a full disk.
+FILLING: Final = "rest"
+
 _RUN_EVENTS: Final = frozenset({"run_started", "run_finished"})
 
 Line = dict[str, Any]
@@ -243,3 +246,13 @@ def descriptors(pid: int) -> int:
         return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return 0
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The status files in a folder, and what else is there but what fills it, by name."""
+    found = {}
+    for path in folder.iterdir():
+        if path.name != FILLING:
+            with contextlib.suppress(FileNotFoundError):  # replaced, or taken away
+                found[path.name] = path.read_text(encoding="utf-8", errors="replace")
+    return found

@@ -103,6 +103,14 @@ CASES: dict[str, tuple[_Check, _Check]] = {
         lambda: invariants.vouching({}),
         lambda: invariants.vouching({".gpu-validator-draft-0": ""}),
     ),
+    "a file vouches for a sick node": (
+        lambda: invariants.unfounded({"ready": "", "nfd": LABELS.replace("true", "false")}),
+        lambda: invariants.unfounded({"ready": READY}),
+    ),
+    "labels vouch for a sick node": (
+        lambda: invariants.unfounded({}),
+        lambda: invariants.unfounded({"nfd": LABELS}),
+    ),
     "labels never expire": (
         lambda: invariants.everlasting({"nfd": f"# +expiry-time=2026-01-01T00:00:00Z\n{LABELS}"}),
         lambda: invariants.everlasting({"nfd": LABELS}),
@@ -160,10 +168,10 @@ class FakeLife:
         return [line for line in self.lines if line["event"] == name]
 
 
-def looked_at(*changes: Callable[[FakeLife], None]) -> list[str]:
+def looked_at(folder: Path, *changes: Callable[[FakeLife], None]) -> list[str]:
     """What a watch says of a life that is changed between two looks."""
     life = FakeLife()
-    watch = Watch(life)  # type: ignore[arg-type]
+    watch = Watch(life, folder)  # type: ignore[arg-type]
     watch.sick = SICK
     for change in (lambda _: None, *changes):
         change(life)
@@ -204,17 +212,26 @@ CHANGES: dict[str, tuple[Callable[[FakeLife], None], str]] = {
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGES.values(), ids=CHANGES)
-def test_a_watch_sees_what_is_planted(change: Callable[[FakeLife], None], said: str) -> None:
+def test_a_watch_sees_what_is_planted(
+    tmp_path: Path, change: Callable[[FakeLife], None], said: str
+) -> None:
     """One violation, that says what; the same life without it has none."""
-    assert looked_at() == []
-    assert len(seen := looked_at(change)) == 1
+    assert looked_at(tmp_path) == []
+    assert len(seen := looked_at(tmp_path, change)) == 1
     assert said in seen[0]
 
 
-def test_a_watch_excuses_what_is_done_to_the_daemon_itself() -> None:
+def test_a_watch_reads_the_status_files(tmp_path: Path) -> None:
+    """One of the devices is sick, so that none of them may vouch."""
+    (tmp_path / "ready").write_text(READY, encoding="utf-8")
+
+    assert "vouches for a node that fails" in looked_at(tmp_path)[0]
+
+
+def test_a_watch_excuses_what_is_done_to_the_daemon_itself(tmp_path: Path) -> None:
     """A stopped daemon cannot answer, and has a moment to come back."""
     life = FakeLife()
-    watch = Watch(life)  # type: ignore[arg-type]
+    watch = Watch(life, tmp_path)  # type: ignore[arg-type]
     life.pages["/healthz"] = Answer(0, b"", 5.0)
     with watch.excused(0.0):
         watch.look_at_health()

@@ -5,10 +5,11 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from tests.chaos import invariants
-from tests.chaos.life import Life, descriptors, rss_kib, zombies
+from tests.chaos.life import Life, contents, descriptors, rss_kib, zombies
 
 #: Within this the pages of health must answer.
 HEALTH_S: Final = 1.0
@@ -22,8 +23,8 @@ _ZOMBIE_S: Final = 5.0
 class Watch:
     """A thread that looks at a life; use it as a context. `violations` holds what it saw."""
 
-    def __init__(self, life: Life) -> None:
-        """Look at a life; nothing is asked of its verdicts until `sick` is set."""
+    def __init__(self, life: Life, files: Path) -> None:
+        """Look at a life and its status files; nothing is asked of verdicts until `sick` is set."""
         self.violations: list[str] = []
         self.samples: list[invariants.Sample] = []
         self.slowest_s = 0.0
@@ -31,7 +32,7 @@ class Watch:
         #: The devices with a fault, and the probes that it trips there.
         self.sick: Mapping[str, frozenset[str]] | None = None
         self.may_sample = True  # False: something is done to it just now
-        self._life = life
+        self._life, self._files = life, files
         self._began = time.monotonic()
         self._excused_until = 0.0
         self._excuses = 0
@@ -105,6 +106,8 @@ class Watch:
             # What the log lost was told to nobody, so that it can be told no more to be newer.
             if not self._life.events("log_lines_dropped"):
                 self._note(*invariants.lost(runs, told))
+        if self.sick:
+            self._note(*invariants.unfounded(contents(self._files)))
         if self.sick is not None:
             lines = list(self._life.lines)
             results = [line for line in lines[self._seen :] if line["event"] == "result"]

@@ -763,7 +763,8 @@ def test_a_removal_that_fails_once_is_tried_again(
     """It is the last thing that a daemon does: nothing is left that vouches for five minutes."""
     kept = StatusFiles(files(tmp_path))
     kept.show(GOOD)
-    real, failed = getattr(os, call), []
+    real = getattr(os, call)
+    failed: list[str] = []
 
     def failing(path: str, *arguments: int, **more: int) -> object:
         if path == "gpu-validator-ready" and not failed:
