@@ -17,7 +17,7 @@ REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 BUILD_ARGS = $(foreach name,PYTHON_VERSION BASE_IMAGE INIT_IMAGE BASE_PYTHON TORCH TORCH_INDEX,\
 	$(if $(filter undefined,$(origin $(name))),,--build-arg '$(name)=$($(name))'))
 
-.PHONY: help validate test quick-test test-versions test-kernels test-gpu test-lab lint bench wheel image test-container test-cuda-wheel coverage-of-operations proven clean
+.PHONY: help validate test quick-test test-versions test-kernels test-gpu test-lab lint bench chaos soak wheel image test-container test-cuda-wheel coverage-of-operations proven clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -62,6 +62,14 @@ lint: ## Check style, format, types and shell scripts
 bench: ## Measure check, daemon and scrapes against other tools on this machine
 	@tools/environment.sh dev
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+chaos: ## Disturb the daemon, and fail each of its libc calls once; ten minutes, ARGS="--seed 7 --seconds 60"
+	@tools/environment.sh dev
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: ## Measure the growth of the daemon's memory and descriptors an hour; ARGS="--seconds 300"
+	@tools/environment.sh dev
+	@$(BIN)/python -m tests.chaos soak --seconds 1200 $(ARGS)
 
 wheel: ## Build the wheel into dist/
 	@tools/environment.sh run

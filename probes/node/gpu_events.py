@@ -78,8 +78,9 @@ def _registered() -> Iterator[Any]:
 def _register_all(events: Any) -> None:
     count = min(int(pynvml.nvmlDeviceGetCount()), MOST_GPUS)
     refusals = [_refusal(index, events) for index in range(count)]
-    if refusals and None not in refusals and refusals[0] is not None:
-        raise refusals[0]
+    errors = [each for each in refusals if each is not None]
+    if errors and len(errors) == len(refusals):
+        raise errors[0]
 
 
 def _refusal(index: int, events: Any) -> Exception | None:

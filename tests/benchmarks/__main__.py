@@ -6,93 +6,49 @@
 2. The daemon between runs: memory, processor time, processes, over some idle seconds.
 3. `gpu-validator check --profile quick` over a bare `import torch`, in pairs.
 4. The whole of it: `check --profile standard`, `selftest`, and one fault over a check.
+5. Load, asked for by name: 50 and 500 scrapers beside 1,000 idle connections, on the daemon, on the
+   bare server, and on node_exporter where that is installed.
 
 Nothing here listens on, or connects to, anything but 127.0.0.1.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import SERIES
+from tests.benchmarks import SERIES, load
+from tests.benchmarks.servers import (
+    ROOT,
+    children,
+    free_port,
+    get,
+    processor_s,
+    runs_done,
+    server,
+    status_kib,
+    until,
+)
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
 _CLIENTS: Final = 50
 _ALWAYS_S: Final = 0.1  # seconds between runs that keep one in progress all the time
 _RARELY_S: Final = 3600.0
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
-
-
-@contextlib.contextmanager
-def server(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A side of a comparison, until the end of the block."""
-    process = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=_ROOT)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    """Status and body; 0 when nobody answers."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
-
-
-def until(port: int, path: str, text: str, seconds: float) -> None:
-    """Wait until a page has a text in it."""
-    deadline = time.monotonic() + seconds
-    while text not in get(port, path)[1]:
-        if time.monotonic() > deadline:
-            raise SystemExit(f"http://127.0.0.1:{port}{path} had no {text!r} within {seconds:g} s")
-        time.sleep(0.05)
 
 
 def scrape(port: int, seconds: float) -> dict[str, float]:
     """One round of a closed loop, in a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.scrapers"]
-    command += [str(port), str(seconds), str(_CLIENTS)]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
+    command += [str(port), str(seconds), str(_CLIENTS), str(SERIES)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     seen: dict[str, float] = json.loads(done.stdout)
     return seen
-
-
-def runs_done(port: int) -> float:
-    """How many results the daemon has had: it grows while runs go on."""
-    lines = get(port, "/metrics")[1].splitlines()
-    counts = [line for line in lines if line.startswith("gpu_validator_probe_runs_total{")]
-    return sum(float(line.rsplit(" ", 1)[1]) for line in counts)
 
 
 def scrapes(rounds: int, seconds: float) -> dict[str, Any]:
@@ -129,26 +85,6 @@ def scrapes(rounds: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def status_kib(pid: int, name: str) -> int:
-    """A value of /proc/PID/status in KiB."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1])
-    raise LookupError(name)
-
-
-def processor_s(pid: int) -> float:
-    """User and system time of a process so far."""
-    after_name = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / _TICKS
-
-
-def children(pid: int) -> int:
-    """How many child processes a process has."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return sum(len(one.read_text(encoding="ascii").split()) for one in tasks)
-
-
 def idle(seconds: float) -> dict[str, float]:
     """The daemon after its first run, with a scrape every 15 s as Prometheus would."""
     port = free_port()
@@ -175,7 +111,7 @@ def idle(seconds: float) -> dict[str, float]:
 
 def _wall_s(command: list[str]) -> float:
     began = time.perf_counter()
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     took = time.perf_counter() - began
     if done.returncode not in {0, 1}:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}")
@@ -250,12 +186,16 @@ def table(measured: dict[str, Any]) -> Iterator[str]:
         yield row("standard check", f"{one['standard_s']:.1f} s", "<= 40 s")
         yield row("selftest, all faults", f"{one['selftest_s']:.1f} s", "<= 60 s")
         yield row("  one fault, over a check", f"{one['one_fault_ratio']:.2f}x", "<= 2x")
+    if (one := measured.get("load")) is not None:
+        yield from load.table(one)
 
 
 def main() -> None:
     """Measure what was asked for; the table on stderr when JSON goes to stdout."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("only", nargs="*", help="scrapes, idle, check, whole; default: all")
+    parser.add_argument(
+        "only", nargs="*", help="scrapes, idle, check, whole, load; default: all but load"
+    )
     parser.add_argument("--rounds", type=int, default=4, help="of scrapes, on each side")
     parser.add_argument("--seconds", type=float, default=5, help="a round of scrapes takes")
     parser.add_argument("--idle-seconds", type=float, default=30)
@@ -267,12 +207,15 @@ def main() -> None:
         "idle": lambda: idle(asked.idle_seconds),
         "check": lambda: check(asked.pairs),
         "whole": whole,
+        "load": lambda: load.measure(asked.rounds, asked.seconds),
     }
     unknown = set(asked.only) - parts.keys()
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     measured = {
-        name: part() for name, part in parts.items() if not asked.only or name in asked.only
+        name: part()
+        for name, part in parts.items()
+        if name in (asked.only or parts.keys() - {"load"})
     }
     for line in table(measured):
         print(line, file=sys.stderr if asked.json else sys.stdout)

@@ -90,6 +90,10 @@ def _explain_error(error: BaseException) -> str:
         return f"error: {text}{place}: {refused}; {refused.hint}"
     if isinstance(error, OSError):  # a full disk, a file that is gone
         return f"error: {error}"
+    if isinstance(error, MemoryError):  # and no limit of this process that would explain it
+        return f"error: {text}: no memory was left; see `free`, and the container's memory limit"
+    if isinstance(error, ImportError):
+        return f"error: {text}: look at PYTHONPATH, and whether the installation can be read"
     return f"internal error: {text} (a bug of gpu-validator; `--log.level debug` shows where)"
 
 

@@ -95,6 +95,15 @@ _KINDS: Final = (
         possible=r"\[Errno 1\]|Operation not permitted",
     ),
     _Kind(
+        what="what the kernel tells below /proc or /sys could not be read",
+        limits=list,  # the text names the file, or it is one of the two
+        hint="let the validator read /proc of its own processes, /proc/cpuinfo and "
+        "/sys/devices/system/cpu: look at what masks them (AppArmor or SELinux, hidepid, the "
+        "container runtime)",
+        # torch's library for the features of the CPU reads both, and says no more.
+        certain=r"\[Errno (1|13)\] [^'\n]*: '/(proc|sys)/|Failed to initialize cpuinfo",
+    ),
+    _Kind(
         what="memory ran out",
         limits=list,  # the text names it
         hint="raise the memory limit of the validator's container, or leave it more of the host's "
@@ -117,8 +126,10 @@ _KINDS: Final = (
         limits=in_force.address_space,
         hint=_MORE_MEMORY,
         # CUDA reserves as much address space as there is memory, and calls a refusal the same.
-        possible=r"std::bad_alloc|\bMemoryError\b|Cannot allocate memory|can't allocate memory"
-        r"|[Uu]nable to allocate|failed to map segment|[Mm]emory allocation (still )?failed"
+        # The null pointer is what pydantic, in Rust, makes of an object that had no room.
+        possible=r"std::bad_alloc|\bMemoryError\b|PyObject pointer is null"
+        r"|Cannot allocate memory|can't allocate memory|[Uu]nable to allocate"
+        r"|failed to map segment|[Mm]emory allocation (still )?failed"
         r"|[Oo]ut of memory|CUDA_ERROR_OUT_OF_MEMORY"
         rf"|{_DIED}SIG(SEGV|ABRT|BUS)|no result within|did not end within|exited with code",
     ),

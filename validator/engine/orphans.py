@@ -24,7 +24,7 @@ def adopt() -> None:
 
 
 def children() -> frozenset[int]:
-    """Process ids of all our direct children, adopted ones too; none where none can be read."""
+    """Process ids of our direct children, adopted ones too; none where no file can be opened."""
     found: set[int] = set()
     with contextlib.suppress(OSError):  # no descriptor is left
         for listed in Path("/proc/self/task").glob("*/children"):

@@ -36,6 +36,9 @@ _TRACEBACK_S: Final = 0.1  # for faulthandler to print before the kill
 #: What a worker's child prints before each probe.
 _HEADING: Final = re.compile(r"^--- \w+\n", re.MULTILINE)
 _KILL_S: Final = 2.0  # from SIGKILL to the end of a process
+_DEATH_S: Final = 1.0  # from the end of what a process says to its own
+#: Failures of a call after which it may be made again.
+_PASSING: Final = frozenset({errno.ENOMEM, errno.ENOBUFS})
 
 
 class WorkerLostError(Exception):
@@ -277,6 +280,8 @@ class Worker:
         self._replies: dict[str, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         self._lost = asyncio.Event()
         self._end: Exit | None = None
+        self._cut = asyncio.Event()
+        self._cut_by = ""  # why nothing that it says can be read any more
         self._one_request = asyncio.Lock()
         self._jobs = 0
         self.is_up = False
@@ -301,7 +306,11 @@ class Worker:
                 packet, fds, _, _ = socket.recv_fds(self._control, _CHUNK_BYTES, 1)
             except BlockingIOError:
                 return
-            except OSError:
+            except OSError as error:
+                if error.errno in _PASSING:
+                    return  # what it said is still there, and the loop calls again
+                self._cut_by = error.strerror or str(error)
+                self._cut.set()
                 packet, fds = b"", []
             if not packet:
                 asyncio.get_running_loop().remove_reader(self._control.fileno())
@@ -327,19 +336,25 @@ class Worker:
         """The first of some events; whoever waits is told when the worker is lost instead."""
         seconds = _REPLY_S if seconds is None else seconds
         futures = [self._reply_future(key) for key in keys]
-        lost = asyncio.ensure_future(self._lost.wait())
-        awaited: set[asyncio.Future[Any]] = {*futures, lost}
+        ends = [asyncio.ensure_future(one.wait()) for one in (self._lost, self._cut)]
+        awaited: set[asyncio.Future[Any]] = {*futures, *ends}
         try:
             await clock.wait(awaited, seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            lost.cancel()
+            for end in ends:
+                end.cancel()
         for key, future in zip(keys, futures, strict=True):
             if future.done():
                 del self._replies[key]
                 message, fds = future.result()
                 return message | {"fds": fds}
+        if self._cut.is_set():  # as its death does too
+            await clock.happens(self._lost, _DEATH_S)
         if self._lost.is_set():
             raise WorkerLostError("died", self._death(), self._log.tail(), end=self._end)
+        if self._cut.is_set():
+            text = f"what the worker says cannot be read: {self._cut_by}"
+            raise WorkerLostError("died", text, self._log.tail())
         kernel = kernel_activity(self._process.process.pid)
         with contextlib.suppress(ProcessLookupError):
             self._process.process.send_signal(signal.SIGUSR1)

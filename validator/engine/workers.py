@@ -170,8 +170,8 @@ class _KilledError(Exception):
 
 
 def _is_killed(lost: WorkerLostError) -> bool:
-    """Whether a signal ended it that others send, and no code to itself."""
-    return lost.end is not None and lost.end.by_others
+    """Whether a signal ended it that others send, and no code to itself, or it fell silent."""
+    return lost.reason == "died" and (lost.end is None or lost.end.by_others)
 
 
 def _error_of_lost_import(

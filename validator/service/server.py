@@ -7,11 +7,13 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+import uvicorn.lifespan.off  # which it would look for when it begins to serve
 
 from validator.engine.orphans import Reaper
 from validator.loading import load
@@ -107,8 +109,15 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]) -> int:
     """Run the daemon until SIGTERM or SIGINT; 0 then, 2 when it could not start."""
     logs.configure(settings.log.level, settings.log.format)
+    sys.unraisablehook = _tell_unraisable
     with logs.queued():
         return _serve(settings, config_file, flags)
+
+
+def _tell_unraisable(told: "sys.UnraisableHookArgs") -> None:
+    """Log in a line what Python would print on many: an exception that nobody can catch."""
+    what = repr(told.exc_value) if told.exc_value is not None else told.exc_type.__name__
+    logs.log().warning("exception_ignored", error=what, where=repr(told.object))
 
 
 def _serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any]) -> int:
@@ -120,7 +129,9 @@ def _serve(settings: Settings, config_file: Path | None, flags: Mapping[str, Any
 
     try:
         with listening(settings.web) as sockets:
-            return asyncio.run(until_stopped(sockets))
+            served = until_stopped(sockets)
+            with contextlib.closing(served):  # where no loop could be made for it
+                return asyncio.run(served)
     except SettingsError as error:
         logs.log().error("cannot_start", error=str(error))
         return EXIT_UNUSABLE

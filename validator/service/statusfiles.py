@@ -56,8 +56,11 @@ class StatusFiles:
         return self._keep(ready, nfd)
 
     def remove(self) -> list[str]:
-        """Remove the files, so that none vouches for this node; return what went wrong, by path."""
-        return self._keep(None, None)
+        """Remove the files, so that none vouches for this node; return what went wrong, by path.
+
+        There may be no later try, so what went wrong is tried again at once.
+        """
+        return self._keep(None, None) and self._keep(None, None)
 
     def problems(self) -> list[str]:
         """What is in the way of the files, by path; nothing is written."""

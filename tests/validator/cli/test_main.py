@@ -127,3 +127,23 @@ def test_nothing_slow_before_the_worker() -> None:
     assert {name for name in imported if name.startswith("probes")} == {
         *("probes", "probes.legible", "probes.pidfd")
     }
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (ModuleNotFoundError("No module named 'probes.telemetry.spec'"), "PYTHONPATH"),
+        (MemoryError(), "memory limit"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug_of_ours(
+    error: Exception, cure: str, call: Call, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that fails, a host without memory: what to look at is said."""
+    code = call("check", answer=error)
+    told = capfd.readouterr().err
+
+    assert code == 2
+    assert told.startswith(f"gpu-validator: error: {type(error).__name__}: ")
+    assert cure in told
+    assert "bug" not in told

@@ -407,6 +407,8 @@ CERTAIN = {
     "died by SIGXCPU": "processor time",
     "died by SIGSYS": "filter of system calls",
     "OSError: [Errno 38] Function not implemented": "system call",
+    "PermissionError: [Errno 13] Permission denied: '/proc/self/maps'": "below /proc or /sys",
+    "RuntimeError: Failed to initialize cpuinfo!": "below /proc or /sys",
     "KilledByOthersError: a worker was ended from outside, by SIGKILL": "somebody else",
     "g++: fatal error: Killed signal terminated program cc1plus": "somebody else",
     "g++: fatal error: Terminated signal terminated program cc1plus": "somebody else",
@@ -417,6 +419,7 @@ CERTAIN = {
 POSSIBLE = (
     "std::bad_alloc",
     "MemoryError: Unable to allocate 8.00 MiB for an array",
+    "PanicException: PyObject pointer is null",
     "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes.",
     "ImportError: libtorch_cpu.so: failed to map segment from shared object",
     "OSError: [Errno 12] Cannot allocate memory",
@@ -430,6 +433,8 @@ OF_TORCH = (
     "RuntimeError: CUDA error: an illegal memory access was encountered",
     "RuntimeError: inconsistent tensor size, expected tensor [2] and src [3]",
     "ImportError: libcudnn.so.9: cannot open shared object file: No such file or directory",
+    "FileNotFoundError: [Errno 2] No such file or directory: '/proc/driver/nvidia/version'",
+    "OSError: [Errno 5] Input/output error: '/sys/class/drm/card0/device/resource0'",
     "died by SIGILL",
     "died by SIGFPE",
     "InductorError: CppCompileError: C++ compile error x.cpp:3:1: internal compiler error",
@@ -497,6 +502,14 @@ def test_under_a_very_tight_limit_whatever_raises_is_an_error(
     assert blame_host_limits(checked(raised)).status == "error"
     assert "RLIMIT_DATA is 367001600 bytes" in blame_host_limits(checked(raised)).summary
     assert blame_host_limits(checked("Conv2d: 3 of 4 elements wrong")).status == "fail"
+
+
+def test_what_the_kernel_does_not_tell_the_cpu_s_library_is_no_wrong_answer() -> None:
+    """Half precision on the CPU asks for features of the CPU, which are read below /proc."""
+    raised = "index_select float16: raised RuntimeError: Failed to initialize cpuinfo!"
+
+    assert blame_host_limits(checked(raised)).status == "error"
+    assert blame_host_limits(checked(raised, "gather: 3 of 4 elements wrong")).status == "fail"
 
 
 def checked(*observed: str) -> Result:

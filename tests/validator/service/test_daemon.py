@@ -395,6 +395,39 @@ def test_a_port_in_use_is_said(capfd: pytest.CaptureFixture[str]) -> None:
     assert f"cannot listen on {address}: Address already in use" in capfd.readouterr().err
 
 
+_WITHOUT_A_LOOP = """
+import errno, os, select, sys
+from validator.loading import load
+from validator.service import server
+def refuse(*_):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+select.epoll = refuse
+import selectors
+selectors.EpollSelector._selector_cls = refuse
+web = {"listen_address": ["127.0.0.1:0"], "unix_socket": ""}
+try:
+    server.serve(load(flags={"web": web, "log": {"format": "json"}}), None, {})
+except OSError as error:
+    print(error)
+"""
+
+
+def test_without_a_descriptor_for_the_loop_the_log_is_still_lines() -> None:
+    """What Python cannot raise is a line too, and no warning of its own follows."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_A_LOOP],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    told = [json.loads(line)["event"] for line in ended.stderr.splitlines()]
+
+    assert "Too many open files" in ended.stdout
+    assert told == ["exception_ignored"]
+
+
 # -- as a process: signals, and the real runner --------------------------------------------------
 
 _PROGRAM = """

@@ -1,6 +1,7 @@
 """The verdict as files: there exactly while the daemon vouches, whole, and expiring by itself."""
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -753,3 +754,26 @@ def test_a_stopped_process_leaves_no_file(tmp_path: Path) -> None:
     assert while_ready == both
     assert names(folder) == []
     assert daemon.returncode == 0
+
+
+@pytest.mark.parametrize("call", ["open", "stat"])
+def test_a_removal_that_fails_once_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """It is the last thing that a daemon does: nothing is left that vouches for five minutes."""
+    kept = StatusFiles(files(tmp_path))
+    kept.show(GOOD)
+    real = getattr(os, call)
+    failed: list[str] = []
+
+    def failing(path: str, *arguments: int, **more: int) -> object:
+        if path == "gpu-validator-ready" and not failed:
+            failed.append(path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, call, failing)
+
+    assert kept.remove() == []
+    assert failed
+    assert names(tmp_path) == []
