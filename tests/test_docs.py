@@ -53,6 +53,17 @@ def test_every_command_is_in_the_readme() -> None:
         assert f"gpu-validator {command}" in README
 
 
+def test_each_line_of_the_threat_model_has_its_tests() -> None:
+    """A promise that no test holds is said to be none."""
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "::" in line]
+    named = [match for row in rows for match in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)]
+
+    assert len(rows) >= 20
+    for path, test in named:
+        assert f"\ndef {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{test}"
+
+
 def test_every_reason_and_status_is_explained() -> None:
     """Where a report is explained, each word of it is."""
     page = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
