@@ -28,11 +28,15 @@ validate: ## Judge the PyTorch of this machine; ARGS="--probe autograd" goes to 
 
 test: ## Run the tests; ARGS="-k autograd" goes to pytest
 	@tools/environment.sh dev
-	@$(BIN)/python -m pytest -m "not lab and not gpu" $(ARGS)
+	@$(BIN)/python -m pytest -m "not lab and not gpu and not long" $(ARGS)
 
 quick-test: ## Run the fast tests, for the loop while typing: a minute on two cores
 	@tools/environment.sh dev
-	@$(BIN)/python -m pytest -m "not lab and not gpu and not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not lab and not gpu and not slow and not long" $(ARGS)
+
+test-long: ## Run the tests that `make test` leaves out for their length: long lives, more cases
+	@tools/environment.sh dev
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 test-versions: ## Test with the lowest and newest versions of our dependencies; OLDEST_PYTHON=python3.10
 	@tools/environment.sh dev

@@ -10,7 +10,7 @@ from tests.chaos.calls import Lives, recorded
 from tests.chaos.disturb import Campaign
 from tests.chaos.shim import NoCompilerError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -443,8 +443,14 @@ def test_a_verdict_is_final_and_a_doubt_is_tried_again(job: list[Object]) -> Non
 def accepts(container: Object, folder: Path, config: str | None = None) -> str:
     """Run a container's arguments through the real command, checking its configuration alone.
 
-    Gives what it complains of; the folder stands for /etc/gpu-validator.
+    Gives what it complains of; the folder stands for /etc/gpu-validator, and one in it for the
+    root that files of the node are mounted below.
     """
+    variables = environment(container)
+    for name in variables.keys() & {"GPU_VALIDATOR_FILES__READY", "GPU_VALIDATOR_FILES__NFD"}:
+        place = folder / "root" / variables[name].lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        variables[name] = str(place)
     arguments = [str(one) for one in container["args"]]
     if config is not None:
         (folder / "config.yaml").write_text(config)
@@ -452,7 +458,7 @@ def accepts(container: Object, folder: Path, config: str | None = None) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "validator", *arguments, "--config.check"],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **environment(container)},
+        env={"PATH": os.environ["PATH"], **variables},
         capture_output=True,
         text=True,
         timeout=60,

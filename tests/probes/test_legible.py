@@ -152,7 +152,7 @@ SILENT = {
     "validator/cli/main.py": "our own arguments, and the level of the log",
     "validator/cli/early.py": "whether torch is needed",
     "validator/cli/serve.py": "our own arguments",
-    "validator/cli/one_run.py": "which GPUs who asks sees",
+    "validator/service/fresh.py": "which GPUs who asks sees",
     "validator/loading.py": "settings: tests/validator/test_settings_hostile.py",
 }
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,14 +53,18 @@ def test_a_sound_device(emulator: Path, probe: str, absent: set[str]) -> None:
     assert skipped == absent
 
 
+def _long(*case: str) -> Any:
+    return pytest.param(*case, marks=pytest.mark.long)
+
+
 @pytest.mark.parametrize(
     ("probe", "faults", "check"),
     [
         ("matmul", "1:aten::mm:flip@every=5", "layouts"),
         ("matmul", "1:aten::_int_mm:flip", "int8"),
-        ("hot_products", "1:aten::mm:flip@every=7", "float32"),
-        ("hot_products", "1:aten::_int_mm:flip@every=7", "int8"),
-        ("hot_products", "1:h2d:flip", "float64"),
+        _long("hot_products", "1:aten::mm:flip@every=7", "float32"),
+        _long("hot_products", "1:aten::_int_mm:flip@every=7", "int8"),
+        _long("hot_products", "1:h2d:flip", "float64"),
     ],
 )
 def test_a_sick_device(emulator: Path, probe: str, faults: str, check: str) -> None:

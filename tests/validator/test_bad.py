@@ -148,7 +148,7 @@ def test_observations_that_were_asked_for_are_kept() -> None:
     assert Report.model_validate_json(to_json(large)) == large
 
 
-@pytest.mark.parametrize("count", [0, 1, 8, 64])
+@pytest.mark.parametrize("count", [0, 1, 8, pytest.param(64, marks=pytest.mark.long)])
 def test_what_is_bad_is_bounded_on_any_node(all_wrong: Report, count: int) -> None:
     """Each finding is in it in some way, or at least counted."""
     whole = all_wrong if count == 8 else everything_wrong(gpus(max(count, 1)))

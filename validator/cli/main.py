@@ -49,8 +49,9 @@ def _say_last() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     _open_streams()
-    if argv[:1] == ["serve"]:  # until the daemon heeds it: the mask outlives an exec
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    # Kept until the daemon heeds it: the mask outlives an exec.
+    kept = {signal.SIGHUP} if argv[:1] == ["serve"] else set[signal.Signals]()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, kept)
     checked = os.environ.pop(SERVE, None)
     early = EarlyWorker()
     try:
@@ -73,6 +74,7 @@ def _main(argv: Sequence[str]) -> int:
         return cannot_tell(argv)
     finally:
         early.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _explain_error(error: BaseException) -> str:

@@ -370,6 +370,7 @@ def test_a_failure_of_one_round_in_real_processes(folder: Path) -> None:
 
 @pytest.mark.torch
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_probe_that_hangs_keeps_a_burn_for_no_longer_than_its_deadline(folder: Path) -> None:
     """It started in time: its own deadline ends it, and the burn."""
     surveyed(folder, f"    return {{'devices': [{HERE}], 'hardware': []}}")

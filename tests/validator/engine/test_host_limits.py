@@ -234,8 +234,11 @@ process.BaseProcess._bootstrap = start
     ("name", "code", "text"),
     [
         ("SIGKILL", 2, "somebody else ended a process that a probe had started"),
-        ("SIGTERM", 2, "somebody else ended a process that a probe had started"),
-        ("SIGSEGV", 1, "a worker died by SIGSEGV"),
+        pytest.param(
+            *("SIGTERM", 2, "somebody else ended a process that a probe had started"),
+            marks=pytest.mark.long,
+        ),
+        pytest.param("SIGSEGV", 1, "a worker died by SIGSEGV", marks=pytest.mark.long),
     ],
 )
 def test_workers_that_are_killed_from_outside(

@@ -207,6 +207,7 @@ def test_what_comes_after_the_probe_runs_whole(folder: Path) -> None:
     assert (seen.of("fragile").status, seen.of("sturdy").status) == ("fail", "pass")
 
 
+@pytest.mark.long
 def test_a_death_is_kept_when_the_run_is_cut_off_while_the_rest_goes_on(folder: Path) -> None:
     """What was decided before the run's own deadline stays decided."""
     write(folder, alpha=CRASH, beta="time.sleep(600)")

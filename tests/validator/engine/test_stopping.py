@@ -168,6 +168,7 @@ def test_the_deadline_of_the_run_does_the_same(start: Start) -> None:
     assert {one.reason for one in report.not_run} == {"run_timeout"}
 
 
+@pytest.mark.long
 def test_a_fail_before_the_stop_is_kept(start: Start, tmp_path: Path) -> None:
     """A fail stays a fail, in the report of a stopped run too; `--timeout` then gives 1."""
     settings = tmp_path / "settings.yaml"
