@@ -17,7 +17,7 @@ REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 BUILD_ARGS = $(foreach name,PYTHON_VERSION BASE_IMAGE INIT_IMAGE BASE_PYTHON TORCH TORCH_INDEX,\
 	$(if $(filter undefined,$(origin $(name))),,--build-arg '$(name)=$($(name))'))
 
-.PHONY: help validate test quick-test test-versions test-kernels test-gpu test-lab lint bench chaos soak wheel image test-container test-cuda-wheel coverage-of-operations proven clean
+.PHONY: help validate test quick-test test-long test-versions test-kernels test-gpu test-lab lint bench chaos soak wheel image test-container test-cuda-wheel coverage-of-operations proven clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24

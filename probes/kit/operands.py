@@ -51,3 +51,8 @@ def coarse(
 def odd(shape: tuple[int, ...], salt: int = 0) -> npt.NDArray[np.float64]:
     """-3, -1, 1 or 3: never 0, and sums of few of them are exact in each floating type."""
     return 2.0 * integers(shape, 0, 3, salt) - 3
+
+
+def different(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The different numbers in ascending order; np.unique would import numpy.ma, for 15 ms."""
+    return np.array(sorted(set(values.ravel().tolist())), values.dtype)

@@ -12,7 +12,7 @@ import torch
 from probes.contract import Comparison
 from probes.kit.capabilities import has_dtype
 from probes.kit.case import Array, once
-from probes.kit.operands import fractions, integers
+from probes.kit.operands import different, fractions, integers
 from probes.kit.trial import Custom, Trial, fact
 from probes.tensor_ops.double_layers import layer_cases
 from probes.tensor_ops.double_moves import move_cases
@@ -147,7 +147,7 @@ def _ordering() -> Iterator[Trial]:
     yield once("searchsorted", (edges, x), np.searchsorted(edges, x))
     yield once("bucketize", (x, edges), np.searchsorted(edges, x))
     yield once("isin", (x, edges), np.isin(x, edges))
-    yield once("unique", (x,), np.unique(x))
+    yield once("unique", (x,), different(x))
     yield once("unique_consecutive", (ascending[0].copy(),), ascending[0])
 
 
