@@ -108,7 +108,7 @@ class Place:
                 if durable:
                     os.fsync(descriptor)
             os.replace(draft, self.path.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        except BaseException:
+        except BaseException:  # stopped by a signal, too: no draft is left
             with contextlib.suppress(OSError):
                 os.unlink(draft, dir_fd=self._folder)
             raise

@@ -49,7 +49,7 @@ class Board:
 
     def counters(self) -> Counters:
         """The counters now."""
-        query = nvml._Queries().query
+        query = nvml.Queries().query
         answer = query("nvmlDeviceGetRemappedRows", self._handle) or (None,) * 4
         rows = [nvml.told(value) for value in answer]
         errors = [
@@ -85,11 +85,11 @@ class Board:
 
     def temperature_c(self) -> int | None:
         """The temperature of the GPU now; None where it is not told."""
-        found = nvml._Queries().query("nvmlDeviceGetTemperature", self._handle, _GPU_SENSOR)
+        found = nvml.Queries().query("nvmlDeviceGetTemperature", self._handle, _GPU_SENSOR)
         return None if found is None else int(found)
 
     def _process_count(self) -> int | None:
-        return nvml._process_count(nvml._Queries(), self._handle)
+        return nvml.process_count(nvml.Queries(), self._handle)
 
 
 class NoBoard:
@@ -115,7 +115,7 @@ def opened(device: str) -> Iterator[Board | NoBoard]:
         return
     devices = {each.index: each for each in cuda_driver.read().devices}
     found = devices.get(int(index or 0))
-    queries = nvml._Queries()
+    queries = nvml.Queries()
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:

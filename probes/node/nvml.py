@@ -89,7 +89,7 @@ def sysfs_address(bus_id: str | bytes) -> str:
     return f"{domain.lstrip('0'):0>4}{colon}{rest}"
 
 
-class _Queries:
+class Queries:
     """Calls functions of NVML and keeps the first error that means a fault."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class _Queries:
         return None if answer is None else decoded(answer)
 
 
-def _process_count(queries: _Queries, handle: object) -> int | None:
+def process_count(queries: Queries, handle: object) -> int | None:
     """The number of other processes on the GPU; None if its compute processes are unknown."""
     listed = {}
     for kind in ("Compute", "Graphics"):
@@ -137,9 +137,7 @@ def _process_count(queries: _Queries, handle: object) -> int | None:
     return len(found - {os.getpid()})
 
 
-def _mig_instances(
-    queries: _Queries, handle: object
-) -> tuple[bool | None, tuple[MigInstance, ...]]:
+def _mig_instances(queries: Queries, handle: object) -> tuple[bool | None, tuple[MigInstance, ...]]:
     """Whether MIG is on, and its instances."""
     modes = queries.query("nvmlDeviceGetMigMode", handle)
     if modes is None or modes[0] == 0:
@@ -148,7 +146,7 @@ def _mig_instances(
     for slot in range(queries.query("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
         # Separate queries: an empty slot is an error, and some drivers refuse queries about an
         # instance (its processes); neither is a fault of the GPU.
-        own_queries = _Queries()
+        own_queries = Queries()
         instance = own_queries.query("nvmlDeviceGetMigDeviceHandleByIndex", handle, slot)
         uuid = None if instance is None else queries.text("nvmlDeviceGetUUID", instance)
         if uuid is not None:
@@ -160,14 +158,14 @@ def _mig_instances(
                     name=own_queries.text("nvmlDeviceGetName", instance),
                     memory_total_bytes=None if memory is None else int(memory.total),
                     memory_free_bytes=None if memory is None else int(memory.free),
-                    process_count=_process_count(own_queries, instance),
+                    process_count=process_count(own_queries, instance),
                 )
             )
     return True, tuple(found)
 
 
 def _gpu(index: int) -> NvmlGpu:
-    queries = _Queries()
+    queries = Queries()
     query, text = queries.query, queries.text
     handle = query("nvmlDeviceGetHandleByIndex", index)
     if handle is None:
@@ -190,7 +188,7 @@ def _gpu(index: int) -> NvmlGpu:
         memory_total_bytes=None if memory is None else int(memory.total),
         memory_free_bytes=None if memory is None else int(memory.free),
         memory_reserved_bytes=None if reserved is None else int(reserved),
-        process_count=_process_count(queries, handle),
+        process_count=process_count(queries, handle),
         compute_mode=None if mode is None else _COMPUTE_MODES.get(mode, f"mode_{mode}"),
         capability=query("nvmlDeviceGetCudaComputeCapability", handle),
         mig_enabled=mig_enabled,
@@ -210,7 +208,7 @@ def temperature_c(uuid: str | None) -> int | None:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return None
-    queries = _Queries()
+    queries = Queries()
     handle = queries.query("nvmlDeviceGetHandleByUUID", uuid.encode())
     value = None if handle is None else queries.query("nvmlDeviceGetTemperature", handle, 0)
     queries.query("nvmlShutdown")
@@ -225,11 +223,11 @@ def read() -> Nvml:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         return Nvml(error=f"Failed to initialize NVML: {error}")
-    queries = _Queries()
+    queries = Queries()
     version = queries.text("nvmlSystemGetDriverVersion")
     count = queries.query("nvmlDeviceGetCount")
     # Separate queries: an error of an older driver here is no fault.
-    state = _Queries().query("nvmlSystemGetConfComputeState")
+    state = Queries().query("nvmlSystemGetConfComputeState")
     counted = count is not None and 0 <= count <= MOST_GPUS
     gpus = tuple(_gpu(index) for index in range(count if counted else 0))
     queries.query("nvmlShutdown")

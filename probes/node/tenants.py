@@ -55,7 +55,7 @@ def _processes(query: Callable[..., Any], handle: object) -> tuple[GpuProcess, .
 
 
 def _use(handle: object) -> Use:
-    query = nvml._Queries().query
+    query = nvml.Queries().query
     rates = query("nvmlDeviceGetUtilizationRates", handle)
     memory = query("nvmlDeviceGetMemoryInfo", handle, getattr(pynvml, "nvmlMemory_v2", None))
     milliwatts = query("nvmlDeviceGetPowerUsage", handle)
@@ -84,11 +84,11 @@ def _started() -> Iterator[bool]:
     try:
         yield True
     finally:
-        nvml._Queries().query("nvmlShutdown")
+        nvml.Queries().query("nvmlShutdown")
 
 
 def _handle(uuid: str) -> Any:
-    return nvml._Queries().query("nvmlDeviceGetHandleByUUID", uuid.encode())
+    return nvml.Queries().query("nvmlDeviceGetHandleByUUID", uuid.encode())
 
 
 def read(uuids: Iterable[str]) -> dict[str, Use]:

@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from probes.contract import Frozen, Profile, Reason, Status
 from validator import __version__
-from validator.bad import BadFindings
 from validator.report import Report
+from validator.service.bad import BadFindings
 from validator.service.latest import Readiness
 from validator.service.metrics import Form
 from validator.service.trust import NONCE, PROOF, is_nonce, prove

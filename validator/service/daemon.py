@@ -13,12 +13,12 @@ from typing import Any, Final, Protocol
 from probes.catalog import BY_NAME, CATALOG
 from probes.contract import HEAVY, Result
 from validator import profiles
-from validator.bad import bad_findings
 from validator.engine.plan import Event, Plan, make_plan, refuse_nothing, schedule_note
 from validator.engine.runner import Runner
 from validator.report import Report, Tool, full_summary, revision, to_json
 from validator.service import logs
 from validator.service.api import ProbeOnDevice, ProbeState
+from validator.service.bad import bad_findings
 from validator.service.filekeeper import FileKeeper
 from validator.service.latest import Latest, Pair, Readiness, end_time
 from validator.service.metrics import Exposition, Form, Shown, families

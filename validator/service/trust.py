@@ -26,6 +26,9 @@ PROOF: Final = "x-gpu-validator-proof"
 
 #: The user of the daemon in `deploy/systemd`.
 _USER: Final = "gpu-validator"
+#: user_namespaces(7): how many there are where none is missing, and who stands for the missing.
+_ALL_UIDS: Final = 2**32 - 1
+_NOBODY: Final = 65534
 _NONCE: Final = re.compile(r"[0-9a-f]{32,128}")
 _LEAST_BYTES: Final = 16
 _MOST_BYTES: Final = 4096
@@ -73,6 +76,11 @@ class Trust:
         """
         credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         _, uid, _ = _CREDENTIALS.unpack(credentials)
+        if uid == _foreign_uid():
+            raise UntrustedError(
+                f"its user has no number here and appears as {uid}, as anybody's of another user "
+                "namespace does: use `web.token_file`"
+            )
         if uid not in self.owners:
             known = ", ".join(map(str, sorted(self.owners)))
             raise UntrustedError(
@@ -95,6 +103,19 @@ class Trust:
             raise UntrustedError("its answer is without proof: give it the same `web.token_file`")
         if not hmac.compare_digest(proof.encode(), prove(self.token, nonce, body).encode()):
             raise UntrustedError("its proof is wrong: its `web.token_file` is another")
+
+
+def _foreign_uid() -> int | None:
+    """As whom users appear that this user namespace has no number for; None where all have one."""
+    try:
+        mapped = sum(int(line.split()[2]) for line in _read("/proc/self/uid_map"))
+        return None if mapped >= _ALL_UIDS else int(_read("/proc/sys/kernel/overflowuid")[0])
+    except (OSError, ValueError, IndexError):
+        return _NOBODY
+
+
+def _read(path: str) -> list[str]:
+    return Path(path).read_text(encoding="ascii").splitlines()
 
 
 def new_nonce() -> str:

@@ -14,9 +14,9 @@ import pytest
 
 from tests.validator.service.fake_runner import everything, report, result
 from validator import __version__
-from validator.bad import BadFindings, bad_findings
 from validator.report import Report
 from validator.service.api import ProbeOnDevice, ProbeState, make_app, negotiate
+from validator.service.bad import BadFindings, bad_findings
 from validator.service.latest import Readiness
 from validator.service.listen import listen
 from validator.service.metrics import Form

@@ -20,6 +20,7 @@ from tests.validator.reports import node, recent
 from tests.validator.service.test_api import FakeNode, ask
 from validator.report import Report
 from validator.service import ask as asking
+from validator.service import trust
 from validator.service.ask import NoAnswerError, get
 from validator.service.fresh import fetch
 from validator.service.trust import NONCE, PROOF, Trust, UntrustedError, prove, token_of, trust_of
@@ -204,6 +205,20 @@ def test_a_process_of_another_user_is_told_by_its_number(tmp_path: Path) -> None
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         listening.close()
+
+
+def test_a_user_without_a_number_here_is_nobody_s_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a user namespace strangers appear as one user, and who asks may be that one."""
+    files = {"/proc/self/uid_map": ["0 100000 65536"]}
+    files["/proc/sys/kernel/overflowuid"] = [str(os.geteuid())]
+    with over_unix(tmp_path / "s") as server:
+        monkeypatch.setattr(trust, "_read", files.__getitem__)
+        with pytest.raises(NoAnswerError, match="has no number here"):
+            fetch(server, MINE)
+        files["/proc/self/uid_map"] = ["0 0 4294967295"]
+        assert isinstance(fetch(server, MINE), Report)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from probes.catalog import CATALOG
 from probes.contract import Comparison, Finding, Pattern, Triage, Try, agree
 from tests.validator.service.fake_runner import gpus, report, result
-from validator import bad
-from validator.bad import MOST_BYTES, BadFindings, bad_findings
 from validator.report import Device, NotRun, Report, to_json
+from validator.service import bad
+from validator.service.bad import MOST_BYTES, BadFindings, bad_findings
 from validator.shortened import REPORT_BYTES, report_text
 
 GPUS = gpus(8)
