@@ -20,12 +20,12 @@ from probes.contract import COMPLETES, HEAVY, ProbeSpec, Result
 from probes.faults.fault import Fault
 from probes.faults.table import CONTROLS, FAULTS
 from validator.engine import cgroup, devices, orphans
+from validator.engine.ends import HeldProcess, WorkerLostError
 from validator.engine.job import Job, RunContext
 from validator.engine.plan import Event, Plan, timeout_s
 from validator.engine.run import Run
 from validator.engine.spawn import CannotStartError, WorkerProcess, start_worker
 from validator.engine.stopping import Stop, StoppedError, until_stopped
-from validator.engine.supervisor import HeldProcess, WorkerLostError
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device, Report, Tool, host_name, revision
 from validator.selftest.verdicts import (
