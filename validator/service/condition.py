@@ -37,7 +37,7 @@ class Word:
 
     verdict: Literal["sound", "failed", "unknown"]
     line: str  # why
-    probes: Mapping[str, Mapping[str, Any]]  # name -> a probe as /api/v1/probes gives it
+    probes: Mapping[str, Sequence[tuple[Any, Any]]]  # name -> status and reason on each device
 
 
 def word_of(server: str) -> Word:
@@ -49,12 +49,19 @@ def word_of(server: str) -> Word:
             return Word("unknown", f"{server} answered {ready.status}", {})
         if ready.status == 503 and not line.startswith("fail:"):
             return Word("unknown", line, {})
-        probes = {one["name"]: one for one in json.loads(get(server, "/api/v1/probes", 5.0).body)}
+        probes = _probes(json.loads(get(server, "/api/v1/probes", _ANSWER_S).body))
     except NoAnswerError as error:
         return Word("unknown", str(error), {})
     except (ValueError, TypeError, KeyError) as error:
         return Word("unknown", f"{server} gave no list of probes: {error!r}", {})
     return Word("sound" if ready.status == 200 else "failed", line, probes)
+
+
+def _probes(listed: Any) -> dict[str, list[tuple[Any, Any]]]:
+    return {
+        str(one["name"]): [(device["status"], device["reason"]) for device in one["devices"]]
+        for one in listed
+    }
 
 
 def conditions(
@@ -87,22 +94,17 @@ def _with_memory(word: Word, failed: Condition) -> Word:
     before = str(failed.get("message", "")) if failed.get("status") == "True" else ""
     found = _PROBES.search(before)
     earlier = found[1].split(", ") if found else []
-    open_still = [name for name in earlier if not _is_refuted(word.probes.get(name))]
+    open_still = [name for name in earlier if not _is_refuted(word.probes.get(name, ()))]
     if word.verdict == "sound":
         return Word("failed", before, word.probes) if open_still else word
-    now = [name for name, one in word.probes.items() if "fail" in _statuses(one)]
+    now = [name for name, one in word.probes.items() if "fail" in dict(one)]
     names = ", ".join(dict.fromkeys([*now, *open_still]))
     return Word("failed", f"{word.line} [failed: {names}]" if names else word.line, word.probes)
 
 
-def _is_refuted(probe: Mapping[str, Any] | None) -> bool:
-    """Whether an earlier fail no longer stands: the probe passed, does not apply, or is left out."""
-    devices = [] if probe is None else probe["devices"]  # none: it has no turn
-    return all(one["status"] in _GOOD or one["reason"] in _GONE for one in devices)
-
-
-def _statuses(probe: Mapping[str, Any]) -> set[Any]:
-    return {one["status"] for one in probe["devices"]}
+def _is_refuted(devices: Sequence[tuple[Any, Any]]) -> bool:
+    """Whether an earlier fail no longer stands: passed, not applicable, or without a turn."""
+    return all(status in _GOOD or reason in _GONE for status, reason in devices)
 
 
 def _condition(
