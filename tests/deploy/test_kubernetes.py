@@ -31,7 +31,6 @@ from tests.deploy.cluster import (
     mode,
     ours,
     rendered,
-    tool,
     unfit,
 )
 from validator.cli import condition
@@ -573,19 +572,6 @@ def test_the_tags_are_this_versions() -> None:
 
 
 # -- the chart's values -----------------------------------------------------------------------
-
-
-def test_the_chart_is_clean() -> None:
-    """Helm lint, warnings included."""
-    done = subprocess.run(
-        [tool("helm"), "lint", "--strict", "--quiet", str(CHART)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
