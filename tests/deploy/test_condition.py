@@ -20,7 +20,7 @@ import pytest
 
 from tests.deploy.cluster import ROOT, Object, find, mode
 from tests.deploy.components import wait_for
-from tests.deploy.test_node_problem_detector import daemon
+from tests.deploy.test_node_problem_detector import daemon, plugin
 
 pytestmark = pytest.mark.slow
 
@@ -177,10 +177,12 @@ NOWHERE = "http://127.0.0.1:9"
 def test_only_a_failed_probe_taints(account: Path, tmp_path: Path) -> None:
     """A real daemon's fail and pass; not its start, its end, its stale results."""
     cluster, new, old = Cluster(), controller(new=True), controller(new=False)
+    exits: list[int] = []  # of node-problem-detector's plugin: 1 is a problem, 2 is Unknown
 
     def taints(daemon: str) -> tuple[set[str], set[str]]:
         code, said = report(port, account, daemon)
         assert code == 0, said
+        exits.append(plugin("127.0.0.1", daemon.rpartition(":")[2])[0])
         return new.reconcile(cluster.conditions), old.reconcile(cluster.conditions)
 
     def settled(port: str, *words: bytes) -> str:
@@ -208,6 +210,7 @@ def test_only_a_failed_probe_taints(account: Path, tmp_path: Path) -> None:
     assert (passed, ready) == ((set(), set()), "True")
     assert (stale, could_not_tell) == ((set(), set()), "Unknown")
     assert gone == (set(), set())
+    assert exits == [2, 1, 2, 0, 2, 2]
 
 
 def told(port: str) -> bytes:

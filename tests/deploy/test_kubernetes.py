@@ -673,6 +673,24 @@ def test_the_documents_example_renders(tmp_path: Path) -> None:
     assert [*breaches(pod), *misfits(pod), *unfit(pod)] == []
 
 
+def test_the_documents_pool_renders(tmp_path: Path) -> None:
+    """Its own nodes, its own number, and selectors that find no other pool's pods."""
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    blocks = [one.partition("```")[0] for one in text.split("```yaml\n")[1:]]
+    example = yaml.safe_load(next(one for one in blocks if "nameSuffix" in one))
+    example["resources"] = [os.path.relpath(KUBERNETES / "base", tmp_path.resolve())]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(example))
+    objects = rendered(tmp_path)
+    made = find(objects, "DaemonSet")
+
+    assert [text for one in objects if (text := invalid(one, VERSIONS[0]))] == []
+    assert made["metadata"]["name"] == "gpu-validator-h100"
+    assert made["spec"]["selector"]["matchLabels"]["gpu-validator/pool"] == "h100"
+    assert pod_of(objects)["spec"]["nodeSelector"]["pool"] == "h100"
+    assert environment(ours(pod_of(objects)))["GPU_VALIDATOR_EXPECT__GPUS"] == "8"
+    assert find(objects, "Namespace")["metadata"]["name"] == "gpu-validator"
+
+
 def test_every_file_that_the_document_names_is_there() -> None:
     """Paths in the document's text and commands lead somewhere."""
     text = (ROOT / "docs/kubernetes.md").read_text()

@@ -81,6 +81,8 @@ def _keep(server: ApiServer, url: str, node: str, prefix: str) -> str:
             server.write(node, news)
     except ApiError as error:
         return str(error)
+    before = {one["type"]: one["status"] for one in known}
     for one in news:
-        say(f"{one['type']} is {one['status']}: {one['message']}")
+        if before.get(one["type"]) != one["status"]:
+            say(f"{one['type']} is {one['status']}: {one['message']}")
     return ""
