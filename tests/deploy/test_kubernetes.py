@@ -603,6 +603,10 @@ def test_the_tags_are_this_versions() -> None:
         (r"nodeReadiness.enabled=true,nodeSelector.nvidia\.com/gpu\.present=null", "nodes"),
         ("statusFile.hostPath=run", "hostPath"),
         ("shm.sizeLimit=null", "sizeLimit"),
+        ("nodeReadiness=null", "nodeReadiness"),
+        ("nodeSelector=null", "nodeSelector"),
+        ("securityContext=null", "securityContext"),
+        ("podMonitor.interval=null", "interval"),
     ],
 )
 def test_the_chart_refuses_a_wrong_value(value: str, complaint: str) -> None:
