@@ -281,19 +281,3 @@ def test_a_server_of_another_authority_gets_no_token(account: Path, tmp_path: Pa
     assert code != 0
     assert "certificate" in said.lower()
     assert cluster.asked == []
-
-
-def test_outside_a_pod_it_says_so() -> None:
-    """No account, no node: wrong usage, at once."""
-    done = subprocess.run(
-        [sys.executable, "-m", "validator", "condition", "--once"],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert done.returncode == 2
-    assert "NODE_NAME" in done.stderr

@@ -1,7 +1,6 @@
 """Every rendered object is valid, hardened and in its role; both renderers make the same."""
 
 import copy
-import inspect
 import os
 import re
 import subprocess
@@ -33,7 +32,6 @@ from tests.deploy.cluster import (
     rendered,
     unfit,
 )
-from validator.cli import condition
 from validator.settings import Settings, Web, host_port
 
 pytestmark = pytest.mark.slow
@@ -342,9 +340,7 @@ def test_the_port_is_the_daemons(base: list[Object]) -> None:
     assert find(base, "Service")["spec"]["ports"][0]["targetPort"] == "http"
     assert find(objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"] == "http"
     assert find(base, "NetworkPolicy")["spec"]["ingress"][0]["ports"] == [{"port": "http"}]
-    asked = inspect.signature(condition.command).parameters["url"].default
-    assert asked == f"http://127.0.0.1:{port}"
-    assert "--url" not in reporter["args"]
+    assert "--url" not in reporter["args"]  # its default is the daemon's, too
 
 
 def test_a_sick_node_can_be_asked_from_its_own_node(base: list[Object]) -> None:

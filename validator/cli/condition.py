@@ -11,18 +11,18 @@ import typer
 
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
-from validator.cli.options import Action, refuse_server, seconds_of
+from validator.cli.options import Action, DaemonUrl, refuse_server, seconds_of, settings_of
 from validator.service.apiserver import ACCOUNT, ApiError, ApiServer
+from validator.service.ask import url_of
 from validator.service.condition import PREFIX, conditions, word_of
+from validator.settings import host_port
 
 _INTERVAL: Final = "30s"
 _PREFIX: Final = re.compile("[A-Za-z][A-Za-z0-9]{0,99}")
 
 
 def command(
-    url: Annotated[
-        str, typer.Option("--url", metavar="URL", help="The daemon, http://host:port.")
-    ] = "http://127.0.0.1:8790",
+    url: DaemonUrl = None,
     node: Annotated[
         str | None,
         typer.Option("--node", metavar="NAME", envvar="NODE_NAME", help="The node's name."),
@@ -52,6 +52,7 @@ def command(
             raise UsageError("no node is named: give --node, or NODE_NAME in the environment")
         if not _PREFIX.fullmatch(prefix):
             raise UsageError(f"--prefix: {prefix!r} is no word of letters and figures")
+        daemon = url or url_of(*host_port(settings_of(None, {}).web.listen_address[0]))
         every_s = seconds_of("--interval", interval) or 0.0
         try:
             server = ApiServer(account)
@@ -62,7 +63,7 @@ def command(
             signal.signal(number, lambda *_: stop.set())
         said = ""
         while True:
-            wrong = _keep(server, url, node, prefix)
+            wrong = _keep(server, daemon, node, prefix)
             if wrong and wrong != said:
                 say(f"error: {wrong}")
             said = wrong
@@ -72,11 +73,11 @@ def command(
     return action
 
 
-def _keep(server: ApiServer, url: str, node: str, prefix: str) -> str:
+def _keep(server: ApiServer, daemon: str, node: str, prefix: str) -> str:
     """Ask the daemon and write what changed; what went wrong, or an empty text."""
     try:
         known = server.conditions(node)
-        news = conditions(word_of(url), known, datetime.now(timezone.utc), prefix)
+        news = conditions(word_of(daemon), known, datetime.now(timezone.utc), prefix)
         if news:
             server.write(node, news)
     except ApiError as error:
