@@ -21,6 +21,9 @@ import pytest
 from tests.deploy.cluster import ROOT, Object, find, mode
 from tests.deploy.components import wait_for
 from tests.deploy.test_node_problem_detector import daemon, plugin
+from validator.cli.condition import keep_conditions
+from validator.service.apiserver import ApiServer
+from validator.service.condition import PREFIX
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +111,13 @@ def serving(cluster: Cluster, account: Path) -> Iterator[str]:
             thread.join(timeout=10)
 
 
+def in_pod(monkeypatch: pytest.MonkeyPatch, account: Path, port: str) -> ApiServer:
+    """The API server, as a container finds it."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    return ApiServer(account)
+
+
 def reporter(port: str, account: Path, daemon: str, *more: str) -> subprocess.Popen[str]:
     """Start the sidecar, with the command line that the manifests give it, and these options."""
     pod = find(mode("node-readiness"), "DaemonSet")["spec"]["template"]
@@ -174,14 +184,15 @@ def controller(*, new: bool) -> Controller:
 NOWHERE = "http://127.0.0.1:9"
 
 
-def test_only_a_failed_probe_taints(account: Path, tmp_path: Path) -> None:
+def test_only_a_failed_probe_taints(
+    account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A real daemon's fail and pass; not its start, its end, its stale results."""
     cluster, new, old = Cluster(), controller(new=True), controller(new=False)
     exits: list[int] = []  # of node-problem-detector's plugin: 1 is a problem, 2 is Unknown
 
     def taints(daemon: str) -> tuple[set[str], set[str]]:
-        code, said = report(port, account, daemon)
-        assert code == 0, said
+        assert keep_conditions(api, daemon, "gpu-1", PREFIX) == ""
         exits.append(plugin("127.0.0.1", daemon.rpartition(":")[2])[0])
         return new.reconcile(cluster.conditions), old.reconcile(cluster.conditions)
 
@@ -191,6 +202,7 @@ def test_only_a_failed_probe_taints(account: Path, tmp_path: Path) -> None:
 
     sick, well = tmp_path / "sick", tmp_path / "well"
     with serving(cluster, account) as port:
+        api = in_pod(monkeypatch, account, port)
         before_the_first = taints(NOWHERE)
         sick.mkdir()
         with daemon(sick, expect={"torch": "<1"}) as there:
@@ -231,13 +243,16 @@ def test_a_controller_that_saw_an_error_as_a_fail_would_taint() -> None:
     assert running.reconcile({"GPUEnvironmentFailed": {"status": "False"}}) == set()
 
 
-def test_the_reporter_asks_no_more_than_its_role_allows(account: Path) -> None:
+def test_the_reporter_asks_no_more_than_its_role_allows(
+    account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two requests of the two verbs, with the token as it is then, and a patch by type."""
     cluster = Cluster({"Ready": {"type": "Ready", "status": "True"}})
     with serving(cluster, account) as port:
-        report(port, account, NOWHERE)
+        api = in_pod(monkeypatch, account, port)
+        keep_conditions(api, NOWHERE, "gpu-1", PREFIX)
         (account / "token").write_text("second\n")
-        report(port, account, NOWHERE)  # nothing is new
+        keep_conditions(api, NOWHERE, "gpu-1", PREFIX)  # nothing is new
     (account / "token").write_text("first\n")
 
     node = "/api/v1/nodes/gpu-1"

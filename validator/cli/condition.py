@@ -63,7 +63,7 @@ def command(
             signal.signal(number, lambda *_: stop.set())
         said = ""
         while True:
-            wrong = _keep(server, daemon, node, prefix)
+            wrong = keep_conditions(server, daemon, node, prefix)
             if wrong and wrong != said:
                 say(f"error: {wrong}")
             said = wrong
@@ -73,7 +73,7 @@ def command(
     return action
 
 
-def _keep(server: ApiServer, daemon: str, node: str, prefix: str) -> str:
+def keep_conditions(server: ApiServer, daemon: str, node: str, prefix: str) -> str:
     """Ask the daemon and write what changed; what went wrong, or an empty text."""
     try:
         known = server.conditions(node)
