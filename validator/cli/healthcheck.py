@@ -11,6 +11,7 @@ from validator.cli.errors import UsageError, say
 from validator.cli.options import (
     Action,
     ConfigFile,
+    DaemonUrl,
     ListenAddress,
     flags_of,
     refuse_server,
@@ -24,14 +25,7 @@ _DEADLINE_S: Final = 5.0
 
 
 def command(
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--url",
-            metavar="URL",
-            help="The daemon, http://host:port or unix:/path. Default: from settings.",
-        ),
-    ] = None,
+    url: DaemonUrl = None,
     ready_file: Annotated[
         Path | None,
         typer.Option(

@@ -98,6 +98,15 @@ ListenAddress = Annotated[
 ]
 
 
+DaemonUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="The daemon, http://host:port or unix:/path. Default: from settings.",
+    ),
+]
+
 Devices = Annotated[
     list[str] | None,
     typer.Option(
