@@ -2,7 +2,6 @@
 
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
@@ -10,6 +9,7 @@ from typing import Final, TypeVar
 from probes.catalog import BY_NAME
 from validator.engine.devices import may_be_accelerator
 from validator.engine.plan import make_plan, refuse_nothing
+from validator.in_time import in_time
 from validator.loading import Complaint
 from validator.report import CPU
 from validator.service.schedule import timings
@@ -52,7 +52,8 @@ def of_a_daemon(settings: Settings) -> Iterator[Complaint]:
             wrong = True
             yield list(path), f"{key}: {file} is {taken[file]} too; give each a path of its own"
         taken[file] = key
-        if why := _in_time(_unusable, file, f"no answer from {file}"):
+        look = _unusable_for_socket if path[-1] == "unix_socket" else _unusable
+        if why := _in_time(look, file, f"no answer from {file}"):
             wrong = True
             yield list(path), f"{key}: {why}"
     for problem in () if wrong else StatusFiles(settings.files).problems():
@@ -90,6 +91,14 @@ def _unusable(place: Path) -> str:
     return ""
 
 
+def _unusable_for_socket(place: Path) -> str:
+    """The same of a unix socket, which takes the place of a dead one alone."""
+    why = _unusable(place)
+    if not why and os.path.lexists(place) and not place.is_socket():
+        return f"{place} exists and is no socket; remove it, or write another path"
+    return why
+
+
 def _addresses(settings: Settings) -> Iterator[Complaint]:
     path, taken = ["web", "listen_address"], set[tuple[str, int]]()
     for address in settings.web.listen_address:
@@ -117,12 +126,8 @@ def _not_ours(host: str) -> str:
 
 
 def _in_time(look: Callable[[_T], str], at: _T, otherwise: str) -> str:
-    """What a look gives; where it takes too long, what stands for it. Its thread is left behind."""
-    answers: list[str] = []
-    looking = threading.Thread(target=lambda: answers.append(look(at)), daemon=True)
+    """What a look gives; where it takes too long, what stands for it."""
     try:
-        looking.start()
-    except RuntimeError:  # a limit on threads or memory: without a deadline, then
-        return look(at)
-    looking.join(_LOOK_S)
-    return answers[0] if answers else f"{otherwise} within {_LOOK_S:g} s"
+        return in_time(lambda: look(at), _LOOK_S)
+    except TimeoutError:
+        return f"{otherwise} within {_LOOK_S:g} s"

@@ -95,7 +95,7 @@ def _nfd_text(state: NodeState, lasts_s: float) -> str:
 def _is_nfd(content: str) -> bool:
     """Whether a feature file has something, and nothing but what is ours."""
     lines = content.splitlines()
-    return bool(lines) and all(line.startswith((LABEL, "# +expiry-time=")) for line in lines)
+    return bool(lines) and all(line.startswith((f"{LABEL}.", "# +expiry-time=")) for line in lines)
 
 
 def _nfd_without_labels(content: str) -> str:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from probes.catalog import BY_NAME
-from tests.validator.service.fake_runner import NOON, Clock, FakeRunner
+from tests.validator.service.fake_runner import NOON, Clock, FakeRunner, reload
 from tests.validator.tiny_disk import fill
 from validator.loading import load
 from validator.service import logs, readyfile
@@ -464,7 +464,7 @@ def test_moved_files_leave_nothing_behind(tmp_path: Path) -> None:
         task = asyncio.ensure_future(daemon.keep_running())
         await _until(daemon, Clock(), 1, runner)
         assert len(names(old)) == 2
-        daemon.reload()
+        reload(daemon)
         assert daemon.settle(10)
         task.cancel()
         await asyncio.wait({task}, timeout=5)
