@@ -209,6 +209,34 @@ def test_a_scheduler_that_forgets_a_probe_is_stuck() -> None:
     assert "overdue" in daemon.alive()
 
 
+def test_what_was_suspended_is_old_and_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that slept for an hour vouches for nothing, and looks at once."""
+    runner, slept_s = FakeRunner(), 0.0
+    read = time.clock_gettime
+
+    def clock_gettime(clock: int) -> float:
+        return read(clock) + (slept_s if clock == time.CLOCK_BOOTTIME else 0.0)
+
+    monkeypatch.setattr(time, "clock_gettime", clock_gettime)
+    daemon = Daemon(every(60), runner=runner)
+
+    async def go() -> None:
+        nonlocal slept_s
+        async with running(daemon):
+            await until(lambda: daemon.readiness().ready, daemon)
+            slept_s = 3600.0
+            assert daemon.readiness().reason.startswith("error")
+            runner.hang = True
+            await until(lambda: len(runner.plans) == 2, daemon)
+            slept_s += 36000.0
+            assert daemon.alive() == ""
+            runner.hang = False
+            runner.released.set()
+            await until(lambda: daemon.readiness().ready, daemon)
+
+    asyncio.run(go())
+
+
 def test_an_exception_of_ours_ends_the_scheduler() -> None:
     """It is not swallowed: whoever holds the daemon sees it."""
     runner = FakeRunner()
