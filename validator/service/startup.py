@@ -19,6 +19,11 @@ from validator.settings import Settings, SettingsError, host_port, socket_path
 
 _T = TypeVar("_T")
 
+_Address = tuple[int, str]  # family, address
+_WILDCARDS: Final[frozenset[_Address]] = frozenset(
+    {(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")}  # noqa: S104 - to be told from others
+)
+
 #: What a look at a host's name or a folder may take: a server or disk that is gone never answers.
 _LOOK_S: Final = 1.0
 
@@ -100,29 +105,47 @@ def _unusable_for_socket(place: Path) -> str:
 
 
 def _addresses(settings: Settings) -> Iterator[Complaint]:
-    path, taken = ["web", "listen_address"], set[tuple[str, int]]()
+    path = ["web", "listen_address"]
+    taken: list[tuple[int, frozenset[_Address]]] = []
     for address in settings.web.listen_address:
         host, port = host_port(address)
-        clash = {("", port), (host, port)} & taken if host else {t for t in taken if t[1] == port}
-        if port and clash:
-            text = f"{address} is listened on by another of them already; keep one"
-            yield path, f"web.listen_address: {text}"
-        taken.add((host, port))
-        if host and (why := _in_time(_not_ours, host, f"{host} is not resolved")):
-            yield path, f"web.listen_address: cannot listen on {address}: {why}"
+        try:
+            own = in_time(lambda host=host: _own_addresses(host), _LOOK_S)  # type: ignore[misc]
+        except TimeoutError:
+            why = f"{host} is not resolved within {_LOOK_S:g} s"
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            why += "; write an address of this machine, or none before the colon for all"
+        else:
+            if port and any(port == number and _overlap(own, other) for number, other in taken):
+                text = f"{address} is listened on by another of them already; keep one"
+                yield path, f"web.listen_address: {text}"
+            taken.append((port, own))
+            continue
+        yield path, f"web.listen_address: cannot listen on {address}: {why}"
 
 
-def _not_ours(host: str) -> str:
-    """Why nobody can listen on a host's address here; empty where one can."""
-    try:
-        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, target in found:
-            with socket.socket(family, kind, protocol) as made:
-                made.bind(target)  # port 0: one that nobody has
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        return f"{why}; write an address of this machine, or none before the colon for all"
-    return ""
+def _own_addresses(host: str) -> frozenset[_Address]:
+    """What a host's name stands for here; both wildcards for none.
+
+    Raises:
+        OSError: it stands for nothing, or for an address that nobody can listen on here.
+        UnicodeError: it is no host's name.
+    """
+    if not host:
+        return _WILDCARDS
+    found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, target in found:
+        with socket.socket(family, kind, protocol) as made:
+            made.bind(target)  # port 0: one that nobody has
+    return frozenset((family, str(target[0])) for family, _, _, _, target in found)
+
+
+def _overlap(one: frozenset[_Address], other: frozenset[_Address]) -> bool:
+    """Whether two hosts on one port are in each other's way."""
+    families = {family for family, _ in one} & {family for family, _ in other}
+    wild = {family for family, _ in _WILDCARDS & (one | other)}
+    return bool(one & other or families & wild)
 
 
 def _in_time(look: Callable[[_T], str], at: _T, otherwise: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.validator.tiny_disk import fill
 from validator.service import logs
 from validator.service.logqueue import LogQueue
 
@@ -202,6 +203,25 @@ def test_a_disk_that_is_full_is_counted() -> None:
 
     assert queue.dropped == 3
     assert queue.close(1)
+
+
+def test_a_line_that_was_cut_off_swallows_no_other(tiny_disk: Path) -> None:
+    """A disk that was full in its midst: what comes when there is room stands on a line alone."""
+    rest, log = fill(tiny_disk), tiny_disk / "log"
+    os.truncate(rest, rest.stat().st_size - 4096)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    queue = LogQueue(descriptor, lambda _: None)
+    for size in (5000, 10, 20):
+        queue.put(b"a" * size + b"\n")
+    assert queue.flush(10)
+    rest.unlink()
+    for _ in range(2):
+        queue.put(b'{"whole": true}\n')
+    assert queue.close(10)
+    os.close(descriptor)
+
+    assert log.read_bytes() == b"a" * 4096 + b'\n{"whole": true}\n{"whole": true}\n'
+    assert queue.dropped == 3
 
 
 STALLED = """

@@ -21,6 +21,7 @@ class Slow:
         self.answers, self.reads = threading.Event(), 0
 
     def __call__(self) -> int:
+        """Wait for the answer."""
         self.reads += 1
         assert self.answers.wait(30)
         return self.reads
@@ -60,7 +61,7 @@ def test_however_often_it_is_asked_for_it_is_read_once_more(slow: Slow) -> None:
 
 def test_who_asks_without_end_is_answered() -> None:
     """A storm takes nothing away: each time that is looked, something newer was read."""
-    reading, numbers = Rereading(iter(range(100)).__next__), []
+    reading, numbers = Rereading(iter(range(100)).__next__), list[int]()
     deadline = time.monotonic() + 10
     while len(numbers) < 3 and time.monotonic() < deadline:
         reading.ask()

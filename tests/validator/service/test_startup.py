@@ -85,6 +85,12 @@ def test_one_path_for_two_files(place: Callable[[str], str]) -> None:
         ([":8790", "127.0.0.1:8790"], "127.0.0.1:8790 is listened on by another of them"),
         (["127.0.0.1:8790", ":8790"], ":8790 is listened on by another of them"),
         (["127.0.0.1:8790", "127.0.0.1:8791"], ""),
+        (["localhost:8790", "127.0.0.1:8790"], "127.0.0.1:8790 is listened on by another of them"),
+        (["127.0.0.1:8790", "LOCALHOST:8790"], "LOCALHOST:8790 is listened on by another of them"),
+        (["0.0.0.0:8790", "127.0.0.1:8790"], "127.0.0.1:8790 is listened on by another of them"),
+        (["127.0.0.1:8790", "0.0.0.0:8790"], "0.0.0.0:8790 is listened on by another of them"),
+        (["0.0.0.0:8790", "[::]:8790"], ""),
+        (["127.0.0.1:8790", "127.0.0.2:8790", "[::1]:8790"], ""),
     ],
 )
 def test_addresses(addresses: list[str], why: str) -> None:

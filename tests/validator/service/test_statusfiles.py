@@ -169,6 +169,30 @@ def test_labels_of_a_similar_name_are_somebody_s(tmp_path: Path) -> None:
     assert all("was not written by gpu-validator" in one for one in problems)
 
 
+def test_a_folder_that_lets_nothing_go_is_not_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files may be made there and not renamed or removed: after a minute no more is tried."""
+    keep = tmp_path / "keep"
+    keep.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["chattr", "+a", str(keep)], check=False).returncode:
+        pytest.skip("no folder can be made append-only here")
+    kept, now = StatusFiles(Files(ready=keep / "gpu-validator-ready")), time.time()
+    try:
+        first = kept.show(GOOD)
+        monkeypatch.setattr(time, "time", lambda: now + 90)
+        later = [kept.show(GOOD) for _ in range(5)]
+        count = len(names(keep))
+    finally:
+        subprocess.run(["chattr", "-a", str(keep)], check=True)
+
+    assert "Operation not permitted" in first[0]
+    assert all("what was put there cannot be removed" in one for [one] in later)
+    assert count == 1
+    assert kept.show(GOOD) == []
+    assert names(keep) == ["gpu-validator-ready"]
+
+
 NODES = {
     "lines": "n\nfeature.node.kubernetes.io/gpu-validator.ready=true\nuntil: 9999999999",
     "bytes": os.fsdecode(b"n\xff\xfe"),

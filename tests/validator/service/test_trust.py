@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import signal
 import socket
 import sys
@@ -396,7 +397,7 @@ def test_a_directory_of_users_that_is_never_answered(monkeypatch: pytest.MonkeyP
     """The default needs no user of that name; one that was set cannot be believed."""
     answers = threading.Event()
     monkeypatch.setattr(trust, "_ANSWER_S", 0.1)
-    monkeypatch.setattr(trust.pwd, "getpwnam", lambda _: answers.wait(30))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: answers.wait(30))
     try:
         assert trust_of(Web(), lambda: 7).owners == {0, 7}
         with pytest.raises(SettingsError, match="there is no user 'somebody' here"):
