@@ -215,11 +215,27 @@ def test_the_reader_asks_a_dead_file_system_for_a_while(dead_disk: Path) -> None
 def test_the_reader_needs_no_timeout(tmp_path: Path) -> None:
     """Where there is none it asks without a bound, as before."""
     path = edited(tmp_path / "ready", "", "")
-    for name in ("head", "date", "cat"):
+    for name in ("head", "date", "cat", "sh"):
         (tmp_path / name).symlink_to(str(shutil.which(name)))
     done = subprocess.run(
         ["/bin/sh", READER, path],
         env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "pass: 7 probes\n", "")
+
+
+def test_the_reader_may_come_by_a_pipe(tmp_path: Path) -> None:
+    """As `ssh node sh -s FILE < gpu-validator-ready` sends it."""
+    path = edited(tmp_path / "ready", "", "")
+    done = subprocess.run(
+        ["/bin/sh", "-s", path],
+        input=READER.read_text(),
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=10,

@@ -47,20 +47,22 @@ def of_a_daemon(settings: Settings) -> Iterator[Complaint]:
         ("files", "nfd"): settings.files.nfd,
         ("web", "unix_socket"): socket_path(settings.web),
     }
-    taken: dict[Path, str] = {}
+    taken: dict[str, str] = {}
     wrong = False
     for path, place in places.items():
         if place is None:
             continue
         key, file = ".".join(path), Path(place)
-        if file in taken:
-            wrong = True
-            yield list(path), f"{key}: {file} is {taken[file]} too; give each a path of its own"
-        taken[file] = key
         look = _unusable_for_socket if path[-1] == "unix_socket" else _unusable
         if why := _in_time(look, file, f"no answer from {file}"):
             wrong = True
             yield list(path), f"{key}: {why}"
+            continue
+        real = str(Path(os.path.realpath(file.parent), file.name))
+        if real in taken:
+            wrong = True
+            yield list(path), f"{key}: {file} is {taken[real]} too; give each a path of its own"
+        taken[real] = key
     for problem in () if wrong else StatusFiles(settings.files).problems():
         yield ["files"], f"files: {problem}"
     yield from _refused(trust_of, settings.web)

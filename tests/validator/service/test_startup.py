@@ -67,9 +67,11 @@ def test_a_folder_without_permission(
     )
 
 
-def test_one_path_for_two_files(place: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("other", ["./a", "folder/../a", "folder/link/a"])
+def test_one_path_for_two_files(place: Callable[[str], str], other: str) -> None:
     """Each would take the other's away."""
-    flags = {"files": {"ready": place("a"), "nfd": place("./a")}}
+    Path(place("folder/link")).symlink_to(place("."))
+    flags = {"files": {"ready": place("a"), "nfd": place(other)}}
 
     assert "files.nfd: " in told(flags)
     assert "is files.ready too; give each a path of its own" in told(flags)
