@@ -1,11 +1,14 @@
 """What all tests share: the signals of a terminal, what is said at the start and at the end."""
 
+import contextlib
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import dead_disk as dead
 from tests.emulator import install
 
 #: What a shell leaves ignored for a command in the background, or `nohup`: every process that a
@@ -47,3 +50,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def emulator() -> Path:
     """The folder that gives a process the devices `fake:0` and `fake:1`, when on PYTHONPATH."""
     return install()
+
+
+@pytest.fixture
+def dead_disk(tmp_path: Path) -> Iterator[Path]:
+    """A mounted file system that never answers; skipped where mounting is not allowed."""
+    folder = tmp_path / "dead"
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(dead.mounted(folder))
+        except OSError as error:
+            pytest.skip(f"mounting with /dev/fuse is not allowed here: {error.strerror}")
+        yield folder

@@ -40,6 +40,10 @@ def complaints(probe: str, limits: Mapping[str, Any]) -> Iterator[tuple[list[str
             text = f"{'.'.join(path)}: {probe} has no limits (got {shown(dict(limits))})"
             yield path, f"{text}; probes that have some: {having}"
         return
+    for name, value in limits.items():
+        field = model.model_fields.get(name)
+        if isinstance(value, bool) and field is not None and bool not in _texts(field.annotation):
+            yield [*path, name], f"{'.'.join([*path, name])}: {value!r} is no number; write one"
     try:
         right = model.model_validate(limits).model_dump(mode="json", exclude_unset=True)
     except ValidationError as error:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -13,6 +13,7 @@ from pydantic import (
 
 from validator import configfile, limits
 from validator.configfile import ConfigFile
+from validator.in_time import ANSWER_S, in_time
 from validator.nearest import closest, nearest
 from validator.settings import (
     DEEPEST,
@@ -52,14 +53,37 @@ def load(
     file = configfile.read(config_file) if config_file is not None else ConfigFile()
     given = flags or {}
     _refuse_unknown_environment()
+    # pydantic-settings would take `Run` for `run`, and then one of the two.
+    unknown = [_unknown([key], file.where([key])) for key in file.content if not _is_section(key)]
+    known = {key: value for key, value in file.content.items() if _is_section(key)}
     try:
-        settings = Settings(**{**given, FILE_KEY: file.content})
+        settings = Settings(**{**given, FILE_KEY: known})
     except ValidationError as error:
-        raise _refusal(_complaints(error, given, file)) from error
+        raise _refusal(chain(unknown, _complaints(error, given, file))) from error
+    if unknown:
+        raise _refusal(iter(unknown))
     wrong = [*limits.of_all(settings.probes)] or [*further(settings)]
     if wrong:
         raise _refusal(_origin(path, given, file) + text for path, text in wrong)
     return settings
+
+
+def _is_section(key: str) -> bool:
+    return key in Settings.model_fields
+
+
+def load_in_time(
+    config_file: Path | None, flags: Mapping[str, Any], further: Further = lambda _: ()
+) -> Settings:
+    """The same, for a start: a file system that does not answer holds it up for 10 s at most.
+
+    Raises:
+        SettingsError: as `load`, or there is no answer.
+    """
+    try:
+        return in_time(lambda: load(config_file, flags, further), ANSWER_S)
+    except TimeoutError as error:
+        raise SettingsError(f"{config_file}: cannot be read: {error}") from error
 
 
 def _refusal(complaints: Iterator[str]) -> SettingsError:
@@ -76,7 +100,8 @@ def _refuse_unknown_environment() -> None:
     """A misspelt variable would be ignored in silence otherwise."""
     for variable in os.environ:
         rest = variable[len(ENV_PREFIX) :]
-        if not variable.startswith(ENV_PREFIX) or _SERVICE_LINK.fullmatch(rest):
+        # The settings heed a variable however its letters are written.
+        if not variable.upper().startswith(ENV_PREFIX) or _SERVICE_LINK.fullmatch(rest):
             continue
         if len(rest) > _LONGEST_KEY or rest.count("__") >= DEEPEST:
             raise SettingsError(f"environment variable {variable[:80]}...: no key is that long")
@@ -101,9 +126,7 @@ def _complaints(
         key = _key(path)
         where = _origin(path, flags, file)
         if item["type"] == "extra_forbidden":
-            section = "".join(f"{part}." for part in path[:-1])
-            hint = nearest(path[-1], _keys_at(path[:-1]), section)
-            yield f"{where}unknown key {key!r}{hint}"
+            yield _unknown(path, where)
         elif item["type"] == "literal_error":
             choices = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             close = closest(str(item["input"]), choices)
@@ -115,6 +138,12 @@ def _complaints(
             yield f"{where}{key}: must be a mapping of keys (got {shown(item['input'])})"
         else:
             yield f"{where}{key}: {item['msg']} (got {shown(item['input'])})"
+
+
+def _unknown(path: list[str], where: str) -> str:
+    section = "".join(f"{part}." for part in path[:-1])
+    hint = nearest(path[-1], _keys_at(path[:-1]), section)
+    return f"{where}unknown key {_key(path)!r}{hint}"
 
 
 def _key(path: list[str]) -> str:

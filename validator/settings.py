@@ -89,7 +89,8 @@ def _within_a_year(value: float) -> float:
 
 def _seconds_schema(**least: float) -> dict[str, Any]:
     """A duration for editors: a number, or text with units."""
-    text = r"^\s*(\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h|d))+)\s*$"
+    text = r"\s*(\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h|d))+)\s*$"
+    text = (r"^(?=.*[1-9])" if "exclusiveMinimum" in least else "^") + text
     number = {"type": "number", **least, "maximum": LONGEST_S}
     return {"anyOf": [number, {"type": "string", "maxLength": 64, "pattern": text}]}
 
@@ -108,6 +109,16 @@ SecondsOrZero = Annotated[
     AfterValidator(_within_a_year),
     WithJsonSchema(_seconds_schema(minimum=0)),
 ]
+
+
+def _no_truth_value(value: object) -> object:
+    """YAML reads `on` and `yes` as true, which Python takes for 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is no number; write one, such as 1")  # noqa: TRY004 - told as a value
+    return value
+
+
+_NUMBER: Final = BeforeValidator(_no_truth_value)
 
 
 def _several(value: object) -> object:
@@ -162,6 +173,16 @@ def usable_path(path: str, most_bytes: int = 4095) -> str:
     return path
 
 
+def _absolute(value: object) -> object:
+    """Refuse a path that no file can be put at, as it was written."""
+    if isinstance(value, (str, Path)):
+        usable_path(str(value))
+    return value
+
+
+#: For editors; whether it is null is not their concern.
+_PATH_SCHEMA: Final[dict[str, Any]] = {"pattern": "^/", "maxLength": 4095}
+
 #: Of a file's name: 255 are the kernel's, and a draft beside it has a longer one.
 _MOST_NAME_BYTES: Final = 200
 
@@ -179,7 +200,7 @@ class Expect(_Section):
         default="auto",
         description="GPUs that must be usable: a number is a promise, `auto` looks for hardware",
     )
-    mig_instances: Annotated[int, Field(ge=0, le=_MOST_GPUS)] | None = Field(
+    mig_instances: Annotated[int, Field(ge=0, le=_MOST_GPUS), _NUMBER] | None = Field(
         default=None, description="MIG instances that must be there; a GPU cut into some is one GPU"
     )
     torch: _Specifier | None = Field(
@@ -247,7 +268,7 @@ class Run(_Section):
 
     profile: Profile = Field(default="quick", description="the set of probes by cost")
     timeout: Seconds = Field(default=300.0, description="deadline of a whole run in seconds")
-    threads: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+    threads: Annotated[int, Field(ge=1, le=4096), _NUMBER] | None = Field(
         default=None, description="threads of each child; default: its share of the cores"
     )
     devices: Annotated[_Words, _listed_schema(0)] = Field(
@@ -289,6 +310,7 @@ class Web(_Section):
     )
     unix_socket: str | None = Field(
         default=f"{ABSTRACT}gpu-validator",
+        json_schema_extra={"pattern": "^([/@].*)?$", "maxLength": 107},
         description="unix socket to listen on as well, for `check --max-age`: a path, or `@name` "
         "for one without a file; empty: none",
     )
@@ -306,6 +328,7 @@ class Web(_Section):
     )
     token_file: Path | None = Field(
         default=None,
+        json_schema_extra=_PATH_SCHEMA,
         description="file with a secret that daemon and `check --max-age` share, so that an "
         "answer over TCP proves itself; at least 16 bytes, not readable by others",
     )
@@ -321,12 +344,10 @@ class Web(_Section):
             return value
         return usable_path(value, _SOCKET_BYTES)
 
-    @field_validator("token_file")
+    @field_validator("token_file", mode="before")
     @classmethod
-    def _token(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            usable_path(str(value))
-        return value
+    def _token(cls, value: object) -> object:
+        return _absolute(value)
 
     @field_validator("unix_socket_mode", mode="before")
     @classmethod
@@ -352,21 +373,21 @@ class Files(_Section):
 
     ready: Path | None = Field(
         default=None,
+        json_schema_extra=_PATH_SCHEMA,
         description="a file that is there exactly while the node is ready; it holds the time of "
         "the newest run, and until when it counts",
     )
     nfd: Path | None = Field(
         default=None,
+        json_schema_extra=_PATH_SCHEMA,
         description="a feature file of Node Feature Discovery, which labels the node; it expires "
         "when nothing more is heard",
     )
 
-    @field_validator("ready", "nfd")
+    @field_validator("ready", "nfd", mode="before")
     @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            usable_path(str(value))
-        return value
+    def _paths(cls, value: object) -> object:
+        return _absolute(value)
 
 
 class Log(_Section):

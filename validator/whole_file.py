@@ -151,9 +151,9 @@ def at(path: Path) -> Iterator[Place]:
         os.close(folder)
 
 
-def sweep(folder: Path) -> None:
-    """Remove drafts of ours that a killed process left in a folder."""
-    now = time.time()
+def sweep(folder: Path) -> int:
+    """Remove drafts of ours that a killed process left in a folder; how many cannot be removed."""
+    now, left = time.time(), 0
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in itertools.islice(entries, _MOST_ENTRIES):
             if not _DRAFT_NAME.fullmatch(entry.name):
@@ -162,7 +162,10 @@ def sweep(folder: Path) -> None:
                 seen = entry.stat(follow_symlinks=False)
                 old = abs(now - seen.st_mtime) > _LEFT_BEHIND_S
                 if old and stat.S_ISREG(seen.st_mode) and seen.st_uid == os.geteuid():
+                    left += 1
                     Path(entry.path).unlink()
+                    left -= 1
+    return left
 
 
 def target(path: Path) -> Path:

@@ -180,7 +180,7 @@ def no_descriptors(field: Field) -> str:
 def no_memory_for_workers(field: Field) -> str:
     """A limit on address space that the daemon has room under, and its workers hand on.
 
-    It comes and goes between two runs: a run reads the limits that are in force at its end.
+    It comes and goes between two runs, so that a run and its verdict are under one limit.
     """
     life, kind = field.life, resource.RLIMIT_AS
     most = (size_kib(life.pid) << 10) + (field.rng.choice((64, 200, 500, 1000, 2000)) << 20)

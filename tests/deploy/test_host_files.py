@@ -204,6 +204,63 @@ def test_the_reader_waits_for_nothing(tmp_path: Path) -> None:
         assert read(path).returncode == 1
 
 
+def test_the_reader_asks_a_dead_file_system_for_a_while(dead_disk: Path) -> None:
+    """It answers in the 5 s that a prolog has for it."""
+    done = read(dead_disk / "ready")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{dead_disk}/ready: no answer within 4 s\n"
+
+
+def test_the_reader_needs_no_timeout(tmp_path: Path) -> None:
+    """Where there is none it asks without a bound, as before."""
+    path = edited(tmp_path / "ready", "", "")
+    for name in ("head", "date", "cat", "sh"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    done = subprocess.run(
+        ["/bin/sh", READER, path],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "pass: 7 probes\n", "")
+
+
+def test_the_reader_may_come_by_a_pipe(tmp_path: Path) -> None:
+    """As `ssh node sh -s FILE < gpu-validator-ready` sends it."""
+    path = edited(tmp_path / "ready", "", "")
+    done = subprocess.run(
+        ["/bin/sh", "-s", path],
+        input=READER.read_text(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "pass: 7 probes\n", "")
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
+def test_the_reader_says_a_verdict_as_it_is(tmp_path: Path, shell: str) -> None:
+    """What `echo` of some shells makes of it begins no line and steers no terminal."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    verdict = r"warn: a\nready: yes \033[31m \c -n"
+    path = tmp_path / "ready"
+    path.write_text(readyfile.text(NOON, verdict, 300))
+    here = read(path, shell=shell)
+    path.unlink()
+    gone = read(tmp_path / r"a\nb", shell=shell)
+
+    assert here.stdout == f"{verdict}\n"
+    assert gone.stderr == f"{tmp_path}/a\\nb: not there, or no regular file\n"
+
+
 def test_a_unit_waits_for_the_ready_file(tmp_path: Path) -> None:
     """The drop-in names the reader, and systemd understands it."""
     drop_in = (DEPLOY / "systemd/needs-ready-gpus.conf").read_text(encoding="utf-8")

@@ -237,3 +237,66 @@ def test_expected_gpus_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("GPU_VALIDATOR_EXPECT__GPUS", "8")
 
     assert load().expect.gpus == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Run: {timeout: 5}", "{file}:1: unknown key 'Run'; did you mean 'run'?"),
+        (
+            "run: {threads: 6}\nRUN: {threads: 5}",
+            "{file}:2: unknown key 'RUN'; did you mean 'run'?",
+        ),
+        ("Log: {}\nReady: {}", "{file}:1: unknown key 'Log'; did you mean 'log'?; {file}:2: unkn"),
+        (
+            "run: {timeot: 6}\nLog: {}",
+            "{file}:2: unknown key 'Log'; did you mean 'log'?; {file}:1: ",
+        ),
+    ],
+)
+def test_a_section_is_written_small(text: str, told: str, tmp_path: Path) -> None:
+    """Or it would be taken for the other one, and one of two would win in silence."""
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as refused:
+        load(file)
+
+    assert str(refused.value).startswith(told.format(file=file))
+
+
+@pytest.mark.parametrize(
+    "variable", ["gpu_validator_expct__gpus", "Gpu_Validator_EXPCT__GPUS", "gpu_validator_x"]
+)
+def test_a_misspelt_variable_is_refused_however_it_is_written(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is heeded however it is written."""
+    monkeypatch.setenv(variable, "8")
+    with pytest.raises(SettingsError, match=f"environment variable {variable}: unknown key"):
+        load()
+
+
+@pytest.mark.parametrize("word", ["on", "yes", "true", "off"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("run.threads", "expect.mig_instances", "expect.gpus", "run.timeout"),
+        *("probes.container.limits.cores", "probes.torch_version.limits.gpus"),
+        *("probes.telemetry.limits.retired_pages", "probes.hot_products.limits.cpu_seconds"),
+    ],
+)
+def test_a_truth_value_is_no_number(key: str, word: str, tmp_path: Path) -> None:
+    """Python takes it for 1 or 0."""
+    file = tmp_path / "settings.yaml"
+    *sections, name = key.split(".")
+    file.write_text("".join(f"{part}: {{" for part in sections) + f"{name}: {word}")
+    file.write_text(file.read_text() + "}" * len(sections))
+    with pytest.raises(SettingsError, match=f"{key}: (True|False) is no "):
+        load(file)
+
+
+def test_an_empty_path_is_told_as_it_was_written() -> None:
+    """Not as the `.` that Python makes of it."""
+    for key in ("ready", "nfd"):
+        with pytest.raises(SettingsError, match=f"files.{key}: '' is no absolute path"):
+            load(None, {"files": {key: ""}})

@@ -45,7 +45,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in list(os.environ):
         if variable.upper().startswith(ENV_PREFIX):
             monkeypatch.delenv(variable)
-    monkeypatch.setattr(startup, "_not_ours", lambda _: "")
+    monkeypatch.setattr(startup, "_own_addresses", lambda _: frozenset())
 
 
 def outcome(

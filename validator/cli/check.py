@@ -48,6 +48,7 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
         typer.Option(
             "--record",
             metavar="FILE",
+            parser=Path,
             help="Write the report with all observations there, what identifies the node replaced.",
         ),
     ] = None,

@@ -1,11 +1,9 @@
 """Files that a command is asked to write: refused before the run, written whole after it."""
 
-import contextlib
 import errno
 import os
 import select
 import stat
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Final
 
 from validator import whole_file
 from validator.cli.errors import UsageError
+from validator.in_time import in_time
 
 #: What the reader of a pipe, or a file system, gets to take a report.
 _DEADLINE_S: Final = 10.0
@@ -107,23 +106,10 @@ def _wait_for_room(descriptor: int, path: Path, deadline_s: float) -> None:
 
 def _in_time(action: Callable[[], None], path: Path) -> None:
     """Do what a file system may never answer, such as one whose server is gone."""
-    failed: list[BaseException] = []
-
-    def go() -> None:
-        try:
-            action()
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            failed.append(error)
-
-    thread = threading.Thread(target=go, daemon=True)
     try:
-        thread.start()
-    except RuntimeError:  # a limit on threads or memory: without a deadline, then
-        action()
-        return
-    thread.join(_DEADLINE_S + 2 * _POLL_S)
-    if thread.is_alive():
+        in_time(action, _DEADLINE_S + 2 * _POLL_S)
+    except TimeoutError as error:
+        if error.errno is not None:  # the file system's own
+            raise
         text = f"the file system gave no answer in {_DEADLINE_S:g} s"
-        raise OSError(errno.ETIMEDOUT, text, str(path))
-    with contextlib.suppress(IndexError):
-        raise failed[0]
+        raise OSError(errno.ETIMEDOUT, text, str(path)) from error

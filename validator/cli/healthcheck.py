@@ -17,6 +17,7 @@ from validator.cli.options import (
     refuse_server,
     settings_of,
 )
+from validator.in_time import in_time
 from validator.service import readyfile
 from validator.service.ask import UNIX, NoAnswerError, get, url_of
 from validator.settings import host_port
@@ -31,6 +32,7 @@ def command(
         typer.Option(
             "--ready-file",
             metavar="FILE",
+            parser=Path,
             help="Ask no daemon: whether this file of `files.ready` vouches for the node now.",
         ),
     ] = None,
@@ -44,7 +46,7 @@ def command(
         if ready_file is not None and url is not None:
             raise UsageError("--ready-file asks no daemon: it cannot go with --url")
         if ready_file is not None:
-            wrong = readyfile.objection(ready_file)
+            wrong = _objection(ready_file)
         elif url is None:
             settings = settings_of(config_file, flags_of(web={"listen_address": listen_address}))
             wrong = ask(url_of(*host_port(settings.web.listen_address[0])))
@@ -55,6 +57,14 @@ def command(
         return 1 if wrong else 0
 
     return action
+
+
+def _objection(ready_file: Path) -> str:
+    """Why a ready file does not vouch; a file system that does not answer is a reason."""
+    try:
+        return in_time(lambda: readyfile.objection(ready_file), _DEADLINE_S)
+    except TimeoutError as error:
+        return f"{ready_file}: {error}"
 
 
 def ask(server: str) -> str:

@@ -107,7 +107,7 @@ def _command(argv: Sequence[str], early: EarlyWorker) -> int:
 
 def _serve(checked: str) -> int:
     """Become the daemon, in a process that never imported typer or rich."""
-    from validator.loading import load  # noqa: PLC0415 - this command alone needs it
+    from validator.loading import load_in_time  # noqa: PLC0415 - this command alone needs it
     from validator.service import startup  # noqa: PLC0415 - same
     from validator.service.server import serve  # noqa: PLC0415 - same
     from validator.settings import SettingsError  # noqa: PLC0415 - same
@@ -115,7 +115,7 @@ def _serve(checked: str) -> int:
     given = json.loads(checked)
     config_file = Path(given["config_file"]) if given["config_file"] is not None else None
     try:
-        settings = load(config_file, given["flags"], startup.of_a_run)
+        settings = load_in_time(config_file, given["flags"], startup.of_a_run)
     except SettingsError as error:  # the file has changed since it was checked
         raise UsageError(str(error)) from error
     return serve(settings, config_file, given["flags"])

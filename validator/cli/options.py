@@ -11,7 +11,7 @@ from probes.contract import PROFILES
 from validator import profiles
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
-from validator.loading import Further, load
+from validator.loading import Further, load_in_time
 from validator.nearest import nearest
 from validator.render.console import emit
 from validator.service import startup
@@ -56,8 +56,10 @@ def completing(known: Iterable[str]) -> Callable[[str], list[str]]:
     return complete
 
 
+# `parser`: of a path typer itself would ask the file system, which may never answer.
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config.file", metavar="FILE", help="Settings, in YAML.")
+    Path | None,
+    typer.Option("--config.file", metavar="FILE", parser=Path, help="Settings, in YAML."),
 ]
 
 
@@ -171,6 +173,7 @@ OutputFile = Annotated[
     typer.Option(
         "--output-file",
         metavar="FILE",
+        parser=Path,
         help="Write the output there, whole; stdout then shows it as text.",
     ),
 ]
@@ -227,7 +230,7 @@ def settings_of(
 ) -> Settings:
     """The settings of flags, environment and file; what is wrong in them is wrong usage."""
     try:
-        return load(config_file, flags, further)
+        return load_in_time(config_file, flags, further)
     except SettingsError as error:
         raise UsageError(str(error)) from error
 

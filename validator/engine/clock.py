@@ -34,6 +34,11 @@ class _Clock:
 _CLOCK: Final = _Clock()
 
 
+def boottime() -> float:
+    """Monotonic seconds that count while the machine is suspended: a result ages then, too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def now() -> float:
     """Seconds on the clock that deadlines count on; only differences mean anything."""
     return _CLOCK.now()

@@ -40,6 +40,15 @@ class Refusal:
 
 _DIED: Final = r"\bdied by "
 
+#: CUDA reserves as much address space as there is memory, and calls a refusal the same. The null
+#: pointer is what pydantic, in Rust, makes of an object that had no room.
+_NO_MEMORY: Final = (
+    r"std::bad_alloc|\bMemoryError\b|PyObject pointer is null"
+    r"|Cannot allocate memory|can't allocate memory|[Uu]nable to allocate"
+    r"|failed to map segment|[Mm]emory allocation (still )?failed"
+    r"|[Oo]ut of memory|CUDA_ERROR_OUT_OF_MEMORY"
+)
+
 _MORE_MEMORY: Final = (
     "raise the limit named here for the validator: `ulimit -v unlimited`, `ulimit -d unlimited`, "
     "`ulimit -s 8192`, VSizeFactor of Slurm, the container's memory limit"
@@ -125,13 +134,8 @@ _KINDS: Final = (
         what="no memory could be had",
         limits=in_force.address_space,
         hint=_MORE_MEMORY,
-        # CUDA reserves as much address space as there is memory, and calls a refusal the same.
-        # The null pointer is what pydantic, in Rust, makes of an object that had no room.
-        possible=r"std::bad_alloc|\bMemoryError\b|PyObject pointer is null"
-        r"|Cannot allocate memory|can't allocate memory|[Uu]nable to allocate"
-        r"|failed to map segment|[Mm]emory allocation (still )?failed"
-        r"|[Oo]ut of memory|CUDA_ERROR_OUT_OF_MEMORY"
-        rf"|{_DIED}SIG(SEGV|ABRT|BUS)|no result within|did not end within|exited with code",
+        possible=rf"{_NO_MEMORY}|{_DIED}SIG(SEGV|ABRT|BUS)|no result within|did not end within"
+        r"|exited with code",
     ),
     _Kind(
         what="no memory could be had, as a rule",
@@ -151,3 +155,11 @@ def refusal(text: str) -> Refusal | None:
         if re.search(kind.possible, text) and (limits := kind.limits()):
             return Refusal(kind.what, tuple(limits), kind.hint)
     return None
+
+
+def memory_was_short(text: str) -> bool:
+    """Whether an exception tells of memory, and no limit that is in force explains it.
+
+    It may have been one that is gone, of the worker alone, or a host that was full for a moment.
+    """
+    return re.search(_NO_MEMORY, text) is not None and refusal(text) is None

@@ -29,8 +29,25 @@ _STRICT_OVERCOMMIT: Final = "2"
 _LITTLE_COMMIT: Final = 4 << 30
 
 
+#: The resource limits that the newest worker was started under, and keeps.
+_HANDED_ON: Final[dict[str, int]] = {}
+
+
+def hand_on() -> None:
+    """Remember what a worker that starts now inherits: ours may be raised while it runs."""
+    now = {name: _own(name) for name in dir(resource) if name.startswith("RLIMIT_")}
+    _HANDED_ON.clear()
+    _HANDED_ON.update({name: value for name, value in now.items() if value is not None})
+
+
 def _soft(name: str) -> int | None:
-    """The value of a resource limit; None where there is none, or where it cannot be read."""
+    """The value of a resource limit, ours or the worker's, whichever is less; None: no limit."""
+    limits = [limit for limit in (_own(name), _HANDED_ON.get(name)) if limit is not None]
+    return min(limits, default=None)
+
+
+def _own(name: str) -> int | None:
+    """The value of a limit of this process; None where there is none, or it cannot be read."""
     try:
         value, _ = resource.getrlimit(getattr(resource, name))
     except OSError:  # refused by a filter

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from probes.pidfd import pidfd_open
-from validator.engine import cgroup
+from validator.engine import cgroup, limits_in_force
 
 #: What a system call gives.
 _Made = TypeVar("_Made")
@@ -97,6 +97,7 @@ def start_worker(nice: int = 0, *, before: Path | None = None, bare: bool = Fals
         known = os.environ.get("PYTHONPATH")
         environment["PYTHONPATH"] = f"{before}{os.pathsep}{known}" if known else str(before)
     memory_kills_before = cgroup.memory_kills()
+    limits_in_force.hand_on()
     started_s = time.monotonic()
     with contextlib.ExitStack() as failed, contextlib.ExitStack() as always:
         ours, theirs = _call("socketpair", _socketpair)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from probes.contract import Failure, Result
-from validator.engine import outcomes
+from validator.engine import host_limits, outcomes
 from validator.engine.ends import WorkerLostError
 from validator.engine.plan import Event
 from validator.engine.spawn import CannotStartError, WorkerProcess, start_worker
@@ -112,21 +112,16 @@ class Workers:
             await self._worker.close()
 
     async def _start(self) -> Worker:
-        """A worker with torch imported; one that others killed before that is tried once more."""
+        """A worker with torch imported; what may not come again is tried once more."""
         try:
             return await self._import(self._early)
-        except _KilledError as killed:
+        except _PassingError as first:
             self.restarts["died"] += 1
-            self._on_event(Event("restarted", text=str(killed)))
+            self._on_event(Event("restarted", text=str(first)))
         try:
             return await self._import(None)
-        except _KilledError as killed:
-            if self._bare:
-                raise NoWorkerError(f"twice: {killed}", killed.log_tail) from killed
-            text = f"importing torch, twice: {killed}"
-            hint = "somebody killed it: look at `dmesg | tail`, and at what ends processes here"
-            result = outcomes.not_imported(text, hint=hint, log_tail=killed.log_tail)
-            raise NoWorkerError(text, result=result) from killed
+        except _PassingError as again:
+            raise again.told from again
 
     async def _import(self, process: WorkerProcess | None) -> Worker:
         self._early = None
@@ -145,13 +140,19 @@ class Workers:
             if _is_killed(lost):
                 self._worker = None
                 await worker.close()
-                raise _KilledError(str(lost), lost.log_tail) from lost
+                told = _error_of_killed(lost, bare=self._bare)
+                raise _PassingError(str(lost), told) from lost
             if self._bare or not worker.is_up:
                 when = "" if worker.is_up else "before it was up: "
                 raise NoWorkerError(f"{when}{lost}", lost.log_tail) from lost
             raise _error_of_lost_import(lost, self._import_s, time.monotonic() - begun) from lost
         if answer["event"] == "import_failed":
-            raise _error_of_failed_import(answer, worker.log_tail(), time.monotonic() - begun)
+            failed = _error_of_failed_import(answer, worker.log_tail(), time.monotonic() - begun)
+            if host_limits.memory_was_short(str(failed)):
+                self._worker = None
+                await worker.close()
+                raise _PassingError(str(failed), failed)
+            raise failed
         self.environment = Environment.model_validate(answer["environment"])
         began_s, ended_s = answer["began_s"], answer["ended_s"]
         what = "start of the worker without torch" if self._bare else "start of the worker"
@@ -161,18 +162,28 @@ class Workers:
         return worker
 
 
-class _KilledError(Exception):
-    """The worker was killed by others before torch was imported, which tells nothing of torch."""
+class _PassingError(Exception):
+    """What may not come again ended the import: others killed the worker, or memory was short."""
 
-    def __init__(self, text: str, log_tail: str) -> None:
-        """Create the error from a text that says how; `log_tail` is the last that it printed."""
+    def __init__(self, text: str, told: NoWorkerError) -> None:
+        """Create the error from a text that says how; `told` is what it is when it comes again."""
         super().__init__(text)
-        self.log_tail = log_tail
+        self.told = told
 
 
 def _is_killed(lost: WorkerLostError) -> bool:
     """Whether a signal ended it that others send, and no code to itself, or it fell silent."""
     return lost.reason == "died" and (lost.end is None or lost.end.by_others)
+
+
+def _error_of_killed(lost: WorkerLostError, *, bare: bool) -> NoWorkerError:
+    """Killed twice, which tells nothing of torch."""
+    if bare:
+        return NoWorkerError(f"twice: {lost}", lost.log_tail)
+    text = f"importing torch, twice: {lost}"
+    hint = "somebody killed it: look at `dmesg | tail`, and at what ends processes here"
+    result = outcomes.not_imported(text, hint=hint, log_tail=lost.log_tail)
+    return NoWorkerError(text, result=result)
 
 
 def _error_of_lost_import(

@@ -8,11 +8,12 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from probes.catalog import BY_NAME, CATALOG
 from probes.contract import HEAVY, Result
 from validator import profiles
+from validator.engine import clock
 from validator.engine.plan import Event, Plan, make_plan, refuse_nothing, schedule_note
 from validator.engine.runner import Runner
 from validator.report import Report, Tool, full_summary, revision, to_json
@@ -23,9 +24,10 @@ from validator.service.filekeeper import FileKeeper
 from validator.service.latest import Latest, Pair, Readiness, end_time
 from validator.service.metrics import Exposition, Form, Shown, families
 from validator.service.readyfile import LEASE_S
+from validator.service.rereading import Rereading
 from validator.service.schedule import Schedule, Timing, timings
 from validator.service.statusfiles import NodeState
-from validator.service.trust import token_of
+from validator.service.trust import token_in_time, token_of
 from validator.settings import Files, Settings, SettingsError
 
 #: What a run may take beyond its own deadline before the daemon is called stuck.
@@ -60,6 +62,14 @@ class Runs(Protocol):
         """Run a plan; cancelled, leave no process."""
 
 
+class _Read(NamedTuple):
+    """Settings that were read again, and what follows from them."""
+
+    settings: Settings
+    table: dict[str, Timing]
+    token: bytes | None
+
+
 class Daemon:
     """Holds settings, schedule and latest results; answers the HTTP interface; runs what is due."""
 
@@ -69,27 +79,34 @@ class Daemon:
         *,
         runner: Runs | None = None,
         plan: Callable[..., Plan] = make_plan,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] | None = None,
         reload: Callable[[], Settings] | None = None,
     ) -> None:
         """Create it from settings that are right; `reload` reads them again.
+
+        `monotonic` counts all seconds; without it ages and due times count a suspension as well,
+        and what a run takes does not.
 
         Raises:
             SettingsError: a timetable or a selection that cannot be.
         """
         self._runner: Runs = Runner(nice=_NICE) if runner is None else runner
-        self._plan, self._monotonic, self._reload = plan, monotonic, reload
+        self._plan, self._monotonic = plan, monotonic or time.monotonic
+        lasting = monotonic or clock.boottime
+        self._rereading = (
+            None if reload is None else Rereading(lambda: self._read(reload()), self._monotonic)
+        )
         self._log = logs.log()
         self._settings = settings
-        self._token = token_of(settings.web)
-        self._latest = Latest(monotonic)
-        self._schedule = Schedule(self._table(settings), monotonic=monotonic)
-        self._exposition = Exposition(self._families, monotonic=monotonic)
+        self._token = token_in_time(settings.web)
+        self._latest = Latest(lasting)
+        self._schedule = Schedule(self._table(settings), monotonic=lasting)
+        self._exposition = Exposition(self._families, monotonic=self._monotonic)
         self._merged: tuple[int, bytes | None] = (-1, None)
         self._bad: tuple[int, bytes | None] = (-1, None)
         self._version = -1
         self._files: Files | None = settings.files  # None: withdrawn
-        self._keeper = FileKeeper(monotonic)
+        self._keeper = FileKeeper(self._monotonic)
         self._problems: list[str] = []  # of the status files, as said in the log
         self._renew_s = float("-inf")
         self._dropped = 0  # lines of the log
@@ -116,16 +133,35 @@ class Daemon:
         self._latest.limit(limits)
         self._refresh()
 
+    def _read(self, settings: Settings) -> _Read:
+        return _Read(settings, self._table(settings), token_of(settings.web))
+
     def reload(self) -> None:
-        """Read the settings again; bad ones are refused, and the old ones stay."""
-        if self._reload is None:
-            return
+        """Read the settings again, in a thread; a later `tick` takes them over."""
+        if self._rereading is not None:
+            self._rereading.ask()
+
+    def take_settings(self) -> bool:
+        """Take over what was read again; bad settings are refused, and the old ones stay.
+
+        Returns whether there is more to come.
+        """
+        if self._rereading is None:
+            return False
         try:
-            settings = self._reload()
-            table, token = self._table(settings), token_of(settings.web)
+            read = self._rereading.take()
+        except TimeoutError as error:
+            self._log.error("config_unread", error=f"{error}: the old settings stay until it comes")
         except SettingsError as error:
             self._log.error("config_refused", error=str(error))
-            return
+        except Exception as error:  # noqa: BLE001 - of no memory, or ours: the old ones still hold
+            self._log.error("config_refused", error=f"{type(error).__name__}: {error}")
+        else:
+            if read is not None:
+                self._adopt(*read)
+        return self._rereading.is_pending
+
+    def _adopt(self, settings: Settings, table: dict[str, Timing], token: bytes | None) -> None:
         logs.configure(settings.log.level, settings.log.format)
         tell_profile(settings)
         moved = [
@@ -148,6 +184,7 @@ class Daemon:
 
     def tick(self) -> None:
         """Once a second: wake the scheduler when something is due, notice what grew old."""
+        self.take_settings()
         if self._schedule.due():
             self._work.set()
         self._latest.has_aged()

@@ -57,8 +57,12 @@ class LogQueue:
         return written
 
     def _work(self) -> None:
+        torn = False
         while (line := self._next()) is not None:
-            written = write(self._descriptor, line)
+            # What is left of a line that was begun would have the next one on its own.
+            whole = b"\n" + line if torn else line
+            left = write(self._descriptor, whole)
+            written, torn = left == 0, 0 < left < len(whole) or (torn and left > 0)
             with self._changed:
                 self._writing = False
                 self.dropped += not written
@@ -81,8 +85,8 @@ class LogQueue:
             return line
 
 
-def write(descriptor: int, line: bytes) -> bool:
-    """Write a line whole, waiting for the reader; whether there is one.
+def write(descriptor: int, line: bytes) -> int:
+    """Write a line whole, waiting for the reader; how many bytes found none, or no room.
 
     Whoever shares the descriptor may have made it non-blocking.
     """
@@ -94,5 +98,5 @@ def write(descriptor: int, line: bytes) -> bool:
             poll.poll()
             left = left[whole_file.write_some(descriptor, left) :]
     except OSError:
-        return False
-    return True
+        pass
+    return len(left)

@@ -1,6 +1,7 @@
 """Logs: one line an event on stderr, as text (`key=value`) or as JSON."""
 
 import contextlib
+import json
 import logging
 import sys
 import traceback
@@ -42,8 +43,7 @@ class _Stderr:
     """Writes a line whole, in one call. A reader that has gone away must not end the daemon."""
 
     def msg(self, line: str) -> None:
-        one = line.replace("\n", "\\n")  # which structlog before 25 leaves in a text line
-        whole = one.encode(errors="backslashreplace") + b"\n"
+        whole = _printable(line).encode() + b"\n"
         if _QUEUES:
             _QUEUES[-1].put(whole)
         else:
@@ -127,6 +127,7 @@ def configure(
         if form == "text"
         else structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     )
+    _say_repeats(all_of_them=True)
     _REPEATS[:] = [Repeats()]
     structlog.configure(
         processors=[
@@ -157,6 +158,13 @@ def _flat(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[s
         key: ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
         for key, value in event.items()
     }
+
+
+def _printable(line: str) -> str:
+    """A line without what steers a terminal or begins another line, as JSON would escape it."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def _identity(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:

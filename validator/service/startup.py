@@ -2,7 +2,6 @@
 
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
@@ -10,6 +9,7 @@ from typing import Final, TypeVar
 from probes.catalog import BY_NAME
 from validator.engine.devices import may_be_accelerator
 from validator.engine.plan import make_plan, refuse_nothing
+from validator.in_time import in_time
 from validator.loading import Complaint
 from validator.report import CPU
 from validator.service.schedule import timings
@@ -18,6 +18,11 @@ from validator.service.trust import trust_of
 from validator.settings import Settings, SettingsError, host_port, socket_path
 
 _T = TypeVar("_T")
+
+_Address = tuple[int, str]  # family, address
+_WILDCARDS: Final[frozenset[_Address]] = frozenset(
+    {(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")}  # noqa: S104 - to be told from others
+)
 
 #: What a look at a host's name or a folder may take: a server or disk that is gone never answers.
 _LOOK_S: Final = 1.0
@@ -42,19 +47,22 @@ def of_a_daemon(settings: Settings) -> Iterator[Complaint]:
         ("files", "nfd"): settings.files.nfd,
         ("web", "unix_socket"): socket_path(settings.web),
     }
-    taken: dict[Path, str] = {}
+    taken: dict[str, str] = {}
     wrong = False
     for path, place in places.items():
         if place is None:
             continue
         key, file = ".".join(path), Path(place)
-        if file in taken:
-            wrong = True
-            yield list(path), f"{key}: {file} is {taken[file]} too; give each a path of its own"
-        taken[file] = key
-        if why := _in_time(_unusable, file, f"no answer from {file}"):
+        look = _unusable_for_socket if path[-1] == "unix_socket" else _unusable
+        if why := _in_time(look, file, f"no answer from {file}"):
             wrong = True
             yield list(path), f"{key}: {why}"
+            continue
+        real = str(Path(os.path.realpath(file.parent), file.name))
+        if real in taken:
+            wrong = True
+            yield list(path), f"{key}: {file} is {taken[real]} too; give each a path of its own"
+        taken[real] = key
     for problem in () if wrong else StatusFiles(settings.files).problems():
         yield ["files"], f"files: {problem}"
     yield from _refused(trust_of, settings.web)
@@ -90,39 +98,61 @@ def _unusable(place: Path) -> str:
     return ""
 
 
+def _unusable_for_socket(place: Path) -> str:
+    """The same of a unix socket, which takes the place of a dead one alone."""
+    why = _unusable(place)
+    if not why and os.path.lexists(place) and not place.is_socket():
+        return f"{place} exists and is no socket; remove it, or write another path"
+    return why
+
+
 def _addresses(settings: Settings) -> Iterator[Complaint]:
-    path, taken = ["web", "listen_address"], set[tuple[str, int]]()
+    path = ["web", "listen_address"]
+    taken: list[tuple[int, frozenset[_Address]]] = []
     for address in settings.web.listen_address:
         host, port = host_port(address)
-        clash = {("", port), (host, port)} & taken if host else {t for t in taken if t[1] == port}
-        if port and clash:
-            text = f"{address} is listened on by another of them already; keep one"
-            yield path, f"web.listen_address: {text}"
-        taken.add((host, port))
-        if host and (why := _in_time(_not_ours, host, f"{host} is not resolved")):
-            yield path, f"web.listen_address: cannot listen on {address}: {why}"
+        try:
+            own = in_time(lambda host=host: _own_addresses(host), _LOOK_S)  # type: ignore[misc]
+        except TimeoutError:
+            why = f"{host} is not resolved within {_LOOK_S:g} s"
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            why += "; write an address of this machine, or none before the colon for all"
+        else:
+            if port and any(port == number and _overlap(own, other) for number, other in taken):
+                text = f"{address} is listened on by another of them already; keep one"
+                yield path, f"web.listen_address: {text}"
+            taken.append((port, own))
+            continue
+        yield path, f"web.listen_address: cannot listen on {address}: {why}"
 
 
-def _not_ours(host: str) -> str:
-    """Why nobody can listen on a host's address here; empty where one can."""
-    try:
-        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, target in found:
-            with socket.socket(family, kind, protocol) as made:
-                made.bind(target)  # port 0: one that nobody has
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        return f"{why}; write an address of this machine, or none before the colon for all"
-    return ""
+def _own_addresses(host: str) -> frozenset[_Address]:
+    """What a host's name stands for here; both wildcards for none.
+
+    Raises:
+        OSError: it stands for nothing, or for an address that nobody can listen on here.
+        UnicodeError: it is no host's name.
+    """
+    if not host:
+        return _WILDCARDS
+    found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, target in found:
+        with socket.socket(family, kind, protocol) as made:
+            made.bind(target)  # port 0: one that nobody has
+    return frozenset((family, str(target[0])) for family, _, _, _, target in found)
+
+
+def _overlap(one: frozenset[_Address], other: frozenset[_Address]) -> bool:
+    """Whether two hosts on one port are in each other's way."""
+    families = {family for family, _ in one} & {family for family, _ in other}
+    wild = {family for family, _ in _WILDCARDS & (one | other)}
+    return bool(one & other or families & wild)
 
 
 def _in_time(look: Callable[[_T], str], at: _T, otherwise: str) -> str:
-    """What a look gives; where it takes too long, what stands for it. Its thread is left behind."""
-    answers: list[str] = []
-    looking = threading.Thread(target=lambda: answers.append(look(at)), daemon=True)
+    """What a look gives; where it takes too long, what stands for it."""
     try:
-        looking.start()
-    except RuntimeError:  # a limit on threads or memory: without a deadline, then
-        return look(at)
-    looking.join(_LOOK_S)
-    return answers[0] if answers else f"{otherwise} within {_LOOK_S:g} s"
+        return in_time(lambda: look(at), _LOOK_S)
+    except TimeoutError:
+        return f"{otherwise} within {_LOOK_S:g} s"

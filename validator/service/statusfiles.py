@@ -5,6 +5,7 @@ be renewed is taken away, and expires by itself where that is impossible too. On
 that a daemon of ours wrote are touched.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -95,7 +96,7 @@ def _nfd_text(state: NodeState, lasts_s: float) -> str:
 def _is_nfd(content: str) -> bool:
     """Whether a feature file has something, and nothing but what is ours."""
     lines = content.splitlines()
-    return bool(lines) and all(line.startswith((LABEL, "# +expiry-time=")) for line in lines)
+    return bool(lines) and all(line.startswith((f"{LABEL}.", "# +expiry-time=")) for line in lines)
 
 
 def _nfd_without_labels(content: str) -> str:
@@ -116,7 +117,7 @@ _NFD: Final = _Kind(_is_nfd, _nfd_without_labels)
 
 def _write_or_remove(path: Path, text: str | None, kind: _Kind) -> list[str]:
     """Replace a file in one step, or remove it where `text` is None; return what went wrong."""
-    whole_file.sweep(path.parent)
+    left = whole_file.sweep(path.parent)
     if why := _obstacle(path, kind):
         # Where there is no folder there is no file either.
         return [f"{path}: {why}"] if text is not None or path.parent.exists() else []
@@ -124,6 +125,8 @@ def _write_or_remove(path: Path, text: str | None, kind: _Kind) -> list[str]:
         with whole_file.at(path) as place:
             if text is None:
                 _take_away(place, kind)
+            elif left:  # each try would leave one more
+                raise PermissionError(errno.EPERM, "what was put there cannot be removed")
             else:
                 place.write(text.encode(errors="backslashreplace"), mode=_READABLE, durable=True)
     except OSError as error:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from validator.in_time import in_time
 from validator.settings import SettingsError, Web
 
 #: Of a request: a number that was never used before, so that no old answer fits.
@@ -31,6 +32,7 @@ _ALL_UIDS: Final = 2**32 - 1
 _NOBODY: Final = 65534
 _NONCE: Final = re.compile(r"[0-9a-f]{32,128}")
 _LEAST_BYTES: Final = 16
+_ANSWER_S: Final = 1.0  # of a file system or a directory of users
 _MOST_BYTES: Final = 4096
 _CREDENTIALS: Final = struct.Struct("3i")  # of unix(7): pid, uid, gid
 
@@ -148,17 +150,31 @@ def trust_of(web: Web, user: Callable[[], int] = os.geteuid) -> Trust:
                 f"web.socket_owner: there is no user {web.socket_owner!r} here; write a name or a "
                 "number"
             )
-    return Trust(frozenset(owners), token_of(web))
+    return Trust(frozenset(owners), token_in_time(web))
 
 
 def _ids_of(user: str) -> set[int]:
-    """The id of a user by name or number; none where there is no such name."""
+    """The id of a user by name or number; none where there is no such name, or no answer."""
     if user.isdecimal():
         return {int(user)}
     try:
-        return {pwd.getpwnam(user).pw_uid}
-    except KeyError:
+        return {in_time(lambda: pwd.getpwnam(user).pw_uid, _ANSWER_S)}
+    except (KeyError, TimeoutError):
         return set()
+
+
+def token_in_time(web: Web) -> bytes | None:
+    """The token of these settings; a file system that does not answer holds nobody up.
+
+    Raises:
+        SettingsError: as `token_of`, or there is no answer.
+    """
+    if web.token_file is None:
+        return None
+    try:
+        return in_time(lambda: token_of(web), _ANSWER_S)
+    except TimeoutError as error:
+        raise SettingsError(f"web.token_file: {web.token_file}: {error}") from error
 
 
 def token_of(web: Web) -> bytes | None:

@@ -132,6 +132,16 @@ def test_a_ready_file_in_place_of_a_daemon(
     ]
 
 
+def test_a_ready_file_that_is_never_answered(
+    call: Call, dead_disk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file system is gone: no, and soon."""
+    monkeypatch.setattr(healthcheck, "_DEADLINE_S", 0.2)
+
+    assert call("healthcheck", "--ready-file", str(dead_disk / "ready")) == 1
+    assert "ready: no answer within 0.2 s" in capsys.readouterr().err
+
+
 def test_a_ready_file_or_a_daemon(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     """Not both."""
     assert call("healthcheck", "--ready-file", "/x", "--url", "http://127.0.0.1:1") == 2

@@ -70,7 +70,7 @@ def test_any_arguments_are_told(
     monkeypatch.setattr(os, "execv", no_daemon)
     monkeypatch.setattr(fresh, "fetch", no_answer)
     monkeypatch.setattr(one_run, "write_whole", lambda *_: None)
-    monkeypatch.setattr(startup, "_not_ours", lambda _: "")
+    monkeypatch.setattr(startup, "_own_addresses", lambda _: frozenset())
     given_now = [word for one in arguments for word in one]
     code = call(name, *(["--config.check"] if check else []), *given_now)
     told = capfd.readouterr()

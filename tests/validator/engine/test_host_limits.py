@@ -90,6 +90,27 @@ def test_a_limit_that_ends_the_import_is_named(limit: int, value: int, text: str
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
+@pytest.mark.parametrize(
+    "end", ["raise MemoryError", "raise ImportError('libtorch.so: failed to map segment')"]
+)
+def test_a_limit_that_is_lifted_meanwhile_is_named(tmp_path: Path, kind: str, end: str) -> None:
+    """The worker still has it: whoever raised ours has not mended the import."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(
+        "import os, resource as r\n"
+        f"assert r.getrlimit(r.{kind})[0] == 600 << 20\n"
+        f"r.prlimit(os.getppid(), r.{kind}, (r.RLIM_INFINITY, r.RLIM_INFINITY))\n"
+        f"{end}\n"
+    )
+    limit = getattr(resource, kind)
+    before = lambda: resource.setrlimit(limit, (600 << 20, resource.RLIM_INFINITY))  # noqa: E731
+    done = run(*CHECK, "--probe", "torch_version", before=before, folder=tmp_path)
+
+    assert f"{kind} is 629145600 bytes" in told(done)
+
+
+@pytest.mark.torch
 def test_processor_time_that_is_over_in_the_import_is_named(tmp_path: Path) -> None:
     """A torch that computes for as long as it may: the machine is never too fast for the limit."""
     (tmp_path / "torch").mkdir()
@@ -481,6 +502,24 @@ def test_memory_is_blamed_only_under_a_limit(text: str, monkeypatch: pytest.Monk
     assert free == ended(text)
     assert (tight.status, tight.reason) == ("error", "internal_error")
     assert "RLIMIT_AS is 1073741824 bytes" in tight.summary
+
+
+def test_what_a_worker_was_handed_is_forgotten_with_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A limit counts for the worker that was started under it, and for no later one."""
+    own = {"RLIMIT_AS": 1 << 30}
+    monkeypatch.setattr(limits_in_force, "_meminfo", dict)
+    monkeypatch.setattr(limits_in_force, "_text", lambda _: "")
+    monkeypatch.setattr(cgroup, "memory_limit", lambda: None)
+    monkeypatch.setattr(limits_in_force, "_own", own.get)
+    limits_in_force.hand_on()
+    own.clear()
+    handed_on = limits_in_force.address_space()
+    limits_in_force.hand_on()
+
+    assert handed_on == ["RLIMIT_AS is 1073741824 bytes"]
+    assert limits_in_force.address_space() == []
 
 
 @pytest.mark.parametrize("text", OF_TORCH)

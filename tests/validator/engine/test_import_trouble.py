@@ -11,7 +11,7 @@ import pytest
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, ran
 from validator import loading
-from validator.engine import pipes, spawn
+from validator.engine import host_limits, pipes, spawn
 from validator.engine.plan import Event
 from validator.engine.stall import stall
 from validator.settings import Settings
@@ -68,6 +68,58 @@ def test_a_worker_that_is_killed_again_is_an_error(folder: Path, name: str) -> N
     assert {(r.status, r.reason) for r in seen.report.results[1:]} == {("skip", "dependency")}
     assert "torch_version.imports" in seen.of("later").summary
     assert seen.report.status == "error"
+
+
+@pytest.fixture
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No limit of memory is in force here."""
+    kinds = tuple(replace(kind, limits=list) for kind in host_limits._KINDS)
+    monkeypatch.setattr(host_limits, "_KINDS", kinds)
+
+
+SHORT = ["MemoryError()", "RuntimeError('std::bad_alloc')", "OSError(12, 'Cannot allocate memory')"]
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("unlimited")
+@pytest.mark.parametrize("error", SHORT)
+def test_an_import_that_found_no_memory_is_tried_once_more(folder: Path, error: str) -> None:
+    """The host may have been full for a moment, or the worker under a limit of its own."""
+    (folder / "torch.py").write_text(
+        "import os\n"
+        f"if not os.path.exists('{folder}/short'):\n"
+        f"    open('{folder}/short', 'w').close()\n"
+        f"    raise {error}\n"
+        "raise OSError('its own end')"
+    )
+    events: list[Event] = []
+
+    seen = ran(WITH_TORCH, on_event=events.append)
+
+    told = seen.of("torch_version")
+    assert (told.status, told.reason) == ("fail", "import_failed")
+    assert "its own end" in told.summary
+    restarted = [event.text for event in events if event.kind == "restarted"]
+    assert len(restarted) == 1
+    assert restarted[0].startswith(f"importing torch raised {error.partition('(')[0]}")
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("unlimited")
+@pytest.mark.parametrize(
+    ("error", "times"), [("MemoryError('torch')", 2), ("OSError('its own end')", 1)]
+)
+def test_an_import_that_fails_again_is_a_fail(folder: Path, error: str, times: int) -> None:
+    """Without a limit that explains it; what does not tell of memory is not tried twice."""
+    (folder / "torch.py").write_text(
+        f"open('{folder}/times', 'a').write('.')\nraise {error}", encoding="utf-8"
+    )
+
+    seen = ran(WITH_TORCH)
+
+    told = seen.of("torch_version")
+    assert (told.status, told.reason) == ("fail", "import_failed")
+    assert (folder / "times").read_text() == "." * times
 
 
 SLOW = {

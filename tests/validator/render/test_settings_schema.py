@@ -11,7 +11,9 @@ import yaml
 from probes.catalog import CATALOG
 from tests.validator.hostile import keys
 from tests.validator.test_settings import WRONG_FILES
+from validator.loading import load
 from validator.render.settings_schema import settings_schema
+from validator.settings import SettingsError
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = settings_schema()
@@ -70,6 +72,42 @@ def test_what_is_wrong_is_told(text: str) -> None:
         document = {str(key): value for key, value in document.items()}
 
     assert not VALIDATOR.is_valid(document)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("files: {ready: ready}", "files: {nfd: ''}", "web: {token_file: ~/token}"),
+        *("web: {unix_socket: run/socket}", "run: {timeout: '0'}", "ready: {max_age: 0.0s}"),
+        *("run: {threads: true}", "expect: {mig_instances: true}", "Run: {timeout: 5}"),
+        f"web: {{unix_socket: '@{'x' * 107}'}}",
+    ],
+)
+def test_schema_and_reader_refuse_the_same(text: str, tmp_path: Path) -> None:
+    """An editor that is content is followed by no error at the start."""
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError):
+        load(file)
+
+    assert list(VALIDATOR.iter_errors(yaml.safe_load(text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("files: {ready: /run/ready, nfd: null}", "web: {unix_socket: '', token_file: null}"),
+        *("web: {unix_socket: '@name'}", "run: {timeout: '0.5'}", "ready: {max_age: 10ms}"),
+        *("run: {threads: 8}", "schedule: {autograd: {interval: 1h0m, jitter: '0'}}"),
+    ],
+)
+def test_schema_and_reader_take_the_same(text: str, tmp_path: Path) -> None:
+    """No editor complains of what is right."""
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    load(file)
+
+    assert list(VALIDATOR.iter_errors(yaml.safe_load(text))) == []
 
 
 def test_each_key_is_described() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
@@ -11,6 +12,7 @@ from probes.contract import Reason, Result, Status
 from tests.validator.reports import QUICK
 from validator.engine.runner import Event, Plan
 from validator.report import CPU, Device, NotRun, Report, make_report
+from validator.service.daemon import Daemon
 from validator.settings import Settings
 
 NOON = datetime(2030, 1, 2, 12, tzinfo=timezone.utc)
@@ -25,6 +27,15 @@ class Clock:
     def __call__(self) -> float:
         """Seconds, as set."""
         return self.now_s
+
+
+def reload(daemon: Daemon, seconds: float = 10) -> None:
+    """Have a daemon read its settings again, and take them over."""
+    daemon.reload()
+    deadline = time.monotonic() + seconds
+    while daemon.take_settings():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def gpus(count: int) -> tuple[Device, ...]:

@@ -20,7 +20,7 @@ import pytest
 
 from probes.catalog import BY_NAME
 from tests.validator.reports import QUICK
-from tests.validator.service.fake_runner import Clock, FakeRunner, gpus
+from tests.validator.service.fake_runner import Clock, FakeRunner, gpus, reload
 from validator.engine.runner import Event
 from validator.loading import load
 from validator.service import logs, readyfile
@@ -209,6 +209,34 @@ def test_a_scheduler_that_forgets_a_probe_is_stuck() -> None:
     assert "overdue" in daemon.alive()
 
 
+def test_what_was_suspended_is_old_and_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that slept for an hour vouches for nothing, and looks at once."""
+    runner, slept_s = FakeRunner(), 0.0
+    read = time.clock_gettime
+
+    def clock_gettime(clock: int) -> float:
+        return read(clock) + (slept_s if clock == time.CLOCK_BOOTTIME else 0.0)
+
+    monkeypatch.setattr(time, "clock_gettime", clock_gettime)
+    daemon = Daemon(every(60), runner=runner)
+
+    async def go() -> None:
+        nonlocal slept_s
+        async with running(daemon):
+            await until(lambda: daemon.readiness().ready, daemon)
+            slept_s = 3600.0
+            assert daemon.readiness().reason.startswith("error")
+            runner.hang = True
+            await until(lambda: len(runner.plans) == 2, daemon)
+            slept_s += 36000.0
+            assert daemon.alive() == ""
+            runner.hang = False
+            runner.released.set()
+            await until(lambda: daemon.readiness().ready, daemon)
+
+    asyncio.run(go())
+
+
 def test_an_exception_of_ours_ends_the_scheduler() -> None:
     """It is not swallowed: whoever holds the daemon sees it."""
     runner = FakeRunner()
@@ -235,7 +263,7 @@ def test_a_reload_reaches_the_next_run() -> None:
     async def go() -> None:
         async with running(daemon):
             await until(lambda: daemon.readiness().ready, daemon)
-            daemon.reload()
+            reload(daemon)
             clock.now_s += 30
             await until(lambda: len(runner.plans) == 2, daemon)
 
@@ -251,7 +279,7 @@ def test_a_reload_changes_the_logs(capfd: pytest.CaptureFixture[str]) -> None:
     daemon = Daemon(
         every(60), runner=FakeRunner(), reload=lambda: every(60, log={"level": "error"})
     )
-    daemon.reload()
+    reload(daemon)
 
     assert capfd.readouterr().err == ""
 
@@ -259,7 +287,7 @@ def test_a_reload_changes_the_logs(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_moved_address_needs_a_restart(capfd: pytest.CaptureFixture[str]) -> None:
     """It is said, not ignored in silence."""
     moved = every(60, web={"listen_address": ["127.0.0.1:1"]})
-    Daemon(every(60), runner=FakeRunner(), reload=lambda: moved).reload()
+    reload(Daemon(every(60), runner=FakeRunner(), reload=lambda: moved))
 
     assert "event=restart_needed key=web.listen_address" in capfd.readouterr().err
 
@@ -346,7 +374,7 @@ def test_a_reload_that_is_refused_changes_nothing(capfd: pytest.CaptureFixture[s
         raise SettingsError("run.timeout: wrong")
 
     daemon = Daemon(every(60), runner=FakeRunner(), reload=bad)
-    daemon.reload()
+    reload(daemon)
     line = json.loads(capfd.readouterr().err)
 
     assert (line["event"], line["level"], line["error"]) == (
@@ -361,7 +389,7 @@ def test_a_reload_with_a_wrong_cron_expression_is_refused() -> None:
     """What only the schedule can tell is told before anything is taken over."""
     wrong = load(flags={"schedule": {"autograd": {"cron": "61 * * * *"}}, "run": {"timeout": 5}})
     daemon = Daemon(every(60), runner=FakeRunner(), reload=lambda: wrong)
-    daemon.reload()
+    reload(daemon)
 
     assert daemon._settings.run.timeout != 5
     assert daemon.probes()[0].interval_s == 60
@@ -592,6 +620,51 @@ def test_sighup_reads_the_file_again(start: Start, tmp_path: Path) -> None:
     assert interval(good) == interval(after) == 600
     assert "did you mean 'schedule.autograd.interval'" in refused["error"]
     assert daemon.stop()[0] == 0
+
+
+def test_a_storm_of_sighups_stalls_nothing(start: Start, tmp_path: Path) -> None:
+    """Each reads a file that takes a while: `/healthz` answers, and the last content is taken."""
+    probe = "  {}: {{enabled: true, timeout: 60, limits: {{}}}}\n"
+    config = tmp_path / "config.yaml"
+    config.write_text("probes:\n" + "".join(map(probe.format, BY_NAME)), encoding="utf-8")
+    daemon = start()
+    daemon.wait_for("run_finished")
+    for _ in range(400):
+        daemon.process.send_signal(signal.SIGHUP)
+        time.sleep(0.0005)
+    began = time.monotonic()
+    code = daemon.get("/healthz")[0]
+    took = time.monotonic() - began
+    config.write_text("schedule: {autograd: {interval: 10m}}\n", encoding="utf-8")
+    daemon.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 20
+    while '"interval_s":600.0' not in daemon.get("/api/v1/probes")[1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    assert (code, took < 1) == (200, True)
+    assert len([line for line in daemon.lines() if line["event"] == "config_reloaded"]) < 30
+    assert daemon.stop()[0] == 0
+
+
+def test_settings_on_a_dead_file_system_hold_nobody_up(
+    start: Start, tmp_path: Path, dead_disk: Path
+) -> None:
+    """The link of a ConfigMap now leads there: pages answer, and SIGTERM ends it."""
+    daemon = start()
+    daemon.wait_for("run_finished")
+    config = tmp_path / "config.yaml"
+    config.unlink()
+    config.symlink_to(dead_disk / "config.yaml")
+    daemon.process.send_signal(signal.SIGHUP)
+    began = time.monotonic()
+    codes = [daemon.get(f"/{page}")[0] for page in ("healthz", "metrics", "readyz")]
+    took = time.monotonic() - began
+    code, stopped_s = daemon.stop()
+
+    assert codes == [200, 200, 200]
+    assert took < 2
+    assert (code, stopped_s < 5) == (0, True)
 
 
 @pytest.mark.parametrize("number", sorted(_MEANINGLESS))

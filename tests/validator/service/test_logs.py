@@ -8,9 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.validator.tiny_disk import fill
 from validator.service import logs
 from validator.service.logqueue import LogQueue
 
@@ -203,6 +205,25 @@ def test_a_disk_that_is_full_is_counted() -> None:
     assert queue.close(1)
 
 
+def test_a_line_that_was_cut_off_swallows_no_other(tiny_disk: Path) -> None:
+    """A disk that was full in its midst: what comes when there is room stands on a line alone."""
+    rest, log = fill(tiny_disk), tiny_disk / "log"
+    os.truncate(rest, rest.stat().st_size - 4096)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    queue = LogQueue(descriptor, lambda _: None)
+    for size in (5000, 10, 20):
+        queue.put(b"a" * size + b"\n")
+    assert queue.flush(10)
+    rest.unlink()
+    for _ in range(2):
+        queue.put(b'{"whole": true}\n')
+    assert queue.close(10)
+    os.close(descriptor)
+
+    assert log.read_bytes() == b"a" * 4096 + b'\n{"whole": true}\n{"whole": true}\n'
+    assert queue.dropped == 3
+
+
 STALLED = """
 import sys
 from validator.service import logs
@@ -257,3 +278,44 @@ def test_what_was_dropped_is_said_by_the_log(pipe: Pipe) -> None:
     assert told["lines"] == dropped
     assert numbers == sorted(set(numbers))
     assert len(numbers) == 3000 - dropped
+
+
+HOSTILE = {
+    "an escape": "a\x1b[2Jb",
+    "a carriage return": "a\rlevel=error b",
+    "a line end": "a\nlevel=error b",
+    "one of eight bits": "a\x9b2Jb",
+    "another direction": "a\u202eb",
+    "a line separator": "a\u2028b",
+    "a bell and a zero": "a\x07\x00b",
+    "a byte that is no text": "a\udcffb",
+}
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_no_text_steers_a_terminal_or_begins_a_line(
+    text: str, form: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In a value, a list, an event's name and a library's message; JSON still holds it whole."""
+    logs.configure("info", form)
+    logs.log().info("told", value=text, several=[text])
+    logs.log().info(text)
+    logging.getLogger("somebody").warning("%s", text)
+    lines = capfd.readouterr().err.removesuffix("\n").split("\n")
+
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    if form == "json":
+        assert json.loads(lines[0])["value"] == text
+
+
+def test_a_change_of_level_says_what_was_held_back(capfd: pytest.CaptureFixture[str]) -> None:
+    """A reload, too, forgets no repetition."""
+    logs.configure("info", "json")
+    for _ in range(5):
+        logs.log().warning("again")
+    logs.configure("error", "json")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+
+    assert [line.get("repeated") for line in lines] == [None, 4]

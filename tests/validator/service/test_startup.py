@@ -1,14 +1,17 @@
 """What a start and a first run need of the settings is told before, with its key and its cure."""
 
 import os
+import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.validator.service.fake_runner import FakeRunner
+from tests.validator.service.fake_runner import FakeRunner, reload
+from validator import loading
 from validator.loading import load
 from validator.service import logs, startup
 from validator.service.daemon import Daemon
@@ -64,9 +67,11 @@ def test_a_folder_without_permission(
     )
 
 
-def test_one_path_for_two_files(place: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("other", ["./a", "folder/../a", "folder/link/a"])
+def test_one_path_for_two_files(place: Callable[[str], str], other: str) -> None:
     """Each would take the other's away."""
-    flags = {"files": {"ready": place("a"), "nfd": place("./a")}}
+    Path(place("folder/link")).symlink_to(place("."))
+    flags = {"files": {"ready": place("a"), "nfd": place(other)}}
 
     assert "files.nfd: " in told(flags)
     assert "is files.ready too; give each a path of its own" in told(flags)
@@ -82,6 +87,12 @@ def test_one_path_for_two_files(place: Callable[[str], str]) -> None:
         ([":8790", "127.0.0.1:8790"], "127.0.0.1:8790 is listened on by another of them"),
         (["127.0.0.1:8790", ":8790"], ":8790 is listened on by another of them"),
         (["127.0.0.1:8790", "127.0.0.1:8791"], ""),
+        (["localhost:8790", "127.0.0.1:8790"], "127.0.0.1:8790 is listened on by another of them"),
+        (["127.0.0.1:8790", "LOCALHOST:8790"], "LOCALHOST:8790 is listened on by another of them"),
+        (["0.0.0.0:8790", "127.0.0.1:8790"], "127.0.0.1:8790 is listened on by another of them"),
+        (["127.0.0.1:8790", "0.0.0.0:8790"], "0.0.0.0:8790 is listened on by another of them"),
+        (["0.0.0.0:8790", "[::]:8790"], ""),
+        (["127.0.0.1:8790", "127.0.0.2:8790", "[::1]:8790"], ""),
     ],
 )
 def test_addresses(addresses: list[str], why: str) -> None:
@@ -159,9 +170,46 @@ def test_a_reload_from_a_pipe_keeps_the_old_settings(
     os.mkfifo(pipe)
     right = load(None, {"run": {"timeout": 7}})
     daemon = Daemon(right, runner=FakeRunner(), reload=lambda: load(pipe, None, startup.of_a_run))
-    daemon.reload()
+    reload(daemon)
     said = capfd.readouterr().err
 
     assert "event=config_refused" in said
     assert f"{pipe}: is a pipe; settings are a regular file" in said
     assert daemon.alive() == ""
+
+
+def test_settings_that_are_never_answered(
+    tmp_path: Path, dead_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their file system is gone: a start, and `--config.check`, end with that."""
+    monkeypatch.setattr(loading, "ANSWER_S", 0.2)
+    link = tmp_path / "settings.yaml"
+    link.symlink_to(dead_disk / "settings.yaml")
+    with pytest.raises(SettingsError, match=r"settings\.yaml: cannot be read: no answer within"):
+        loading.load_in_time(link, {})
+
+
+@pytest.mark.parametrize("key", ["files.ready", "files.nfd", "web.unix_socket", "web.token_file"])
+def test_places_that_are_never_answered(key: str, dead_disk: Path) -> None:
+    """Each is named, and soon."""
+    section, name = key.split(".")
+    began = time.monotonic()
+    with pytest.raises(SettingsError, match=f"{key}: .*no answer") as refused:
+        load(None, {section: {name: str(dead_disk / "file")}}, startup.of_a_daemon)
+
+    assert str(dead_disk) in str(refused.value)
+    assert time.monotonic() - began < 5
+
+
+def test_a_path_of_a_socket_where_something_else_stands(tmp_path: Path) -> None:
+    """What a start would be refused with; the socket of a daemon that runs is none."""
+    file, pipe, link = tmp_path / "file", tmp_path / "pipe", tmp_path / "link"
+    file.touch()
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "none")
+    for place in (file, pipe, link):
+        with pytest.raises(SettingsError, match=f"{place} exists and is no socket"):
+            load(None, {"web": {"unix_socket": str(place)}}, startup.of_a_daemon)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        load(None, {"web": {"unix_socket": str(tmp_path / "socket")}}, startup.of_a_daemon)

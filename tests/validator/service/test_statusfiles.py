@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from probes.catalog import BY_NAME
-from tests.validator.service.fake_runner import NOON, Clock, FakeRunner
+from probes.contract import Status
+from tests.validator.service.fake_runner import NOON, Clock, FakeRunner, reload
 from tests.validator.tiny_disk import fill
 from validator.loading import load
 from validator.service import logs, readyfile
@@ -154,6 +155,86 @@ def test_an_empty_file_is_somebody_s(tmp_path: Path, name: str, state: NodeState
 
     assert [one for one in problems if "left alone" in one]
     assert (tmp_path / name).read_bytes() == b""
+
+
+def test_labels_of_a_similar_name_are_somebody_s(tmp_path: Path) -> None:
+    """A site's own label may begin as ours do."""
+    path = files(tmp_path).nfd
+    assert path is not None
+    path.write_text("feature.node.kubernetes.io/gpu-validator-tier=gold\n")
+    problems = StatusFiles(Files(nfd=path)).show(GOOD) + StatusFiles(Files(nfd=path)).remove()
+
+    assert path.read_text() == "feature.node.kubernetes.io/gpu-validator-tier=gold\n"
+    assert len(problems) == 2
+    assert all("was not written by gpu-validator" in one for one in problems)
+
+
+def test_a_folder_that_lets_nothing_go_is_not_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files may be made there and not renamed or removed: after a minute no more is tried."""
+    keep = tmp_path / "keep"
+    keep.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["chattr", "+a", str(keep)], check=False).returncode:
+        pytest.skip("no folder can be made append-only here")
+    kept, now = StatusFiles(Files(ready=keep / "gpu-validator-ready")), time.time()
+    try:
+        first = kept.show(GOOD)
+        monkeypatch.setattr(time, "time", lambda: now + 90)
+        later = [kept.show(GOOD) for _ in range(5)]
+        count = len(names(keep))
+    finally:
+        subprocess.run(["chattr", "-a", str(keep)], check=True)
+
+    assert "Operation not permitted" in first[0]
+    assert all("what was put there cannot be removed" in one for [one] in later)
+    assert count == 1
+    assert kept.show(GOOD) == []
+    assert names(keep) == ["gpu-validator-ready"]
+
+
+NODES = {
+    "lines": "n\nfeature.node.kubernetes.io/gpu-validator.ready=true\nuntil: 9999999999",
+    "bytes": os.fsdecode(b"n\xff\xfe"),
+    "equals": "a=b=c,d=e",
+    "long": "n" * 10_000,
+    "comment": "# +expiry-time=2999-01-01T00:00:00Z",
+    "terminal": "\x1b[2J\u202e",
+}
+
+
+@pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+@pytest.mark.parametrize("status", ["pass", "fail"])
+def test_no_name_of_a_node_forges_a_line(
+    node: str, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of a daemon are those of any other name, and read by their readers."""
+    monkeypatch.setenv("NODE_NAME", node)
+    both = files(tmp_path)
+    runner = FakeRunner()
+    runner.status = status
+    daemon = Daemon(load(flags={"files": both.model_dump()}), runner=runner)
+
+    async def go() -> None:
+        task = asyncio.ensure_future(daemon.keep_running())
+        await _until(daemon, Clock(), 1, runner)
+        assert daemon.settle(10)
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+
+    asyncio.run(go())
+
+    assert both.ready is not None
+    assert both.nfd is not None
+    good = status == "pass"
+    assert labels(both.nfd) == {"ready": "true" if good else "false", "status": status}
+    assert len(both.nfd.read_text().splitlines()) == 3
+    assert 0 < expiry_s(both.nfd) <= 300
+    assert both.ready.exists() is good
+    if good:
+        names_of_lines = [line.partition(":")[0] for line in both.ready.read_text().splitlines()]
+        assert names_of_lines[1:] == ["pass", "by", "boot", "from", "until", "expires"]
+        assert readyfile.objection(both.ready) == ""
 
 
 def test_links_and_pipes_are_left_alone(tmp_path: Path) -> None:
@@ -464,7 +545,7 @@ def test_moved_files_leave_nothing_behind(tmp_path: Path) -> None:
         task = asyncio.ensure_future(daemon.keep_running())
         await _until(daemon, Clock(), 1, runner)
         assert len(names(old)) == 2
-        daemon.reload()
+        reload(daemon)
         assert daemon.settle(10)
         task.cancel()
         await asyncio.wait({task}, timeout=5)

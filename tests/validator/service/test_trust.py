@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import signal
 import socket
 import sys
@@ -381,3 +382,25 @@ def test_what_the_command_says(
     line = capsys.readouterr().err
     assert f"{server} is not trusted: over TCP anybody could answer" in line
     assert line.endswith("running the probes here\n")
+
+
+def test_a_token_that_is_never_answered(dead_disk: Path) -> None:
+    """`check --max-age` has 2 s: its file system is gone, which is said."""
+    began = time.monotonic()
+    with pytest.raises(SettingsError, match=r"web\.token_file: .*/token: no answer within 1 s"):
+        trust_of(Web(token_file=dead_disk / "token"))
+
+    assert time.monotonic() - began < 2
+
+
+def test_a_directory_of_users_that_is_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default needs no user of that name; one that was set cannot be believed."""
+    answers = threading.Event()
+    monkeypatch.setattr(trust, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: answers.wait(30))
+    try:
+        assert trust_of(Web(), lambda: 7).owners == {0, 7}
+        with pytest.raises(SettingsError, match="there is no user 'somebody' here"):
+            trust_of(Web(socket_owner="somebody"))
+    finally:
+        answers.set()
