@@ -3,8 +3,6 @@
 NVML may hang if the driver hangs: call it only in a process that another one can kill.
 """
 
-import ctypes
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,14 +10,13 @@ from typing import Any, Final
 
 from probes.contract import Frozen
 from probes.node.nvml import MOST_GPUS, decoded, sysfs_address, told
+from probes.node.nvml_answers import GONE, Answers
 
 try:
     import pynvml
 except ImportError:
     pynvml = None
 
-#: Codes by which NVML says that a GPU is gone: GPU_IS_LOST, RESET_REQUIRED. Source: nvmlReturn_t.
-_GONE: Final = (15, 16)
 _NO_PERMISSION: Final = 4
 _HOTTEST_C: Final = 200  # what is hotter is no temperature
 #: More than PCIe can have.
@@ -28,7 +25,7 @@ _MOST: Final = {"pcie_width": 32, "pcie_max_width": 32, "pcie_max_generation": 1
 #: (NVIDIA, DCGM's field constants), and the causes that it has when it lasts.
 _SLOWDOWN_BY_HARDWARE, _ITS_CAUSES = 0x08, 0xC0
 _CHANGE_S: Final = 0.05
-_CORRUPTED_INFOROM: Final = 14
+
 
 _CORRECTED, _UNCORRECTED = 0, 1  # nvmlMemoryErrorType_t
 _VOLATILE, _AGGREGATE = 0, 1  # nvmlEccCounterType_t: since the driver was loaded; of a lifetime
@@ -36,26 +33,6 @@ _CAUSES: Final = (0, 1)  # nvmlPageRetirementCause_t: single-bit errors, double-
 _THERMAL, _POWER = 1, 0  # nvmlPerfPolicyType_t
 _SHUTDOWN, _SLOWDOWN, _MEMORY_MAX, _GPU_MAX = 0, 1, 2, 3  # nvmlTemperatureThresholds_t
 _NANOSECONDS: Final = 1e9
-
-#: Field of `GpuHealth` -> the name of NVML's field value.
-_FIELDS: Final = {
-    "recovery_action": "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION",
-    "memory_temperature_c": "NVML_FI_DEV_MEMORY_TEMP",
-    "pcie_fatal_errors": "NVML_FI_DEV_PCIE_COUNT_FATAL_ERROR",
-    "nvlink_replays": "NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY",
-    "nvlink_recoveries": "NVML_FI_DEV_NVLINK_ERROR_DL_RECOVERY",
-    "nvlink_crc_errors": "NVML_FI_DEV_NVLINK_ERROR_DL_CRC",
-}
-#: nvmlValueType_t -> the member of nvmlValue_t that holds the value.
-_MEMBERS: Final = {
-    0: "dVal",
-    1: "uiVal",
-    2: "ulVal",
-    3: "ullVal",
-    4: "sllVal",
-    5: "siVal",
-    6: "usVal",
-}
 
 
 class GpuHealth(Frozen):
@@ -129,67 +106,6 @@ class Health(Frozen):
     gpus: tuple[GpuHealth, ...] = ()
 
 
-class _Answers:
-    """Asks NVML about one GPU; remembers when it says that the GPU is gone."""
-
-    def __init__(self, handle: object) -> None:
-        self._handle = handle
-        self.gone = ""
-
-    def ask(self, function: str, *arguments: object) -> Any:
-        """The answer of a function about the GPU; None if there is none."""
-        call = getattr(pynvml, function, None)
-        if call is None:
-            return None
-        try:
-            return told(call(self._handle, *arguments))
-        except pynvml.NVMLError as error:
-            self._note(function, error)
-        except (ValueError, TypeError, AttributeError, MemoryError):
-            pass  # an older or newer module than ours, or an answer that makes no sense
-        return None
-
-    def _note(self, function: str, error: Any) -> None:
-        if error.value in _GONE:
-            self.gone = self.gone or f"{function}: {error}"
-
-    def filled(self, function: str, layout: str) -> Any:
-        """The structure of that layout as the function fills it; None if it does not."""
-        make = getattr(pynvml, layout, None)
-        if make is None:
-            return None
-        structure = make()
-        # pynvml hands it on as it is, and the library wants its address.
-        return None if self.ask(function, ctypes.byref(structure)) is None else structure
-
-    def inforom_valid(self) -> bool | None:
-        """Whether the checksums of the board's InfoROM are right."""
-        call = getattr(pynvml, "nvmlDeviceValidateInforom", None)
-        if call is None:
-            return None
-        try:
-            call(self._handle)
-        except pynvml.NVMLError as error:
-            self._note("nvmlDeviceValidateInforom", error)
-            return False if error.value == _CORRUPTED_INFOROM else None
-        return True
-
-    def fields(self) -> dict[str, int]:
-        """The values that NVML has by number, those that it told."""
-        numbers = {name: getattr(pynvml, field, None) for name, field in _FIELDS.items()}
-        known = {name: number for name, number in numbers.items() if number is not None}
-        values = self.ask("nvmlDeviceGetFieldValues", list(known.values()))
-        found: dict[str, int] = {}
-        for name, value in zip(known, values or (), strict=False):
-            member = _MEMBERS.get(int(value.valueType))
-            if int(value.nvmlReturn) != 0 or member is None:
-                continue
-            answer = told(getattr(value.value, member))
-            if answer is not None and math.isfinite(answer):
-                found[name] = int(answer)
-        return found
-
-
 def _flag(answer: Any) -> bool | None:
     """Whether it is set; None for a number that stands for none."""
     known = None if answer is None else told(int(answer))
@@ -202,7 +118,7 @@ def _sum(*counts: int) -> int | None:
     return None if None in known else sum(known)
 
 
-def _memory(answers: _Answers) -> Iterator[tuple[str, Any]]:
+def _memory(answers: Answers) -> Iterator[tuple[str, Any]]:
     """Yield what is told of the memory's errors: field, value."""
     ask = answers.ask
     modes = ask("nvmlDeviceGetEccMode")
@@ -238,7 +154,7 @@ def _memory(answers: _Answers) -> Iterator[tuple[str, Any]]:
     yield "inforom_valid", answers.inforom_valid()
 
 
-def _clocks(answers: _Answers) -> Iterator[tuple[str, Any]]:
+def _clocks(answers: Answers) -> Iterator[tuple[str, Any]]:
     """Yield what is told of clocks, power and temperatures: field, value."""
     ask = answers.ask
     yield "clock_reasons", _lasting_reasons(answers)
@@ -269,7 +185,7 @@ def _temperature(celsius: int | None) -> int | None:
     return celsius if celsius is not None and 0 < celsius < _HOTTEST_C else None
 
 
-def _lasting_reasons(answers: _Answers) -> int | None:
+def _lasting_reasons(answers: Answers) -> int | None:
     """Why the clocks are slow: a change of clocks that looks like a slowdown is waited for."""
     reasons = _reasons(answers)
     if reasons is None or reasons & (_SLOWDOWN_BY_HARDWARE | _ITS_CAUSES) != _SLOWDOWN_BY_HARDWARE:
@@ -278,14 +194,14 @@ def _lasting_reasons(answers: _Answers) -> int | None:
     return _reasons(answers)
 
 
-def _reasons(answers: _Answers) -> int | None:
+def _reasons(answers: Answers) -> int | None:
     reasons: int | None = answers.ask("nvmlDeviceGetCurrentClocksEventReasons")
     if reasons is None:  # the name before driver 535
         reasons = answers.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
     return reasons
 
 
-def _links(answers: _Answers) -> Iterator[tuple[str, Any]]:
+def _links(answers: Answers) -> Iterator[tuple[str, Any]]:
     """Yield what is told of PCIe, NVLink and the fabric: field, value."""
     for name, function in (
         ("pcie_width", "nvmlDeviceGetCurrPcieLinkWidth"),
@@ -322,10 +238,10 @@ def _gpu(index: int) -> GpuHealth:
         return GpuHealth(
             index=index,
             accessible=error.value != _NO_PERMISSION,
-            gone=text if error.value in _GONE else "",
-            error="" if error.value in _GONE else text,
+            gone=text if error.value in GONE else "",
+            error="" if error.value in GONE else text,
         )
-    answers = _Answers(handle)
+    answers = Answers(handle)
     pci, mig = answers.ask("nvmlDeviceGetPciInfo"), answers.ask("nvmlDeviceGetMigMode")
     names = {
         field: answers.ask(function)

@@ -1,7 +1,8 @@
 """Each call of libc that a short life of the daemon makes, failed once in turn.
 
 First a life is recorded that starts, runs, is scraped and stops. Then it is lived again for each
-call of the record, in a seeded order in which rare calls come first; what is known is kept in
+call of the record, in a seeded order: one of each site before a second of any. A site is the name
+of a call and the lines of Python that it comes from. What is known is kept in
 `build/chaos-calls.jsonl`, so that a later campaign goes on where one was stopped.
 """
 
@@ -25,6 +26,8 @@ from tests.emulator import install
 
 KEPT: Final = Path("build") / "chaos-calls.jsonl"
 
+_OURS: Final = f"{Path(__file__).parents[2]}/"
+_NOT_REACHED: Final = "not reached"
 _RUN_S: Final = 40.0  # for a run of the shortest life, on a machine that others load
 _STOP_S: Final = 10.0
 
@@ -85,7 +88,9 @@ class Call:
     name: str
     number: int
     about: str
+    site: str
     serves: bool = False  # after it has begun to listen
+    imports: bool = False
 
     @property
     def key(self) -> str:
@@ -111,31 +116,45 @@ def errors_of(name: str) -> tuple[int, ...]:
     return (errno.EIO,)
 
 
+def _frames(stack: str) -> list[str]:
+    """The lines of a stack, the innermost first; those of Python's own import go by that name."""
+    lines = stack.replace("<frozen ", "frozen ").split("<")
+    return ["import" if "importlib" in line else line for line in lines]
+
+
 def read_trace(path: Path, stage: int) -> Iterator[Call]:
     """The calls of a recorded life."""
     serves = False
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        name, number, *about = line.split(" ", 2)
-        serves = serves or '"event": "listening"' in line
-        yield Call(stage, name, int(number), about[0] if about else "", serves)
+        what, _, stack = line.partition("\t")
+        name, number, *about = what.split(" ", 2)
+        serves = serves or '"event": "listening"' in what
+        frames = _frames(stack)
+        ours = next((one for one in frames if one.startswith(_OURS)), "").removeprefix(_OURS)
+        site = f"{stage}{' serving' if serves else ''} {name} {frames[0]} {ours}"
+        yield Call(
+            stage, name, int(number), about[0] if about else "", site, serves, frames[0] == "import"
+        )
 
 
 def in_order(calls: list[Call], rng: random.Random) -> list[Call]:
-    """The calls in a seeded order: of each name one in turn, so that rare ones come early.
+    """The calls in a seeded order: one of each site, then a second of each, and so on.
 
-    Those of the start and those of the daemon that serves take turns too: most are an import's.
+    In a round those of a daemon that serves come first, and an import's last.
     """
-    by_name: dict[str, list[Call]] = {}
+    by_site: dict[str, list[Call]] = {}
     for call in calls:
-        by_name.setdefault(f"{call.stage}{call.serves}{call.name}", []).append(call)
-    for several in by_name.values():
+        by_site.setdefault(call.site, []).append(call)
+    for several in by_site.values():
         rng.shuffle(several)
-    rounds = max(map(len, by_name.values()), default=0)
+    rounds = max(map(len, by_site.values()), default=0)
     return [
-        several[place]
+        call
         for place in range(rounds)
-        for several in by_name.values()
-        if place < len(several)
+        for call in sorted(
+            (several[place] for several in by_site.values() if place < len(several)),
+            key=lambda one: (one.imports, not one.serves),
+        )
     ]
 
 
@@ -173,10 +192,10 @@ class Lives:
             if wrong:
                 wrong += [f"    {text}" for text in life.other_text[-12:]]
         if fail and not any(
-            line.endswith(" FAILED")
+            " FAILED\t" in line
             for line in trace.read_text(encoding="utf-8", errors="replace").splitlines()
         ):
-            how = f"not reached, {how}"
+            how = f"{_NOT_REACHED}, {how}"
         return how, wrong, trace
 
     def _settings(self, port: int, files: Path) -> str:
@@ -242,12 +261,14 @@ def recorded(lives: Lives) -> list[Call]:
     return [call for call in calls if (call.name, call.about) != _OF_THE_INTERPRETER]
 
 
-def known(kind: str) -> set[str]:
-    """The keys of the calls that were failed before."""
+def known(kind: str) -> tuple[set[str], set[str]]:
+    """The keys of the calls that were failed before, and the sites that were reached so."""
     if not KEPT.exists():
-        return set()
+        return set(), set()
     lines = map(json.loads, KEPT.read_text(encoding="utf-8").splitlines())
-    return {one["key"] for one in lines if one["kind"] == kind}
+    before = [one for one in lines if one["kind"] == kind]
+    reached = {one["call"]["site"] for one in before if not one["how"].startswith(_NOT_REACHED)}
+    return {one["key"] for one in before}, reached
 
 
 def fail(lives: Lives, call: Call, number: int, kind: str) -> Tried:
@@ -268,21 +289,25 @@ def run(seed: int, seconds: float, only: str = "", *, with_torch: bool = False) 
     began, rng = time.monotonic(), random.Random(seed)  # noqa: S311 - to be repeated
     KEPT.parent.mkdir(exist_ok=True)
     kind = "torch" if with_torch else "bare"
-    before = known(kind)
+    before, reached = known(kind)
     tried: list[Tried] = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         lives = Lives(Path(name), with_torch=with_torch)
-        calls = recorded(lives)
-        say(f"{len(calls)} calls of {len({one.name for one in calls})} names in a life ({kind})")
-        for call in in_order(calls, rng):
-            number = rng.choice(errors_of(call.name))
+        calls = [call for call in recorded(lives) if only in call.name]
+        sites = {call.site for call in calls}
+        say(f"{len(calls)} calls of {len(sites)} sites in a life ({kind})")
+        fresh = [call for call in in_order(calls, rng) if call.key not in before]
+        # A call has another number in another record; its site stays.
+        fresh.sort(key=lambda call: call.site in reached)
+        for call in fresh:
             if time.monotonic() - began > seconds:
                 break
-            if call.key not in before and only in call.name:
-                tried.append(fail(lives, call, number, kind))
+            tried.append(fail(lives, call, rng.choice(errors_of(call.name)), kind))
     how_often = Counter(one.how.partition(":")[0] for one in tried)
     told = ", ".join(f"{count} {how}" for how, count in how_often.most_common())
     broken = sum(bool(one.violations) for one in tried)
+    reached |= {one.call.site for one in tried if not one.how.startswith(_NOT_REACHED)}
     say(f"seed {seed}: {len(tried)} calls failed: {told}")
-    say(f"{len(before)} were known from before; {broken} broke a promise")
+    say(f"{len(before)} calls were known from before; {len(sites & reached)} sites were reached")
+    say(f"{broken} broke a promise")
     return 1 if broken else 0

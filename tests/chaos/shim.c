@@ -4,7 +4,8 @@
    the first opening of a file whose path holds CHAOS_FROM on, if that is set.
 
    CHAOS_STAGE    1: the process that parses the command line; 2: the daemon that it becomes
-   CHAOS_TRACE    a file for one line a counted call: its name, number and what it is about
+   CHAOS_TRACE    a file for one line a counted call: its name, number, what it is about, and after a
+                  tab the lines of Python that it comes from, the innermost first
    CHAOS_FAIL     `name:number:errno`: the n-th call of that name fails with that errno, once
    CHAOS_CONTROL  a file that is mapped: nanoseconds that CLOCK_REALTIME and CLOCK_MONOTONIC are
                   ahead, and whether /proc can be opened; of every process, and changed at any time
@@ -43,6 +44,9 @@ static atomic_int counting;
 static int trace = -1;
 static const char *from = "";
 static char wanted[32];
+static long stacks = -1;            /* a file in memory, for the interpreter to write a stack into */
+static __thread int within;         /* whether this thread is writing one */
+static pthread_mutex_t one_stack = PTHREAD_MUTEX_INITIALIZER;
 static long wanted_number, wanted_errno;
 
 /* libc's own syscall(2), by which nothing of ours is counted. */
@@ -89,20 +93,54 @@ __attribute__((constructor)) static void begin(void) {
   if (fail || path) owner = getpid();
 }
 
+/* The lines of Python that this thread is at: `file:line<file:line<...`, the innermost first. */
+static void whence(char *text, size_t room) {
+  static void *(*state)(void);
+  static void (*dump)(int, void *);
+  char all[8192], *line, *rest;
+  size_t used = 0;
+  text[0] = 0;
+  if (!state) state = (void *(*)(void))dlsym(RTLD_DEFAULT, "PyGILState_GetThisThreadState");
+  if (!dump) dump = (void (*)(int, void *))dlsym(RTLD_DEFAULT, "_Py_DumpTraceback");
+  void *thread = state && dump ? state() : NULL;
+  if (!thread) return;
+  pthread_mutex_lock(&one_stack);
+  within = 1;
+  if (stacks < 0) stacks = kernel(SYS_memfd_create, "stacks", 1L);
+  kernel(SYS_ftruncate, stacks, 0L);
+  kernel(SYS_lseek, stacks, 0L, 0L);
+  dump(stacks, thread);
+  long size = kernel(SYS_pread64, stacks, all, sizeof all - 1, 0L);
+  within = 0;
+  pthread_mutex_unlock(&one_stack);
+  all[size > 0 ? size : 0] = 0;
+  for (line = strtok_r(all, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+    char file[512];
+    int number;
+    if (sscanf(line, " File \"%511[^\"]\", line %d", file, &number) != 2) continue;
+    int more = snprintf(text + used, room - used, "%s%s:%d", used ? "<" : "", file, number);
+    if (more < 0 || used + more >= room) break;
+    used += more;
+  }
+  text[used] = 0;
+}
+
 /* Whether this call is the one that fails. */
 static int fails(const char *name, atomic_long *count, const char *about) {
-  if (!owner || owner != getpid()) return 0;
+  if (!owner || owner != getpid() || within) return 0;
   if (!counting && about && strstr(about, from)) counting = 1;
   if (!counting) return 0;
   long number = ++*count;
   int chosen = number == wanted_number && strcmp(name, wanted) == 0;
   if (trace >= 0) {
-    char line[256];
-    int kept = errno, size = snprintf(line, sizeof line, "%s %ld %.180s%s\n", name, number,
+    char line[8192];
+    int kept = errno, size = snprintf(line, 512, "%s %ld %.180s%s", name, number,
                                       about ? about : "", chosen ? " FAILED" : "");
-    for (int place = 0; place < size - 1; place++)
-      if (line[place] == '\n') line[place] = ' ';
-    line[sizeof line - 1] = 0;
+    for (int place = 0; place < size; place++)
+      if (line[place] == '\n' || line[place] == '\t') line[place] = ' ';
+    line[size++] = '\t';
+    whence(line + size, sizeof line - size - 1);
+    strcat(line, "\n");
     kernel(SYS_write, trace, line, strlen(line));
     errno = kept;
   }

@@ -15,6 +15,8 @@ from tests.chaos.invariants import Runs, Sample
 from tests.chaos.life import Answer
 from tests.chaos.watch import Watch
 
+ROOT = Path(__file__).parents[2]
+
 SICK = {"fake:1": frozenset({"autograd"})}
 
 
@@ -245,12 +247,24 @@ def test_a_watch_excuses_what_is_done_to_the_daemon_itself(tmp_path: Path) -> No
 def test_a_trace_is_read_with_its_phases(tmp_path: Path) -> None:
     """What comes after the line that it listens is of the daemon that serves."""
     trace = tmp_path / "trace"
-    trace.write_text('open64 1 /x y\nwrite 1 {"event": "listening"}\nread 1 \n', encoding="utf-8")
+    trace.write_text(
+        f"open64 1 /x y\t<frozen importlib._bootstrap>:1<{ROOT}/validator/report.py:3\n"
+        f'write 1 {{"event": "listening"}}\t/usr/lib/logging.py:9<{ROOT}/validator/log.py:4\n'
+        "read 1 \t\n",
+        encoding="utf-8",
+    )
 
     assert list(calls.read_trace(trace, 2)) == [
-        Call(2, "open64", 1, "/x y"),
-        Call(2, "write", 1, '{"event": "listening"}', serves=True),
-        Call(2, "read", 1, "", serves=True),
+        Call(2, "open64", 1, "/x y", "2 open64 import validator/report.py:3", imports=True),
+        Call(
+            2,
+            "write",
+            1,
+            '{"event": "listening"}',
+            "2 serving write /usr/lib/logging.py:9 validator/log.py:4",
+            serves=True,
+        ),
+        Call(2, "read", 1, "", "2 serving read  ", serves=True),
     ]
 
 
@@ -258,15 +272,17 @@ def _rng() -> random.Random:
     return random.Random(3)  # noqa: S311 - to be repeated
 
 
-def test_rare_calls_come_early_and_a_seed_repeats_the_order() -> None:
-    """One of each name in turn."""
-    several = [Call(2, "read", number, "") for number in range(50)]
-    rare = Call(2, "socket", 1, "")
-    order = calls.in_order([*several, rare], _rng())
+def test_each_site_comes_once_before_any_twice() -> None:
+    """Those of a daemon that serves first, an import's last; a seed repeats the order."""
+    several = [Call(2, "read", number, "", "a") for number in range(50)]
+    serving = Call(2, "socket", 1, "", "b", serves=True)
+    imported = Call(2, "stat64", 1, "", "c", imports=True)
+    every = [*several, imported, serving]
+    order = calls.in_order(every, _rng())
 
-    assert rare in order[:2]
-    assert set(order) == {*several, rare}
-    assert order == calls.in_order([*several, rare], _rng())
+    assert [one.site for one in order[:4]] == ["b", "a", "c", "a"]
+    assert set(order) == set(every)
+    assert order == calls.in_order(every, _rng())
 
 
 @pytest.mark.parametrize("name", ["open64", "fstatat64", "epoll_wait", "killpg", "lseek64"])

@@ -52,6 +52,7 @@ def test_one_call_fails_and_no_other(library: Path, tmp_path: Path) -> None:
     assert seen == ["made", "24", "made"]
     assert [line.split()[:2] for line in calls] == [["pipe2", str(n)] for n in (1, 2, 3)]
     assert ["FAILED" in line for line in calls] == [False, True, False]
+    assert {line.partition("\t")[2] for line in calls} == {"<string>:5"}
 
 
 def test_only_the_process_that_is_meant(library: Path) -> None:

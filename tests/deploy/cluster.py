@@ -24,6 +24,8 @@ VERSIONS: Final = ("1.29", "1.37")
 
 Object = dict[str, Any]
 
+SHM: Final = "/dev/shm"  # noqa: S108 - where torch puts what processes share
+
 #: What can be switched on, by the components of kustomize and by the values of the chart.
 MODES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "default": ((), ()),
@@ -43,6 +45,9 @@ MODES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ),
     ),
 }
+
+#: The values of each platform.
+PLATFORMS: Final = {path.stem: path for path in sorted((CHART / "platforms").glob("*.yaml"))}
 
 _STRING: Final = {"type": "string", "minLength": 1}
 _META: Final = {"type": "object", "required": ["name", "labels"]}
@@ -71,17 +76,15 @@ def _closed(required: tuple[str, ...], **properties: Any) -> Mapping[str, Any]:
     }
 
 
-#: Kubernetes' schemas hold its own kinds alone. Of these two, the fields that we use, by the
-#: definitions of prometheus-operator and node-readiness-controller.
-CUSTOM: Final = {
-    "PodMonitor": _custom(
+def _monitor(kind: str, endpoints: str) -> Mapping[str, Any]:
+    return _custom(
         "monitoring.coreos.com/v1",
-        "PodMonitor",
+        kind,
         {
-            "required": ["selector", "podMetricsEndpoints"],
+            "required": ["selector", endpoints],
             "properties": {
                 "selector": _closed(("matchLabels",), matchLabels={"type": "object"}),
-                "podMetricsEndpoints": {
+                endpoints: {
                     "type": "array",
                     "minItems": 1,
                     "items": _closed(
@@ -102,6 +105,27 @@ CUSTOM: Final = {
                 },
             },
         },
+    )
+
+
+#: Kubernetes' schemas hold its own kinds alone. Of these, the fields that we use, by the
+#: definitions of prometheus-operator and node-readiness-controller.
+CUSTOM: Final = {
+    "PodMonitor": _monitor("PodMonitor", "podMetricsEndpoints"),
+    "ServiceMonitor": _monitor("ServiceMonitor", "endpoints"),
+    "PrometheusRule": _custom(
+        "monitoring.coreos.com/v1",
+        "PrometheusRule",
+        {
+            "required": ["groups"],
+            "properties": {
+                "groups": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": _closed(("name", "rules"), name=_STRING, rules={"type": "array"}),
+                }
+            },
+        },
     ),
     "NodeReadinessRule": _custom(
         "readiness.node.x-k8s.io/v1alpha1",
@@ -117,10 +141,11 @@ CUSTOM: Final = {
                         ("type", "requiredStatus"),
                         type={**_STRING, "maxLength": 316},
                         requiredStatus={"enum": ["True", "False", "Unknown"]},
+                        defaultStatus={"enum": ["True", "False", "Unknown"]},
                     ),
                 },
                 "enforcementMode": {"enum": ["bootstrap-only", "continuous"]},
-                "nodeSelector": {"type": "object"},
+                "nodeSelector": {"type": "object", "minProperties": 1},  # refused when empty
                 "taint": _closed(
                     ("key", "effect"),
                     key={"type": "string", "pattern": r"^readiness\.k8s\.io/"},
@@ -186,21 +211,27 @@ def _mode(name: str) -> list[Object]:
         return kustomize(Path(folder), *(KUBERNETES / "components" / one for one in MODES[name][0]))
 
 
-def helm(*values: str, namespace: str = "gpu-validator") -> list[Object]:
-    """The chart with some values, rendered by the real helm.
+def helm(
+    *values: str,
+    namespace: str = "gpu-validator",
+    release: str = "gpu-validator",
+    files: tuple[Path, ...] = (),
+) -> list[Object]:
+    """The chart with some values and files of values, rendered by the real helm.
 
     Raises:
         ValueError: with helm's complaint.
     """
-    return copy.deepcopy(_helm(values, namespace))
+    return copy.deepcopy(_helm(values, namespace, release, files))
 
 
 @functools.cache
-def _helm(values: tuple[str, ...], namespace: str) -> list[Object]:
-    flags = [part for value in values for part in ("--set", value)]
-    return _objects(
-        _run("helm", "template", "release", str(CHART), "--namespace", namespace, *flags)
-    )
+def _helm(
+    values: tuple[str, ...], namespace: str, release: str, files: tuple[Path, ...]
+) -> list[Object]:
+    flags = [part for file in files for part in ("--values", str(file))]
+    flags += [part for value in values for part in ("--set", value)]
+    return _objects(_run("helm", "template", release, str(CHART), "--namespace", namespace, *flags))
 
 
 def invalid(one: Object, version: str) -> str:
@@ -218,9 +249,10 @@ def invalid(one: Object, version: str) -> str:
     return ""
 
 
-def find(objects: list[Object], kind: str) -> Object:
-    """The one object of a kind."""
-    found = [one for one in objects if one["kind"] == kind]
+def find(objects: list[Object], kind: str, ending: str = "") -> Object:
+    """The one object of a kind, or of those whose name ends so."""
+    mine = (one for one in objects if one["kind"] == kind)
+    found = [one for one in mine if one["metadata"]["name"].endswith(ending)]
     assert len(found) == 1, f"{len(found)} of kind {kind}"
     return found[0]
 
@@ -256,6 +288,11 @@ def breaches(pod: Object) -> Iterator[str]:
     }
     yield from (rule for rule, kept in rules.items() if not kept)
     tokens = {volume["name"] for volume in volumes if "projected" in volume}
+    shared = {
+        volume["name"]
+        for volume in volumes
+        if volume.get("emptyDir", {}).get("medium") == "Memory" and volume["emptyDir"]["sizeLimit"]
+    }
     for container in [*spec.get("initContainers", []), *spec["containers"]]:
         yield from _breaches(container, spec.get("securityContext", {}))
         mounts = container.get("volumeMounts", [])
@@ -264,6 +301,8 @@ def breaches(pod: Object) -> Iterator[str]:
                 yield "token"
             if not any(mount["mountPath"] == "/tmp" for mount in mounts):  # noqa: S108 - theirs
                 yield "no-tmp"
+            if not any(mount["name"] in shared and mount["mountPath"] == SHM for mount in mounts):
+                yield "no-shm"
 
 
 def _breaches(container: Object, of_pod: Object) -> Iterator[str]:

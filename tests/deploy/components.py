@@ -192,14 +192,18 @@ def _ready(started: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 
 @contextlib.contextmanager
-def served(answer: Callable[[str, bytes], bytes]) -> Iterator[str]:
-    """A server of the test's own: path and body of a request to the body of the answer."""
+def served(answer: Callable[[str, bytes], bytes | tuple[int, bytes]]) -> Iterator[str]:
+    """A server of the test's own: path and body of a request to the answer's body, or its status.
+
+    Where it gives no status that is 200.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def _do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            content = answer(self.path, body)
-            self.send_response(200)
+            told = answer(self.path, body)
+            status, content = (200, told) if isinstance(told, bytes) else told
+            self.send_response(status)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -13,6 +13,8 @@ import yaml
 PROMETHEUS = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
 RULES = PROMETHEUS / "rules"
 OBJECT = PROMETHEUS / "prometheusrule.yaml"
+#: The same once more: a chart reads no file outside itself.
+IN_THE_CHART = PROMETHEUS.parent / "helm/gpu-env-validator/files/prometheusrule.yaml"
 
 #: Metrics that an expression can name: ours, and those of the process and of Prometheus' own world.
 _NAME = re.compile(r"\b((?:gpu_validator|node_textfile|process)_[a-z_]*[a-z]|up)\b(?!\()")
@@ -85,4 +87,5 @@ _Dumper.add_representer(str, _text)
 if __name__ == "__main__":
     head = "# Written by `python -m tests.deploy.rules` from the files in rules/: no edits.\n"
     content = yaml.dump(operator_object(), Dumper=_Dumper, sort_keys=False, width=1000)
-    OBJECT.write_text(head + content, encoding="utf-8")
+    for file in (OBJECT, IN_THE_CHART):
+        file.write_text(head + content, encoding="utf-8")

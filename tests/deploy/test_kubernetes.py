@@ -30,12 +30,14 @@ from tests.deploy.cluster import (
     mode,
     ours,
     rendered,
-    tool,
     unfit,
 )
 from validator.settings import Settings, Web, host_port
 
 pytestmark = pytest.mark.slow
+
+#: The ends of the names of the two rules.
+RULES: Final = ("startup", "failed")
 
 #: What a mode gives up of the policy, and nothing else.
 GIVEN_UP: Final = {
@@ -141,6 +143,7 @@ def plain(one: Object) -> Object:
     flat: Object = yaml.safe_load(text)
     for label in ("app.kubernetes.io/managed-by", "helm.sh/chart"):
         flat["metadata"]["labels"].pop(label, None)
+    _forget_release(flat)
     if flat["kind"] == "ConfigMap":
         flat["data"] = {name: yaml.safe_load(content) for name, content in flat["data"].items()}
     if flat["kind"] == "DaemonSet":
@@ -152,6 +155,14 @@ def plain(one: Object) -> Object:
             container["env"].sort(key=_name)
             container["volumeMounts"].sort(key=_name)
     return flat
+
+
+def _forget_release(place: Any) -> None:
+    if isinstance(place, dict):
+        place.pop("app.kubernetes.io/instance", None)
+    for one in place.values() if isinstance(place, dict) else place:
+        if isinstance(one, dict | list):
+            _forget_release(one)
 
 
 def _name(one: Object) -> str:
@@ -239,7 +250,9 @@ MUTATIONS: Final = [
     ("capabilities", _set(f"{_OURS}/securityContext/capabilities/add", ["SYS_ADMIN"])),
     ("no-requests", _set(f"{_OURS}/resources/requests/memory", None)),
     ("no-limit", _set(f"{_OURS}/resources/limits", {})),
-    ("no-tmp", _set(f"{_OURS}/volumeMounts", [])),
+    ("no-tmp", _set(f"{_OURS}/volumeMounts/1", None)),
+    ("no-shm", _set(f"{_OURS}/volumeMounts/2", None)),
+    ("no-shm", _set("spec/volumes/2/emptyDir/medium", None)),
     ("reserves-gpus", _set(f"{_OURS}/resources/limits/nvidia.com~1gpu", 1)),
     ("no-node-name", _set(f"{_OURS}/env/0", None)),
     ("promises-no-gpu", _set(f"{_OURS}/env/3/value", "0")),
@@ -285,7 +298,8 @@ INVALID: Final = [
 )
 def test_the_schemas_see_a_wrong_object(kind: str, edit: Callable[[Object], None]) -> None:
     """A misspelt key, a wrong type, something missing: each is told, in both releases."""
-    one = copy.deepcopy(find(mode("everything"), kind))
+    ending = "-failed" if kind == "NodeReadinessRule" else ""
+    one = copy.deepcopy(find(mode("everything"), kind, ending))
     sound = [invalid(one, version) for version in VERSIONS]
     edit(one)
 
@@ -326,7 +340,7 @@ def test_the_port_is_the_daemons(base: list[Object]) -> None:
     assert find(base, "Service")["spec"]["ports"][0]["targetPort"] == "http"
     assert find(objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["port"] == "http"
     assert find(base, "NetworkPolicy")["spec"]["ingress"][0]["ports"] == [{"port": "http"}]
-    assert environment(reporter)["CHECK_ENDPOINT"] == f"http://localhost:{port}/readyz"
+    assert "--url" not in reporter["args"]  # its default is the daemon's, too
 
 
 def test_a_sick_node_can_be_asked_from_its_own_node(base: list[Object]) -> None:
@@ -363,22 +377,40 @@ def test_the_chart_without_a_namespace_lets_nobody_in() -> None:
 
 
 def test_the_reporter_has_what_it_does_and_no_more() -> None:
-    """Read a node, write its status; the rule waits for the condition that it reports."""
+    """Read a node, write some of its conditions; no GPU; the daemon's own image."""
     objects = mode("node-readiness")
-    rule = find(objects, "NodeReadinessRule")["spec"]
-    reporter = container_of(pod_of(objects), "readiness-reporter")
+    pod = pod_of(objects)
+    reporter = container_of(pod, "readiness-reporter")
     subject = find(objects, "ClusterRoleBinding")["subjects"][0]
 
     assert find(objects, "ClusterRole")["rules"] == [
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
-        {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["update"]},
+        {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
     ]
-    assert subject["name"] == pod_of(objects)["spec"]["serviceAccountName"]
-    assert rule["conditions"][0]["type"] == environment(reporter)["CONDITION_TYPE"]
-    assert rule["taint"]["effect"] != "NoExecute"
-    assert {"key": rule["taint"]["key"], "operator": "Exists"} in pod_of(objects)["spec"][
-        "tolerations"
+    assert subject["name"] == pod["spec"]["serviceAccountName"]
+    assert environment(reporter)["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert reporter["image"] == ours(pod)["image"]
+
+
+def test_the_rules_wait_for_what_the_reporter_writes(job: list[Object]) -> None:
+    """Types, taints and tolerations meet; one rule ends with the first verdict, one never."""
+    objects = mode("node-readiness")
+    startup, failed = (find(objects, "NodeReadinessRule", f"-{one}")["spec"] for one in RULES)
+    reporter = container_of(pod_of(objects), "readiness-reporter")
+    prefix = reporter["args"][reporter["args"].index("--prefix") + 1]
+
+    assert startup["conditions"] == [{"type": f"{prefix}Ready", "requiredStatus": "True"}]
+    assert startup["enforcementMode"] == "bootstrap-only"
+    assert failed["conditions"] == [
+        {"type": f"{prefix}Failed", "requiredStatus": "False", "defaultStatus": "False"}
     ]
+    assert failed["enforcementMode"] == "continuous"
+    assert startup["taint"]["key"] != failed["taint"]["key"]  # the controller refuses one for both
+    for rule in (startup, failed):
+        toleration = {"key": rule["taint"]["key"], "operator": "Exists"}
+        assert rule["taint"]["effect"] == "NoSchedule"
+        for pod in (pod_of(objects), pod_of(job, "Job")):
+            assert toleration in pod["spec"]["tolerations"]
 
 
 def test_another_namespace_reaches_everything(tmp_path: Path) -> None:
@@ -529,26 +561,13 @@ def test_the_tags_are_this_versions() -> None:
         yaml.safe_load((KUBERNETES / name / "kustomization.yaml").read_text())["images"][0][
             "newTag"
         ]
-        for name in ("base", "job", "gate")
+        for name in ("base", "job", "gate", "components/node-readiness")
     ]
 
     assert {chart["version"], chart["appVersion"], *tags} == {version}
 
 
 # -- the chart's values -----------------------------------------------------------------------
-
-
-def test_the_chart_is_clean() -> None:
-    """Helm lint, warnings included."""
-    done = subprocess.run(
-        [tool("helm"), "lint", "--strict", "--quiet", str(CHART)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -560,6 +579,30 @@ def test_the_chart_is_clean() -> None:
         (r"resources.limits.nvidia\.com/gpu=1", "nvidia.com/gpu"),
         ("image.repository=", "repository"),
         ("podMonitor.enable=true", "enable"),
+        ("maxUnavailable=3", "maxUnavailable"),
+        ("tolerations[0].kee=a", "kee"),
+        ("extraEnv[0].nam=A", "nam"),
+        ("extraEnv[0].name=GPU_VALIDATOR_EXPECT__GPUS", "expectGpus"),
+        ("extraVolumes[0].name=tmp,extraVolumes[0].emptyDir.medium=Memory", "/extraVolumes/0/name"),
+        ("extraVolumeMounts[0].name=a", "mountPath"),
+        ("securityContext.privileged=true", "privileged"),
+        ("podSecurityContext.runAsRoot=true", "runAsRoot"),
+        (r"podLabels.app\.kubernetes\.io/name=other", "podLabels"),
+        (r"labels.helm\.sh/chart=other", "labels"),
+        ("pools.a.expectGpus=0,pools.a.nodeSelector.pool=a", "/pools/a/expectGpus"),
+        ("pools.a.expectGpus=8", "nodeSelector"),
+        ("pools.A.expectGpus=8,pools.A.nodeSelector.pool=a", "/pools"),
+        ("pools.a.expectGpus=8,pools.a.nodeSelector.pool=a,pools.a.config.x=y", "config"),
+        ("image.digest=sha256:12", "digest"),
+        ("terminationGracePeriodSeconds=1", "terminationGracePeriodSeconds"),
+        ("podMonitor.enabled=true,serviceMonitor.enabled=true", "twice"),
+        (r"nodeReadiness.enabled=true,nodeSelector.nvidia\.com/gpu\.present=null", "nodes"),
+        ("statusFile.hostPath=run", "hostPath"),
+        ("shm.sizeLimit=null", "sizeLimit"),
+        ("nodeReadiness=null", "nodeReadiness"),
+        ("nodeSelector=null", "nodeSelector"),
+        ("securityContext=null", "securityContext"),
+        ("podMonitor.interval=null", "interval"),
     ],
 )
 def test_the_chart_refuses_a_wrong_value(value: str, complaint: str) -> None:
@@ -577,7 +620,7 @@ def test_the_charts_values_reach_the_pod() -> None:
             "image.tag=v42",
             "image.pullSecrets[0]=key",
             "runtimeClassName=",
-            "maxUnavailable=3",
+            "updateStrategy.rollingUpdate.maxUnavailable=3",
         )
     )
 
@@ -628,6 +671,25 @@ def test_the_documents_example_renders(tmp_path: Path) -> None:
     assert environment(ours(pod))["GPU_VALIDATOR_EXPECT__GPUS"] == "8"
     assert find(objects, "PodMonitor")
     assert [*breaches(pod), *misfits(pod), *unfit(pod)] == []
+
+
+def test_the_documents_pool_renders(tmp_path: Path) -> None:
+    """Its own nodes, its own number, and selectors that find no other pool's pods."""
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    blocks = [one.partition("```")[0] for one in text.split("```yaml\n")[1:]]
+    example = yaml.safe_load(next(one for one in blocks if "nameSuffix" in one))
+    example["resources"] = [os.path.relpath(KUBERNETES / "base", tmp_path.resolve())]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(example))
+    objects = rendered(tmp_path)
+    made = find(objects, "DaemonSet")
+    wrong = [invalid(one, VERSIONS[0]) for one in objects]
+
+    assert set(wrong) == {""}
+    assert made["metadata"]["name"] == "gpu-validator-h100"
+    assert made["spec"]["selector"]["matchLabels"]["gpu-validator/pool"] == "h100"
+    assert pod_of(objects)["spec"]["nodeSelector"]["pool"] == "h100"
+    assert environment(ours(pod_of(objects)))["GPU_VALIDATOR_EXPECT__GPUS"] == "8"
+    assert find(objects, "Namespace")["metadata"]["name"] == "gpu-validator"
 
 
 def test_every_file_that_the_document_names_is_there() -> None:

@@ -23,7 +23,7 @@ from tests.probes.corrupt import tripped_families
 from tests.probes.verdicts import ids, tripped
 from validator import profiles
 from validator.engine.plan import make_plan
-from validator.selftest.trials import Options, choose
+from validator.selftest.choice import Options, choose
 from validator.service.schedule import Schedule, timings
 from validator.settings import Settings
 

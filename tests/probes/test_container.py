@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from probes.catalog import CONTAINER
-from probes.container import probe
+from probes.container import observation, probe
 from probes.container.faults import FAULTS
 from probes.contract import MIB, Finding, Status
 from probes.faults.inject import surroundings
@@ -57,11 +57,11 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
         (device_nodes, ("open_nodes",)),
         (resources, ("space", "caches", "limits", "group", "locks_without_limit")),
         (containers, ("read",)),
-        (probe, ("has_infiniband", "now")),
+        (observation, ("has_infiniband", "now")),
     ):
         for name in names:
             monkeypatch.setattr(owner, name, getattr(owner, name))
-    for name in probe.VARIABLES:
+    for name in observation.VARIABLES:
         monkeypatch.setenv(name, "")
 
 
@@ -242,12 +242,12 @@ def test_a_folder_of_the_rdma_driver_is_no_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any host that loads the driver has the folder."""
-    monkeypatch.setattr(probe, "_INFINIBAND", tmp_path)
+    monkeypatch.setattr(observation, "_INFINIBAND", tmp_path)
     (tmp_path / "rdma_cm").touch()
-    before = probe.has_infiniband()
+    before = observation.has_infiniband()
     (tmp_path / "uverbs0").touch()
 
-    assert (before, probe.has_infiniband()) == (False, True)
+    assert (before, observation.has_infiniband()) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,9 @@ def of_cuda_available() -> Any:
 
 def of_container() -> Any:
     """Folders and variables."""
-    from probes.container import probe
+    from probes.container import observation
 
-    return probe.observe("cpu").model_dump(mode="json")
+    return observation.observe("cpu").model_dump(mode="json")
 
 
 def of_torch_settings() -> Any:
@@ -125,7 +125,7 @@ READERS: dict[str, Callable[[], Any]] = {
     "probes/cuda_available/observation.py": of_cuda_available,
     "probes/kit/precision.py": of_precision,
     "probes/kit/capabilities.py": of_capabilities,
-    "probes/container/probe.py": of_container,
+    "probes/container/observation.py": of_container,
     "probes/torch_settings/probe.py": of_torch_settings,
     "probes/torch_version/look.py": of_torch_version,
     "probes/compiled/toolchain.py": of_toolchain,
@@ -139,7 +139,12 @@ READERS: dict[str, Callable[[], Any]] = {
 }
 
 OBSERVERS = (
-    *("cuda_available.observation", "container.probe", "torch_settings.probe", "kit.precision"),
+    *(
+        "cuda_available.observation",
+        "container.observation",
+        "torch_settings.probe",
+        "kit.precision",
+    ),
     *("torch_version.look", "torch_version.mapped", "compiled.toolchain", "kit.capabilities"),
 )
 

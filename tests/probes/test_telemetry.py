@@ -13,7 +13,7 @@ from probes.catalog import TELEMETRY
 from probes.contract import Finding, Status, worst
 from probes.faults.inject import health
 from probes.kit import watching
-from probes.node import gpu_events, gpu_health, hardware, kernel_log
+from probes.node import gpu_events, gpu_health, hardware, kernel_log, nvml_answers
 from probes.node.gpu_events import Events
 from probes.node.gpu_health import GpuHealth, Health
 from probes.node.hardware import Hardware
@@ -72,9 +72,15 @@ def status_of(check: str, *changes: dict[str, Any], **limits: Any) -> Status:
     return found[check].status
 
 
+def have(monkeypatch: pytest.MonkeyPatch, library: Replay) -> None:
+    """Have this library in place of NVML."""
+    for module in (gpu_health, nvml_answers):
+        monkeypatch.setattr(module, "pynvml", library)
+
+
 def replayed(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> probe.Observation:
     """What is read of the recorded board."""
-    monkeypatch.setattr(gpu_health, "pynvml", Replay("h200.json", **changes))
+    have(monkeypatch, Replay("h200.json", **changes))
     return probe.Observation(hardware=NVIDIA, health=gpu_health.read())
 
 
@@ -220,7 +226,7 @@ def test_no_error_code_of_any_question_is_a_false_alarm(monkeypatch: pytest.Monk
             return refuse if each == name else plain(each)
 
         monkeypatch.setattr(board, "_function", function)
-        monkeypatch.setattr(gpu_health, "pynvml", board)
+        have(monkeypatch, board)
         seen = probe.Observation(hardware=NVIDIA, health=gpu_health.read())
         return tripped(judged(seen).values())
 
@@ -277,7 +283,7 @@ def test_a_count_that_makes_no_sense_is_not_gone_through(monkeypatch: pytest.Mon
 
 def test_the_gpu_that_is_asked_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a call that never returns names it."""
-    monkeypatch.setattr(gpu_health, "pynvml", Replay("h200.json", nvmlDeviceGetCount=2))
+    have(monkeypatch, Replay("h200.json", nvmlDeviceGetCount=2))
     places: list[str] = []
     gpu_health.read(places.append)
 

@@ -15,6 +15,7 @@ from validator.render.console import emit
 
 COMMANDS: Final = (
     *("check", "burn", "serve", "list", "explain", "selftest", "schema", "healthcheck"),
+    "condition",
 )
 
 

@@ -12,6 +12,7 @@ from validator.cli.errors import UsageError, say
 from validator.cli.options import (
     Action,
     ConfigFile,
+    DaemonUrl,
     ListenAddress,
     after_help,
     flags_of,
@@ -43,15 +44,7 @@ EPILOG: Final = after_help(
 
 
 def command(
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--url",
-            metavar="URL",
-            help="Ask this daemon: http://host:port or unix:/path. The default is what the "
-            "settings say.",
-        ),
-    ] = None,
+    url: DaemonUrl = None,
     ready_file: Annotated[
         Path | None,
         typer.Option(

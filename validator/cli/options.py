@@ -98,6 +98,16 @@ ListenAddress = Annotated[
 ]
 
 
+DaemonUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Ask this daemon: http://host:port or unix:/path. The default is what the settings "
+        "say.",
+    ),
+]
+
 Devices = Annotated[
     list[str] | None,
     typer.Option(

@@ -29,20 +29,21 @@ from validator.cli.values import members, seconds_of
 from validator.engine.stopping import Stop
 from validator.nearest import closest
 from validator.render.console import console_for, emit, plain_console
-from validator.selftest import rendering, trials
-from validator.selftest.trials import CannotRunError, Options
+from validator.selftest import choice, rendering, trials
+from validator.selftest.choice import Options
+from validator.selftest.trials import CannotRunError
 from validator.selftest.verdicts import Selftest
 from validator.settings import Settings
 
 
 def _complete_fault(incomplete: str) -> list[str]:
     """Completions in a shell; the table is read only for them."""
-    return [name for name in trials.fault_names() if name.startswith(incomplete)]
+    return [name for name in choice.fault_names() if name.startswith(incomplete)]
 
 
 def _faults(names: list[str]) -> list[str]:
     """A check that names the nearest fault."""
-    known = trials.fault_names() if names else []
+    known = choice.fault_names() if names else []
     for name in names:
         if name not in known:
             close = closest(name, known)
@@ -115,7 +116,7 @@ def show_list(options: Options, output: rendering.Form) -> int:
     """Print the faults that would be injected."""
     if output == "junit":
         raise UsageError("--list: its forms are text and json")
-    emit(rendering.fault_list(trials.choose(options), output, _wide()))
+    emit(rendering.fault_list(choice.choose(options), output, _wide()))
     return 0
 
 
@@ -129,7 +130,7 @@ def run(
     quiet: bool = False,
 ) -> int:
     """Inject the faults, write the matrix where it is wanted: 0 all caught, 1 not, 2 not run."""
-    if not trials.choose(options):
+    if not choice.choose(options):
         raise UsageError("no fault is left: see `gpu-validator selftest --list`")
     if output_file is not None:
         refuse_unwritable(output_file)

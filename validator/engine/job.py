@@ -13,18 +13,13 @@ from pydantic import ValidationError
 from probes.contract import HEAVY, Finding, ProbeSpec, Result, Triage
 from validator.engine import cgroup, outcomes, resume
 from validator.engine.attribution import blame_host_limits
+from validator.engine.child import Child
 from validator.engine.clock import now
+from validator.engine.ends import ChildEnded, GiveWay, HeldProcess, WorkerLostError
 from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Event, limits, timeout_s
 from validator.engine.siblings import with_words
-from validator.engine.supervisor import (
-    Child,
-    ChildEnded,
-    GiveWay,
-    HeldProcess,
-    Worker,
-    WorkerLostError,
-)
+from validator.engine.supervisor import Worker
 from validator.engine.tenants import END_S, Tenants
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device

@@ -16,12 +16,14 @@ from probes.catalog import CUDA_AVAILABLE, TELEMETRY, TORCH_VERSION
 from probes.contract import HEAVY, ProbeSpec, Result
 from validator.engine import devices, outcomes
 from validator.engine.causes import without_consequences
+from validator.engine.child import Child
 from validator.engine.clock import now
+from validator.engine.ends import ChildEnded, HeldProcess, WorkerLostError
 from validator.engine.job import START_S, Job, RunContext
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
 from validator.engine.siblings import compared
 from validator.engine.spawn import WorkerProcess
-from validator.engine.supervisor import Child, ChildEnded, HeldProcess, Worker, WorkerLostError
+from validator.engine.supervisor import Worker
 from validator.engine.tenants import Tenants
 from validator.engine.timeline import Timeline
 from validator.engine.watch import BoardWatch

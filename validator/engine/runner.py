@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 from validator.engine import orphans
+from validator.engine.ends import HeldProcess
 from validator.engine.plan import Event, Plan, make_plan
 from validator.engine.run import Run
 from validator.engine.spawn import CannotStartError, WorkerProcess, start_worker
 from validator.engine.stopping import Stop, first_of
-from validator.engine.supervisor import HeldProcess
 from validator.report import NotRunReason, Report
 from validator.settings import Settings
 

@@ -10,263 +10,25 @@ import contextlib
 import errno
 import json
 import os
-import re
 import signal
 import socket
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from probes.pidfd import is_stopped
 from validator.engine import cgroup, clock
-from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
+from validator.engine.breadcrumb import shared_page
+from validator.engine.child import Child, signal_group
+from validator.engine.ends import Exit, WorkerLostError
+from validator.engine.pipes import Log
 from validator.engine.spawn import WorkerProcess
-from validator.engine.stall import Stall, kernel_activity, stall
+from validator.engine.stall import kernel_activity, stall
 
-TAIL_BYTES: Final = 4096
-_CHUNK_BYTES: Final = 65536
-#: Of a log, so that a traceback of the 100 frames that faulthandler prints is in it whole.
-_KEPT_BYTES: Final = 32768
-#: Read from a pipe after its writer's end, at most: a grandchild may go on writing for ever.
-_DRAIN_BYTES: Final = 1 << 20
+_PACKET_BYTES: Final = 65536
 _REPLY_S: Final = 10.0
 _TRACEBACK_S: Final = 0.1  # for faulthandler to print before the kill
-#: What a worker's child prints before each probe.
-_HEADING: Final = re.compile(r"^--- \w+\n", re.MULTILINE)
 _KILL_S: Final = 2.0  # from SIGKILL to the end of a process
 _DEATH_S: Final = 1.0  # from the end of what a process says to its own
 #: Failures of a call after which it may be made again.
 _PASSING: Final = frozenset({errno.ENOMEM, errno.ENOBUFS})
-
-
-class WorkerLostError(Exception):
-    """The worker died, or gave no reply in time. `reason` is `died` or `hung`."""
-
-    def __init__(
-        self,
-        reason: str,
-        text: str,
-        log_tail: str,
-        *,
-        end: "Exit | None" = None,
-        stalled_at: Stall | None = None,
-    ) -> None:
-        """Create the error; `end` is given where it died, `stalled_at` where it hung."""
-        super().__init__(text)
-        self.reason = reason
-        self.log_tail = log_tail
-        self.end = end
-        self.stalled_at = stalled_at
-
-
-#: Signals that others send, and no code to itself.
-_FROM_OUTSIDE: Final = frozenset(
-    {
-        signal.SIGKILL,
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGQUIT,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGALRM,
-        signal.SIGPWR,
-    }
-)
-
-
-@dataclass(frozen=True)
-class Exit:
-    """How a process ended: one of the two is None."""
-
-    code: int | None = None
-    signal: int | None = None
-
-    @property
-    def by_others(self) -> bool:
-        """Whether a signal ended it that others send, and no code to itself."""
-        return self.signal in _FROM_OUTSIDE
-
-    def __str__(self) -> str:
-        if self.signal is None:
-            return f"exited with code {self.code}"
-        try:
-            return f"died by {signal.Signals(self.signal).name}"
-        except ValueError:  # a real-time signal
-            return f"died by signal {self.signal}"
-
-
-@dataclass(frozen=True)
-class ChildEnded:
-    """The child is over and its pipe is empty; `partial` is what was written of a last line."""
-
-    partial: bytes
-
-
-@dataclass(frozen=True)
-class GiveWay:
-    """Somebody else has come to the device: the child is to leave it; `who` says who came."""
-
-    who: str
-
-
-@dataclass(frozen=True)
-class HeldProcess:
-    """A process that SIGKILL does not end, so that nothing is started on its device."""
-
-    pid: int
-    pidfd: int
-
-
-class _Pipe:
-    """Reads a pipe's end in the event loop until closed, and hands each chunk on."""
-
-    def __init__(self, descriptor: int, take: Callable[[bytes], None]) -> None:
-        self._descriptor = descriptor
-        self._take = take
-        self._closed = False
-        os.set_blocking(descriptor, False)
-        asyncio.get_running_loop().add_reader(descriptor, self._read)
-
-    def _read(self) -> int:
-        try:
-            chunk = os.read(self._descriptor, _CHUNK_BYTES)
-        except BlockingIOError:
-            return 0
-        if not chunk:
-            asyncio.get_running_loop().remove_reader(self._descriptor)
-        self._take(chunk)
-        return len(chunk)
-
-    def drain(self) -> None:
-        """Take what is there now; nothing once closed."""
-        taken = 0
-        while not self._closed and taken < _DRAIN_BYTES and (count := self._read()):
-            taken += count
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            asyncio.get_running_loop().remove_reader(self._descriptor)
-            os.close(self._descriptor)
-
-
-class _Log(_Pipe):
-    """Drains a log pipe all the time and keeps its end: 4 KiB for reports, more for us."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._kept = b""
-        super().__init__(descriptor, self._keep)
-
-    def _keep(self, chunk: bytes) -> None:
-        self._kept = (self._kept + chunk)[-_KEPT_BYTES:]
-
-    def tail(self) -> str:
-        """The last that was printed, as text."""
-        self.drain()
-        return self._kept[-TAIL_BYTES:].decode(errors="replace")
-
-    def end(self) -> str:
-        """More of it, for a traceback that must be read whole."""
-        self.drain()
-        return self._kept.decode(errors="replace")
-
-
-class Child:
-    """A forked child: its result lines and its end, in order, and its log."""
-
-    def __init__(
-        self, job: int, pid: int, pidfd: int, result_fd: int, log_fd: int, page: int | None = None
-    ) -> None:
-        """Own the descriptors from `Worker.fork`; `page` is the memory with the child's place."""
-        self.job = job
-        self.pid = pid
-        self.pidfd = pidfd
-        self._messages: deque[bytes | ChildEnded | GiveWay] = deque()
-        self._arrived = asyncio.Event()
-        self._partial = b""
-        self._page = page
-        self.over = asyncio.Event()
-        self._closed = False
-        self._results = _Pipe(result_fd, self._take)
-        self._log = _Log(log_fd)
-        asyncio.get_running_loop().add_reader(pidfd, self._end)
-
-    def _take(self, chunk: bytes) -> None:
-        *lines, self._partial = (self._partial + chunk).split(b"\n")
-        self._messages.extend(lines)
-        self._arrived.set()
-
-    def _end(self) -> None:
-        asyncio.get_running_loop().remove_reader(self.pidfd)
-        self._results.drain()
-        self._messages.append(ChildEnded(self._partial))
-        self.over.set()
-        self._arrived.set()
-
-    def ask_to_leave(self, who: str) -> None:
-        """Have whoever reads its lines be told that it must leave its device."""
-        self._messages.append(GiveWay(who))
-        self._arrived.set()
-
-    async def next(self, deadline: float) -> bytes | ChildEnded | GiveWay | None:
-        """The next line, the end, or that it must leave.
-
-        None when `clock.now()` reached the deadline first.
-        """
-        while not self._messages:
-            self._arrived.clear()
-            if not await clock.happens(self._arrived, deadline - clock.now()):
-                return None
-        return self._messages.popleft()
-
-    def log_tail(self, probe: str = "") -> str:
-        """The last it printed; of one probe, where its heading is still in it."""
-        tail = self._log.tail()
-        _, heading, own = tail.rpartition(f"--- {probe}\n")
-        # The child may have gone on, and have printed the next one's heading.
-        return _HEADING.split(own, maxsplit=1)[0] if heading else tail
-
-    def breadcrumb(self) -> Breadcrumb:
-        """The check and operation that it told last, before its end or until now."""
-        return read_breadcrumb(self._page)
-
-    def is_stopped(self) -> bool:
-        """Whether one of its processes was stopped, so that it does not hang of its own."""
-        return any(map(is_stopped, _group(self.pid)))
-
-    def signal(self, number: int) -> None:
-        """Send a signal to its process group; none of it left is fine."""
-        signal_group(self.pid, number)
-
-    def close(self) -> None:
-        """Close what is ours of it, once; what it said can still be read."""
-        if not self._closed:
-            self._closed = True
-            self._log.drain()
-            asyncio.get_running_loop().remove_reader(self.pidfd)
-            os.close(self.pidfd)
-            self._results.close()
-            self._log.close()
-            if self._page is not None:
-                os.close(self._page)
-                self._page = None
-
-
-def _group(pid: int) -> Iterator[int]:
-    """The processes of a process group."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it is gone
-            if os.getpgid(int(process.name)) == pid:
-                yield int(process.name)
-
-
-def signal_group(pid: int, number: int) -> None:
-    """Send a signal to a process group."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
 
 
 class Worker:
@@ -288,13 +50,13 @@ class Worker:
         self.has_forked = False
         self._closed = False
         self._children: dict[int, Child] = {}
-        self._log = _Log(process.log_fd)
+        self._log = Log(process.log_fd)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._control.fileno(), self._receive)
         loop.add_reader(process.pidfd, self._on_death)
 
     @property
-    def how_it_ended(self) -> "Exit | None":
+    def how_it_ended(self) -> Exit | None:
         """How it ended; None as long as that is not known."""
         return self._end
 
@@ -303,7 +65,7 @@ class Worker:
     def _receive(self) -> None:
         while True:
             try:
-                packet, fds, _, _ = socket.recv_fds(self._control, _CHUNK_BYTES, 1)
+                packet, fds, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, 1)
             except BlockingIOError:
                 return
             except OSError as error:

@@ -12,8 +12,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from validator.engine import clock, processes
+from validator.engine.child import Child
+from validator.engine.ends import ChildEnded, HeldProcess, WorkerLostError
 from validator.engine.plan import Event
-from validator.engine.supervisor import Child, ChildEnded, HeldProcess, Worker, WorkerLostError
+from validator.engine.supervisor import Worker
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device, GpuProcess
 

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from probes.contract import Failure, Result
 from validator.engine import outcomes
+from validator.engine.ends import WorkerLostError
 from validator.engine.plan import Event
 from validator.engine.spawn import CannotStartError, WorkerProcess, start_worker
-from validator.engine.supervisor import Worker, WorkerLostError
+from validator.engine.supervisor import Worker
 from validator.engine.timeline import Timeline
 from validator.report import Environment
 

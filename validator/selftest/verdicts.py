@@ -6,7 +6,7 @@ from typing import Final, Literal
 from pydantic import AwareDatetime
 
 from probes.catalog import AUTOGRAD, BY_NAME, GRADCHECK
-from probes.contract import Frozen, ProbeSpec, Reason, Result, Status
+from probes.contract import COMPLETES, Frozen, ProbeSpec, Reason, Result, Status
 from probes.faults.fault import Fault
 from probes.faults.table import BY_NAME as FAULT_BY_NAME
 from validator.report import Tool
@@ -201,3 +201,27 @@ def summarize(faults: int, survived: int, control: int) -> str:
     if control:
         line += f"; the healthy control raised {control}"
     return line
+
+
+def rival_alarms(fault: Fault, results: Iterable[Result]) -> tuple[str, ...]:
+    """Which rules of others raised an alarm under the same fault."""
+    theirs = tripped(result for result in results if result.probe == RIVALS.name)
+    names = [check.partition(".")[2] for check in theirs]
+    if COMPLETES in names:  # what raises or hangs nobody overlooks
+        names = list(RIVALS.checks)
+    return tuple(name for name in names if is_about_gradients(fault) or name != OF_GRADIENTS)
+
+
+def is_about_gradients(fault: Fault) -> bool:
+    """Whether the rule for gradients is scored on it."""
+    return not ABOUT_GRADIENTS.isdisjoint(fault.probes)
+
+
+def injection_counts(results: Iterable[Result]) -> dict[str, float]:
+    """What the injection counted: operations seen, those it was about, those in others' work."""
+    return {
+        each.name: each.value
+        for result in results
+        for each in result.measurements
+        if result.probe == RIVALS.name
+    }

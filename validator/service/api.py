@@ -125,6 +125,12 @@ def application(node: Node) -> FastAPI:
     unavailable: dict[int | str, dict[str, Any]] = {
         503: {"description": "No; the reason is the body"}
     }
+    not_ready: dict[int | str, dict[str, Any]] = {
+        503: {
+            "description": "No; the first line is the reason. Its first word is `fail:` where a "
+            "probe failed, and only then: every other reason blames no node"
+        }
+    }
 
     @app.get("/", response_class=HTMLResponse, summary="A page with state and links")
     async def page() -> HTMLResponse:
@@ -153,8 +159,8 @@ def application(node: Node) -> FastAPI:
     @app.get(
         "/readyz",
         response_class=PlainTextResponse,
-        responses=unavailable,
-        summary="Whether every probe has a fresh result and none is bad",
+        responses=not_ready,
+        summary="Whether every probe has a fresh result and none is bad; `fail:` if one failed",
     )
     async def readyz() -> PlainTextResponse:
         readiness = node.readiness()

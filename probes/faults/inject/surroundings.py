@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from probes.container import probe
+from probes.container import observation
 from probes.node import containers, device_nodes, hardware, resources
 
 _GIB: Final = 1024**3
@@ -62,8 +62,8 @@ def pretends(changes: Mapping[str, Any]) -> None:
     resources.caches = lambda *_: (cache,)
     resources.limits = lambda: dict(node["limits"])
     resources.group = lambda *_: group
-    probe.has_infiniband = lambda: bool(node["infiniband"])
-    probe.now = lambda: now_s
-    for name in probe.VARIABLES:
+    observation.has_infiniband = lambda: bool(node["infiniband"])
+    observation.now = lambda: now_s
+    for name in observation.VARIABLES:
         os.environ.pop(name, None)
     os.environ.update(node["variables"])

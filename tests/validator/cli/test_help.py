@@ -52,7 +52,7 @@ def test_its_examples_work_and_its_codes_are_told(
         assert argv[0] == name
         assert callable(parser(argv)(argv, standalone_mode=False)), example
     assert {"0", "2"} <= set(codes)
-    assert ("1" in codes) == (name in {"check", "burn", "selftest", "healthcheck"})
+    assert ("1" in codes) == (name in {"check", "burn", "selftest", "healthcheck", "condition"})
     assert [line for line in told.splitlines() if len(line) > 80] == []
 
 

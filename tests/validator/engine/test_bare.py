@@ -15,10 +15,10 @@ from validator import loading
 from validator.cli import early
 from validator.engine import run as engine_run
 from validator.engine import watch as engine_watch
+from validator.engine.ends import WorkerLostError
 from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
 from validator.engine.spawn import start_worker
-from validator.engine.supervisor import WorkerLostError
 from validator.engine.workers import NoWorkerError, Workers
 from validator.settings import ProbeSettings
 

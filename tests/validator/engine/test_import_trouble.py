@@ -11,7 +11,7 @@ import pytest
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, ran
 from validator import loading
-from validator.engine import spawn, supervisor
+from validator.engine import pipes, spawn
 from validator.engine.plan import Event
 from validator.engine.stall import stall
 from validator.settings import Settings
@@ -145,7 +145,7 @@ def test_a_deep_traceback_still_tells_where_it_stands(folder: Path) -> None:
     told = seen.of("torch_version")
     assert (told.status, told.reason) == ("fail", "import_failed")
     assert told.summary.endswith(f"it stands at {folder}/torch.py:3 in deep")
-    assert len(told.log_tail.encode()) <= supervisor.TAIL_BYTES
+    assert len(told.log_tail.encode()) <= pipes.TAIL_BYTES
 
 
 @pytest.mark.parametrize(("kernel", "frames", "blames"), STALLS.values(), ids=STALLS)

@@ -16,7 +16,8 @@ import pytest
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, TIMEOUT_S, Ran, marked, ran, run, spec, write, zombies
 from validator import loading
-from validator.engine import cgroup, supervisor
+from validator.engine import cgroup, pipes, supervisor
+from validator.engine import child as child_module
 from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
 from validator.settings import Settings
@@ -160,7 +161,7 @@ def test_a_sick_probe_costs_only_itself(folder: Path, sickness: Sickness) -> Non
     assert (sick.status, sick.reason) == (sickness.status, sickness.reason), sick
     assert sick.summary.startswith(sickness.summary)
     assert sickness.log in sick.log_tail
-    assert len(sick.log_tail.encode()) <= supervisor.TAIL_BYTES
+    assert len(sick.log_tail.encode()) <= pipes.TAIL_BYTES
     assert {seen.of(name).status for name in ("earlier", "later", "host")} == {"pass"}
     assert seen.report.not_run == ()
     assert zombies() == []
@@ -174,7 +175,7 @@ def test_a_log_ends_where_the_next_probe_begins() -> None:
         result_fd, result_end = os.pipe()
         log_fd, log_end = os.pipe()
         os.write(log_end, b"--- sicken\nmine\n--- later\nnot mine\n")
-        child = supervisor.Child(1, 0, os.pidfd_open(os.getpid()), result_fd, log_fd)
+        child = child_module.Child(1, 0, os.pidfd_open(os.getpid()), result_fd, log_fd)
         told = [child.log_tail("sicken"), child.log_tail("later")]
         child.close()
         os.close(result_end)
@@ -453,13 +454,13 @@ def undying(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "    time.sleep(600)",
     )
     monkeypatch.setattr(supervisor, "_KILL_S", 0.3)
-    real = supervisor.signal_group
+    real = child_module.signal_group
 
     def signal_group(pid: int, number: int) -> None:
         if not (pid_file.exists() and pid_file.read_text() == str(pid)):
             real(pid, number)
 
-    monkeypatch.setattr(supervisor, "signal_group", signal_group)
+    monkeypatch.setattr(child_module, "signal_group", signal_group)
     yield pid_file
     if pid_file.exists():
         pid = int(pid_file.read_text())

@@ -14,6 +14,7 @@ from probes.catalog import BY_NAME
 from tests.validator.runs import Ran, ran, spec, write, zombies
 from validator import loading
 from validator.engine import cgroup, supervisor
+from validator.engine import child as child_module
 from validator.engine import run as run_module
 from validator.engine.job import Job
 from validator.engine.plan import Plan, limits, make_plan, schedule_note, timeout_s
@@ -210,13 +211,13 @@ def test_a_survey_that_cannot_be_killed_is_the_drivers_fault(
     monkeypatch.setattr(run_module, "_SURVEY_S", 1.0)
     monkeypatch.setattr(run_module, "START_S", 0.2)
     monkeypatch.setattr(supervisor, "_KILL_S", 0.3)
-    real = supervisor.signal_group
+    real = child_module.signal_group
 
     def signal_group(pid: int, number: int) -> None:
         if not (pid_file.exists() and pid_file.read_text() == str(pid)):
             real(pid, number)
 
-    monkeypatch.setattr(supervisor, "signal_group", signal_group)
+    monkeypatch.setattr(child_module, "signal_group", signal_group)
     surveyed(
         folder,
         "    import ctypes; ctypes.CDLL(None).prctl(1, 0)\n"  # outlives its worker

@@ -23,8 +23,8 @@ from validator import loading
 from validator.engine.stopping import Stop
 from validator.render.console import plain_console
 from validator.report import make_report
+from validator.selftest import choice, trials, verdicts
 from validator.selftest import rendering as render_selftest
-from validator.selftest import trials, verdicts
 from validator.selftest.verdicts import Selftest
 from validator.service.latest import Latest
 from validator.settings import Settings
@@ -49,7 +49,7 @@ CHOSEN = (
 
 def ran(*names: str) -> Selftest:
     """A selftest of some faults, and proof that it left no process."""
-    options = trials.Options(faults=names)
+    options = choice.Options(faults=names)
     selftest = asyncio.run(trials.run_selftest(loading.load(), options, None, Stop()))
     assert marked() == []
     return selftest
@@ -102,7 +102,7 @@ def test_the_rule_for_gradients_is_scored_on_gradients_alone(
     """In every probe of gradients, whatever its name."""
     fault = dataclasses.replace(BY_NAME["mm.nan.float16"], trips=(check,))
     ended = [reports.result("rivals", findings=(Finding(id="rivals.gradcheck", status="fail"),))]
-    alarms = trials._alarms(fault, ended)
+    alarms = verdicts.rival_alarms(fault, ended)
     trial = verdicts.make_trial(fault, "cpu", (check,), [], rivals=("gradcheck",))
 
     assert (alarms == ("gradcheck",)) == scored
@@ -234,7 +234,7 @@ def test_cut_off_it_leaves_no_process() -> None:
 
     async def cut_off() -> None:
         first = asyncio.Event()
-        options = trials.Options(
+        options = choice.Options(
             faults=("layer.eval_gives_none", "process.hangs", "process.hangs_holding_the_lock"),
             on_trial=lambda *_: first.set(),
         )
@@ -254,7 +254,7 @@ def test_stopped_it_keeps_what_was_judged() -> None:
     stop = Stop()
 
     async def stopped() -> Selftest:
-        options = trials.Options(
+        options = choice.Options(
             faults=("layer.eval_gives_none", "process.hangs", "process.hangs_holding_the_lock"),
             on_trial=lambda *_: stop.take(signal.SIGINT),
         )
@@ -276,7 +276,7 @@ def test_stopped_before_anything_was_judged_it_says_so() -> None:
     """There is no matrix to show then."""
     stop = Stop()
     stop.take(signal.SIGTERM)
-    options = trials.Options(faults=("layer.eval_gives_none",))
+    options = choice.Options(faults=("layer.eval_gives_none",))
     with pytest.raises(trials.CannotRunError, match="stopped by SIGTERM before a fault"):
         asyncio.run(trials.run_selftest(loading.load(), options, None, stop))
 
@@ -403,13 +403,13 @@ SLOW_HANG = """
 import dataclasses, sys
 from probes.faults import table
 from validator.cli import main as cli
-from validator.selftest import trials
+from validator.selftest import choice, trials
 
 def patient(fault):
     return dataclasses.replace(fault, timeout_s=900.0) if fault.timeout_s else fault
 
-chosen = trials.choose
-trials.choose = lambda options: tuple(map(patient, chosen(options)))
+chosen = choice.choose
+choice.choose = trials.choose = lambda options: tuple(map(patient, chosen(options)))
 sys.exit(cli.main())
 """
 
@@ -490,7 +490,7 @@ def test_a_dear_probe_makes_the_checks_that_its_fault_names_alone() -> None:
         return [check for check in CATALOGUE[probe].checks if check not in made]
 
     def left_out(fault: Fault, probe: str) -> dict[str, list[str]]:
-        return trials._left_out(fault, [CATALOGUE[probe]])
+        return choice.left_out(fault, [CATALOGUE[probe]])
 
     rule = {"rivals": ["gradcheck"]}
     of_gradients = BY_NAME["kernel.embedding_dense_backward.one_bit"]
