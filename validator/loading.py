@@ -64,7 +64,7 @@ def load(
         raise _refusal(iter(unknown))
     wrong = [*limits.of_all(settings.probes)] or [*further(settings)]
     if wrong:
-        raise _refusal(_origin(path, given, file) + text for path, text in wrong)
+        raise _refusal(_placed(path, text, given, file) for path, text in wrong)
     return settings
 
 
@@ -109,11 +109,10 @@ def _refuse_unknown_environment() -> None:
             raise SettingsError(f"environment variable {variable!a}: unknown key")
         section = rest.split("__")[0].lower()
         if section not in Settings.model_fields:
-            close = closest(section, Settings.model_fields, cutoff=0)
-            raise SettingsError(
-                f"environment variable {variable}: unknown key {section!r}; "
-                f"did you mean {ENV_PREFIX}{(close or 'run').upper()}__...?"
-            )
+            close = closest(section, Settings.model_fields)
+            hint = f"; did you mean {ENV_PREFIX}{close.upper()}__...?" if close else ""
+            hint = hint or nearest(section, Settings.model_fields)
+            raise SettingsError(f"environment variable {variable}: unknown key {section!r}{hint}")
 
 
 def _complaints(
@@ -123,7 +122,7 @@ def _complaints(
         path = [str(part) for part in item["loc"]]
         if path[-1:] == ["[key]"]:  # of a mapping whose key is wrong, and stands before this
             path.pop()
-        key = _key(path)
+        key = _named(path, flags)
         where = _origin(path, flags, file)
         if item["type"] == "extra_forbidden":
             yield _unknown(path, where)
@@ -146,6 +145,30 @@ def _unknown(path: list[str], where: str) -> str:
     return f"{where}unknown key {_key(path)!r}{hint}"
 
 
+#: The flags that give a key.
+_FLAGS: Final[Mapping[tuple[str, ...], str]] = {
+    ("run", "profile"): "--profile",
+    ("run", "timeout"): "--timeout",
+    ("run", "devices"): "--device",
+    ("log", "level"): "--log.level",
+    ("log", "format"): "--log.format",
+    ("web", "listen_address"): "--web.listen-address",
+}
+
+
+def _named(path: list[str], flags: Mapping[str, Any]) -> str:
+    """A key as it was given: the flag on the command line, or else the key."""
+    flag = _FLAGS.get((*path, "")[:2]) if _holds(flags, path) else None
+    return flag or _key(path)
+
+
+def _placed(path: list[str], text: str, flags: Mapping[str, Any], file: ConfigFile) -> str:
+    """A complaint that begins with its key, told where the value was given."""
+    if text.startswith(key := _key(path)):
+        text = _named(path, flags) + text.removeprefix(key)
+    return _origin(path, flags, file) + text
+
+
 def _key(path: list[str]) -> str:
     """A key as it is written; what stands for one may be of any length."""
     key = ".".join(path)
@@ -166,8 +189,11 @@ def _origin(path: list[str], flags: Mapping[str, Any], file: ConfigFile) -> str:
 
 
 def _holds(tree: Any, path: list[str]) -> bool:
+    """Whether a key, or the value around what stands for one, is in a tree."""
     for part in path:
-        if not isinstance(tree, Mapping) or part not in tree:
+        if not isinstance(tree, Mapping):
+            return True
+        if part not in tree:
             return False
         tree = tree[part]
     return bool(path)

@@ -46,7 +46,7 @@ LONGEST_S: Final = 366 * 86400.0
 _MOST_GPUS: Final = 4096
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
-_DURATIONS: Final = "write seconds (90) or 500ms, 30s, 10m, 1h30m"
+DURATIONS: Final = "write seconds (90) or 500ms, 30s, 10m, 1h30m"
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -67,17 +67,17 @@ _SHOWN.maxlevel = 3
 def seconds(value: object) -> object:
     """Read a duration: seconds as a number, or text such as `90`, `500ms`, `10m`, `1h30m`."""
     if isinstance(value, bool):
-        raise ValueError(f"{value!r} is no duration; {_DURATIONS}")  # noqa: TRY004 - told as a value
+        raise ValueError(f"{value!r} is no duration; {DURATIONS}")  # noqa: TRY004 - told as a value
     if not isinstance(value, str):
         return value
     text = value.strip()
     if len(text) > 64:
-        raise ValueError(f"{shown(value)} is no duration; {_DURATIONS}")
+        raise ValueError(f"{shown(value)} is no duration; {DURATIONS}")
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{value!r} is no duration; {_DURATIONS}")
+        raise ValueError(f"{value!r} is no duration; {DURATIONS}")
     return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
 
 

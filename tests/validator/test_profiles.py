@@ -78,7 +78,7 @@ def test_a_profile_without_any_probe_is_no_pass(
 
     assert code == refused == 2
     assert "profile instant holds no probe yet: see --profile" in told
-    assert "run.profile: profile instant holds no probe yet" in capsys.readouterr().err
+    assert "--profile: profile instant holds no probe yet" in capsys.readouterr().err
     with pytest.raises(SettingsError, match="profile instant holds no probe yet"):
         Daemon(load(flags={"run": {"profile": "instant"}}))
 

@@ -183,9 +183,9 @@ def test_lists_in_the_environment(
     assert load().web.listen_address == addresses
 
 
-def test_flags_are_named_without_a_source() -> None:
-    """What was typed a moment ago needs no file's name before it."""
-    assert complaint(None, {"run": {"timeout": "x"}}).startswith("run.timeout: 'x' is no duration")
+def test_flags_are_named_as_they_are_typed() -> None:
+    """What was typed a moment ago: the flag, and no key or file before it."""
+    assert complaint(None, {"run": {"timeout": "x"}}).startswith("--timeout: 'x' is no duration")
 
 
 @pytest.mark.parametrize(

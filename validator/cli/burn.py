@@ -7,6 +7,7 @@ import typer
 from validator.cli import one_burn, one_run
 from validator.cli.early import EarlyWorker
 from validator.cli.options import (
+    VERDICT_CODES,
     Action,
     ConfigCheck,
     ConfigFile,
@@ -19,16 +20,25 @@ from validator.cli.options import (
     OutputFile,
     Probes,
     Quiet,
+    ReportOutput,
     Strict,
+    Verbose,
+    after_help,
     flags_of,
-    output_option,
     say_valid,
-    seconds_of,
     settings_of,
 )
+from validator.cli.values import refuse_both, seconds_of
 from validator.engine.burning import Wishes
 
-_FORMS: Final = ("text", "json", "junit", "prom")
+EPILOG: Final = after_help(
+    (
+        "burn --duration 10m",
+        "burn --duration 12h --together --output-file burn.txt",
+        "burn --duration 5m --device cuda:3 --probe memory_full",
+    ),
+    VERDICT_CODES,
+)
 
 
 def command(  # noqa: PLR0913 - typer reads the options from the signature
@@ -37,7 +47,7 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
         typer.Option(
             "--duration",
             metavar="TIME",
-            help="How long: 90, 30s, 10m, 12h. No probe starts after it.",
+            help="Burn for this long, such as 90 (seconds), 10m or 12h. No probe starts after it.",
         ),
     ] = "10m",
     device: Devices = None,
@@ -47,19 +57,20 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
         bool,
         typer.Option(
             "--together",
-            help="Start each probe on all devices at a time: their power peaks together.",
+            help="Start each probe on all devices at once, so that their power peaks together.",
         ),
     ] = False,
     give_way: Annotated[
         bool,
-        typer.Option("--give-way", help="Leave a device that others use, or come to. Default: no."),
+        typer.Option("--give-way", help="Leave a device that others use, or come to."),
     ] = False,
-    output: Annotated[str, output_option(_FORMS)] = "text",
+    output: ReportOutput = "text",
     output_file: OutputFile = None,
     exit_style: ExitCodes = "default",
     strict: Strict = False,
     fail_open: FailOpen = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     config_file: ConfigFile = None,
     config_check: ConfigCheck = False,
     log_level: LogLevel = None,
@@ -72,6 +83,8 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
     flags = flags_of(run={"devices": device}, log={"level": log_level, "format": log_format})
     wishes = Wishes(duration_s=seconds_of("--duration", duration) or 0.0, together=together)
 
+    refuse_both(quiet=quiet, verbose=verbose)
+
     def action(early: EarlyWorker) -> int:
         options = one_run.Options(
             only=tuple(probe or ()),
@@ -82,6 +95,7 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             strict=strict,
             fail_open=fail_open,
             quiet=quiet,
+            verbose=verbose,
         )
         if config_check:
             one_run.refuse_unwritable_files(options)

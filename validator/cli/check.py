@@ -9,6 +9,7 @@ from validator.cli import one_run
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError
 from validator.cli.options import (
+    VERDICT_CODES,
     Action,
     ConfigCheck,
     ConfigFile,
@@ -22,18 +23,29 @@ from validator.cli.options import (
     Probes,
     Profile,
     Quiet,
+    ReportOutput,
     Strict,
     Timeout,
+    Verbose,
+    after_help,
     flags_of,
-    output_option,
-    refuse_server,
     say_valid,
-    seconds_of,
     settings_of,
 )
+from validator.cli.values import refuse_both, refuse_server, seconds_of
 
-#: Forms of a report; written out, since the module that makes them imports half of rich.
-_FORMS: Final = ("text", "json", "junit", "prom")
+EPILOG: Final = after_help(
+    (
+        "check",
+        "check --profile standard -v",
+        "check --probe matmul,memory_pattern --device cuda:0,cuda:1",
+        "check -o json --output-file report.json",
+        "check -q --timeout 30s --fail-open",
+        "check --max-age 10m   # the daemon's report, if it is fresh",
+        "check --watch 30s     # until Ctrl-C",
+    ),
+    VERDICT_CODES,
+)
 
 
 def command(  # noqa: PLR0913 - typer reads the options from the signature
@@ -41,7 +53,7 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
     device: Devices = None,
     probe: Probes = None,
     no_probe: NoProbes = None,
-    output: Annotated[str, output_option(_FORMS)] = "text",
+    output: ReportOutput = "text",
     output_file: OutputFile = None,
     record: Annotated[
         Path | None,
@@ -49,7 +61,8 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             "--record",
             metavar="FILE",
             parser=Path,
-            help="Write the report with all observations there, what identifies the node replaced.",
+            help="Write the report with all observations to this file; what identifies the node "
+            "is replaced.",
         ),
     ] = None,
     timings: Annotated[
@@ -63,12 +76,23 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
     strict: Strict = False,
     fail_open: FailOpen = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
+    watch: Annotated[
+        str | None,
+        typer.Option(
+            "--watch",
+            metavar="TIME",
+            help="Check again this long after the end of each run, such as 30s, and show what "
+            "changed. Ctrl-C ends it; the exit code is that of the worst run.",
+        ),
+    ] = None,
     max_age: Annotated[
         str | None,
         typer.Option(
             "--max-age",
             metavar="TIME",
-            help="Answer from the daemon's report where no result is older: 10m. Else run.",
+            help="Answer from the daemon's report where no result is older than this, such as 10m. "
+            "Else run the probes.",
         ),
     ] = None,
     server: Annotated[
@@ -76,22 +100,30 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
         typer.Option(
             "--server",
             metavar="URL",
-            help="Daemon of --max-age, http://host:port or unix:/path. Default: from settings.",
+            help="Ask this daemon for --max-age: http://host:port or unix:/path. The default is "
+            "what the settings say.",
         ),
     ] = None,
     no_run: Annotated[
-        bool, typer.Option("--no-run", help="Without an answer of --max-age: could not tell.")
+        bool,
+        typer.Option(
+            "--no-run", help="Run nothing where --max-age has no answer: nothing could be told."
+        ),
     ] = False,
     config_file: ConfigFile = None,
     config_check: ConfigCheck = False,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> Action:
-    """Check this machine once; the exit code is the verdict."""
+    """Check this machine once; the exit code is the verdict.
+
+    Each probe runs torch on each device and compares every result with a reference that does not
+    come from torch. The quick profile takes some seconds, and spares a GPU that others use.
+    """
     flags = flags_of(
         run={
             "profile": profile,
-            "timeout": timeout,
+            "timeout": seconds_of("--timeout", timeout),
             "devices": device,
             "observations": True if record is not None else None,
             "timings": True if timings or record is not None else None,
@@ -106,6 +138,8 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
         option = "--no-run" if server is None else "--server"
         raise UsageError(f"{option} is for --max-age: without it no daemon is asked")
     refuse_server("--server", server)
+    refuse_both(quiet=quiet, verbose=verbose)
+    every_s = seconds_of("--watch", watch)
 
     def action(early: EarlyWorker) -> int:
         options = one_run.Options(
@@ -118,6 +152,7 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             strict=strict,
             fail_open=fail_open,
             quiet=quiet,
+            verbose=verbose,
             max_age_s=seconds_of("--max-age", max_age),
             server=server,
             no_run=no_run,
@@ -125,6 +160,11 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
         if config_check:
             one_run.refuse_unwritable_files(options)
             return say_valid(config_file, flags)
-        return one_run.run(settings_of(config_file, flags), options, early)
+        settings = settings_of(config_file, flags)
+        if every_s is None:
+            return one_run.run(settings, options, early)
+        from validator.cli import watching  # noqa: PLC0415 - for this option alone
+
+        return watching.run(settings, options, every_s, early)
 
     return action

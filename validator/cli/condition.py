@@ -11,7 +11,8 @@ import typer
 
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
-from validator.cli.options import Action, DaemonUrl, refuse_server, seconds_of, settings_of
+from validator.cli.options import Action, DaemonUrl, after_help, settings_of
+from validator.cli.values import refuse_server, seconds_of
 from validator.service.apiserver import ACCOUNT, ApiError, ApiServer
 from validator.service.ask import url_of
 from validator.service.condition import PREFIX, conditions, word_of
@@ -21,23 +22,36 @@ _INTERVAL: Final = "30s"
 _PREFIX: Final = re.compile("[A-Za-z][A-Za-z0-9]{0,99}")
 
 
+EPILOG: Final = after_help(
+    ("condition --node gpu-17", "condition --url http://127.0.0.1:8790 --interval 1m"),
+    {
+        "0": "It was stopped by SIGTERM or Ctrl-C, or wrote what --once asks for.",
+        "1": "With --once the conditions could not be read or written.",
+        "2": "The command line is wrong, or there is no cluster here.",
+    },
+)
+
+
 def command(
     url: DaemonUrl = None,
     node: Annotated[
         str | None,
-        typer.Option("--node", metavar="NAME", envvar="NODE_NAME", help="The node's name."),
+        typer.Option(
+            "--node", metavar="NAME", envvar="NODE_NAME", help="Keep the conditions of this node."
+        ),
     ] = None,
     interval: Annotated[
-        str, typer.Option("--interval", metavar="TIME", help="How often the daemon is asked.")
+        str,
+        typer.Option("--interval", metavar="TIME", help="Ask the daemon this often, such as 30s."),
     ] = _INTERVAL,
     prefix: Annotated[
         str,
         typer.Option(
-            "--prefix", metavar="WORD", help="Of the conditions: WORDReady and WORDFailed."
+            "--prefix", metavar="WORD", help="Name the conditions so: WORDReady and WORDFailed."
         ),
     ] = PREFIX,
     account: Annotated[
-        Path, typer.Option("--account", metavar="DIR", help="Of the pod's token and ca.crt.")
+        Path, typer.Option("--account", metavar="DIR", help="Read the pod's token and ca.crt here.")
     ] = ACCOUNT,
     once: Annotated[bool, typer.Option("--once", help="Ask and write once, then end.")] = False,
 ) -> Action:

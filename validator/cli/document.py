@@ -14,8 +14,15 @@ Output = Literal["text", "json", "junit", "prom"]
 FILE_MODES: Final[dict[Output, int]] = {"prom": 0o644}
 
 
-def document(report: Report, output: Output, console: Console, *, quiet: bool = False) -> str:
-    """The report in one of the forms; `console` and `quiet` shape the text alone."""
+def document(
+    report: Report,
+    output: Output,
+    console: Console,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> str:
+    """The report in one of the forms; `console`, `quiet` and `verbose` shape the text alone."""
     if output == "json":
         return to_json(report) + "\n"
     if output == "junit":
@@ -24,4 +31,4 @@ def document(report: Report, output: Output, console: Console, *, quiet: bool = 
         from validator.service import textfile  # noqa: PLC0415 - prometheus_client: 25 ms for this alone
 
         return textfile.render(report)
-    return render_text.render(report, console, quiet=quiet)
+    return render_text.render(report, console, quiet=quiet, verbose=verbose)

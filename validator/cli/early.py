@@ -32,11 +32,19 @@ def needs_torch(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
 
     A settings file is not read: what it says may make the early worker one that the run replaces.
     """
-    probes = values_of(argv, "--probe")
+    listed = values_of(argv, "--probe")
+    probes = {name.strip() for names in listed for name in names.split(",")}
     if argv[:1] != ["check"] or probes:
         return argv[:1] != ["check"] or not probes <= WITHOUT_TORCH
     profiles = values_of(argv, "--profile") or {environment.get("GPU_VALIDATOR_RUN__PROFILE", "")}
     return profiles != {"instant"}
+
+
+def _name(item: str) -> str:
+    """The option that an item of the command line is; `-h` among flags of one letter too."""
+    if item[:1] == "-" != item[1:2] and "h" in item.partition("o")[0]:  # -o takes what follows
+        return "-h"
+    return item.partition("=")[0]
 
 
 class EarlySignals:
@@ -73,7 +81,7 @@ class EarlyWorker:
 
     def start(self, argv: Sequence[str]) -> None:
         """Start it where the command line is that of a run."""
-        given = {item.partition("=")[0] for item in argv}
+        given = {_name(item) for item in argv}
         if argv[:1] in (["check"], ["burn"]):
             self.signals.listen()
         if argv[:1] in (["check"], ["burn"], ["selftest"]) and not _NO_RUN.intersection(given):

@@ -1,17 +1,20 @@
 """The command `explain`: what a probe or a check promises, and what to do."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from probes.catalog import BY_NAME
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError
-from validator.cli.options import Action, completing
+from validator.cli.options import PLAIN_CODES, Action, after_help
+from validator.cli.values import completing
 from validator.render import explain
 from validator.render.catalogue import render_explanation
 from validator.render.console import console_for, emit
+
+EPILOG: Final = after_help(("explain tensor_ops", "explain autograd.detach"), PLAIN_CODES)
 
 
 def command(
@@ -26,10 +29,12 @@ def command(
         ),
     ],
 ) -> Action:
-    """Explain a probe or a check: what it promises, why it matters, what to do."""
+    """Explain a probe or a check: what it promises, why it matters, what to do.
+
+    It runs nothing, and needs no torch.
+    """
 
     def action(_: EarlyWorker) -> int:
-
         try:
             spec, check = explain.find(name)
         except explain.UnknownNameError as error:

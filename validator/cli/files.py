@@ -30,7 +30,7 @@ def refuse_unwritable(path: Path, option: str = "--output-file") -> None:
 def _refuse(path: Path, option: str) -> None:
     folder = path.parent
     if path.is_dir():
-        raise UsageError(f"{option} {path}: is a directory")
+        raise UsageError(f"{option} {path}: is a directory; write the path of a file")
     if not folder.is_dir():
         raise UsageError(f"{option} {path}: there is no directory {folder}")
     place = whole_file.target(path)

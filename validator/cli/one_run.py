@@ -37,6 +37,7 @@ class Options:
     strict: bool = False
     fail_open: bool = False
     quiet: bool = False
+    verbose: bool = False
     max_age_s: float | None = None  # None: a daemon is not asked
     server: str | None = None  # None: where the settings say that it listens
     no_run: bool = False
@@ -45,12 +46,9 @@ class Options:
 def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     """Run the probes, write the report where it is wanted, and give the exit code."""
     plan = make_plan(settings, "cli", only=options.only, without=options.without)
-    note = "" if options.only else profiles.note(settings.run.profile)
-    if not plan.specs:
-        why = note or "no probe is left to run"
-        raise UsageError(f"{why}: see --profile, --probe, --no-probe and `gpu-validator list`")
+    note = refuse_nothing(plan, settings, options)
     refuse_unwritable_files(options)
-    report = _daemon_report(plan, settings, options)
+    report = daemon_report(plan, settings, options)
     stop = Stop()
     if report is None:
         if options.no_run:
@@ -72,6 +70,15 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
     )
 
 
+def refuse_nothing(plan: Plan, settings: Settings, options: Options) -> str:
+    """Refuse a plan without probes; what there is to say of the profile of another."""
+    note = "" if options.only else profiles.note(settings.run.profile)
+    if not plan.specs:
+        why = note or "no probe is left to run"
+        raise UsageError(f"{why}: see --profile, --probe, --no-probe and `gpu-validator list`")
+    return note
+
+
 def refuse_unwritable_files(options: Options) -> None:
     """Tell a path that cannot be written before the run, not after it."""
     for option, path in (("--output-file", options.output_file), ("--record", options.record)):
@@ -90,7 +97,7 @@ def _say_stopped(report: Report, stop: Stop) -> None:
     say(f"stopped by {stop.by.name}: {decided} of {decided + lost} decided")
 
 
-def _daemon_report(plan: Plan, settings: Settings, options: Options) -> Report | None:
+def daemon_report(plan: Plan, settings: Settings, options: Options) -> Report | None:
     """The daemon's report, where one is wanted and answers the plan."""
     if options.max_age_s is None:
         return None
@@ -153,20 +160,30 @@ def _log(event: Event) -> None:
     logs.log().debug(event.kind, **{name: value for name, value in known.items() if value})
 
 
+def text_on_stdout(report: Report, output: forms.Output, options: Options) -> str:
+    """A report's document as stdout can take it."""
+    console = console_for(sys.stdout)
+    return forms.document(report, output, console, quiet=options.quiet, verbose=options.verbose)
+
+
 def deliver(report: Report, options: Options) -> bool:
     """Write the document, and the text for whoever watches; False where that failed."""
+    place = ""
     try:
         if options.output_file is not None:
+            place = f" to --output-file {options.output_file}"
             content = forms.document(report, options.output, plain_console())
             write_whole(options.output_file, content, forms.FILE_MODES.get(options.output))
         if options.record is not None:
+            place = f" to --record {options.record}"
             recorded = anonymous(report)
             write_whole(options.record, forms.document(recorded, "json", plain_console()))
+        place = ""
         shown = options.output if options.output_file is None else "text"
-        emit(forms.document(report, shown, console_for(sys.stdout), quiet=options.quiet))
+        emit(text_on_stdout(report, shown, options))
     except BrokenPipeError:
         return True  # the reader has left; the verdict stands
     except OSError as error:
-        say(f"error: the report could not be written: {error}")
+        say(f"error: the report could not be written{place}: {error}")
         return False
     return True

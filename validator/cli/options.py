@@ -1,8 +1,8 @@
 """Options that several commands share, and the settings that they make together with the file."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -11,71 +11,68 @@ from probes.contract import PROFILES
 from validator import profiles
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
+from validator.cli.values import completing, known_probes, one_of, several
 from validator.loading import Further, load_in_time
-from validator.nearest import nearest
 from validator.render.console import emit
 from validator.service import startup
-from validator.service.ask import usable
-from validator.settings import LONGEST_S, Settings, SettingsError, seconds
+from validator.settings import Settings, SettingsError
 
 #: What a command is once its arguments are understood; gives the exit code.
 Action = Callable[[EarlyWorker], int]
 
 
-def one_of(option: str, known: Iterable[str]) -> Callable[[str | None], str | None]:
-    """A check that names the nearest right value."""
-    names = tuple(known)
-
-    def checked(value: str | None) -> str | None:
-        if value is not None and value not in names:
-            raise UsageError(f"{option}: unknown value {value!r}{nearest(value, names)}")
-        return value
-
-    return checked
+def after_help(examples: Iterable[str], codes: Mapping[str, str]) -> str:
+    """What stands below the options in a command's help: examples, and what its codes mean."""
+    shown = [f"  gpu-validator {example}" for example in examples]
+    listed = [f"  {code:<6} {meaning}" for code, meaning in codes.items()]
+    return "\n".join(["\b\nExamples:", *shown, "\n\b\nExit codes:", *listed])
 
 
-def known_probes(option: str) -> Callable[[list[str] | None], list[str]]:
-    """A check that every name is a probe's; without the option there is none."""
+#: What the exit code of a verdict means.
+VERDICT_CODES: Final = {
+    "0": "Nothing failed, and something passed or warned.",
+    "1": "A probe failed. With --strict, one warned or was skipped.",
+    "2": "Nothing could be told, or the command line is wrong.",
+    "128+n": "It was stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM.",
+}
 
-    def checked(names: list[str] | None) -> list[str]:
-        names = names or []
-        for name in names:
-            if name not in BY_NAME:
-                raise UsageError(f"{option}: unknown probe {name!r}{nearest(name, BY_NAME)}")
-        return names
-
-    return checked
-
-
-def completing(known: Iterable[str]) -> Callable[[str], list[str]]:
-    """Completions in a shell."""
-
-    def complete(incomplete: str) -> list[str]:
-        return [name for name in known if name.startswith(incomplete)]
-
-    return complete
+#: What those of the other commands mean.
+PLAIN_CODES: Final = {"0": "It was printed.", "2": "The command line is wrong, or it failed."}
 
 
 # `parser`: of a path typer itself would ask the file system, which may never answer.
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config.file", metavar="FILE", parser=Path, help="Settings, in YAML."),
+    typer.Option(
+        "--config.file", metavar="FILE", parser=Path, help="Read settings from this YAML file."
+    ),
 ]
 
 
 ConfigCheck = Annotated[
-    bool, typer.Option("--config.check", help="Check the configuration and exit.")
+    bool, typer.Option("--config.check", help="Check the configuration, run nothing and exit.")
 ]
 
 
 LogLevel = Annotated[
     str | None,
-    typer.Option("--log.level", metavar="LEVEL", help="debug, info, warning or error."),
+    typer.Option(
+        "--log.level",
+        metavar="LEVEL",
+        help="Log from this level on: debug, info, warning or error.",
+        autocompletion=completing(("debug", "info", "warning", "error")),
+    ),
 ]
 
 
 LogFormat = Annotated[
-    str | None, typer.Option("--log.format", metavar="FORM", help="text or json.")
+    str | None,
+    typer.Option(
+        "--log.format",
+        metavar="FORM",
+        help="Write the log in this form: text or json.",
+        autocompletion=completing(("text", "json")),
+    ),
 ]
 
 
@@ -84,7 +81,7 @@ Profile = Annotated[
     typer.Option(
         "--profile",
         metavar="PROFILE",
-        help="Set of probes by cost: instant, quick, standard or deep. Default: quick."
+        help="Run the set of probes of this cost: instant, quick (the default), standard or deep."
         + (f" Now: {profiles.notes()}." if profiles.notes() else ""),
         callback=one_of("--profile", PROFILES),
         autocompletion=completing(PROFILES),
@@ -95,7 +92,11 @@ Profile = Annotated[
 ListenAddress = Annotated[
     list[str] | None,
     typer.Option(
-        "--web.listen-address", metavar="ADDRESS", help="host:port to listen on. Repeatable."
+        "--web.listen-address",
+        metavar="ADDRESS",
+        help="The daemon's address: host:port, :8790 or [::1]:8790. "
+        "Give several with commas, or repeat the option.",
+        callback=several("--web.listen-address"),
     ),
 ]
 
@@ -105,7 +106,8 @@ DaemonUrl = Annotated[
     typer.Option(
         "--url",
         metavar="URL",
-        help="The daemon, http://host:port or unix:/path. Default: from settings.",
+        help="Ask this daemon: http://host:port or unix:/path. The default is what the settings "
+        "say.",
     ),
 ]
 
@@ -114,7 +116,9 @@ Devices = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="Only this device: cuda:N, a UUID, a PCI id, cpu. Repeatable.",
+        help="Use these devices alone: cuda:N, a UUID, a PCI id or cpu. "
+        "Give several with commas, or repeat the option.",
+        callback=several("--device"),
     ),
 ]
 
@@ -124,7 +128,7 @@ Probes = Annotated[
     typer.Option(
         "--probe",
         metavar="PROBE",
-        help="Only this probe. Repeatable.",
+        help="Run these probes alone. Give several with commas, or repeat the option.",
         callback=known_probes("--probe"),
         autocompletion=completing(BY_NAME),
     ),
@@ -136,7 +140,7 @@ NoProbes = Annotated[
     typer.Option(
         "--no-probe",
         metavar="PROBE",
-        help="Leave this probe out. Repeatable.",
+        help="Leave these probes out. Give several with commas, or repeat the option.",
         callback=known_probes("--no-probe"),
         autocompletion=completing(BY_NAME),
     ),
@@ -148,23 +152,40 @@ ExitCodes = Annotated[
     typer.Option(
         "--exit-style",
         metavar="STYLE",
-        help="default: 0 good, 1 fail, 2 could not tell. nagios: 0/1/2/3.",
+        help="The exit codes: default has those below; nagios has 0 pass, 1 warn, 2 fail, "
+        "3 could not tell.",
         callback=one_of("--exit-style", ("default", "nagios")),
+        show_default=False,
         autocompletion=completing(("default", "nagios")),
     ),
 ]
 
 
-Strict = Annotated[bool, typer.Option("--strict", help="A warning or skip fails too.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Let a warning or a skip fail too: exit code 1.")
+]
 
 
 FailOpen = Annotated[
-    bool, typer.Option("--fail-open", help="Exit with 0 when nothing could be told.")
+    bool, typer.Option("--fail-open", help="Exit with 0, not 2, where nothing could be told.")
 ]
 
 
 Quiet = Annotated[
-    bool, typer.Option("--quiet", help="No progress; text only of what is wrong, and verdict.")
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Show no progress, and of the text only what is wrong and the verdict.",
+    ),
+]
+
+
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="List each check of each probe in the text, not only how many."
+    ),
 ]
 
 
@@ -174,7 +195,7 @@ OutputFile = Annotated[
         "--output-file",
         metavar="FILE",
         parser=Path,
-        help="Write the output there, whole; stdout then shows it as text.",
+        help="Write the output to this file, whole. Stdout then shows it as text.",
     ),
 ]
 
@@ -184,36 +205,36 @@ Timeout = Annotated[
     typer.Option(
         "--timeout",
         metavar="TIME",
-        help="Deadline of the whole: 90, 500ms, 10m; what was decided until then is told. "
-        "Default: 5m for check, none for selftest.",
+        help="End after this time, such as 90 (seconds), 500ms or 10m, and tell what was decided "
+        "until then. The default is 5m for check, and none for selftest.",
     ),
 ]
 
 
 def output_option(forms: tuple[str, ...]) -> Any:
     """The declaration of `--output` for a command that writes these forms."""
+
+    def form(value: str) -> str:
+        if value not in forms and ("." in value or "/" in value):
+            raise UsageError(
+                f"--output: {value!r} is no form; known: {', '.join(forms)}"
+                + (f"; for a file: --output-file {value}" if "junit" in forms else "")
+            )
+        return str(one_of("--output", forms)(value))
+
     return typer.Option(
         "--output",
+        "-o",
         metavar="FORM",
-        help=f"Form of the output: {', '.join(forms[:-1])} or {forms[-1]}.",
-        callback=one_of("--output", forms),
+        help=f"Write the output in this form: {', '.join(forms[:-1])} or {forms[-1]}.",
+        callback=form,
         autocompletion=completing(forms),
     )
 
 
-def seconds_of(option: str, text: str | None) -> float | None:
-    """The seconds that an option gives, above 0; None where it is not given.
-
-    Raises:
-        UsageError: it is no such time.
-    """
-    try:
-        given_s = cast("float | None", seconds(text))
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from error
-    if given_s is not None and not 0 < given_s <= LONGEST_S:
-        raise UsageError(f"{option}: {text!r} is no time above 0, and of a year at most")
-    return given_s
+#: Of a report; written out, since the module that makes them imports half of rich.
+REPORT_FORMS: Final = ("text", "json", "junit", "prom")
+ReportOutput = Annotated[str, output_option(REPORT_FORMS)]
 
 
 def flags_of(**sections: dict[str, Any]) -> dict[str, Any]:
@@ -226,13 +247,14 @@ def flags_of(**sections: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(
-    config_file: Path | None, flags: dict[str, Any], further: Further = lambda _: ()
+    config_file: Path | None, flags: dict[str, Any], further: Further = startup.of_devices
 ) -> Settings:
     """The settings of flags, environment and file; what is wrong in them is wrong usage."""
     try:
         return load_in_time(config_file, flags, further)
     except SettingsError as error:
-        raise UsageError(str(error)) from error
+        of_the_file = f"{error}".startswith(f"{config_file}: ")  # as a whole: no line is named
+        raise UsageError(f"{'--config.file ' if of_the_file else ''}{error}") from error
 
 
 def say_valid(
@@ -251,11 +273,3 @@ def say_valid(
             say(note)
     emit("the configuration is valid\n")
     return 0
-
-
-def refuse_server(option: str, server: str | None) -> None:
-    """Refuse what is no address of a daemon."""
-    if server is not None and not usable(server):
-        raise UsageError(
-            f"{option}: {server!r} is no address such as http://127.0.0.1:8790 or unix:/path"
-        )

@@ -18,12 +18,14 @@ from validator.cli.options import (
     Devices,
     OutputFile,
     Probes,
+    Quiet,
     Timeout,
+    after_help,
     flags_of,
     output_option,
-    seconds_of,
     settings_of,
 )
+from validator.cli.values import members, seconds_of
 from validator.engine.stopping import Stop
 from validator.nearest import closest
 from validator.render.console import console_for, emit, plain_console
@@ -50,6 +52,21 @@ def _faults(names: list[str]) -> list[str]:
     return names
 
 
+EPILOG: Final = after_help(
+    (
+        "selftest",
+        "selftest --probe autograd,matmul",
+        "selftest --fault zeros.garbage",
+        "selftest --list",
+    ),
+    {
+        "0": "Every fault that applies here was caught.",
+        "1": "A fault survived, or a check tripped without one.",
+        "2": "It could not run, was stopped, or was called wrongly.",
+    },
+)
+
+
 def command(
     probe: Probes = None,
     fault: Annotated[
@@ -57,22 +74,24 @@ def command(
         typer.Option(
             "--fault",
             metavar="FAULT",
-            help="Inject this fault alone. Repeatable.",
-            callback=lambda names: _faults(names or []),
+            help="Inject these faults alone. Give several with commas, or repeat the option.",
+            callback=lambda names: _faults(members("--fault", names)),
             autocompletion=_complete_fault,
         ),
     ] = None,
     device: Devices = None,
     list_only: Annotated[
-        bool, typer.Option("--list", help="List the faults; inject nothing.")
+        bool, typer.Option("--list", help="List the faults, and inject none.")
     ] = False,
     output: Annotated[str, output_option(("text", "json", "junit"))] = "text",
     output_file: OutputFile = None,
     timeout: Timeout = None,
+    quiet: Quiet = False,
 ) -> Action:
     """Break torch on purpose, and show that each check sees it.
 
-    Exit code: 0 all caught, 1 one survived, 2 it could not run or was stopped before its end.
+    Each fault is injected in a process of its own, and the probes run under it. Nothing of the
+    machine is broken, and nothing stays.
     """
 
     def action(early: EarlyWorker) -> int:
@@ -85,7 +104,7 @@ def command(
         if list_only:
             return show_list(options, form)
         settings = settings_of(None, flags_of(run={"devices": device}))
-        return run(settings, options, form, output_file, early)
+        return run(settings, options, form, output_file, early, quiet=quiet)
 
     return action
 
@@ -107,6 +126,8 @@ def run(
     output: rendering.Form,
     output_file: Path | None,
     early: EarlyWorker,
+    *,
+    quiet: bool = False,
 ) -> int:
     """Inject the faults, write the matrix where it is wanted: 0 all caught, 1 not, 2 not run."""
     if not choice.choose(options):
@@ -115,7 +136,7 @@ def run(
         refuse_unwritable(output_file)
     stop = Stop()
     try:
-        selftest = _run_with_progress(settings, options, early, stop)
+        selftest = _run_with_progress(settings, options, early, stop, quiet=quiet)
     except CannotRunError as error:
         say(f"error: the selftest could not run: {error}")
         return 2
@@ -125,7 +146,7 @@ def run(
         write_whole(output_file, rendering.document(selftest, output, plain_console()))
     form = output if output_file is None else "text"
     with contextlib.suppress(BrokenPipeError):  # the reader has left; the verdict stands
-        emit(rendering.document(selftest, form, _wide()))
+        emit(rendering.document(selftest, form, _wide(), quiet=quiet))
     if stop.why:
         return 2
     return 0 if selftest.passed else 1
@@ -137,11 +158,11 @@ def _wide() -> Console:
 
 
 def _run_with_progress(
-    settings: Settings, options: Options, early: EarlyWorker, stop: Stop
+    settings: Settings, options: Options, early: EarlyWorker, stop: Stop, *, quiet: bool
 ) -> Selftest:
     """The selftest, whole or as far as it came, with its progress on a terminal."""
     console = console_for(sys.stderr)
-    on_terminal = sys.stderr.isatty() and not console.is_dumb_terminal
+    on_terminal = sys.stderr.isatty() and not console.is_dumb_terminal and not quiet
     with rendering.live(console) if on_terminal else contextlib.nullcontext() as on_trial:
         if on_trial is not None:
             options = dataclasses.replace(options, on_trial=on_trial)

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from validator.cli.early import SERVE, EarlyWorker
 from validator.cli.options import (
@@ -15,12 +15,26 @@ from validator.cli.options import (
     LogFormat,
     LogLevel,
     Profile,
+    after_help,
     flags_of,
     say_valid,
     settings_of,
 )
 from validator.engine.plan import schedule_note
 from validator.service import startup
+
+EPILOG: Final = after_help(
+    (
+        "serve                # metrics and readiness on port 8790",
+        "serve --config.file settings.yaml",
+        "serve --config.check --config.file settings.yaml",
+        "serve --web.listen-address 127.0.0.1:8790,[::1]:8790",
+    ),
+    {
+        "0": "It was stopped by SIGTERM or Ctrl-C, or the configuration is valid.",
+        "2": "It could not start, or was called or configured wrongly.",
+    },
+)
 
 
 def command(
@@ -31,7 +45,10 @@ def command(
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> Action:
-    """Check this machine on a schedule, and serve metrics and reports over HTTP."""
+    """Check this machine on a schedule, and serve metrics and reports over HTTP.
+
+    It serves /metrics, /healthz (the daemon works), /readyz (the node does) and /api/v1/report.
+    """
     flags = flags_of(
         run={"profile": profile},
         web={"listen_address": listen_address},

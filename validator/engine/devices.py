@@ -6,6 +6,7 @@ from typing import Final
 
 from probes.contract import HEAVY, MIB, ProbeSpec
 from validator.engine.processes import describe
+from validator.nearest import closest
 from validator.report import CPU, Device
 
 #: What a CUDA context takes beside a probe's own memory: 300 to 700 MB were seen.
@@ -36,6 +37,29 @@ _NAMES: Final = re.compile(
 def may_be_accelerator(name: str) -> bool:
     """Whether a name could be an accelerator's, so that asking for it is a promise; no typo."""
     return _NAMES.fullmatch(name.strip().lower()) is not None
+
+
+#: What people call the GPUs that torch calls `cuda`, AMD's too.
+_CUDA: Final = frozenset({"", "gpu", "nvidia", "hip", "rocm", "amd"})
+
+
+def why_no_name(name: str) -> str:
+    """Why a name can be no device's, with what was probably meant; empty where it can be one.
+
+    `gpu:0` and `cud:0` would be promises of a back-end that is not there: a typo would be a fail.
+    """
+    asked = name.strip().lower()
+    parts = re.fullmatch(r"([a-z]*)[ :]?(\d*)", asked)
+    kind, index = parts.groups() if parts else (asked, "")
+    near_cpu = [CPU.type] if len(kind) != len(CPU.type) or kind == CPU.type else []  # no xpu, npu
+    meant = "cuda" if kind in _CUDA else closest(kind, ["cuda", *near_cpu])
+    if asked == CPU.type or (may_be_accelerator(name) and meant in {None, kind}):
+        return ""
+    text = f"{name!r} is no device's name"
+    if meant is None or not asked:
+        return f"{text}; write cuda:0, a UUID, a PCI id or cpu"
+    shown = f"{meant}:{index}" if index and meant != CPU.type else meant
+    return f"{text}; did you mean {shown!r}?"
 
 
 def is_ambiguous(name: str, found: Sequence[Device]) -> bool:

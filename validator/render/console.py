@@ -25,6 +25,10 @@ _ASCII: Final = str.maketrans(
 )
 
 
+#: Fewer columns say nothing of the last cell of a row.
+_LEAST_LAST: Final = 16
+
+
 def console_for(stream: IO[str], *, width: int | None = None) -> Console:
     """A console that adds nothing of its own: no highlighting, markup or emoji."""
     return Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
@@ -71,22 +75,27 @@ def emit(text: str) -> None:
 def table(
     console: Console, heads: Sequence[str], rows: Sequence[Sequence[str | Text]]
 ) -> list[Text]:
-    """Lines of a table; on a narrow terminal the last column is cut, never a name.
+    """Rows of a table; on a narrow terminal the last column is cut, never a name.
 
-    In a pipe or file a line is as long as it needs to be.
+    Where the others leave no room for it, it stands below them. In a pipe or file a line is as
+    long as it needs to be.
     """
     cells = [[Text(head, style="bold") for head in heads]]
     cells += [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     widths = [max(row[place].cell_len for row in cells) for place in range(len(heads) - 1)]
-    left = max(console.width - sum(width + 2 for width in widths), len(heads[-1]))
+    left = console.width - sum(width + 2 for width in widths)
+    below = console.is_terminal and left < min(_LEAST_LAST, max(row[-1].cell_len for row in cells))
     lines = []
     for *fixed, last in cells:
         for cell, width in zip(fixed, widths, strict=True):
             cell.pad_right(width - cell.cell_len + 2)
         if console.is_terminal:
-            last.truncate(left, overflow="ellipsis")
-        lines.append(Text.assemble(*fixed, last))
-    lines.insert(1, Text("─" * min(max(line.cell_len for line in lines), console.width)))
+            last.truncate(max(console.width - 4 if below else left, 1), overflow="ellipsis")
+        first = Text.assemble(*fixed)
+        first.rstrip()
+        lines.append(Text.assemble(first, "\n    ", last) if below else Text.assemble(*fixed, last))
+    longest = max(len(part) for line in lines for part in line.plain.split("\n"))
+    lines.insert(1, Text("─" * min(longest, console.width)))
     return lines
 
 

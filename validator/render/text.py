@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from probes.catalog import BY_NAME
 from probes.contract import Action, Finding, Result
 from validator import triage
 from validator.render import burn, timings
@@ -32,13 +33,16 @@ ACTIONS: Final[dict[Action, str]] = {
 }
 
 
-def render(report: Report, console: Console, *, quiet: bool = False) -> str:
-    """The report for a person; `quiet` leaves only what is wrong, and the verdict."""
+def render(report: Report, console: Console, *, quiet: bool = False, verbose: bool = False) -> str:
+    """The report for a person.
+
+    `quiet` leaves only what is wrong, and the verdict; `verbose` lists each check.
+    """
     parts: list[RenderableType] = []
     if not quiet:
         parts += [*_head(report), ""]
     if report.results and not quiet:
-        parts += [*_results(report, console), ""]
+        parts += [*_results(report, console, verbose=verbose), ""]
     if report.burn is not None:
         parts += [*burn.lines(report.burn, console), ""]
     if report.timings:
@@ -98,8 +102,9 @@ def _identity(device: Device) -> str:
     return " · ".join(clean(part) for part in parts if part)
 
 
-def _results(report: Report, console: Console) -> list[Text]:
+def _results(report: Report, console: Console, *, verbose: bool) -> list[Text]:
     rows: list[tuple[str | Text, ...]] = []
+    below: list[list[Text]] = []
     for device in dict.fromkeys(result.device for result in report.results):
         name = device
         for result in report.results:
@@ -107,7 +112,24 @@ def _results(report: Report, console: Console) -> list[Text]:
                 seconds = f"{result.duration_s:6.2f} s"
                 rows.append((name, result.probe, mark(result.status), seconds, _cell(result)))
                 name = ""
-    return table(console, ("device", "probe", "status", "    time", "summary"), rows)
+                below.append([_check(finding, console) for finding in result.findings])
+    head, rule, *lines = table(console, ("device", "probe", "status", "    time", "summary"), rows)
+    if not verbose:
+        return [head, rule, *lines]
+    both = zip(lines, below, strict=True)
+    return [head, rule, *(each for line, checks in both for each in (line, *checks))]
+
+
+def _check(finding: Finding, console: Console) -> Text:
+    """A check in one line, below the line of its probe: what it promises, or why it is not kept."""
+    probe, _, name = finding.id.partition(".")
+    spec = BY_NAME.get(probe)
+    promise = spec.promises.get(name, "") if spec is not None else ""
+    told = promise if finding.status == "pass" else finding.message or promise
+    line = Text.assemble("  ", mark(finding.status, name), "  ", " ".join(clean(told).split()))
+    if console.is_terminal:
+        line.truncate(console.width, overflow="ellipsis")
+    return line
 
 
 def _cell(result: Result) -> str:

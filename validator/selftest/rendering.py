@@ -4,10 +4,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Final, Literal
 from xml.etree import ElementTree as ET
 
 from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,7 +19,8 @@ from rich.progress import (
 from rich.text import Text
 
 from probes.contract import Status
-from probes.faults.fault import Fault
+from probes.faults.fault import Fault, Where
+from probes.faults.table import BY_NAME as FAULT_BY_NAME
 from validator.render import junit as junit_of_reports
 from validator.render.console import clean, mark, table, text_of
 from validator.selftest.verdicts import Score, Selftest, Trial
@@ -31,17 +33,18 @@ _STATUS = {"caught": "pass", "survived": "fail", "elsewhere": "skip", "not_run":
 _WORDS = {"elsewhere": "not here", "not_run": "not run"}
 
 
-def document(selftest: Selftest, output: Form, console: Console) -> str:
-    """The selftest in one of the forms."""
+def document(selftest: Selftest, output: Form, console: Console, *, quiet: bool = False) -> str:
+    """The selftest in one of the forms; `quiet` leaves the text what is wrong, and verdict."""
     if output == "json":
         return selftest.model_dump_json() + "\n"
     if output == "junit":
         return junit(selftest)
-    return text(selftest, console)
+    return text(selftest, console, quiet=quiet)
 
 
-def text(selftest: Selftest, console: Console) -> str:
+def text(selftest: Selftest, console: Console, *, quiet: bool = False) -> str:
     """The matrix: what was broken, which check had to say so, whether it did, and what else did."""
+    shown = [trial for trial in selftest.trials if not quiet or trial.verdict == "survived"]
     rows = [
         (
             trial.fault,
@@ -50,16 +53,17 @@ def text(selftest: Selftest, console: Console) -> str:
             f"{trial.duration_s:.2f} s" if trial.duration_s else "",
             _checks_text(trial),
         )
-        for trial in selftest.trials
+        for trial in shown
     ]
-    parts: list[RenderableType] = [
-        *table(console, ("fault", "device", "verdict", "time", "by the checks"), rows),
-        "",
-        *_control(selftest),
-        "",
-        *table(console, ("probe", "caught"), [_score(score) for score in selftest.scores]),
-    ]
-    if selftest.rivals:
+    parts: list[RenderableType] = []
+    if rows:
+        parts += table(console, ("fault", "device", "verdict", "time", "by the checks"), rows)
+        parts += [_legend(shown), ""]
+    if selftest.control or not quiet:
+        parts += [*_control(selftest), ""]
+    if not quiet:
+        parts += table(console, ("probe", "caught"), [_score(score) for score in selftest.scores])
+    if selftest.rivals and not quiet:
         heads = ("rule, on the faults of operations and copies", "caught", "met by its own work")
         parts += [
             "",
@@ -67,7 +71,20 @@ def text(selftest: Selftest, console: Console) -> str:
         ]
     verdict = _verdict(selftest)
     line = f"{verdict}: {selftest.summary} ({selftest.duration_s:.1f} s)"
-    return text_of(console, *parts, "", mark(verdict, line))
+    return text_of(console, *parts, *([] if quiet else [""]), mark(verdict, line))
+
+
+def _legend(shown: Sequence[Trial]) -> RenderableType:
+    """What the column `device` means, as far as it occurs."""
+    faults = [FAULT_BY_NAME[trial.fault] for trial in shown if trial.fault in FAULT_BY_NAME]
+    pretended = sorted({fault.device for fault in faults if fault.where == "node"})
+    told = ["device: where the fault was injected, and the probes under it ran"]
+    if any(fault.where in {"host", "worker"} for fault in faults):
+        told.append("cpu also stands for the host: its image, its settings, its processes")
+    if pretended:
+        names = ", ".join(pretended)
+        told.append(f"{names} is none of this machine's: a node of two GPUs is pretended")
+    return Padding(Text("; ".join(told), style="dim"), 0)
 
 
 def _verdict(selftest: Selftest) -> Status:
@@ -145,7 +162,21 @@ def fault_list(faults: Sequence[Fault], output: Form, console: Console) -> str:
     kinds = Counter(fault.kind for fault in faults)
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     lines = table(console, ("fault", "where", "must trip"), rows)
-    return text_of(console, *lines, "", Text(f"{len(faults)} faults: {counted}"))
+    places = {fault.where for fault in faults}
+    told = "; ".join(f"{where}: {text}" for where, text in _WHERE.items() if where in places)
+    legend = Padding(Text(f"where: {told}", style="dim"), 0)
+    return text_of(console, *lines, "", legend, Text(f"{len(faults)} faults: {counted}"))
+
+
+#: Where a fault is injected, in words.
+_WHERE: Final[dict[Where, str]] = {
+    "any": "on each device",
+    "cpu": "on the CPU alone",
+    "accelerator": "on each device but the CPU",
+    "host": "once, under probes that need no device",
+    "node": "once, on a pretended node of two GPUs",
+    "worker": "once, in an import of torch of its own",
+}
 
 
 def _entry(fault: Fault) -> dict[str, object]:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from probes.catalog import BY_NAME
-from validator.engine.devices import may_be_accelerator
+from validator.engine.devices import why_no_name
 from validator.engine.plan import make_plan, refuse_nothing
 from validator.in_time import in_time
 from validator.loading import Complaint
-from validator.report import CPU
 from validator.service.schedule import timings
 from validator.service.statusfiles import StatusFiles
 from validator.service.trust import trust_of
@@ -33,10 +32,14 @@ def of_a_run(settings: Settings) -> Iterator[Complaint]:
     for name in settings.schedule:
         yield from _refused(timings, settings, [BY_NAME[name]])
     yield from _refused(refuse_nothing, make_plan(settings, "schedule"))
+    yield from of_devices(settings)
+
+
+def of_devices(settings: Settings) -> Iterator[Complaint]:
+    """Names that can be no device's: to ask for one that is not there is a promise, a typo none."""
     for device in settings.run.devices:
-        if device.strip().lower() != CPU.type and not may_be_accelerator(device):
-            text = f"{device!r} is no device's name; write cuda:0, a UUID, a PCI id or cpu"
-            yield ["run", "devices"], f"run.devices: {text}"
+        if why := why_no_name(device):
+            yield ["run", "devices"], f"run.devices: {why}"
 
 
 def of_a_daemon(settings: Settings) -> Iterator[Complaint]:

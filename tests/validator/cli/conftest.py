@@ -16,8 +16,8 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
     """The workers that were started early; none is real."""
     started: list[Worker] = []
 
-    def start(**_: bool) -> Worker:
-        started.append(Worker())
+    def start(*, bare: bool = False) -> Worker:
+        started.append(Worker(bare=bare))
         return started[-1]
 
     monkeypatch.setattr(early, "start_worker", start)

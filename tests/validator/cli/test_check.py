@@ -109,6 +109,46 @@ def test_probe_repeats(call: Call) -> None:
     assert [spec.name for spec in Runner.seen[0].specs] == ["torch_version", "autograd"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--probe autograd,torch_version --device cuda:0,cpu",
+        "--probe=torch_version,autograd --device=cuda:0,cpu",
+        "--probe autograd --probe torch_version --device cuda:0 --device cpu",
+    ],
+)
+def test_lists_with_commas_are_repeats(call: Call, line: str) -> None:
+    """For the names of probes and of devices."""
+    assert call("check", *line.split()) == 0
+    assert Runner.seen is not None
+    plan, settings = Runner.seen
+
+    assert [spec.name for spec in plan.specs] == ["torch_version", "autograd"]
+    assert settings.run.devices == ("cuda:0", "cpu")
+
+
+def test_probes_are_left_out_by_a_list(call: Call) -> None:
+    """With a blank after the comma too, as people write."""
+    call("check", "--no-probe", "autograd, tensor_ops")
+    assert Runner.seen is not None
+    names = {spec.name for spec in Runner.seen[0].specs}
+
+    assert "train_eval" in names
+    assert not names & {"autograd", "tensor_ops"}
+
+
+def test_a_typing_error_in_a_device_drains_nobody(
+    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the environment too, as a prolog's settings: could not tell, where it was a fail."""
+    monkeypatch.setenv("GPU_VALIDATOR_RUN__DEVICES", "cud:0")
+
+    assert call("check") == 2
+    assert Runner.seen is None
+    told = capsys.readouterr().err
+    assert "environment variable GPU_VALIDATOR_RUN__DEVICES: run.devices: 'cud:0' is no" in told
+
+
 def test_config_check(
     call: Call, workers: list[Worker], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,13 +21,20 @@ pytestmark = pytest.mark.slow
 
 
 class Health(BaseHTTPRequestHandler):
-    """A daemon that is well at /healthz and ill at /ill."""
+    """A daemon that is well at /healthz and ill at /ill; its node is ready as `ready` says."""
+
+    ready = 200
 
     def do_GET(self) -> None:
         """Answer by the path."""
-        self.send_response({"/healthz": 200, "/ill": 503}.get(self.path, 404))
+        answers = {
+            "/healthz": (200, b"ok\n"),
+            "/readyz": (self.ready, b"fail: matmul on cuda:3\x1b[31m: exact\nand more"),
+        }
+        status, body = answers.get(self.path, (503, b"the scheduler stands still\nand more"))
+        self.send_response(status)
         self.end_headers()
-        self.wfile.write(b"the scheduler stands still\nand more")
+        self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         """Nothing on stderr."""
@@ -55,12 +62,55 @@ def test_healthcheck(
         call("healthcheck", "--url", f"{daemon}/"),
         call("healthcheck", "--web.listen-address", daemon.removeprefix("http://")),
     ]
-    assert capsys.readouterr().err == ""
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert told.out.startswith("the daemon is well; its node is ready (/readyz 200): ")
     ill = call("healthcheck", "--url", f"{daemon}/ill")
 
     assert well == [0, 0, 0]
     assert ill == 1
     assert "answered 503: the scheduler stands still\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "options", "code", "text"),
+    [
+        (200, [], 0, "its node is ready (/readyz 200): fail: matmul on cuda:3·[31m: exact"),
+        (503, [], 0, "its node is not ready (/readyz 503): fail: matmul on cuda:3·[31m: exact"),
+        (200, ["--ready"], 0, "its node is ready (/readyz 200)"),
+        (503, ["--ready"], 1, "its node is not ready (/readyz 503)"),
+        (404, [], 0, "its node is not known to be ready (/readyz 404)"),
+        (404, ["--ready"], 1, "its node is not known to be ready (/readyz 404)"),
+    ],
+)
+def test_a_daemon_that_is_well_on_a_sick_node(
+    daemon: str,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+    options: list[str],
+    code: int,
+    text: str,
+) -> None:
+    """Its 0 is the daemon's, and says so; that of --ready is the node's as well."""
+    monkeypatch.setattr(Health, "ready", status)
+
+    assert call("healthcheck", "--url", daemon, *options) == code
+    assert capsys.readouterr().out.startswith(f"the daemon is well; {text}")
+
+
+def test_one_page_is_asked_for_alone(
+    daemon: str, call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An address with a path is that page's."""
+    monkeypatch.setattr(Health, "ready", 503)
+    codes = [call("healthcheck", "--url", f"{daemon}/{page}") for page in ("healthz", "readyz")]
+    told = capsys.readouterr()
+
+    assert codes == [0, 1]
+    assert told.out.endswith("/healthz answered 200: ok\n")
+    assert "/readyz answered 503: fail: matmul on cuda:3" in told.err
 
 
 def test_healthcheck_finds_the_daemon_by_its_settings(
@@ -124,7 +174,9 @@ def test_a_ready_file_in_place_of_a_daemon(
     codes += [call("healthcheck", "--ready-file", str(path)) for path in (tmp_path / "none", pipe)]
 
     assert codes == [0, 1, 1, 1]
-    err = capsys.readouterr().err.splitlines()
+    told = capsys.readouterr()
+    err = told.err.splitlines()
+    assert told.out == f"ready: {ready} vouches for the node\n"
     assert "expired" in err[0]
     assert [line.rpartition(": ")[2] for line in err[1:]] == [
         "No such file or directory",

@@ -19,7 +19,8 @@ _OPTIONS = (
     *("--profile", "--device", "--probe", "--no-probe", "--output", "--output-file", "--record"),
     *("--timings", "--timeout", "--exit-style", "--strict", "--fail-open", "--quiet", "--max-age"),
     *("--server", "--no-run", "--config.file", "--config.check", "--log.level", "--log.format"),
-    *("--web.listen-address", "--url", "--", "-h", "--version", "--list", "--fault"),
+    *("--web.listen-address", "--url", "--", "-h", "--version", "--list", "--fault", "--ready"),
+    *("-q", "-v", "-o", "-V", "-qv", "--verbose"),
 )
 _VALUES = (*TEXTS, "cuda:0", "autograd", "json", "10m", "http://127.0.0.1:1", "unix:/nowhere")
 

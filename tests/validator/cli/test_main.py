@@ -109,6 +109,25 @@ def test_no_torch_needed(argv: list[str]) -> None:
         json.loads(ended.stdout)
 
 
+def test_what_few_need_is_imported_for_them_alone() -> None:
+    """The quick profile's budget: nothing of --watch and of complaints."""
+    program = (
+        "import sys; sys.argv = ['gpu-validator', 'check', '--config.check']\n"
+        "from validator.cli.main import main; main()\n"
+        "print(*(name for name in sys.modules if name.startswith('validator.')))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    imported = set(ended.stdout.split())
+
+    assert "validator.cli.one_run" in imported
+    assert not imported & {
+        *("validator.cli.watching", "validator.cli.hints", "validator.cli.progress"),
+        *("validator.render.changes", "validator.cli.burn", "validator.selftest"),
+    }
+
+
 def test_nothing_slow_before_the_worker() -> None:
     """The module that starts the worker imports the standard library alone."""
     program = (

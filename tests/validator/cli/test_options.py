@@ -20,26 +20,92 @@ WRONG_USAGE = {
     ("check", "--zzz"): "unknown option --zzz; see gpu-validator check --help",
     ("check", "--config.fil", "x"): "unknown option --config.fil; did you mean --config.file?",
     ("check", "--probe"): "option '--probe' requires an argument; see gpu-validator check --help",
+    ("check", "--verbse"): "unknown option --verbse; did you mean --verbose?",
+    ("serve", "--verbose"): "unknown option --verbose; see gpu-validator serve --help",
+    ("serve", "-v"): "unknown option -v; see gpu-validator serve --help",
+    (
+        "check",
+        "--config",
+        "x",
+    ): "unknown option --config; did you mean --config.file or",
+    ("check", "-p", "autograd"): "unknown option -p; did you mean --profile or --probe?",
+    ("check", "-probe", "autograd"): "unknown option -probe; did you mean --probe?",
+    ("check", "--json"): "unknown option --json; did you mean --output json?",
+    ("check", "--quick"): "unknown option --quick; did you mean --profile quick?",
+    ("check", "quick"): "unexpected argument 'quick'; did you mean --profile quick?",
+    ("check", "autograd", "x"): "unexpected argument 'autograd'; did you mean --probe autograd?",
+    ("check", "-V"): "unknown option -V; did you mean gpu-validator -V?",
+    ("check", "--version"): "unknown option --version; did you mean gpu-validator --version?",
+    ("-q", "check"): "unknown option -q; write it after the command: gpu-validator check -q",
+    ("--probe", "autograd", "check"): "after the command: gpu-validator check --probe",
+    ("help",): "unknown command 'help'; did you mean gpu-validator --help?",
+    ("version",): "unknown command 'version'; did you mean gpu-validator --version?",
+    ("run",): "unknown command 'run'; known: check, burn, serve",
+    ("check", "--probe", "autograd,tensor_opps"): "'tensor_opps'; did you mean 'tensor_ops'?",
+    ("check", "--probe", "autograd,"): "--probe: 'autograd,' has an empty name; give one, or sev",
+    ("check", "--probe", ""): "--probe: '' has an empty name",
+    ("check", "--no-probe", "autograd, matmull"): "'matmull'; did you mean 'matmul'?",
+    ("check", "--device", ""): "--device: '' has an empty name",
+    ("check", "--device", "gpu0"): "--device: 'gpu0' is no device's name; did you mean 'cuda:0'?",
+    (
+        "check",
+        "--device",
+        "cpu,cud:1",
+    ): "--device: 'cud:1' is no device's name; did you mean 'cud",
+    ("burn", "--device", "0"): "--device: '0' is no device's name; did you mean 'cuda:0'?",
+    ("selftest", "--device", "cpuu"): "--device: 'cpuu' is no device's name; did you mean 'cpu'?",
+    (
+        "selftest",
+        "--fault",
+        "zeros.garbage,zeros.grabage",
+    ): "did you mean 'zeros.garbage'",
+    ("check", "-o", "jsn"): "--output: unknown value 'jsn'; did you mean 'json'?",
+    (
+        "check",
+        "-o",
+        "a.xml",
+    ): "'a.xml' is no form; known: text, json, junit, prom; for a file",
+    ("list", "-o", "a.json"): "--output: 'a.json' is no form; known: text, json",
+    ("burn", "-vq"): "--quiet and --verbose cannot go together",
+    ("check", "-qv"): "--quiet and --verbose cannot go together",
+    ("check", "--record"): "option '--record' requires an argument; see gpu-validator check --help",
+    ("check", "--max-age", "soon"): "--max-age: 'soon' is no duration; write seconds (90) or 500ms",
+    ("check", "--max-age", "0"): "--max-age: '0' is no time above 0, and of a year at most; write",
+    ("check", "--watch", "soon"): "--watch: 'soon' is no duration; write seconds (90) or 500ms",
+    ("check", "--watch", "0.5"): "--watch: 0.5 s is less than 1 s; write 10s, 5m or 1h",
+    ("check", "--watch", "9s", "-o", "json"): "it cannot go with --output json; for reports again",
+    ("check", "--watch", "9s", "--output-file", "x"): "it cannot go with --output-file; for",
+    ("check", "--watch", "9s", "--record", "x"): "it cannot go with --record; for reports",
+    ("check", "--record", "/none/x"): "--record /none/x: there is no directory /none",
     ("check", "--probe", "autogard"): "--probe: unknown probe 'autogard'; did you mean 'autograd'?",
     ("check", "--no-probe", "xyzzy"): "--no-probe: unknown probe 'xyzzy'; known: torch_version",
     ("check", "--profile", "quik"): "--profile: unknown value 'quik'; did you mean 'quick'?",
     ("check", "--output", "jsn"): "--output: unknown value 'jsn'; did you mean 'json'?",
     ("check", "--exit-style", "nagois"): "--exit-style: unknown value 'nagois'; did you mean",
-    ("check", "--timeout", "soon"): "run.timeout: 'soon' is no duration",
-    ("check", "--timeout", "0"): "run.timeout: Input should be greater than 0",
-    ("check", "--log.level", "loud"): "log.level: 'loud' is not one of debug",
+    ("check", "--timeout", "soon"): "--timeout: 'soon' is no duration; write seconds (90) or",
+    ("check", "--timeout", "0"): "--timeout: '0' is no time above 0, and of a year at most; write",
+    ("check", "--log.level", "loud"): "--log.level: 'loud' is not one of debug",
+    (
+        "burn",
+        "--log.format",
+        "jso",
+    ): "--log.format: 'jso' is not one of text, json; did you mean",
     (
         "selftest",
         "--timeout",
         "9999999d",
     ): "--timeout: '9999999d' is no time above 0, and",
-    ("check", "--timeout", "9999999d"): "run.timeout: 8.64e+11 s is longer than a year",
+    ("check", "--timeout", "9999999d"): "--timeout: '9999999d' is no time above 0, and of a year",
     ("check", "extra"): "unexpected extra argument",
-    ("check", "--config.file", "/none.yaml"): "/none.yaml: cannot be read: No such file",
+    (
+        "check",
+        "--config.file",
+        "/none.yaml",
+    ): "--config.file /none.yaml: cannot be read: No",
     ("check", "--output-file", "/none/x"): "--output-file /none/x: there is no directory /none",
     ("check", "--output-file", "/"): "--output-file /: is a directory",
     ("check", "--probe", "autograd", "--no-probe", "autograd"): "no probe is left to run",
-    ("serve", "--web.listen-address", "8790"): "web.listen_address: '8790' is no address",
+    ("serve", "--web.listen-address", ":1,8790"): "--web.listen-address: '8790' is no address; wr",
     ("serve", "--bogus"): "unknown option --bogus; see gpu-validator serve --help",
     ("list", "--output", "junit"): "--output: unknown value 'junit'; known: text, json",
     ("explain",): "missing argument 'PROBE|CHECK'; see gpu-validator explain --help",
@@ -47,6 +113,8 @@ WRONG_USAGE = {
     ("healthcheck", "--url", "https://x"): "--url: 'https://x' is no address such as http://",
     ("healthcheck", "--url", "http://x:y"): "--url: 'http://x:y' is no address such as http://",
     ("healthcheck", "--url", "http://"): "--url: 'http://' is no address such as http://",
+    ("healthcheck", "--url", "http://x/readyz", "--ready"): "write --url without /readyz",
+    ("healthcheck", "--ready", "--ready-file", "x"): "it cannot go with --ready",
 }
 
 
@@ -66,13 +134,22 @@ def test_wrong_usage(
     assert all(worker.killed for worker in workers)
 
 
-def test_shell_completion() -> None:
-    """The shell is told of probes."""
-    words = {"COMP_WORDS": "gpu-validator check --probe auto", "COMP_CWORD": "3"}
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("check --probe auto", ["autograd"]),
+        ("check --probe matmul,auto", ["matmul,autograd"]),
+        ("check -o j", ["json", "junit"]),
+        ("check --log.level w", ["warning"]),
+    ],
+)
+def test_shell_completion(typed: str, offered: list[str]) -> None:
+    """The shell is told of values, in a list of its last member."""
+    words = {"COMP_WORDS": f"gpu-validator {typed}", "COMP_CWORD": "3"}
     asking = {"_GPU_VALIDATOR_COMPLETE": "complete_bash", **words}
     ended = command(env={**os.environ, **asking})
 
-    assert ended.stdout.split() == ["autograd"]
+    assert ended.stdout.split() == offered
 
 
 def declared_options() -> list[ast.Call]:

@@ -86,7 +86,8 @@ def test_output_file_is_whole_or_as_it_was(
     ]
 
     assert codes == [2, 1, 0]
-    assert "the report could not be written" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"the report could not be written to --output-file {file}: [Errno 28]" in told
     assert file.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [file]
 

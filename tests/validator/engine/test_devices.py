@@ -13,6 +13,7 @@ from validator.engine.devices import (
     may_be_accelerator,
     side_by_side,
     why_busy,
+    why_no_name,
 )
 from validator.report import CPU, Device, GpuProcess
 
@@ -245,3 +246,53 @@ def test_half_of_the_memory_is_left_to_whoever_comes() -> None:
         # A probe takes more only where at least twice as much is free.
         taken = rows * (context + most) + (more if free >= 2 * more else 0)
         assert rows == 1 or taken <= free // 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "cpu",
+            "CPU",
+            "cuda",
+            "cuda:0",
+            "CUDA:1",
+            "cuda:0:3",
+            "xpu",
+            "xpu:1",
+            "npu:0",
+            "tpu",
+            "mps",
+        ),
+        *("musa:2", "hpu", "mlu:0", "mtia", "fake:0", "privateuseone:0", "tpu"),
+        *("GPU-7d8c1b0a", "MIG-7d8c1b0a-1", "0f:00.0", "00000000:0F:00.0"),
+    ],
+)
+def test_what_may_be_a_device_is_no_typing_error(name: str) -> None:
+    """A back-end that nobody here has heard of may be one."""
+    assert why_no_name(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("gpu", "did you mean 'cuda'?"),
+        ("gpu:1", "did you mean 'cuda:1'?"),
+        ("gpu0", "did you mean 'cuda:0'?"),
+        ("GPU 3", "did you mean 'cuda:3'?"),
+        ("hip:2", "did you mean 'cuda:2'?"),
+        ("7", "did you mean 'cuda:7'?"),
+        ("cuda0", "did you mean 'cuda:0'?"),
+        ("cud:0", "did you mean 'cuda:0'?"),
+        ("cuad", "did you mean 'cuda'?"),
+        ("cpu:0", "did you mean 'cpu'?"),
+        ("cpuu", "did you mean 'cpu'?"),
+        ("", "write cuda:0, a UUID, a PCI id or cpu"),
+        ("gpu-7", "write cuda:0, a UUID, a PCI id or cpu"),
+        ("what is", "write cuda:0, a UUID, a PCI id or cpu"),
+    ],
+)
+def test_a_typing_error_is_told(name: str, meant: str) -> None:
+    """A device that was asked for and is not there is a failed node: `cud:0` never was one."""
+    assert why_no_name(name).startswith(f"{name!r} is no device's name; ")
+    assert why_no_name(name).endswith(meant)

@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 from rich.console import Console
 
+from probes.catalog import BY_NAME
 from probes.contract import Finding, Result
 from tests.validator import reports
 from validator.cli import document as render
@@ -169,6 +171,37 @@ def test_only_a_column_of_a_narrow_terminal_is_cut() -> None:
     verdict = told[told.rindex("✗ fail: tensor_ops") :]
     assert " ".join(verdict.split()) == f"✗ {full_summary(made.results)} · 300.0 s"
     assert len(full_summary(made.results)) > 80
+
+
+@pytest.mark.parametrize("made", [reports.sound(), reports.sick()], ids=["sound", "sick"])
+def test_where_the_last_column_has_no_room_it_stands_below(made: Report) -> None:
+    """On few columns no row of the table is broken by the terminal: a name, then what it said."""
+    lines = text(made, console_for(Terminal(), width=46)).splitlines()
+    table = lines[lines.index(next(line for line in lines if "─" in line)) + 1 :]
+    rows = table[: table.index("")]
+
+    assert len(rows) == 2 * len(made.results)
+    assert all(row.startswith("    ") and len(row) <= 46 for row in rows[1::2])
+    assert all(re.search(r" s$", clean(re.sub("\x1b\\S*?m", "", row))) for row in rows[::2])
+
+
+def test_verbose_lists_each_check_of_a_probe() -> None:
+    """Below the probe's line: what it promises where it passed, why not where it did not."""
+    passed = Finding(id="autograd.detach", status="pass", observed=[1, 2], expected="bits equal")
+    failed = Finding(id="autograd.hooks", status="fail", message="3 hooks,\nnot 2")
+    strange = Finding(id="elsewhere.check", status="skip", message="no GPU")
+    result = reports.result("autograd", "cpu", "fail", findings=(passed, failed, strange))
+    lines = text(reports.report([result]), verbose=True).splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("cpu "))
+
+    assert lines[place + 1 : place + 4] == [
+        f"  ✓ detach  {BY_NAME['autograd'].promises['detach']}",
+        "  ✗ hooks  3 hooks, not 2",
+        "  – check  no GPU",  # noqa: RUF001
+    ]
+    assert "✓ detach" not in text(reports.report([result]))
+    narrow = text(reports.report([result]), console_for(Terminal(), width=30), verbose=True)
+    assert "…" in next(line for line in narrow.splitlines() if "detach" in line)
 
 
 def test_nothing_is_cut_in_a_pipe() -> None:

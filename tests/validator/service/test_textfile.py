@@ -16,8 +16,8 @@ from probes.contract import Measurement
 from tests.deploy.components import get, node_exporter, tool
 from tests.validator.service.fake_runner import NOON, everything, gpus, report, result
 from validator.cli import document as render_module
-from validator.cli.check import _FORMS
 from validator.cli.files import write_whole
+from validator.cli.options import REPORT_FORMS
 from validator.report import NotRun, Report
 from validator.service.latest import Latest
 from validator.service.metrics import Exposition, Form, Shown, families
@@ -221,7 +221,7 @@ def test_other_files_keep_what_the_umask_says(tmp_path: Path) -> None:
         os.umask(before)
 
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert set(modes) == set(_FORMS), "what the command line offers is what can be made"
+    assert set(modes) == set(REPORT_FORMS), "what the command line offers is what can be made"
     assert modes == {"text": 0o600, "json": 0o600, "junit": 0o600, "prom": 0o644}
 
 
