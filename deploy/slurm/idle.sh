@@ -76,6 +76,8 @@ idle_check() {
         say "nothing is checked: the node is $state"
         exit 0
     fi
+    # All of the node is judged, whatever slurmd was started with.
+    unset CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES GPU_DEVICE_ORDINAL ZE_AFFINITY_MASK
     promise_gpus
     recall
     fails=$r_fails

@@ -59,15 +59,14 @@ judge_job() { # max-age budget
     age=$1
     budget=$2
     set --
-    uuids='' guessed='' promised=0
+    uuids='' guessed=''
     gpus=$SLURM_JOB_GPUS
     case ${CUDA_VISIBLE_DEVICES:-} in
     MIG-* | GPU-*) gpus=$CUDA_VISIBLE_DEVICES ;;
     esac
     for gpu in $(printf '%s\n' "$gpus" | tr , ' '); do
         case $gpu in
-        MIG-*) uuid=$gpu promised=auto ;;
-        GPU-*) uuid=$gpu ;;
+        MIG-* | GPU-*) uuid=$gpu ;;
         *[!0-9]*)
             verdict=error wanted=$ON_ERROR source=
             line="error: SLURM_JOB_GPUS=$SLURM_JOB_GPUS is no list of numbers"
@@ -81,7 +80,6 @@ judge_job() { # max-age budget
         esac
         set -- "$@" --device "${uuid:-$DEVICE_TYPE:$gpu}"
         uuids=${uuids:+$uuids,}${uuid:-unknown}
-        [ "$promised" = auto ] || promised=$((promised + 1))
     done
     # What Slurm set numbers GPUs as the job will see them.
     unset CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES GPU_DEVICE_ORDINAL ZE_AFFINITY_MASK
@@ -91,8 +89,8 @@ judge_job() { # max-age budget
         export CUDA_VISIBLE_DEVICES="$uuids"
         ;;
     esac
-    # What the whole node promises is not the job's.
-    export GPU_VALIDATOR_EXPECT__GPUS="$promised"
+    # What the whole node promises is not the job's, whose GPUs are named.
+    export GPU_VALIDATOR_EXPECT__GPUS=auto
     unset GPU_VALIDATOR_EXPECT__MIG_INSTANCES
     judge "$age" "$budget" "$@"
     case $guessed$line in
