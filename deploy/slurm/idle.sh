@@ -62,7 +62,7 @@ idle_check() {
         exit 0
     fi
     exec 8<"$STATE_DIR/idle.lock"
-    flock -n 8 || exit 0
+    flock -w 2 8 || exit 0 # whoever looks whether one runs holds it for a moment
     if ! look; then
         say "slurmctld does not tell of $node"
         exit 0

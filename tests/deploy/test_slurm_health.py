@@ -137,11 +137,12 @@ ABSENT = result("cuda_available", "cpu", "skip", reason="no_device", summary="no
 )
 def test_what_is_no_clean_run(node: Node, document: str, code: int) -> None:
     """A busy device, a warning, a probe without a chance, half a report: nothing counts."""
+    node.set(RESUME_AFTER=1)
     drained(node)
     node.standard(document, code)
-    node.check(2)
+    node.check()
 
-    assert node.standards == 2
+    assert node.standards == 1
     assert (node.state, node.reason) == ("IDLE+DRAIN", f"gpu-validator: {FAIL}")
     assert "clean 0\n" in (node.kept / "record").read_text()
 
@@ -193,31 +194,34 @@ def test_a_reason_that_somebody_touched_stands(node: Node, touched: dict[str, st
     assert "the node's reason is another's" in node.log
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        "DOWN+DRAIN",
-        "MIXED+DRAIN",
-        "IDLE+DRAIN+MAINTENANCE+RESERVED",
-        "IDLE+DRAIN+POWERED_DOWN",
-        "IDLE+DRAIN+NOT_RESPONDING",
-        "IDLE+DRAIN+COMPLETING",
-        "IDLE+DRAIN+REBOOT_REQUESTED",
-        "IDLE+FAIL",
-        "IDLE*+DRAIN",
-    ],
+#: Jobs, maintenance, a reservation, a node that is down or off: others' affair.
+NOT_OURS_TO_RESUME = (
+    "DOWN+DRAIN",
+    "MIXED+DRAIN",
+    "IDLE+DRAIN+MAINTENANCE+RESERVED",
+    "IDLE+DRAIN+POWERED_DOWN",
+    "IDLE+DRAIN+NOT_RESPONDING",
+    "IDLE+DRAIN+COMPLETING",
+    "IDLE+DRAIN+REBOOT_REQUESTED",
+    "IDLE+FAIL",
+    "IDLE*+DRAIN",
 )
-def test_only_a_node_that_is_drained_and_idle(node: Node, state: str) -> None:
-    """Jobs, maintenance, a reservation, a node that is down or off: others' affair."""
+
+
+def test_only_a_node_that_is_drained_and_idle(node: Node) -> None:
+    """Nothing runs in any other state, and nothing is changed."""
     node.set(RESUME_AFTER=1)
     drained(node)
-    node.slurmctld(state=state)
-    node.check(2)
-    others = (node.state, node.standards)
+    left = []
+    for state in NOT_OURS_TO_RESUME:
+        node.slurmctld(state=state)
+        node.check()
+        left.append(node.state)
+    runs = node.standards
     node.slurmctld(state="IDLE+DRAIN")
     node.check()
 
-    assert others == (state, 0)
+    assert (tuple(left), runs) == (NOT_OURS_TO_RESUME, 0)
     assert node.state == "IDLE"
 
 
@@ -314,6 +318,47 @@ def test_a_node_without_a_folder_of_its_own_is_not_resumed(node: Node) -> None:
     assert linked == opened == node.state == "IDLE+DRAIN"
     assert sorted(path.name for path in node.kept.iterdir()) == before
     node.kept.chmod(0o700)
+
+
+def test_no_word_is_taken_from_a_folder_of_its_own_that_others_fill(node: Node) -> None:
+    """A made-up word of our prolog would be the reason; what is there stays there."""
+    real = node.folder / "elsewhere"
+    real.mkdir()
+    (real / "drained").write_text("fail: made up\nend\n")
+    node.kept.symlink_to(real)
+    node.slurmctld(state="IDLE+DRAIN", reason="Prolog error", stamp=f"slurm@{int(time.time())}")
+    node.run("healthcheck")
+
+    assert node.reason == "Prolog error"
+    assert [path.name for path in real.iterdir()] == ["drained"]
+
+
+def test_a_resume_that_cannot_be_written_down_is_none(node: Node) -> None:
+    """Else a node could come back for ever, and nobody would count."""
+    node.set(RESUME_AFTER=1)
+    drained(node)
+    node.standard(sound(), before=f"chmod 777 {node.kept}")
+    node.check()
+    node.kept.chmod(0o700)
+
+    assert (node.state, node.standards) == ("IDLE+DRAIN", 1)
+    assert "the node cannot be resumed" in node.log
+
+
+def test_what_fails_meanwhile_outweighs_a_clean_run(node: Node) -> None:
+    """A health check asks the daemon while the thorough check runs."""
+    node.set(RESUME_AFTER=1, MAX_AGE="15m")
+    go = node.folder / "go"
+    drained(node)
+    node.standard(sound(), before=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    node.run("healthcheck")
+    node.quick(FAIL)
+    node.run("healthcheck")
+    go.touch()
+    node.settle()
+
+    assert node.standards == 1
+    assert node.state == "IDLE+DRAIN"
 
 
 def test_a_full_disk_resumes_nothing(node: Node) -> None:
@@ -422,6 +467,22 @@ def test_an_epilog_only_looks(node: Node) -> None:
     assert node.state == "IDLE"
 
 
+@pytest.mark.parametrize("action", ["drain", "note"])
+def test_what_an_epilog_finds_on_a_drained_node_counts(node: Node, action: str) -> None:
+    """It was draining with a job; what was clean before is nothing."""
+    node.set(RESUME_AFTER=2, EPILOG_ON_FAIL=action, EPILOG_RUN="yes")
+    drained(node).check()
+    node.quick(FAIL)
+    node.run("epilog", SLURM_JOB_ID="7", SLURM_JOB_GPUS="0")
+    node.quick("pass: 12 probes")
+    node.check()
+    once = node.state
+    node.check()
+
+    assert once == "IDLE+DRAIN"
+    assert node.state == "IDLE"
+
+
 def test_an_epilog_without_a_daemon_runs_nothing(node: Node) -> None:
     """But where it is told to."""
     node.run("epilog", SLURM_JOB_ID="7", SLURM_JOB_GPUS="0")
@@ -514,18 +575,16 @@ def test_an_idle_node_is_checked_now_and_then(node: Node) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "state", ["MIXED", "ALLOCATED", "IDLE+RESERVED", "IDLE+PLANNED", "IDLE+MAINTENANCE", "DOWN"]
-)
-def test_no_node_that_somebody_wants(node: Node, state: str) -> None:
+def test_no_node_that_somebody_wants(node: Node) -> None:
     """Neither in use, nor reserved, nor about to be used; nor by hand."""
     node.set(IDLE_EVERY="1h")
-    node.slurmctld(state=state)
-    node.check()
-    node.run("idlecheck")
+    for state in ("MIXED", "IDLE+RESERVED", "IDLE+PLANNED", "IDLE+MAINTENANCE", "DOWN"):
+        node.slurmctld(state=state)
+        node.check()
+        node.run("idlecheck")
 
+        assert f"nothing is checked: the node is {state}" in node.log
     assert node.standards == 0
-    assert f"nothing is checked: the node is {state}" in node.log
 
 
 def test_by_hand_a_node_is_checked_that_another_drained(node: Node) -> None:
