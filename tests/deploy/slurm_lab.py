@@ -75,6 +75,8 @@ class _Daemon(BaseHTTPRequestHandler):
         if told.hang.is_set():
             told.over.wait(60)
             return
+        for result in told.report["results"]:
+            result["started_at"] = time.time() - 1  # a daemon that probes all the time
         body = json.dumps(told.report).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -116,12 +118,17 @@ class Cluster:
         self._environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
         for name in ("state", "spool", "munge", "jobs", "scripts"):
             (folder / name).mkdir(mode=0o700)
-        for name in ("prolog", "epilog", "healthcheck", "common.sh"):
-            shutil.copy(SCRIPTS / name, folder / "scripts")
+        self.install()
         (folder / "logger").write_text(f'#!/bin/sh\necho "$@" >> {folder}/logged\n')
         (folder / "logger").chmod(0o755)
         (folder / "logged").touch()
         self.set()
+
+    def install(self) -> None:
+        """Put the scripts there as they are, and leave their settings."""
+        for path in SCRIPTS.iterdir():
+            if path.name != "settings":
+                shutil.copy(path, self.folder / "scripts")
 
     def set(self, **settings: object) -> None:
         """Change settings of the scripts; what is not named is as for a test."""
@@ -133,6 +140,9 @@ class Cluster:
             "NVIDIA_GPUS": self.folder / "no-driver",
             "LOGGER": self.folder / "logger",
             "SLURM_CONF": self.folder / "slurm.conf",
+            "GPU_FILES": f"^{self.folder}/gpu[0-9]$",
+            "RESUME_AFTER": 2,
+            "RESUME_WAIT": "5s",
             **settings,
         }
         lines = [f"{name}='{value}'" for name, value in values.items()]
@@ -245,7 +255,8 @@ class Cluster:
     def resume(self) -> None:
         """Make the node take work again, whatever it was drained for."""
         self.slurm("scancel", "--quiet", "--user", "root")
-        (self.folder / "kept/drained").unlink(missing_ok=True)
+        for name in ("drained", "record"):
+            (self.folder / "kept" / name).unlink(missing_ok=True)
         until(lambda: self.state() in {"IDLE", "IDLE+DRAIN"}, "no job is left on the node")
         if "DRAIN" in self.state():
             self.slurm("scontrol", "update", f"NodeName={self.node}", "State=RESUME")

@@ -13,9 +13,12 @@ import pytest
 
 from tests.deploy.slurm_lab import SCRIPTS, Cluster, skip_unless_possible, until
 from tests.validator.reports import GPUS, node, recent
+from validator.engine.plan import make_plan
+from validator.settings import Settings
 
 pytestmark = pytest.mark.lab
 
+STANDARD = make_plan(Settings.model_validate({"run": {"profile": "standard"}}), "cli").specs
 SICK = {"status": "fail", "reason": "check_failed", "summary": "3 of 9 elements wrong"}
 LOST = {"status": "error", "reason": "internal_error", "summary": "no verdict"}
 
@@ -52,14 +55,14 @@ def cluster(quiet_cluster: Cluster) -> Iterator[Cluster]:
     quiet_cluster.daemon.hang.clear()
     tell(quiet_cluster)
     yield quiet_cluster
-    for name in ("prolog", "epilog", "healthcheck", "common.sh"):
-        shutil.copy(SCRIPTS / name, quiet_cluster.folder / "scripts")
+    quiet_cluster.install()
     quiet_cluster.resume()
 
 
 @pytest.fixture
 def watched(watched_cluster: Cluster) -> Iterator[Cluster]:
-    """The same, with health checks."""
+    """The same, with health checks, by the daemon's word alone."""
+    watched_cluster.set(RUN="no")
     tell(watched_cluster)
     yield watched_cluster
     tell(watched_cluster)
@@ -69,7 +72,7 @@ def watched(watched_cluster: Cluster) -> Iterator[Cluster]:
 def tell(cluster: Cluster, **changed: dict[str, Any]) -> None:
     """What the daemon reports from now on; `autograd_0=SICK` is of cuda:0."""
     named = {re.sub(r"_(\d)$", r" on cuda:\1", name): fields for name, fields in changed.items()}
-    cluster.daemon.report = json.loads(recent(node(named)))
+    cluster.daemon.report = json.loads(recent(node(named, STANDARD)))
 
 
 def runs(cluster: Cluster, *options: str) -> str:
@@ -159,7 +162,8 @@ def test_a_job_may_opt_out(cluster: Cluster) -> None:
 
 
 def test_an_epilog_drains_after_the_job(cluster: Cluster) -> None:
-    """The job spoils the GPU."""
+    """The job spoils the GPU, and the site wants no more of it."""
+    cluster.set(EPILOG_ON_FAIL="drain")
     (cluster.folder / "scripts/prolog").write_text("#!/bin/sh\nexit 0\n")  # not yet sick
     tell(cluster, autograd_0=SICK)
     ran = cluster.submit("--gres=gpu:1")
@@ -167,6 +171,17 @@ def test_an_epilog_drains_after_the_job(cluster: Cluster) -> None:
 
     assert ran.exists()
     assert cluster.reason() == "Epilog error"
+
+
+def test_an_epilog_only_looks(cluster: Cluster) -> None:
+    """It tells, and the node stays in use."""
+    (cluster.folder / "scripts/prolog").write_text("#!/bin/sh\nexit 0\n")  # not yet sick
+    tell(cluster, autograd_0=SICK)
+    runs(cluster)
+    until((cluster.folder / "kept/noted").exists, "the epilog is over")
+    until(lambda: cluster.state() == "IDLE", "the job is over")
+
+    assert re.search(r"epilog -- +job \d+: fail: autograd on cuda:0", cluster.log())
 
 
 @pytest.mark.parametrize(
@@ -259,17 +274,109 @@ def test_a_command_that_cannot_be_stopped_gently_is_killed(cluster: Cluster) -> 
 
 
 def test_the_health_check_drains_and_resumes(watched: Cluster) -> None:
-    """With the verdict as the reason; well again, the node works again."""
+    """With the verdict as the reason; well for a while, by profile standard, it works again."""
     tell(watched, tensor_ops_2=SICK)
     until(lambda: "DRAIN" in watched.state(), "the node drains")
     first = watched.reason()
     tell(watched, autograd_1=SICK)
     until(lambda: "autograd" in watched.reason(), "the reason follows the verdict")
+    tell(watched, matmul_3=SICK)  # only profile standard sees it
+    until(lambda: "matmul" in watched.reason(), "the reason follows the thorough check")
     tell(watched)
+    began = time.monotonic()
     until(lambda: watched.state() == "IDLE", "the node is resumed")
 
     assert first == "gpu-validator: fail: tensor_ops on cuda:2: 3 of 9 elements wrong"
+    assert time.monotonic() - began > 4
+    assert re.search(r"clean 1 of 2 times, \d of 5 s", watched.log())
     assert watched.reason() == ""
+
+
+def test_an_intermittent_node_is_not_resumed(watched: Cluster) -> None:
+    """Sick every few seconds: never well for long enough."""
+    tell(watched, autograd_1=SICK)
+    until(lambda: "DRAIN" in watched.state(), "the node drains")
+    for _ in range(3):
+        tell(watched)
+        _checked(watched)
+        tell(watched, autograd_1=SICK)
+        _checked(watched)
+
+        assert watched.state() == "IDLE+DRAIN"
+
+
+@pytest.mark.parametrize("state", ["", "State=DOWN"])
+def test_what_somebody_touched_is_left_alone(watched: Cluster, state: str) -> None:
+    """Our reason with a ticket is another's; and a node that was set down is not set up again."""
+    tell(watched, autograd_1=SICK)
+    until(lambda: watched.reason().startswith("gpu-validator:"), "the node drains")
+    _checked(watched)
+    given = f"Reason={watched.reason()}; ticket 123"
+    watched.slurm("scontrol", "update", f"NodeName={watched.node}", *filter(None, [state]), given)
+    before = watched.reason()
+    tell(watched)
+    time_up = time.monotonic() + 8
+    until(lambda: time.monotonic() > time_up, "longer than a resume would take")
+
+    assert before.endswith("; ticket 123")
+    assert watched.reason() == before
+    assert "DRAIN" in watched.state()
+
+
+def test_a_reserved_node_is_not_resumed(watched: Cluster) -> None:
+    """Maintenance has begun while it was drained."""
+    tell(watched, autograd_1=SICK)
+    until(lambda: watched.reason().startswith("gpu-validator:"), "the node drains")
+    reservation = ("reservation=m", "starttime=now", "duration=9", "flags=maint,ignore_jobs")
+    watched.slurm("scontrol", "create", *reservation, f"nodes={watched.node}", "users=root")
+    try:
+        until(lambda: "MAINT" in watched.state(), "the reservation begins")
+        tell(watched)
+        time_up = time.monotonic() + 8
+        until(lambda: time.monotonic() > time_up, "longer than a resume would take")
+
+        assert "DRAIN" in watched.state()
+    finally:
+        watched.slurm("scontrol", "delete", "reservation", "m")
+    until(lambda: watched.state() == "IDLE", "the node is resumed")
+
+
+def test_an_idle_node_is_checked_until_a_job_comes(watched: Cluster) -> None:
+    """The thorough check is started by a health check, outlives it, and ends for the job."""
+    marks = watched.folder / "marks"
+    trap = f"trap 'echo ended >> {marks}; exit 143' TERM"
+    hangs = f"echo began >> {marks}; {trap}; while :; do sleep 0.1; done"
+    watched.command(f'case "$*" in *json*) {hangs};; esac\nOURS')
+    watched.set(IDLE_EVERY="1s")
+    try:
+        until(marks.exists, "the check of the idle node begins")
+        _checked(watched)
+        before = marks.read_text()
+        watched.set()
+        began = time.monotonic()
+        runs(watched)
+        took = time.monotonic() - began
+    finally:
+        watched.set()
+        watched.command()
+
+    assert before == "began\n"
+    assert marks.read_text() == "began\nended\n"
+    assert took < 15
+    assert "gives way" in watched.log()
+
+
+def test_the_node_promises_what_slurm_gives_it(watched: Cluster) -> None:
+    """Slurm's own word of this node, and its gres.conf."""
+    seen = watched.folder / "seen"
+    watched.command(f'echo "GPUs: $GPU_VALIDATOR_EXPECT__GPUS" > {seen}; OURS')
+    try:
+        until(seen.exists, "a health check")
+        _checked(watched)
+    finally:
+        watched.command()
+
+    assert seen.read_text() == "GPUs: 2\n"
 
 
 def test_could_not_tell_changes_nothing(watched: Cluster) -> None:
@@ -326,7 +433,7 @@ def test_what_our_prolog_drained_gets_its_reason_and_is_resumed(watched: Cluster
         prolog.write_text(kept)
     until(lambda: watched.reason().startswith("gpu-validator:"), "the reason is ours")
     reason = watched.reason()
-    watched.set()
+    watched.set(RUN="no")
     watched.command()
     until(lambda: watched.state() == "IDLE", "the node is resumed")
 
@@ -360,7 +467,7 @@ def test_shellcheck_is_content() -> None:
     """Every script and the settings."""
     if shutil.which("shellcheck") is None:
         pytest.skip("no shellcheck here")
-    names = ["prolog", "epilog", "healthcheck", "common.sh", "settings"]
+    names = [path.name for path in SCRIPTS.iterdir() if path.suffix != ".awk"]
     done = subprocess.run(
         ["shellcheck", "--external-sources", *names],
         cwd=SCRIPTS,
@@ -375,9 +482,12 @@ def test_shellcheck_is_content() -> None:
 
 def test_a_prolog_runs_no_slurm_command() -> None:
     """The controller waits for a prolog; a command that asks it would wait for itself."""
-    text = (SCRIPTS / "common.sh").read_text(encoding="utf-8")
-    around = text[text.index("around_job() {") : text.index("\nscontrol() {")]
-    judging = text[text.index("judge() {") : text.index("around_job() {")]
+    names = ("prolog", "epilog", "common.sh", "state.sh", "judge.sh")
+    text = "".join((SCRIPTS / name).read_text(encoding="utf-8") for name in names)
+    health = (SCRIPTS / "node.sh").read_text(encoding="utf-8")
+    loaded = (SCRIPTS / "common.sh").read_text(encoding="utf-8").partition("\nhealthcheck |")
 
-    assert not re.search(r"\b(scontrol|sinfo|squeue|sacct|srun)\b", around + judging)
-    assert re.search(r"\bscontrol update\b", text)
+    assert not re.search(r"\b(scontrol|sinfo|squeue|sacct|srun)\b", text)
+    assert re.search(r"\bscontrol update\b", health)
+    assert "node.sh" not in loaded[0]
+    assert "node.sh" in loaded[2]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from probes.contract import Failure, Finding, Measurement, Pattern, Result, Triage, Try
+from probes.contract import Failure, Finding, Measurement, Pattern, ProbeSpec, Result, Triage, Try
 from validator.engine.plan import make_plan
 from validator.report import CPU, Device, Environment, NotRun, Report, make_report, to_json
 from validator.service import fresh
@@ -173,10 +173,12 @@ GPUS = tuple(
 )
 
 
-def node(changed: dict[str, dict[str, Any]] | None = None) -> Report:
+def node(
+    changed: dict[str, dict[str, Any]] | None = None, specs: Sequence[ProbeSpec] = QUICK
+) -> Report:
     """A daemon's report of four GPUs; `changed` names results as `probe on device`."""
     results = []
-    for spec in QUICK:
+    for spec in specs:
         for device in (CPU,) if spec.needs == "host" else GPUS:
             fields: dict[str, Any] = {"gpu_uuid": device.uuid}
             fields |= (changed or {}).get(f"{spec.name} on {device.name}", {})
