@@ -18,11 +18,12 @@ import uvicorn.lifespan.off  # which it would look for when it begins to serve
 from validator.engine.orphans import Reaper
 from validator.loading import load
 from validator.service import logs, startup
-from validator.service.api import Node, make_app
+from validator.service.api import HEADERS, Node, make_app
 from validator.service.connections import Connections
 from validator.service.daemon import Daemon, tell_profile
 from validator.service.listen import address_of, listening
 from validator.service.protocol import protocol_for
+from validator.service.turns import in_turns
 from validator.settings import Settings, SettingsError
 
 #: What a run gets to end its processes when the daemon stops; the whole stop takes 5 s at most.
@@ -198,7 +199,7 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
 def _server(node: Node, tick: Callable[[], None], table: Connections | None = None) -> _Server:
     table = table or Connections()
     config = uvicorn.Config(
-        make_app(node),
+        in_turns(make_app(node), table, HEADERS),
         http=protocol_for(node, table),
         ws="none",
         lifespan="off",
@@ -210,6 +211,5 @@ def _server(node: Node, tick: Callable[[], None], table: Connections | None = No
         backlog=table.limits.at_once,
         timeout_keep_alive=int(table.limits.idle_s),
         timeout_graceful_shutdown=1,
-        h11_max_incomplete_event_size=16 * 1024,
     )
     return _Server(config, table, tick)
