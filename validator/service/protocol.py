@@ -186,8 +186,8 @@ class NodeProtocol(H11Protocol):
         self._head += data
         if not _asks_for_health(self._head) and b" HTTP/" in self._head[:_HEALTH_BYTES]:
             self._refuse()
-        elif b"\r\n\r\n" in self._head:  # the rest may ask for another page
-            super().data_received(b"%b%b" % self._head.partition(b"\r\n\r\n")[:2])
+        elif b"\r\n\r\n" in self._head:
+            super().data_received(self._head)
         elif len(self._head) > _HEALTH_BYTES:
             self._refuse()
 

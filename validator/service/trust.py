@@ -68,9 +68,12 @@ class Trust:
             foreign = status.st_uid not in self.owners | {0} and status.st_uid not in self.ids()
             if foreign or (status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not kept):
                 who = f"user {status.st_uid}" if foreign else "others"
+                owner = (
+                    ", or say in `web.socket_owner` that the daemon is theirs" if foreign else ""
+                )
                 raise UntrustedError(
                     f"{place} can be written to by {who}, so that anybody could answer there: "
-                    "use a folder of the daemon's own, with mode 0755"
+                    f"use a folder of the daemon's own, with mode 0755{owner}"
                 )
 
     def refuse_peer(self, connected: socket.socket) -> None:
