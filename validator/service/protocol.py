@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import socket
 from typing import Any, Final
 
 import h11
@@ -82,7 +83,8 @@ class NodeProtocol(H11Protocol):
         self.conn = BodilessConnection(_HEAD_BYTES)
         self._head = b""  # of a request on a connection that may ask for health alone
         self._unread_since_s: float | None = None
-        self._asks_all = self.table.join(self)
+        is_local = transport.get_extra_info("socket").family == socket.AF_UNIX
+        self._asks_all = self.table.join(self, is_local=is_local)
         limits = self.table.limits
         self._wait(limits.head_s if self._asks_all else limits.beyond_s)
 

@@ -87,14 +87,20 @@ async def ended(stream: Stream) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def served(node: FakeNode, **limits: Any) -> AsyncIterator[Served]:
-    """A server with these limits, which is swept all the time."""
+async def served(
+    node: FakeNode, path: Path | None = None, **limits: Any
+) -> AsyncIterator[Served]:
+    """A server with these limits, over TCP and at a path, which is swept all the time."""
     long = {"head_s": _LONG_S, "beyond_s": _LONG_S, "idle_s": _LONG_S, "answer_s": _LONG_S}
     table = Connections(Limits(**{**long, **limits}))
     [listening] = listen(["127.0.0.1:0"])
     server = _server(node, lambda: None, table)
     asyncio.get_running_loop().set_exception_handler(server.on_loop_error)
-    serving = asyncio.ensure_future(server.serve([listening]))
+    sockets = [listening]
+    if path is not None:
+        sockets.append(socket.socket(socket.AF_UNIX))
+        sockets[-1].bind(str(path))
+    serving = asyncio.ensure_future(server.serve(sockets))
     sweeping = asyncio.ensure_future(_sweep(table))
     clients = Served(listening.getsockname()[1], table)
     try:
@@ -208,6 +214,35 @@ def test_beyond_the_most_health_alone_is_told() -> None:
             second[1].close()
             await until(lambda: len(clients.table._ordinary) == 1)
             assert b"200 OK" in await clients.ask(PLAIN)
+
+    run(test)
+
+
+def test_the_unix_socket_has_places_of_its_own(tmp_path: Path) -> None:
+    """Who holds all of the others, from wherever, keeps nobody on this node from asking."""
+    path = tmp_path / "s"
+
+    async def asked_over_unix() -> bytes:
+        reader, writer = await asyncio.open_unix_connection(path)
+        try:
+            return await answer((reader, writer), _PAGE)
+        finally:
+            writer.close()
+
+    async def test() -> None:
+        async with served(FakeNode(), path, most=2, local=1) as clients:
+            for _ in range(5):
+                await clients.client()
+            await until(lambda: len(clients.table._beyond) == 3)
+            assert b"503 Service Unavailable" in await clients.ask(_PAGE)
+            for _ in range(3):
+                assert b"200 OK" in await asked_over_unix()
+                await until(lambda: not clients.table._local)
+
+            holding = await asyncio.open_unix_connection(path)
+            await until(lambda: len(clients.table._local) == 1)
+            assert b"503 Service Unavailable" in await asked_over_unix()
+            holding[1].close()
 
     run(test)
 
@@ -425,7 +460,7 @@ def _resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.parametrize(("soft", "most"), [(1024, 384), (1 << 20, 512), (256, 96), (20, 7)])
+@pytest.mark.parametrize(("soft", "most"), [(1024, 352), (1 << 20, 512), (256, 88), (20, 6)])
 def test_half_of_the_descriptors_are_the_runs(
     monkeypatch: pytest.MonkeyPatch, soft: int, most: int
 ) -> None:
@@ -436,7 +471,8 @@ def test_half_of_the_descriptors_are_the_runs(
     assert limits.most == most
     assert limits.beyond >= 1
     assert limits.at_once >= 1
-    assert limits.most + limits.beyond + limits.at_once <= soft / 2
+    assert limits.local >= 1
+    assert limits.most + limits.local + limits.beyond + limits.at_once <= soft / 2
 
 
 def test_without_descriptors_it_is_said_once_and_served_again(
