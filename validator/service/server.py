@@ -34,6 +34,9 @@ _SETTLE_S: Final = 0.3
 
 _TICK_S: Final = 1.0
 
+#: Connections that may wait to be let in; who finds no room is not heard for a second and more.
+_WAITING: Final = 1024
+
 EXIT_STOPPED: Final = 0
 EXIT_UNUSABLE: Final = 2
 
@@ -75,6 +78,12 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals are the daemon's."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, and let more of them wait for their turn than are let in at once."""
+        await super().startup(sockets)
+        for one in sockets or ():
+            one.listen(_WAITING)
 
     async def main_loop(self) -> None:
         """Keep the Date header right, and the daemon ticking, until told to stop."""

@@ -88,7 +88,7 @@ async def ended(stream: Stream) -> bytes:
 
 @contextlib.asynccontextmanager
 async def served(
-    node: FakeNode, path: Path | None = None, **limits: Any
+    node: FakeNode, *, path: Path | None = None, **limits: Any
 ) -> AsyncIterator[Served]:
     """A server with these limits, over TCP and at a path, which is swept all the time."""
     long = {"head_s": _LONG_S, "beyond_s": _LONG_S, "idle_s": _LONG_S, "answer_s": _LONG_S}
@@ -138,7 +138,8 @@ def test_who_keeps_us_waiting_is_ended(sent: bytes, limit: str) -> None:
     """Before a first request, in the midst of one, and between two."""
 
     async def test() -> None:
-        async with served(FakeNode(), **{limit: 0.05}) as clients:
+        limits: dict[str, Any] = {limit: 0.05}
+        async with served(FakeNode(), **limits) as clients:
             stream = await clients.client()
             stream[1].write(sent)
 
@@ -230,7 +231,7 @@ def test_the_unix_socket_has_places_of_its_own(tmp_path: Path) -> None:
             writer.close()
 
     async def test() -> None:
-        async with served(FakeNode(), path, most=2, local=1) as clients:
+        async with served(FakeNode(), path=path, most=2, local=1) as clients:
             for _ in range(5):
                 await clients.client()
             await until(lambda: len(clients.table._beyond) == 3)
@@ -243,6 +244,21 @@ def test_the_unix_socket_has_places_of_its_own(tmp_path: Path) -> None:
             await until(lambda: len(clients.table._local) == 1)
             assert b"503 Service Unavailable" in await asked_over_unix()
             holding[1].close()
+
+    run(test)
+
+
+def test_many_who_come_while_the_loop_is_busy_are_let_in() -> None:
+    """Whom the kernel has no room for tries again after a second at the earliest."""
+
+    async def test() -> None:
+        async with served(FakeNode()) as clients:
+            assert b"200 OK" in await clients.ask(HEALTH)
+            with contextlib.ExitStack() as stack:
+                for _ in range(300):  # the loop is ours meanwhile
+                    one = socket.create_connection(("127.0.0.1", clients.port), 0.5)
+                    stack.enter_context(one)
+                assert b"200 OK" in await clients.ask(HEALTH)
 
     run(test)
 
