@@ -330,7 +330,7 @@ class Web(_Section):
         default=None,
         json_schema_extra=_PATH_SCHEMA,
         description="file with a secret that daemon and `check --max-age` share, so that an "
-        "answer over TCP proves itself; at least 16 bytes, not readable by others",
+        "answer over TCP proves itself; at least 16 bytes, of root or its reader, closed to others",
     )
 
     @field_validator("unix_socket")

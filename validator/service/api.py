@@ -17,7 +17,7 @@ from validator.report import Report
 from validator.service.bad import BadFindings
 from validator.service.latest import Readiness
 from validator.service.metrics import Form
-from validator.service.trust import NONCE, PROOF, is_nonce, prove
+from validator.service.trust import NO_RUN, NONCE, PROOF, is_nonce, prove
 
 _Scope = MutableMapping[str, Any]
 _Message = MutableMapping[str, Any]
@@ -176,13 +176,13 @@ def application(node: Node) -> FastAPI:
     )
     async def report(request: Request, findings: _Findings = None) -> Response:
         content = node.report() if findings is None else node.bad_findings()
+        status = 200
         if content is None:
-            problem = Problem(detail="no run has ended yet")
-            return Response(problem.model_dump_json(), 503, media_type="application/json")
+            content, status = Problem(detail=NO_RUN).model_dump_json().encode(), 503
         nonce, token, headers = request.headers.get(NONCE, ""), node.token(), {}
         if findings is None and token is not None and is_nonce(nonce):
             headers[PROOF] = prove(token, nonce, content)
-        return Response(content, headers=headers, media_type="application/json")
+        return Response(content, status, headers=headers, media_type="application/json")
 
     @app.get("/api/v1/probes", summary="The catalogue, with due times and what each last said")
     async def probes() -> list[ProbeState]:

@@ -5,6 +5,7 @@ import http.client
 import socket
 import threading
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ UNIX: Final = "unix:"
 
 #: The report of a node of eight GPUs is 256 KiB at most; what is far more is none.
 _MOST_BYTES: Final = 8 * 1024 * 1024
+_PIECE_BYTES: Final = 64 * 1024
 
 
 class NoAnswerError(Exception):
@@ -85,11 +87,11 @@ class _Question:
             self._socket = connection.sock
             connection.request("GET", self.path, headers=headers)
             with contextlib.closing(connection.getresponse()) as response:
-                body = response.read(_MOST_BYTES + 1)
+                body = _read(response)
                 proof = response.getheader(PROOF)
-        if len(body) > _MOST_BYTES:
-            raise ValueError(f"it answered with more than {_MOST_BYTES} bytes")
         if self.trust is not None and not self.server.startswith(UNIX):
+            if proof is None and response.status != HTTPStatus.OK:
+                raise ValueError(f"it answered {response.status}, and without a proof")
             self.trust.refuse_body(nonce, proof, body)
         return Answer(response.status, body)
 
@@ -98,6 +100,22 @@ class _Question:
             path = self.server.removeprefix(UNIX)
             return _UnixConnection(path, self.deadline_s, self.trust)
         return http.client.HTTPConnection(urlsplit(self.server).netloc, timeout=self.deadline_s)
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The whole body, of bounded size."""
+    if not response.chunked:
+        body = response.read(_MOST_BYTES + 1)
+    else:
+        body = b""
+        # Not `read`: it takes all that ever comes for a chunk that says it has -1 bytes.
+        while len(body) <= _MOST_BYTES and (piece := response.read1(_PIECE_BYTES)):
+            body += piece
+    if len(body) > _MOST_BYTES:
+        raise ValueError(f"it answered with more than {_MOST_BYTES} bytes")
+    if response.length:
+        raise ValueError(f"its answer ended {response.length} bytes too early")
+    return body
 
 
 def get(server: str, path: str, deadline_s: float, trust: Trust | None = None) -> Answer:

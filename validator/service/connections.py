@@ -22,6 +22,7 @@ class Limits:
     """What the clients may take, all of them together and each of them."""
 
     most: int = 512  # connections that may ask for every page
+    local: int = 32  # the same, of those over the unix socket, whom no network keeps out
     beyond: int = 32  # more of them, that may ask for health alone
     at_once: int = 128  # that are let in, before any of them is told apart
     head_s: float = 10.0  # for a request to be sent whole
@@ -37,7 +38,8 @@ def limits_here() -> Limits:
     if descriptors == resource.RLIM_INFINITY:
         return Limits()
     return Limits(
-        most=min(Limits.most, descriptors * 3 // 8),
+        most=min(Limits.most, descriptors * 11 // 32),
+        local=max(1, min(Limits.local, descriptors // 32)),
         beyond=max(1, min(Limits.beyond, descriptors // 16)),
         at_once=max(1, min(Limits.at_once, descriptors // 16)),
     )
@@ -68,15 +70,19 @@ class Connections:
         #: How many came when there were too many for them to be answered whatever they ask.
         self.refused = 0
         self._ordinary: set[Connection] = set()
+        self._local: set[Connection] = set()
         self._beyond: dict[Connection, None] = {}  # in the order in which they came
         self._unread: set[Connection] = set()
 
-    def join(self, one: Connection) -> bool:
+    def join(self, one: Connection, *, is_local: bool = False) -> bool:
         """Take a new one in; whether it may ask for more than health.
 
         Beyond the most, the newest are the first to go, so that a client that is asked to wait
         never costs another its place; of those beyond, the oldest goes: it has had its time.
         """
+        if is_local and len(self._local) < self.limits.local:
+            self._local.add(one)
+            return True
         if len(self._ordinary) < self.limits.most:
             self._ordinary.add(one)
             return True
@@ -90,6 +96,7 @@ class Connections:
     def leave(self, one: Connection) -> None:
         """Forget one that is over."""
         self._ordinary.discard(one)
+        self._local.discard(one)
         self._beyond.pop(one, None)
         self._unread.discard(one)
 
@@ -105,7 +112,8 @@ class Connections:
         """End those that have kept us waiting for too long; call it once a second."""
         now_s = self.monotonic()
         self._unread = {each for each in self._unread if each.unread_bytes()}
-        overdue = [each for each in (*self._ordinary, *self._beyond) if each.is_overdue(now_s)]
+        everyone = (*self._ordinary, *self._local, *self._beyond)
+        overdue = [each for each in everyone if each.is_overdue(now_s)]
         freed = sum(each.unread_bytes() for each in overdue)
         for each in overdue:
             each.drop()

@@ -27,7 +27,7 @@ from validator.service.readyfile import LEASE_S
 from validator.service.rereading import Rereading
 from validator.service.schedule import Schedule, Timing, timings
 from validator.service.statusfiles import NodeState
-from validator.service.trust import token_in_time, token_of
+from validator.service.token import token_in_time, token_of
 from validator.settings import Files, Settings, SettingsError
 
 #: What a run may take beyond its own deadline before the daemon is called stuck.

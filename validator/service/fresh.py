@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from validator.reader import read_report
 from validator.report import CPU, SCHEMA_VERSION, Device, Report, host_name, overall, summarize
 from validator.service.ask import UNIX, NoAnswerError, get, url_of
 from validator.service.latest import end_time
-from validator.service.trust import Trust
+from validator.service.trust import NO_RUN, Trust
 from validator.settings import Settings, host_port
 
 #: The daemon answers from memory; one that takes longer is stuck, and a prolog has no more time.
@@ -50,8 +51,9 @@ def fetch(server: str, trust: Trust) -> Report:
     """
     prefix = "" if server.startswith(UNIX) else urlsplit(server).path.rstrip("/")
     answer = get(server, f"{prefix}/api/v1/report", _DEADLINE_S, trust)
-    if answer.status == 503:
-        raise NoAnswerError(f"{server} has ended no run yet")
+    if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        early = NO_RUN.encode() in answer.body
+        raise NoAnswerError(f"{server} {'has ended no run yet' if early else 'is busy'}")
     try:
         report = read_report(answer.body) if answer.status == 200 else None
     except (ValueError, RecursionError):  # no JSON, no report, or a text made to be neither

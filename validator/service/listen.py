@@ -6,9 +6,13 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from validator.service import logs
 from validator.settings import ABSTRACT, SettingsError, Web, host_port, socket_address
+
+#: What the kernel may keep of answers that a client does not read, half of it for its own use.
+_SEND_BYTES: Final = 128 * 1024
 
 
 @contextlib.contextmanager
@@ -65,6 +69,8 @@ def listen(addresses: Sequence[str]) -> list[socket.socket]:
             raise SettingsError(
                 f"web.listen_address: cannot listen on {address}: {text}"
             ) from error
+        for one in made:  # and so of each connection, where else the kernel takes megabytes
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
         sockets += made
     return sockets
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import socket
 from typing import Any, Final
 
 import h11
@@ -10,13 +11,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from validator.service.api import HEADERS, Node, negotiate
 from validator.service.connections import Connections
 from validator.service.metrics import Form
+from validator.service.requests import BodilessConnection
+from validator.service.turns import BUSY, BUSY_HEADERS, HEALTH
 
-#: What is answered whatever else is going on: that we live, and whether work may come.
-_HEALTH: Final = (b"/healthz", b"/readyz")
+_HEALTH: Final = frozenset(path.encode() for path in HEALTH)
 #: Of a request for health, where nothing else is answered.
 _HEALTH_BYTES: Final = 4096
-
-_BUSY: Final = b"too many connections, or answers that nobody reads: only health is told now\n"
+#: A request that is not whole yet.
+_HEAD_BYTES: Final = 16 * 1024
 
 
 @functools.lru_cache(maxsize=64)
@@ -71,15 +73,18 @@ class NodeProtocol(H11Protocol):
     #: Set on a subclass, since uvicorn makes the instances.
     node: Node
     table: Connections
+    conn: BodilessConnection
 
     # -- bounds -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self.conn = BodilessConnection(_HEAD_BYTES)
         self._head = b""  # of a request on a connection that may ask for health alone
         self._unread_since_s: float | None = None
-        self._asks_all = self.table.join(self)
+        is_local = transport.get_extra_info("socket").family == socket.AF_UNIX
+        self._asks_all = self.table.join(self, is_local=is_local)
         limits = self.table.limits
         self._wait(limits.head_s if self._asks_all else limits.beyond_s)
 
@@ -99,6 +104,9 @@ class NodeProtocol(H11Protocol):
         super().on_response_complete()
         if not self._asks_all:
             self.transport.close()
+        elif self.conn.has_body:  # to close while it comes would take the answer back
+            self._until_s = self.table.monotonic() + self.table.limits.beyond_s
+            self.transport.write_eof()
 
     def is_overdue(self, now_s: float) -> bool:
         """Whether the client has kept us waiting for too long: to read, or to send a request."""
@@ -128,6 +136,8 @@ class NodeProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer a plain scrape at once when the connection is between requests."""
+        if self.conn.has_body:
+            return
         if self._is_between:
             self._is_between = False
             if self._asks_all:
@@ -139,14 +149,21 @@ class NodeProtocol(H11Protocol):
         between = (
             idle and not self.conn.trailing_data[0] and self.transport.get_write_buffer_size() == 0
         )
-        if between and self.table.owes_too_much() and not _asks_for_health(data):
-            self._refuse()
-            return
         form = _plain_scrape(data) if between and len(data) < 4096 else None
         if form is None:
             super().data_received(data)
+        elif self.table.owes_too_much():
+            self._refuse()
         else:
             self._answer_scrape(form)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request; while another is answered, end the connection."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     def _answer_scrape(self, form: Form) -> None:
         self._unset_keepalive_if_required()
@@ -178,15 +195,9 @@ class NodeProtocol(H11Protocol):
 
     def _refuse(self) -> None:
         """Say that there is no answer now, in few bytes, and end the connection."""
-        lines = (
-            b"HTTP/1.1 503 Service Unavailable",
-            b"content-type: text/plain; charset=utf-8",
-            b"content-length: %d" % len(_BUSY),
-            b"retry-after: 10",
-            b"connection: close",
-            *(b"%b: %b" % header for header in HEADERS),
-        )
-        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + _BUSY)
+        headers = (b"%b: %b" % header for header in (*BUSY_HEADERS, *HEADERS))
+        lines = (b"HTTP/1.1 503 Service Unavailable", *headers)
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + BUSY)
         self.transport.close()
 
 

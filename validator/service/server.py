@@ -18,11 +18,12 @@ import uvicorn.lifespan.off  # which it would look for when it begins to serve
 from validator.engine.orphans import Reaper
 from validator.loading import load
 from validator.service import logs, startup
-from validator.service.api import Node, make_app
+from validator.service.api import HEADERS, Node, make_app
 from validator.service.connections import Connections
 from validator.service.daemon import Daemon, tell_profile
 from validator.service.listen import address_of, listening
 from validator.service.protocol import protocol_for
+from validator.service.turns import in_turns
 from validator.settings import Settings, SettingsError
 
 #: What a run gets to end its processes when the daemon stops; the whole stop takes 5 s at most.
@@ -32,6 +33,9 @@ _CANCEL_S: Final = 3.2
 _SETTLE_S: Final = 0.3
 
 _TICK_S: Final = 1.0
+
+#: Connections that may wait to be let in; who finds no room is not heard for a second and more.
+_WAITING: Final = 1024
 
 EXIT_STOPPED: Final = 0
 EXIT_UNUSABLE: Final = 2
@@ -74,6 +78,12 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals are the daemon's."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, and let more of them wait for their turn than are let in at once."""
+        await super().startup(sockets)
+        for one in sockets or ():
+            one.listen(_WAITING)
 
     async def main_loop(self) -> None:
         """Keep the Date header right, and the daemon ticking, until told to stop."""
@@ -198,7 +208,7 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
 def _server(node: Node, tick: Callable[[], None], table: Connections | None = None) -> _Server:
     table = table or Connections()
     config = uvicorn.Config(
-        make_app(node),
+        in_turns(make_app(node), table, HEADERS),
         http=protocol_for(node, table),
         ws="none",
         lifespan="off",
@@ -210,6 +220,5 @@ def _server(node: Node, tick: Callable[[], None], table: Connections | None = No
         backlog=table.limits.at_once,
         timeout_keep_alive=int(table.limits.idle_s),
         timeout_graceful_shutdown=1,
-        h11_max_incomplete_event_size=16 * 1024,
     )
     return _Server(config, table, tick)

@@ -13,7 +13,7 @@ from validator.in_time import in_time
 from validator.loading import Complaint
 from validator.service.schedule import timings
 from validator.service.statusfiles import StatusFiles
-from validator.service.trust import trust_of
+from validator.service.token import ids_of, token_of
 from validator.settings import Settings, SettingsError, host_port, socket_path
 
 _T = TypeVar("_T")
@@ -68,7 +68,10 @@ def of_a_daemon(settings: Settings) -> Iterator[Complaint]:
         taken[real] = key
     for problem in () if wrong else StatusFiles(settings.files).problems():
         yield ["files"], f"files: {problem}"
-    yield from _refused(trust_of, settings.web)
+    yield from _refused(token_of, settings.web)
+    owner = settings.web.socket_owner
+    if owner is not None and (why := _in_time(_unknown, owner, "it is not told who that is")):
+        yield ["web", "socket_owner"], f"web.socket_owner: {why}"
     yield from _addresses(settings)
 
 
@@ -107,6 +110,11 @@ def _unusable_for_socket(place: Path) -> str:
     if not why and os.path.lexists(place) and not place.is_socket():
         return f"{place} exists and is no socket; remove it, or write another path"
     return why
+
+
+def _unknown(user: str) -> str:
+    """Why nobody is meant by a user; empty where somebody is."""
+    return "" if ids_of(user) else f"there is no user {user!r} here; write a name or a number"
 
 
 def _addresses(settings: Settings) -> Iterator[Complaint]:

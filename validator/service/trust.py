@@ -6,7 +6,6 @@ While the daemon is down anybody on the node can listen where it did, and answer
 import hashlib
 import hmac
 import os
-import pwd
 import re
 import secrets
 import socket
@@ -17,23 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from validator.in_time import in_time
-from validator.settings import SettingsError, Web
+from validator.service.token import USER, ids_of, token_in_time
+from validator.settings import Web
 
 #: Of a request: a number that was never used before, so that no old answer fits.
 NONCE: Final = "x-gpu-validator-nonce"
 #: Of its answer: that its body is from somebody who has the token, and for this request.
 PROOF: Final = "x-gpu-validator-proof"
 
-#: The user of the daemon in `deploy/systemd`.
-_USER: Final = "gpu-validator"
+#: What the daemon says instead of a report before its first result.
+NO_RUN: Final = "no run has ended yet"
+
 #: user_namespaces(7): how many there are where none is missing, and who stands for the missing.
 _ALL_UIDS: Final = 2**32 - 1
 _NOBODY: Final = 65534
 _NONCE: Final = re.compile(r"[0-9a-f]{32,128}")
-_LEAST_BYTES: Final = 16
-_ANSWER_S: Final = 1.0  # of a file system or a directory of users
-_MOST_BYTES: Final = 4096
 _CREDENTIALS: Final = struct.Struct("3i")  # of unix(7): pid, uid, gid
 
 
@@ -47,27 +44,36 @@ class Trust:
 
     owners: frozenset[int]  # user ids, of which one must own the process behind a unix socket
     token: bytes | None = None  # shared with the daemon; what proves an answer over TCP
+    users: frozenset[str] = frozenset()  # more owners, by names that a silent server may know
+
+    def ids(self) -> frozenset[int]:
+        """All owners; waits for whoever knows the users' names."""
+        return self.owners.union(*(ids_of(user) for user in self.users))
 
     def refuse_folder(self, path: Path) -> None:
         """Refuse a socket that others could have put there.
 
         Raises:
-            UntrustedError: somebody else can write to its folder, or to one above.
+            UntrustedError: somebody else can write to its folder, or to one above, by the path as
+                it is written or as it is without links.
         """
-        folder = path.parent
-        for place in (folder, *folder.parents):
+        real = Path(os.path.realpath(path))
+        for place in dict.fromkeys((*path.parents, *real.parents)):
             try:
                 status = place.stat()
-            except OSError:  # then there is no socket either, which is told
-                return
+            except OSError:  # it is not there, and who could make it is told by those above
+                continue
             # Of a folder such as /tmp nobody can take away what is another's.
-            kept = place != folder and bool(status.st_mode & stat.S_ISVTX)
-            foreign = status.st_uid not in self.owners | {0}
+            kept = place not in {path.parent, real.parent} and bool(status.st_mode & stat.S_ISVTX)
+            foreign = status.st_uid not in self.owners | {0} and status.st_uid not in self.ids()
             if foreign or (status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not kept):
                 who = f"user {status.st_uid}" if foreign else "others"
+                owner = (
+                    ", or say in `web.socket_owner` that the daemon is theirs" if foreign else ""
+                )
                 raise UntrustedError(
                     f"{place} can be written to by {who}, so that anybody could answer there: "
-                    "use a folder of the daemon's own, with mode 0755"
+                    f"use a folder of the daemon's own, with mode 0755{owner}"
                 )
 
     def refuse_peer(self, connected: socket.socket) -> None:
@@ -83,8 +89,8 @@ class Trust:
                 f"its user has no number here and appears as {uid}, as anybody's of another user "
                 "namespace does: use `web.token_file`"
             )
-        if uid not in self.owners:
-            known = ", ".join(map(str, sorted(self.owners)))
+        if uid not in self.owners and uid not in self.ids():
+            known = ", ".join(map(str, sorted(self.ids()))) or f"{', '.join(self.users)}, unknown"
             raise UntrustedError(
                 f"user {uid} answers there, and the daemon's is {known}: `web.socket_owner` says "
                 "whose it is"
@@ -140,69 +146,11 @@ def trust_of(web: Web, user: Callable[[], int] = os.geteuid) -> Trust:
     """What proves the daemon of these settings.
 
     Raises:
-        SettingsError: the owner or the token cannot be told.
+        SettingsError: the token cannot be told.
     """
-    owners = {0, user(), *_ids_of(_USER)}
-    if web.socket_owner is not None:
-        owners = _ids_of(web.socket_owner)
-        if not owners:
-            raise SettingsError(
-                f"web.socket_owner: there is no user {web.socket_owner!r} here; write a name or a "
-                "number"
-            )
-    return Trust(frozenset(owners), token_in_time(web))
-
-
-def _ids_of(user: str) -> set[int]:
-    """The id of a user by name or number; none where there is no such name, or no answer."""
-    if user.isdecimal():
-        return {int(user)}
-    try:
-        return {in_time(lambda: pwd.getpwnam(user).pw_uid, _ANSWER_S)}
-    except (KeyError, TimeoutError):
-        return set()
-
-
-def token_in_time(web: Web) -> bytes | None:
-    """The token of these settings; a file system that does not answer holds nobody up.
-
-    Raises:
-        SettingsError: as `token_of`, or there is no answer.
-    """
-    if web.token_file is None:
-        return None
-    try:
-        return in_time(lambda: token_of(web), _ANSWER_S)
-    except TimeoutError as error:
-        raise SettingsError(f"web.token_file: {web.token_file}: {error}") from error
-
-
-def token_of(web: Web) -> bytes | None:
-    """The token of these settings, without white space around it.
-
-    Raises:
-        SettingsError: its file cannot be read, others can read it, or it holds too little.
-    """
-    path = web.token_file
-    if path is None:
-        return None
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise SettingsError(f"web.token_file: {path} is no regular file")
-            if status.st_mode & stat.S_IRWXO:
-                raise SettingsError(
-                    f"web.token_file: others can read {path}, mode "
-                    f"{stat.S_IMODE(status.st_mode):04o}; make it 0640 or less"
-                )
-            token = stream.read(_MOST_BYTES + 1).strip()
-    except OSError as error:
-        raise SettingsError(f"web.token_file: {path}: {error.strerror}") from error
-    if not _LEAST_BYTES <= len(token) <= _MOST_BYTES:
-        raise SettingsError(
-            f"web.token_file: {path} holds {len(token)} bytes; at least {_LEAST_BYTES} are a "
-            "secret, such as those of `openssl rand -hex 32`"
-        )
-    return token
+    token, owner = token_in_time(web), web.socket_owner
+    if owner is None:
+        return Trust(frozenset({0, user()}), token, frozenset({USER}))
+    if owner.isdecimal():
+        return Trust(frozenset({int(owner)}), token)
+    return Trust(frozenset(), token, frozenset({owner}))

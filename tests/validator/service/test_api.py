@@ -434,13 +434,17 @@ def test_odd_requests_get_what_the_long_way_says(request_: bytes, status: int) -
     assert answer[0] == status
 
 
-def test_a_body_that_comes_later_is_not_a_request() -> None:
-    """A scrape announces a body; what follows is that body, though it looks like a scrape."""
-    head = b"GET /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(PLAIN)
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: %d" % len(PLAIN), b"Transfer-Encoding: chunked"]
+)
+@pytest.mark.parametrize("merged", [True, False])
+def test_a_body_ends_the_connection(framing: bytes, *, merged: bool) -> None:
+    """The request is answered; what looks like another one after it is that body."""
+    head = b"GET /metrics HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % framing
     node = FakeNode()
-    answers = over_socket(node, [head, PLAIN, HEALTH], 2)
+    [answer] = over_socket(node, [head + PLAIN + HEALTH] if merged else [head, PLAIN, HEALTH], 2)
 
-    assert [one[2] for one in answers] == [b"metrics openmetrics=False\n", b"ok\n"]
+    assert answer[0] == 200
     assert len(node.scrapes) == 1
 
 
@@ -493,7 +497,7 @@ def test_a_body_of_a_scrape_is_not_the_next_request() -> None:
     node = FakeNode()
     answers = over_socket(node, [outer, inner, HEALTH], 2)
 
-    assert [one[2] for one in answers] == [b"ok\n", b"ok\n"]
+    assert [one[2] for one in answers] == [b"ok\n"]
     assert node.scrapes == []
 
 

@@ -30,6 +30,7 @@ from validator.report import NotRun, Report, host_name, to_json
 from validator.service import ask, fresh
 from validator.service.ask import NoAnswerError
 from validator.service.trust import Trust
+from validator.service.turns import BUSY
 from validator.settings import Settings
 
 NOW = reports.STARTED + timedelta(seconds=60)
@@ -474,7 +475,8 @@ def test_the_daemons_word_is_the_exit_code_and_the_json(
 
 
 NO_ANSWER: dict[str, tuple[dict[str, Any], str]] = {
-    "no run yet": ({"status": 503, "body": b"{}"}, "has ended no run yet"),
+    "no run yet": ({"status": 503, "body": b'{"detail":"no run has ended yet"}'}, "no run yet"),
+    "busy": ({"status": 503, "body": BUSY}, "s is busy: "),
     "another page": ({"status": 404, "body": b"{}"}, "answered 404 and no report of version 1"),
     "no report": ({"body": b"<html>"}, "answered 200 and no report of version 1"),
     "a later version": (

@@ -24,7 +24,8 @@ from validator.service import ask as asking
 from validator.service import trust
 from validator.service.ask import NoAnswerError, get
 from validator.service.fresh import fetch
-from validator.service.trust import NONCE, PROOF, Trust, UntrustedError, prove, token_of, trust_of
+from validator.service.token import token_of
+from validator.service.trust import NONCE, PROOF, Trust, UntrustedError, prove, trust_of
 from validator.settings import SettingsError, Web
 
 TOKEN = b"0123456789abcdef0123456789abcdef"
@@ -38,10 +39,11 @@ class Daemon(BaseHTTPRequestHandler):
     token: bytes | None = None
     body = b""
     replayed: str | None = None  # a proof of another request
+    status = 200
 
     def do_GET(self) -> None:
         """The report."""
-        self.send_response(200)
+        self.send_response(self.status)
         self.send_header("Content-Length", str(len(self.body)))
         if self.token is not None:
             proof = self.replayed or prove(self.token, self.headers[NONCE], self.body)
@@ -116,6 +118,20 @@ def test_a_stranger_over_tcp_is_not_believed(told: dict[str, Any], trust: Trust,
         fetch(server, trust)
 
 
+@pytest.mark.parametrize("has_token", [True, False])
+def test_an_early_daemon_says_that_it_is_early(*, has_token: bool) -> None:
+    """Not that its token is another: it proves that there is no report, too."""
+    daemon = FakeNode()
+    daemon.content, daemon.secret = None, TOKEN
+    answer = ask(daemon, "/api/v1/report", headers={NONCE: "ab" * 16})
+    assert answer.headers[PROOF] == prove(TOKEN, "ab" * 16, answer.content)
+
+    why = "has ended no run yet" if has_token else "it answered 503, and without a proof"
+    told = {"token": TOKEN if has_token else None, "body": answer.content, "status": 503}
+    with over_tcp(**told) as server, pytest.raises(NoAnswerError, match=why):
+        fetch(server, WITH_TOKEN)
+
+
 def test_the_daemon_proves_what_it_is_asked_to_prove() -> None:
     """The report's body, for the number in the request, where that is one."""
     daemon = FakeNode()
@@ -161,6 +177,21 @@ def test_a_token_and_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SettingsError, match="no regular file"):
         token_of(Web(token_file=tmp_path / "fifo"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_token_of_a_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose file it is knows what it holds, and can change it."""
+    path = tmp_path / "token"
+    path.write_bytes(TOKEN)
+    path.chmod(0o600)
+    os.chown(path, 4711, -1)
+
+    with pytest.raises(SettingsError, match=r"web\.token_file: .* is of user 4711"):
+        token_of(Web(token_file=path))
+    assert token_of(Web(token_file=path, socket_owner="4711")) == TOKEN
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    assert token_of(Web(token_file=path)) == TOKEN
 
 
 # -- over a unix socket: who listens, and who could -----------------------------------------------
@@ -249,6 +280,33 @@ def test_a_folder_that_others_can_write_to(
             MINE.refuse_folder(folder / "s")
 
 
+@pytest.mark.parametrize("socket_is_linked", [True, False])
+@pytest.mark.parametrize("parent", [0o755, 0o777])
+def test_a_folder_behind_a_link(tmp_path: Path, parent: int, *, socket_is_linked: bool) -> None:
+    """What is really there counts, with the folders above it."""
+    real = tmp_path / "real" / "folder"
+    real.mkdir(parents=True)
+    real.chmod(0o755)
+    real.parent.chmod(parent)
+    link = tmp_path / "link"
+    link.symlink_to(real / "s" if socket_is_linked else real)
+    socket_path = link if socket_is_linked else link / "s"
+    if parent == 0o755:
+        MINE.refuse_folder(socket_path)
+    else:
+        with pytest.raises(UntrustedError, match="real can be written to by others"):
+            MINE.refuse_folder(socket_path)
+
+
+def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    """Whoever can make it can answer there."""
+    tmp_path.chmod(0o755)
+    MINE.refuse_folder(tmp_path / "none" / "s")
+    tmp_path.chmod(0o777)
+    with pytest.raises(UntrustedError, match="can be written to by others"):
+        MINE.refuse_folder(tmp_path / "none" / "s")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_folder_of_another_user(tmp_path: Path) -> None:
     """Its owner could put any socket there."""
@@ -263,18 +321,47 @@ def test_a_folder_of_another_user(tmp_path: Path) -> None:
 
 def test_whose_socket_it_is() -> None:
     """By name or number; by default root's, the package's user's and our own."""
-    assert trust_of(Web(socket_owner="root")).owners == {0}
-    assert trust_of(Web(socket_owner="4711")).owners == {4711}
-    assert trust_of(Web(), user=lambda: 1234).owners >= {0, 1234}
-    with pytest.raises(SettingsError, match=r"web\.socket_owner.*'nosuchuser'"):
-        trust_of(Web(socket_owner="nosuchuser"))
+    assert trust_of(Web(socket_owner="root")).ids() == {0}
+    assert trust_of(Web(socket_owner="4711")).ids() == {4711}
+    assert trust_of(Web(), user=lambda: 1234).ids() >= {0, 1234}
+
+
+def test_a_user_by_name_is_looked_up_when_that_decides(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A name that nobody has is no owner, and is told."""
+    users = {"gpu-validator": pwd.getpwuid(os.geteuid())}
+    monkeypatch.setattr(pwd, "getpwnam", users.__getitem__)
+    tmp_path.chmod(0o755)
+    with over_unix(tmp_path / "s") as path, over_unix(f"@gpu-validator-by-{os.getpid()}") as name:
+        for server in (path, name):
+            by_name = trust_of(Web(socket_owner="gpu-validator"))
+            assert isinstance(fetch(server, by_name), Report)
+        with pytest.raises(NoAnswerError, match=r"the daemon's is nosuch, unknown: .*owner"):
+            fetch(name, trust_of(Web(socket_owner="nosuch")))
+
+
+def test_a_silent_directory_of_users_costs_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked by whoever can be left behind, and not at all where a number decides."""
+    over = threading.Event()
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: over.wait(20))
+    with over_unix(f"@gpu-validator-silent-{os.getpid()}") as server:
+        began = time.monotonic()
+        try:
+            assert isinstance(fetch(server, trust_of(Web())), Report)
+            with pytest.raises(NoAnswerError, match=r"gave no answer in 0\.2 s"):
+                get(server, "/", 0.2, trust_of(Web(socket_owner="gpu-validator")))
+        finally:
+            over.set()
+
+        assert time.monotonic() - began < 5
 
 
 # -- two seconds in all ---------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def dripping(piece: bytes, every_s: float) -> Iterator[str]:
+def dripping(piece: bytes, every_s: float, first: bytes = b"") -> Iterator[str]:
     """A server that says a little again and again, and never all."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         over = threading.Event()
@@ -283,6 +370,7 @@ def dripping(piece: bytes, every_s: float) -> Iterator[str]:
             with contextlib.suppress(OSError):
                 connection, _ = listening.accept()
                 with connection:
+                    connection.sendall(first)
                     while not over.wait(every_s):
                         connection.sendall(piece)
 
@@ -294,6 +382,23 @@ def dripping(piece: bytes, every_s: float) -> Iterator[str]:
             over.set()
             listening.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+@contextlib.contextmanager
+def ending(answer: bytes) -> Iterator[str]:
+    """A server that says this and no more."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()
 
 
 @pytest.fixture
@@ -333,6 +438,27 @@ def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
         over_tcp(body=b"x" * 2000) as server,
         pytest.raises(NoAnswerError, match="more than 1000 bytes"),
     ):
+        get(server, "/", 20)
+
+
+@pytest.mark.usefixtures("no_alarm")
+@pytest.mark.parametrize("size", [b"-1", b"fffffff", b"400"])
+def test_an_endless_answer_in_chunks_is_cut(monkeypatch: pytest.MonkeyPatch, size: bytes) -> None:
+    """Whatever size a chunk says that it has."""
+    monkeypatch.setattr(asking, "_MOST_BYTES", 10_000)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = size + b"\r\n" + b"x" * 0x400 + b"\r\n"
+    with (
+        dripping(chunk, 0.001, first=head) as server,
+        pytest.raises(NoAnswerError, match="more than 10000 bytes"),
+    ):
+        get(server, "/", 20)
+
+
+def test_an_answer_that_ends_early_is_none() -> None:
+    """It is said, and its beginning is not taken for it."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
+    with ending(head) as server, pytest.raises(NoAnswerError, match="ended 5 bytes too early"):
         get(server, "/", 20)
 
 
@@ -391,16 +517,3 @@ def test_a_token_that_is_never_answered(dead_disk: Path) -> None:
         trust_of(Web(token_file=dead_disk / "token"))
 
     assert time.monotonic() - began < 2
-
-
-def test_a_directory_of_users_that_is_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default needs no user of that name; one that was set cannot be believed."""
-    answers = threading.Event()
-    monkeypatch.setattr(trust, "_ANSWER_S", 0.1)
-    monkeypatch.setattr(pwd, "getpwnam", lambda _: answers.wait(30))
-    try:
-        assert trust_of(Web(), lambda: 7).owners == {0, 7}
-        with pytest.raises(SettingsError, match="there is no user 'somebody' here"):
-            trust_of(Web(socket_owner="somebody"))
-    finally:
-        answers.set()
