@@ -35,6 +35,8 @@ START_S: Final = 10.0
 _SHOWN_BYTES: Final = 80  # of a line that is no result
 #: Tells a child that watches that the others have ended, as in `probes.kit.watching`.
 _END_OF_WATCH: Final = signal.SIGUSR2
+#: For a probe that must leave its device, and that has seen something wrong, to say so.
+_LAST_WORDS_S: Final = 0.3
 _LOOK_S: Final = 1.0  # between two looks at a deadline that may have been shortened
 
 #: One of `outcomes`: what became of a probe on a device, in a text.
@@ -119,6 +121,7 @@ class _Attempted:
         self.deadline_s = deadline_s
         self._own_s = deadline_s if own_s is None else own_s  # before anything shortened it
         self.preliminary: Result | None = None
+        self.told: Result | None = None  # when it had to leave
         self.retries_on = ""  # the device on which what failed is tried again now
         self._began = time.monotonic()
         self._began_s = now()  # on the clock of deadlines
@@ -283,7 +286,7 @@ class Job:
             "watch": self._watches,
             "alone": self._device.uuid if self._device.alone else None,
             "gpu_uuid": self._device.uuid,
-            "shared": bool(self._device.process_count),
+            "shared": self._may_be_shared(),
             "threads": self._threads,
             "observations": settings.run.observations,
             "timings": settings.run.timings,
@@ -294,6 +297,11 @@ class Job:
             # What a fault trips is asked for on hardware of any kind.
             "unproven": "fail" if self._context.fault is not None else settings.expect.unproven,
         }
+
+    def _may_be_shared(self) -> bool:
+        """Whether others may use an accelerator's memory: they do, or who does is not known."""
+        count = self._device.process_count
+        return bool(count) or (count is None and self._device.type != CPU.type)
 
     async def _watch(self, worker: Worker, child: Child, forked_s: float) -> None:
         """Take a child's results until it ends or must be ended."""
@@ -341,7 +349,7 @@ class Job:
         if isinstance(message, ChildEnded):
             outcome, text = await self._outcome_of_end(worker, child, message.partial)
         elif isinstance(message, GiveWay):
-            outcome, text = await self._make_leave(worker, child, message.who)
+            outcome, text = await self._make_leave(worker, child, attempted, message.who)
         else:
             outcome, text = await self._kill_late(worker, child, attempted, message)
         if attempted is not None:
@@ -381,7 +389,7 @@ class Job:
         at = child.breadcrumb()
         if result.reason != "gpu_busy":
             result = resume.add_place(result, at, attempted.spec)
-        result = attempted.unfinished() or result
+        result = attempted.told or attempted.unfinished() or result
         rest: Result | None = result
         if goes_on and attempted.preliminary is None:
             before, self._deaths = self._deaths, [*self._deaths, resume.Death(at.check, result)]
@@ -469,15 +477,41 @@ class Job:
             attempted.spec, self._device, text, error=result.error, **attempted.clock()
         )
 
-    async def _make_leave(self, worker: Worker, child: Child, who: str) -> tuple[_Outcome, str]:
-        """End a child whose device others need; return what that means for its probe."""
+    async def _make_leave(
+        self, worker: Worker, child: Child, attempted: _Attempted | None, who: str
+    ) -> tuple[_Outcome, str]:
+        """End a child whose device others need; return what that means for its probe.
+
+        What it has told by then counts, and what it saw wrong it may tell: who comes hides nothing.
+        """
+        is_wrong = attempted is not None and child.has_seen_wrong()
+        if attempted is not None and is_wrong:
+            child.ask_to_tell()
+            await self._take_last_words(child, attempted, now() + _LAST_WORDS_S, whole=False)
         if not await worker.end(child, END_S):
             return outcomes.unkillable, f"did not leave the device to others within {END_S:g} s"
+        if attempted is not None and not is_wrong:
+            await self._take_last_words(child, attempted, now(), whole=True)
         try:
             await worker.reap(child)
         except WorkerLostError as lost:
             await self._context.workers.lose(worker, lost)
         return outcomes.busy, f"{who}; the probe has left it to them"
+
+    async def _take_last_words(
+        self, child: Child, attempted: _Attempted, until_s: float, *, whole: bool
+    ) -> None:
+        """Take a result that comes until then; only a failure, where it may not be `whole`."""
+        while isinstance(message := await child.next(until_s), bytes):
+            fields = _parse(message)
+            result = self._result(fields, attempted)
+            if result is None or not (whole or result.status == "fail"):
+                return
+            if "preliminary" in fields:
+                attempted.try_again(result, str(fields.get("retries_on", "")))
+            else:
+                attempted.told = _add_log_tail(result, child)
+            return
 
     async def _outcome_of_end(
         self, worker: Worker, child: Child, partial: bytes

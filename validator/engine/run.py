@@ -206,8 +206,8 @@ class Run:
 
     @property
     def _needs_torch(self) -> bool:
-        """Whether anything that is planned needs torch."""
-        return any(spec.needs_torch for spec in self._plan.specs)
+        """Whether anything that is to run needs torch."""
+        return any(spec.needs_torch for spec in self._enabled_specs())
 
     def _record_disabled(self) -> None:
         """Record every planned probe that is switched off."""

@@ -109,7 +109,7 @@ class Daemon:
     def _limit(self) -> None:
         oldest = self._settings.ready.max_age
         limits = {
-            name: timing.stale_after_s if oldest is None else oldest
+            name: _stale_after_s(name, timing, oldest)
             for name, timing in self._schedule.timings.items()
         }
         self._lasts_s = min(limits.values(), default=0.0)
@@ -179,7 +179,7 @@ class Daemon:
         try:
             report = await self._runner.run(plan, settings, self._on_event)
             self._latest.accept(report)
-            self._schedule.try_again({one.probe for one in report.results if _found_busy(one)})
+            self._schedule.try_again({one.probe for one in report.results if _waits_again(one)})
         finally:
             self._run_started_s, self._running = None, ()
             self._exposition.invalidate()
@@ -350,9 +350,20 @@ class Daemon:
         return settled
 
 
-def _found_busy(result: Result) -> bool:
-    """Whether a probe that loads a device found it in use."""
-    return result.reason == "gpu_busy" and BY_NAME[result.probe].profile in HEAVY
+def _waits_again(result: Result) -> bool:
+    """Whether a probe that loads a device found it in use, or could not tell."""
+    told = result.reason != "gpu_busy" and result.status != "error"
+    return not told and BY_NAME[result.probe].profile in HEAVY
+
+
+def _stale_after_s(name: str, timing: Timing, oldest_s: float | None) -> float:
+    """Age at which a result says nothing: `ready.max_age`, or three intervals.
+
+    The longer of both for what loads a device: that runs seldom, and waits while others use it.
+    """
+    if oldest_s is None:
+        return timing.stale_after_s
+    return max(oldest_s, timing.stale_after_s) if BY_NAME[name].profile in HEAVY else oldest_s
 
 
 def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:

@@ -18,6 +18,7 @@ from tests.validator.runs import Ran, marked, ran, spec, write
 from validator.engine import processes, tenants
 from validator.engine.plan import Event, Plan
 from validator.engine.tenants import Tenants
+from validator.loading import load
 from validator.report import Device, GpuProcess
 
 #: The fake driver's first GPU; the CPU computes in its place.
@@ -164,6 +165,54 @@ def test_a_failure_that_was_told_stays_one(gpu: Path, monkeypatch: pytest.Monkey
     seen = ran(Plan((heavy("first"),), "deep", "cli"))
 
     assert verdicts(seen) == [("first", "fail", "check_failed")]
+
+
+#: Its first operation is wrong or not; then a tenant comes, and others follow.
+FAMILY = """
+import os, time
+from probes.kit import families
+from probes.kit.trial import Custom, fact
+
+def _first(_):
+    yield fact("first", {first}, 1)
+    open(os.environ["FAKE_NVML_PROCESSES_FILE"], "w").write("1")
+
+def _later(_):
+    time.sleep(0.1)
+    yield fact("later", 1, 1)
+
+def observe(device):
+    trials = [Custom("first", _first), *(Custom("later", _later) for _ in range(300))]
+    return families.observe({{"sum": lambda _: trials, "rest": lambda _: trials}}, device)
+
+def judge(seen):
+    for check in ("sum", "rest"):
+        yield families.family_finding(f"sums.{{check}}", seen)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "verdict"), [(0, ("fail", "check_failed")), (1, ("skip", "gpu_busy"))]
+)
+def test_what_was_wrong_before_a_tenant_came_is_told(
+    gpu: Path, first: int, verdict: tuple[str, str]
+) -> None:
+    """Whoever comes hides no failure; nothing is told of what was not tried."""
+    (gpu / "sums.py").write_text(FAMILY.format(first=first), encoding="utf-8")
+    own = replace(heavy("sums"), checks={"sum": "right", "rest": "right"})
+
+    seen = ran(Plan((own,), "deep", "cli"), load(flags={"expect": {"unproven": "fail"}}))
+    result = seen.of("sums")
+
+    assert verdicts(seen) == [("sums", *verdict)]
+    assert result.duration_s < 5
+    if first != 1:
+        told = {each.id.partition(".")[2]: each for each in result.findings}
+        assert told["sum"].status == "fail"
+        assert told["rest"].status == "skip"
+        assert told["rest"].message == "the GPU is busy: others came to it"
 
 
 NO_MEMORY = "    raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')"
