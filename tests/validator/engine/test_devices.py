@@ -245,3 +245,13 @@ def test_half_of_the_memory_is_left_to_whoever_comes() -> None:
         # A probe takes more only where at least twice as much is free.
         taken = rows * (context + most) + (more if free >= 2 * more else 0)
         assert rows == 1 or taken <= free // 2
+
+
+def test_with_mps_an_exclusive_mode_is_that_of_its_server() -> None:
+    """It lets in whoever asks: others count as they do on any GPU."""
+    held = {"compute_mode": "exclusive_process", "process_count": 1}
+    gpu = GPUS[0].model_copy(update={**held, "backend": "cuda-mps"})
+
+    assert why_busy(TENSOR_OPS, gpu) == ""
+    assert "deep" in why_busy(replace(TENSOR_OPS, profile="deep"), gpu)
+    assert "exclusive" in why_busy(TENSOR_OPS, gpu.model_copy(update={"backend": "cuda"}))
