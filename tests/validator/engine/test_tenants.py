@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 
-from probes.contract import ProbeSpec
+from probes.catalog import MATMUL
+from probes.contract import Finding, ProbeSpec
 from tests import fakes
 from tests.validator.engine.test_run import surveyed
 from tests.validator.runs import Ran, marked, ran, spec, write
-from validator.engine import processes, tenants
+from validator.engine import outcomes, processes, tenants
+from validator.engine.breadcrumb import Breadcrumb
+from validator.engine.job import Job, RunContext
 from validator.engine.plan import Event, Plan
+from validator.engine.supervisor import GiveWay
 from validator.engine.tenants import Tenants
 from validator.loading import load
-from validator.report import Device, GpuProcess
+from validator.report import CPU, Device, GpuProcess
 
 #: The fake driver's first GPU; the CPU computes in its place.
 UUID = "GPU-00010203-0405-0607-0809-0a0b0c0d0e00"
@@ -433,3 +437,115 @@ def test_who_may_use_a_gpu_has_its_driver_open(
         opened = processes.count_on_gpus([os.getpid(), 4_000_000])
 
     assert (own, opened) == (0, 1)
+
+
+# ---- a job without processes
+
+
+class Leaving:
+    """Stands for a child that must leave and its worker: it has told these lines, or does then."""
+
+    def __init__(self, *lines: dict[str, str], is_wrong: bool = False) -> None:
+        self._lines = [json.dumps(line).encode() for line in lines]
+        self._is_wrong = is_wrong
+        self.pid, self.asked, self.ended = 50, False, False
+
+    def has_seen_wrong(self) -> bool:
+        """As its page says."""
+        return self._is_wrong
+
+    def ask_to_tell(self) -> None:
+        """Remember it."""
+        self.asked = True
+
+    async def next(self, _: float) -> bytes | None:
+        """What it told: before its end only where it was asked."""
+        return self._lines.pop(0) if self._lines and (self.asked or self.ended) else None
+
+    def log_tail(self, _: str) -> str:
+        """Nothing."""
+        return ""
+
+    def breadcrumb(self) -> Breadcrumb:
+        """No place."""
+        return Breadcrumb()
+
+    async def end(self, *_: object) -> bool:
+        """It ends."""
+        self.ended = True
+        return True
+
+    async def reap(self, _: object) -> None:
+        """Nothing."""
+
+    def forget(self, _: object) -> None:
+        """Nothing."""
+
+
+def told(status: str, kind: str = "result") -> dict[str, str]:
+    """A line with a result of `matmul`."""
+    reason = "ok" if status == "pass" else "check_failed"
+    findings = (Finding(id="matmul.shapes", status=status),)  # type: ignore[arg-type]
+    made = outcomes.make_result(
+        MATMUL,
+        DEVICE,
+        status,
+        reason,
+        "told",  # type: ignore[arg-type]
+    ).model_copy(update={"findings": findings})
+    return {kind: made.model_dump_json(), "retries_on": DEVICE.name}
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_wrong", "verdict"),
+    [
+        ([], False, ("skip", "gpu_busy")),
+        ([told("pass")], False, ("pass", "ok")),  # it had just come to its end
+        ([told("fail")], False, ("fail", "check_failed")),
+        ([told("fail", "preliminary")], False, ("fail", "check_failed")),
+        ([], True, ("skip", "gpu_busy")),
+        ([told("fail")], True, ("fail", "check_failed")),
+        ([told("pass")], True, ("skip", "gpu_busy")),  # of what it had tried until then
+        ([{"start": "another"}], False, ("skip", "gpu_busy")),
+    ],
+)
+def test_what_a_probe_has_told_when_it_must_leave_counts(
+    lines: list[dict[str, str]],
+    is_wrong: bool,  # noqa: FBT001 - a table
+    verdict: tuple[str, str],
+) -> None:
+    """A result that came in the same moment is one; of a part of it only a failure is."""
+    nobody: Any = None
+    context = RunContext(load(), nobody, {}, lambda _: None)
+    job = Job(DEVICE, [MATMUL], 1, context)
+    child: Any = Leaving(*lines, is_wrong=is_wrong)
+    attempted = job._begin(None)
+
+    asyncio.run(job._take_end(child, child, attempted, GiveWay("somebody came")))
+    result = context.results[MATMUL.name, DEVICE.name]
+
+    assert (result.status, result.reason) == verdict
+    assert child.asked is is_wrong
+    assert child.ended
+    if verdict[0] == "skip":
+        assert result.summary == "somebody came; the probe has left it to them"
+
+
+@pytest.mark.parametrize(
+    ("device", "shared"),
+    [
+        (DEVICE, False),
+        (DEVICE.model_copy(update={"process_count": 2}), True),
+        (DEVICE.model_copy(update={"process_count": None}), True),  # NVML does not tell, or AMD
+        (CPU, False),
+    ],
+)
+def test_memory_that_lacks_is_no_fault_where_others_may_have_it(
+    device: Device,
+    shared: bool,  # noqa: FBT001 - a table
+) -> None:
+    """Only where nobody is known to be there can nobody else have taken it."""
+    nobody: Any = None
+    job = Job(device, [MATMUL], 1, RunContext(load(), nobody, {}, lambda _: None))
+
+    assert job._request()["shared"] is shared
