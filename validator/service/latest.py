@@ -296,7 +296,9 @@ def _find(entries: Mapping[str, Entry], key: str, device: str) -> Entry | None:
 
 
 def _next_entry(before: Entry | None, result: Result, now: float) -> Entry:
-    return replace(_with_verdict(before, result, now), failed=_failed(before, result))
+    failed = _failed(before, result)
+    evades = failed is not None and result.status in _GOOD
+    return replace(_with_verdict(before, result, now, evades=evades), failed=failed)
 
 
 def _failed(before: Entry | None, result: Result) -> Result | None:
@@ -317,9 +319,9 @@ def _evades(result: Result, failed: Result) -> bool:
     return any(one.status == "skip" and one.id in wrong for one in result.findings)
 
 
-def _with_verdict(before: Entry | None, result: Result, now: float) -> Entry:
+def _with_verdict(before: Entry | None, result: Result, now: float, *, evades: bool) -> Entry:
     entry = Entry(result, now, result, now, None if before is None else before.succeeded_at)
-    if without_chance(result.reason):
+    if evades or without_chance(result.reason):
         if before is None:
             return replace(entry, conclusive=None)
         return replace(

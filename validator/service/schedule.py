@@ -23,6 +23,9 @@ from validator.settings import Settings, SettingsError, Timetable
 #: Probes due within this many seconds of each other share one run, and its import of torch.
 SHARED_S: Final = 10.0
 
+#: What waits for its turn at a start comes no earlier, and so never with the first run.
+_SETTLE_S: Final = SHARED_S + 1.0
+
 #: A result older than this many intervals is stale.
 STALE_INTERVALS: Final = 3.0
 
@@ -206,15 +209,17 @@ class Schedule:
         started = self._started.get(name)
         if started is None and timing.phase is None:
             return _Due(monotonic=self._monotonic())
+        least_s = _SETTLE_S if started is None else 0.0
         if timing.cron is not None:
             now = self._now()
-            found = Cron(timing.cron).after(now)
+            if (found := Cron(timing.cron).after(now)) is None:
+                return _Due(after=now)
             late = timedelta(seconds=abs(shift) * timing.jitter_s)  # never before its time
-            return _Due(wall=None if found is None else found + late, after=now)
+            return _Due(wall=max(found + late, now + timedelta(seconds=least_s)), after=now)
         if started is None:
             at_s = (timing.phase or 0.0) * timing.interval_s
             wait_s = (at_s - self._now().timestamp()) % timing.interval_s
-            return _Due(monotonic=self._monotonic() + wait_s)
+            return _Due(monotonic=self._monotonic() + max(wait_s, least_s))
         return _Due(monotonic=started + timing.interval_s + shift * timing.jitter_s)
 
     def _wait_s(self, name: str) -> float:

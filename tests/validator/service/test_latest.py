@@ -494,6 +494,10 @@ def test_a_pass_that_left_out_what_failed_heals_nothing(
         known.latest.accept(report([one], devices))
 
     assert known.status(pair) == counts
+    known.latest.accept(report([result(probe, "cuda:0", "skip", "gpu_busy")], devices))
+    assert known.status(pair) == counts
+    succeeded = known.latest.entries()[pair].succeeded_at
+    assert (succeeded is None) is (counts == "fail" and probe == "linalg")
     known.clock.now_s += OLDEST_S / 2
     whole = result(probe, "cuda:0", findings=findings(solve="pass", decompose="pass"))
     known.latest.accept(report([whole], devices))

@@ -411,3 +411,19 @@ def test_a_reload_of_a_whole_fleet_does_not_bring_it_at_once() -> None:
 
     assert due["light"] == both.wall.now
     assert due["heavy"] == START + timedelta(seconds=4050)  # 450 s after each half hour
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.5, 9.0, 11.0])
+@pytest.mark.parametrize("cron", [None, "0 13 * * *"])
+def test_its_turn_at_the_start_is_no_start(wait_s: float, cron: str | None) -> None:
+    """Neither at once nor with the first run: a little later, and then it comes."""
+    both = Both()
+    both.wall.now = START + timedelta(seconds=3600 - wait_s)
+    table = {"light": Timing(300), "heavy": Timing(3600, cron=cron, phase=0.0)}
+    both.schedule.replace(table)
+    at_start = both.run()
+    both.pass_s(11 if wait_s or cron is None else 3600)
+
+    assert at_start == ("light",)
+    if wait_s or cron is None:
+        assert "heavy" in both.run()
