@@ -206,13 +206,16 @@ class Job:
         self._deaths: list[resume.Death] = []
         #: Probes whose process others have killed: they are tried once more.
         self._killed: set[str] = set()
+        #: Probes that have left the device to others, by name: they are tried once more too.
+        self._left: dict[str, Result] = {}
 
     async def run(self) -> None:
         """Run them all; every one gets its result, but for those of a device that is held."""
         try:
             await self._run_remaining()
         finally:
-            self._settle()  # cancelled, or held: what died has died
+            # Cancelled, or held: what died has died, and what left its device has left it.
+            self._settle(self._left.get(self._remaining[0].name) if self._remaining else None)
 
     def finish(self) -> None:
         """Have a probe that watches come to its end."""
@@ -232,8 +235,10 @@ class Job:
                     )
                     self._settle(result)
                 return
+            if await self._gives_way():
+                return
             async with self._context.slots:
-                if self._gives_way() or self._context.is_over():
+                if self._context.is_over():
                     return
                 try:
                     forked_s = time.monotonic()
@@ -246,12 +251,14 @@ class Job:
                 except WorkerLostError as lost:
                     await workers.lose(worker, lost)
 
-    def _gives_way(self) -> bool:
-        """Whether heavy probes leave the device to others who have come; says so of each."""
-        if not self._is_heavy or not (who := self._context.tenants.who(self._device)):
+    async def _gives_way(self) -> bool:
+        """Whether heavy probes leave the device to others who stay on it; says so of each."""
+        if not self._is_heavy:
+            return False
+        if not (who := await self._context.tenants.wait_until_left(self._device)):
             return False
         for spec in self._remaining:
-            self._settle(outcomes.busy(spec, self._device, who))
+            self._settle(self._left.get(spec.name) or outcomes.busy(spec, self._device, who))
         self._remaining.clear()
         return True
 
@@ -356,7 +363,7 @@ class Job:
             tail = child.log_tail(attempted.spec.name)
             clock = attempted.clock()
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
-            if not self._is_tried_again(outcome, attempted):
+            if not self._is_tried_again(outcome, attempted, result):
                 self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
             self._record_end(outcome, attempted)
         if outcome is outcomes.unkillable:
@@ -374,12 +381,20 @@ class Job:
         own_s = timeout_s(spec, self._context.settings)
         return _Attempted(spec, self._deadline_s(spec), own_s)
 
-    def _is_tried_again(self, outcome: _Outcome, attempted: _Attempted) -> bool:
-        """Whether others killed a probe's process for the first time, before it told anything."""
-        if outcome is not outcomes.killed or attempted.preliminary is not None:
+    def _is_tried_again(self, outcome: _Outcome, attempted: _Attempted, result: Result) -> bool:
+        """Whether others ended a probe's process for the first time, before it told anything.
+
+        They killed it, or came to its device and may leave it again.
+        """
+        if attempted.preliminary is not None or attempted.told is not None:
             return False
-        first = attempted.spec.name not in self._killed
-        self._killed.add(attempted.spec.name)
+        name = attempted.spec.name
+        if outcome is outcomes.busy and name not in self._left:
+            self._left[name] = result
+            return True
+        first = outcome is outcomes.killed and name not in self._killed
+        if outcome is outcomes.killed:
+            self._killed.add(name)
         return first
 
     def _end_first(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from probes.catalog import MATMUL
-from probes.contract import Finding, ProbeSpec
+from probes.contract import ProbeSpec
 from tests import fakes
 from tests.validator.engine.test_run import surveyed
 from tests.validator.runs import Ran, marked, ran, spec, write
@@ -37,6 +37,8 @@ CAME = "    open(os.environ['FAKE_NVML_PROCESSES_FILE'], 'w').write('{}')\n"
 COMES = CAME.format(STRANGER)
 STAYS = "    time.sleep(30)"
 
+BUSY = ("skip", "gpu_busy")
+
 
 @pytest.fixture(scope="session")
 def drivers(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,6 +54,7 @@ def gpu(folder: Path, drivers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LD_LIBRARY_PATH", str(drivers))
     monkeypatch.setenv("FAKE_NVML_PROCESSES_FILE", str(file))
     monkeypatch.setattr(processes, "numbered_as_by_the_host", lambda: True)
+    monkeypatch.setattr(tenants, "PATIENCE_S", 0.0)
     surveyed(folder, f"    return {{'devices': [{GPU}], 'hardware': []}}")
     return folder
 
@@ -169,6 +172,59 @@ def test_a_failure_that_was_told_stays_one(gpu: Path, monkeypatch: pytest.Monkey
     seen = ran(Plan((heavy("first"),), "deep", "cli"))
 
     assert verdicts(seen) == [("first", "fail", "check_failed")]
+
+
+#: A tenant comes in its first try, and leaves when that was ended; or comes again.
+COMES_AND_LEAVES = """
+    users, tried = os.environ['FAKE_NVML_PROCESSES_FILE'], os.path.exists("tried")
+    open("tried", "w").close()
+    if not tried:
+        script, of_nobody = f"sleep 1.5; : > {users}", {"PATH": os.environ["PATH"]}
+        subprocess.Popen(["sh", "-c", script], start_new_session=True, env=of_nobody)
+    if not tried or AGAIN:
+        open(users, 'w').write('1')
+        time.sleep(30)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("again", "verdict"), [(False, ("pass", "ok")), (True, ("skip", "gpu_busy"))]
+)
+def test_who_leaves_soon_is_waited_for(
+    gpu: Path, monkeypatch: pytest.MonkeyPatch, *, again: bool, verdict: tuple[str, str]
+) -> None:
+    """Another validator's light probes, in a container: the probe is tried once more, and once."""
+    monkeypatch.setattr(tenants, "PATIENCE_S", 8.0)
+    monkeypatch.chdir(gpu)
+    body = COMES_AND_LEAVES.replace("AGAIN", str(again))
+    write(gpu, "first", f"    import subprocess{body}")
+
+    seen = ran(Plan((heavy("first"),), "deep", "cli"))
+
+    assert verdicts(seen) == [("first", *verdict)]
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(("patience_s", "verdict"), [(8.0, ("pass", "ok")), (0.0, BUSY)])
+def test_who_was_there_before_is_waited_for(
+    gpu: Path, monkeypatch: pytest.MonkeyPatch, patience_s: float, verdict: tuple[str, str]
+) -> None:
+    """They leave while the run starts; where they stay it is said who was there before it."""
+    monkeypatch.setattr(tenants, "PATIENCE_S", patience_s)
+    (gpu / "processes").write_text(str(STRANGER), encoding="utf-8")
+    known = GPU.replace('"process_count": 0', '"process_count": 1')
+    surveyed(gpu, f"    return {{'devices': [{known}], 'hardware': []}}")
+    write(gpu, "light", "    open(os.environ['FAKE_NVML_PROCESSES_FILE'], 'w')" * (patience_s > 0))
+    write(gpu, "first")
+
+    seen = ran(Plan((spec("light"), heavy("first")), "deep", "cli"))
+
+    assert verdicts(seen) == [("light", "pass", "ok"), ("first", *verdict)]
+    if verdict == BUSY:
+        assert "1 other process on it, and a deep probe would" in seen.of("first").summary
 
 
 #: Its first operation is wrong or not; then a tenant comes, and others follow.
@@ -401,6 +457,39 @@ def test_a_child_that_enters_is_told_of_who_is_there(monkeypatch: pytest.MonkeyP
     assert (late.told, light.told) == (["somebody"], [])
 
 
+async def waited(watch: tenants._Watch, *answers: str, after: int = 0) -> tuple[str, int]:
+    """Who stays, after these answers of a second each; and how many of them were waited for."""
+    nobody: Any = None
+    watched = Tenants(nobody, {}, lambda _: None)
+    watched._watches[DEVICE.name] = watch
+    waiting = asyncio.ensure_future(watched.wait_until_left(DEVICE, after=after))
+    for number, who in enumerate(answers):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if waiting.done():
+            return waiting.result(), number
+        watch.others_s += bool(watch.who)
+        watch.who, watch.answers = who, watch.answers + 1
+        watch.answered.set()
+        await asyncio.sleep(0.3)
+    return await asyncio.wait_for(waiting, 5), len(answers)
+
+
+def test_all_waits_of_a_run_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes and goes, again and again, is not waited for any longer in the end."""
+    monkeypatch.setattr(tenants, "PATIENCE_S", 3.0)
+
+    async def go() -> list[tuple[str, int]]:
+        watch = tenants._Watch()
+        first = await waited(watch, "", "", after=2)
+        watch.who = "a"
+        second = await waited(watch, "a", "")
+        watch.who = "b"
+        return [first, second, await waited(watch, "b", "b", "b")]
+
+    assert asyncio.run(go()) == [("", 2), ("", 2), ("b", 1)]
+
+
 @pytest.mark.parametrize("change", [{"uuid": None}, {"process_count": None}])
 def test_what_nvml_does_not_know_is_not_watched(change: dict[str, None]) -> None:
     """No process is started for it."""
@@ -482,17 +571,10 @@ class Leaving:
         """Nothing."""
 
 
-def told(status: str, kind: str = "result") -> dict[str, str]:
+def told(status: Any, kind: str = "result") -> dict[str, str]:
     """A line with a result of `matmul`."""
-    reason = "ok" if status == "pass" else "check_failed"
-    findings = (Finding(id="matmul.shapes", status=status),)  # type: ignore[arg-type]
-    made = outcomes.make_result(
-        MATMUL,
-        DEVICE,
-        status,
-        reason,
-        "told",  # type: ignore[arg-type]
-    ).model_copy(update={"findings": findings})
+    reason: Any = "ok" if status == "pass" else "check_failed"
+    made = outcomes.make_result(MATMUL, DEVICE, status, reason, "told", check="shapes")
     return {kind: made.model_dump_json(), "retries_on": DEVICE.name}
 
 
@@ -518,6 +600,7 @@ def test_what_a_probe_has_told_when_it_must_leave_counts(
     nobody: Any = None
     context = RunContext(load(), nobody, {}, lambda _: None)
     job = Job(DEVICE, [MATMUL], 1, context)
+    job._left[MATMUL.name] = outcomes.busy(MATMUL, DEVICE, "somebody came before")
     child: Any = Leaving(*lines, is_wrong=is_wrong)
     attempted = job._begin(None)
 
