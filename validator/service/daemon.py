@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, Final, Protocol
 
-from probes.catalog import BY_NAME, CATALOG
+from probes.catalog import BY_NAME, CATALOG, TELEMETRY
 from probes.contract import HEAVY, Result
 from validator import profiles
 from validator.engine.plan import Event, Plan, make_plan, refuse_nothing, schedule_note
@@ -165,7 +165,14 @@ class Daemon:
             self._work.clear()
             names = self._schedule.due()
             if names:
-                await self._run(names)
+                await self._run(self._with_boards(names))
+
+    def _with_boards(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The probes of a run; beside those that load a device the boards are watched as well."""
+        watched = TELEMETRY.name in self._schedule.timings and TELEMETRY.name not in names
+        if watched and any(BY_NAME[name].profile in HEAVY for name in names):
+            return (*names, TELEMETRY.name)
+        return names
 
     async def _run(self, names: tuple[str, ...]) -> None:
         settings = self._settings

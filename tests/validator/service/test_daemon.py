@@ -152,7 +152,39 @@ def test_what_found_its_device_busy_is_tried_again(monkeypatch: pytest.MonkeyPat
 
     assert "linalg" not in runner.plans[0]
     assert {"linalg", "optimizer"} <= set(runner.plans[1])
-    assert runner.plans[2] == ("linalg",)
+    assert runner.plans[2] == ("telemetry", "linalg")
+
+
+@pytest.mark.parametrize(("enabled", "watched"), [(True, {"telemetry"}), (False, set[str]())])
+def test_the_boards_are_watched_whenever_a_device_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+    enabled: bool,  # noqa: FBT001 - a table
+    watched: set[str],
+) -> None:
+    """Though their own turn is another; what they told under load counts until they tell again."""
+    monkeypatch.setenv("NODE_NAME", "node-17")
+    clock = Clock()
+    runner = FakeRunner(gpus(1))
+    hour = {"interval": 3600, "jitter": 0}
+    table = {name: hour for name in BY_NAME if name != "telemetry"}
+    own = {"telemetry": {"cron": "0 0 1 1 *"}} if enabled else {}
+    flags = {"run": {"profile": "standard"}, "schedule": {**table, **own}}
+    daemon = Daemon(load(flags=flags), runner=runner, monotonic=clock)
+    if not enabled:
+        daemon._schedule.replace(
+            {name: one for name, one in daemon._schedule.timings.items() if name != "telemetry"}
+        )
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: len(runner.plans) == 1 and not runner.active, daemon)
+            clock.now_s += 3600
+            await until(lambda: len(runner.plans) == 2 and not runner.active, daemon)
+
+    asyncio.run(go())
+
+    assert "linalg" in runner.plans[1]
+    assert set(runner.plans[1]) & {"telemetry"} == watched
 
 
 def test_what_could_not_tell_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +212,7 @@ def test_what_could_not_tell_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> 
 
     asyncio.run(go())
 
-    assert runner.plans[2] == ("linalg",)
+    assert runner.plans[2] == ("telemetry", "linalg")
     assert ready == [False, True]
 
 
