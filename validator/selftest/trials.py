@@ -270,8 +270,7 @@ class _Selftest:
             fault=fault.name,
             left_out=_left_out(fault, specs),
         )
-        if fault.shared:
-            device = device.model_copy(update={"process_count": 1})
+        device = _as_used(device, fault)
         async with self._slot(fault, device):
             started_s = time.monotonic()
             await Job(device, list(specs), 1, context).run()
@@ -443,3 +442,9 @@ def _device_named(device: Device, name: str) -> Device:
     """A device that is not there, under the name of one that might be."""
     kind, _, index = name.partition(":")
     return device.model_copy(update={"name": name, "type": kind, "index": int(index or 0)})
+
+
+def _as_used(device: Device, fault: Fault) -> Device:
+    """A device with those whom the fault brings; nobody else, where nobody is known to be there."""
+    count = 1 if fault.shared else device.process_count or 0
+    return device.model_copy(update={"process_count": count})
