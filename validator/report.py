@@ -202,6 +202,8 @@ def _proven(results: Sequence[Result]) -> str:
         line += f" on {gpus} {what}{'s' if gpus > 1 else ''}"
     if skips := len(results) - len(passed):
         line += f", {skips} skipped"
+    if busy := sum(result.reason == "gpu_busy" for result in results):
+        line += f", {busy} for a busy {what}"
     if any(result.reason == "no_device" for result in results):
         line += " (no GPU here: checked on the CPU)"
     return line

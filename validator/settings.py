@@ -290,7 +290,8 @@ class Ready(_Section):
 
     max_age: Seconds | None = Field(
         default=None,
-        description="oldest result that counts, seconds; default: three intervals of its probe",
+        description="oldest result that counts, seconds, but of probes that load a device at "
+        "least three intervals; default: three intervals of its probe",
     )
 
 

@@ -14,6 +14,7 @@ from probes.hot_products.observation import Verified, WrongElement, WrongProduct
 from probes.hot_products.operands import PERIOD, pattern, right_rows
 from probes.hot_products.spec import ROOM_BYTES
 from probes.hot_products.ways import WORD_BYTES, Found, Way, Word
+from probes.kit import breadcrumb
 from probes.kit.case import NUMPY_OF, Array
 from probes.kit.memory import free_bytes
 from probes.kit.references import compare
@@ -215,6 +216,7 @@ class _Loop:
 
     def _look(self, found: Found) -> None:
         """Keep what is known of each wrong product, and compute the first ones again."""
+        breadcrumb.record_wrong()
         self._wrong_words += found.wrong
         for number in sorted({word.product for word in found.words}):
             if len(self._wrong) >= _KEPT:

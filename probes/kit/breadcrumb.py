@@ -1,7 +1,9 @@
 """The check and operation that a probe is at, recorded so that a crash or hang names the last one.
 
+So is whether something was wrong until then; who must end the probe then asks it to tell.
+
 The record is a page of memory shared with the supervisor, which can read it when this process is
-dead or blocked in a driver. Recording copies 256 bytes and makes no system call.
+dead or blocked in a driver. Recording copies 254 bytes and makes no system call.
 """
 
 import mmap
@@ -10,6 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final, TypeVar
 
 PAGE_BYTES: Final = 256
+#: Places of two bytes that are 1 or 0: the supervisor writes whether the device is to be left, and
+#: this process whether something was wrong.
+LEAVE: Final = 254
+WRONG: Final = 255
 
 T = TypeVar("T")
 
@@ -33,8 +39,8 @@ class _Breadcrumb:
         if self.page is not None:
             # Two texts, each ended by a zero byte, then zeros. Written in one copy, so that no
             # reader sees half of a record.
-            text = f"{check}\0{operation}".encode()[: PAGE_BYTES - 1]
-            self.page[:] = text.ljust(PAGE_BYTES, b"\0")
+            text = f"{check}\0{operation}".encode()[: LEAVE - 1]
+            self.page[:LEAVE] = text.ljust(LEAVE, b"\0")
 
     def _end_part(self, following: str) -> None:
         """Keep when the last part began and ended; the one that follows begins now."""
@@ -55,6 +61,8 @@ def use_page(descriptor: int) -> None:
 def begin(left_out: frozenset[str] = frozenset()) -> None:
     """Start a probe: no check yet. `left_out`: checks that are not made in this process."""
     _CURRENT.left_out = left_out
+    if _CURRENT.page is not None:
+        _CURRENT.page[WRONG] = 0
     _CURRENT.write("")
     _CURRENT.parts = []
 
@@ -89,3 +97,15 @@ def check(name: str) -> None:
 def operation(name: str) -> None:
     """Record the next operation of the current check."""
     _CURRENT.write(_CURRENT.check, name)
+
+
+def record_wrong() -> None:
+    """Record that something was wrong since the probe began."""
+    if _CURRENT.page is not None:
+        _CURRENT.page[WRONG] = 1
+
+
+def others() -> str:
+    """Who came to the device, so that the probe is to tell what it has seen; "" for nobody."""
+    asked = _CURRENT.page is not None and _CURRENT.page[LEAVE]
+    return "others came to it" if asked else ""

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from probes import contract
-from probes.contract import Comparison, Finding, agree, skipped
+from probes.contract import GPU_BUSY, Comparison, Finding, agree, skipped
 from probes.kit import breadcrumb, memory
 from probes.kit.capabilities import back_end, capability
 from probes.kit.precision import Precision, read
@@ -36,7 +36,7 @@ class Observation(contract.Observation):
     back_end: str = ""  # as `probes.kit.capabilities.back_end` names it; "" in old recordings
     capability: tuple[int, int] | None = None  # of an NVIDIA GPU
     #: Family -> operations that the back-end documents as absent, each with the error text, and
-    #: those left out for want of memory.
+    #: those left out for want of memory, or for others who came to the device.
     lacking: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     #: The families that were to be observed; None in old recordings.
     asked: tuple[str, ...] | None = None
@@ -125,6 +125,8 @@ def family_finding(
     finding = agree(check, observation.families.get(name, ()), hint=hint)
     if finding.status == "fail" and finding.wrong and inconclusive:
         return finding.model_copy(update={"status": "warn"})
+    if finding.status == "pass" and (left := _left(name, observation)):
+        return skipped(check, left)
     if finding.status == "pass" and (absent := observation.lacking.get(name)):
         more = f" and {len(absent) - 1} more" if absent[1:] else ""
         return finding.model_copy(update={"message": f"left out: {absent[0]}{more}"})
@@ -149,10 +151,18 @@ def _not_asked(name: str, observation: Observation) -> str:
     return "" if name in known else "this observation was made before there was such a check"
 
 
+def _left(name: str, observation: Observation) -> str:
+    """Who came before all of the family was tried; "" for nobody."""
+    told = (text.partition(GPU_BUSY) for text in observation.lacking.get(name, ()))
+    return next((f"{busy}{who}" for _, busy, who in told if busy), "")
+
+
 def _not_implemented(name: str, observation: Observation) -> str:
-    """Why the family is skipped, if the back-end implements nothing of it."""
+    """Why the family is skipped, if nothing of it was tried, or the back-end implements nothing."""
     if name not in observation.not_implemented:
         return ""
+    if left := _left(name, observation):
+        return left
     why = f": {observation.lacking[name][0]}" if observation.lacking.get(name) else ""
     if OF_MEMORY in why:
         return f"not enough memory is free{why}"

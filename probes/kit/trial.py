@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from probes.contract import Comparison
+from probes.contract import GPU_BUSY, Comparison
 from probes.kit import breadcrumb
 from probes.kit.capabilities import documented_absence, missing_kernel
 from probes.kit.tensors import synchronize
@@ -95,12 +95,15 @@ def run_trials(
     """Run all trials; return one comparison for each operation, the first wrong one if any.
 
     The second value lists documented absences of the back-end, `operation: error text`, and what
-    was left out for want of memory.
+    was left out for want of memory, or for others who came to the device.
     """
     elements: dict[str, int] = {}
     wrong: dict[str, Comparison] = {}
     lacking: list[str] = []
     for trial in trials:
+        if who := breadcrumb.others():
+            lacking.append(f"{trial.operation}: {GPU_BUSY}: {who}")
+            break
         found, why = _run_trial(trial, device)
         if why:
             lacking.append(f"{trial.operation}: {why}")
@@ -108,6 +111,7 @@ def run_trials(
             name = each.operation.partition(" (")[0]
             elements[name] = elements.get(name, 0) + each.elements
             if not each.holds:
+                breadcrumb.record_wrong()
                 wrong.setdefault(name, each)
     right = (Comparison(operation=name, elements=count) for name, count in elements.items())
     comparisons = tuple(wrong.get(each.operation, each) for each in right)

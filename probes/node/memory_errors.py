@@ -1,14 +1,14 @@
-"""What an NVIDIA GPU counts of its memory's errors, and who else uses it, while a probe runs.
+"""What an NVIDIA GPU counts of its memory's errors while a probe runs.
 
 NVML may hang if the driver hangs: open a board only in a process that another one can kill.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from probes.contract import Action, Finding, Frozen, require, skipped
+from probes.kit import breadcrumb
 from probes.node import cuda_driver, nvml
 
 try:
@@ -22,9 +22,6 @@ _UNCORRECTED: Final = 1
 _SINCE_DRIVER_START: Final = 0
 _DEVICE_MEMORY: Final = 2
 _GPU_SENSOR: Final = 0  # nvmlTemperatureSensors_t
-
-#: Asking who is there takes a call of the driver: no more often than that.
-_LOOK_S: Final = 0.5
 
 
 class Counters(Frozen):
@@ -44,8 +41,6 @@ class Board:
     def __init__(self, handle: Any) -> None:
         """Take NVML's handle of it."""
         self._handle = handle
-        self._before: int | None = None
-        self._looked_s: float | None = None
 
     def counters(self) -> Counters:
         """The counters now."""
@@ -69,27 +64,13 @@ class Board:
         )
 
     def others(self) -> str:
-        """Who came since the first call; "" for nobody, or where that cannot be told.
-
-        In a container this process is one of those listed, so that the first call must come when
-        it uses the GPU already.
-        """
-        now_s = time.monotonic()
-        if self._looked_s is None:
-            self._before, self._looked_s = self._process_count(), now_s
-        if self._before is None or now_s - self._looked_s < _LOOK_S:
-            return ""
-        self._looked_s = now_s
-        came = (self._process_count() or 0) - self._before
-        return f"{came} process{'es' if came > 1 else ''} came to it" if came > 0 else ""
+        """Who came to the GPU, so that it is to be left now; "" for nobody."""
+        return breadcrumb.others()
 
     def temperature_c(self) -> int | None:
         """The temperature of the GPU now; None where it is not told."""
         found = nvml.Queries().query("nvmlDeviceGetTemperature", self._handle, _GPU_SENSOR)
         return None if found is None else int(found)
-
-    def _process_count(self) -> int | None:
-        return nvml.process_count(nvml.Queries(), self._handle)
 
 
 class NoBoard:
@@ -99,8 +80,8 @@ class NoBoard:
         """Nothing is counted."""
 
     def others(self) -> str:
-        """Who came cannot be told."""
-        return ""
+        """Who came to the device, so that it is to be left now; "" for nobody."""
+        return breadcrumb.others()
 
     def temperature_c(self) -> None:
         """No temperature is told."""

@@ -4,6 +4,7 @@ NVML may hang if the driver hangs: call it only in a process that another one ca
 """
 
 import os
+from pathlib import Path
 from typing import Any, Final
 
 from probes.contract import Frozen
@@ -18,6 +19,9 @@ MOST_GPUS: Final = 256
 
 #: Numbers by which NVML says that there is none: all bits of an unsigned number of 32 or 64 bits.
 _NO_NUMBER: Final = (2**32 - 1, 2**64 - 1)
+
+#: The name of the server of MPS, `nvidia-cuda-mps-server`, as far as the kernel keeps it.
+_MPS_SERVER: Final = "nvidia-cuda-mps"
 
 _VGPU_GUEST = 2  # NVML_GPU_VIRTUALIZATION_MODE_VGPU
 _COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
@@ -123,18 +127,46 @@ class Queries:
         return None if answer is None else decoded(answer)
 
 
-def process_count(queries: Queries, handle: object) -> int | None:
-    """The number of other processes on the GPU; None if its compute processes are unknown."""
+def processes(queries: Queries, handle: object) -> dict[int, int | None] | None:
+    """The other processes on the GPU, by id, with their bytes of its memory where they are told.
+
+    Of MPS those that compute through its server, which itself computes for nobody else: it stays
+    when they have gone. None if the compute processes are unknown.
+    """
     listed = {}
-    for kind in ("Compute", "Graphics"):
+    for kind in ("Compute", "MPSCompute", "Graphics"):
         name = f"nvmlDeviceGet{kind}RunningProcesses"
         # Versioned names: the plain name raises something else than NVMLError on older drivers.
         answer = queries.query(f"{name}_v3", handle)
-        listed[kind] = queries.query(f"{name}_v2", handle) if answer is None else answer
-    if listed["Compute"] is None:
-        return None
-    found = {int(process.pid) for processes in listed.values() for process in processes or ()}
-    return len(found - {os.getpid()})
+        answer = queries.query(f"{name}_v2", handle) if answer is None else answer
+        if answer is None and kind == "Compute":
+            return None
+        listed[kind] = {int(each.pid): each.usedGpuMemory for each in answer or ()}
+    compute, clients = listed["Compute"], listed["MPSCompute"]
+    servers = set(filter(_is_mps_server, compute))
+    if clients.keys() - compute.keys() and not servers:  # in a container its name is not known
+        servers = set(
+            sorted(compute.keys() - clients.keys(), key=lambda pid: compute[pid] or 0)[:1]
+        )
+    found = {pid: size for pid, size in compute.items() if pid not in servers}
+    found |= clients | listed["Graphics"]
+    found.pop(os.getpid(), None)
+    return found
+
+
+def _is_mps_server(pid: int) -> bool:
+    """Whether a process is the server of MPS, where process ids here are those of the host."""
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return name.strip() == _MPS_SERVER
+
+
+def process_count(queries: Queries, handle: object) -> int | None:
+    """The number of other processes on the GPU; None if its compute processes are unknown."""
+    found = processes(queries, handle)
+    return None if found is None else len(found)
 
 
 def _mig_instances(queries: Queries, handle: object) -> tuple[bool | None, tuple[MigInstance, ...]]:

@@ -3,9 +3,8 @@
 NVML may hang if the driver hangs: call it only in a process that another one can kill.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -40,27 +39,18 @@ class Use(Frozen):
     clock_mhz: int | None = None  # of the multiprocessors
 
 
-def _processes(query: Callable[..., Any], handle: object) -> tuple[GpuProcess, ...] | None:
-    """The processes that compute or draw; None where those that compute are unknown."""
-    found: dict[int, int | None] = {}
-    for kind in ("Compute", "Graphics"):
-        name = f"nvmlDeviceGet{kind}RunningProcesses"
-        listed = query(f"{name}_v3", handle)
-        listed = query(f"{name}_v2", handle) if listed is None else listed
-        if listed is None and kind == "Compute":
-            return None
-        found |= {int(each.pid): each.usedGpuMemory for each in listed or ()}
-    found.pop(os.getpid(), None)
+def _sorted(found: Mapping[int, int | None]) -> tuple[GpuProcess, ...]:
     return tuple(GpuProcess(pid=pid, memory_bytes=size) for pid, size in sorted(found.items()))
 
 
 def _use(handle: object) -> Use:
-    query = nvml.Queries().query
+    queries = nvml.Queries()
+    query, found = queries.query, nvml.processes(queries, handle)
     rates = query("nvmlDeviceGetUtilizationRates", handle)
     memory = query("nvmlDeviceGetMemoryInfo", handle, getattr(pynvml, "nvmlMemory_v2", None))
     milliwatts = query("nvmlDeviceGetPowerUsage", handle)
     return Use(
-        processes=_processes(query, handle),
+        processes=None if found is None else _sorted(found),
         utilization_percent=None if rates is None else int(rates.gpu),
         # Before driver 510 what is used is not told apart from what is reserved.
         memory_used_bytes=None if memory is None else int(memory.used),

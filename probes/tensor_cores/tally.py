@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probes.contract import Comparison
+from probes.kit import breadcrumb
 from probes.tensor_cores.machine import UNWRITTEN, Answers, Launch
 from probes.tensor_cores.observation import PARTITIONS, Covered, Wrong, WrongPlace
 from probes.tensor_cores.problems import planted, problem
@@ -155,6 +156,7 @@ class Tally:
         warps = np.flatnonzero(wrong.any(axis=1))
         if not len(warps):
             return
+        breadcrumb.record_wrong()
         tally.mismatches[context] = tally.mismatches.get(context, 0) + int(wrong.sum())
         first = warps[0], int(wrong[warps[0]].argmax())
         tally.samples.setdefault(

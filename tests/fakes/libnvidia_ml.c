@@ -7,6 +7,7 @@
  * FAKE_NVML_REFUSES    name of a function that returns FAKE_NVML_CODE (default 999)
  * FAKE_NVML_PROCESSES  process ids that compute, as "123,456"; "self" is the caller
  * FAKE_NVML_GRAPHICS   process ids with graphics, in the same form
+ * FAKE_NVML_MPS        process ids that compute through the server of MPS, in the same form
  * FAKE_NVML_PROCESSES_FILE  a file with those that compute, read anew at each question
  * FAKE_NVML_HANG_FILE  while this file is there, a question for processes has no answer
  * FAKE_NVML_USE        utilization in percent (default 0)
@@ -204,6 +205,12 @@ int nvmlDeviceGetComputeRunningProcesses_v3(u64 handle, unsigned *count, struct 
     MAY_REFUSE();
     if (number("FAKE_NVML_OLD", 0)) return FUNCTION_NOT_FOUND;
     return processes("FAKE_NVML_PROCESSES", count, out);
+}
+
+int nvmlDeviceGetMPSComputeRunningProcesses_v3(u64 handle, unsigned *count, struct process *out) {
+    MAY_REFUSE();
+    if (number("FAKE_NVML_OLD", 0)) return FUNCTION_NOT_FOUND;
+    return processes("FAKE_NVML_MPS", count, out);
 }
 
 int nvmlDeviceGetGraphicsRunningProcesses_v2(u64 handle, unsigned *count, struct process *out) {

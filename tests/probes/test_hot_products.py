@@ -22,6 +22,7 @@ from probes.hot_products.faults import FAULTS
 from probes.hot_products.running import Products, Run
 from probes.hot_products.source import SOURCE
 from probes.hot_products.ways import ByKernels, ByTorch, Found, Way, Word
+from probes.kit import breadcrumb
 from probes.kit.tensors import refusal
 from probes.node import memory_errors
 from tests import nvrtc_wheel
@@ -355,12 +356,21 @@ def test_somebody_who_comes_ends_it() -> None:
         assert statuses[name].message.startswith(GPU_BUSY)
 
 
-def test_what_was_wrong_before_somebody_came_is_told(way: Way) -> None:
+def test_what_was_wrong_before_somebody_came_is_told(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first batch has a wrong product: the one who comes then hides nothing."""
+    recorded: list[int] = []
+    board = Board(comes_after=0)
+    monkeypatch.setattr(breadcrumb, "record_wrong", lambda: recorded.append(board.looks))
+    observed(way, "float32")
+    assert recorded == []
+
     with Corrupt("mm", _Wrong(3)):
-        seen = observed(way, "float32", "float64", board=Board(comes_after=0))
+        seen = observed(way, "float32", "float64", board=board)
     statuses = {each.id.partition(".")[2]: each for each in probe.judge(seen)}
 
+    assert recorded[0] == 0  # before anybody was looked for
     assert statuses["float32"].status == "fail"
     assert "product 0" in statuses["float32"].message
     assert statuses["float64"].status == "skip"

@@ -38,7 +38,6 @@ def _kernels(shim: Shim, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("write", "check"):
             monkeypatch.setattr(kind, name, getattr(kind, name))
     monkeypatch.setattr(memory_errors, "opened", memory_errors.opened)
-    monkeypatch.setattr(memory_errors.Board, "others", memory_errors.Board.others)
     monkeypatch.setattr(region, "_blocks", region._blocks)
     monkeypatch.setattr(region, "wanted", lambda *_: (8 << 20, 1 << 30))
     monkeypatch.setattr(region, "BLOCK_BYTES", {"cpu": 2 << 20})

@@ -42,7 +42,6 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("write", "check"):
             monkeypatch.setattr(way, name, getattr(way, name))
     monkeypatch.setattr(memory_errors, "opened", memory_errors.opened)
-    monkeypatch.setattr(memory_errors.Board, "others", memory_errors.Board.others)
     monkeypatch.setattr(region, "_blocks", region._blocks)
     monkeypatch.setattr(region, "wanted", region.wanted)
 

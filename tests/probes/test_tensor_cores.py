@@ -522,9 +522,12 @@ def test_it_gives_way(monkeypatch: pytest.MonkeyPatch, when: int) -> None:
 def test_what_was_wrong_before_somebody_came_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no excuse for it."""
     inject.wrong("fp16")
+    recorded: list[str] = []
+    monkeypatch.setattr(breadcrumb, "record_wrong", lambda: recorded.append("wrong"))
     monkeypatch.setattr(memory_errors, "opened", lambda _: _opened(_Board(60)))
     found = findings(probe.observe("cpu"))
 
+    assert recorded
     assert found["fp16"].status == "fail"
     assert {each.status for name, each in found.items() if name != "fp16"} == {"skip"}
 

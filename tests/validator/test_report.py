@@ -102,6 +102,16 @@ def test_fail_open_does_not_hide_a_fail() -> None:
         ),
         (reports.report([reports.result("autograd")]), "pass: 1 probe"),
         (
+            reports.report(
+                [
+                    reports.result("tensor_ops", "cuda:0"),
+                    reports.result("dtypes", "cuda:0", "skip", reason="not_applicable"),
+                    reports.result("linalg", "cuda:0", "skip", reason="gpu_busy"),
+                ]
+            ),
+            "pass: 1 probe on 1 GPU, 2 skipped, 1 for a busy GPU",
+        ),
+        (
             reports.report([reports.result("autograd", status="skip", reason="gpu_busy")]),
             "error: nothing could be told: 1 skipped (gpu_busy)",
         ),

@@ -4,8 +4,10 @@ import contextlib
 import os
 from typing import Final, NamedTuple
 
-#: As in `probes.kit.breadcrumb`: two texts, each ended by a zero byte.
+#: As in `probes.kit.breadcrumb`: two texts, each ended by a zero byte, and two bytes at the end.
 _PAGE_BYTES: Final = 256
+_LEAVE: Final = 254
+_WRONG: Final = 255
 #: Without it a kernel from 6.3 on may refuse; older ones do not know it.
 _NOEXEC_SEAL: Final = 0x8
 
@@ -37,5 +39,16 @@ def read_breadcrumb(page: int | None) -> Breadcrumb:
     """What was told last on a page."""
     if page is None:
         return Breadcrumb()
-    check, operation, *_ = os.pread(page, _PAGE_BYTES, 0).split(b"\0", 2)
+    check, operation, *_ = os.pread(page, _LEAVE, 0).split(b"\0", 2)
     return Breadcrumb(check.decode(errors="replace"), operation.decode(errors="replace"))
+
+
+def is_wrong(page: int | None) -> bool:
+    """Whether something that was seen until now was wrong; False where that is not told."""
+    return page is not None and os.pread(page, 1, _WRONG) == b"\1"
+
+
+def ask_to_tell(page: int | None) -> None:
+    """Ask a probe to try nothing more, and tell what it has seen: it must leave its device."""
+    if page is not None:
+        os.pwrite(page, b"\1", _LEAVE)

@@ -11,7 +11,7 @@ from typing import Final
 
 from probes.pidfd import is_stopped
 from validator.engine import clock
-from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb
+from validator.engine.breadcrumb import Breadcrumb, ask_to_tell, is_wrong, read_breadcrumb
 from validator.engine.ends import ChildEnded, GiveWay
 from validator.engine.pipes import Log, Pipe
 
@@ -77,6 +77,14 @@ class Child:
     def breadcrumb(self) -> Breadcrumb:
         """The check and operation that it told last, before its end or until now."""
         return read_breadcrumb(self._page)
+
+    def has_seen_wrong(self) -> bool:
+        """Whether something that its probe saw until now was wrong, which it has not told yet."""
+        return is_wrong(self._page)
+
+    def ask_to_tell(self) -> None:
+        """Have its probe try nothing more, and tell what it has seen."""
+        ask_to_tell(self._page)
 
     def is_stopped(self) -> bool:
         """Whether one of its processes was stopped, so that it does not hang of its own."""

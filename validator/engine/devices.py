@@ -17,8 +17,9 @@ _LEAST_CONTEXT_BYTES: Final = 256 * MIB
 #: A GPU that is idle is at 0.
 _USED_PERCENT: Final = 10
 
-#: Compute modes in which one process holds the GPU.
+#: Compute modes in which one process holds the GPU; with MPS its server does, for all.
 _EXCLUSIVE: Final = ("exclusive_process", "exclusive_thread")
+_MPS: Final = "cuda-mps"
 
 
 def _bus_id(text: str) -> str:
@@ -126,11 +127,16 @@ def side_by_side(specs: Sequence[ProbeSpec], device: Device, cores: int) -> int:
     """
     if device.type == CPU.type:
         return cores
-    if device.memory_free_bytes is None or device.compute_mode in _EXCLUSIVE:
+    if device.memory_free_bytes is None or _is_exclusive(device):
         return 1
     each = _CONTEXT_BYTES + max((spec.memory_bytes for spec in specs), default=0)
     more = max((spec.optional_memory_bytes for spec in specs), default=0)
     return max(1, min(cores, (device.memory_free_bytes // 2 - more) // each))
+
+
+def _is_exclusive(device: Device) -> bool:
+    """Whether one process holds the device, and no other gets in."""
+    return device.compute_mode in _EXCLUSIVE and device.backend != _MPS
 
 
 def why_busy(spec: ProbeSpec, device: Device, *, gives_way: bool = True) -> str:
@@ -143,7 +149,7 @@ def why_busy(spec: ProbeSpec, device: Device, *, gives_way: bool = True) -> str:
         return _why_used(device) if heavy else ""
     others = f"{device.process_count} other process" + ("es" if device.process_count > 1 else "")
     who = _who(device)
-    if device.compute_mode in _EXCLUSIVE:
+    if _is_exclusive(device):
         return f"{others} on it, and its mode is {device.compute_mode}{who}"
     if heavy:
         return f"{others} on it, and a {spec.profile} probe would disturb them{who}"

@@ -30,6 +30,8 @@ START_S: Final = 10.0
 _SHOWN_BYTES: Final = 80  # of a line that is no result
 #: Tells a child that watches that the others have ended, as in `probes.kit.watching`.
 _END_OF_WATCH: Final = signal.SIGUSR2
+#: For a probe that must leave its device, and that has seen something wrong, to say so.
+_LAST_WORDS_S: Final = 0.3
 _LOOK_S: Final = 1.0  # between two looks at a deadline that may have been shortened
 
 #: One of `outcomes`: what became of a probe on a device, in a text.
@@ -114,6 +116,7 @@ class _Attempted:
         self.deadline_s = deadline_s
         self._own_s = deadline_s if own_s is None else own_s  # before anything shortened it
         self.preliminary: Result | None = None
+        self.told: Result | None = None  # when it had to leave
         self.retries_on = ""  # the device on which what failed is tried again now
         self._began = time.monotonic()
         self._began_s = now()  # on the clock of deadlines
@@ -198,13 +201,16 @@ class Job:
         self._deaths: list[resume.Death] = []
         #: Probes whose process others have killed: they are tried once more.
         self._killed: set[str] = set()
+        #: Probes that have left the device to others, by name: they are tried once more too.
+        self._left: dict[str, Result] = {}
 
     async def run(self) -> None:
         """Run them all; every one gets its result, but for those of a device that is held."""
         try:
             await self._run_remaining()
         finally:
-            self._settle()  # cancelled, or held: what died has died
+            # Cancelled, or held: what died has died, and what left its device has left it.
+            self._settle(self._left.get(self._remaining[0].name) if self._remaining else None)
 
     def finish(self) -> None:
         """Have a probe that watches come to its end."""
@@ -224,8 +230,10 @@ class Job:
                     )
                     self._settle(result)
                 return
+            if await self._gives_way():
+                return
             async with self._context.slots:
-                if self._gives_way() or self._context.is_over():
+                if self._context.is_over():
                     return
                 try:
                     forked_s = time.monotonic()
@@ -238,12 +246,14 @@ class Job:
                 except WorkerLostError as lost:
                     await workers.lose(worker, lost)
 
-    def _gives_way(self) -> bool:
-        """Whether heavy probes leave the device to others who have come; says so of each."""
-        if not self._is_heavy or not (who := self._context.tenants.who(self._device)):
+    async def _gives_way(self) -> bool:
+        """Whether heavy probes leave the device to others who stay on it; says so of each."""
+        if not self._is_heavy:
+            return False
+        if not (who := await self._context.tenants.wait_until_left(self._device)):
             return False
         for spec in self._remaining:
-            self._settle(outcomes.busy(spec, self._device, who))
+            self._settle(self._left.get(spec.name) or outcomes.busy(spec, self._device, who))
         self._remaining.clear()
         return True
 
@@ -278,7 +288,7 @@ class Job:
             "watch": self._watches,
             "alone": self._device.uuid if self._device.alone else None,
             "gpu_uuid": self._device.uuid,
-            "shared": bool(self._device.process_count),
+            "shared": self._may_be_shared(),
             "threads": self._threads,
             "observations": settings.run.observations,
             "timings": settings.run.timings,
@@ -289,6 +299,11 @@ class Job:
             # What a fault trips is asked for on hardware of any kind.
             "unproven": "fail" if self._context.fault is not None else settings.expect.unproven,
         }
+
+    def _may_be_shared(self) -> bool:
+        """Whether others may use an accelerator's memory: they do, or who does is not known."""
+        count = self._device.process_count
+        return bool(count) or (count is None and self._device.type != CPU.type)
 
     async def _watch(self, worker: Worker, child: Child, forked_s: float) -> None:
         """Take a child's results until it ends or must be ended."""
@@ -336,14 +351,14 @@ class Job:
         if isinstance(message, ChildEnded):
             outcome, text = await self._outcome_of_end(worker, child, message.partial)
         elif isinstance(message, GiveWay):
-            outcome, text = await self._make_leave(worker, child, message.who)
+            outcome, text = await self._make_leave(worker, child, attempted, message.who)
         else:
             outcome, text = await self._kill_late(worker, child, attempted, message)
         if attempted is not None:
             tail = child.log_tail(attempted.spec.name)
             clock = attempted.clock()
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
-            if not self._is_tried_again(outcome, attempted):
+            if not self._is_tried_again(outcome, attempted, result):
                 self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
             self._record_end(outcome, attempted)
         if outcome is outcomes.unkillable:
@@ -361,12 +376,20 @@ class Job:
         own_s = timeout_s(spec, self._context.settings)
         return _Attempted(spec, self._deadline_s(spec), own_s)
 
-    def _is_tried_again(self, outcome: _Outcome, attempted: _Attempted) -> bool:
-        """Whether others killed a probe's process for the first time, before it told anything."""
-        if outcome is not outcomes.killed or attempted.preliminary is not None:
+    def _is_tried_again(self, outcome: _Outcome, attempted: _Attempted, result: Result) -> bool:
+        """Whether others ended a probe's process for the first time, before it told anything.
+
+        They killed it, or came to its device and may leave it again.
+        """
+        if attempted.preliminary is not None or attempted.told is not None:
             return False
-        first = attempted.spec.name not in self._killed
-        self._killed.add(attempted.spec.name)
+        name = attempted.spec.name
+        if outcome is outcomes.busy and name not in self._left:
+            self._left[name] = result
+            return True
+        first = outcome is outcomes.killed and name not in self._killed
+        if outcome is outcomes.killed:
+            self._killed.add(name)
         return first
 
     def _end_first(
@@ -376,7 +399,7 @@ class Job:
         at = child.breadcrumb()
         if result.reason != "gpu_busy":
             result = resume.add_place(result, at, attempted.spec)
-        result = attempted.unfinished() or result
+        result = attempted.told or attempted.unfinished() or result
         rest: Result | None = result
         if goes_on and attempted.preliminary is None:
             before, self._deaths = self._deaths, [*self._deaths, resume.Death(at.check, result)]
@@ -464,15 +487,41 @@ class Job:
             attempted.spec, self._device, text, error=result.error, **attempted.clock()
         )
 
-    async def _make_leave(self, worker: Worker, child: Child, who: str) -> tuple[_Outcome, str]:
-        """End a child whose device others need; return what that means for its probe."""
+    async def _make_leave(
+        self, worker: Worker, child: Child, attempted: _Attempted | None, who: str
+    ) -> tuple[_Outcome, str]:
+        """End a child whose device others need; return what that means for its probe.
+
+        What it has told by then counts, and what it saw wrong it may tell: who comes hides nothing.
+        """
+        is_wrong = attempted is not None and child.has_seen_wrong()
+        if attempted is not None and is_wrong:
+            child.ask_to_tell()
+            await self._take_last_words(child, attempted, now() + _LAST_WORDS_S, whole=False)
         if not await worker.end(child, END_S):
             return outcomes.unkillable, f"did not leave the device to others within {END_S:g} s"
+        if attempted is not None and not is_wrong:
+            await self._take_last_words(child, attempted, now(), whole=True)
         try:
             await worker.reap(child)
         except WorkerLostError as lost:
             await self._context.workers.lose(worker, lost)
         return outcomes.busy, f"{who}; the probe has left it to them"
+
+    async def _take_last_words(
+        self, child: Child, attempted: _Attempted, until_s: float, *, whole: bool
+    ) -> None:
+        """Take a result that comes until then; only a failure, where it may not be `whole`."""
+        while isinstance(message := await child.next(until_s), bytes):
+            fields = _parse(message)
+            result = self._result(fields, attempted)
+            if result is None or not (whole or result.status == "fail"):
+                return
+            if "preliminary" in fields:
+                attempted.try_again(result, str(fields.get("retries_on", "")))
+            else:
+                attempted.told = _add_log_tail(result, child)
+            return
 
     async def _outcome_of_end(
         self, worker: Worker, child: Child, partial: bytes

@@ -8,7 +8,7 @@ import json
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -35,6 +35,9 @@ _SURVEY_S: Final = 60.0  # cuInit of a node without persistence mode takes tens 
 _PRELOAD_S: Final = 60.0
 #: The name under which a survey that cannot be killed is remembered, in place of a device's.
 _SURVEY: Final = "survey"
+
+#: Of a watch, until it can tell that somebody is there.
+_ANSWERS: Final = 2
 
 #: Heavy probes side by side on one device: with more, each takes longer by as much.
 _ROWS: Final = 4
@@ -208,8 +211,8 @@ class Run:
 
     @property
     def _needs_torch(self) -> bool:
-        """Whether anything that is planned needs torch."""
-        return any(spec.needs_torch for spec in self._plan.specs)
+        """Whether anything that is to run needs torch."""
+        return any(spec.needs_torch for spec in self._enabled_specs())
 
     def _record_disabled(self) -> None:
         """Record every planned probe that is switched off."""
@@ -259,25 +262,34 @@ class Run:
         self, device: Device, specs: list[ProbeSpec], ready: asyncio.Event, threads: int
     ) -> list["asyncio.Future[None]"]:
         """The probes of one device: the light ones at once, and after them the heavy ones."""
-        runnable = []
+        runnable, waiting = [], {}
         for spec in specs:
             if (spec.name, device.name) in self._context.results:  # decided already
                 continue
-            if why := devices.why_busy(spec, device, gives_way=self._plan.gives_way):
+            why = devices.why_busy(spec, device, gives_way=self._plan.gives_way)
+            if why and not (self._may_be_left(device) and spec.profile in HEAVY):
                 self._context.record(outcomes.busy(spec, device, why))
-            else:
-                runnable.append(spec)
+                continue
+            runnable.append(spec)
+            if why:
+                waiting[spec.name] = why
         light = [
             asyncio.ensure_future(Job(device, part, threads, self._context).run())
             for part in self._parts(device, runnable)
         ]
-        heavy = self._run_heavy(device, runnable, light, ready, threads)
+        heavy = self._run_heavy(device, runnable, waiting, light, ready, threads)
         return [*light, asyncio.ensure_future(heavy)]
+
+    def _may_be_left(self, device: Device) -> bool:
+        """Whether those who were on a device before the run may be seen to leave it."""
+        seen = bool(device.process_count) and self._tenants.can_watch(device)
+        return seen and self._plan.gives_way
 
     async def _run_heavy(
         self,
         device: Device,
         specs: list[ProbeSpec],
+        waiting: Mapping[str, str],
         light: Sequence["asyncio.Future[None]"],
         ready: asyncio.Event,
         threads: int,
@@ -285,12 +297,18 @@ class Run:
         """The heavy probes of one device when the light ones are over, in rows side by side.
 
         In a row one follows another, each in a process of its own; those that need the preload
-        wait for it. Those that leave no memory for others follow, one at a time.
+        wait for it. Those that leave no memory for others follow, one at a time. What waits for
+        others to leave the device, by name with who they are, is busy where they stay.
         """
         await asyncio.gather(*light)
         heavy = [spec for spec in specs if spec.profile in HEAVY]
         if heavy:
             async with self._tenants.watching(device):
+                if waiting and await self._tenants.wait_until_left(device, after=_ANSWERS):
+                    for spec in heavy:
+                        if why := waiting.get(spec.name):
+                            self._context.record(outcomes.busy(spec, device, why))
+                    heavy = [spec for spec in heavy if spec.name not in waiting]
                 await self._run_in_rows(device, heavy, ready, threads)
 
     async def _run_in_rows(

@@ -30,6 +30,9 @@ END_S: Final = 10.0
 _TRIES: Final = 2
 #: For an answer on whether somebody has come, where a probe found no memory.
 _ASK_S: Final = 3.0
+#: How long others may be on a device in all of a run, and it is waited for them to leave: so long
+#: another validator takes for its light probes, which in a container nobody can tell from a tenant.
+PATIENCE_S: Final = 10.0
 
 #: What is told of a board, as an event says it.
 NUMBERS: Final = ("temperature_c", "power_w", "clock_mhz")
@@ -45,6 +48,8 @@ class _Watch:
         self.strangers: frozenset[int] = frozenset()  # of them those that are none of ours
         self.more = 0  # the same, where ids tell nothing: how many more than our own
         self.who = ""
+        self.others_s = 0.0  # for which somebody was there
+        self.answered_s = clock.now()
         self.answers = 0
         self.answered = asyncio.Event()
 
@@ -107,13 +112,35 @@ class Tenants:
                     break
             return watch.who
 
+    async def wait_until_left(self, device: Device, *, after: int = 0) -> str:
+        """Wait for others to leave a device that is watched; return who stays, "" for nobody.
+
+        With `after` at least so many answers are waited for. Those who were there for `PATIENCE_S`,
+        one or several after another, stay.
+        """
+        watch = self._watches.get(device.name)
+        if watch is None or not self._gives_way:
+            return ""
+        while watch.who or watch.answers < after:
+            if watch.others_s >= PATIENCE_S:
+                return watch.who or "others come and go"
+            watch.answered.clear()
+            if not await clock.happens(watch.answered, _ANSWER_S):
+                return watch.who or "NVML gives no answer"
+        return ""
+
     # ---- the watch
+
+    def can_watch(self, device: Device) -> bool:
+        """Whether NVML tells who is on a device, and its watch can be ended."""
+        known = device.uuid is not None and device.process_count is not None
+        return known and _key(device) not in self._held
 
     @asynccontextmanager
     async def watching(self, device: Device) -> AsyncIterator[None]:
         """Watch a device meanwhile, if NVML lists its processes."""
         name = device.name
-        if device.uuid is None or device.process_count is None or _key(device) in self._held:
+        if device.uuid is None or not self.can_watch(device):
             yield
             return
         watch = self._watches.setdefault(name, _Watch())
@@ -147,6 +174,7 @@ class Tenants:
                 why = await self._take_answers(device, watch, child)
             finally:
                 watch.who, watch.strangers, watch.more = "", frozenset(), 0
+                watch.answered.set()
                 await self._end(worker, child, device)
         self._on_event(Event("unwatched", device=device.name, text=f"nobody is seen there: {why}"))
 
@@ -163,6 +191,10 @@ class Tenants:
     def _take(self, device: Device, watch: _Watch, use: Mapping[str, Any]) -> None:
         users = [GpuProcess.model_validate(each) for each in use["processes"] or ()]
         before, watch.who = watch.who, self._others(device, watch, users)
+        at_s = clock.now()
+        if before:
+            watch.others_s += at_s - watch.answered_s
+        watch.answered_s = at_s
         watch.answers += 1
         watch.answered.set()
         numbers = {name: float(use[name]) for name in NUMBERS if use[name] is not None}

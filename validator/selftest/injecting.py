@@ -49,8 +49,7 @@ class Injecting:
             fault=fault.name,
             left_out=left_out(fault, specs),
         )
-        if fault.shared:
-            device = device.model_copy(update={"process_count": 1})
+        device = _as_used(device, fault)
         async with self._slot(fault, device):
             started_s = time.monotonic()
             await Job(device, list(specs), 1, context).run()
@@ -105,6 +104,12 @@ class Injecting:
         if result is not None:
             result = result.model_copy(update={"fault": fault.name})
         return result, time.monotonic() - started_s
+
+
+def _as_used(device: Device, fault: Fault) -> Device:
+    """A device with those whom the fault brings; nobody else, where nobody is known to be there."""
+    count = 1 if fault.shared else device.process_count or 0
+    return device.model_copy(update={"process_count": count})
 
 
 def _ignore_event(_: Event) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple, Protocol
 
-from probes.catalog import BY_NAME, CATALOG
+from probes.catalog import BY_NAME, CATALOG, TELEMETRY
 from probes.contract import HEAVY, Result
 from validator import profiles
 from validator.engine import clock
@@ -126,7 +126,7 @@ class Daemon:
     def _limit(self) -> None:
         oldest = self._settings.ready.max_age
         limits = {
-            name: timing.stale_after_s if oldest is None else oldest
+            name: _stale_after_s(name, timing, oldest)
             for name, timing in self._schedule.timings.items()
         }
         self._lasts_s = min(limits.values(), default=0.0)
@@ -202,7 +202,14 @@ class Daemon:
             self._work.clear()
             names = self._schedule.due()
             if names:
-                await self._run(names)
+                await self._run(self._with_boards(names))
+
+    def _with_boards(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The probes of a run; beside those that load a device the boards are watched as well."""
+        watched = TELEMETRY.name in self._schedule.timings and TELEMETRY.name not in names
+        if watched and any(BY_NAME[name].profile in HEAVY for name in names):
+            return (*names, TELEMETRY.name)
+        return names
 
     async def _run(self, names: tuple[str, ...]) -> None:
         settings = self._settings
@@ -216,7 +223,7 @@ class Daemon:
         try:
             report = await self._runner.run(plan, settings, self._on_event)
             self._latest.accept(report)
-            self._schedule.try_again({one.probe for one in report.results if _found_busy(one)})
+            self._schedule.try_again({one.probe for one in report.results if _waits_again(one)})
         finally:
             self._run_started_s, self._running = None, ()
             self._exposition.invalidate()
@@ -387,9 +394,20 @@ class Daemon:
         return settled
 
 
-def _found_busy(result: Result) -> bool:
-    """Whether a probe that loads a device found it in use."""
-    return result.reason == "gpu_busy" and BY_NAME[result.probe].profile in HEAVY
+def _waits_again(result: Result) -> bool:
+    """Whether a probe that loads a device found it in use, or could not tell."""
+    told = result.reason != "gpu_busy" and result.status != "error"
+    return not told and BY_NAME[result.probe].profile in HEAVY
+
+
+def _stale_after_s(name: str, timing: Timing, oldest_s: float | None) -> float:
+    """Age at which a result says nothing: `ready.max_age`, or three intervals.
+
+    The longer of both for what loads a device: that runs seldom, and waits while others use it.
+    """
+    if oldest_s is None:
+        return timing.stale_after_s
+    return max(oldest_s, timing.stale_after_s) if BY_NAME[name].profile in HEAVY else oldest_s
 
 
 def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:

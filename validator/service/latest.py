@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from probes.catalog import BY_NAME, CATALOG
 from probes.contract import HEAVY, Finding, Result, Status
 from validator.report import (
+    CPU,
     Device,
     NotRun,
     Report,
@@ -45,7 +46,7 @@ class Entry:
     conclusive: Result | None  # newest that says something about the machine
     conclusive_received_s: float
     succeeded_at: datetime | None = None  # end of the last pass or warn
-    failed: Result | None = None  # the last fail of a probe that loads a device, until it passes
+    failed: Result | None = None  # the last fail, until what failed in it passes
 
     @property
     def ended_at(self) -> datetime:
@@ -140,11 +141,22 @@ class Latest:
                 before = _find(known.get(result.probe, {}), key, result.device)
                 self._entries[result.probe][key] = _next_entry(before, _slim(result, findings), now)
         self._take_missed(report, known)
+        off = {one.probe for one in report.results if one.reason == "disabled"}
+        if not any(device.type != CPU.type for device in report.devices):
+            self._keep_fails(reported - off, known)
         kept: dict[str, Any] = {"results": (), "not_run": ()}
-        if self._report is not None and not any(_needs_torch(pair.probe) for pair in pairs):
+        ran = {pair.probe for pair in pairs} - off
+        if self._report is not None and not any(map(_needs_torch, ran)):
             kept["environment"] = self._report.environment  # such a run knows less of it
         self._report = report.model_copy(update=kept)
         self.version += 1
+
+    def _keep_fails(self, probes: Iterable[str], known: Mapping[str, Mapping[str, Entry]]) -> None:
+        """Keep what failed under load on devices that a run could not list: it saw none at all."""
+        for probe in filter(_is_heavy, probes):
+            for key, entry in known.get(probe, {}).items():
+                if entry.failed is not None and entry.newest.device != CPU.name:
+                    self._entries[probe].setdefault(key, entry)
 
     def _take_missed(self, report: Report, known: Mapping[str, Mapping[str, Entry]]) -> None:
         """What got no chance keeps what was known of it, or is missing; but for what waits."""
@@ -284,21 +296,32 @@ def _find(entries: Mapping[str, Entry], key: str, device: str) -> Entry | None:
 
 
 def _next_entry(before: Entry | None, result: Result, now: float) -> Entry:
-    return replace(_with_verdict(before, result, now), failed=_failed(before, result))
+    failed = _failed(before, result)
+    evades = failed is not None and result.status in _GOOD
+    return replace(_with_verdict(before, result, now, evades=evades), failed=failed)
 
 
 def _failed(before: Entry | None, result: Result) -> Result | None:
     """The fail that a pass must follow; whoever switches the probe off has decided."""
-    if result.status in _GOOD or result.reason == "disabled" or not _is_heavy(result.probe):
+    if result.reason == "disabled":
         return None
     if result.status == "fail":
         return result
-    return None if before is None else before.failed
+    failed = None if before is None else before.failed
+    if failed is None or (result.status in _GOOD and not _evades(result, failed)):
+        return None
+    return failed
 
 
-def _with_verdict(before: Entry | None, result: Result, now: float) -> Entry:
+def _evades(result: Result, failed: Result) -> bool:
+    """Whether a check that failed was left out now: for others on the device, or want of memory."""
+    wrong = {one.id for one in failed.findings if one.status == "fail"}
+    return any(one.status == "skip" and one.id in wrong for one in result.findings)
+
+
+def _with_verdict(before: Entry | None, result: Result, now: float, *, evades: bool) -> Entry:
     entry = Entry(result, now, result, now, None if before is None else before.succeeded_at)
-    if without_chance(result.reason):
+    if evades or without_chance(result.reason):
         if before is None:
             return replace(entry, conclusive=None)
         return replace(
@@ -308,8 +331,11 @@ def _with_verdict(before: Entry | None, result: Result, now: float) -> Entry:
 
 
 def _current(entry: Entry, now: float, oldest_s: float) -> Result:
-    """What counts: a fail of a probe that loads a device until it passes, else the last verdict."""
-    if entry.failed is not None:
+    """What counts: a fail until what failed in it passes, else the last verdict.
+
+    Of a probe that loads no device any other verdict ends it but a pass that left out what failed.
+    """
+    if entry.failed is not None and (_is_heavy(entry.newest.probe) or entry.newest.status in _GOOD):
         return entry.failed.model_copy(update={"device": entry.newest.device})
     return _verdict(entry, now, oldest_s)
 

@@ -23,10 +23,13 @@ from validator.settings import Settings, SettingsError, Timetable
 #: Probes due within this many seconds of each other share one run, and its import of torch.
 SHARED_S: Final = 10.0
 
+#: What waits for its turn at a start comes no earlier, and so never with the first run.
+_SETTLE_S: Final = SHARED_S + 1.0
+
 #: A result older than this many intervals is stale.
 STALE_INTERVALS: Final = 3.0
 
-#: What found its device busy is tried again after this share of its interval.
+#: What found its device busy, or could not tell, is tried again after this share of its interval.
 _AGAIN: Final = 1 / 6
 #: How far ahead a time is looked for: one that is further away never comes.
 _YEARS: Final = 40
@@ -186,9 +189,16 @@ class Schedule:
         self.replace(table)
 
     def replace(self, table: Mapping[str, Timing]) -> None:
-        """Use other timings from now on; a probe whose timing stays keeps its due time."""
+        """Use other timings from now on; a probe whose timing stays keeps its due time.
+
+        One that loads a device and whose timing is another takes its turn of the new interval, as
+        at a start: settings reach all nodes of a fleet at once.
+        """
         kept = {name: self._due[name] for name in table if table[name] == self.timings.get(name)}
         self.timings = dict(table)
+        for name in table.keys() - kept.keys():
+            if table[name].phase is not None:
+                self._started.pop(name, None)
         shift = self._shift()
         self._due = {
             name: kept[name] if name in kept else self._next_due(name, shift) for name in table
@@ -199,15 +209,17 @@ class Schedule:
         started = self._started.get(name)
         if started is None and timing.phase is None:
             return _Due(monotonic=self._monotonic())
+        least_s = _SETTLE_S if started is None else 0.0
         if timing.cron is not None:
             now = self._now()
-            found = Cron(timing.cron).after(now)
+            if (found := Cron(timing.cron).after(now)) is None:
+                return _Due(after=now)
             late = timedelta(seconds=abs(shift) * timing.jitter_s)  # never before its time
-            return _Due(wall=None if found is None else found + late, after=now)
+            return _Due(wall=max(found + late, now + timedelta(seconds=least_s)), after=now)
         if started is None:
             at_s = (timing.phase or 0.0) * timing.interval_s
             wait_s = (at_s - self._now().timestamp()) % timing.interval_s
-            return _Due(monotonic=self._monotonic() + wait_s)
+            return _Due(monotonic=self._monotonic() + max(wait_s, least_s))
         return _Due(monotonic=started + timing.interval_s + shift * timing.jitter_s)
 
     def _wait_s(self, name: str) -> float:
@@ -236,14 +248,19 @@ class Schedule:
                 self._due[name] = self._next_due(name, shift)
 
     def try_again(self, names: Iterable[str]) -> None:
-        """Have these, which found their devices in use, run again well before their next turn.
+        """Have these, which could not tell, run again well before their next turn.
 
-        Who gave a probe a time of day means that time: it waits for the next.
+        One draw of jitter moves them all together: two daemons that found each other on a device
+        must not meet there again. Who gave a probe a time of day means that time: it waits for the
+        next.
         """
+        shift = self._shift()
         for name in names:
             timing, started_s = self.timings.get(name), self._started.get(name)
             if timing is not None and started_s is not None and timing.cron is None:
-                self._due[name] = _Due(monotonic=started_s + _AGAIN * timing.interval_s)
+                wait_s = _AGAIN * timing.interval_s
+                late_s = shift * min(timing.jitter_s, wait_s / 2)
+                self._due[name] = _Due(monotonic=started_s + wait_s + late_s)
 
     def late_s(self) -> float:
         """Seconds by which the latest probe is overdue; 0 when none is."""

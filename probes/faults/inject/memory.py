@@ -149,10 +149,7 @@ def sensitive() -> None:
 
 
 def small() -> None:
-    """A device has little free memory, so that a test of nearly all of it takes no more.
-
-    Nobody comes to it: the other trials do.
-    """
+    """A device has little free memory, so that a test of nearly all of it takes no more."""
 
     def make(wanted: Any) -> Any:
         def little(device: str, share: float) -> tuple[int, int]:
@@ -162,7 +159,6 @@ def small() -> None:
         return little
 
     replace(region, "wanted", make)
-    replace(memory_errors.Board, "others", lambda _: lambda _board: "")
 
 
 def scarce() -> None:

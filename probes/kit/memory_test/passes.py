@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from probes.contract import Comparison
+from probes.kit import breadcrumb
 from probes.kit.memory import out_of_memory
 from probes.kit.memory_test.heat import Heat
 from probes.kit.memory_test.observation import Coverage, Wrong
@@ -125,6 +126,7 @@ class Memory:
                 checked += found.checked
                 self.checked |= {number} if found.checked == len(block) else set()
                 if found.wrong:
+                    breadcrumb.record_wrong()
                     seen.look(self.way, number, first, block, found)
                 if then is not None:
                     self.way.write(block, first, then, downwards=backwards)

@@ -3,12 +3,21 @@
 import importlib
 import os
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from probes.catalog import BY_NAME
-from probes.kit import breadcrumb
-from validator.engine.breadcrumb import Breadcrumb, read_breadcrumb, shared_page
+from probes.contract import GPU_BUSY, Comparison
+from probes.kit import breadcrumb, families
+from probes.kit.trial import Custom, fact
+from validator.engine.breadcrumb import (
+    Breadcrumb,
+    ask_to_tell,
+    is_wrong,
+    read_breadcrumb,
+    shared_page,
+)
 
 #: Probes with families of operations, each of which may kill the process.
 OF_FAMILIES = (
@@ -110,3 +119,47 @@ def test_every_check_but_those_left_out_is_judged(
     assert applied - {"grad_enabled"} <= {check for check, _ in recorded}
     assert not left_out & {check for check, _ in recorded}
     assert len({operation for _, operation in recorded}) > len(applied)
+
+
+def test_what_was_wrong_is_recorded_until_the_next_probe(page: int) -> None:
+    """Beside the place, which goes on being told."""
+    breadcrumb.begin()
+    none_yet = is_wrong(page)
+    breadcrumb.check("rows")
+    breadcrumb.record_wrong()
+    breadcrumb.operation("é" * 1000)
+    recorded, at = is_wrong(page), read_breadcrumb(page)
+    breadcrumb.begin()
+
+    assert (none_yet, recorded, is_wrong(page)) == (False, True, False)
+    assert at.check == "rows"
+
+
+def test_who_is_asked_to_tell_tries_nothing_more(page: int) -> None:
+    """What was wrong until then is a failure; of what was not tried whole nothing is told."""
+
+    def trial(name: str, *, right: bool = True, asks: bool = False) -> Custom:
+        def body(_: str) -> Iterator[Comparison]:
+            yield fact(name, right, expected=True)
+            if asks:
+                ask_to_tell(page)
+
+        return Custom(name, body)
+
+    breadcrumb.begin()
+    table = {
+        "whole": [trial("a")],
+        "wrong": [trial("b", right=False)],
+        "part": [trial("c", asks=True), trial("d", right=False)],
+        "none": [trial("e", right=False)],
+    }
+    seen = families.observe({name: partial(_given, each) for name, each in table.items()}, "cpu")
+    found = [families.family_finding(f"p.{name}", seen) for name in table]
+
+    assert [each.status for each in found] == ["pass", "fail", "skip", "skip"]
+    assert {each.message for each in found[2:]} == {f"{GPU_BUSY}: others came to it"}
+    assert is_wrong(page)
+
+
+def _given(trials: list[Custom], _: str) -> list[Custom]:
+    return trials

@@ -1,14 +1,15 @@
-"""What a GPU counts of its memory's errors, and who comes to it, as NVML says."""
+"""What a GPU counts of its memory's errors, as NVML says."""
 
-import time
-from types import SimpleNamespace
+import os
 from typing import Any
 
 import pytest
 
+from probes.kit import breadcrumb
 from probes.node import cuda_driver, memory_errors, nvml
 from probes.node.cuda_driver import CudaDriver, DriverDevice
-from probes.node.memory_errors import Board, Counters, NoBoard, counters_finding, opened
+from probes.node.memory_errors import Counters, NoBoard, counters_finding, opened
+from validator.engine.breadcrumb import ask_to_tell, shared_page
 
 QUIET = Counters(
     corrected=3,
@@ -34,7 +35,6 @@ class Management:
     def __init__(self) -> None:
         self.errors: list[int] | None = [3, 0]
         self.rows: list[int] | None = [0, 1, 0, 0]
-        self.pids = [1]
         self.starts = True
         self.asked: list[object] = []
         self.ended = 0
@@ -65,23 +65,13 @@ class Management:
             raise self.NVMLError_NotSupported
         return self.rows
 
-    def nvmlDeviceGetComputeRunningProcesses_v3(self, _: str) -> list[SimpleNamespace]:  # noqa: N802
-        """Who computes."""
-        return [SimpleNamespace(pid=pid) for pid in self.pids]
-
-    def nvmlDeviceGetGraphicsRunningProcesses_v3(self, _: str) -> list[SimpleNamespace]:  # noqa: N802
-        """Nobody draws."""
-        return []
-
 
 @pytest.fixture
 def management(monkeypatch: pytest.MonkeyPatch) -> Management:
-    """NVML and a driver with two devices; a clock that goes a second on at each look."""
+    """NVML and a driver with two devices."""
     made = Management()
-    seconds = iter(range(1000))
     monkeypatch.setattr(nvml, "pynvml", made)
     monkeypatch.setattr(memory_errors, "pynvml", made)
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
     devices = tuple(DriverDevice(index=i, uuid=f"GPU-{i}") for i in range(2))
     monkeypatch.setattr(cuda_driver, "read", lambda: CudaDriver(loaded=True, devices=devices))
     return made
@@ -125,43 +115,22 @@ def test_without_nvml(management: Management, monkeypatch: pytest.MonkeyPatch) -
         assert isinstance(board, NoBoard)
 
 
-@pytest.mark.parametrize(
-    ("pids", "right"),
-    [
-        ([1], ""),
-        ([], ""),
-        ([1, 2], "1 process came to it"),
-        ([1, 2, 3], "2 processes came to it"),
-    ],
-)
-def test_who_came(management: Management, pids: list[int], right: str) -> None:
-    """Those who were there before, this process among them, do not count."""
-    with opened("cuda:0") as board:
-        assert board.others() == ""
-        management.pids = pids
-        assert board.others() == right
+@pytest.mark.usefixtures("management")
+def test_the_supervisor_says_who_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is counted here: a process on the GPU may be one of ours, or one that looks."""
+    monkeypatch.setattr(breadcrumb, "_CURRENT", breadcrumb._Breadcrumb())
+    page = shared_page()
+    assert page is not None
+    breadcrumb.use_page(page)
+    with opened("cuda:0") as board, opened("cpu") as none:
+        before = board.others(), none.others()
+        ask_to_tell(page)
+        breadcrumb.operation("goes on")
+        after = board.others(), none.others()
+    os.close(page)
 
-
-def test_no_look_within_half_a_second(
-    management: Management, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each takes a call of the driver."""
-    board, seconds = Board("handle"), iter((5.0, 5.4, 5.6))
-    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
-    assert board.others() == ""
-    management.pids = [1, 2]
-
-    assert board.others() == ""
-    assert board.others() == "1 process came to it"
-
-
-def test_this_process_does_not_come(management: Management) -> None:
-    """It starts its context after the board was opened, and in a container is one of those."""
-    management.pids = []
-    with opened("cuda:0") as board:
-        board.counters()
-        management.pids = [4711]
-        assert [board.others() for _ in range(3)] == [""] * 3
+    assert before == ("", "")
+    assert after == ("others came to it",) * 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -128,3 +129,38 @@ def test_without_pynvml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tenants, "pynvml", None)
 
     assert tenants.read(UUIDS) == {}
+
+
+@pytest.fixture
+def server() -> Iterator[int]:
+    """The id of a process that is called as the server of MPS."""
+    program = "open('/proc/self/comm', 'w').write('nvidia-cuda-mps-server'); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.kill()
+
+
+def test_of_mps_its_clients_are_told(libraries: Path, server: int) -> None:
+    """NVML lists the server among those that compute, and its clients apart from them."""
+    told = [
+        answers(libraries, "read", UUIDS[0], FAKE_NVML_PROCESSES=computes, FAKE_NVML_MPS=clients)
+        for computes, clients in (
+            (server, ""),
+            (server, "7,8"),
+            (f"{server},5", "7"),
+            ("4000001", "7"),  # in a container: one of those that compute is the server
+            ("4000001", ""),  # or that is a tenant
+        )
+    ]
+
+    assert [[each.pid for each in use.processes or ()] for (use,) in told] == [
+        [],
+        [7, 8],
+        [5, 7],
+        [7],
+        [4000001],
+    ]

@@ -125,6 +125,27 @@ def test_a_probe_that_is_switched_off_is_said_to_be(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_whose_probes_with_torch_are_all_off_imports_none(folder: Path) -> None:
+    """They are said to be off, and a torch that never comes does not matter."""
+    write_bare(folder, "light")
+    (folder / "torch.py").write_text("import time; time.sleep(600)")
+    off = {"host": ProbeSettings(enabled=False), "device": ProbeSettings(enabled=False)}
+    own = loading.load().model_copy(update={"probes": off})
+    plan = Plan((bare("light"), spec("host", "host"), spec("device")), "quick", "cli")
+    events: list[Event] = []
+
+    seen = ran(plan, own, on_event=events.append)
+
+    assert [(one.probe, one.status, one.reason) for one in seen.report.results] == [
+        ("light", "pass", "ok"),
+        ("host", "skip", "disabled"),
+        ("device", "skip", "disabled"),
+    ]
+    assert "importing" not in [event.kind for event in events]
+    assert seen.report.environment.python
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [False, True], ids=["with torch", "bare"])
 def test_an_early_worker_of_either_kind_is_used_or_ended(folder: Path, *, kind: bool) -> None:
     """The command may start the wrong one: the run does not wait for what it imports."""

@@ -296,3 +296,13 @@ def test_a_typing_error_is_told(name: str, meant: str) -> None:
     """A device that was asked for and is not there is a failed node: `cud:0` never was one."""
     assert why_no_name(name).startswith(f"{name!r} is no device's name; ")
     assert why_no_name(name).endswith(meant)
+
+
+def test_with_mps_an_exclusive_mode_is_that_of_its_server() -> None:
+    """It lets in whoever asks: others count as they do on any GPU."""
+    held = {"compute_mode": "exclusive_process", "process_count": 1}
+    gpu = GPUS[0].model_copy(update={**held, "backend": "cuda-mps"})
+
+    assert why_busy(TENSOR_OPS, gpu) == ""
+    assert "deep" in why_busy(replace(TENSOR_OPS, profile="deep"), gpu)
+    assert "exclusive" in why_busy(TENSOR_OPS, gpu.model_copy(update={"backend": "cuda"}))

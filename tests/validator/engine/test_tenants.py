@@ -11,14 +11,19 @@ from typing import Any
 
 import pytest
 
+from probes.catalog import MATMUL
 from probes.contract import ProbeSpec
 from tests import fakes
 from tests.validator.engine.test_run import surveyed
 from tests.validator.runs import Ran, marked, ran, spec, write
-from validator.engine import processes, tenants
+from validator.engine import outcomes, processes, tenants
+from validator.engine.breadcrumb import Breadcrumb
+from validator.engine.ends import GiveWay
+from validator.engine.job import Job, RunContext
 from validator.engine.plan import Event, Plan
 from validator.engine.tenants import Tenants
-from validator.report import Device, GpuProcess
+from validator.loading import load
+from validator.report import CPU, Device, GpuProcess
 
 #: The fake driver's first GPU; the CPU computes in its place.
 UUID = "GPU-00010203-0405-0607-0809-0a0b0c0d0e00"
@@ -31,6 +36,8 @@ STRANGER = 1
 CAME = "    open(os.environ['FAKE_NVML_PROCESSES_FILE'], 'w').write('{}')\n"
 COMES = CAME.format(STRANGER)
 STAYS = "    time.sleep(30)"
+
+BUSY = ("skip", "gpu_busy")
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +54,7 @@ def gpu(folder: Path, drivers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LD_LIBRARY_PATH", str(drivers))
     monkeypatch.setenv("FAKE_NVML_PROCESSES_FILE", str(file))
     monkeypatch.setattr(processes, "numbered_as_by_the_host", lambda: True)
+    monkeypatch.setattr(tenants, "PATIENCE_S", 0.0)
     surveyed(folder, f"    return {{'devices': [{GPU}], 'hardware': []}}")
     return folder
 
@@ -164,6 +172,107 @@ def test_a_failure_that_was_told_stays_one(gpu: Path, monkeypatch: pytest.Monkey
     seen = ran(Plan((heavy("first"),), "deep", "cli"))
 
     assert verdicts(seen) == [("first", "fail", "check_failed")]
+
+
+#: A tenant comes in its first try, and leaves when that was ended; or comes again.
+COMES_AND_LEAVES = """
+    users, tried = os.environ['FAKE_NVML_PROCESSES_FILE'], os.path.exists("tried")
+    open("tried", "w").close()
+    if not tried:
+        script, of_nobody = f"sleep 1.5; : > {users}", {"PATH": os.environ["PATH"]}
+        subprocess.Popen(["sh", "-c", script], start_new_session=True, env=of_nobody)
+    if not tried or AGAIN:
+        open(users, 'w').write('1')
+        time.sleep(30)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("again", "verdict"), [(False, ("pass", "ok")), (True, ("skip", "gpu_busy"))]
+)
+def test_who_leaves_soon_is_waited_for(
+    gpu: Path, monkeypatch: pytest.MonkeyPatch, *, again: bool, verdict: tuple[str, str]
+) -> None:
+    """Another validator's light probes, in a container: the probe is tried once more, and once."""
+    monkeypatch.setattr(tenants, "PATIENCE_S", 8.0)
+    monkeypatch.chdir(gpu)
+    body = COMES_AND_LEAVES.replace("AGAIN", str(again))
+    write(gpu, "first", f"    import subprocess{body}")
+
+    seen = ran(Plan((heavy("first"),), "deep", "cli"))
+
+    assert verdicts(seen) == [("first", *verdict)]
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(("patience_s", "verdict"), [(8.0, ("pass", "ok")), (0.0, BUSY)])
+def test_who_was_there_before_is_waited_for(
+    gpu: Path, monkeypatch: pytest.MonkeyPatch, patience_s: float, verdict: tuple[str, str]
+) -> None:
+    """They leave while the run starts; where they stay it is said who was there before it."""
+    monkeypatch.setattr(tenants, "PATIENCE_S", patience_s)
+    (gpu / "processes").write_text(str(STRANGER), encoding="utf-8")
+    known = GPU.replace('"process_count": 0', '"process_count": 1')
+    surveyed(gpu, f"    return {{'devices': [{known}], 'hardware': []}}")
+    write(gpu, "light", "    open(os.environ['FAKE_NVML_PROCESSES_FILE'], 'w')" * (patience_s > 0))
+    write(gpu, "first")
+
+    seen = ran(Plan((spec("light"), heavy("first")), "deep", "cli"))
+
+    assert verdicts(seen) == [("light", "pass", "ok"), ("first", *verdict)]
+    if verdict == BUSY:
+        assert "1 other process on it, and a deep probe would" in seen.of("first").summary
+
+
+#: Its first operation is wrong or not; then a tenant comes, and others follow.
+FAMILY = """
+import os, time
+from probes.kit import families
+from probes.kit.trial import Custom, fact
+
+def _first(_):
+    yield fact("first", {first}, 1)
+    open(os.environ["FAKE_NVML_PROCESSES_FILE"], "w").write("1")
+
+def _later(_):
+    time.sleep(0.1)
+    yield fact("later", 1, 1)
+
+def observe(device):
+    trials = [Custom("first", _first), *(Custom("later", _later) for _ in range(300))]
+    return families.observe({{"sum": lambda _: trials, "rest": lambda _: trials}}, device)
+
+def judge(seen):
+    for check in ("sum", "rest"):
+        yield families.family_finding(f"sums.{{check}}", seen)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "verdict"), [(0, ("fail", "check_failed")), (1, ("skip", "gpu_busy"))]
+)
+def test_what_was_wrong_before_a_tenant_came_is_told(
+    gpu: Path, first: int, verdict: tuple[str, str]
+) -> None:
+    """Whoever comes hides no failure; nothing is told of what was not tried."""
+    (gpu / "sums.py").write_text(FAMILY.format(first=first), encoding="utf-8")
+    own = replace(heavy("sums"), checks={"sum": "right", "rest": "right"})
+
+    seen = ran(Plan((own,), "deep", "cli"), load(flags={"expect": {"unproven": "fail"}}))
+    result = seen.of("sums")
+
+    assert verdicts(seen) == [("sums", *verdict)]
+    assert result.duration_s < 5
+    if first != 1:
+        told = {each.id.partition(".")[2]: each for each in result.findings}
+        assert told["sum"].status == "fail"
+        assert told["rest"].status == "skip"
+        assert told["rest"].message == "the GPU is busy: others came to it"
 
 
 NO_MEMORY = "    raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')"
@@ -348,6 +457,39 @@ def test_a_child_that_enters_is_told_of_who_is_there(monkeypatch: pytest.MonkeyP
     assert (late.told, light.told) == (["somebody"], [])
 
 
+async def waited(watch: tenants._Watch, *answers: str, after: int = 0) -> tuple[str, int]:
+    """Who stays, after these answers of a second each; and how many of them were waited for."""
+    nobody: Any = None
+    watched = Tenants(nobody, {}, lambda _: None)
+    watched._watches[DEVICE.name] = watch
+    waiting = asyncio.ensure_future(watched.wait_until_left(DEVICE, after=after))
+    for number, who in enumerate(answers):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if waiting.done():
+            return waiting.result(), number
+        watch.others_s += bool(watch.who)
+        watch.who, watch.answers = who, watch.answers + 1
+        watch.answered.set()
+        await asyncio.sleep(0.3)
+    return await asyncio.wait_for(waiting, 5), len(answers)
+
+
+def test_all_waits_of_a_run_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes and goes, again and again, is not waited for any longer in the end."""
+    monkeypatch.setattr(tenants, "PATIENCE_S", 3.0)
+
+    async def go() -> list[tuple[str, int]]:
+        watch = tenants._Watch()
+        first = await waited(watch, "", "", after=2)
+        watch.who = "a"
+        second = await waited(watch, "a", "")
+        watch.who = "b"
+        return [first, second, await waited(watch, "b", "b", "b")]
+
+    assert asyncio.run(go()) == [("", 2), ("", 2), ("b", 1)]
+
+
 @pytest.mark.parametrize("change", [{"uuid": None}, {"process_count": None}])
 def test_what_nvml_does_not_know_is_not_watched(change: dict[str, None]) -> None:
     """No process is started for it."""
@@ -384,3 +526,109 @@ def test_who_may_use_a_gpu_has_its_driver_open(
         opened = processes.count_on_gpus([os.getpid(), 4_000_000])
 
     assert (own, opened) == (0, 1)
+
+
+# ---- a job without processes
+
+
+class Leaving:
+    """Stands for a child that must leave and its worker: it has told these lines, or does then."""
+
+    def __init__(self, *lines: dict[str, str], is_wrong: bool = False) -> None:
+        self._lines = [json.dumps(line).encode() for line in lines]
+        self._is_wrong = is_wrong
+        self.pid, self.asked, self.ended = 50, False, False
+
+    def has_seen_wrong(self) -> bool:
+        """As its page says."""
+        return self._is_wrong
+
+    def ask_to_tell(self) -> None:
+        """Remember it."""
+        self.asked = True
+
+    async def next(self, _: float) -> bytes | None:
+        """What it told: before its end only where it was asked."""
+        return self._lines.pop(0) if self._lines and (self.asked or self.ended) else None
+
+    def log_tail(self, _: str) -> str:
+        """Nothing."""
+        return ""
+
+    def breadcrumb(self) -> Breadcrumb:
+        """No place."""
+        return Breadcrumb()
+
+    async def end(self, *_: object) -> bool:
+        """It ends."""
+        self.ended = True
+        return True
+
+    async def reap(self, _: object) -> None:
+        """Nothing."""
+
+    def forget(self, _: object) -> None:
+        """Nothing."""
+
+
+def told(status: Any, kind: str = "result") -> dict[str, str]:
+    """A line with a result of `matmul`."""
+    reason: Any = "ok" if status == "pass" else "check_failed"
+    made = outcomes.make_result(MATMUL, DEVICE, status, reason, "told", check="shapes")
+    return {kind: made.model_dump_json(), "retries_on": DEVICE.name}
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_wrong", "verdict"),
+    [
+        ([], False, ("skip", "gpu_busy")),
+        ([told("pass")], False, ("pass", "ok")),  # it had just come to its end
+        ([told("fail")], False, ("fail", "check_failed")),
+        ([told("fail", "preliminary")], False, ("fail", "check_failed")),
+        ([], True, ("skip", "gpu_busy")),
+        ([told("fail")], True, ("fail", "check_failed")),
+        ([told("pass")], True, ("skip", "gpu_busy")),  # of what it had tried until then
+        ([{"start": "another"}], False, ("skip", "gpu_busy")),
+    ],
+)
+def test_what_a_probe_has_told_when_it_must_leave_counts(
+    lines: list[dict[str, str]],
+    is_wrong: bool,  # noqa: FBT001 - a table
+    verdict: tuple[str, str],
+) -> None:
+    """A result that came in the same moment is one; of a part of it only a failure is."""
+    nobody: Any = None
+    context = RunContext(load(), nobody, {}, lambda _: None)
+    job = Job(DEVICE, [MATMUL], 1, context)
+    job._left[MATMUL.name] = outcomes.busy(MATMUL, DEVICE, "somebody came before")
+    child: Any = Leaving(*lines, is_wrong=is_wrong)
+    attempted = job._begin(None)
+
+    asyncio.run(job._take_end(child, child, attempted, GiveWay("somebody came")))
+    result = context.results[MATMUL.name, DEVICE.name]
+
+    assert (result.status, result.reason) == verdict
+    assert child.asked is is_wrong
+    assert child.ended
+    if verdict[0] == "skip":
+        assert result.summary == "somebody came; the probe has left it to them"
+
+
+@pytest.mark.parametrize(
+    ("device", "shared"),
+    [
+        (DEVICE, False),
+        (DEVICE.model_copy(update={"process_count": 2}), True),
+        (DEVICE.model_copy(update={"process_count": None}), True),  # NVML does not tell, or AMD
+        (CPU, False),
+    ],
+)
+def test_memory_that_lacks_is_no_fault_where_others_may_have_it(
+    device: Device,
+    shared: bool,  # noqa: FBT001 - a table
+) -> None:
+    """Only where nobody is known to be there can nobody else have taken it."""
+    nobody: Any = None
+    job = Job(device, [MATMUL], 1, RunContext(load(), nobody, {}, lambda _: None))
+
+    assert job._request()["shared"] is shared

@@ -22,8 +22,8 @@ from tests.validator.runs import marked
 from validator import loading
 from validator.engine.stopping import Stop
 from validator.render.console import plain_console
-from validator.report import make_report
-from validator.selftest import choice, trials, verdicts
+from validator.report import Device, make_report
+from validator.selftest import choice, injecting, trials, verdicts
 from validator.selftest import rendering as render_selftest
 from validator.selftest.verdicts import Selftest
 from validator.service.latest import Latest
@@ -510,3 +510,15 @@ def test_the_checks_left_out_are_not_judged() -> None:
     done = ran("layout.cat.strides")
 
     assert [(trial.verdict, trial.also) for trial in done.trials] == [("caught", ())]
+
+
+@pytest.mark.parametrize(("known", "own"), [(None, 0), (0, 0), (2, 2)])
+def test_nobody_is_on_a_device_but_whom_a_fault_brings(known: int | None, own: int) -> None:
+    """Where it is not known who is, memory that is gone would be held by others."""
+    device = Device(name="cuda:0", type="cuda", process_count=known)
+    counts = {
+        name: injecting._as_used(device, BY_NAME[f"process.{name}"]).process_count
+        for name in ("memory_gone", "memory_taken")
+    }
+
+    assert counts == {"memory_gone": own, "memory_taken": 1}

@@ -131,6 +131,7 @@ class FakeRunner:
         self.status: Status = "pass"
         self.summary = ""  # of every result, in place of its own
         self.busy: frozenset[str] = frozenset()  # probes that find their devices in use
+        self.verdicts: dict[str, tuple[Status, Reason]] = {}  # of probes that are not quick
 
     async def run(
         self, plan: Plan, settings: Settings, on_event: Callable[[Event], None] = lambda _: None
@@ -160,6 +161,12 @@ class FakeRunner:
         results += [
             result(name, device.name, "skip", "gpu_busy")
             for name in sorted(names & self.busy)
+            for device in self.devices
+        ]
+        results += [
+            result(name, device.name, *verdict)
+            for name, verdict in self.verdicts.items()
+            if name in names
             for device in self.devices
         ]
         on_event(Event("importing"))

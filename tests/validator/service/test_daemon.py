@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pytest
 
 from probes.catalog import BY_NAME
 from tests.validator.reports import QUICK
-from tests.validator.service.fake_runner import Clock, FakeRunner, gpus, reload
+from tests.validator.service.fake_runner import Clock, FakeRunner, gpus, reload, report, result
 from validator.engine.runner import Event
 from validator.loading import load
 from validator.service import logs, readyfile
@@ -152,7 +152,99 @@ def test_what_found_its_device_busy_is_tried_again(monkeypatch: pytest.MonkeyPat
 
     assert "linalg" not in runner.plans[0]
     assert {"linalg", "optimizer"} <= set(runner.plans[1])
-    assert runner.plans[2] == ("linalg",)
+    assert runner.plans[2] == ("telemetry", "linalg")
+
+
+@pytest.mark.parametrize(("enabled", "watched"), [(True, {"telemetry"}), (False, set[str]())])
+def test_the_boards_are_watched_whenever_a_device_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+    enabled: bool,  # noqa: FBT001 - a table
+    watched: set[str],
+) -> None:
+    """Though their own turn is another; what they told under load counts until they tell again."""
+    monkeypatch.setenv("NODE_NAME", "node-17")
+    clock = Clock()
+    runner = FakeRunner(gpus(1))
+    hour = {"interval": 3600, "jitter": 0}
+    table = {name: hour for name in BY_NAME if name != "telemetry"}
+    own = {"telemetry": {"cron": "0 0 1 1 *"}} if enabled else {}
+    flags = {"run": {"profile": "standard"}, "schedule": {**table, **own}}
+    daemon = Daemon(load(flags=flags), runner=runner, monotonic=clock)
+    if not enabled:
+        daemon._schedule.replace(
+            {name: one for name, one in daemon._schedule.timings.items() if name != "telemetry"}
+        )
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: len(runner.plans) == 1 and not runner.active, daemon)
+            clock.now_s += 3600
+            await until(lambda: len(runner.plans) == 2 and not runner.active, daemon)
+
+    asyncio.run(go())
+
+    assert "linalg" in runner.plans[1]
+    assert set(runner.plans[1]) & {"telemetry"} == watched
+
+
+def test_what_could_not_tell_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody killed it: the node is not kept from work for an hour."""
+    monkeypatch.setenv("NODE_NAME", "node-17")
+    clock = Clock()
+    runner = FakeRunner(gpus(1))
+    hour = {"interval": 3600, "jitter": 0}
+    flags = {"run": {"profile": "standard"}, "schedule": dict.fromkeys(BY_NAME, hour)}
+    daemon = Daemon(load(flags=flags), runner=runner, monotonic=clock)
+    ready: list[bool] = []
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: len(runner.plans) == 1 and not runner.active, daemon)
+            for wait_s, verdict in ((3600, ("error", "internal_error")), (600, ("pass", "ok"))):
+                runner.verdicts["linalg"] = verdict  # type: ignore[assignment]
+                runs = len(runner.plans)
+                clock.now_s += wait_s
+                await until(
+                    lambda runs=runs: len(runner.plans) > runs and not runner.active,  # type: ignore[misc]
+                    daemon,
+                )
+                ready.append(daemon.readiness().ready)
+
+    asyncio.run(go())
+
+    assert runner.plans[2] == ("telemetry", "linalg")
+    assert ready == [False, True]
+
+
+def test_what_runs_once_an_hour_is_not_too_old_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ready.max_age` is of what runs more often: a node would lose its readiness each hour."""
+    monkeypatch.setenv("NODE_NAME", "node-17")
+    clock = Clock()
+    flags = {"run": {"profile": "standard"}, "ready": {"max_age": 900}}
+    daemon = Daemon(load(flags=flags), runner=FakeRunner(gpus(1)), monotonic=clock)
+    names = daemon._schedule.timings
+    quick = [one for one in names if BY_NAME[one].profile in {"instant", "quick"}]
+
+    def accept(these: Iterable[str]) -> tuple[bool, str]:
+        results = [
+            result(one, "cpu" if BY_NAME[one].needs == "host" else "cuda:0") for one in these
+        ]
+        daemon._latest.accept(report(results, gpus(1)))
+        return daemon.readiness().ready, daemon.readiness().reason
+
+    at_first = accept(names)
+    clock.now_s += 3700
+    later = accept(quick)
+    clock.now_s += 901
+    old = daemon.readiness()
+    clock.now_s += 3 * 3600
+    never_again = accept(quick)
+
+    assert at_first[0]
+    assert later[0], later[1]
+    assert not old.ready
+    assert BY_NAME[re.findall(r": (\w+) on", old.reason)[0]].profile in {"instant", "quick"}
+    assert not never_again[0]
 
 
 def test_a_daemon_of_profile_deep_says_what_it_leaves_out(

@@ -2,10 +2,10 @@
 
 import pytest
 
-from probes.contract import Finding, Reason, Status
+from probes.contract import Finding, Reason, Result, Status
 from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
-from validator.report import Device, Environment, NotRun, NotRunReason
+from validator.report import CPU, Device, Environment, NotRun, NotRunReason
 from validator.service.latest import Latest, Pair
 
 OLDEST_S = 900.0
@@ -462,3 +462,82 @@ def test_a_device_that_hangs_is_no_turn_that_comes_again() -> None:
     known.latest.accept(report(everything(devices), devices, missed))
 
     assert not known.latest.readiness().ready
+
+
+def findings(**statuses: Status) -> tuple[Finding, ...]:
+    """A finding a check of `linalg`."""
+    return tuple(Finding(id=f"linalg.{name}", status=one) for name, one in statuses.items())
+
+
+@pytest.mark.parametrize("probe", ["linalg", "tensor_ops"])
+@pytest.mark.parametrize(
+    ("later", "counts"),
+    [
+        (findings(solve="pass", decompose="skip"), "fail"),
+        (findings(solve="pass", decompose="pass"), "pass"),
+        (findings(solve="skip", decompose="pass"), "pass"),
+        (findings(solve="pass"), "pass"),
+    ],
+)
+def test_a_pass_that_left_out_what_failed_heals_nothing(
+    probe: str, later: tuple[Finding, ...], counts: Status
+) -> None:
+    """Others held the memory that the check needs, or came before it: the rest was right before."""
+    pair, devices = Pair(probe, "cuda:0"), gpus(1)
+    known = Known(devices)
+    known.latest.limit({**ALL, "linalg": OLDEST_S})
+    wrong = findings(solve="pass", decompose="fail")
+    for one in (
+        result(probe, "cuda:0", "fail", "check_failed", findings=wrong),
+        result(probe, "cuda:0", "pass", "ok", findings=later),
+    ):
+        known.latest.accept(report([one], devices))
+
+    assert known.status(pair) == counts
+    known.latest.accept(report([result(probe, "cuda:0", "skip", "gpu_busy")], devices))
+    assert known.status(pair) == counts
+    succeeded = known.latest.entries()[pair].succeeded_at
+    assert (succeeded is None) is (counts == "fail" and probe == "linalg")
+    known.clock.now_s += OLDEST_S / 2
+    whole = result(probe, "cuda:0", findings=findings(solve="pass", decompose="pass"))
+    known.latest.accept(report([whole], devices))
+    assert known.status(pair) == "pass"
+
+
+@pytest.mark.parametrize(
+    ("later", "devices", "kept"),
+    [
+        (result("linalg", "cpu", "skip", "dependency"), (), True),  # torch was not imported
+        (result("linalg", "cpu"), (CPU,), True),  # no device could be listed
+        (result("linalg", "cpu", "skip", "disabled"), (), False),
+        (result("linalg", "cuda:0"), (gpu(0, "GPU-new"),), False),
+    ],
+)
+def test_what_failed_stays_where_a_run_sees_no_device(
+    later: Result,
+    devices: tuple[Device, ...],
+    kept: bool,  # noqa: FBT001 - a table
+) -> None:
+    """A survey that is lost once does not heal the GPU; another GPU in its place does."""
+    known = heard(("fail", "check_failed"))
+    known.latest.accept(report([later], devices))
+    merged = known.latest.merged_report()
+
+    assert merged is not None
+    assert (merged.status == "fail") is kept
+    known.latest.accept(report([result("linalg", "cuda:0")], gpus(1)))
+    assert known.status(LINALG_PAIR) == "pass"
+
+
+def test_probes_that_are_off_know_nothing_of_torch() -> None:
+    """The versions stay those of the last run that imported it."""
+    known = Known()
+    versions = Environment(torch="2.13.0", python="3.11.7")
+    bare = Environment(python="3.11.7")
+    off = [result("autograd", status="skip", reason="disabled"), result("telemetry")]
+    known.latest.accept(report(everything()).model_copy(update={"environment": versions}))
+    known.latest.accept(report(off).model_copy(update={"environment": bare}))
+    merged = known.latest.merged_report()
+
+    assert merged is not None
+    assert merged.environment == versions

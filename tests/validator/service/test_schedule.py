@@ -384,3 +384,46 @@ def test_a_time_of_day_is_kept_though_the_device_was_busy() -> None:
     both.schedule.try_again({"a", "gone"})
 
     assert both.schedule.due_at() == due
+
+
+def test_two_that_found_each_other_do_not_meet_again() -> None:
+    """Two daemons on one node come at one time; each draws when it tries again."""
+    waits = []
+    for shift in (-1.0, 0.5):
+        both = Both(0.0, a=Timing(3600, jitter_s=360, phase=0.0), b=Timing(3600, jitter_s=3600))
+        both.schedule.record_start(("a", "b"))
+        both.shifts.append(shift)
+        both.schedule.try_again({"a", "b"})
+        due = both.schedule.due_at()
+        waits.append([(due[name] - START).total_seconds() for name in ("a", "b")])
+
+    assert waits == [[300, 300], [750, 750]]
+
+
+def test_a_reload_of_a_whole_fleet_does_not_bring_it_at_once() -> None:
+    """What loads a device takes its turn of another interval; others count from their last run."""
+    table = {"light": Timing(3600), "heavy": Timing(7200, phase=0.25)}
+    both = Both(**table)
+    both.schedule.record_start(table)
+    both.pass_s(3500)
+    both.schedule.replace({"light": Timing(1800), "heavy": Timing(1800, phase=0.25)})
+    due = both.schedule.due_at()
+
+    assert due["light"] == both.wall.now
+    assert due["heavy"] == START + timedelta(seconds=4050)  # 450 s after each half hour
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.5, 9.0, 11.0])
+@pytest.mark.parametrize("cron", [None, "0 13 * * *"])
+def test_its_turn_at_the_start_is_no_start(wait_s: float, cron: str | None) -> None:
+    """Neither at once nor with the first run: a little later, and then it comes."""
+    both = Both()
+    both.wall.now = START + timedelta(seconds=3600 - wait_s)
+    table = {"light": Timing(300), "heavy": Timing(3600, cron=cron, phase=0.0)}
+    both.schedule.replace(table)
+    at_start = both.run()
+    both.pass_s(11 if wait_s or cron is None else 3600)
+
+    assert at_start == ("light",)
+    if wait_s or cron is None:
+        assert "heavy" in both.run()

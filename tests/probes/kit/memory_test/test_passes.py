@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from probes.contract import GPU_BUSY, Comparison, Finding
+from probes.kit import breadcrumb
 from probes.kit.memory_test import trials
 from probes.kit.memory_test.observation import Coverage, Observation, busy, memory_finding
 from probes.kit.memory_test.passes import GaveWayError, Memory
@@ -187,6 +188,21 @@ def test_wrong_and_not_told(memory: Memory) -> None:
     sick(memory).check = lambda *_: Found(WORDS, 2, {})  # type: ignore[method-assign]
 
     assert memory.check("x", OWN_ADDRESS).problem == "6 words wrong, and none of them told"
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_wrong_words_are_recorded_at_once(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch, *, wrong: bool
+) -> None:
+    """The pass may be ended before it is over."""
+    recorded: list[int] = []
+    monkeypatch.setattr(breadcrumb, "record_wrong", lambda: recorded.append(len(memory.checked)))
+    sick(memory).after_writing = flip([2]) if wrong else lambda *_: None
+    memory.write(OWN_ADDRESS)
+    memory.check("x", OWN_ADDRESS)
+
+    assert len(recorded) == wrong
+    assert all(blocks < len(memory.region.blocks) for blocks in recorded)
 
 
 @pytest.mark.parametrize("first", [True, False])
