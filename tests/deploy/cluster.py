@@ -96,6 +96,7 @@ CUSTOM: Final = {
                                 ("sourceLabels", "targetLabel"),
                                 sourceLabels={"type": "array", "items": _STRING},
                                 targetLabel=_STRING,
+                                regex=_STRING,
                             ),
                         },
                     ),
