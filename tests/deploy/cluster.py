@@ -99,6 +99,7 @@ def _monitor(kind: str, endpoints: str) -> Mapping[str, Any]:
                                 ("sourceLabels", "targetLabel"),
                                 sourceLabels={"type": "array", "items": _STRING},
                                 targetLabel=_STRING,
+                                regex=_STRING,
                             ),
                         },
                     ),

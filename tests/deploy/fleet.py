@@ -7,22 +7,23 @@ exposition says then becomes the samples of that minute. A renamed metric rename
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from probes.contract import Reason, Status
+from probes.catalog import BY_NAME
+from probes.contract import Finding, Reason, Status
 from tests.validator.service.fake_runner import Clock, gpus, report, result
-from validator.report import CPU, Environment, NotRun, Report, Tool
+from validator.report import CPU, Device, Environment, NotRun, Report, Tool
 from validator.service.latest import Latest
 from validator.service.metrics import Exposition, Form, Shown, families
 from validator.service.textfile import render
 
 INTERVAL_S = 300.0
 TIMEOUT_S = 60.0
-_PROBES = ("torch_version", "tensor_ops", "train_eval")
+PROBES = ("torch_version", "tensor_ops", "train_eval")
 _TOOL = Tool(version="1.2.3", revision="abc")
 
 #: One series: its name with labels, as text.
@@ -49,6 +50,27 @@ class Wrong:
     reason: Reason = "check_failed"
     device: str | None = None  # None: on every one
     duration_s: float = 0.5
+    checks: tuple[str, ...] = ()  # that say so too
+
+
+class Target(Protocol):
+    """Something that Prometheus scrapes."""
+
+    def samples(self, at_s: float) -> dict[Series, float]:
+        """All its series of this second, with the labels that Prometheus adds."""
+
+
+@dataclass
+class WantedPods:
+    """What kube-state-metrics says of our DaemonSet."""
+
+    count: int
+
+    def samples(self, at_s: float) -> dict[Series, float]:  # noqa: ARG002 - it does not change
+        """The number of pods that it wants."""
+        labels = {"job": "kube-state-metrics", "daemonset": "gpu-validator"}
+        name = "kube_daemonset_status_desired_number_scheduled"
+        return {series(name, labels): float(self.count)}
 
 
 @dataclass
@@ -63,25 +85,52 @@ class Node:
     held: str | None = None  # a device that the driver does not give back: nothing runs on it
     restarts: dict[str, int] = field(default_factory=dict)
     up: bool = True
+    target: dict[str, str] = field(default_factory=dict)  # further labels: pool, cluster, pod
+    probes: tuple[str, ...] = PROBES
+    instances: int = 0  # of MIG, that each GPU is cut into
 
     def __post_init__(self) -> None:
         """Know nothing yet."""
         self._clock = Clock()
         self._latest = Latest(self._clock)
-        self._latest.limit(dict.fromkeys(_PROBES, 3 * self.interval_s))
+        self._latest.limit(dict.fromkeys(self.probes, 3 * self.interval_s))
         self._shown: tuple[object, dict[Series, float]] = (None, {})
+
+    def _devices(self) -> tuple[Device, ...]:
+        whole = gpus(self.gpu_count)
+        if not self.instances:
+            return whole or (CPU,)
+        return tuple(
+            gpu.model_copy(
+                update={
+                    "name": f"{gpu.name}:{number}",
+                    "uuid": f"MIG-{gpu.index}-{number}",
+                    "parent_uuid": gpu.uuid,
+                }
+            )
+            for gpu in whole
+            for number in range(self.instances)
+        )
 
     def run(self, at_s: float, *wrong: Wrong) -> None:
         """A run that ended at this second; every probe passed but those named."""
         self._clock.now_s = at_s
         self._latest.accept(self.report(at_s, *wrong))
 
+    def run_without_torch(self, at_s: float) -> None:
+        """A run of the probes that need no torch: it sees no device."""
+        whole = self.report(at_s)
+        results = [one for one in whole.results if not BY_NAME[one.probe].needs_torch]
+        self._clock.now_s = at_s
+        self._latest.accept(report(results, ()))
+
     def report(self, at_s: float, *wrong: Wrong) -> Report:
         """The report of such a run."""
-        devices = gpus(self.gpu_count) or (CPU,)
+        devices = self._devices()
         results, lost = [], []
-        for probe in _PROBES:
-            for device in [CPU.name] if probe == "torch_version" else [one.name for one in devices]:
+        for probe in self.probes:
+            on_host = BY_NAME[probe].needs == "host"
+            for device in [CPU.name] if on_host else [one.name for one in devices]:
                 if device == self.held:
                     lost.append(NotRun(probe=probe, device=device, reason="device_held"))
                     continue
@@ -90,6 +139,10 @@ class Node:
                 if said:
                     fields |= {"status": said[0].status, "reason": said[0].reason}
                     fields["duration_s"] = said[0].duration_s
+                    fields["findings"] = tuple(
+                        Finding(id=f"{probe}.{check}", status=said[0].status)
+                        for check in said[0].checks
+                    )
                 results.append(result(probe, device, **fields))
         environment = Environment(
             torch="2.13.0",
@@ -103,7 +156,7 @@ class Node:
 
     def samples(self, at_s: float) -> dict[Series, float]:
         """All series of this second, with the labels that Prometheus adds."""
-        labels = {"job": "gpu-env-validator", "instance": self.name}
+        labels = {"job": "gpu-env-validator", "instance": self.name, **self.target}
         self._clock.now_s = at_s
         self._latest.has_aged()
         state = (self._latest.version, dict(self.restarts))
@@ -114,8 +167,8 @@ class Node:
 
     def _exposition(self) -> str:
         shown = Shown(
-            timeout_s=dict.fromkeys(_PROBES, TIMEOUT_S),
-            interval_s=dict.fromkeys(_PROBES, self.interval_s),
+            timeout_s=dict.fromkeys(self.probes, TIMEOUT_S),
+            interval_s=dict.fromkeys(self.probes, self.interval_s),
             restarts=self.restarts,
         )
         made = Exposition(
@@ -128,7 +181,7 @@ class Node:
 class TextfileNode(Node):
     """A node without a daemon: a timer writes a file, which node_exporter hands out."""
 
-    written_s: float = 0.0
+    written_s: float | None = None  # None: there is no file
     file: str = "/var/lib/node_exporter/gpu-validator.prom"
 
     def run(self, at_s: float, *wrong: Wrong) -> None:
@@ -140,11 +193,11 @@ class TextfileNode(Node):
     def samples(self, at_s: float) -> dict[Series, float]:  # noqa: ARG002 - a file does not age
         """The file's series, its age as node_exporter tells it, and node_exporter's own start."""
         labels = {"job": "node", "instance": self.name}
-        return {
-            series("up", labels): 1.0,
-            series("process_start_time_seconds", labels): 0.0,
-            series("node_textfile_mtime_seconds", {**labels, "file": self.file}): self.written_s,
-        } | self._shown[1]
+        own = {series("up", labels): 1.0, series("process_start_time_seconds", labels): 0.0}
+        if self.written_s is None:
+            return own
+        mtime = series("node_textfile_mtime_seconds", {**labels, "file": self.file})
+        return own | {mtime: self.written_s} | self._shown[1]
 
 
 def series(name: str, labels: Mapping[str, str]) -> Series:
@@ -162,7 +215,7 @@ def _parsed(text: str, target: Mapping[str, str]) -> dict[Series, float]:
 
 
 def record(
-    script: Callable[[float], Iterable[Node]], minutes: int, step: int, wanted: Iterable[str]
+    script: Callable[[float], Iterable[Target]], minutes: int, step: int, wanted: Iterable[str]
 ) -> list[dict[str, str]]:
     """Promtool's `input_series`: what the nodes say every `step` minutes, of the wanted metrics."""
     names = tuple(f"{name}{{" for name in wanted)

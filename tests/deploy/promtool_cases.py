@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
+from tests.deploy.case import Firing
 from tests.deploy.fleet import record, series
 from tests.deploy.rules import PROMETHEUS, alerts, asked
-from tests.deploy.scenarios import CASES_BY_NAME, Firing
+from tests.deploy.scenarios import CASES_BY_NAME
 
 CASES = PROMETHEUS / "tests"
 

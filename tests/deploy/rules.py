@@ -17,7 +17,9 @@ OBJECT = PROMETHEUS / "prometheusrule.yaml"
 IN_THE_CHART = PROMETHEUS.parent / "helm/gpu-env-validator/files/prometheusrule.yaml"
 
 #: Metrics that an expression can name: ours, and those of the process and of Prometheus' own world.
-_NAME = re.compile(r"\b((?:gpu_validator|node_textfile|process)_[a-z_]*[a-z]|up)\b(?!\()")
+_NAME = re.compile(
+    r"\b((?:gpu_validator|node_textfile|process|kube_daemonset)_[a-z_]*[a-z]|up)\b(?!\()"
+)
 _RECORDED = re.compile(r"\w+:\w+:\w+")
 
 

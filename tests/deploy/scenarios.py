@@ -5,42 +5,13 @@ other alerts stay silent. `promtool_cases` makes promtool's files of them.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from tests.deploy.fleet import INTERVAL_S, TIMEOUT_S, Node, TextfileNode, Wrong
-
-Script = Callable[[float], Iterable[Node]]
-
-
-@dataclass(frozen=True)
-class Firing:
-    """An alert that fires. Its texts are given where the rule has a template for them."""
-
-    alert: str
-    instance: str | None = "node-1"
-    job: str | None = "gpu-env-validator"
-    severity: str = "warning"
-    labels: dict[str, str] = field(default_factory=dict)
-    summary: str | None = None
-    description: str | None = None
-
-    def expected_labels(self) -> dict[str, str]:
-        """All labels of the alert but its name."""
-        own = {"job": self.job, "instance": self.instance, "severity": self.severity}
-        return {key: value for key, value in own.items() if value is not None} | self.labels
-
-
-@dataclass(frozen=True)
-class Case:
-    """A script, how long it goes on, and what fires when."""
-
-    script: Callable[[], Script]
-    firing: dict[int, tuple[Firing, ...]]  # minute -> exactly what fires then
-    step: int = 1  # minutes between samples
-    values: dict[str, dict[str, float]] = field(
-        default_factory=dict
-    )  # expression -> series, last minute
-
+from tests.deploy.boards import BOARDS
+from tests.deploy.case import DOWN, FAILED, SICK, Case, Firing, Script, due, failed
+from tests.deploy.fleet import INTERVAL_S, TIMEOUT_S, Node, Target, TextfileNode, Wrong
+from tests.deploy.fleets import FLEETS
+from tests.deploy.gaps import GAPS
 
 _BUSY_PROBES = tuple(Wrong(probe, "skip", "gpu_busy") for probe in ("tensor_ops", "train_eval"))
 _NOT_APPLICABLE = tuple(
@@ -48,20 +19,19 @@ _NOT_APPLICABLE = tuple(
 )
 
 
-def _due(at_s: float, every_s: float = INTERVAL_S) -> bool:
-    return at_s % every_s == 0
-
-
 def _always(
-    *wrong: Wrong, first_s: float = 0, last_s: float = float("inf")
+    *wrong: Wrong,
+    first_s: float = 0,
+    last_s: float = float("inf"),
+    every_s: float = INTERVAL_S,
 ) -> Callable[[], Script]:
     """Two nodes that run on time; what is wrong is so on the first one, for a time."""
 
     def make() -> Script:
         one, two = Node("node-1"), Node("node-2")
 
-        def script(at_s: float) -> Iterable[Node]:
-            if _due(at_s):
+        def script(at_s: float) -> Iterable[Target]:
+            if due(at_s, every_s):
                 one.run(at_s, *(wrong if first_s <= at_s < last_s else ()))
                 two.run(at_s)
             return one, two
@@ -79,8 +49,8 @@ def _never_ran() -> Script:
 def _flapping() -> Script:
     node = Node("node-1")
 
-    def script(at_s: float) -> Iterable[Node]:
-        if _due(at_s):
+    def script(at_s: float) -> Iterable[Target]:
+        if due(at_s):
             odd = at_s // 1800 % 2 == 1  # half an hour well, half an hour not
             node.run(at_s, *([Wrong("tensor_ops", "fail")] if odd else []))
         return (node,)
@@ -92,10 +62,10 @@ def _failing_and_restarted() -> Script:
     """The daemon starts again every half hour and knows nothing for a minute."""
     nodes = [Node("node-1")]
 
-    def script(at_s: float) -> Iterable[Node]:
+    def script(at_s: float) -> Iterable[Target]:
         if at_s % 1800 == 0:
             nodes.append(Node("node-1", started_s=at_s))
-        elif _due(at_s - 60):
+        elif due(at_s - 60):
             nodes[-1].run(at_s, Wrong("tensor_ops", "fail"))
         return (nodes[-1],)
 
@@ -106,10 +76,10 @@ def _failed_once_and_restarted() -> Script:
     """One failure of ten minutes; the daemon starts again every hour."""
     nodes = [Node("node-1")]
 
-    def script(at_s: float) -> Iterable[Node]:
+    def script(at_s: float) -> Iterable[Target]:
         if at_s % 3600 == 0:
             nodes.append(Node("node-1", started_s=at_s))
-        elif _due(at_s - 60):
+        elif due(at_s - 60):
             nodes[-1].run(at_s, *([Wrong("tensor_ops", "fail")] if 600 < at_s < 1200 else []))
         return (nodes[-1],)
 
@@ -119,8 +89,8 @@ def _failed_once_and_restarted() -> Script:
 def _stopped_scheduler() -> Script:
     node = Node("node-1")
 
-    def script(at_s: float) -> Iterable[Node]:
-        if at_s <= 600 and _due(at_s):
+    def script(at_s: float) -> Iterable[Target]:
+        if at_s <= 600 and due(at_s):
             node.run(at_s)
         return (node,)
 
@@ -130,8 +100,8 @@ def _stopped_scheduler() -> Script:
 def _down() -> Script:
     one, two = Node("node-1"), Node("node-2")
 
-    def script(at_s: float) -> Iterable[Node]:
-        if _due(at_s):
+    def script(at_s: float) -> Iterable[Target]:
+        if due(at_s):
             one.run(at_s)
             two.run(at_s)
         one.up = at_s < 600
@@ -140,23 +110,11 @@ def _down() -> Script:
     return script
 
 
-def _gone() -> Script:
-    """Service discovery finds nothing after ten minutes."""
-    node = Node("node-1")
-
-    def script(at_s: float) -> Iterable[Node]:
-        if _due(at_s):
-            node.run(at_s)
-        return (node,) if at_s < 600 else ()
-
-    return script
-
-
 def _restarted_worker() -> Script:
     node = Node("node-1")
 
-    def script(at_s: float) -> Iterable[Node]:
-        if _due(at_s):
+    def script(at_s: float) -> Iterable[Target]:
+        if due(at_s):
             node.run(at_s)
         if at_s >= 600:
             node.restarts["hung"] = 1
@@ -169,9 +127,9 @@ def _loses_gpu(left: int) -> Callable[[], Script]:
     def make() -> Script:
         node = Node("node-1")
 
-        def script(at_s: float) -> Iterable[Node]:
+        def script(at_s: float) -> Iterable[Target]:
             node.gpu_count = 2 if at_s < 1200 else left
-            if _due(at_s):
+            if due(at_s):
                 node.run(at_s)
             return (node,)
 
@@ -184,8 +142,8 @@ def _drift(fingerprint: str) -> Callable[[], Script]:
     def make() -> Script:
         one, two = Node("node-1"), Node("node-2", fingerprint=fingerprint)
 
-        def script(at_s: float) -> Iterable[Node]:
-            if _due(at_s):
+        def script(at_s: float) -> Iterable[Target]:
+            if due(at_s, 240):
                 one.run(at_s)
                 two.run(at_s)
             return one, two
@@ -199,8 +157,8 @@ def _beside_a_node_that_never_ran() -> Script:
     """Before its first run a node has no environment: that is no drift."""
     one, fresh = Node("node-1"), Node("node-2")
 
-    def script(at_s: float) -> Iterable[Node]:
-        if _due(at_s):
+    def script(at_s: float) -> Iterable[Target]:
+        if due(at_s, 240):
             one.run(at_s)
         return one, fresh
 
@@ -211,59 +169,61 @@ def _held_device() -> Script:
     """From ten minutes on nothing runs on one of two devices."""
     node = Node("node-1")
 
-    def script(at_s: float) -> Iterable[Node]:
+    def script(at_s: float) -> Iterable[Target]:
         node.held = "cuda:1" if at_s > 600 else None
-        if _due(at_s):
+        if due(at_s):
             node.run(at_s)
         return (node,)
 
     return script
 
 
-def _all_day(*wrong: Wrong, restarted_s: float = 0) -> Callable[[], Script]:
-    """What is wrong is so at every run; the daemon starts again once."""
+def _a_day_of_busy_nodes() -> Script:
+    """Seven nodes, by what each says at its runs after the first one."""
+    says: dict[str, tuple[Wrong, ...]] = {
+        "busy": _BUSY_PROBES,
+        "busy-but-once": _BUSY_PROBES,
+        "not-applicable": _NOT_APPLICABLE,
+        "busy-and-sick": (
+            Wrong("tensor_ops", "skip", "gpu_busy", device="cuda:0"),
+            Wrong("tensor_ops", "fail", device="cuda:1"),
+        ),
+        "restarted": _BUSY_PROBES,  # what is known of a success outlives a start
+        "new": _BUSY_PROBES,  # came after two hours
+        "rarely-due": _BUSY_PROBES,  # twice a day; started anew before any success
+    }
+    often_s, rare_s = 1200.0, 12 * 3600.0
 
-    def make() -> Script:
-        nodes = [Node("node-1")]
+    def started(name: str, at_s: float) -> Node:
+        interval_s = rare_s if name == "rarely-due" else often_s
+        return Node(name, started_s=at_s, interval_s=interval_s)
 
-        def script(at_s: float) -> Iterable[Node]:
-            if at_s and at_s == restarted_s:
-                nodes.append(Node("node-1", started_s=at_s))
-            if _due(at_s, 240):
-                nodes[-1].run(at_s, *wrong)
-            return (nodes[-1],)
+    nodes = {name: started(name, 0) for name in says if name != "new"}
+    starts = {"restarted": 23 * 3600, "rarely-due": 1920, "new": 7200}
 
-        return script
+    def script(at_s: float) -> Iterable[Target]:
+        for name, start_s in starts.items():
+            if at_s == start_s:
+                nodes[name] = started(name, at_s)
+        for name, node in nodes.items():
+            well = at_s == 0 or (name == "busy-but-once" and at_s == rare_s)
+            if due(at_s, node.interval_s):
+                node.run(at_s, *(() if well else says[name]))
+        return tuple(nodes.values())
 
-    return make
+    return script
 
 
 def _busy_twice_a_day() -> Script:
     """Probes that are due every twelve hours: well at first, then busy."""
     node = Node("node-1", interval_s=12 * 3600)
 
-    def script(at_s: float) -> Iterable[Node]:
-        if _due(at_s, node.interval_s):
+    def script(at_s: float) -> Iterable[Target]:
+        if due(at_s, node.interval_s):
             node.run(at_s, *(_BUSY_PROBES if at_s else ()))
         return (node,)
 
     return script
-
-
-def _busy(idle_s: float | None = None) -> Callable[[], Script]:
-    """Device probes are skipped all day, but for one moment."""
-
-    def make() -> Script:
-        node = Node("node-1")
-
-        def script(at_s: float) -> Iterable[Node]:
-            if _due(at_s, 240):
-                node.run(at_s, *(() if at_s == idle_s else _BUSY_PROBES))
-            return (node,)
-
-        return script
-
-    return make
 
 
 def _textfile(*, timer_s: float, wrong: tuple[Wrong, ...] = ()) -> Callable[[], Script]:
@@ -272,8 +232,8 @@ def _textfile(*, timer_s: float, wrong: tuple[Wrong, ...] = ()) -> Callable[[], 
     def make() -> Script:
         node = TextfileNode("node-1:9100")
 
-        def script(at_s: float) -> Iterable[Node]:
-            if at_s <= timer_s and _due(at_s, 3600):
+        def script(at_s: float) -> Iterable[Target]:
+            if at_s <= timer_s and due(at_s, 3600):
                 node.run(at_s, *wrong)
             return (node,)
 
@@ -282,32 +242,32 @@ def _textfile(*, timer_s: float, wrong: tuple[Wrong, ...] = ()) -> Callable[[], 
     return make
 
 
-_FAILED = Firing(
-    "GpuValidatorCheckFailed",
-    severity="critical",
-    labels={"probe": "tensor_ops"},
-    summary="node-1: tensor_ops failed: do not compute on this node",
-    description="PyTorch broke a promise on this node. Without success there: cuda:1 ",
-)
-_FAILED_EVERYWHERE = Firing("GpuValidatorCheckFailed", severity="critical", labels=_FAILED.labels)
-_BUSY = tuple(
-    Firing(
-        "GpuValidatorBusyTooLong",
-        severity="info",
-        labels={"probe": probe},
-        summary=f"node-1: {probe} skipped for a day, its GPU is always busy",
+_FAILED = failed()
+
+
+def _busy(node: str) -> tuple[Firing, ...]:
+    return tuple(
+        Firing(
+            "GpuValidatorBusyTooLong",
+            instance=node,
+            severity="info",
+            labels={"probe": probe},
+            summary=f"{node}: {probe} skipped for a day, its GPU is always busy",
+        )
+        for probe in ("tensor_ops", "train_eval")
     )
-    for probe in ("tensor_ops", "train_eval")
-)
+
+
 _HAD_TWO = (
     "It had 2. A GPU fell off the bus, or this container lost it. Set expect.gpus to make fewer a "
     "failed check."
 )
 
-CASES_BY_NAME: dict[str, Case] = {
+_CASES: dict[str, Case] = {
     "healthy": Case(
-        _always(),
-        dict.fromkeys((0, 4, 11, 60, 180, 420), ()),
+        _always(every_s=240),
+        dict.fromkeys((0, 4, 12, 60, 180, 420), ()),
+        step=4,
         values={
             "job:gpu_validator_healthy_gpus:ratio": {'{job="gpu-env-validator"}': 1},
             "job:gpu_validator_healthy_nodes:ratio": {'{job="gpu-env-validator"}': 1},
@@ -334,11 +294,11 @@ CASES_BY_NAME: dict[str, Case] = {
         },
     ),
     "one-gpu-fails-and-recovers": Case(
-        _always(Wrong("tensor_ops", "fail", device="cuda:1"), first_s=600, last_s=1800),
+        _always(SICK, first_s=600, last_s=1800),
         {9: (), 11: (_FAILED,), 29: (_FAILED,), 39: (_FAILED,), 41: ()},
     ),
     "one-gpu-of-four-is-sick": Case(
-        _always(Wrong("tensor_ops", "fail", device="cuda:1")),
+        _always(SICK),
         {10: (_FAILED,)},
         values={
             "job:gpu_validator_healthy_gpus:ratio": {'{job="gpu-env-validator"}': 0.75},
@@ -366,10 +326,10 @@ CASES_BY_NAME: dict[str, Case] = {
     "flapping": Case(
         _flapping,
         {
-            59: (_FAILED_EVERYWHERE,),
+            59: (FAILED,),
             75: (),
             91: (
-                _FAILED_EVERYWHERE,
+                FAILED,
                 Firing(
                     "GpuValidatorFlapping",
                     labels={"probe": "tensor_ops"},
@@ -380,10 +340,8 @@ CASES_BY_NAME: dict[str, Case] = {
             ),
         },
     ),
-    "failing-and-restarted": Case(
-        _failing_and_restarted, dict.fromkeys((20, 110, 290), (_FAILED_EVERYWHERE,))
-    ),
-    "failed-once-and-restarted": Case(_failed_once_and_restarted, {90: (), 200: ()}),
+    "failing-and-restarted": Case(_failing_and_restarted, dict.fromkeys((20, 110), (FAILED,))),
+    "failed-once-and-restarted": Case(_failed_once_and_restarted, {90: (), 130: ()}),
     "could-not-tell": Case(
         _always(Wrong("tensor_ops", "error", "internal_error"), first_s=600),
         {
@@ -392,7 +350,7 @@ CASES_BY_NAME: dict[str, Case] = {
                 Firing(
                     "GpuValidatorCouldNotTell",
                     labels={"probe": "tensor_ops"},
-                    summary="node-1: tensor_ops could not tell",
+                    summary="node-1: tensor_ops could not tell (internal_error)",
                 ),
             ),
         },
@@ -430,27 +388,7 @@ CASES_BY_NAME: dict[str, Case] = {
         _down,
         {
             14: (),
-            16: (
-                Firing(
-                    "GpuValidatorDown",
-                    summary="node-1: the validator does not answer",
-                ),
-            ),
-        },
-    ),
-    "absent": Case(
-        _gone,
-        {
-            19: (),
-            21: (
-                Firing(
-                    "GpuValidatorAbsent",
-                    instance=None,
-                    job=None,
-                    severity="critical",
-                    summary="No validator reports to this Prometheus",
-                ),
-            ),
+            16: (DOWN,),
         },
     ),
     "hangs": Case(
@@ -461,7 +399,7 @@ CASES_BY_NAME: dict[str, Case] = {
         {
             9: (),
             12: (
-                _FAILED,
+                failed(reason="timeout", checks=("completes on cuda:1",)),
                 Firing(
                     "GpuValidatorProbeTimedOut",
                     severity="critical",
@@ -516,8 +454,8 @@ CASES_BY_NAME: dict[str, Case] = {
     "drift": Case(
         _drift("bbbbbbbbbbbb"),
         {
-            359: (),
-            361: (
+            356: (),
+            364: (
                 Firing(
                     "GpuValidatorEnvironmentDrift",
                     instance=None,
@@ -528,33 +466,33 @@ CASES_BY_NAME: dict[str, Case] = {
                 ),
             ),
         },
+        step=4,
     ),
     "a-node-that-never-ran-is-no-drift": Case(
         _beside_a_node_that_never_ran,
-        {361: (Firing("GpuValidatorNotReady", instance="node-2"),)},
+        {364: (Firing("GpuValidatorNotReady", instance="node-2"),)},
+        step=4,
     ),
-    "busy-all-day": Case(_busy(), {24 * 60 + 8: (), 25 * 60: _BUSY}, step=4),
-    "busy-but-for-a-moment": Case(_busy(12 * 3600.0), {25 * 60: ()}, step=4),
-    "busy-since-a-restart": Case(
-        _all_day(*_BUSY_PROBES, restarted_s=23 * 3600), {25 * 60: ()}, step=4
-    ),
-    "busy-but-failing-elsewhere": Case(
-        _all_day(
-            Wrong("tensor_ops", "skip", "gpu_busy", device="cuda:0"),
-            Wrong("tensor_ops", "fail", device="cuda:1"),
-        ),
-        {25 * 60: (_FAILED_EVERYWHERE,)},
+    "busy-all-day": Case(
+        _a_day_of_busy_nodes,
+        {
+            24 * 60 + 8: (replace(FAILED, instance="busy-and-sick"),),
+            25 * 60: (
+                replace(FAILED, instance="busy-and-sick"),
+                *_busy("busy"),
+                *_busy("restarted"),
+            ),
+        },
         step=4,
     ),
     "rarely-due-and-busy": Case(
         _busy_twice_a_day,
         {
             30 * 60: (),
-            38 * 60: tuple(replace(one, summary=None, description=None) for one in _BUSY),
+            38 * 60: tuple(replace(one, summary=None) for one in _busy("node-1")),
         },
         step=4,
     ),
-    "not-applicable-all-day": Case(_all_day(*_NOT_APPLICABLE), {25 * 60: ()}, step=4),
     "textfile": Case(
         _textfile(timer_s=7200),
         {
@@ -575,19 +513,9 @@ CASES_BY_NAME: dict[str, Case] = {
         step=4,
     ),
     "textfile-of-a-sick-node": Case(
-        _textfile(timer_s=float("inf"), wrong=(Wrong("tensor_ops", "fail", device="cuda:1"),)),
-        {
-            60: (
-                Firing(
-                    "GpuValidatorCheckFailed",
-                    instance="node-1:9100",
-                    job="node",
-                    severity="critical",
-                    labels={"probe": "tensor_ops"},
-                    summary="node-1:9100: tensor_ops failed: do not compute on this node",
-                    description=_FAILED.description,
-                ),
-            ),
-        },
+        _textfile(timer_s=float("inf"), wrong=(SICK,)),
+        {60: (failed(instance="node-1:9100", job="node"),)},
     ),
 }
+
+CASES_BY_NAME = _CASES | GAPS | BOARDS | FLEETS

@@ -23,7 +23,14 @@ DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 JOB = "gpu-env-validator"
 NODES = ("node-1", "node-2")
 #: What Grafana puts in for its variables; an interval as wide as its own for a scrape of 1 s.
-VARIABLES = {"$job": JOB, "$instance": NODES[0], "$__rate_interval": "1m", "${datasource}": ""}
+VARIABLES = {
+    "$job": JOB,
+    "$instance": NODES[0],
+    "$cluster": ".*",
+    "$pool": ".*",
+    "$__rate_interval": "1m",
+    "${datasource}": "",
+}
 
 
 def _dashboard(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from probes.contract import Status, worst
 from validator.report import Environment, Tool
+from validator.service.failing import TOLD, failing_checks, reason_of
 from validator.service.latest import Latest
 
 PREFIX: Final = "gpu_validator_"
@@ -21,15 +22,8 @@ PREFIX: Final = "gpu_validator_"
 #: Every status once, for series that exist before the first run.
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
-#: Reasons that a skip can have.
-SKIP_REASONS: Final = (
-    "gpu_busy",
-    "no_device",
-    "lost_access",
-    "not_applicable",
-    "disabled",
-    "dependency",
-)
+#: Reasons that a skip of any probe can have; others appear when they happen.
+SKIP_REASONS: Final = ("gpu_busy", "not_applicable", "disabled", "dependency")
 
 #: Why a worker had to be started again; others appear when they happen.
 RESTART_REASONS: Final = ("died", "hung")
@@ -88,6 +82,7 @@ def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
     yield _plain("node_healthy", f"{healthy}, else 0. {_CACHED}", float(latest.readiness().ready))
     yield from _of_pairs(latest)
     yield from _of_probes(latest, shown)
+    yield from _of_checks(latest)
     yield _plain("run_in_progress", "1 while a run goes on.", float(shown.run_in_progress))
     restarts = _counter("worker_restarts", "Worker processes started again.", ("reason",))
     for reason in sorted({*RESTART_REASONS, *shown.restarts}):
@@ -167,11 +162,19 @@ def _of_probes(latest: Latest, shown: Shown) -> Iterator[Metric]:
         f"1 at the probe's worst status over its devices, 0 at the others. {_CACHED}",
         ("probe", "status"),
     )
+    reasons = _gauge(
+        "probe_reason",
+        "1 at the reason of the probe's worst status, on most of its devices; no series while it "
+        f"passes or has no result. {_CACHED}",
+        ("probe", "reason"),
+    )
     for probe in probes:
         seen = worst(one.status for one in of_probe[probe]) if of_probe[probe] else None
         for one in STATUSES:
             status.add_metric([probe, one], seen == one)
-    yield status
+        if why := reason_of(of_probe[probe]):
+            reasons.add_metric([probe, why], 1)
+    yield from (status, reasons)
     duration = _gauge(
         "probe_duration_seconds",
         f"How long the probe took, on its slowest device; 0 if it never ran. {_CACHED}",
@@ -191,9 +194,32 @@ def _of_probes(latest: Latest, shown: Shown) -> Iterator[Metric]:
         interval.add_metric([probe], shown.interval_s.get(probe, 0))
         for one in STATUSES:
             runs.add_metric([probe, one], latest.runs[probe, one])
-        for reason in SKIP_REASONS:
+        others = {reason for name, reason in latest.skips if name == probe} - {*SKIP_REASONS}
+        for reason in (*SKIP_REASONS, *sorted(others)):
             skips.add_metric([probe, reason], latest.skips[probe, reason])
     yield from (duration, timeout, interval, runs, skips)
+
+
+def _of_checks(latest: Latest) -> Iterator[Metric]:
+    """A series a check that fails or warns, while it does; how many more there are is counted."""
+    checks = failing_checks(latest.results().values())
+    labels = ("probe", "check", "device")
+    only = f"no series while it does not, and for a bounded number of checks. {_CACHED}"
+    metrics = {
+        "fail": _gauge("check_failed", f"1 while a check fails; {only}", labels),
+        "warn": _gauge("check_warned", f"1 while a check warns; {only}", labels),
+    }
+    for one in checks.shown:
+        metrics[one.status].add_metric([one.probe, one.check, one.device], 1)
+    yield from metrics.values()
+    left_out = _gauge(
+        "checks_left_out",
+        f"Checks that fail or warn, and are too many for a series of their own. {_CACHED}",
+        ("status",),
+    )
+    for status in TOLD:
+        left_out.add_metric([status], checks.left_out[status])
+    yield left_out
 
 
 def _measurements(latest: Latest) -> Iterator[Metric]:
@@ -234,6 +260,10 @@ _OWN_NAMES: Final = {
     "node_healthy",
     "probe_success",
     "probe_status",
+    "probe_reason",
+    "check_failed",
+    "check_warned",
+    "checks_left_out",
     "probe_last_run_timestamp_seconds",
     "probe_last_success_timestamp_seconds",
     "probe_duration_seconds",

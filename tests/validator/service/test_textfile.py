@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from probes.contract import Measurement
+from probes.contract import Finding, Measurement
 from tests.deploy.components import get, node_exporter, tool
 from tests.validator.service.fake_runner import NOON, everything, gpus, report, result
 from validator.cli import document as render_module
@@ -232,3 +232,15 @@ def test_on_stdout_it_is_the_metrics_alone() -> None:
 
     assert done.stdout.startswith("# HELP gpu_validator_build_info")
     assert of(done.stdout, "node_healthy") == {(): 1}
+
+
+def test_failed_checks_are_in_the_file_while_they_fail() -> None:
+    """By name, with the reason; a run that found nothing wrong writes none of these series."""
+    finding = Finding(id="autograd.shapes", status="fail")
+    failed = result("autograd", status="fail", reason="check_failed", findings=(finding,))
+    sick, well = render(report([failed])), render(report([result("autograd")]))
+
+    assert of(sick, "check_failed") == {("shapes", "cpu", "autograd"): 1}
+    assert of(sick, "probe_reason") == {("autograd", "check_failed"): 1}
+    assert of(well, "check_failed") == of(well, "probe_reason") == {}
+    assert of(well, "checks_left_out") == {("fail",): 0, ("warn",): 0}

@@ -1,0 +1,173 @@
+"""Cases of several nodes: pools, clusters, and fleets that are scaled to nothing."""
+
+from collections.abc import Callable, Iterable
+
+from tests.deploy.case import DOWN, SICK, Case, Firing, Script, due, failed
+from tests.deploy.fleet import Node, Target, WantedPods
+
+_OTHER = "bbbbbbbbbbbb"
+
+
+def _here(*nodes: Callable[[], Node], odd_starts_s: float = 0) -> Callable[[], Script]:
+    """Nodes that run on time; the last one starts again every so often, and is away for a while."""
+
+    def make() -> Script:
+        made = [node() for node in nodes]
+
+        def script(at_s: float) -> Iterable[Target]:
+            if odd_starts_s and at_s and at_s % odd_starts_s == 0:
+                made[-1] = nodes[-1]()
+                made[-1].started_s = at_s
+            for node in made:
+                node.up = not (odd_starts_s and node is made[-1] and at_s % odd_starts_s < 480)
+                if node.up and due(at_s, 240):
+                    node.run(at_s)
+            return made
+
+        return script
+
+    return make
+
+
+def _node(name: str, fingerprint: str = "aaaaaaaaaaaa", **target: str) -> Callable[[], Node]:
+    return lambda: Node(name, fingerprint=fingerprint, target=target)
+
+
+def _gone(*, wanted: tuple[int, int] | None = None) -> Callable[[], Script]:
+    """Service discovery finds nothing after ten minutes; what Kubernetes wants before and after."""
+
+    def make() -> Script:
+        node = Node("node-1")
+
+        def script(at_s: float) -> Iterable[Target]:
+            if due(at_s, 240):
+                node.run(at_s)
+            pods = [WantedPods(wanted[at_s >= 600])] if wanted else []
+            return (*pods, node) if at_s < 600 else pods
+
+        return script
+
+    return make
+
+
+def _never_there(pods: int) -> Callable[[], Script]:
+    return lambda: lambda _: (WantedPods(pods),)
+
+
+def _all_down() -> Script:
+    node = Node("node-1")
+
+    def script(at_s: float) -> Iterable[Target]:
+        if due(at_s):
+            node.run(at_s)
+        node.up = at_s < 600
+        return (node,)
+
+    return script
+
+
+def _two_clusters() -> Script:
+    """Nodes of one name in two clusters: one is sick, the whole other one goes away."""
+    east, west = (Node("node-1", target={"cluster": name}) for name in ("east", "west"))
+
+    def script(at_s: float) -> Iterable[Target]:
+        if due(at_s):
+            east.run(at_s, SICK)
+            west.run(at_s)
+        west.up = at_s < 600
+        return east, west
+
+    return script
+
+
+ABSENT = Firing(
+    "GpuValidatorAbsent",
+    instance=None,
+    job=None,
+    severity="critical",
+    summary="No validator reports to this Prometheus",
+)
+_NO_TARGETS = Firing(
+    "GpuValidatorNoTargets",
+    instance=None,
+    summary="gpu-env-validator: all its targets are gone",
+    description="Scaled to nothing, or service discovery finds nothing any more. It had 1 within "
+    "six hours, and this ends when they are over. Set fleet:gpu_validator_nodes:expected, or "
+    "scrape kube-state-metrics, to have GpuValidatorAbsent tell the two apart.",
+)
+
+
+def _drift(**labels: str) -> Firing:
+    return Firing("GpuValidatorEnvironmentDrift", instance=None, labels=labels)
+
+
+FLEETS: dict[str, Case] = {
+    "two-pools-of-two-environments": Case(
+        _here(
+            _node("node-1", pool="a100"),
+            _node("node-2", pool="a100"),
+            _node("node-3", _OTHER, pool="h100"),
+            _node("node-4", _OTHER, pool="h100"),
+        ),
+        {400: ()},
+        step=4,
+    ),
+    "a-mixed-pool": Case(
+        _here(
+            _node("node-1", pool="a100"),
+            _node("node-2", pool="h100"),
+            _node("node-3", _OTHER, pool="h100"),
+        ),
+        {
+            356: (),
+            400: (
+                Firing(
+                    "GpuValidatorEnvironmentDrift",
+                    instance=None,
+                    labels={"pool": "h100"},
+                    summary="gpu-env-validator, pool h100: nodes compute with 2 different "
+                    "environments",
+                    description="One job over several of them mixes versions: "
+                    "1 nodes aaaaaaaaaaaa (torch 2.13.0, driver 570.1) "
+                    "1 nodes bbbbbbbbbbbb (torch 2.13.0, driver 570.1) ",
+                ),
+            ),
+        },
+        step=4,
+    ),
+    # The odd one starts again every two hours, and says nothing for eight minutes.
+    "drift-of-a-node-that-restarts": Case(
+        _here(_node("node-1"), _node("node-2", _OTHER), odd_starts_s=7200),
+        {400: (_drift(),)},
+        step=4,
+    ),
+    "discovery-finds-nothing": Case(
+        _gone(), {16: (), 28: (_NO_TARGETS,), 366: (_NO_TARGETS,), 384: ()}, step=2
+    ),
+    "scaled-to-nothing": Case(_gone(wanted=(1, 0)), {28: (), 60: ()}, step=2),
+    "pods-that-nobody-scrapes": Case(
+        _gone(wanted=(1, 1)),
+        {16: (), 28: (ABSENT, Firing("GpuValidatorNoTargets", instance=None))},
+        step=2,
+    ),
+    "never-scraped": Case(_never_there(3), {9: (), 11: (ABSENT,), 60: (ABSENT,)}),
+    "never-wanted": Case(_never_there(0), {60: ()}),
+    "all-are-down": Case(_all_down, {14: (), 21: (ABSENT, DOWN)}),
+    "two-clusters": Case(
+        _two_clusters,
+        {
+            21: (
+                failed(labels={"cluster": "east"}),
+                Firing("GpuValidatorDown", labels={"cluster": "west"}),
+                Firing(
+                    "GpuValidatorAbsent",
+                    instance=None,
+                    job=None,
+                    severity="critical",
+                    labels={"cluster": "west"},
+                    summary="west: No validator reports to this Prometheus",
+                ),
+            )
+        },
+    ),
+}
