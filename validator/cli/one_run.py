@@ -154,7 +154,24 @@ def _log(event: Event) -> None:
 
 
 def deliver(report: Report, options: Options) -> bool:
-    """Write the document, and the text for whoever watches; False where that failed."""
+    """Write the document, and the text for whoever watches; False where that failed.
+
+    The text is shown where a file could not be written, too: it is what is left of the run.
+    """
+    written = _write_files(report, options)
+    shown = options.output if options.output_file is None else "text"
+    try:
+        emit(forms.document(report, shown, console_for(sys.stdout), quiet=options.quiet))
+    except BrokenPipeError:
+        return written  # the reader has left; the verdict stands
+    except OSError as error:
+        say(f"error: the report could not be written: {error}")
+        return False
+    return written
+
+
+def _write_files(report: Report, options: Options) -> bool:
+    """Write the files that were asked for; False where one could not be."""
     try:
         if options.output_file is not None:
             content = forms.document(report, options.output, plain_console())
@@ -162,8 +179,6 @@ def deliver(report: Report, options: Options) -> bool:
         if options.record is not None:
             recorded = anonymous(report)
             write_whole(options.record, forms.document(recorded, "json", plain_console()))
-        shown = options.output if options.output_file is None else "text"
-        emit(forms.document(report, shown, console_for(sys.stdout), quiet=options.quiet))
     except BrokenPipeError:
         return True  # the reader has left; the verdict stands
     except OSError as error:

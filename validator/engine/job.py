@@ -201,6 +201,8 @@ class Job:
         self._context = context
         #: How checks of the first remaining probe ended its processes until now.
         self._deaths: list[resume.Death] = []
+        #: The probe of which a check has failed and is tried again now.
+        self._failing: _Attempted | None = None
         #: Probes whose process others have killed: they are tried once more.
         self._killed: set[str] = set()
 
@@ -209,7 +211,8 @@ class Job:
         try:
             await self._run_remaining()
         finally:
-            self._settle()  # cancelled, or held: what died has died
+            # Cancelled, or held: what has failed or died has done so, whoever ended it.
+            self._settle(None if self._failing is None else self._failing.unfinished())
 
     def finish(self) -> None:
         """Have a probe that watches come to its end."""
@@ -319,6 +322,7 @@ class Job:
                 break
             if attempted is not None and "preliminary" in fields:
                 attempted.try_again(result, str(fields.get("retries_on", "")))
+                self._failing = attempted
                 continue
             self._settle(_add_log_tail(await self._excused(result, attempted), child))
             self._context.hangs.record_answer(self._device.name, self._row)
@@ -397,7 +401,7 @@ class Job:
     def _settle(self, rest: Result | None = None) -> None:
         """Record a probe: what its last process said, and how its checks ended the others."""
         result = resume.merge(self._deaths, rest)
-        self._deaths = []
+        self._deaths, self._failing = [], None
         if result is not None:
             self._context.record(result)
 

@@ -104,7 +104,8 @@ def test_its_options_reach_the_burn(call: Call, asked: dict[str, Any]) -> None:
     assert call("burn", *line.split(), "--output", "json") == 0
     assert asked["wishes"] == Wishes(5400.0, together=True)
     assert asked["plan"].gives_way
-    assert [spec.name for spec in asked["plan"].specs] == ["telemetry", "memory_pattern"]
+    names = [spec.name for spec in asked["plan"].specs]
+    assert names == ["telemetry", "cuda_available", "memory_pattern"]
     assert asked["settings"].run.devices == ("cuda:1",)
 
 

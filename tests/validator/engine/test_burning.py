@@ -213,6 +213,11 @@ def test_together_no_step_starts_after_the_end(time_is: Clock) -> None:
     short = burned(Fake(time_is, always("pass")), 8.0, LOAD, MORE, together=True)
 
     assert [result.probe for result in short.results] == ["load", "load"]
+    assert [(one.probe, one.device, one.reason) for one in short.not_run] == [
+        ("more", "cuda:0", "run_timeout"),
+        ("more", "cuda:1", "run_timeout"),
+    ]
+    assert short.status == "error"
 
 
 def test_a_signal_ends_it_with_what_was_found(time_is: Clock) -> None:
@@ -256,7 +261,13 @@ def test_where_nothing_can_be_tested_it_ends(
     assert nothing.burn is not None
 
     assert waits == [15.0, 15.0, 10.0]
-    assert (busy.burn.rounds, busy.status) == (4, "pass")  # telemetry's
+    assert (busy.burn.rounds, busy.status) == (4, "error")
+    assert [(one.device, one.reason) for one in busy.results if one.status == "error"] == [
+        ("cuda:0", "gpu_busy"),
+        ("cuda:1", "gpu_busy"),
+    ]
+    assert exit_code(busy) == 2
+    assert nothing.status == "error"
     assert busy.burn.devices[0].failures_per_hour is None
     assert (nothing.burn.rounds, nothing.burn.stopped_by) == (1, "nothing could be tested")
 
@@ -294,8 +305,8 @@ def test_what_burns_unasked_computes_from_its_first_moment() -> None:
     """Device probes of profile deep, but for those that import first; telemetry beside them."""
     plan = burn_plan(Settings())
 
-    assert [one.name for one in plan.specs[:1]] == ["telemetry"]
-    assert list(plan.specs[1:]) == [one for one in CATALOG if burns(one)]
+    assert [one.name for one in plan.specs[:2]] == ["telemetry", "cuda_available"]
+    assert list(plan.specs[2:]) == [one for one in CATALOG if burns(one)]
     assert MEMORY_FULL in plan.specs
     assert BY_NAME["compiled"] not in plan.specs
     assert not plan.gives_way
@@ -306,7 +317,7 @@ def test_probes_of_a_burn_can_be_chosen() -> None:
     settings = Settings(probes={"telemetry": {"enabled": False}})
 
     named = burn_plan(Settings(), ("memory_pattern",))
-    assert [one.name for one in named.specs] == ["telemetry", "memory_pattern"]
+    assert [one.name for one in named.specs] == ["telemetry", "cuda_available", "memory_pattern"]
     assert burn_plan(Settings(), ("memory_full",), ("memory_full",)).specs == ()
     assert TELEMETRY not in burn_plan(settings).specs
     assert TELEMETRY not in burn_plan(Settings(), without=("telemetry",)).specs
