@@ -23,22 +23,16 @@ class Roster:
     def __init__(self, asked: Sequence[str]) -> None:
         """Begin without any; `asked` are the names that somebody gave, () for all devices."""
         self._asked = tuple(asked)
+        #: What the next round asks for: accelerators that were there once are promised.
+        self.wanted = self._asked
         self._known: list[Device] = []  # as each was seen first
         self._names: dict[str, str] = {}  # name in the newest round -> name of the report
-        self._here: tuple[Device, ...] = ()  # in the newest round that could list them
         self._told: set[str] = set()
 
     @property
     def devices(self) -> tuple[Device, ...]:
         """All that were ever seen."""
         return tuple(self._known)
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """What the next round asks for: accelerators that were there once are promised."""
-        if self._asked:
-            return self._asked
-        return tuple(device.name for device in self._here if device.type != CPU.type)
 
     def see(self, devices: Sequence[Device]) -> None:
         """Learn which devices a round has."""
@@ -56,7 +50,7 @@ class Roster:
         for wanted in self.wanted:
             if lost and not any(is_called(device, wanted) for device in devices):
                 names |= self._name_of_lost(wanted, lost)
-        self._names, self._here = names, tuple(devices)
+        self._names = names
 
     def _name_of_lost(self, wanted: str, lost: list[Device]) -> dict[str, str]:
         """The first name of the device that is missed by another; taken out of `lost`."""
@@ -84,6 +78,8 @@ class Roster:
         results = [self._told_of_loss(self._own(each), spec, number) for each in report.results]
         if report.devices:
             results += self._gone(report.devices, spec, number)
+            accelerators = [each.name for each in report.devices if each.type != CPU.type]
+            self.wanted = self._asked or tuple(accelerators)
         changes = {
             "devices": self.devices,
             "results": tuple(results),
