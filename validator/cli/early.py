@@ -50,7 +50,17 @@ class EarlySignals:
         """Keep the signals that are not ignored (nohup), from now on."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._keep)
+                self._before.setdefault(number, signal.signal(number, self._keep))
+
+    def resume(self, first: signal.Signals | None) -> None:
+        """Keep them again once a run is over, while its report is written.
+
+        Args:
+            first: the signal that ended the run; after it the next one ends us.
+        """
+        if first is not None and not self.caught:
+            self.caught.append(first)
+        self.listen()
 
     def _keep(self, number: int, _frame: FrameType | None) -> None:
         if self.caught:

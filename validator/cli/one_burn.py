@@ -39,6 +39,7 @@ def run(
         say(f"{stop.why} in round {report.burn.rounds if report.burn else 0}")
     elif report.not_run and report.burn and not any(one.runs for one in report.burn.devices):
         say("the time was over before a probe could start: give a longer --duration")
+    early.signals.resume(stop.by)
     delivered = stop.at_once.is_set() or one_run.deliver(report, options)
     if stop.by is not None:
         return 128 + stop.by

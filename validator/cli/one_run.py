@@ -62,6 +62,7 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
         say(note)
     if stop.by is not None:
         _say_stopped(report, stop)
+    early.signals.resume(stop.by)
     delivered = stop.at_once.is_set() or deliver(report, options)
     if stop.by is not None:
         return 128 + stop.by
