@@ -85,6 +85,26 @@ def test_a_signal_while_the_report_is_written_costs_nothing(
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
 
+_BLOCKED = """
+import os
+from validator.cli import early
+early._WRITE_S = 1
+signals = early.EarlySignals()
+signals.resume(None)
+os.kill(os.getpid(), 15)
+end = os.pipe()[1]
+while True:
+    os.write(end, bytes(65536))
+"""
+
+
+def test_a_signal_ends_a_report_that_nobody_reads() -> None:
+    """One is enough, as `timeout` sends no second."""
+    child = subprocess.run([sys.executable, "-c", _BLOCKED], timeout=20, check=False)
+
+    assert child.returncode == -signal.SIGTERM
+
+
 def processes_of(parent: int) -> list[int]:
     """The worker that a command started, and all that came of it."""
     mark = f"{MARKER}={parent}".encode()
