@@ -73,7 +73,8 @@ class EarlySignals:
             self._end(number)
         self.caught.append(signal.Signals(number))
         if self._is_over:  # nobody may ever read what is written
-            signal.signal(signal.SIGALRM, lambda *_: self._end(number))
+            ends = signal.signal(signal.SIGALRM, lambda *_: self._end(number))
+            self._before.setdefault(signal.SIGALRM, ends)
             signal.alarm(_WRITE_S)
 
     def _end(self, number: int) -> None:
@@ -82,7 +83,8 @@ class EarlySignals:
 
     def close(self) -> None:
         """Leave the signals as they were found."""
-        signal.alarm(0)
+        if signal.SIGALRM in self._before:
+            signal.alarm(0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
