@@ -105,9 +105,9 @@ class _Burning:
             on_round(done, max(0.0, self._left_s()))
             if not self._goes_on():
                 break
-            if not done.tested and self._tally.busy():
+            if not self._tally.tested() and self._tally.busy():
                 await happens(self._stop.asked, min(_BUSY_S, self._left_s()))
-            elif not done.tested:
+            elif not self._tally.tested():
                 why = "nothing could be tested"
         if self._tally.has_boards:
             await self._look_at_boards()

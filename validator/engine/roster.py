@@ -3,6 +3,7 @@
 A GPU that falls off the bus is not listed by the next process, and those after it move up.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,23 +26,25 @@ class Roster:
         self._asked = tuple(asked)
         #: What the next round asks for: accelerators that were there once are promised.
         self.wanted = self._asked
-        self._known: list[Device] = []  # as each was seen first
+        self._seen: list[Device] = []  # as each was seen first
+        self._known: list[Device] = []  # the same, with what identifies them alone
         self._names: dict[str, str] = {}  # name in the newest round -> name of the report
         self._told: set[str] = set()
 
     @property
     def devices(self) -> tuple[Device, ...]:
         """All that were ever seen."""
-        return tuple(self._known)
+        return tuple(self._seen)
 
     def see(self, devices: Sequence[Device]) -> None:
         """Learn which devices a round has."""
         names: dict[str, str] = {}
-        for device in devices:
+        for seen, device in zip(devices, _identified(devices), strict=True):
             known = next((each for each in self._known if _is_same(each, device)), None)
             if known is None:
                 known = device
                 self._known.append(device)
+                self._seen.append(seen)
             names[device.name] = known.name
         if not devices:
             self._names = {}
@@ -77,7 +80,7 @@ class Roster:
         self.see(report.devices)
         results = [self._told_of_loss(self._own(each), spec, number) for each in report.results]
         if report.devices:
-            results += self._gone(report.devices, spec, number)
+            results += self._gone(_identified(report.devices), spec, number)
             accelerators = [each.name for each in report.devices if each.type != CPU.type]
             self.wanted = self._asked or tuple(accelerators)
         changes = {
@@ -97,14 +100,14 @@ class Roster:
         if result.status != "fail" or result.reason != "no_device":
             return result
         self._told.add(result.device)
-        lost = next((device for device in self._known if device.name == result.device), None)
+        lost = next((device for device in self._seen if device.name == result.device), None)
         return result if lost is None else _loss(spec, lost, number)
 
     def _gone(self, here: Sequence[Device], spec: ProbeSpec, number: int) -> list[Result]:
         """A failure for each accelerator that was there and is not, told once."""
         lost = [
-            device
-            for device in self._known
+            seen
+            for seen, device in zip(self._seen, self._known, strict=True)
             if device.type != CPU.type
             and device.name not in self._told
             and not any(_is_same(device, each) for each in here)
@@ -118,6 +121,15 @@ def _loss(spec: ProbeSpec, device: Device, number: int) -> Result:
     return outcomes.make_result(
         spec, device, "fail", "no_device", text, hint=_LOST_HINT, action="drain"
     )
+
+
+def _identified(devices: Sequence[Device]) -> list[Device]:
+    """The devices, without a UUID that several have: some drivers give all the same one."""
+    count = Counter(device.uuid for device in devices)
+    return [
+        device if count[device.uuid] == 1 else device.model_copy(update={"uuid": None})
+        for device in devices
+    ]
 
 
 def _is_same(known: Device, seen: Device) -> bool:

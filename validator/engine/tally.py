@@ -91,11 +91,6 @@ class Round:
     failed: tuple[str, ...] = ()  # probe on device
     ranges: Mapping[str, Range] = field(default_factory=dict)  # of all boards, in this round
 
-    @property
-    def tested(self) -> bool:
-        """Whether anything came to a verdict on a device."""
-        return any(count for status, count in self.statuses.items() if status != "skip")
-
 
 class Tally:
     """All rounds until now."""
@@ -187,6 +182,12 @@ class Tally:
             statuses=Counter(result.status for result in self._of_round),
             failed=tuple(self._failed),
             ranges=self._in_round.ranges,
+        )
+
+    def tested(self) -> bool:
+        """Whether anything in the round has come to a verdict on a device that is here."""
+        return any(
+            result.status != "skip" and result.reason != "no_device" for result in self._of_round
         )
 
     def busy(self) -> bool:

@@ -515,25 +515,23 @@ def test_a_run_starts_no_probe_after_its_end(folder: Path) -> None:
 def test_all_gpus_go_in_real_processes(
     folder: Path, emulator: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The burn does not go on with the CPU in their place."""
+    """The burn does not go on with the CPU in their place, nor without any."""
     write(folder, "first")
     monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{emulator}")
-    stop = Stop()
 
     def lose(event: Event) -> None:
         if event.kind == "surveyed":  # the worker of the next round is started after this
             monkeypatch.setenv("EMULATOR_DEVICES", "0")
 
-    def tell(done: Round, _: float) -> None:
-        if done.number == 2:
-            stop.take(signal.SIGINT)
-
     async def until_over() -> Report:
         plan = Plan((real("first"),), "deep", "cli", gives_way=False)
-        return await burn(plan, Settings(), Wishes(200.0), Runner(), lose, tell, stop)
+        wishes = Wishes(200.0)
+        return await burn(plan, Settings(), wishes, Runner(), lose, lambda *_: None, Stop())
 
     report = asyncio.run(until_over())
+    assert report.burn is not None
 
+    assert (report.burn.rounds, report.burn.stopped_by) == (2, "nothing could be tested")
     assert [(one.device, one.status, one.summary) for one in report.results] == [
         (name, "fail", "it was here, and is gone in round 2") for name in ("fake:0", "fake:1")
     ]

@@ -104,6 +104,16 @@ def test_those_that_move_up_keep_their_names(*, told: bool) -> None:
     assert seen(roster, 3, rest) == {"cuda:1": FINE}
 
 
+def test_a_uuid_that_all_have_is_none() -> None:
+    """Then the name alone tells them apart; the report keeps what was told."""
+    roster = Roster(())
+    alike = (FIRST, gpu("cuda:1", FIRST.uuid))
+
+    assert seen(roster, 1, passed(*alike)) == {"cuda:0": FINE, "cuda:1": FINE}
+    assert roster.devices == alike
+    assert seen(roster, 2, passed(alike[0])) == {"cuda:0": FINE, "cuda:1": GONE}
+
+
 def test_another_gpu_under_the_name_that_was_asked_for() -> None:
     """Who asked for `cuda:0` meant the GPU that had the name at first."""
     roster = Roster(("cuda:0",))
