@@ -36,13 +36,13 @@ def node(emulator: Path, faults: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(emulator), "EMULATOR_FAULTS": faults}
 
 
-def checked(emulator: Path, faults: str, *argv: str) -> tuple[int, Report]:
+def checked(emulator: Path, faults: str, *argv: str, timeout_s: float = 90) -> tuple[int, Report]:
     """One `check` of the node: its exit code and report."""
     done = subprocess.run(
         [sys.executable, "-m", "validator", "check", "--output", "json", *argv],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=timeout_s,
         check=False,
         cwd=ROOT,
         env=node(emulator, faults),
@@ -94,6 +94,22 @@ def test_healthy(emulator: Path) -> None:
     assert verdicts(report, "cpu") == on_host
     assert [device["name"] for device in report["devices"]] == [HEALTHY, SICK]
     assert len({device["uuid"] for device in report["devices"]}) == 2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("profile", ["quick", "standard"])
+def test_no_false_alarm_in_twenty_runs(emulator: Path, profile: str) -> None:
+    """Nothing fails, and nothing but what the emulator is known for warns."""
+    for turn in range(20):
+        code, report = checked(emulator, "", "--profile", profile, timeout_s=900)
+        bad = {
+            result["probe"]: result["summary"]
+            for result in report["results"]
+            if result["status"] not in {"pass", "skip"} and result["probe"] not in AS_THE_CPU
+        }
+
+        assert (bad, report["not_run"], code) == ({}, [], 0), f"run {turn + 1}"
 
 
 @dataclass(frozen=True)

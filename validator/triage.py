@@ -108,7 +108,9 @@ def _shape(pattern: Pattern) -> str:
 
 
 def _places(pattern: Pattern) -> str:
-    """The places of the wrong elements."""
+    """The places of the wrong elements; "" where a report does not have them."""
+    if not pattern.first:
+        return ""
     first, last = pattern.first[0], (*pattern.first, *pattern.last)[-1]
     if pattern.mismatches == pattern.elements:
         return "every element"
@@ -133,5 +135,6 @@ def _bits(pattern: Pattern) -> str:
         return ""
     if pattern.bits_any == pattern.bits_all:
         return f"bits {pattern.bits_any} in each"
-    common = "" if int(pattern.bits_all or "0", 16) == 0 else f", {pattern.bits_all} in each"
+    none = set(pattern.bits_all or "") <= set("0x")
+    common = "" if none else f", {pattern.bits_all} in each"
     return f"bits {pattern.bits_any} in some{common}"

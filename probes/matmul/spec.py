@@ -12,6 +12,7 @@ SPEC: Final = ProbeSpec(
     profile="standard",
     needs="device",
     timeout_s=240,
+    typical_s=2.5,  # on two cores
     interval_s=3600,
     memory_bytes=16 * MIB,
     optional_memory_bytes=ROOM_BYTES,

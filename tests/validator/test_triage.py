@@ -143,3 +143,19 @@ def test_lines() -> None:
 
     assert list(lines(both)) == [("pattern", "mm: 1 element, [1, 2]"), ("triage", AGAIN)]
     assert list(lines(failure("p.a"))) == list(lines(Finding(id="p.a", status="fail"))) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"mismatches": 0, "first": ()}, ""),
+        ({"mismatches": 2, "first": ()}, ""),
+        ({"mismatches": 1, "first": ((1,),), "bits_any": "0x1", "bits_all": "zz"}, "zz in each"),
+    ],
+)
+def test_a_pattern_that_makes_no_sense_is_no_crash(fields: dict[str, Any], text: str) -> None:
+    """A report may come from anywhere, and is shown whatever stands there."""
+    finding = Finding(id="a.b", status="fail", patterns={"mm": Pattern(elements=4, **fields)})
+
+    assert shape(finding).startswith("mm: ")
+    assert shape(finding).endswith(text)

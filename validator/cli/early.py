@@ -47,27 +47,52 @@ def _name(item: str) -> str:
     return item.partition("=")[0]
 
 
+#: For a report to be written once a signal has asked for the end, in seconds.
+_WRITE_S: Final = 5
+
+
 class EarlySignals:
-    """Signals that come before a run can heed them: the first is kept for it, a second ends us."""
+    """Signals that come when no run heeds them: the first is kept for it, a second ends us."""
 
     def __init__(self) -> None:
         self.caught: list[signal.Signals] = []
+        self._is_over = False
         self._before: dict[signal.Signals, Any] = {}
 
     def listen(self) -> None:
         """Keep the signals that are not ignored (nohup), from now on."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._keep)
+                self._before.setdefault(number, signal.signal(number, self._keep))
+
+    def resume(self, first: signal.Signals | None) -> None:
+        """Keep them again once a run is over, while its report is written: for 5 s.
+
+        Args:
+            first: the signal that ended the run; after it the next one ends us.
+        """
+        self._is_over = True
+        if first is not None and not self.caught:
+            self.caught.append(first)
+        self.listen()
 
     def _keep(self, number: int, _frame: FrameType | None) -> None:
         if self.caught:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            self._end(number)
         self.caught.append(signal.Signals(number))
+        if self._is_over:  # nobody may ever read what is written
+            ends = signal.signal(signal.SIGALRM, lambda *_: self._end(number))
+            self._before.setdefault(signal.SIGALRM, ends)
+            signal.alarm(_WRITE_S)
+
+    def _end(self, number: int) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     def close(self) -> None:
         """Leave the signals as they were found."""
+        if signal.SIGALRM in self._before:
+            signal.alarm(0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -37,8 +37,9 @@ def run(
     report = _burn(plan, settings, options, wishes, early, stop)
     if stop.by is not None:
         say(f"{stop.why} in round {report.burn.rounds if report.burn else 0}")
-    elif not report.results:
+    elif report.not_run and report.burn and not any(one.runs for one in report.burn.devices):
         say("the time was over before a probe could start: give a longer --duration")
+    early.signals.resume(stop.by)
     delivered = stop.at_once.is_set() or one_run.deliver(report, options)
     if stop.by is not None:
         return 128 + stop.by

@@ -60,6 +60,7 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
         say(note)
     if stop.by is not None:
         _say_stopped(report, stop)
+    early.signals.resume(stop.by)
     delivered = stop.at_once.is_set() or deliver(report, options)
     if stop.by is not None:
         return 128 + stop.by
@@ -167,7 +168,24 @@ def text_on_stdout(report: Report, output: forms.Output, options: Options) -> st
 
 
 def deliver(report: Report, options: Options) -> bool:
-    """Write the document, and the text for whoever watches; False where that failed."""
+    """Write the document, and the text for whoever watches; False where that failed.
+
+    The text is shown where a file could not be written, too: it is what is left of the run.
+    """
+    written = _write_files(report, options)
+    shown = options.output if options.output_file is None else "text"
+    try:
+        emit(text_on_stdout(report, shown, options))
+    except BrokenPipeError:
+        return written  # the reader has left; the verdict stands
+    except OSError as error:
+        say(f"error: the report could not be written: {error}")
+        return False
+    return written
+
+
+def _write_files(report: Report, options: Options) -> bool:
+    """Write the files that were asked for; False where one could not be."""
     place = ""
     try:
         if options.output_file is not None:
@@ -178,9 +196,6 @@ def deliver(report: Report, options: Options) -> bool:
             place = f" to --record {options.record}"
             recorded = anonymous(report)
             write_whole(options.record, forms.document(recorded, "json", plain_console()))
-        place = ""
-        shown = options.output if options.output_file is None else "text"
-        emit(text_on_stdout(report, shown, options))
     except BrokenPipeError:
         return True  # the reader has left; the verdict stands
     except OSError as error:

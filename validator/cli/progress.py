@@ -1,7 +1,7 @@
 """Progress while a run goes on: live on a terminal, or a line now and then in a log."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -80,15 +80,23 @@ class _Lines:
         self._standing.take(event)
         if event.kind == "surveyed":
             self._progress.update(self._importing, visible=False)
-            for task in self._tasks.values():  # of the round before
-                self._progress.remove_task(task)
-            self._tasks.clear()
-            for device in (*self._standing.devices, _ALL):
-                planned = self._standing.counts("" if device == _ALL else device)[1]
-                self._tasks[device] = self._progress.add_task("", total=planned, device=device)
+            self._draw_devices((*self._standing.devices, _ALL))
         for device, task in self._tasks.items():
             done, planned, _ = self._standing.counts("" if device == _ALL else device)
             self._progress.update(task, completed=done, total=planned)
+
+    def _draw_devices(self, devices: Sequence[str]) -> None:
+        """A line for each, in that order; those of the same round after round are kept.
+
+        Of each line that there ever was rich keeps what it drew last.
+        """
+        if list(self._tasks) == list(devices):
+            return
+        for task in self._tasks.values():
+            self._progress.remove_task(task)
+        self._tasks = {
+            device: self._progress.add_task("", total=None, device=device) for device in devices
+        }
 
 
 @contextmanager

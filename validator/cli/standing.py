@@ -30,11 +30,15 @@ class Standing:
         self._running: dict[_Pair, float] = {}  # since when
         self._took_s: dict[_Pair, float] = {}  # those that are done
         self._bad: dict[_Pair, None] = {}
+        self._place = ""  # in a burn: which round
+        self._usual_s: dict[_Pair, float] = {}  # what each took in the rounds before
 
     def take(self, event: Event) -> None:
         """Take in what the run tells."""
         pair = (event.probe, event.device)
         if event.kind == "round":
+            self._place = event.text
+            self._usual_s |= {done: took_s for done, took_s in self._took_s.items() if took_s}
             self._planned, self._running, self._took_s, self._bad = (), {}, {}, {}
         elif event.kind == "surveyed":
             self._planned = event.planned
@@ -52,9 +56,14 @@ class Standing:
         return self._monotonic() - self._began_s
 
     @property
+    def place(self) -> str:
+        """Which round of a burn goes on; empty where there are none."""
+        return self._place
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """The devices of the plan; none until they are known."""
-        return tuple(dict.fromkeys(device for _, device in self._planned))
+        return _devices(self._planned)
 
     def counts(self, device: str = "") -> tuple[int, int, int]:
         """How many probes are done, planned and failed; on one device, or on all."""
@@ -77,19 +86,24 @@ class Standing:
     def remaining_s(self) -> float | None:
         """About how many seconds are left; None before the devices are known, 0 at the end.
 
-        Probes take what they took elsewhere, times what those took longer that are done. Devices
-        work side by side, and on each as many probes as run there now.
+        Probes take what they took in the round before, else what they took elsewhere, times what
+        those took longer that are done. Devices work side by side, and on each as many probes as
+        run there now.
         """
-        if not self._planned:
+        planned = self._planned  # another thread may begin a round meanwhile
+        if not planned:
             return None
         done = list(self._took_s.items())
         actual_s = sum(took_s for _, took_s in done if took_s)
-        typical_s = sum(_typical_s(pair[0]) for pair, took_s in done if took_s)
+        typical_s = sum(self._typical_s(pair) for pair, took_s in done if took_s)
         slowness = (actual_s + _PRIOR_S) / (typical_s + _PRIOR_S)
-        return max(self._remaining_on_s(device, slowness) for device in self.devices)
+        left = [pair for pair in planned if pair not in self._took_s]
+        return max(
+            self._remaining_on_s(device, [pair for pair in left if pair[1] == device], slowness)
+            for device in _devices(planned)
+        )
 
-    def _remaining_on_s(self, device: str, slowness: float) -> float:
-        left = [pair for pair in self._planned if pair[1] == device and pair not in self._took_s]
+    def _remaining_on_s(self, device: str, left: list[_Pair], slowness: float) -> float:
         beside = [pair for pair in left if not _is_alone(pair[0])]
         rows = max(1, len(self.running(device)))
         alone_s = sum(self._left_s(pair, slowness) for pair in left if pair not in beside)
@@ -97,12 +111,20 @@ class Standing:
         return alone_s + max(sum(each_s) / rows, max(each_s, default=0.0))
 
     def _left_s(self, pair: _Pair, slowness: float) -> float:
-        expected_s = _typical_s(pair[0]) * slowness
+        expected_s = self._typical_s(pair) * slowness
         since_s = self._running.get(pair)
         if since_s is None:
             return expected_s
         took_s = self._monotonic() - since_s
         return max(expected_s - took_s, _OVERDUE * took_s)
+
+    def _typical_s(self, pair: _Pair) -> float:
+        usual_s = self._usual_s.get(pair)
+        return _typical_s(pair[0]) if usual_s is None else usual_s
+
+
+def _devices(planned: Iterable[_Pair]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(device for _, device in planned))
 
 
 def _spec(probe: str) -> ProbeSpec | None:
@@ -130,8 +152,8 @@ def rounded(seconds: float) -> str:
 
 def left(standing: Standing) -> str:
     """How long it will be, in words; "" where that is not known."""
-    seconds = standing.remaining_s()
-    return f"about {rounded(seconds)} left" if seconds else ""
+    seconds, place = standing.remaining_s(), standing.place
+    return f"about {rounded(seconds)} left{f' of {place}' if place else ''}" if seconds else ""
 
 
 def names(running: Iterable[tuple[str, str, float]], *, places: bool = False) -> str:

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Final
 
-from probes.catalog import BY_NAME
+from probes.catalog import BY_NAME, CUDA_AVAILABLE
 from probes.contract import ProbeSpec
 from validator.burn import Burn
 from validator.engine.clock import happens, now
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
+from validator.engine.roster import Roster
 from validator.engine.runner import Runner
 from validator.engine.stopping import Stop
-from validator.engine.tally import TELEMETRY, Round, Tally
+from validator.engine.tally import BESIDE, TELEMETRY, Round, Tally
 from validator.report import Report, make_report
 from validator.settings import Settings
 
@@ -33,6 +34,11 @@ def burns(spec: ProbeSpec) -> bool:
     One that needs modules imported first keeps the host busy and not the device.
     """
     return spec.needs == "device" and spec.profile == "deep" and not spec.preload
+
+
+def _is_load(spec: ProbeSpec) -> bool:
+    """Whether it is one of those that a burn is for, and not one beside them."""
+    return spec.name not in BESIDE
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class _Burning:
         self._listener = on_event
         self._stop = stop
         self._tally = Tally(observations=settings.run.observations)
+        self._roster = Roster(settings.run.devices)
         kept = settings.run.model_copy(update={"observations": True})  # those of telemetry
         self._settings = settings.model_copy(update={"run": kept})
         self._longest_s = max(timeout_s(spec, settings) for spec in plan.specs)
@@ -98,9 +105,9 @@ class _Burning:
             on_round(done, max(0.0, self._left_s()))
             if not self._goes_on():
                 break
-            if not done.tested and self._tally.busy():
+            if not self._tally.tested() and self._tally.busy():
                 await happens(self._stop.asked, min(_BUSY_S, self._left_s()))
-            elif not done.tested:
+            elif not self._tally.tested():
                 why = "nothing could be tested"
         if self._tally.has_boards:
             await self._look_at_boards()
@@ -112,32 +119,43 @@ class _Burning:
     async def _round(self) -> None:
         """Each probe once on each device; what cannot start in time is left out."""
         self._tally.begin()
-        for number, specs in enumerate(self._steps()):
+        steps = self._steps()
+        for number, specs in enumerate(steps):
             if number and (self._stop.asked.is_set() or self._left_s() <= 0):
                 return
-            await self._run(replace(self._plan, specs=specs, starts_until_s=self._until_s))
+            place = f"round {self._tally.rounds}"
+            if len(steps) > 1:
+                place = f"step {number + 1} of {len(steps)} of {place}"
+            plan = replace(self._plan, specs=specs, starts_until_s=self._until_s)
+            await self._run(plan, place)
 
     def _steps(self) -> list[tuple[ProbeSpec, ...]]:
         """What starts together: all, where each device goes on by itself; else probe by probe."""
-        specs = self._plan.specs
-        watched = tuple(spec for spec in specs if spec.name == TELEMETRY)
-        loads = [spec for spec in specs if spec not in watched]
+        told = self._tally.has_result(CUDA_AVAILABLE.name)  # once: whether all GPUs are here
+        specs = tuple(spec for spec in self._plan.specs if spec is not CUDA_AVAILABLE or not told)
+        beside = tuple(spec for spec in specs if not _is_load(spec))
+        loads = [spec for spec in specs if _is_load(spec)]
         if not self._wishes.together or len(loads) < 2:
             return [specs]
-        return [(*watched, loads[0]), *((spec,) for spec in loads[1:])]
+        return [(*beside, loads[0]), *((spec,) for spec in loads[1:])]
 
-    async def _run(self, plan: Plan) -> None:
+    async def _run(self, plan: Plan, place: str) -> None:
         left_s = max(0.0, self._left_s()) + self._longest_s
-        run = self._settings.run.model_copy(update={"timeout": left_s})
+        changes = {"timeout": left_s, "devices": self._roster.wanted}
+        run = self._settings.run.model_copy(update=changes)
         settings = self._settings.model_copy(update={"run": run})
-        self._listener(Event("round"))
+        self._listener(Event("round", text=place))
         report = await self._runner.run(plan, settings, self._on_event, self._stop)
-        self._tally.take(report, now() - self._began_s)
+        teller = next(spec for spec in plan.specs if _is_load(spec))
+        named = self._roster.renamed(report, teller, self._tally.rounds)
+        self._tally.take(named, now() - self._began_s)
 
     def _on_event(self, event: Event) -> None:
-        if event.kind == "sampled":
-            self._tally.sampled(event)
-        elif event.kind == "started" and event.probe != TELEMETRY and self._goes_on():
+        if event.kind == "surveyed":
+            self._roster.see(event.devices)
+        elif event.kind == "sampled":
+            self._tally.sampled(replace(event, device=self._roster.name(event.device)))
+        elif event.kind == "started" and event.probe not in BESIDE and self._goes_on():
             # The cores are free of the import now, which the next round needs as well.
             self._runner.prepare()
         self._listener(event)
@@ -163,14 +181,16 @@ class _Burning:
 
     def _report(self, started_at: datetime, why: str) -> Report:
         tally = self._tally
-        newest = tally.newest
-        known = {} if newest is None else {"environment": newest.environment}
+        known = {} if tally.environment is None else {"environment": tally.environment}
         return make_report(
             run_id=uuid.uuid4().hex,
             trigger=self._plan.trigger,
             profile=PROFILE,
             results=tally.results(),
-            not_run=tally.not_run(),
+            not_run=tally.not_run(
+                [spec.name for spec in self._plan.specs if _is_load(spec)],
+                "cancelled" if self._stop.asked.is_set() else "run_timeout",
+            ),
             started_at=started_at,
             finished_at=datetime.now(timezone.utc),
             duration_s=now() - self._began_s,
@@ -193,7 +213,7 @@ def burn_plan(
     *,
     gives_way: bool = False,
 ) -> Plan:
-    """The probes of a burn: those named or those that burn unasked, and telemetry.
+    """The probes of a burn: those named or those that burn unasked, and those beside them.
 
     Raises:
         ValueError: a name is no probe's, or a probe's that runs once a node.
@@ -211,7 +231,10 @@ def burn_plan(
         and spec.name not in without
         and is_enabled(spec, settings)
     ]
-    loads = tuple(spec for spec in chosen if spec.name != TELEMETRY)
-    watched = BY_NAME[TELEMETRY]
-    beside = () if TELEMETRY in without or not is_enabled(watched, settings) else (watched,)
+    loads = tuple(filter(_is_load, chosen))
+    beside = tuple(
+        BY_NAME[name]
+        for name in BESIDE
+        if name not in without and is_enabled(BY_NAME[name], settings)
+    )
     return Plan((*beside, *loads) if loads else (), "deep", "cli", gives_way=gives_way)

@@ -199,6 +199,8 @@ class Job:
         self._context = context
         #: How checks of the first remaining probe ended its processes until now.
         self._deaths: list[resume.Death] = []
+        #: The probe of which a check has failed and is tried again now.
+        self._failing: _Attempted | None = None
         #: Probes whose process others have killed: they are tried once more.
         self._killed: set[str] = set()
         #: Probes that have left the device to others, by name: they are tried once more too.
@@ -209,8 +211,14 @@ class Job:
         try:
             await self._run_remaining()
         finally:
-            # Cancelled, or held: what died has died, and what left its device has left it.
-            self._settle(self._left.get(self._remaining[0].name) if self._remaining else None)
+            # Cancelled, or held: what has failed, died or left its device has done so.
+            self._settle(self._decided())
+
+    def _decided(self) -> Result | None:
+        """What is known of the first remaining probe, whoever ended it."""
+        if self._failing is not None:
+            return self._failing.unfinished()
+        return self._left.get(self._remaining[0].name) if self._remaining else None
 
     def finish(self) -> None:
         """Have a probe that watches come to its end."""
@@ -329,6 +337,7 @@ class Job:
                 break
             if attempted is not None and "preliminary" in fields:
                 attempted.try_again(result, str(fields.get("retries_on", "")))
+                self._failing = attempted
                 continue
             self._settle(_add_log_tail(await self._excused(result, attempted), child))
             self._context.hangs.record_answer(self._device.name, self._row)
@@ -415,7 +424,7 @@ class Job:
     def _settle(self, rest: Result | None = None) -> None:
         """Record a probe: what its last process said, and how its checks ended the others."""
         result = resume.merge(self._deaths, rest)
-        self._deaths = []
+        self._deaths, self._failing = [], None
         if result is not None:
             self._context.record(result)
 

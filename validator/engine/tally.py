@@ -1,16 +1,19 @@
 """Counts the rounds of a burn: the worst result of each probe, and what the boards said."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from probes.contract import RANKING, Result, Status
+from probes.contract import COMPLETES, RANKING, Finding, Result, Status
 from validator.burn import BurnCount, BurnDevice, Range
 from validator.engine.plan import Event
-from validator.report import CPU, Device, NotRun, Report
+from validator.report import CPU, Device, Environment, NotRun, NotRunReason, Report
 
 TELEMETRY: Final = "telemetry"
+
+#: Probes that a burn runs beside those that load a device: they do not count as tests of it.
+BESIDE: Final = (TELEMETRY, "cuda_available")
 
 #: Counters of a board, by the names that the observation of `telemetry` gives them.
 COUNTERS: Final = (
@@ -51,8 +54,8 @@ class _Board:
     """What is known of the board of one device."""
 
     ranges: dict[str, Range] = field(default_factory=dict)
-    first: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
+    rises: dict[str, float] = field(default_factory=dict)  # of the counters, since the first look
     xids: int | None = None
 
     def widen(self, numbers: Mapping[str, Any]) -> None:
@@ -65,10 +68,18 @@ class _Board:
                 self.ranges[name] = Range(least=least, most=most)
 
     def count(self, board: Mapping[str, Any]) -> None:
-        """Take in its counters; the first that are told are those of before."""
-        told = {name: float(board[name]) for name in COUNTERS if board.get(name) is not None}
-        self.first = {**told, **self.first}
-        self.last = {**self.last, **told}
+        """Take in its counters; the first that are told are those of before.
+
+        One that fell was set to 0 meanwhile, by a reset of the GPU or of its driver.
+        """
+        for name in COUNTERS:
+            if board.get(name) is None:
+                continue
+            value = float(board[name])
+            before = self.last.get(name, value)
+            rise = value - before if value >= before else value
+            self.rises[name] = self.rises.get(name, 0.0) + rise
+            self.last[name] = value
 
 
 @dataclass(frozen=True)
@@ -79,11 +90,6 @@ class Round:
     statuses: Mapping[Status, int]
     failed: tuple[str, ...] = ()  # probe on device
     ranges: Mapping[str, Range] = field(default_factory=dict)  # of all boards, in this round
-
-    @property
-    def tested(self) -> bool:
-        """Whether anything came to a verdict on a device."""
-        return any(count for status, count in self.statuses.items() if status != "skip")
 
 
 class Tally:
@@ -96,9 +102,9 @@ class Tally:
         self._boards: dict[str, _Board] = {}
         self._not_run: dict[tuple[str, str], NotRun] = {}
         self._in_round: _Board = _Board()
-        self._of_round: list[Result] = []  # without those of telemetry
+        self._of_round: list[Result] = []  # without those of the probes beside
         self._failed: list[str] = []
-        self._newest: Report | None = None
+        self.environment: Environment | None = None  # as a run with torch told it
         self.devices: tuple[Device, ...] = ()
         self.rounds = 0
 
@@ -114,7 +120,8 @@ class Tally:
 
     def take(self, report: Report, since_s: float) -> None:
         """Take in a part of the round; `since_s`: how long ago the burn has begun."""
-        self._newest = report
+        if self.environment is None or report.environment.torch is not None:
+            self.environment = report.environment
         self.devices = report.devices or self.devices
         for result in report.results:
             key = (result.probe, result.device)
@@ -127,11 +134,22 @@ class Tally:
             self._not_run.pop(key, None)
             if result.status == "fail":
                 self._failed.append(f"{result.probe} on {result.device}")
-            if result.probe != TELEMETRY:
+            if result.probe not in BESIDE:
                 self._of_round.append(result)
         for missed in report.not_run:
-            if (missed.probe, missed.device) not in self._counts:
-                self._not_run[missed.probe, missed.device] = missed
+            key = (missed.probe, missed.device)
+            # A round that was cut before it knew the devices has planned all for the CPU.
+            if key not in self._counts and not (missed.device == CPU.name and self._is_known(key)):
+                self._not_run[key] = missed
+
+    def _is_known(self, key: tuple[str, str]) -> bool:
+        """Whether a probe has run on other devices than the one named."""
+        probe, device = key
+        return any(other == probe and name != device for other, name in self._counts)
+
+    def has_result(self, probe: str) -> bool:
+        """Whether a probe has come to any result."""
+        return any(name == probe for name, _ in self._counts)
 
     def _take_telemetry(self, observation: Mapping[str, Any], since_s: float) -> None:
         told = observation.get("health") or {}
@@ -155,7 +173,7 @@ class Tally:
     @property
     def has_boards(self) -> bool:
         """Whether counters of any board are known."""
-        return any(board.first for board in self._boards.values())
+        return any(board.last for board in self._boards.values())
 
     def round(self) -> Round:
         """What the round came to until now."""
@@ -164,6 +182,12 @@ class Tally:
             statuses=Counter(result.status for result in self._of_round),
             failed=tuple(self._failed),
             ranges=self._in_round.ranges,
+        )
+
+    def tested(self) -> bool:
+        """Whether anything in the round has come to a verdict on a device that is here."""
+        return any(
+            result.status != "skip" and result.reason != "no_device" for result in self._of_round
         )
 
     def busy(self) -> bool:
@@ -177,18 +201,34 @@ class Tally:
 
     # ---- in the end
 
-    @property
-    def newest(self) -> Report | None:
-        """The newest report: what it says of the environment."""
-        return self._newest
-
     def results(self) -> tuple[Result, ...]:
-        """The worst result of each probe and device."""
-        return tuple(count.worst for count in self._counts.values())
+        """The worst result of each probe and device; an error where a device was never tested."""
+        untested = self._untested()
+        found = []
+        for (probe, device), count in self._counts.items():
+            is_skip = probe not in BESIDE and count.worst.status == "skip"
+            if device in untested and is_skip:
+                untested.remove(device)  # told once
+                found.append(_never_tested(count.worst))
+            else:
+                found.append(count.worst)
+        return tuple(found)
 
-    def not_run(self) -> tuple[NotRun, ...]:
-        """What never had a chance."""
-        return tuple(self._not_run.values())
+    def _untested(self) -> set[str]:
+        """The devices on which no probe has come to a verdict in any round."""
+        names = [device.name for device in self.devices or (CPU,)]
+        return {name for name in names if not any(count.runs for count in self._own(name))}
+
+    def not_run(self, loads: Iterable[str], reason: NotRunReason) -> tuple[NotRun, ...]:
+        """What never had a chance; `reason` is that of probes whose turn never came."""
+        known = {**self._counts, **self._not_run}
+        pairs = [(probe, device.name) for probe in loads for device in self.devices or (CPU,)]
+        never = [
+            NotRun(probe=probe, device=device, reason=reason)
+            for probe, device in pairs
+            if (probe, device) not in known
+        ]
+        return (*self._not_run.values(), *never)
 
     def counts(self) -> tuple[BurnCount, ...]:
         """Each probe on each device."""
@@ -211,12 +251,16 @@ class Tally:
         """Each device."""
         return tuple(self._device(device) for device in self.devices or (CPU,))
 
-    def _device(self, device: Device) -> BurnDevice:
-        own = [
+    def _own(self, device: str) -> list[_Count]:
+        """The counts of the probes that load a device."""
+        return [
             count
             for (probe, name), count in self._counts.items()
-            if name == device.name and probe != TELEMETRY
+            if name == device and probe not in BESIDE
         ]
+
+    def _device(self, device: Device) -> BurnDevice:
+        own = self._own(device.name)
         board = self._boards.get(device.name, _Board())
         tested_s = sum(count.tested_s for count in own)
         failures = sum(count.failures for count in own)
@@ -227,14 +271,20 @@ class Tally:
             runs=sum(count.runs for count in own),
             failures=failures,
             failures_per_hour=failures / tested_s * _HOUR_S if tested_s else None,
-            counters=_rises(board.first, board.last),
+            counters=board.rises,
             xids=board.xids,
             **board.ranges,
         )
 
 
-def _rises(first: Mapping[str, float], last: Mapping[str, float]) -> dict[str, float]:
-    return {name: last[name] - value for name, value in first.items()}
+def _never_tested(skipped: Result) -> Result:
+    """An error in place of a skip: a device that a burn has not tested has not passed."""
+    text = f"nothing was tested here in any round: {skipped.summary}"
+    finding = Finding(
+        id=f"{skipped.probe}.{COMPLETES}", status="error", message=text, action="investigate"
+    )
+    changes = {"status": "error", "summary": text, "findings": (finding,)}
+    return skipped.model_copy(update=changes)
 
 
 def _is_of(xid: Mapping[str, Any], gpu: Mapping[str, Any], since_s: float) -> bool:

@@ -22,7 +22,7 @@ from validator.engine.stopping import Stop
 from validator.engine.tally import Round
 from validator.render.console import plain_console
 from validator.render.text import render
-from validator.report import Report, exit_code
+from validator.report import NotRun, Report, exit_code
 
 BURN = Burn(
     wanted_s=600.0,
@@ -104,7 +104,8 @@ def test_its_options_reach_the_burn(call: Call, asked: dict[str, Any]) -> None:
     assert call("burn", *line.split(), "--output", "json") == 0
     assert asked["wishes"] == Wishes(5400.0, together=True)
     assert asked["plan"].gives_way
-    assert [spec.name for spec in asked["plan"].specs] == ["telemetry", "memory_pattern"]
+    names = [spec.name for spec in asked["plan"].specs]
+    assert names == ["telemetry", "cuda_available", "memory_pattern"]
     assert asked["settings"].run.devices == ("cuda:1",)
 
 
@@ -158,6 +159,23 @@ def test_a_signal_is_the_exit_code(
     told = capsys.readouterr()
     assert json.loads(told.out)["burn"]["rounds"] == 7
     assert told.err.splitlines()[-1] == "gpu-validator: stopped by SIGTERM in round 7"
+
+
+def test_a_time_in_which_nothing_starts_is_said(
+    call: Call, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the boards have told meanwhile; a longer one says nothing."""
+    missed = [NotRun(probe="memory_full", device="cuda:0", reason="run_timeout")]
+    burn = Burn(wanted_s=1.0, rounds=1, devices=(BurnDevice(device="cuda:0"),))
+    asked["report"] = reports.report([reports.result("telemetry")], missed, burn=burn)
+    code = call("burn", "--quiet")
+    told = capsys.readouterr().err
+    asked["report"] = burned()
+    call("burn", "--quiet")
+
+    assert code == 2
+    assert "the time was over before a probe could start: give a longer --duration" in told
+    assert capsys.readouterr().err == ""
 
 
 def test_each_round_is_a_line(

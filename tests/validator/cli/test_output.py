@@ -92,14 +92,17 @@ def test_output_file_is_whole_or_as_it_was(
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_output_file_on_a_full_disk(call: Call, tiny_disk: Path) -> None:
-    """A real one: could not tell, the old file stays, and no draft does."""
+def test_output_file_on_a_full_disk(
+    call: Call, tiny_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real one: could not tell, the old file stays, no draft does; the text is still shown."""
     file = tiny_disk / "report"
     file.write_text("old", encoding="utf-8")
     rest = fill(tiny_disk)
     code = call("check", "--output", "json", "--output-file", str(file))
 
     assert code == 2
+    assert SOUND.summary in capsys.readouterr().out
     assert file.read_text(encoding="utf-8") == "old"
     assert {one.name for one in tiny_disk.iterdir()} == {"report", rest.name}
 

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from tests.validator import reports
+from validator.cli import standing as standing_module
 from validator.cli.progress import line, lines, live
 from validator.cli.standing import Standing, left, names, rounded
 from validator.engine.plan import Event
@@ -198,6 +199,54 @@ def test_a_line_in_a_log() -> None:
         "after 4 s: 1 of 2 done, 1 failed; attention on cuda:0 4 s; about 1 s left"
     )
     assert line(Standing(clock)) == "after 0 s: importing torch and looking for devices"
+
+
+def test_a_burn_reckons_with_the_rounds_before() -> None:
+    """What a probe took here is worth more than what it takes elsewhere; the round is named."""
+    clock = Seconds()
+    standing = standing_after(
+        clock, (1.0, took("attention", 0.5)), (2.0, took("layers", 0.25)), planned=PAIR
+    )
+    standing.take(Event("round", text="round 2"))
+    unknown = left(standing)
+    standing.take(Event("surveyed", planned=PAIR))
+
+    assert unknown == ""
+    assert standing.remaining_s() == pytest.approx(0.75)
+    assert left(standing) == "about 1 s left of round 2"
+
+
+def test_a_round_that_begins_while_it_is_reckoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events come in another thread, and an estimate that raised would end the lines."""
+    standing = standing_after(Seconds(), (1.0, took("attention", 4.0)), planned=PAIR)
+
+    def begin(_: str) -> float:
+        standing.take(Event("round", text="round 2"))
+        return 4.0
+
+    monkeypatch.setattr(standing_module, "_typical_s", begin)
+
+    assert (standing.remaining_s() or 0.0) > 0.0
+    assert standing.remaining_s() is None
+
+
+def test_rounds_draw_on_the_same_lines() -> None:
+    """What rich keeps of each line that was ever drawn would grow with the rounds."""
+    with live(console_for(Terminal(), width=80)) as listener:
+        progress = listener._progress  # type: ignore[attr-defined]
+        for _ in range(3):
+            listener(Event("round", text="a round"))
+            listener(Event("surveyed", planned=PAIR))
+            listener(took("attention", 1.0))
+            numbers = [task.id for task in progress.tasks]
+            done = [task.completed for task in progress.tasks[1:]]
+
+            assert numbers == [0, 1, 2]  # the import, the device, all
+            assert done == [1, 1]
+        listener(Event("round", text="a round"))
+        listener(Event("surveyed", planned=(("attention", "cuda:1"),)))
+
+        assert [task.fields["device"] for task in progress.tasks[1:]] == ["cuda:1", "all"]
 
 
 def test_a_log_has_lines_while_it_lasts_and_none_after() -> None:

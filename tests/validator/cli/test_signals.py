@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from tests.validator.cli.fakes import SICK, SOUND, Call, Runner
-from validator.cli import one_run
+from validator.cli import one_burn, one_run
 from validator.engine.plan import Plan, make_plan
 from validator.engine.spawn import MARKER
+from validator.engine.stopping import SIGNALS
+from validator.render.console import emit
 from validator.report import Report
 
 pytestmark = pytest.mark.slow
@@ -55,6 +57,52 @@ def test_a_second_signal_leaves_the_report_unwritten(
     assert told.out == ""
     assert not file.exists()
     assert "stopped by SIGINT, and by a second signal" in told.err
+
+
+@pytest.mark.parametrize("command", ["check", "burn"])
+def test_a_signal_while_the_report_is_written_costs_nothing(
+    call: Call,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    """The run is over, and what it found is worth more than some milliseconds."""
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+
+    def interrupted(text: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        emit(text)
+
+    async def burn(*_: object) -> Report:
+        return SOUND
+
+    monkeypatch.setattr(one_burn, "burn", burn)
+    monkeypatch.setattr(one_run, "emit", interrupted)
+    code = call(command, "--output", "json", "--quiet")
+
+    assert code == 0
+    assert Report.model_validate_json(capsys.readouterr().out) == SOUND
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+
+
+_BLOCKED = """
+import os
+from validator.cli import early
+early._WRITE_S = 1
+signals = early.EarlySignals()
+signals.resume(None)
+os.kill(os.getpid(), 15)
+end = os.pipe()[1]
+while True:
+    os.write(end, bytes(65536))
+"""
+
+
+def test_a_signal_ends_a_report_that_nobody_reads() -> None:
+    """One is enough, as `timeout` sends no second."""
+    child = subprocess.run([sys.executable, "-c", _BLOCKED], timeout=20, check=False)
+
+    assert child.returncode == -signal.SIGTERM
 
 
 def processes_of(parent: int) -> list[int]:

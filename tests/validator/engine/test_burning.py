@@ -1,6 +1,7 @@
 """Burns: rounds until the time is over, the worst of each probe, counters, and an end in time."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from probes.catalog import BY_NAME, CATALOG, MEMORY_FULL, TELEMETRY
+from probes.catalog import BY_NAME, CATALOG, CUDA_AVAILABLE, MEMORY_FULL, TELEMETRY
 from probes.contract import ProbeSpec, Result
 from tests.validator import reports
 from tests.validator.engine.test_run import surveyed
@@ -20,7 +21,7 @@ from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
 from validator.engine.stopping import Stop
 from validator.engine.tally import Round
-from validator.report import Device, NotRun, Report, exit_code
+from validator.report import Device, Environment, NotRun, Report, exit_code
 from validator.settings import Settings
 
 GPUS = tuple(
@@ -59,6 +60,7 @@ class Fake:
         self.prepared = 0
         self.closed = 0
         self.boards: Callable[[int], dict[str, Any]] | None = None
+        self.environments: dict[int, Environment] = {}  # of single runs
 
     def prepare(self) -> None:
         """Count it."""
@@ -104,7 +106,9 @@ class Fake:
         if stop is not None and stop.asked.is_set():
             missed = [NotRun(probe=r.probe, device=r.device, reason="cancelled") for r in results]
             return reports.report([], missed, devices=self._devices)
-        return reports.report(results, devices=self._devices)
+        environment = self.environments.get(len(self.plans))
+        told: dict[str, Any] = {} if environment is None else {"environment": environment}
+        return reports.report(results, devices=self._devices, **told)
 
 
 def burned(
@@ -213,6 +217,11 @@ def test_together_no_step_starts_after_the_end(time_is: Clock) -> None:
     short = burned(Fake(time_is, always("pass")), 8.0, LOAD, MORE, together=True)
 
     assert [result.probe for result in short.results] == ["load", "load"]
+    assert [(one.probe, one.device, one.reason) for one in short.not_run] == [
+        ("more", "cuda:0", "run_timeout"),
+        ("more", "cuda:1", "run_timeout"),
+    ]
+    assert short.status == "error"
 
 
 def test_a_signal_ends_it_with_what_was_found(time_is: Clock) -> None:
@@ -256,7 +265,13 @@ def test_where_nothing_can_be_tested_it_ends(
     assert nothing.burn is not None
 
     assert waits == [15.0, 15.0, 10.0]
-    assert (busy.burn.rounds, busy.status) == (4, "pass")  # telemetry's
+    assert (busy.burn.rounds, busy.status) == (4, "error")
+    assert [(one.device, one.reason) for one in busy.results if one.status == "error"] == [
+        ("cuda:0", "gpu_busy"),
+        ("cuda:1", "gpu_busy"),
+    ]
+    assert exit_code(busy) == 2
+    assert nothing.status == "error"
     assert busy.burn.devices[0].failures_per_hour is None
     assert (nothing.burn.rounds, nothing.burn.stopped_by) == (1, "nothing could be tested")
 
@@ -290,12 +305,112 @@ def test_what_boards_say_is_counted(time_is: Clock) -> None:
     assert (second.temperature_c, second.counters, second.xids) == (None, {}, None)
 
 
+def test_counters_that_were_set_to_nothing_count_from_there(time_is: Clock) -> None:
+    """A reset of the GPU or of its driver takes back no error that was counted before."""
+    told = {1: 100, 2: 103, 3: 2, 4: 2}
+
+    def boards(run: int) -> dict[str, Any]:
+        return {"health": {"gpus": [{"uuid": "GPU-0", "volatile_corrected": told[run]}]}}
+
+    fake = Fake(time_is, always("pass"))
+    fake.boards = boards
+    report = burned(fake, 30.0)
+    assert report.burn is not None
+
+    assert report.burn.devices[0].counters == {"volatile_corrected": 5.0}
+
+
+def test_the_last_look_at_the_boards_does_not_know_torch(time_is: Clock) -> None:
+    """The environment is that of the rounds, in which torch was tested."""
+    fake = Fake(time_is, always("pass"))
+    fake.boards = lambda _: {"health": {"gpus": [{"uuid": "GPU-0", "volatile_corrected": 0}]}}
+    fake.environments = {2: Environment(python="3.11.7")}
+    report = burned(fake, 10.0)
+
+    assert len(fake.plans) == 2
+    assert report.environment.torch == "2.13.0+cpu"
+
+
+def test_a_round_that_was_cut_before_the_survey_misses_nothing(time_is: Clock) -> None:
+    """All its probes were planned for the CPU, until the devices would be known."""
+    stop = Stop()
+
+    class Cut(Fake):
+        async def run(self, *args: Any, **named: Any) -> Report:
+            if not self.plans:
+                return await super().run(*args, **named)
+            stop.take(signal.SIGINT)
+            missed = NotRun(probe="load", device="cpu", reason="cancelled")
+            return reports.report([], [missed], devices=())
+
+    report = burned(Cut(time_is, always("pass")), 100.0, stop=stop)
+    assert report.burn is not None
+
+    assert (report.burn.rounds, report.burn.stopped_by) == (2, "stopped by SIGINT")
+    assert (report.status, report.not_run) == ("pass", ())
+
+
+def test_whether_all_gpus_are_here_is_asked_in_the_first_round(time_is: Clock) -> None:
+    """Once, and it is no test of a device."""
+    fake = Fake(time_is, always("pass"))
+    burned(fake, 25.0, TELEMETRY, CUDA_AVAILABLE, LOAD)
+    untested = burned(
+        Fake(time_is, iter(["pass", "pass", "skip", "skip"])), 8.0, CUDA_AVAILABLE, LOAD
+    )
+    assert untested.burn is not None
+
+    assert [[one.name for one in plan.specs] for plan in fake.plans] == [
+        ["telemetry", "cuda_available", "load"],
+        ["telemetry", "load"],
+    ]
+    assert [device.runs for device in untested.burn.devices] == [0, 0]
+    assert untested.status == "error"
+    told = [one.summary for one in untested.results if one.status == "error"]
+    assert told == ["nothing was tested here in any round: run 1"] * 2
+
+
+def test_one_device_that_was_never_tested_is_no_pass(time_is: Clock) -> None:
+    """The other one was; what is skipped in some rounds alone is none."""
+    never = burned(Fake(time_is, iter(["pass", "skip"] * 3)), 25.0)
+    now_and_then = burned(Fake(time_is, iter(["pass", "pass", "pass", "skip"])), 15.0)
+
+    assert (never.status, exit_code(never), exit_code(never, fail_open=True)) == ("error", 2, 0)
+    assert "load on cuda:1: nothing was tested here in any round" in never.summary
+    assert now_and_then.status == "pass"
+
+
+def test_a_gpu_that_goes_is_a_failure(time_is: Clock) -> None:
+    """Those that are left go on, and what the lost one has done is kept."""
+    fake = Fake(time_is, always("pass"))
+    asked: list[tuple[str, ...]] = []
+
+    class Losing(Fake):
+        async def run(self, plan: Plan, settings: Settings, *rest: Any) -> Report:
+            asked.append(settings.run.devices)
+            self._devices = GPUS[: 1 if self.plans else 2]
+            return await super().run(plan, settings, *rest)
+
+    fake = Losing(time_is, always("pass"))
+    report = burned(fake, 35.0)
+    assert report.burn is not None
+    first, second = report.burn.devices
+    (bad,) = [one for one in report.results if one.status == "fail"]
+
+    assert asked == [(), ("cuda:0", "cuda:1"), ("cuda:0",)]
+    assert (report.status, exit_code(report)) == ("fail", 1)
+    assert (bad.device, bad.gpu_uuid, bad.reason) == ("cuda:1", "GPU-1", "no_device")
+    assert bad.summary == "it was here, and is gone in round 2"
+    assert (first.runs, first.failures) == (3, 0)
+    assert (second.runs, second.failures, second.tested_s) == (2, 1, 10.0)
+    assert report.devices == GPUS
+
+
 def test_what_burns_unasked_computes_from_its_first_moment() -> None:
     """Device probes of profile deep, but for those that import first; telemetry beside them."""
     plan = burn_plan(Settings())
 
-    assert [one.name for one in plan.specs[:1]] == ["telemetry"]
-    assert list(plan.specs[1:]) == [one for one in CATALOG if burns(one)]
+    assert [one.name for one in plan.specs[:2]] == ["telemetry", "cuda_available"]
+    assert list(plan.specs[2:]) == [one for one in CATALOG if burns(one)]
     assert MEMORY_FULL in plan.specs
     assert BY_NAME["compiled"] not in plan.specs
     assert not plan.gives_way
@@ -306,7 +421,7 @@ def test_probes_of_a_burn_can_be_chosen() -> None:
     settings = Settings(probes={"telemetry": {"enabled": False}})
 
     named = burn_plan(Settings(), ("memory_pattern",))
-    assert [one.name for one in named.specs] == ["telemetry", "memory_pattern"]
+    assert [one.name for one in named.specs] == ["telemetry", "cuda_available", "memory_pattern"]
     assert burn_plan(Settings(), ("memory_full",), ("memory_full",)).specs == ()
     assert TELEMETRY not in burn_plan(settings).specs
     assert TELEMETRY not in burn_plan(Settings(), without=("telemetry",)).specs
@@ -393,3 +508,32 @@ def test_a_run_starts_no_probe_after_its_end(folder: Path) -> None:
     assert [(one.probe, one.reason) for one in ran(over).report.not_run] == [
         ("first", "run_timeout")
     ]
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_all_gpus_go_in_real_processes(
+    folder: Path, emulator: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The burn does not go on with the CPU in their place, nor without any."""
+    write(folder, "first")
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{emulator}")
+
+    def lose(event: Event) -> None:
+        if event.kind == "surveyed":  # the worker of the next round is started after this
+            monkeypatch.setenv("EMULATOR_DEVICES", "0")
+
+    async def until_over() -> Report:
+        plan = Plan((real("first"),), "deep", "cli", gives_way=False)
+        wishes = Wishes(200.0)
+        return await burn(plan, Settings(), wishes, Runner(), lose, lambda *_: None, Stop())
+
+    report = asyncio.run(until_over())
+    assert report.burn is not None
+
+    assert (report.burn.rounds, report.burn.stopped_by) == (2, "nothing could be tested")
+    assert [(one.device, one.status, one.summary) for one in report.results] == [
+        (name, "fail", "it was here, and is gone in round 2") for name in ("fake:0", "fake:1")
+    ]
+    assert [device.name for device in report.devices] == ["fake:0", "fake:1"]
+    assert marked() == []

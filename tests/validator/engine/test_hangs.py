@@ -1,5 +1,7 @@
 """A device that hangs costs a quick check one deadline and a little, not one a probe."""
 
+import asyncio
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,12 +10,15 @@ from typing import Any
 import pytest
 
 from probes.contract import ProbeSpec
-from tests.validator.runs import Ran, ran, spec, write
+from tests.validator.cli.test_signals import until
+from tests.validator.runs import Ran, marked, ran, spec, write
+from validator import loading
 from validator.engine import cgroup, hangs, job, outcomes
 from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Plan
 from validator.engine.runner import Runner
-from validator.report import CPU, Device, json_schema
+from validator.engine.stopping import Stop
+from validator.report import CPU, Device, Report, json_schema
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -270,3 +275,41 @@ def test_each_kind_of_retry_has_its_share_of_the_deadline() -> None:
     assert left == pytest.approx([50, 25], abs=1)
     assert on_cpu.remaining_s(DeviceHangs(), "cpu") == pytest.approx(50, abs=1)
     assert short.remaining_s(DeviceHangs(), "cuda:0") <= 0
+
+
+#: The same, and it says when the retries have begun.
+FAILS_THEN_TELLS = """
+    global tries
+    tries = globals().get("tries", 0) + 1
+    if tries > 1:
+        open({mark!r}, "w").close()
+        time.sleep(600)
+    return Seen(total=7)
+"""
+
+
+@pytest.mark.parametrize("by", ["a signal", "the run's deadline"])
+def test_a_failure_stands_whatever_stops_its_retries(folder: Path, by: str) -> None:
+    """It was seen before anybody stopped the run: no `not run`, and in a burn no earlier pass."""
+    mark = folder / "retries"
+    write(folder, "one", FAILS_THEN_TELLS.format(mark=str(mark)))
+    stop, settings = Stop(), loading.load()
+    if by != "a signal":
+        settings = loading.load(flags={"run": {"timeout": "6s"}})
+
+    async def until_stopped() -> Report:
+        two = replace(spec("two"), timeout_s=60)
+        each = Plan((replace(spec("one"), timeout_s=60), two), "quick", "cli")
+        going = asyncio.ensure_future(Runner().run(each, settings, stop=stop))
+        if by == "a signal":
+            assert await asyncio.to_thread(until, mark.exists)
+            stop.take(signal.SIGTERM)
+        return await going
+
+    report = asyncio.run(until_stopped())
+    (one,) = report.results
+
+    assert (report.status, one.probe, one.reason) == ("fail", "one", "check_failed")
+    assert "retries on cpu did not end" in one.summary
+    assert [missed.probe for missed in report.not_run] == ["two"]
+    assert marked() == []
