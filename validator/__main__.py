@@ -2,6 +2,6 @@
 
 import sys
 
-from validator.cli.main import main
+from gpu_env_validator import main
 
 sys.exit(main())

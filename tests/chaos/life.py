@@ -55,6 +55,10 @@ class End:
     left: list[str] = field(default_factory=list)  # processes that outlived it
 
 
+#: The script that an installation makes of the command.
+_COMMAND: Final = "import sys, gpu_env_validator; sys.exit(gpu_env_validator.main())"
+
+
 class Life:
     """The daemon, started; its log is JSON. Use it as a context: nothing of it is left after it."""
 
@@ -66,7 +70,7 @@ class Life:
         self._mark = f"{_MARK}={uuid.uuid4().hex}"
         name, value = self._mark.split("=")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "validator", "serve", "--config.file", str(config), *flags],
+            [sys.executable, "-c", _COMMAND, "serve", "--config.file", str(config), *flags],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -77,12 +77,20 @@ def _main(argv: Sequence[str]) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _told_first(error: BaseException) -> BaseException:
+    """The exception that a library told again under another type, as asyncio does."""
+    while (before := error.__cause__ or error.__context__) and str(before) == str(error):
+        error = before
+    return error
+
+
 def _explain_error(error: BaseException) -> str:
     """An exception in one line, with the limit or the missing system call that it comes from."""
+    trace, error = error.__traceback__, _told_first(error)
     text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
     line, refused = "", None
     try:
-        line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+        line = traceback.extract_tb(trace)[-1].line or ""
         with contextlib.suppress(OSError):  # of what explains it
             refused = refusal(text)
     except MemoryError:

@@ -1,8 +1,10 @@
 """How the command starts: the early worker, internal errors, no torch where none is needed."""
 
+import errno
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from validator.engine.spawn import CannotStartError
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_early_worker_is_handed_over(call: Call, workers: list[Worker]) -> None:
@@ -61,6 +63,45 @@ def test_an_internal_error_is_one_line(call: Call, capfd: pytest.CaptureFixture[
     assert told.count("\n") == 1
     assert "Traceback" in debugged
     assert "event=started" in debugged
+
+
+def test_what_a_library_tells_again_is_what_it_was(
+    call: Call, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Refused memory is no bug of ours where asyncio makes a RuntimeError of it."""
+    again = RuntimeError("[Errno 12] Cannot allocate memory")
+    again.__context__ = OSError(errno.ENOMEM, "Cannot allocate memory")
+    code = call("check", answer=again)
+    told = capfd.readouterr().err
+
+    assert code == 2
+    assert "[Errno 12] Cannot allocate memory" in told
+    assert "internal error" not in told
+
+
+def test_as_a_module_it_is_guarded_too(tmp_path: Path) -> None:
+    """A file of ours that cannot be read is no sick node."""
+    (tmp_path / "validator").mkdir()
+    for name in ("gpu_env_validator.py", "validator/__init__.py", "validator/__main__.py"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    ended = subprocess.run(
+        [sys.executable, "-I", "-c", _AS_A_MODULE, str(tmp_path), "check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("gpu-validator: error: it could not start: ")
+
+
+_AS_A_MODULE = """
+import runpy, sys
+sys.path[:] = [sys.argv.pop(1), *(path for path in sys.path if "site-packages" not in path)]
+sys.meta_path[:] = [one for one in sys.meta_path if "editable" not in repr(one)]
+runpy.run_module("validator", run_name="__main__", alter_sys=True)
+"""
 
 
 def test_debug_from_the_environment(
