@@ -1,29 +1,25 @@
 """The probes of one device, run in children of the worker, as many as it takes."""
 
-import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from probes.contract import HEAVY, Finding, ProbeSpec, Result, Triage
+from probes.contract import HEAVY, ProbeSpec, Result
 from validator.engine import cgroup, outcomes, resume
-from validator.engine.attribution import blame_host_limits
+from validator.engine.attempted import Attempted
 from validator.engine.child import Child
 from validator.engine.clock import now
-from validator.engine.ends import ChildEnded, GiveWay, HeldProcess, WorkerLostError
-from validator.engine.hangs import DeviceHangs
+from validator.engine.context import RunContext
+from validator.engine.ends import ChildEnded, GiveWay, WorkerLostError
 from validator.engine.plan import Event, limits, timeout_s
-from validator.engine.siblings import with_words
 from validator.engine.supervisor import Worker
-from validator.engine.tenants import END_S, Tenants
-from validator.engine.workers import NoWorkerError, Workers
+from validator.engine.tenants import END_S
+from validator.engine.workers import NoWorkerError
 from validator.report import CPU, Device
-from validator.settings import Settings
 
 #: For a child to start a probe, or to end, in seconds.
 START_S: Final = 10.0
@@ -36,132 +32,8 @@ _LOOK_S: Final = 1.0  # between two looks at a deadline that may have been short
 
 #: One of `outcomes`: what became of a probe on a device, in a text.
 _Outcome = Callable[..., Result]
-#: Share of a probe's deadline for the retries of what failed, on its own device and on the CPU.
-_RETRIES_SHARE: Final = 0.5
-_CPU_RETRY_SHARE: Final = 0.25
-
 #: Ends of a process that one check may have brought about, so that the others can go on.
 _GOES_ON: Final = (outcomes.crashed, outcomes.timed_out)
-
-
-class RunContext:
-    """What all jobs of a run share."""
-
-    def __init__(  # noqa: PLR0913 - each is of the run, and few are given by name
-        self,
-        settings: Settings,
-        workers: Workers,
-        held: dict[str, HeldProcess],
-        on_event: Callable[[Event], None],
-        *,
-        fault: str | None = None,
-        left_out: Mapping[str, Sequence[str]] | None = None,
-        results: dict[tuple[str, str], Result] | None = None,
-        place: str = "",
-        tenants: Tenants | None = None,
-        starts_until_s: float | None = None,
-    ) -> None:
-        """Create it; a device whose process cannot be killed goes into `held`, the runner's own.
-
-        Under a fault every child injects it into itself, and every result carries its name.
-        `left_out`: the checks of a probe that are not made. `results` is what others fill too.
-        `place` keeps a hang and a held process apart from those of the same device elsewhere.
-        `tenants` knows who comes to a device. No probe starts on one after `starts_until_s`.
-        """
-        self.settings = settings
-        self.workers = workers
-        self.held = held
-        self.on_event = on_event
-        self.fault = fault
-        self.left_out = left_out or {}
-        self.results = {} if results is None else results
-        self._place = place
-        self.tenants = Tenants(workers, held, on_event) if tenants is None else tenants
-        self._starts_until_s = starts_until_s
-        self.cores = cgroup.cores()
-        self.slots = asyncio.Semaphore(self.cores)  # children side by side
-        self.hangs = DeviceHangs()
-        self.memory_kills = cgroup.memory_kills()
-
-    def record(self, result: Result) -> None:
-        """Keep a result and send the event; what the host refused becomes an error of the host."""
-        result = blame_host_limits(result)
-        if self.fault is not None:
-            result = result.model_copy(update={"fault": self.fault})
-        self.results[result.probe, result.device] = result
-        told = with_words(result)
-        self.on_event(Event("finished", probe=result.probe, device=result.device, result=told))
-
-    def is_over(self) -> bool:
-        """Whether no probe starts any more."""
-        return self._starts_until_s is not None and now() >= self._starts_until_s
-
-    def is_held(self, device_name: str) -> bool:
-        """Whether a process which cannot be killed holds the device."""
-        return f"{device_name}{self._place}" in self.held
-
-    def abandon(self, worker: Worker, child: Child, device_name: str) -> None:
-        """Remember that a process which cannot be killed holds a device."""
-        held = HeldProcess(child.pid, worker.abandon(child))
-        self.held[f"{device_name}{self._place}"] = held
-        text = f"process {child.pid} cannot be killed"
-        self.on_event(Event("held", device=device_name, text=text))
-
-
-class _Attempted:
-    """A probe that a child has started: when, and what it told before its end."""
-
-    def __init__(self, spec: ProbeSpec, deadline_s: float, own_s: float | None = None) -> None:
-        self.spec = spec
-        self.deadline_s = deadline_s
-        self._own_s = deadline_s if own_s is None else own_s  # before anything shortened it
-        self.preliminary: Result | None = None
-        self.told: Result | None = None  # when it had to leave
-        self.retries_on = ""  # the device on which what failed is tried again now
-        self._began = time.monotonic()
-        self._began_s = now()  # on the clock of deadlines
-        self._started_at = datetime.now(timezone.utc)
-
-    def remaining_s(self, hangs: DeviceHangs, device: str) -> float:
-        """Seconds until it is late; less where another probe on the device has timed out since."""
-        self.deadline_s = hangs.shortened_deadline_s(device, self._began_s, self.deadline_s)
-        return self._began_s + self.deadline_s - now()
-
-    def try_again(self, failed: Result, device: str) -> None:
-        """Take a failure that stands, whose checks are tried again on a device from now on.
-
-        That has a share of the deadline of its own, so that it never costs what failed its result.
-        """
-        again = _CPU_RETRY_SHARE if self.retries_on and device == CPU.name else _RETRIES_SHARE
-        self.preliminary, self.retries_on = failed, device
-        self.deadline_s = min(self.deadline_s, now() - self._began_s + again * self._own_s)
-
-    def unfinished(self) -> Result | None:
-        """The failure whose retries did not end, which says so; None where nothing failed."""
-        if self.preliminary is None:
-            return None
-        findings = tuple(_unfinished(each, self.retries_on) for each in self.preliminary.findings)
-        return self.preliminary.model_copy(update={"findings": findings})
-
-    def put_off(self) -> None:
-        """Count its deadline from now on: it waits for others."""
-        self._began_s = now()
-
-    @property
-    def is_cut_short(self) -> bool:
-        """Whether its deadline is shorter than its own."""
-        return self.deadline_s < self._own_s
-
-    def shown_deadline(self) -> str:
-        """The deadline as text, and why it was shorter than the probe's own."""
-        shown = f"{round(self.deadline_s, 1):g} s"
-        if self.is_cut_short:
-            shown += ", shortened since a probe on this device had timed out"
-        return shown
-
-    def clock(self) -> dict[str, Any]:
-        """The fields of a result that say when and how long."""
-        return {"started_at": self._started_at, "duration_s": time.monotonic() - self._began}
 
 
 class Job:
@@ -200,7 +72,7 @@ class Job:
         #: How checks of the first remaining probe ended its processes until now.
         self._deaths: list[resume.Death] = []
         #: The probe of which a check has failed and is tried again now.
-        self._failing: _Attempted | None = None
+        self._failing: Attempted | None = None
         #: Probes whose process others have killed: they are tried once more.
         self._killed: set[str] = set()
         #: Probes that have left the device to others, by name: they are tried once more too.
@@ -325,7 +197,7 @@ class Job:
     async def _take_results(self, worker: Worker, child: Child, forked_s: float) -> None:
         remaining = self._remaining
         before = len(remaining)
-        attempted: _Attempted | None = None
+        attempted: Attempted | None = None
         deadline = now() + START_S
         while isinstance(message := await self._next(child, attempted, deadline), bytes):
             fields = _parse(message)
@@ -346,14 +218,14 @@ class Job:
             deadline = now() + START_S
         progressed = isinstance(message, ChildEnded) and len(remaining) < before
         if attempted is None and remaining and not progressed:
-            attempted = _Attempted(remaining[0], START_S)  # it must be told of something
+            attempted = Attempted(remaining[0], START_S)  # it must be told of something
         await self._take_end(worker, child, attempted, message)
 
     async def _take_end(
         self,
         worker: Worker,
         child: Child,
-        attempted: _Attempted | None,
+        attempted: Attempted | None,
         message: bytes | ChildEnded | GiveWay | None,
     ) -> None:
         """Take a child's end, or end it; what it had begun gets its result."""
@@ -375,7 +247,7 @@ class Job:
         else:
             worker.forget(child)
 
-    def _begin(self, forked_s: float | None) -> _Attempted:
+    def _begin(self, forked_s: float | None) -> Attempted:
         """The first remaining probe, which has started; `forked_s` says when its process did."""
         spec, device = self._remaining[0], self._device.name
         if forked_s is not None:
@@ -383,9 +255,9 @@ class Job:
             timeline.add("start of a process", forked_s, time.monotonic(), device=device)
         self._context.on_event(Event("started", probe=spec.name, device=device))
         own_s = timeout_s(spec, self._context.settings)
-        return _Attempted(spec, self._deadline_s(spec), own_s)
+        return Attempted(spec, self._deadline_s(spec), own_s)
 
-    def _is_tried_again(self, outcome: _Outcome, attempted: _Attempted, result: Result) -> bool:
+    def _is_tried_again(self, outcome: _Outcome, attempted: Attempted, result: Result) -> bool:
         """Whether others ended a probe's process for the first time, before it told anything.
 
         They killed it, or came to its device and may leave it again.
@@ -402,7 +274,7 @@ class Job:
         return first
 
     def _end_first(
-        self, attempted: _Attempted, result: Result, child: Child, *, goes_on: bool
+        self, attempted: Attempted, result: Result, child: Child, *, goes_on: bool
     ) -> None:
         """Settle the first remaining probe, or have it go on without the check it was at."""
         at = child.breadcrumb()
@@ -433,7 +305,7 @@ class Job:
         deaths = self._deaths if spec is self._remaining[0] else []
         return [*self._context.left_out.get(spec.name, ()), *(death.check for death in deaths)]
 
-    def _record_end(self, outcome: _Outcome, attempted: _Attempted) -> None:
+    def _record_end(self, outcome: _Outcome, attempted: Attempted) -> None:
         """Record for the device whether a probe without a result hung or came to an end.
 
         A retry on the CPU that is cut off says nothing of the device; one on an accelerator that
@@ -454,7 +326,7 @@ class Job:
         return self._context.hangs.deadline_s(spec, self._device.name, own_s)
 
     async def _next(
-        self, child: Child, attempted: _Attempted | None, deadline: float
+        self, child: Child, attempted: Attempted | None, deadline: float
     ) -> bytes | ChildEnded | GiveWay | None:
         """The child's next line, its end, or that it must leave; None when the probe is late.
 
@@ -472,7 +344,7 @@ class Job:
             if message is not None or (now() >= deadline and not watches):
                 return message
 
-    def _result(self, fields: dict[str, Any], attempted: _Attempted | None) -> Result | None:
+    def _result(self, fields: dict[str, Any], attempted: Attempted | None) -> Result | None:
         """The result in a message, if it is one of the probe that was started."""
         text = fields.get("result", fields.get("preliminary"))
         if attempted is None or not isinstance(text, str):
@@ -484,7 +356,7 @@ class Job:
         mine = (attempted.spec.name, self._device.name)
         return result if (result.probe, result.device) == mine else None
 
-    async def _excused(self, result: Result, attempted: "_Attempted | None") -> Result:
+    async def _excused(self, result: Result, attempted: "Attempted | None") -> Result:
         """The result; where a probe found no memory and others are there, that it is busy."""
         if attempted is None or self._context.fault is not None or not _lacks_memory(result):
             return result
@@ -497,7 +369,7 @@ class Job:
         )
 
     async def _make_leave(
-        self, worker: Worker, child: Child, attempted: _Attempted | None, who: str
+        self, worker: Worker, child: Child, attempted: Attempted | None, who: str
     ) -> tuple[_Outcome, str]:
         """End a child whose device others need; return what that means for its probe.
 
@@ -518,7 +390,7 @@ class Job:
         return outcomes.busy, f"{who}; the probe has left it to them"
 
     async def _take_last_words(
-        self, child: Child, attempted: _Attempted, until_s: float, *, whole: bool
+        self, child: Child, attempted: Attempted, until_s: float, *, whole: bool
     ) -> None:
         """Take a result that comes until then; only a failure, where it may not be `whole`."""
         while isinstance(message := await child.next(until_s), bytes):
@@ -550,7 +422,7 @@ class Job:
         return outcomes.broken, f"{how} and left {'half a' if partial else 'no'} result"
 
     async def _kill_late(
-        self, worker: Worker, child: Child, attempted: _Attempted | None, message: bytes | None
+        self, worker: Worker, child: Child, attempted: Attempted | None, message: bytes | None
     ) -> tuple[_Outcome, str]:
         """Kill a child that is late or wrote no result; return what that means for its probe."""
         stopped = message is None and child.is_stopped()
@@ -574,14 +446,6 @@ class Job:
             return outcomes.unkillable, text
         late = attempted is not None and attempted.is_cut_short
         return (outcomes.cut_short if late else outcomes.timed_out), text
-
-
-def _unfinished(finding: Finding, device: str) -> Finding:
-    """A failure whose retries on a device were ended."""
-    if finding.status != "fail":
-        return finding
-    triage = (finding.triage or Triage()).model_copy(update={"unfinished_on": (device,)})
-    return finding.model_copy(update={"triage": triage})
 
 
 def _parse(line: bytes) -> dict[str, Any]:

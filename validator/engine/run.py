@@ -18,8 +18,9 @@ from validator.engine import devices, outcomes
 from validator.engine.causes import without_consequences
 from validator.engine.child import Child
 from validator.engine.clock import now
+from validator.engine.context import RunContext
 from validator.engine.ends import ChildEnded, HeldProcess, WorkerLostError
-from validator.engine.job import START_S, Job, RunContext
+from validator.engine.job import START_S, Job
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
 from validator.engine.siblings import compared
 from validator.engine.spawn import WorkerProcess

@@ -7,8 +7,9 @@ beside the others, and its result takes the place of the first.
 import asyncio
 
 from probes.catalog import TELEMETRY
+from validator.engine.context import RunContext
 from validator.engine.ends import HeldProcess
-from validator.engine.job import Job, RunContext
+from validator.engine.job import Job
 from validator.engine.plan import Event
 from validator.engine.workers import Workers
 from validator.report import CPU

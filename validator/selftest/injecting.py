@@ -12,8 +12,9 @@ from probes.catalog import BY_NAME, CATALOG
 from probes.contract import ProbeSpec, Result
 from probes.faults.fault import Fault
 from validator.engine import cgroup, devices
+from validator.engine.context import RunContext
 from validator.engine.ends import HeldProcess
-from validator.engine.job import Job, RunContext
+from validator.engine.job import Job
 from validator.engine.plan import Event, timeout_s
 from validator.engine.spawn import start_worker
 from validator.engine.workers import NoWorkerError, Workers

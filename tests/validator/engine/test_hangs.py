@@ -14,6 +14,7 @@ from tests.validator.cli.test_signals import until
 from tests.validator.runs import Ran, marked, ran, spec, write
 from validator import loading
 from validator.engine import cgroup, hangs, job, outcomes
+from validator.engine.attempted import Attempted
 from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Plan
 from validator.engine.runner import Runner
@@ -251,7 +252,7 @@ def test_a_retry_on_an_accelerator_that_does_not_end_is_its_hang(
     one = job.Job(Device(name="cuda:0", type="cuda"), [spec("one")], 1, context)
     failed = outcomes.broken(spec("one"), CPU, "wrong")
     for _ in range(2):
-        attempted = job._Attempted(spec("one"), 100.0)
+        attempted = Attempted(spec("one"), 100.0)
         for device in phases:
             attempted.try_again(failed, device)
         one._record_end(outcomes.cut_short, attempted)
@@ -262,14 +263,14 @@ def test_a_retry_on_an_accelerator_that_does_not_end_is_its_hang(
 def test_each_kind_of_retry_has_its_share_of_the_deadline() -> None:
     """On its device half of it, on the CPU a quarter: never more than what is left of it."""
     failed = outcomes.broken(spec("one"), CPU, "wrong")
-    attempted = job._Attempted(spec("one"), 100.0)
+    attempted = Attempted(spec("one"), 100.0)
     left: list[float] = []
     for device in ("cuda:0", "cpu"):
         attempted.try_again(failed, device)
         left.append(attempted.remaining_s(DeviceHangs(), "cuda:0"))
-    on_cpu = job._Attempted(spec("one"), 100.0)
+    on_cpu = Attempted(spec("one"), 100.0)
     on_cpu.try_again(failed, "cpu")
-    short = job._Attempted(spec("one"), 0.0, 100.0)
+    short = Attempted(spec("one"), 0.0, 100.0)
     short.try_again(failed, "cuda:0")
 
     assert left == pytest.approx([50, 25], abs=1)

@@ -6,7 +6,7 @@ import pytest
 
 from probes.contract import Finding, Result, Status, Triage, Try, Wrong
 from tests.validator import reports
-from validator.engine.job import RunContext
+from validator.engine.context import RunContext
 from validator.engine.plan import Event
 from validator.engine.siblings import compared, with_words
 from validator.report import Device, overall

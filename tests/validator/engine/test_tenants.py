@@ -18,8 +18,9 @@ from tests.validator.engine.test_run import surveyed
 from tests.validator.runs import Ran, marked, ran, spec, write
 from validator.engine import outcomes, processes, tenants
 from validator.engine.breadcrumb import Breadcrumb
+from validator.engine.context import RunContext
 from validator.engine.ends import GiveWay
-from validator.engine.job import Job, RunContext
+from validator.engine.job import Job
 from validator.engine.plan import Event, Plan
 from validator.engine.tenants import Tenants
 from validator.loading import load
