@@ -228,7 +228,8 @@ def _front(app: _App, paths: frozenset[str]) -> _App:
 
 
 def _page(node: Node) -> str:
-    readiness, rows = node.readiness(), []
+    heads = ("probe", "device", "status", "what it found")
+    readiness, rows = node.readiness(), ["".join(f"<th>{head}</th>" for head in heads)]
     for probe in node.probes():
         for one in probe.devices:
             cells = (probe.name, one.device, one.status or "not yet", one.summary)
@@ -236,7 +237,8 @@ def _page(node: Node) -> str:
     links = ("metrics", "healthz", "readyz", "api/v1/report", "api/v1/probes", "openapi.json")
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>gpu-validator</title>"
-        "<style>body{font:15px sans-serif;margin:2em}td{padding:.2em 1em .2em 0}</style>"
+        "<style>body{font:15px sans-serif;margin:2em}"
+        "td,th{padding:.2em 1em .2em 0;text-align:left}</style>"
         f"<h1>gpu-validator {html.escape(__version__)}</h1>"
         f"<p><b>{'ready' if readiness.ready else 'not ready'}</b>: {html.escape(readiness.text)}"
         f"<p>{' · '.join(f'<a href={link}>/{link}</a>' for link in links)}"

@@ -175,6 +175,7 @@ def test_page_loads_nothing_and_escapes() -> None:
 
     assert __version__ in text
     assert "<b>ready</b>" in text
+    assert "<th>probe</th><th>device</th>" in text
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert not re.search(r"(src|href)=[\"']?(https?:)?//|@import|url\(", text)
