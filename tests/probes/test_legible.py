@@ -139,12 +139,8 @@ READERS: dict[str, Callable[[], Any]] = {
 }
 
 OBSERVERS = (
-    *(
-        "cuda_available.observation",
-        "container.observation",
-        "torch_settings.probe",
-        "kit.precision",
-    ),
+    *("cuda_available.observation", "container.observation"),
+    *("torch_settings.probe", "kit.precision"),
     *("torch_version.look", "torch_version.mapped", "compiled.toolchain", "kit.capabilities"),
 )
 
@@ -157,6 +153,7 @@ SILENT = {
     "validator/cli/main.py": "our own arguments, and the level of the log",
     "validator/cli/early.py": "whether torch is needed",
     "validator/cli/serve.py": "our own arguments",
+    "validator/service/apiserver.py": "whom to ask; complaints have it in quotes",
     "validator/service/fresh.py": "which GPUs who asks sees",
     "validator/loading.py": "settings: tests/validator/test_settings_hostile.py",
 }
