@@ -173,18 +173,23 @@ FLEETS: dict[str, Case] = {
     "scaled-to-nothing": Case(_gone(wanted=(1, 0)), {28: (), 60: ()}, step=2),
     "pods-that-nobody-scrapes": Case(
         _gone(wanted=(1, 1)),
-        {16: (), 28: (ABSENT, Firing("GpuValidatorNoTargets", instance=None))},
+        {
+            16: (),
+            28: (Firing("GpuValidatorNoTargets", instance=None),),
+            34: (ABSENT, Firing("GpuValidatorNoTargets", instance=None)),
+        },
         step=2,
     ),
-    "never-scraped": Case(_never_there(3), {9: (), 11: (ABSENT,), 60: (ABSENT,)}),
+    "never-scraped": Case(_never_there(3), {19: (), 21: (ABSENT,), 60: (ABSENT,)}),
     "never-wanted": Case(_never_there(0), {60: ()}),
-    "all-are-down": Case(_all_down, {14: (), 21: (ABSENT, DOWN)}),
+    # As long as the only node of a site may reboot.
+    "all-are-down": Case(_all_down, {14: (), 29: (DOWN,), 31: (ABSENT, DOWN)}),
     "a-job-is-renamed": Case(_renamed_job, {42: (), 80: ()}),
     "another-program-answers": Case(_replaced_by_a_stranger, {14: (), 16: (DOWN,), 40: (DOWN,)}),
     "two-clusters": Case(
         _two_clusters,
         {
-            21: (
+            31: (
                 failed(labels={"cluster": "east"}),
                 Firing("GpuValidatorDown", labels={"cluster": "west"}),
                 Firing(

@@ -94,6 +94,22 @@ def _restart_rollout_and_reboot() -> Script:
     return script
 
 
+def _two_replicas_of_prometheus() -> Script:
+    """Two restarts within an hour, seen by two replicas whose labels nobody removed."""
+    nodes: dict[str, Node] = {}
+
+    def script(at_s: float) -> Iterable[Target]:
+        for replica in ("a", "b"):
+            if at_s in {0, 1800, 3600}:
+                target = {"prometheus_replica": replica}
+                nodes[replica] = Node("node-1", started_s=at_s, target=target)
+            elif due(at_s - 60):
+                nodes[replica].run(at_s)
+        return tuple(nodes.values())
+
+    return script
+
+
 def _killed_each_hour() -> Script:
     nodes = [Node("node-1")]
 
@@ -267,6 +283,7 @@ GAPS: dict[str, Case] = {
         _restart_rollout_and_reboot,
         {5: (), 11: (), 25: (), 45: (), 64: (), 66: (DOWN,), 72: (), 120: ()},
     ),
+    "two-replicas-of-prometheus": Case(_two_replicas_of_prometheus, {59: (), 62: (), 90: ()}),
     "killed-each-hour": Case(_killed_each_hour, {11 * 60: (), 13 * 60: (UNSTABLE,)}, step=4),
     "failed-and-down": Case(
         _fails_and_goes_down(),
