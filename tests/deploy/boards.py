@@ -82,19 +82,44 @@ def _slow_to_start() -> Script:
     return script
 
 
-def _two_pods_at_once() -> Script:
-    """A rollout that starts the new pod before the old one ends."""
-    old = Node("node-1", target={"pod": "old"})
-    new = Node("node-1", started_s=600, target={"pod": "new"})
+def _two_pods_at_once(*, bus_ids: bool = True) -> Callable[[], Script]:
+    """A rollout that starts the new pod before the old one, which may know less, ends."""
 
-    def script(at_s: float) -> Iterable[Target]:
-        here = ([old] if at_s < 900 else []) + ([new] if at_s >= 600 else [])
-        for node in here:
-            if due(at_s, 120):
-                node.run(at_s)
-        return here
+    def make() -> Script:
+        old = Node("node-1", target={"pod": "old"}, bus_ids=bus_ids)
+        new = Node("node-1", started_s=600, target={"pod": "new"})
 
-    return script
+        def script(at_s: float) -> Iterable[Target]:
+            here = ([old] if at_s < 900 else []) + ([new] if at_s >= 600 else [])
+            for node in here:
+                if due(at_s, 120):
+                    node.run(at_s)
+            return here
+
+        return script
+
+    return make
+
+
+def _new_image(*, imports: bool) -> Callable[[], Script]:
+    """After twenty minutes a validator that has no torch, or cannot start its worker."""
+
+    def make() -> Script:
+        nodes = [Node("node-1")]
+
+        def script(at_s: float) -> Iterable[Target]:
+            if at_s == 1200:
+                nodes.append(Node("node-1", started_s=at_s))
+            elif due(at_s - 60):
+                if at_s < 1200:
+                    nodes[-1].run(at_s)
+                else:
+                    nodes[-1].run_without_worker(at_s, imports=imports)
+            return (nodes[-1],)
+
+        return script
+
+    return make
 
 
 def _loses_a_gpu_and_goes_down() -> Script:
@@ -158,7 +183,32 @@ BOARDS: dict[str, Case] = {
     "cut-up-anew": Case(_node_by_minute(_cut_up_anew), {40: (), 60: ()}),
     "moved-to-another-pool": Case(_node_by_minute(_moved_to_another_pool), {31: (), 40: ()}),
     "slow-to-start": Case(_slow_to_start, {25: (), 34: (), 40: ()}),
-    "two-pods-at-once": Case(_two_pods_at_once, {14: (), 40: ()}),
+    "two-pods-at-once": Case(_two_pods_at_once(), {14: (), 40: ()}),
+    "two-pods-that-count-otherwise": Case(_two_pods_at_once(bus_ids=False), {14: (), 40: ()}),
+    # What cannot look at the devices has not lost one.
+    "an-image-without-torch": Case(
+        _new_image(imports=False),
+        {
+            20: (),
+            50: (
+                failed(probe="torch_version", reason="import_failed", checks=("completes on cpu",)),
+            ),
+        },
+    ),
+    "a-worker-that-cannot-start": Case(
+        _new_image(imports=True),
+        {
+            34: (),
+            50: tuple(
+                Firing(
+                    "GpuValidatorCouldNotTell",
+                    labels={"probe": probe},
+                    summary=f"node-1: {probe} could not tell (internal_error)",
+                )
+                for probe in PROBES
+            ),
+        },
+    ),
     "a-gpu-is-gone-and-then-the-node": Case(
         _loses_a_gpu_and_goes_down, {19: (), 24: (_FELL,), 60: (_FELL, replace(DOWN, summary=None))}
     ),

@@ -58,13 +58,13 @@ def failed(
     """The page for checks that failed, and were last seen to do so that long ago."""
     named = {check.partition(" ")[0] for check in checks}
     name = f".{next(iter(named))}" if len(named) == 1 else f" ({len(named)} checks)"
-    why = f" ({reason})" if reason else ""
+    why = f" ({reason})" if reason not in {None, "check_failed"} else ""
     instance = fields.get("instance", "node-1")
     return Firing(
         "GpuValidatorCheckFailed",
         severity="critical",
         labels={"probe": probe, **fields.pop("labels", {})},
-        summary=f"{instance}: {probe}{name} failed{why}: do not compute on this node",
+        summary=f"{instance}: {probe}{name} failed{why}: do not compute here",
         description="A promise is broken on this node: "
         + "".join(f"{check}, " for check in checks)
         + f"last seen {seen} ago. It ends when the probe passes there. The finding's action in "

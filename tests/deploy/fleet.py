@@ -88,6 +88,7 @@ class Node:
     target: dict[str, str] = field(default_factory=dict)  # further labels: pool, cluster, pod
     probes: tuple[str, ...] = PROBES
     instances: int = 0  # of MIG, that each GPU is cut into
+    bus_ids: bool = True  # whether the driver tells them
 
     def __post_init__(self) -> None:
         """Know nothing yet."""
@@ -98,6 +99,8 @@ class Node:
 
     def _devices(self) -> tuple[Device, ...]:
         whole = gpus(self.gpu_count)
+        if not self.bus_ids:
+            whole = tuple(gpu.model_copy(update={"pci_bus_id": None}) for gpu in whole)
         if not self.instances:
             return whole or (CPU,)
         return tuple(
@@ -116,6 +119,19 @@ class Node:
         """A run that ended at this second; every probe passed but those named."""
         self._clock.now_s = at_s
         self._latest.accept(self.report(at_s, *wrong))
+
+    def run_without_worker(self, at_s: float, *, imports: bool = True) -> None:
+        """A run whose worker did not start, or could not import torch: it lists no device."""
+        at = {"started_at": datetime.fromtimestamp(at_s, timezone.utc)}
+        said: dict[str, Any] = {"status": "error", "reason": "internal_error", **at}
+        results = [result(probe, CPU.name, **said) for probe in self.probes]
+        if not imports:
+            said |= {"status": "skip", "reason": "dependency"}
+            results = [result(probe, CPU.name, **said) for probe in self.probes]
+            said |= {"status": "fail", "reason": "import_failed"}
+            results[self.probes.index("torch_version")] = result("torch_version", CPU.name, **said)
+        self._clock.now_s = at_s
+        self._latest.accept(report(results, ()))
 
     def run_without_torch(self, at_s: float) -> None:
         """A run of the probes that need no torch: it sees no device."""
@@ -175,6 +191,17 @@ class Node:
             lambda: families(self._latest, shown, _TOOL), process=_Process(self.started_s)
         )
         return made.read(Form()).decode()
+
+
+@dataclass
+class Stranger:
+    """A target that answers, but is not the validator: none of its metrics are ours."""
+
+    name: str
+
+    def samples(self, at_s: float) -> dict[Series, float]:  # noqa: ARG002 - it does not change
+        """That it was scraped."""
+        return {series("up", {"job": "gpu-env-validator", "instance": self.name}): 1.0}
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from tests.deploy.case import DOWN, SICK, Case, Firing, Script, due, failed
-from tests.deploy.fleet import Node, Target, WantedPods
+from tests.deploy.fleet import Node, Stranger, Target, WantedPods
 
 _OTHER = "bbbbbbbbbbbb"
 
@@ -80,12 +80,38 @@ def _two_clusters() -> Script:
     return script
 
 
+def _renamed_job() -> Script:
+    """Prometheus calls the scrape job otherwise from half an hour on."""
+    node = Node("node-1")
+
+    def script(at_s: float) -> Iterable[Target]:
+        if due(at_s):
+            node.run(at_s)
+        node.target = {"job": "gpu-validator-daemons"} if at_s >= 1800 else {}
+        return (node,)
+
+    return script
+
+
+def _replaced_by_a_stranger() -> Script:
+    """From ten minutes on another program answers on one node."""
+    one, two = Node("node-1"), Node("node-2")
+
+    def script(at_s: float) -> Iterable[Target]:
+        if due(at_s):
+            one.run(at_s)
+            two.run(at_s)
+        return (one if at_s < 600 else Stranger("node-1")), two
+
+    return script
+
+
 ABSENT = Firing(
     "GpuValidatorAbsent",
     instance=None,
     job=None,
     severity="critical",
-    summary="No validator reports to this Prometheus",
+    summary="validators that should report do not",
 )
 _NO_TARGETS = Firing(
     "GpuValidatorNoTargets",
@@ -147,16 +173,23 @@ FLEETS: dict[str, Case] = {
     "scaled-to-nothing": Case(_gone(wanted=(1, 0)), {28: (), 60: ()}, step=2),
     "pods-that-nobody-scrapes": Case(
         _gone(wanted=(1, 1)),
-        {16: (), 28: (ABSENT, Firing("GpuValidatorNoTargets", instance=None))},
+        {
+            16: (),
+            28: (Firing("GpuValidatorNoTargets", instance=None),),
+            34: (ABSENT, Firing("GpuValidatorNoTargets", instance=None)),
+        },
         step=2,
     ),
-    "never-scraped": Case(_never_there(3), {9: (), 11: (ABSENT,), 60: (ABSENT,)}),
+    "never-scraped": Case(_never_there(3), {19: (), 21: (ABSENT,), 60: (ABSENT,)}),
     "never-wanted": Case(_never_there(0), {60: ()}),
-    "all-are-down": Case(_all_down, {14: (), 21: (ABSENT, DOWN)}),
+    # As long as the only node of a site may reboot.
+    "all-are-down": Case(_all_down, {14: (), 29: (DOWN,), 31: (ABSENT, DOWN)}),
+    "a-job-is-renamed": Case(_renamed_job, {42: (), 80: ()}),
+    "another-program-answers": Case(_replaced_by_a_stranger, {14: (), 16: (DOWN,), 40: (DOWN,)}),
     "two-clusters": Case(
         _two_clusters,
         {
-            21: (
+            31: (
                 failed(labels={"cluster": "east"}),
                 Firing("GpuValidatorDown", labels={"cluster": "west"}),
                 Firing(
@@ -165,7 +198,7 @@ FLEETS: dict[str, Case] = {
                     job=None,
                     severity="critical",
                     labels={"cluster": "west"},
-                    summary="west: No validator reports to this Prometheus",
+                    summary="west: validators that should report do not",
                 ),
             )
         },

@@ -3,8 +3,13 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from probes.catalog import BY_NAME, CATALOG
+from probes.contract import HEAVY
 from tests.deploy.case import DOWN, FAILED, SICK, Case, Firing, Script, due, failed
 from tests.deploy.fleet import PROBES, TIMEOUT_S, Node, Target, TextfileNode, Wrong
+
+_HEAVY = next(spec.name for spec in CATALOG if spec.profile in HEAVY and spec.needs == "device")
+_HEAVY_CHECK = next(iter(BY_NAME[_HEAVY].promises))
 
 UNSTABLE = Firing("GpuValidatorUnstable", severity="critical")
 
@@ -13,8 +18,9 @@ def _unstable(processes: int, answered: str) -> Firing:
     return replace(
         UNSTABLE,
         summary="node-1: the validator starts again and again, or answers by turns",
-        description=f"{processes} processes answered in the last hour, and {answered} of its "
-        "scrapes. Nobody watches this node's GPUs, though the target looks well now and then.",
+        description=f"{processes} processes answered in the last hour. {answered} of its scrapes "
+        "were answered. Nobody watches this node's GPUs, though the target looks well now and "
+        "then.",
     )
 
 
@@ -88,6 +94,22 @@ def _restart_rollout_and_reboot() -> Script:
     return script
 
 
+def _two_replicas_of_prometheus() -> Script:
+    """Two restarts within an hour, seen by two replicas whose labels nobody removed."""
+    nodes: dict[str, Node] = {}
+
+    def script(at_s: float) -> Iterable[Target]:
+        for replica in ("a", "b"):
+            if at_s in {0, 1800, 3600}:
+                target = {"prometheus_replica": replica}
+                nodes[replica] = Node("node-1", started_s=at_s, target=target)
+            elif due(at_s - 60):
+                nodes[replica].run(at_s)
+        return tuple(nodes.values())
+
+    return script
+
+
 def _killed_each_hour() -> Script:
     nodes = [Node("node-1")]
 
@@ -143,6 +165,57 @@ def _then(*wrong: Wrong, probes: tuple[str, ...] = PROBES, gpus: int = 2) -> Cal
         return script
 
     return make
+
+
+def _sick_under_load_and_restarted() -> Script:
+    """The probe that failed loads the device: it has had no turn since the validator started."""
+    probes = (*PROBES, _HEAVY)
+    nodes = [Node("node-1", probes=probes)]
+
+    def script(at_s: float) -> Iterable[Target]:
+        if at_s == 600:
+            nodes.append(Node("node-1", started_s=at_s, probes=probes))
+            nodes[-1].probes = PROBES  # those that run
+        elif due(at_s - 60):
+            wrong = Wrong(_HEAVY, "fail", device="cuda:1", checks=(_HEAVY_CHECK,))
+            nodes[-1].run(at_s, *([wrong] if at_s < 600 else ()))
+        return (nodes[-1],)
+
+    return script
+
+
+def _sick_and_then_without_a_worker() -> Script:
+    """From ten minutes on the validator, started again, cannot look at any device."""
+    nodes = [Node("node-1")]
+
+    def script(at_s: float) -> Iterable[Target]:
+        if at_s == 600:
+            nodes.append(Node("node-1", started_s=at_s))
+        elif due(at_s - 60) and at_s < 600:
+            nodes[-1].run(at_s, SICK)
+        elif due(at_s - 60):
+            nodes[-1].run_without_worker(at_s)
+        return (nodes[-1],)
+
+    return script
+
+
+def _down_while_prometheus_starts_again() -> Script:
+    """Sick from ten minutes on, down from twenty on; two hours later Prometheus is off for eight.
+
+    Promtool evaluates meanwhile, as Prometheus does when it is back and before its first scrape.
+    """
+    one, two = Node("node-1"), Node("node-2")
+
+    def script(at_s: float) -> Iterable[Target]:
+        if due(at_s):
+            two.run(at_s)
+            if at_s < 1200:
+                one.run(at_s, *([SICK] if at_s >= 600 else []))
+        one.up = at_s < 1200
+        return () if 9000 <= at_s < 9480 else (one, two)
+
+    return script
 
 
 def _says_next(*wrong: Wrong) -> Callable[[], Script]:
@@ -210,6 +283,7 @@ GAPS: dict[str, Case] = {
         _restart_rollout_and_reboot,
         {5: (), 11: (), 25: (), 45: (), 64: (), 66: (DOWN,), 72: (), 120: ()},
     ),
+    "two-replicas-of-prometheus": Case(_two_replicas_of_prometheus, {59: (), 62: (), 90: ()}),
     "killed-each-hour": Case(_killed_each_hour, {11 * 60: (), 13 * 60: (UNSTABLE,)}, step=4),
     "failed-and-down": Case(
         _fails_and_goes_down(),
@@ -258,6 +332,31 @@ GAPS: dict[str, Case] = {
                 ),
             ),
         },
+    ),
+    "failed-under-load-and-restarted": Case(
+        _sick_under_load_and_restarted,
+        {60: (failed("51m 0s", reason=None, probe=_HEAVY, checks=(f"{_HEAVY_CHECK} on cuda:1",)),)},
+    ),
+    "failed-and-then-without-a-worker": Case(
+        _sick_and_then_without_a_worker,
+        {
+            10: (FAILED,),
+            80: (
+                failed("1h 11m 0s", reason=None),
+                *(replace(_COULD_NOT_TELL, labels={"probe": probe}) for probe in PROBES),
+            ),
+        },
+    ),
+    "failed-and-busy-beside-not-applicable": Case(
+        _then(
+            Wrong("tensor_ops", "skip", "not_applicable", device="cuda:0"),
+            Wrong("tensor_ops", "skip", "gpu_busy", device="cuda:1"),
+        ),
+        {10: (FAILED,), 60: (failed("51m 0s", reason=None),)},
+    ),
+    "failed-and-down-and-prometheus-restarts": Case(
+        _down_while_prometheus_starts_again,
+        {140: (FAILED, replace(DOWN, summary=None)), 155: (FAILED,), 200: (FAILED, DOWN)},
     ),
     "failed-then-could-not-tell": Case(
         _says_next(Wrong("tensor_ops", "error", "lost_access")),

@@ -58,6 +58,20 @@ def _flapping() -> Script:
     return script
 
 
+def _fails_between_two_scrapes() -> Script:
+    """It fails once, and is asked again at once."""
+    node = Node("node-1")
+
+    def script(at_s: float) -> Iterable[Target]:
+        if at_s == 1800:
+            node.run(at_s - 30, SICK)
+        if due(at_s):
+            node.run(at_s)
+        return (node,)
+
+    return script
+
+
 def _failing_and_restarted() -> Script:
     """The daemon starts again every half hour and knows nothing for a minute."""
     nodes = [Node("node-1")]
@@ -333,12 +347,17 @@ _CASES: dict[str, Case] = {
                 Firing(
                     "GpuValidatorFlapping",
                     labels={"probe": "tensor_ops"},
-                    summary="node-1: tensor_ops fails again and again, and passes between",
-                    description="Its verdict changed between failed and not failed 3 times in a "
-                    "day. Faults that come and go ruin results without a crash.",
+                    summary="node-1: tensor_ops fails and passes by turns",
+                    description="Within a day its verdict changed three times or more, or it "
+                    "failed and passed again before a scrape saw it. Faults that come and go ruin "
+                    "results without a crash.",
                 ),
             ),
         },
+    ),
+    "fails-between-two-scrapes": Case(
+        _fails_between_two_scrapes,
+        {29: (), 31: (Firing("GpuValidatorFlapping", labels={"probe": "tensor_ops"}),)},
     ),
     "failing-and-restarted": Case(_failing_and_restarted, dict.fromkeys((20, 110), (FAILED,))),
     "failed-once-and-restarted": Case(_failed_once_and_restarted, {90: (), 130: ()}),

@@ -15,6 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from probes.catalog import CATALOG
+from tests.deploy.case import failed
 from tests.deploy.components import (
     Prometheus,
     alertmanager,
@@ -161,21 +162,31 @@ LATCH = [
         "failed-then-in-another-check",
     ),
     (
-        'probe) gpu_validator_probe_reason{reason=~"disabled|not_applicable"}',
-        "probe) vector(0) > 0",
+        'gpu_validator_probe_reason{reason=~"disabled|not_applicable"}\n',
+        "vector(0) > 0\n",
         "failed-and-not-applicable",
     ),
     (
         f'unless on ({_NODE}, probe) gpu_validator_probe_success{{device="unknown"}}',
         "",
-        "failed-and-down-and-busy",
+        "failed-under-load-and-restarted",
     ),
     (
-        f"and on ({_NODE}) gpu_validator_node_healthy\n",
-        "and on () vector(0) > 0\n",
+        f"> 0\n              )\n              and on ({_NODE}) gpu_validator_node_healthy == 1\n",
+        "> 0\n              )\n              and on () vector(0) > 0\n",
         "failed-and-switched-off",
     ),
-    (f"or\n              group by ({_NODE}) (up == 0)\n", "\n", "failed-and-down"),
+    (
+        f"> 0\n              )\n              and on ({_NODE}) gpu_validator_node_healthy == 1\n",
+        f"> 0\n              )\n              and on ({_NODE}) gpu_validator_node_healthy\n",
+        "failed-and-then-without-a-worker",
+    ),
+    (
+        f"or\n              group by ({_NODE}) (last_over_time(up[1h]) == 0)\n",
+        "\n",
+        "failed-and-down",
+    ),
+    ("(last_over_time(up[1h]) == 0)", "(up == 0)", "failed-and-down-and-prometheus-restarts"),
     (
         "(gpu_validator_node_healthy[1h]))\n              or",
         "(up[1w]))\n              or",
@@ -183,6 +194,18 @@ LATCH = [
     ),
     (f"0 * ({_LAST})", "vector(0) > 0", "failed-once-restarted-thrice"),
 ]
+
+
+def test_a_summary_fits_on_a_phone() -> None:
+    """At most 120 characters, with a node's name as long as clouds give and any check of ours."""
+    node = "gke-production-h100-pool-1a2b3c4d-x9z7.local"
+    checks = [(spec.name, check) for spec in CATALOG for check in spec.promises]
+    told = [failed(probe=probe, checks=(f"{check} on cuda:1",)) for probe, check in checks]
+    cases = (case.firing.values() for case in CASES_BY_NAME.values())
+    told += [one for firing in cases for at_once in firing for one in at_once if one.summary]
+    summaries = [(one.summary or "").replace("node-1", node) for one in told]
+
+    assert [one for one in summaries if len(one) > 120] == []
 
 
 @pytest.mark.long
@@ -200,7 +223,7 @@ def test_a_device_is_counted_only_by_what_sees_devices() -> None:
     """The probes that the count of GPUs leaves out are those that run without torch."""
     without_torch = "|".join(spec.name for spec in CATALOG if not spec.needs_torch)
 
-    assert f'{{probe!~"{without_torch}"}}' in recorded()["instance:gpu_validator_gpus:count"]
+    assert f'{{probe!~"{without_torch}",' in recorded()["instance:gpu_validator_gpus:count"]
 
 
 def _firing_in(alert: str) -> list[str]:
@@ -531,7 +554,7 @@ def test_alert_fires_and_resolves(emulator: Path, tmp_path: Path) -> None:
         "probe": "device_transfer",
         "severity": "critical",
     }
-    assert " checks) failed (check_failed): do not " in fired["annotations"]["summary"]
+    assert " checks) failed: do not compute here" in fired["annotations"]["summary"]
     assert ": both_at_once on fake:1, " in fired["annotations"]["description"]
     assert healthy == {"fake:0": "1", "fake:1": "0"}
     assert (kept, proven) == (True, None)

@@ -17,6 +17,9 @@ SERIES: Final = 32
 #: In place of a check that the catalogue does not know.
 _UNKNOWN: Final = "other"
 
+#: Why a skip is no wait for anything.
+_SETTLED: Final = frozenset({"disabled", "not_applicable"})
+
 Told = Literal["fail", "warn"]
 TOLD: Final[tuple[Told, ...]] = ("fail", "warn")
 
@@ -78,9 +81,15 @@ def _of(result: Result) -> Iterator[CheckOnDevice]:
 
 
 def reason_of(results: Iterable[Result]) -> str:
-    """The reason of a probe's worst status, on most of its devices; empty where it passes."""
+    """The reason of a probe's worst status, on most of its devices; empty where it passes.
+
+    Where all are skips one that may run later comes first: only a probe that runs on no device is
+    over and done with.
+    """
     known = tuple(results)
     status = worst(one.status for one in known)
     if status == "pass" or not known:
         return ""
-    return Counter(one.reason for one in known if one.status == status).most_common(1)[0][0]
+    reasons = [one.reason for one in known if one.status == status]
+    later = [reason for reason in reasons if status == "skip" and reason not in _SETTLED]
+    return Counter(later or reasons).most_common(1)[0][0]

@@ -389,6 +389,23 @@ def test_a_fail_without_a_failed_check_did_not_complete(
     assert values(text, "probe_reason") == {("autograd", reason): 1}
 
 
+def test_what_runs_nowhere_alone_is_done_with() -> None:
+    """Busy on one device, not applicable to more: it may run yet, and the metrics say so."""
+
+    def reason(*reasons: Reason) -> dict[tuple[str, ...], float]:
+        latest = Latest(Clock())
+        latest.limit({"tensor_ops": 60.0})
+        skips = [
+            result("tensor_ops", f"cuda:{number}", status="skip", reason=one)
+            for number, one in enumerate(reasons)
+        ]
+        latest.accept(report(skips, gpus(len(reasons))))
+        return values(exposed(latest), "probe_reason")
+
+    assert reason("not_applicable", "not_applicable", "gpu_busy") == {("tensor_ops", "gpu_busy"): 1}
+    assert reason("disabled", "disabled") == {("tensor_ops", "disabled"): 1}
+
+
 def test_a_result_too_old_to_count_names_no_check() -> None:
     """A warning that nobody renewed is an error of the validator, and no longer a warning."""
     warned = result(
