@@ -36,7 +36,7 @@ def node(emulator: Path, faults: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(emulator), "EMULATOR_FAULTS": faults}
 
 
-def checked(emulator: Path, faults: str, *argv: str, timeout_s: float = 90) -> tuple[int, Report]:
+def checked(emulator: Path, faults: str, *argv: str, timeout_s: float = 270) -> tuple[int, Report]:
     """One `check` of the node: its exit code and report."""
     done = subprocess.run(
         [sys.executable, "-m", "validator", "check", "--output", "json", *argv],
