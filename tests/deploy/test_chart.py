@@ -66,7 +66,11 @@ shm: {sizeLimit: 8Gi}
 extraVolumes: [{name: ca, configMap: {name: ca}}]
 extraVolumeMounts: [{name: ca, mountPath: /etc/ssl/certs, readOnly: true}]
 networkPolicy: {fromNamespaces: [observability], apiServerPorts: [16443]}
-serviceMonitor: {enabled: true, interval: 15s, labels: {release: kube-prometheus-stack}}
+serviceMonitor:
+  enabled: true
+  interval: 15s
+  labels: {release: kube-prometheus-stack}
+  attachMetadata: {node: true}
 prometheusRule: {enabled: true, labels: {release: kube-prometheus-stack}}
 nodeReadiness: {enabled: true, interval: 15s, conditionPrefix: Inference, taintPrefix: inference}
 """ % ("0" * 64)
@@ -172,6 +176,7 @@ def test_what_the_user_says_reaches_the_other_objects(user: list[Object]) -> Non
     assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": "arn"}
     assert find(user, "ClusterRoleBinding")["subjects"][0]["name"] == "mine"
     assert monitor["spec"]["endpoints"][0]["interval"] == "15s"
+    assert monitor["spec"]["attachMetadata"] == {"node": True}
     assert (
         monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     )
@@ -193,6 +198,18 @@ def test_what_the_user_says_reaches_the_other_objects(user: list[Object]) -> Non
 
 
 _RULES: Final = ("startup", "failed")
+
+
+@pytest.mark.parametrize("kind", ["podMonitor", "serviceMonitor"])
+def test_the_labels_of_nodes_are_asked_for_by_whoever_may_list_them(kind: str) -> None:
+    """Off by default: a Prometheus without that right would find no pod at all."""
+    name = f"{kind[0].upper()}{kind[1:]}"
+    off = find(helm(f"{kind}.enabled=true"), name)
+    on = find(helm(f"{kind}.enabled=true", f"{kind}.attachMetadata.node=true"), name)
+
+    assert "attachMetadata" not in off["spec"]
+    assert on["spec"].pop("attachMetadata") == {"node": True}
+    assert on == off
 
 
 def test_an_account_of_the_users_own_is_not_made() -> None:
