@@ -1,5 +1,6 @@
 """The Helm chart's values: each reaches its object, each platform's render, no two collide."""
 
+import hashlib
 import itertools
 import os
 import re
@@ -352,6 +353,70 @@ def test_the_pods_of_two_pools_are_each_ones_own() -> None:
     assert found == [[True, False], [False, True]]
 
 
+NAMES: Final = {
+    "a.b": "a-b-gpu-validator",
+    "gpu-validator": "gpu-validator",
+    "x" * 53: f"{'x' * 24}-{hashlib.sha256(b'x' * 53).hexdigest()[:6]}-gpu-validator",
+    f"gpu-validator-{'y' * 39}": "gpu-validator-yyyyyyyyyy-",
+}
+
+
+@pytest.mark.parametrize("release", NAMES)
+def test_any_release_has_names_that_kubernetes_takes(release: str) -> None:
+    """DNS labels, and the end by which the alerts know the job, for all that helm calls a name."""
+    objects = helm(*ALL, *POOLS, release=release)
+    name = find(objects, "Service")["metadata"]["name"]
+
+    assert name.startswith(NAMES[release])
+    assert name.endswith("gpu-validator")
+    for one in objects:
+        if "NodeReadinessRule" not in one["kind"] and "ClusterRole" not in one["kind"]:
+            assert re.fullmatch("[a-z]([-a-z0-9]{0,61}[a-z0-9])?", one["metadata"]["name"])
+
+
+def test_long_names_stay_apart() -> None:
+    """Two releases that begin alike; one that begins with a digit has no Service's name."""
+    names = {
+        find(helm(release=f"{'x' * 52}{end}"), "Service")["metadata"]["name"] for end in "ab"
+    }
+
+    assert len(names) == 2
+    with pytest.raises(ValueError, match="fullnameOverride"):
+        helm(release="1a")
+    assert find(helm("fullnameOverride=one", release="1a"), "Service")["metadata"]["name"] == "one"
+
+
+class _Strict(yaml.SafeLoader):
+    """A loader that takes no key twice, as YAML wants it."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), keys
+        return super().construct_mapping(node, deep)
+
+
+def test_a_label_that_is_told_twice_is_written_once(tmp_path: Path) -> None:
+    """What stands nearest wins; `kustomize`, and so a post-renderer, refuses a key that is twice."""
+    file = tmp_path / "values.yaml"
+    file.write_text(
+        "labels: {team: all, release: all}\n"
+        "podLabels: {team: pods}\n"
+        "podAnnotations: {checksum/config: mine, a: b}\n"
+        "podMonitor: {enabled: true, labels: {release: kps}}\n"
+        "prometheusRule: {enabled: true, labels: {release: kps}}\n"
+    )
+    command = [tool("helm"), "template", "a", str(CHART), "--values", str(file)]
+    text = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    objects = [one for one in yaml.load_all(text, _Strict) if one]  # noqa: S506 - a safe loader
+    pod = find(objects, "DaemonSet")["spec"]["template"]["metadata"]
+
+    assert (pod["labels"]["team"], pod["labels"]["release"]) == ("pods", "all")
+    assert pod["annotations"]["a"] == "b"
+    assert pod["annotations"]["checksum/config"] != "mine"  # a new setting restarts the pods
+    for kind in ("PodMonitor", "PrometheusRule"):
+        assert find(objects, kind)["metadata"]["labels"]["release"] == "kps"
+
+
 def test_the_names_are_known_to_the_alerts() -> None:
     """The jobs of the monitors, whatever the release is called: `Down` asks for them by name."""
     rules = operator_object()["spec"]["groups"]
@@ -489,6 +554,7 @@ def test_lint_has_no_complaint(tmp_path: Path) -> None:
         ((), ("expects 1 GPU(s)", "daemonset/a-gpu-validator", "Nothing scrapes it yet")),
         (POOLS, ("h100: 8 GPUs", "l4: 1 GPUs", "daemonset/a-gpu-validator-h100")),
         (ALL, ("enforce=privileged", "GPUEnvironmentReady", "startup-gate=true")),
+        (("nameOverride=checks",), ("GpuValidatorAbsent do not see a-checks",)),
     ],
 )
 def test_the_notes_say_what_is_next(
@@ -508,6 +574,7 @@ def test_the_notes_say_what_is_next(
 
     assert [text for text in texts if text not in notes] == []
     assert ("Nothing scrapes" in notes) == (values != ALL)
+    assert ("do not see" in notes) == (values == ("nameOverride=checks",))
 
 
 def test_every_value_is_explained() -> None:
