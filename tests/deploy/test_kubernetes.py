@@ -569,6 +569,8 @@ def test_the_tags_are_this_versions() -> None:
 
 # -- the chart's values -----------------------------------------------------------------------
 
+TWO_POOLS = "pools.a.expectGpus=8,pools.a.nodeSelector.p=x,pools.b.expectGpus=1"
+
 
 @pytest.mark.parametrize(
     ("value", "complaint"),
@@ -609,7 +611,7 @@ def test_the_tags_are_this_versions() -> None:
         ("config.files.ready=/run/ready", "use featureFile or statusFile"),
         ("config.web.listen_address=127.0.0.1:8790", "8790 of every address"),
         ("config.web.listen_address=:9000", "8790 of every address"),
-        ("extraEnv[0].name=GPU_VALIDATOR_WEB__LISTEN_ADDRESS,extraEnv[0].value=:1", "8790 of every"),
+        ("extraEnv[0].name=GPU_VALIDATOR_WEB__LISTEN_ADDRESS,extraEnv[0].value=:1", "8790"),
         ("extraEnv[0].name=gpu_validator_files__nfd,extraEnv[0].value=/x", "featureFile"),
         ("extraEnv[0].name=A,extraEnv[1].name=A", "twice"),
         ("extraVolumeMounts[0].name=a,extraVolumeMounts[0].mountPath=/dev/shm/", "mountPath"),
@@ -617,8 +619,7 @@ def test_the_tags_are_this_versions() -> None:
         ("updateStrategy.rollingUpdate.maxUnavailable=some", "maxUnavailable"),
         ("nodeReadiness.enabled=true,serviceAccount.create=false", "serviceAccount.name"),
         (
-            "pools.a.expectGpus=8,pools.a.nodeSelector.p=x,pools.b.expectGpus=1,"
-            "pools.b.nodeSelector.p=x,pools.b.nodeSelector.q=z",
+            f"{TWO_POOLS},pools.b.nodeSelector.p=x,pools.b.nodeSelector.q=z",
             "a selects every node of b",
         ),
     ],
@@ -636,9 +637,8 @@ def test_the_chart_refuses_a_wrong_value(value: str, complaint: str) -> None:
         "config.expect.torch=>=2.2",
         "updateStrategy.rollingUpdate.maxSurge=1,updateStrategy.rollingUpdate.maxUnavailable=0",
         "nodeReadiness.enabled=true,serviceAccount.create=false,serviceAccount.name=mine",
-        "pools.a.expectGpus=8,pools.a.nodeSelector.p=x,pools.b.expectGpus=1,pools.b.nodeSelector.p=y",
-        "pools.a.expectGpus=8,pools.a.nodeSelector.p=x,pools.b.expectGpus=1,pools.b.nodeSelector.p=x,"
-        "pools.b.tolerations[0].key=b",
+        f"{TWO_POOLS},pools.b.nodeSelector.p=y",
+        f"{TWO_POOLS},pools.b.nodeSelector.p=x,pools.b.tolerations[0].key=b",
         "extraVolumeMounts[0].name=a,extraVolumeMounts[0].mountPath=/tmp/a",
         "podMonitor.interval=1m",
     ],
