@@ -52,10 +52,10 @@ class ApiServer:
         found = self._ask("GET", f"/api/v1/nodes/{quote(node, safe='')}")
         try:
             known = [dict(one) for one in found.get("status", {}).get("conditions", [])]
-            if not all({"type", "status"} <= one.keys() for one in known):
-                raise ValueError("a condition without type or status")
         except (AttributeError, TypeError, ValueError) as error:
             raise ApiError(f"what came is no node: {error!r}") from error
+        if not all({"type", "status"} <= one.keys() for one in known):
+            raise ApiError("what came is no node: a condition without type or status")
         return known
 
     def write(self, node: str, conditions: Sequence[Mapping[str, Any]]) -> None:
