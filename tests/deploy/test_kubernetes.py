@@ -715,7 +715,9 @@ def test_the_documents_pool_renders(tmp_path: Path) -> None:
     text = (ROOT / "docs/kubernetes.md").read_text()
     blocks = [one.partition("```")[0] for one in text.split("```yaml\n")[1:]]
     example = yaml.safe_load(next(one for one in blocks if "nameSuffix" in one))
-    example["resources"] = [os.path.relpath(KUBERNETES / "base", tmp_path.resolve())]
+    for key in ("resources", "components"):
+        paths = [KUBERNETES / one.removeprefix("../") for one in example[key]]
+        example[key] = [os.path.relpath(path, tmp_path.resolve()) for path in paths]
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(example))
     objects = rendered(tmp_path)
     made = find(objects, "DaemonSet")
@@ -724,6 +726,11 @@ def test_the_documents_pool_renders(tmp_path: Path) -> None:
     assert set(wrong) == {""}
     assert made["metadata"]["name"] == "gpu-validator-h100"
     assert made["spec"]["selector"]["matchLabels"]["gpu-validator/pool"] == "h100"
+    monitor = find(objects, "PodMonitor")["spec"]["selector"]["matchLabels"]
+    assert monitor["gpu-validator/pool"] == "h100"
+    for ending in ("failed-h100", "startup-h100"):
+        rule = find(objects, "NodeReadinessRule", ending)["spec"]["nodeSelector"]["matchLabels"]
+        assert rule["pool"] == "h100"
     assert pod_of(objects)["spec"]["nodeSelector"]["pool"] == "h100"
     assert environment(ours(pod_of(objects)))["GPU_VALIDATOR_EXPECT__GPUS"] == "8"
     assert find(objects, "Namespace")["metadata"]["name"] == "gpu-validator"
