@@ -611,6 +611,7 @@ TWO_POOLS = "pools.a.expectGpus=8,pools.a.nodeSelector.p=x,pools.b.expectGpus=1"
         ("config.files.ready=/run/ready", "use featureFile or statusFile"),
         ("config.web.listen_address=127.0.0.1:8790", "8790 of every address"),
         ("config.web.listen_address=:9000", "8790 of every address"),
+        ("config.web.listen_address=[::]:8790", "8790 of every address"),  # IPv6 alone
         ("extraEnv[0].name=GPU_VALIDATOR_WEB__LISTEN_ADDRESS,extraEnv[0].value=:1", "8790"),
         ("extraEnv[0].name=gpu_validator_files__nfd,extraEnv[0].value=/x", "featureFile"),
         ("extraEnv[0].name=A,extraEnv[1].name=A", "twice"),
@@ -633,7 +634,8 @@ def test_the_chart_refuses_a_wrong_value(value: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "config.web.listen_address=[::]:8790",
+        "config.web.listen_address=:8790",
+        "config.web.listen_address=0.0.0.0:8790",
         "config.expect.torch=>=2.2",
         "updateStrategy.rollingUpdate.maxSurge=1,updateStrategy.rollingUpdate.maxUnavailable=0",
         "nodeReadiness.enabled=true,serviceAccount.create=false,serviceAccount.name=mine",

@@ -14,7 +14,7 @@
 {{- $web := $v.config.web | default dict -}}
 {{- $listens := kindIs "map" $web | ternary (get $web "listen_address") "" -}}
 {{- range $v.extraEnv }}{{ if eq (upper .name) "GPU_VALIDATOR_WEB__LISTEN_ADDRESS" }}{{ $listens = .value }}{{ end }}{{ end -}}
-{{- if and $listens (not (regexMatch "^(|0\\.0\\.0\\.0|\\[::\\]):8790$" (toString $listens))) -}}
+{{- if and $listens (not (regexMatch "^(0\\.0\\.0\\.0)?:8790$" (toString $listens))) -}}
 {{- fail (printf "web.listen_address %v: the kubelet, the Service and the sidecar ask port 8790 of every address, so the pod would never be ready" $listens) -}}
 {{- end -}}
 {{- $named := dict -}}
