@@ -5,6 +5,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -219,6 +220,7 @@ def test_only_a_failed_probe_taints(
         sick.mkdir()
         with daemon(sick, expect={"torch": "<1"}) as there:
             failed = taints(settled(there, b"fail:"))
+            remembered = cluster.conditions["GPUEnvironmentFailed"]["message"]
         gone_while_failed = taints(NOWHERE)
         well.mkdir()
         with daemon(well, ready={"max_age": "3s"}) as there:
@@ -228,6 +230,7 @@ def test_only_a_failed_probe_taints(
         could_not_tell = cluster.status("Ready")
         gone = taints(NOWHERE)
 
+    assert re.search(r"^fail: .* \[failed: torch_version\.\w+\]$", remembered)
     assert before_the_first == ({"not-ready"}, set())
     assert failed == ({"not-ready", "failed"}, {"failed"})
     assert gone_while_failed == ({"not-ready", "failed"}, {"failed"})

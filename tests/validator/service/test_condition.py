@@ -270,7 +270,8 @@ def test_what_a_daemon_lists() -> None:
         "a": [OnDevice("fail", "ok", ("a.b",)), OnDevice(None, None)],
         "b": [OnDevice("pass", "ok", (), ("b.c",))],
     }
-    assert (said.gpus, said.of_host) == (1, {"b"})
+    assert said.gpus == 1
+    assert said.of_host == frozenset({"b"})
 
 
 def test_a_list_without_an_end_is_no_list() -> None:
