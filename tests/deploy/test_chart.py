@@ -385,6 +385,34 @@ def test_long_names_stay_apart() -> None:
     assert find(helm("fullnameOverride=one", release="1a"), "Service")["metadata"]["name"] == "one"
 
 
+def test_a_name_that_yaml_takes_for_something_else_stays_a_name(tmp_path: Path) -> None:
+    """A release called on, a namespace called 123, a prefix Yes: text in every place."""
+    file = tmp_path / "values.yaml"
+    file.write_text(
+        "fullnameOverride: 'no'\n"
+        "nameOverride: 'off'\n"
+        "runtimeClassName: 'true'\n"
+        "priorityClassName: '12'\n"
+        "serviceAccount: {name: 'null'}\n"
+        "image: {pullSecrets: ['1e3'], tag: '1.10'}\n"
+        "networkPolicy: {fromNamespaces: ['7']}\n"
+        "statusFile: {hostPath: '/run/a #b'}\n"
+        "nodeReadiness: {conditionPrefix: 'Yes'}\n"
+    )
+    objects = helm(*ALL, release="on", namespace="123", files=(file,))
+    made = find(objects, "DaemonSet")
+    pod = made["spec"]["template"]
+    folders = [one["hostPath"]["path"] for one in pod["spec"]["volumes"] if "hostPath" in one]
+
+    for version in VERSIONS:
+        assert [text for one in objects if (text := invalid(one, version))] == []
+    assert (made["metadata"]["name"], made["metadata"]["namespace"]) == ("no", "123")
+    assert pod["metadata"]["labels"]["app.kubernetes.io/instance"] == "on"
+    assert container_of(pod, "readiness-reporter")["args"][-1] == "Yes"
+    assert "/run/a #b" in folders
+    assert all(isinstance(one["metadata"]["name"], str) for one in objects)
+
+
 def keys_twice(node: yaml.Node) -> Iterator[str]:
     """The keys that a map of a document has more than once."""
     if isinstance(node, yaml.MappingNode):
