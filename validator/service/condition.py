@@ -6,15 +6,14 @@ a taint that follows it is put by a failed check, and taken off by the same chec
 GPUs. What is needed for that stands in the condition's message, since a daemon forgets.
 """
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
-from validator.service.ask import NoAnswerError, get
 from validator.service.readyfile import rfc3339
+from validator.service.word import Word
 
 #: Before `Ready` and `Failed` in the types of the two conditions.
 PREFIX: Final = "GPUEnvironment"
@@ -22,35 +21,12 @@ PREFIX: Final = "GPUEnvironment"
 #: A condition that nothing changes is written again after this, as the kubelet does with its own.
 HEARTBEAT: Final = timedelta(minutes=5)
 
-#: Less than what the kubelet's probes wait for `/readyz`; it answers from memory.
-_ANSWER_S: Final = 5.0
-_LINE_BYTES: Final = 200  # the first line of /readyz has 80 characters at most
 _MEMORY: Final = re.compile(r" \[failed: ([\w., ]+)(?:; GPUs: (\d{1,4}))?\]$")
 _MOST_CHECKS: Final = 20  # more are remembered by their probes' names
 _GOOD: Final = ("pass", "warn")
 _GONE: Final = ("disabled", "not_applicable")
 
 Condition = dict[str, Any]
-
-
-class OnDevice(NamedTuple):
-    """What counts now of a probe on a device."""
-
-    status: str | None
-    reason: str | None
-    failed: tuple[str, ...] = ()  # ids of checks
-    left_out: tuple[str, ...] = ()  # the same
-
-
-@dataclass(frozen=True)
-class Word:
-    """What a daemon says of its node."""
-
-    verdict: Literal["sound", "failed", "unknown"]
-    line: str  # why
-    probes: Mapping[str, Sequence[OnDevice]]
-    gpus: int = 0  # that probes run on
-    of_host: frozenset[str] = frozenset()  # probes that ask for no device
 
 
 @dataclass(frozen=True)
@@ -73,48 +49,6 @@ class _Memory:
             names = tuple(dict.fromkeys(one.partition(".")[0] for one in names))
         gpus = f"; GPUs: {self.gpus}" if self.gpus else ""
         return f" [failed: {', '.join(names)}{gpus}]" if names else ""
-
-
-def word_of(server: str) -> Word:
-    """Ask a daemon; that it cannot be asked says nothing of the node."""
-    try:
-        ready = get(server, "/readyz", _ANSWER_S)
-        line = ready.body[:_LINE_BYTES].decode(errors="replace").partition("\n")[0]
-        if ready.status not in {200, 503}:
-            return Word("unknown", f"{server} answered {ready.status}", {})
-        if ready.status == 503 and not line.startswith("fail:"):
-            return Word("unknown", line, {})
-        listed = json.loads(get(server, "/api/v1/probes", _ANSWER_S).body)
-        verdict: Literal["sound", "failed"] = "sound" if ready.status == 200 else "failed"
-        return _word(verdict, line, listed)
-    except NoAnswerError as error:
-        return Word("unknown", str(error), {})
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        return Word("unknown", f"{server} gave no list of probes: {error!r}", {})
-
-
-def _word(verdict: Literal["sound", "failed"], line: str, listed: Any) -> Word:
-    probes = {
-        str(one["name"]): [
-            OnDevice(
-                _text(each["status"]),
-                _text(each["reason"]),
-                tuple(map(str, each["failed"])),
-                tuple(map(str, each["left_out"])),
-            )
-            for each in one["devices"]
-        ]
-        for one in listed
-    }
-    devices = {str(each["device"]) for one in listed for each in one["devices"]}
-    # An instance is called cuda:0:3, and is of the GPU cuda:0.
-    gpus = {tuple(name.split(":")[:2]) for name in devices if ":" in name}
-    of_host = frozenset(str(one["name"]) for one in listed if one["needs"] == "host")
-    return Word(verdict, line, probes, len(gpus), of_host)
-
-
-def _text(found: Any) -> str | None:
-    return None if found is None else str(found)
 
 
 def conditions(

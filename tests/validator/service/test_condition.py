@@ -8,7 +8,8 @@ from typing import Any, Final
 import pytest
 
 from tests.deploy.components import served
-from validator.service.condition import Condition, OnDevice, Word, conditions, word_of
+from validator.service.condition import Condition, conditions
+from validator.service.word import OnDevice, Word, word_of
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=timezone.utc)
 
@@ -127,7 +128,7 @@ def test_a_pass_without_the_check_that_failed_absolves_no_node(
         assert known["message"].endswith("[failed: memory_full.stuck, memory_full.words]")
 
 
-OF_EIGHT: Final = word("failed", gpus=8, hot_products=probe(("fail", "ok", ("hot_products.bits",))))
+OF_EIGHT: Final = word("failed", gpus=8, hot_products=probe(("fail", "ok", ("hot_products.bfloat16",))))
 PASSED: Final = probe(("pass", "ok"))
 
 
