@@ -56,8 +56,8 @@ def _word(verdict: Literal["sound", "failed"], line: str, listed: Any) -> Word:
             OnDevice(
                 _text(each["status"]),
                 _text(each["reason"]),
-                tuple(map(str, each["failed"])),
-                tuple(map(str, each["left_out"])),
+                tuple(map(str, each.get("failed", ()))),  # a daemon of before has none
+                tuple(map(str, each.get("left_out", ()))),
             )
             for each in one["devices"]
         ]

@@ -128,7 +128,8 @@ def test_a_pass_without_the_check_that_failed_absolves_no_node(
         assert known["message"].endswith("[failed: memory_full.stuck, memory_full.words]")
 
 
-OF_EIGHT: Final = word("failed", gpus=8, hot_products=probe(("fail", "ok", ("hot_products.bfloat16",))))
+BITS: Final = ("hot_products.bfloat16",)
+OF_EIGHT: Final = word("failed", gpus=8, hot_products=probe(("fail", "ok", BITS)))
 PASSED: Final = probe(("pass", "ok"))
 
 
