@@ -84,6 +84,7 @@ def _monitor(kind: str, endpoints: str) -> Mapping[str, Any]:
             "required": ["selector", endpoints],
             "properties": {
                 "selector": _closed(("matchLabels",), matchLabels={"type": "object"}),
+                "attachMetadata": _closed(("node",), node={"type": "boolean"}),
                 endpoints: {
                     "type": "array",
                     "minItems": 1,

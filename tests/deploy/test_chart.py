@@ -1,9 +1,11 @@
 """The Helm chart's values: each reaches its object, each platform's render, no two collide."""
 
+import hashlib
 import itertools
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,7 +68,11 @@ shm: {sizeLimit: 8Gi}
 extraVolumes: [{name: ca, configMap: {name: ca}}]
 extraVolumeMounts: [{name: ca, mountPath: /etc/ssl/certs, readOnly: true}]
 networkPolicy: {fromNamespaces: [observability], apiServerPorts: [16443]}
-serviceMonitor: {enabled: true, interval: 15s, labels: {release: kube-prometheus-stack}}
+serviceMonitor:
+  enabled: true
+  interval: 15s
+  labels: {release: kube-prometheus-stack}
+  attachMetadata: {node: true}
 prometheusRule: {enabled: true, labels: {release: kube-prometheus-stack}}
 nodeReadiness: {enabled: true, interval: 15s, conditionPrefix: Inference, taintPrefix: inference}
 """ % ("0" * 64)
@@ -172,6 +178,7 @@ def test_what_the_user_says_reaches_the_other_objects(user: list[Object]) -> Non
     assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": "arn"}
     assert find(user, "ClusterRoleBinding")["subjects"][0]["name"] == "mine"
     assert monitor["spec"]["endpoints"][0]["interval"] == "15s"
+    assert monitor["spec"]["attachMetadata"] == {"node": True}
     assert (
         monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     )
@@ -193,6 +200,18 @@ def test_what_the_user_says_reaches_the_other_objects(user: list[Object]) -> Non
 
 
 _RULES: Final = ("startup", "failed")
+
+
+@pytest.mark.parametrize("kind", ["podMonitor", "serviceMonitor"])
+def test_the_labels_of_nodes_are_asked_for_by_whoever_may_list_them(kind: str) -> None:
+    """Off by default: a Prometheus without that right would find no pod at all."""
+    name = f"{kind[0].upper()}{kind[1:]}"
+    off = find(helm(f"{kind}.enabled=true"), name)
+    on = find(helm(f"{kind}.enabled=true", f"{kind}.attachMetadata.node=true"), name)
+
+    assert "attachMetadata" not in off["spec"]
+    assert on["spec"].pop("attachMetadata") == {"node": True}
+    assert on == off
 
 
 def test_an_account_of_the_users_own_is_not_made() -> None:
@@ -335,6 +354,100 @@ def test_the_pods_of_two_pools_are_each_ones_own() -> None:
     assert found == [[True, False], [False, True]]
 
 
+NAMES: Final = {
+    "a.b": "a-b-gpu-validator",
+    "gpu-validator": "gpu-validator",
+    "x" * 53: f"{'x' * 24}-{hashlib.sha256(b'x' * 53).hexdigest()[:6]}-gpu-validator",
+    f"gpu-validator-{'y' * 39}": "gpu-validator-yyyyyyyyyy-",
+}
+
+
+@pytest.mark.parametrize("release", NAMES)
+def test_any_release_has_names_that_kubernetes_takes(release: str) -> None:
+    """DNS labels, and the end by which the alerts know the job, for all that helm calls a name."""
+    objects = helm(*ALL, *POOLS, release=release)
+    name = find(objects, "Service")["metadata"]["name"]
+
+    assert name.startswith(NAMES[release])
+    assert name.endswith("gpu-validator")
+    for one in objects:
+        if "NodeReadinessRule" not in one["kind"] and "ClusterRole" not in one["kind"]:
+            assert re.fullmatch("[a-z]([-a-z0-9]{0,61}[a-z0-9])?", one["metadata"]["name"])
+
+
+def test_long_names_stay_apart() -> None:
+    """Two releases that begin alike; one that begins with a digit has no Service's name."""
+    names = {find(helm(release=f"{'x' * 52}{end}"), "Service")["metadata"]["name"] for end in "ab"}
+
+    assert len(names) == 2
+    with pytest.raises(ValueError, match="fullnameOverride"):
+        helm(release="1a")
+    assert find(helm("fullnameOverride=one", release="1a"), "Service")["metadata"]["name"] == "one"
+
+
+def test_a_name_that_yaml_takes_for_something_else_stays_a_name(tmp_path: Path) -> None:
+    """A release called on, a namespace called 123, a prefix Yes: text in every place."""
+    file = tmp_path / "values.yaml"
+    file.write_text(
+        "fullnameOverride: 'no'\n"
+        "nameOverride: 'off'\n"
+        "runtimeClassName: 'true'\n"
+        "priorityClassName: '12'\n"
+        "serviceAccount: {name: 'null'}\n"
+        "image: {pullSecrets: ['1e3'], tag: '1.10'}\n"
+        "networkPolicy: {fromNamespaces: ['7']}\n"
+        "statusFile: {hostPath: '/run/a #b'}\n"
+        "nodeReadiness: {conditionPrefix: 'Yes'}\n"
+    )
+    objects = helm(*ALL, release="on", namespace="123", files=(file,))
+    made = find(objects, "DaemonSet")
+    pod = made["spec"]["template"]
+    folders = [one["hostPath"]["path"] for one in pod["spec"]["volumes"] if "hostPath" in one]
+
+    for version in VERSIONS:
+        assert [text for one in objects if (text := invalid(one, version))] == []
+    assert (made["metadata"]["name"], made["metadata"]["namespace"]) == ("no", "123")
+    assert pod["metadata"]["labels"]["app.kubernetes.io/instance"] == "on"
+    assert container_of(pod, "readiness-reporter")["args"][-1] == "Yes"
+    assert "/run/a #b" in folders
+    assert all(isinstance(one["metadata"]["name"], str) for one in objects)
+
+
+def keys_twice(node: yaml.Node) -> Iterator[str]:
+    """The keys that a map of a document has more than once."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        yield from (key for key in keys if keys.count(key) > 1)
+    parts = node.value if isinstance(node.value, list) else []
+    for part in parts:
+        for each in part if isinstance(part, tuple) else (part,):
+            yield from keys_twice(each)
+
+
+def test_a_label_that_is_told_twice_is_written_once(tmp_path: Path) -> None:
+    """What stands nearest wins; kustomize as a post-renderer refuses a key that is twice."""
+    file = tmp_path / "values.yaml"
+    file.write_text(
+        "labels: {team: all, release: all}\n"
+        "podLabels: {team: pods}\n"
+        "podAnnotations: {checksum/config: mine, a: b}\n"
+        "podMonitor: {enabled: true, labels: {release: kps}}\n"
+        "prometheusRule: {enabled: true, labels: {release: kps}}\n"
+    )
+    command = [tool("helm"), "template", "a", str(CHART), "--values", str(file)]
+    text = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    roots = [node for node in yaml.compose_all(text) if node is not None]
+    objects = [one for one in yaml.safe_load_all(text) if one]
+    pod = find(objects, "DaemonSet")["spec"]["template"]["metadata"]
+
+    assert [key for node in roots for key in keys_twice(node)] == []
+    assert (pod["labels"]["team"], pod["labels"]["release"]) == ("pods", "all")
+    assert pod["annotations"]["a"] == "b"
+    assert pod["annotations"]["checksum/config"] != "mine"  # a new setting restarts the pods
+    for kind in ("PodMonitor", "PrometheusRule"):
+        assert find(objects, kind)["metadata"]["labels"]["release"] == "kps"
+
+
 def test_the_names_are_known_to_the_alerts() -> None:
     """The jobs of the monitors, whatever the release is called: `Down` asks for them by name."""
     rules = operator_object()["spec"]["groups"]
@@ -472,6 +585,7 @@ def test_lint_has_no_complaint(tmp_path: Path) -> None:
         ((), ("expects 1 GPU(s)", "daemonset/a-gpu-validator", "Nothing scrapes it yet")),
         (POOLS, ("h100: 8 GPUs", "l4: 1 GPUs", "daemonset/a-gpu-validator-h100")),
         (ALL, ("enforce=privileged", "GPUEnvironmentReady", "startup-gate=true")),
+        (("nameOverride=checks",), ("GpuValidatorAbsent do not see a-checks",)),
     ],
 )
 def test_the_notes_say_what_is_next(
@@ -491,6 +605,7 @@ def test_the_notes_say_what_is_next(
 
     assert [text for text in texts if text not in notes] == []
     assert ("Nothing scrapes" in notes) == (values != ALL)
+    assert ("do not see" in notes) == (values == ("nameOverride=checks",))
 
 
 def test_every_value_is_explained() -> None:

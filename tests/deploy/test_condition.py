@@ -5,12 +5,15 @@ import http.client
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +22,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.cluster import ROOT, Object, find, mode
-from tests.deploy.components import wait_for
+from tests.deploy.components import served, wait_for
 from tests.deploy.test_node_problem_detector import daemon, plugin
 from validator.cli.condition import keep_conditions
 from validator.service.apiserver import ApiServer
@@ -35,6 +38,8 @@ class Cluster:
     conditions: dict[str, Object] = field(default_factory=dict)
     asked: list[tuple[str, str, str, str]] = field(default_factory=list)
     refuse: int = 0  # a status that is answered instead
+    instead: bytes | None = None  # a body that is answered instead
+    slow_s: float = 0.0  # between each two bytes of an answer
 
     def answer(self, method: str, path: str, kind: str, token: str, body: bytes) -> tuple[int, Any]:
         """Read the node, or merge conditions by their type as the API server does."""
@@ -81,14 +86,21 @@ def make_authority(folder: Path) -> None:
 @contextlib.contextmanager
 def serving(cluster: Cluster, account: Path) -> Iterator[str]:
     """Serve a cluster over TLS; gives its port."""
+    stop = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def _do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             kind, token = (self.headers.get(one, "") for one in ("Content-Type", "Authorization"))
             status, told = cluster.answer(self.command, self.path, kind, token, body)
-            content = json.dumps(told).encode()
+            content = json.dumps(told).encode() if cluster.instead is None else cluster.instead
+            if cluster.slow_s:
+                with contextlib.suppress(OSError):  # it hung up
+                    while not stop.wait(cluster.slow_s):
+                        self.wfile.write(b"H")
+                return
             self.send_response(status)
+            self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -107,6 +119,7 @@ def serving(cluster: Cluster, account: Path) -> Iterator[str]:
         try:
             yield str(server.server_address[1])
         finally:
+            stop.set()
             server.shutdown()
             thread.join(timeout=10)
 
@@ -207,6 +220,7 @@ def test_only_a_failed_probe_taints(
         sick.mkdir()
         with daemon(sick, expect={"torch": "<1"}) as there:
             failed = taints(settled(there, b"fail:"))
+            remembered = cluster.conditions["GPUEnvironmentFailed"]["message"]
         gone_while_failed = taints(NOWHERE)
         well.mkdir()
         with daemon(well, ready={"max_age": "3s"}) as there:
@@ -216,6 +230,7 @@ def test_only_a_failed_probe_taints(
         could_not_tell = cluster.status("Ready")
         gone = taints(NOWHERE)
 
+    assert re.search(r"^fail: .* \[failed: torch_version\.\w+\]$", remembered)
     assert before_the_first == ({"not-ready"}, set())
     assert failed == ({"not-ready", "failed"}, {"failed"})
     assert gone_while_failed == ({"not-ready", "failed"}, {"failed"})
@@ -296,3 +311,140 @@ def test_a_server_of_another_authority_gets_no_token(account: Path, tmp_path: Pa
     assert code != 0
     assert "certificate" in said.lower()
     assert cluster.asked == []
+
+
+@pytest.mark.parametrize("status", [201, 301, 307, 401, 404, 409, 410, 429, 500, 503])
+def test_no_status_but_200_is_an_answer(
+    status: int, account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told with what came; nothing is written, nobody is followed, and the next round goes on."""
+    cluster = Cluster(refuse=status)
+    with serving(cluster, account) as port:
+        api = in_pod(monkeypatch, account, port)
+        said = keep_conditions(api, NOWHERE, "gpu-1", PREFIX)
+        cluster.refuse = 0
+        later = keep_conditions(api, NOWHERE, "gpu-1", PREFIX)
+
+    assert f"answered {status}" in said
+    assert later == ""
+    assert [one[0] for one in cluster.asked] == ["GET", "GET", "PATCH"]
+    assert {path.removesuffix("/status") for _, path, *_ in cluster.asked} == {
+        "/api/v1/nodes/gpu-1"
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>sign in</html>",
+        b"",
+        b"null",
+        b"[]",
+        b'{"status": "Failure"}',
+        b'{"status": {"conditions": [1]}}',
+        b'{"status": {"conditions": [{"type": "Ready"}]}}',
+        b'{"status": {"conditions": "none"}}',
+        b"[" * 200_000,
+        b'{"a": "%s"}' % (b"x" * 5_000_000),
+    ],
+    ids=("html", "empty", "null", "list", "failure", "number", "typeless", "text", "deep", "huge"),
+)
+def test_what_is_no_node_is_told(
+    body: bytes, account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy's page, or half a document: one line, nothing is written, and it goes on."""
+    cluster = Cluster(instead=body)
+    with serving(cluster, account) as port:
+        said = keep_conditions(in_pod(monkeypatch, account, port), NOWHERE, "gpu-1", PREFIX)
+
+    assert said
+    assert len(said) < 600
+    assert [one[0] for one in cluster.asked] == ["GET"]
+
+
+def test_a_trickling_server_is_left_in_time(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then: each wait for one is short, and all of them have an end too."""
+    monkeypatch.setattr("validator.service.apiserver._ANSWER_S", 0.5)
+    threads = threading.active_count()
+    cluster = Cluster(slow_s=0.1)
+    with serving(cluster, account) as port:
+        began = time.monotonic()
+        said = keep_conditions(in_pod(monkeypatch, account, port), NOWHERE, "gpu-1", PREFIX)
+        took = time.monotonic() - began
+    wait_for("no thread left", lambda: threading.active_count() <= threads or None, 10)
+
+    assert "no whole answer in 0.5 s" in said
+    assert took < 5
+
+
+def test_a_handshake_that_never_comes_is_left_in_time(
+    account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The port is open, and nobody speaks TLS there."""
+    monkeypatch.setattr("validator.service.apiserver._ANSWER_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = in_pod(monkeypatch, account, str(silent.getsockname()[1]))
+        assert keep_conditions(api, NOWHERE, "gpu-1", PREFIX)
+
+
+def test_a_rotated_authority_is_the_one_that_counts(
+    account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet replaces ca.crt as it does the token: the sidecar needs no restart."""
+    mine, rotated = tmp_path / "mine", tmp_path / "rotated"
+    mine.mkdir()
+    rotated.mkdir()
+    make_authority(rotated)
+    for name in ("ca.crt", "token"):
+        shutil.copy(account / name, mine / name)
+    with serving(Cluster(), account) as port:
+        api = in_pod(monkeypatch, mine, port)
+        before = keep_conditions(api, NOWHERE, "gpu-1", PREFIX)
+    with serving(Cluster(), rotated) as port:
+        monkeypatch.setattr(api, "_port", int(port))
+        between = keep_conditions(api, NOWHERE, "gpu-1", PREFIX)
+        shutil.copy(rotated / "ca.crt", mine / "ca.crt")
+        after = keep_conditions(api, NOWHERE, "gpu-1", PREFIX)
+
+    assert before == ""
+    assert "certificate" in between
+    assert after == ""
+
+
+def test_a_token_is_never_told(
+    account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one that no header can hold: what goes wrong is logged."""
+    cluster = Cluster()
+    shutil.copy(account / "ca.crt", tmp_path / "ca.crt")
+    (tmp_path / "token").write_text("secret\nsecret\n")
+    with serving(cluster, account) as port:
+        said = keep_conditions(in_pod(monkeypatch, tmp_path, port), NOWHERE, "gpu-1", PREFIX)
+
+    assert "holds no token" in said
+    assert "secret" not in said
+    assert cluster.asked == []
+
+
+def test_what_another_writer_left_is_written_over(
+    account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old reporter's condition, a time of the future, 32 KiB: no memory of ours."""
+    theirs = {
+        "type": "GPUEnvironmentFailed",
+        "status": "True",
+        "reason": "EndpointNotOK",
+        "message": "x" * 32_768,
+        "lastHeartbeatTime": "2999-01-01T00:00:00Z",
+        "lastTransitionTime": "2020-01-01T00:00:00Z",
+    }
+    cluster = Cluster({"GPUEnvironmentFailed": theirs})
+    page = {"/readyz": b"pass: 1 probe\n", "/api/v1/probes": b"[]"}
+    with served(lambda path, _: page[path]) as there, serving(cluster, account) as port:
+        api = in_pod(monkeypatch, account, port)
+        assert keep_conditions(api, f"http://{there}", "gpu-1", PREFIX) == ""
+        assert keep_conditions(api, f"http://{there}", "gpu-1", PREFIX) == ""
+
+    assert (cluster.status("Ready"), cluster.status("Failed")) == ("True", "False")
+    assert cluster.conditions["GPUEnvironmentFailed"]["message"] == "pass: 1 probe"
+    assert [one[0] for one in cluster.asked] == ["GET", "PATCH", "GET"]

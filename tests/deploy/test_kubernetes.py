@@ -569,6 +569,8 @@ def test_the_tags_are_this_versions() -> None:
 
 # -- the chart's values -----------------------------------------------------------------------
 
+TWO_POOLS = "pools.a.expectGpus=8,pools.a.nodeSelector.p=x,pools.b.expectGpus=1"
+
 
 @pytest.mark.parametrize(
     ("value", "complaint"),
@@ -603,12 +605,49 @@ def test_the_tags_are_this_versions() -> None:
         ("nodeSelector=null", "nodeSelector"),
         ("securityContext=null", "securityContext"),
         ("podMonitor.interval=null", "interval"),
+        ("podMonitor.interval=5s", "interval"),  # a scrape may take 10 s: the operator drops it
+        ("nodeReadiness.interval=100ms", "interval"),
+        ("config.expect.gpus=8", "use expectGpus"),  # the chart's 1 would win, unseen
+        ("config.files.ready=/run/ready", "use featureFile or statusFile"),
+        ("config.web.listen_address=127.0.0.1:8790", "8790 of every address"),
+        ("config.web.listen_address=:9000", "8790 of every address"),
+        ("config.web.listen_address=[::]:8790", "8790 of every address"),  # IPv6 alone
+        ("extraEnv[0].name=GPU_VALIDATOR_WEB__LISTEN_ADDRESS,extraEnv[0].value=:1", "8790"),
+        ("extraEnv[0].name=gpu_validator_files__nfd,extraEnv[0].value=/x", "featureFile"),
+        ("extraEnv[0].name=A,extraEnv[1].name=A", "twice"),
+        ("extraVolumeMounts[0].name=a,extraVolumeMounts[0].mountPath=/dev/shm/", "mountPath"),
+        ("updateStrategy.rollingUpdate.maxSurge=1", "maxUnavailable 0"),
+        ("updateStrategy.rollingUpdate.maxUnavailable=some", "maxUnavailable"),
+        ("nodeReadiness.enabled=true,serviceAccount.create=false", "serviceAccount.name"),
+        (
+            f"{TWO_POOLS},pools.b.nodeSelector.p=x,pools.b.nodeSelector.q=z",
+            "a selects every node of b",
+        ),
     ],
 )
 def test_the_chart_refuses_a_wrong_value(value: str, complaint: str) -> None:
     """Unknown keys, no GPU promised, a GPU reserved: the schema names each."""
     with pytest.raises(ValueError, match=re.escape(complaint)):
         helm(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "config.web.listen_address=:8790",
+        "config.web.listen_address=0.0.0.0:8790",
+        "config.expect.torch=>=2.2",
+        "updateStrategy.rollingUpdate.maxSurge=1,updateStrategy.rollingUpdate.maxUnavailable=0",
+        "nodeReadiness.enabled=true,serviceAccount.create=false,serviceAccount.name=mine",
+        f"{TWO_POOLS},pools.b.nodeSelector.p=y",
+        f"{TWO_POOLS},pools.b.nodeSelector.p=x,pools.b.tolerations[0].key=b",
+        "extraVolumeMounts[0].name=a,extraVolumeMounts[0].mountPath=/tmp/a",
+        "podMonitor.interval=1m",
+    ],
+)
+def test_the_chart_takes_what_is_near_a_wrong_value(value: str) -> None:
+    """No refusal is wider than its reason."""
+    assert find(helm(value), "Service")
 
 
 def test_the_charts_values_reach_the_pod() -> None:
@@ -678,7 +717,9 @@ def test_the_documents_pool_renders(tmp_path: Path) -> None:
     text = (ROOT / "docs/kubernetes.md").read_text()
     blocks = [one.partition("```")[0] for one in text.split("```yaml\n")[1:]]
     example = yaml.safe_load(next(one for one in blocks if "nameSuffix" in one))
-    example["resources"] = [os.path.relpath(KUBERNETES / "base", tmp_path.resolve())]
+    for key in ("resources", "components"):
+        paths = [KUBERNETES / one.removeprefix("../") for one in example[key]]
+        example[key] = [os.path.relpath(path, tmp_path.resolve()) for path in paths]
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(example))
     objects = rendered(tmp_path)
     made = find(objects, "DaemonSet")
@@ -687,6 +728,11 @@ def test_the_documents_pool_renders(tmp_path: Path) -> None:
     assert set(wrong) == {""}
     assert made["metadata"]["name"] == "gpu-validator-h100"
     assert made["spec"]["selector"]["matchLabels"]["gpu-validator/pool"] == "h100"
+    monitor = find(objects, "PodMonitor")["spec"]["selector"]["matchLabels"]
+    assert monitor["gpu-validator/pool"] == "h100"
+    for ending in ("failed-h100", "startup-h100"):
+        rule = find(objects, "NodeReadinessRule", ending)["spec"]["nodeSelector"]["matchLabels"]
+        assert rule["pool"] == "h100"
     assert pod_of(objects)["spec"]["nodeSelector"]["pool"] == "h100"
     assert environment(ours(pod_of(objects)))["GPU_VALIDATOR_EXPECT__GPUS"] == "8"
     assert find(objects, "Namespace")["metadata"]["name"] == "gpu-validator"

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from probes.catalog import CATALOG
 from tests.deploy.case import failed
+from tests.deploy.cluster import find, helm, mode
 from tests.deploy.components import (
     Prometheus,
     alertmanager,
@@ -388,11 +389,16 @@ OTHERS = {
 
 POOLS = {
     "gpu-node-1": ({}, {}),
-    "gpu-node-2": ({"cloud_google_com_gke_nodepool": "h100"}, {"pool": "h100"}),
-    "gpu-node-3": ({"karpenter_sh_nodepool": "a100"}, {"pool": "a100"}),
+    "gpu-node-2": ({"node_label_cloud_google_com_gke_nodepool": "h100"}, {"pool": "h100"}),
+    "gpu-node-3": ({"node_label_karpenter_sh_nodepool": "a100"}, {"pool": "a100"}),
     "gpu-node-4": (
-        {"gpu_validator_pool": "mine", "eks_amazonaws_com_nodegroup": "theirs"},
+        {"node_label_gpu_validator_pool": "mine", "node_label_eks_amazonaws_com_nodegroup": "a"},
         {"pool": "mine"},
+    ),
+    "gpu-node-5": ({"pod_label_gpu_validator_pool": "of-the-pod"}, {"pool": "of-the-pod"}),
+    "gpu-node-6": (
+        {"pod_label_gpu_validator_pool": "l4", "node_label_gpu_validator_pool": "of-the-node"},
+        {"pool": "l4"},
     ),
 }
 
@@ -406,7 +412,7 @@ def test_kubernetes_discovery_keeps_our_pods_alone(tmp_path: Path) -> None:
     pods = [
         POD
         | {"__meta_kubernetes_pod_node_name": node}
-        | {f"__meta_kubernetes_node_label_{name}": value for name, value in labels.items()}
+        | {f"__meta_kubernetes_{name}": value for name, value in labels.items()}
         for node, (labels, _) in POOLS.items()
     ]
     pods += [{**POD, **other} for other in OTHERS.values()]
@@ -422,27 +428,41 @@ def test_kubernetes_discovery_keeps_our_pods_alone(tmp_path: Path) -> None:
     ]
 
 
-def test_the_operator_relabels_alike() -> None:
-    """What names node and pool is the same in every way to scrape pods."""
+@pytest.mark.parametrize("way", ["component", "podMonitor", "serviceMonitor"])
+def test_the_operator_relabels_alike(way: str) -> None:
+    """What names node and pool is the same, in the same order, in every way to scrape pods."""
     content = yaml.safe_load((PROMETHEUS / "scrape-kubernetes.yml").read_text(encoding="utf-8"))
     wanted = [
-        ({*one["source_labels"]}, one["target_label"], one.get("regex"))
+        (one["target_label"], one["source_labels"], one.get("regex"))
         for one in content["scrape_configs"][0]["relabel_configs"]
         if "target_label" in one
     ]
-    files = [
-        ROOT / "deploy" / "kubernetes" / "components" / "pod-monitor" / "podmonitor.yaml",
-        ROOT / "deploy" / "helm" / "gpu-env-validator" / "templates" / "podmonitor.yaml",
+    objects = mode("pod-monitor") if way == "component" else helm(f"{way}.enabled=true")
+    spec = next(one["spec"] for one in objects if one["kind"] in {"PodMonitor", "ServiceMonitor"})
+    (endpoint,) = spec.get("podMetricsEndpoints") or spec["endpoints"]
+    told = [
+        (one["targetLabel"], one["sourceLabels"], one.get("regex"))
+        for one in endpoint["relabelings"]
     ]
+
     assert len(wanted) == 3
-    for file in files:
-        text = file.read_text(encoding="utf-8")
-        lines = text[text.index("      relabelings:") :].split("\n{{", maxsplit=1)[0]
-        told = [
-            ({*one["sourceLabels"]}, one["targetLabel"], one.get("regex"))
-            for one in yaml.safe_load(lines)["relabelings"]
-        ]
-        assert sorted(told, key=lambda one: one[1]) == sorted(wanted, key=lambda one: one[1])
+    assert sorted(told) == sorted(wanted)
+
+
+def test_the_pods_own_pool_needs_no_right_on_nodes() -> None:
+    """The chart gives the label to the pods of a pool, and the first source of `pool` is it."""
+    pools = ("pools.h100.expectGpus=8", "pools.h100.nodeSelector.a=b")
+    objects = helm(*pools, "podMonitor.enabled=true")
+    (pod,) = (one["spec"]["template"] for one in objects if one["kind"] == "DaemonSet")
+    (endpoint,) = find(objects, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    sources = endpoint["relabelings"][-1]["sourceLabels"]
+    meta = {
+        f"__meta_kubernetes_pod_label_{re.sub('[^a-zA-Z0-9]', '_', name)}": value
+        for name, value in pod["metadata"]["labels"].items()
+    }
+
+    assert meta[sources[0]] == "h100"
+    assert "attachMetadata" not in find(objects, "PodMonitor")["spec"]
 
 
 def test_pods_are_labelled_as_the_discovery_asks() -> None:

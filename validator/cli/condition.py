@@ -15,7 +15,8 @@ from validator.cli.options import Action, DaemonUrl, after_help, settings_of
 from validator.cli.values import refuse_server, seconds_of
 from validator.service.apiserver import ACCOUNT, ApiError, ApiServer
 from validator.service.ask import url_of
-from validator.service.condition import PREFIX, conditions, word_of
+from validator.service.condition import PREFIX, conditions
+from validator.service.word import word_of
 from validator.settings import host_port
 
 _INTERVAL: Final = "30s"

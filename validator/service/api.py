@@ -49,6 +49,8 @@ class ProbeOnDevice(Frozen):
     summary: str = ""
     ended_at: datetime | None = None
     age_s: float | None = None
+    failed: tuple[str, ...] = ()  # ids of its checks
+    left_out: tuple[str, ...] = ()  # the same, of a pass
 
 
 class ProbeState(Frozen):

@@ -4,8 +4,11 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import ssl
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -13,9 +16,10 @@ from urllib.parse import quote
 #: Where a pod finds its token and the cluster's certificate authority.
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
-_ANSWER_S: Final = 10.0  # of each step of a connection
-#: A node lists up to 50 images, its volumes and what controllers note there: far less than this.
-_MOST_BYTES: Final = 8 * 1024 * 1024
+_MERGE: Final = "application/strategic-merge-patch+json"
+_ANSWER_S: Final = 10.0  # of a whole request
+#: A node lists up to 50 images, its volumes and what controllers note there; etcd keeps 1.5 MiB.
+_MOST_BYTES: Final = 4 * 1024 * 1024
 
 
 class ApiError(Exception):
@@ -34,12 +38,10 @@ class ApiServer:
         try:
             self._host = os.environ["KUBERNETES_SERVICE_HOST"]
             self._port = int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
-            self._context = ssl.create_default_context(cafile=str(account / "ca.crt"))
+            self._account = account
+            _context(account)
         except (KeyError, ValueError, OSError) as error:
             raise ApiError(f"this is no pod with a token of its own: {error!r}") from error
-        # Python 3.13 asks for extensions that the certificate authorities of some clusters lack.
-        self._context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-        self._token = account / "token"
 
     def conditions(self, node: str) -> list[dict[str, Any]]:
         """The conditions of a node.
@@ -49,9 +51,12 @@ class ApiServer:
         """
         found = self._ask("GET", f"/api/v1/nodes/{quote(node, safe='')}")
         try:
-            return list(found.get("status", {}).get("conditions", []))
-        except (AttributeError, TypeError) as error:
+            known = [dict(one) for one in found.get("status", {}).get("conditions", [])]
+        except (AttributeError, TypeError, ValueError) as error:
             raise ApiError(f"what came is no node: {error!r}") from error
+        if not all({"type", "status"} <= one.keys() for one in known):
+            raise ApiError("what came is no node: a condition without type or status")
+        return known
 
     def write(self, node: str, conditions: Sequence[Mapping[str, Any]]) -> None:
         """Put these conditions in place of those of the same type; the others stay.
@@ -65,23 +70,75 @@ class ApiServer:
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         try:
-            # Read each time: the kubelet replaces it within the hour.
-            headers = {"Authorization": f"Bearer {self._token.read_text().strip()}"}
-            if body is not None:
-                headers["Content-Type"] = "application/strategic-merge-patch+json"
-            connection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=_ANSWER_S, context=self._context
-            )
-            with contextlib.closing(connection):
-                text = None if body is None else json.dumps(body)
-                connection.request(method, path, text, headers)
-                with contextlib.closing(connection.getresponse()) as response:
-                    content = response.read(_MOST_BYTES)
-            if response.status != 200:
+            # Both are read each time: the kubelet replaces the token within the hour, and the
+            # authority when the cluster's is rotated.
+            token = (self._account / "token").read_text().strip()
+            if not token.isascii() or not token.isprintable():  # http.client would quote it
+                raise ApiError(f"{self._account / 'token'} holds no token")
+            request = _Request(method, path, {"Authorization": f"Bearer {token}"}, body)
+            status, content = request.sent(self._host, self._port, _context(self._account))
+            if status != 200:
                 line = content[:300].decode(errors="replace")
-                raise ApiError(
-                    f"{method} {path}: the API server answered {response.status}: {line}"
-                )
+                raise ApiError(f"{method} {path}: the API server answered {status}: {line}")
             return json.loads(content)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             raise ApiError(f"{method} {path}: {error}") from error
+
+
+def _context(account: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(account / "ca.crt"))
+    # Python 3.13 asks for extensions that the certificate authorities of some clusters lack.
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+    return context
+
+
+@dataclass
+class _Request:
+    """One request, in a thread of its own: who sends a byte now and then would hold it for ever."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+    answer: tuple[int, bytes] | None = field(default=None, init=False)
+    error: Exception | None = field(default=None, init=False)
+    _socket: socket.socket | None = field(default=None, init=False)
+
+    def sent(self, host: str, port: int, context: ssl.SSLContext) -> tuple[int, bytes]:
+        """The status and content that came.
+
+        Raises:
+            TimeoutError: it took too long as a whole.
+            Exception: what the connection raised.
+        """
+        thread = threading.Thread(target=self._send, args=(host, port, context), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # a limit on threads or memory
+            raise OSError(str(error)) from error
+        thread.join(_ANSWER_S)
+        if thread.is_alive():
+            if self._socket is not None:
+                with contextlib.suppress(OSError):  # it is over already
+                    self._socket.shutdown(socket.SHUT_RDWR)
+            raise TimeoutError(f"no whole answer in {_ANSWER_S:g} s")
+        if self.answer is None:
+            raise self.error or OSError("nothing came")
+        return self.answer
+
+    def _send(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_S)
+        try:
+            with contextlib.closing(connection):
+                plain = socket.create_connection((host, port), timeout=_ANSWER_S)
+                self._socket = connection.sock = context.wrap_socket(
+                    plain, server_hostname=host, do_handshake_on_connect=False
+                )
+                connection.sock.do_handshake()
+                text = None if self.body is None else json.dumps(self.body)
+                kind = {} if text is None else {"Content-Type": _MERGE}
+                connection.request(self.method, self.path, text, self.headers | kind)
+                with contextlib.closing(connection.getresponse()) as response:
+                    self.answer = response.status, response.read(_MOST_BYTES)
+        except Exception as error:  # noqa: BLE001 - raised by whoever waits for this thread
+            self.error = error

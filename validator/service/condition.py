@@ -2,18 +2,18 @@
 
 `GPUEnvironmentReady` is True, False or Unknown as things stand now. `GPUEnvironmentFailed` changes
 with a verdict alone: what could not be told, and a daemon that is not there, leave it as it is. So
-a taint that follows it is put by a failed probe, and taken off by the same probe's pass.
+a taint that follows it is put by a failed check, and taken off by the same check's pass on as many
+GPUs. What is needed for that stands in the condition's message, since a daemon forgets.
 """
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from validator.service.ask import NoAnswerError, get
 from validator.service.readyfile import rfc3339
+from validator.service.word import Word
 
 #: Before `Ready` and `Failed` in the types of the two conditions.
 PREFIX: Final = "GPUEnvironment"
@@ -21,10 +21,8 @@ PREFIX: Final = "GPUEnvironment"
 #: A condition that nothing changes is written again after this, as the kubelet does with its own.
 HEARTBEAT: Final = timedelta(minutes=5)
 
-#: Less than what the kubelet's probes wait for `/readyz`; it answers from memory.
-_ANSWER_S: Final = 5.0
-_LINE_BYTES: Final = 200  # the first line of /readyz has 80 characters at most
-_PROBES: Final = re.compile(r" \[failed: ([\w, ]+)\]$")
+_MEMORY: Final = re.compile(r" \[failed: ([\w., ]+)(?:; GPUs: (\d{1,4}))?\]$")
+_MOST_CHECKS: Final = 20  # more are remembered by their probes' names
 _GOOD: Final = ("pass", "warn")
 _GONE: Final = ("disabled", "not_applicable")
 
@@ -32,36 +30,25 @@ Condition = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Word:
-    """What a daemon says of its node."""
+class _Memory:
+    """What a condition says had failed: checks, or whole probes, on a node with so many GPUs."""
 
-    verdict: Literal["sound", "failed", "unknown"]
-    line: str  # why
-    probes: Mapping[str, Sequence[tuple[Any, Any]]]  # name -> status and reason on each device
+    names: tuple[str, ...] = ()
+    gpus: int = 0
 
+    @classmethod
+    def of(cls, failed: Condition) -> "_Memory":
+        found = _MEMORY.search(str(failed.get("message", "")))
+        if found is None or failed.get("status") != "True":
+            return cls()
+        return cls(tuple(found[1].split(", ")), int(found[2] or 0))
 
-def word_of(server: str) -> Word:
-    """Ask a daemon; that it cannot be asked says nothing of the node."""
-    try:
-        ready = get(server, "/readyz", _ANSWER_S)
-        line = ready.body[:_LINE_BYTES].decode(errors="replace").partition("\n")[0]
-        if ready.status not in {200, 503}:
-            return Word("unknown", f"{server} answered {ready.status}", {})
-        if ready.status == 503 and not line.startswith("fail:"):
-            return Word("unknown", line, {})
-        probes = _probes(json.loads(get(server, "/api/v1/probes", _ANSWER_S).body))
-    except NoAnswerError as error:
-        return Word("unknown", str(error), {})
-    except (ValueError, TypeError, KeyError) as error:
-        return Word("unknown", f"{server} gave no list of probes: {error!r}", {})
-    return Word("sound" if ready.status == 200 else "failed", line, probes)
-
-
-def _probes(listed: Any) -> dict[str, list[tuple[Any, Any]]]:
-    return {
-        str(one["name"]): [(device["status"], device["reason"]) for device in one["devices"]]
-        for one in listed
-    }
+    def __str__(self) -> str:
+        names = self.names
+        if len(names) > _MOST_CHECKS:
+            names = tuple(dict.fromkeys(one.partition(".")[0] for one in names))
+        gpus = f"; GPUs: {self.gpus}" if self.gpus else ""
+        return f" [failed: {', '.join(names)}{gpus}]" if names else ""
 
 
 def conditions(
@@ -85,26 +72,43 @@ def conditions(
 
 
 def _with_memory(word: Word, failed: Condition) -> Word:
-    """A word that also remembers the probes that failed before the daemon was started anew.
+    """A word that also remembers what failed before the daemon was started anew.
 
     A probe that runs once an hour has no result after a start, and the daemon no memory of it.
     """
     if word.verdict == "unknown":
         return word
-    before = str(failed.get("message", "")) if failed.get("status") == "True" else ""
-    found = _PROBES.search(before)
-    earlier = found[1].split(", ") if found else []
-    open_still = [name for name in earlier if not _is_refuted(word.probes.get(name, ()))]
+    memory = _Memory.of(failed)
+    earlier = tuple(name for name in memory.names if not _is_refuted(name, word, memory.gpus))
     if word.verdict == "sound":
-        return Word("failed", before, word.probes) if open_still else word
-    now = [name for name, one in word.probes.items() if "fail" in dict(one)]
-    names = ", ".join(dict.fromkeys([*now, *open_still]))
-    return Word("failed", f"{word.line} [failed: {names}]" if names else word.line, word.probes)
+        return replace(word, verdict="failed", line=str(failed["message"])) if earlier else word
+    now = (
+        name
+        for probe, devices in word.probes.items()
+        for one in devices
+        if one.status == "fail"
+        for name in one.failed or (probe,)
+    )
+    names = tuple(dict.fromkeys([*now, *earlier]))
+    gpus = max(word.gpus, memory.gpus if earlier else 0)
+    return replace(word, line=f"{word.line}{_Memory(names, gpus)}")
 
 
-def _is_refuted(devices: Sequence[tuple[Any, Any]]) -> bool:
-    """Whether an earlier fail no longer stands: passed, not applicable, or without a turn."""
-    return all(status in _GOOD or reason in _GONE for status, reason in devices)
+def _is_refuted(name: str, word: Word, gpus: int) -> bool:
+    """Whether an earlier fail no longer stands: passed, not applicable, or without a turn.
+
+    A pass that left the check out does not count, nor one on fewer GPUs than there were: the one
+    that failed may be among those that are gone, and comes back with the next start.
+    """
+    probe = name.partition(".")[0]
+    devices = word.probes.get(probe, ())
+    if all(one.reason in _GONE for one in devices):
+        return True
+    if word.gpus < gpus and probe not in word.of_host:
+        return False
+    return all(
+        one.reason in _GONE or (one.status in _GOOD and name not in one.left_out) for one in devices
+    )
 
 
 def _condition(

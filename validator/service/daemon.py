@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple, Protocol
 
 from probes.catalog import BY_NAME, CATALOG, TELEMETRY
-from probes.contract import HEAVY, Result
+from probes.contract import HEAVY, Result, Status
 from validator import profiles
 from validator.engine import clock
 from validator.engine.plan import Event, Plan, make_plan, refuse_nothing, schedule_note
@@ -308,7 +308,8 @@ class Daemon:
         """The catalogue, with due times and what counts now."""
         due = self._schedule.due_at()
         results = self._latest.results()
-        planned = self._latest.planned
+        # A fail that is kept of a device which no run can list is planned for none.
+        planned = dict.fromkeys([*self._latest.planned, *results])
         states = []
         for spec in CATALOG:
             timing = self._schedule.timings.get(spec.name)
@@ -421,7 +422,13 @@ def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:
         summary=result.summary,
         ended_at=at,
         age_s=round(max(0.0, time.time() - at.timestamp()), 3),
+        failed=_checks(result, "fail") if result.status == "fail" else (),
+        left_out=_checks(result, "skip") if result.status in {"pass", "warn"} else (),
     )
+
+
+def _checks(result: Result, status: Status) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one.id for one in result.findings if one.status == status))
 
 
 def tell_profile(settings: Settings) -> None:

@@ -3,27 +3,28 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from tests.deploy.components import served
-from validator.service.condition import Condition, Word, conditions, word_of
+from validator.service.condition import Condition, conditions
+from validator.service.word import OnDevice, Word, word_of
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=timezone.utc)
 
 
-Devices = Sequence[tuple[str | None, str | None]]
+Devices = Sequence[OnDevice]
 
 
-def probe(*devices: tuple[str | None, str | None]) -> Devices:
-    """Status and reason of a probe on each device."""
-    return devices
+def probe(*devices: tuple[Any, ...]) -> Devices:
+    """Status and reason of a probe on each device, and the checks that failed or were left out."""
+    return [OnDevice(*one) for one in devices]
 
 
-def word(verdict: Any, line: str = "", **probes: Devices) -> Word:
+def word(verdict: Any, line: str = "", gpus: int = 0, **probes: Devices) -> Word:
     """What the daemon says."""
-    return Word(verdict, line or f"{verdict}: why", probes)
+    return Word(verdict, line or f"{verdict}: why", probes, gpus, frozenset({"torch_version"}))
 
 
 def after(*words: Word, minutes: float = 1) -> dict[str, Condition]:
@@ -102,6 +103,75 @@ def test_another_fail_does_not_hide_the_first() -> None:
     assert statuses(HOT, other, half, whole) == ("True", "False")
 
 
+CHECK: Final = word(
+    "failed", memory_full=probe(("fail", "ok", ("memory_full.stuck", "memory_full.words")))
+)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "failed"),
+    [
+        ((), "False"),
+        (("memory_full.heat",), "False"),  # another check, such as one for other hardware
+        (("memory_full.stuck",), "True"),  # it left for a tenant before it came to that check
+    ],
+)
+def test_a_pass_without_the_check_that_failed_absolves_no_node(
+    left_out: tuple[str, ...], failed: str
+) -> None:
+    """A tenant hides no failure after a restart either."""
+    later = word("sound", memory_full=probe(("pass", "ok", (), left_out)))
+    known = after(CHECK, UNKNOWN, later)["Failed"]
+
+    assert known["status"] == failed
+    if failed == "True":
+        assert known["message"].endswith("[failed: memory_full.stuck, memory_full.words]")
+
+
+BITS: Final = ("hot_products.bfloat16",)
+OF_EIGHT: Final = word("failed", gpus=8, hot_products=probe(("fail", "ok", BITS)))
+PASSED: Final = probe(("pass", "ok"))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "failed"),
+    [(8, "False"), (9, "False"), (7, "True"), (0, "True")],
+)
+def test_a_gpu_that_is_gone_has_not_passed(gpus: int, failed: str) -> None:
+    """Seven that pass prove nothing of the eighth; a new one in its place does, whichever it is."""
+    known = after(OF_EIGHT, UNKNOWN, word("sound", gpus=gpus, hot_products=PASSED))
+
+    assert known["Failed"]["status"] == failed
+
+
+def test_a_gpu_that_comes_back_is_no_stranger() -> None:
+    """Gone, and there again after the next start: its probe has to pass first."""
+    gone = word("sound", gpus=7, hot_products=PASSED)
+    back = word("sound", gpus=8, hot_products=probe(("pass", "ok"), (None, None)))
+    well = word("sound", gpus=8, hot_products=PASSED)
+
+    assert statuses(OF_EIGHT, gone, back) == ("False", "True")
+    assert statuses(OF_EIGHT, gone, back, well) == ("True", "False")
+
+
+def test_the_number_of_gpus_is_no_matter_of_the_hosts_probes() -> None:
+    """A version that was wrong is right on any number, and a probe without a turn has decided."""
+    wrong = word("failed", gpus=8, torch_version=probe(("fail", "ok")))
+    right = word("sound", gpus=4, torch_version=PASSED)
+
+    assert statuses(wrong, right) == ("True", "False")
+    assert statuses(OF_EIGHT, word("sound", gpus=4)) == ("True", "False")
+
+
+def test_more_checks_than_a_message_should_hold_are_their_probes() -> None:
+    """And a message of an older sidecar, with names alone, is read."""
+    ids = tuple(f"dtypes.check{number}" for number in range(21))
+    many = after(word("failed", gpus=1, dtypes=probe(("fail", "ok", ids))))["Failed"]["message"]
+
+    assert many.endswith("[failed: dtypes; GPUs: 1]")
+    assert statuses(HOT, word("sound", hot_products=probe((None, None)))) == ("False", "True")
+
+
 def test_what_stands_is_written_again_in_time_and_not_before() -> None:
     """A heartbeat each five minutes; the time of the transition stays."""
     known = after(SOUND)
@@ -146,7 +216,12 @@ def test_another_prefix_is_another_pair() -> None:
     assert [one["status"] for one in second] == ["True", "False"]
 
 
-LISTED = b'[{"name": "a", "devices": [{"device": "cpu", "status": "pass", "reason": "ok"}]}]'
+LISTED = (
+    b'[{"name": "a", "needs": "device", "devices": [{"device": "cuda:0:1", "status": "fail",'
+    b' "reason": "ok", "failed": ["a.b"], "left_out": []}, {"device": "cuda:0:2", "status": null,'
+    b' "reason": null, "failed": [], "left_out": []}]}, {"name": "b", "needs": "host", "devices":'
+    b' [{"device": "cpu", "status": "pass", "reason": "ok", "failed": [], "left_out": ["b.c"]}]}]'
+)
 
 
 @contextlib.contextmanager
@@ -186,6 +261,25 @@ def test_what_a_daemon_says(
 
     assert said.verdict == verdict
     assert line in said.line
+
+
+def test_what_a_daemon_lists() -> None:
+    """Statuses, checks, GPUs (instances are of one), and what is of the host."""
+    with answering(b"fail: a\n", LISTED, 503) as server:
+        said = word_of(server)
+
+    assert said.probes == {
+        "a": [OnDevice("fail", "ok", ("a.b",)), OnDevice(None, None)],
+        "b": [OnDevice("pass", "ok", (), ("b.c",))],
+    }
+    assert said.gpus == 1
+    assert said.of_host == frozenset({"b"})
+
+
+def test_a_list_without_an_end_is_no_list() -> None:
+    """What could not be read says nothing of the node, and ends nothing."""
+    with answering(b"pass: a\n", b"[" * 200_000, 200) as server:
+        assert word_of(server).verdict == "unknown"
 
 
 def test_a_daemon_that_is_not_there_says_nothing() -> None:

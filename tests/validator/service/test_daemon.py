@@ -19,10 +19,12 @@ from typing import Any
 import pytest
 
 from probes.catalog import BY_NAME
+from probes.contract import Finding
 from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import Clock, FakeRunner, gpus, reload, report, result
 from validator.engine.runner import Event
 from validator.loading import load
+from validator.report import CPU
 from validator.service import logs, readyfile
 from validator.service.daemon import Daemon, tell_profile
 from validator.service.metrics import Form
@@ -918,3 +920,22 @@ def test_end_to_end_with_the_real_runner(start: Start, tmp_path: Path) -> None:
     assert 'gpu_validator_probe_runs_total{probe="torch_version",status="pass"}' in metrics
     assert (code, took < 5) == (0, True)
     assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_fail_of_a_device_that_no_run_can_list_is_listed() -> None:
+    """Readiness goes by it, and so must whoever asks which probe it was, with its checks."""
+    daemon = Daemon(load(None, {"run": {"profile": "standard"}}), runner=FakeRunner())
+    wrong = (
+        Finding(id="linalg.solve", status="fail", message="wrong"),
+        Finding(id="linalg.decompose", status="pass", message="right"),
+    )
+    failed = result("linalg", "cuda:0", "fail", "check_failed", findings=wrong)
+    left = (Finding(id="linalg.solve", status="skip", message="no memory"),)
+    daemon._latest.accept(report([failed], gpus(1)))
+    daemon._latest.accept(report([result("linalg", "cpu", findings=left)], (CPU,)))
+    (listed,) = (one for one in daemon.probes() if one.name == "linalg")
+
+    assert [(one.device, one.status, one.failed, one.left_out) for one in listed.devices] == [
+        ("cpu", "pass", (), ("linalg.solve",)),
+        ("cuda:0", "fail", ("linalg.solve",), ()),
+    ]

@@ -1,8 +1,18 @@
-{{- /* Of every object, in front of what follows. */ -}}
+{{- /* Of every object, in front of what follows: a DNS label, since a Service's is one. */ -}}
 {{- define "gpu-validator.fullname" -}}
 {{- $base := .Values.nameOverride | default "gpu-validator" -}}
-{{- $name := contains $base .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $base) -}}
-{{- .Values.fullnameOverride | default $name | trunc 45 | trimSuffix "-" -}}
+{{- $release := replace "." "-" .Release.Name -}}
+{{- $name := contains $base $release | ternary $release (printf "%s-%s" $release $base) -}}
+{{- if gt (len $name) 45 -}}
+{{- /* The end stays, by which the alerts know the job; the digest tells two long names apart. */ -}}
+{{- $kept := trunc (sub 37 (len $base) | int) $release | trimSuffix "-" -}}
+{{- $name = printf "%s-%s-%s" $kept (sha256sum .Release.Name | trunc 6) $base -}}
+{{- end -}}
+{{- $name = .Values.fullnameOverride | default $name -}}
+{{- if not (regexMatch "^[a-z]" $name) -}}
+{{- fail (printf "fullnameOverride: no Service can be called %s; give a name that begins with a letter" $name) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{- /* Of what the whole cluster or a node shares: no namespace has a dot, so no two are the same. */ -}}
@@ -16,8 +26,8 @@
 {{- end -}}
 
 {{- define "gpu-validator.app" -}}
-app.kubernetes.io/name: {{ .Values.nameOverride | default .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Values.nameOverride | default .Chart.Name | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "gpu-validator.labels" -}}
@@ -27,6 +37,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- with .Values.labels }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{- /* Of maps the first that has a key has its say: YAML takes no key twice. */ -}}
+{{- define "gpu-validator.merged" -}}
+{{- $all := dict -}}
+{{- range . }}{{ $all = merge $all (. | default dict) }}{{ end -}}
+{{- toYaml $all -}}
 {{- end -}}
 
 {{- define "gpu-validator.selector" -}}
