@@ -51,7 +51,7 @@ COPY --from=package /opt/gpu-validator/python /opt/gpu-validator/python
 
 # A GPU node is the rule: fewer than one is a fail. All GPUs, and what NVML and CUDA need of the driver.
 ENV PATH=/opt/gpu-validator/bin:${PATH} \
-    GPU_VALIDATOR_EXPECT__GPUS=1 \
+    GPU_VALIDATOR_DEFAULTS__EXPECT__GPUS=1 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # What torch and the driver compile at first use has a place, whoever the user is: a home that

@@ -98,6 +98,12 @@ def probe(spec: ProbeSpec) -> Iterator[str]:
 def settings() -> Iterator[str]:
     """The lines of the settings page: a row for each key, with its variable."""
     yield from ("# Settings", "", "Flags win over the environment, that over the YAML file.", "")
+    default = (
+        "What an image, a unit or a manifest sets for whoever says nothing else has the prefix "
+        "`GPU_VALIDATOR_DEFAULTS__`, as in `GPU_VALIDATOR_DEFAULTS__EXPECT__GPUS=1`: the file wins "
+        "over that too."
+    )
+    yield from (default, "")
     size = f"{configfile.MOST_BYTES // 1024} KiB"
     yield (
         f"The file is a regular one of at most {size}, in UTF-8 and the core types of YAML: a date "

@@ -17,6 +17,7 @@ from validator.in_time import ANSWER_S, in_time
 from validator.nearest import closest, nearest
 from validator.settings import (
     DEEPEST,
+    DEFAULTS_PREFIX,
     ENV_PREFIX,
     FILE_KEY,
     Settings,
@@ -99,7 +100,9 @@ def _refusal(complaints: Iterator[str]) -> SettingsError:
 def _refuse_unknown_environment() -> None:
     """A misspelt variable would be ignored in silence otherwise."""
     for variable in os.environ:
-        rest = variable[len(ENV_PREFIX) :]
+        is_default = variable.upper().startswith(DEFAULTS_PREFIX)
+        prefix = DEFAULTS_PREFIX if is_default else ENV_PREFIX
+        rest = variable[len(prefix) :]
         # The settings heed a variable however its letters are written.
         if not variable.upper().startswith(ENV_PREFIX) or _SERVICE_LINK.fullmatch(rest):
             continue
@@ -110,7 +113,7 @@ def _refuse_unknown_environment() -> None:
         section = rest.split("__")[0].lower()
         if section not in Settings.model_fields:
             close = closest(section, Settings.model_fields)
-            hint = f"; did you mean {ENV_PREFIX}{close.upper()}__...?" if close else ""
+            hint = f"; did you mean {prefix}{close.upper()}__...?" if close else ""
             hint = hint or nearest(section, Settings.model_fields)
             raise SettingsError(f"environment variable {variable}: unknown key {section!r}{hint}")
 
@@ -179,13 +182,18 @@ def _origin(path: list[str], flags: Mapping[str, Any], file: ConfigFile) -> str:
     """Where a value comes from, by precedence: the command line, a variable, or the file."""
     if _holds(flags, path):
         return ""
-    wanted = f"{ENV_PREFIX}{'__'.join(path)}__".upper()
+    return _variable_of(ENV_PREFIX, path) or file.where(path) or _variable_of(DEFAULTS_PREFIX, path)
+
+
+def _variable_of(prefix: str, path: list[str]) -> str:
+    """The variable with that prefix which gives a value; empty if none does."""
+    wanted = f"{prefix}{'__'.join(path)}__".upper()
     for variable in os.environ:
         name = f"{variable.upper()}__"
         # A variable may hold the key alone, keys below it, or as JSON the section around it.
-        if name.startswith(wanted) or (name.startswith(ENV_PREFIX) and wanted.startswith(name)):
+        if name.startswith(wanted) or (name.startswith(prefix) and wanted.startswith(name)):
             return f"environment variable {variable}: "
-    return file.where(path)
+    return ""
 
 
 def _holds(tree: Any, path: list[str]) -> bool:

@@ -34,6 +34,8 @@ from probes.contract import Profile
 from validator.nearest import nearest
 
 ENV_PREFIX: Final = "GPU_VALIDATOR_"
+#: Of variables that an image, a unit or a manifest sets, and that everything else beats.
+DEFAULTS_PREFIX: Final = f"{ENV_PREFIX}DEFAULTS__"
 
 
 #: How deep values may be nested, and how many there may be: far more than there are keys.
@@ -481,13 +483,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - same
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then environment, then the file that `load` put beside them."""
+        """Flags, then environment, then the file that `load` put beside them, then defaults."""
         flags = dict(init_settings())
         file = flags.pop(FILE_KEY, {})
         return (
             InitSettingsSource(settings_cls, init_kwargs=flags),
             _Environment(settings_cls),
             InitSettingsSource(settings_cls, init_kwargs=file),
+            _Environment(settings_cls, env_prefix=DEFAULTS_PREFIX),
         )
 
 

@@ -325,6 +325,12 @@ def _breaches(container: Object, of_pod: Object) -> Iterator[str]:
     yield from (rule for rule, kept in rules.items() if not kept)
 
 
+def promised_gpus(known: dict[str, Any]) -> str:
+    """How many GPUs a container's variables promise; the one that is no default beats the other."""
+    default = known.get("GPU_VALIDATOR_DEFAULTS__EXPECT__GPUS", "")
+    return str(known.get("GPU_VALIDATOR_EXPECT__GPUS", default))
+
+
 def misfits(pod: Object) -> Iterator[str]:
     """What a daemon's or a one-shot pod on the whole node must have beyond that."""
     spec, container = pod["spec"], ours(pod)
@@ -333,9 +339,7 @@ def misfits(pod: Object) -> Iterator[str]:
         yield "reserves-gpus"
     if known.get("NODE_NAME") != "spec.nodeName":
         yield "no-node-name"
-    if not known.get("GPU_VALIDATOR_EXPECT__GPUS", "").isdecimal() or (
-        known["GPU_VALIDATOR_EXPECT__GPUS"] == "0"
-    ):
+    if not promised_gpus(known).isdecimal() or promised_gpus(known) == "0":
         yield "promises-no-gpu"
     annotated = pod["metadata"].get("annotations", {})
     device = annotated.get("nvidia.cdi.k8s.io/container.gpu-validator")

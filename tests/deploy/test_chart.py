@@ -25,6 +25,7 @@ from tests.deploy.cluster import (
     helm,
     invalid,
     ours,
+    promised_gpus,
     tool,
 )
 from tests.deploy.rules import IN_THE_CHART, OBJECT, operator_object
@@ -118,7 +119,7 @@ def test_what_the_user_says_reaches_the_pod(user: list[Object]) -> None:
         "image": (container["image"], container["imagePullPolicy"]),
         "environment": [one["name"] for one in container["env"]][-2:],
         "from": container["envFrom"],
-        "gpus": environment({"env": container["env"][:4]})["GPU_VALIDATOR_EXPECT__GPUS"],
+        "gpus": promised_gpus(environment({"env": container["env"][:4]})),
         "resources": (container["resources"]["requests"], container["resources"]["limits"]),
         "selinux": container["securityContext"]["seLinuxOptions"],
         "kept": container["securityContext"]["readOnlyRootFilesystem"],
@@ -252,9 +253,7 @@ def test_each_pool_has_its_own_number() -> None:
     """A DaemonSet each, on its own nodes, with what differs and nothing of the other's."""
     objects = helm(*POOLS, *ALL)
     pods = pods_of(objects)
-    expected = {
-        name: environment(ours(pod))["GPU_VALIDATOR_EXPECT__GPUS"] for name, pod in pods.items()
-    }
+    expected = {name: promised_gpus(environment(ours(pod))) for name, pod in pods.items()}
 
     assert expected == {"gpu-validator-h100": "8", "gpu-validator-l4": "1"}
     for name, pod in pods.items():

@@ -29,6 +29,7 @@ from tests.deploy.cluster import (
     misfits,
     mode,
     ours,
+    promised_gpus,
     rendered,
     unfit,
 )
@@ -663,7 +664,7 @@ def test_the_charts_values_reach_the_pod() -> None:
         )
     )
 
-    assert environment(ours(pod))["GPU_VALIDATOR_EXPECT__GPUS"] == "8"
+    assert promised_gpus(environment(ours(pod))) == "8"
     assert ours(pod)["image"] == "registry.example/train:v42"
     assert pod["spec"]["imagePullSecrets"] == [{"name": "key"}]
     assert "runtimeClassName" not in pod["spec"]
@@ -707,7 +708,7 @@ def test_the_documents_example_renders(tmp_path: Path) -> None:
 
     pod = pod_of(objects)
     assert ours(pod)["image"] == "registry.example/gpu-env-validator:0.1.0"
-    assert environment(ours(pod))["GPU_VALIDATOR_EXPECT__GPUS"] == "8"
+    assert promised_gpus(environment(ours(pod))) == "8"
     assert find(objects, "PodMonitor")
     assert [*breaches(pod), *misfits(pod), *unfit(pod)] == []
 
@@ -734,7 +735,7 @@ def test_the_documents_pool_renders(tmp_path: Path) -> None:
         rule = find(objects, "NodeReadinessRule", ending)["spec"]["nodeSelector"]["matchLabels"]
         assert rule["pool"] == "h100"
     assert pod_of(objects)["spec"]["nodeSelector"]["pool"] == "h100"
-    assert environment(ours(pod_of(objects)))["GPU_VALIDATOR_EXPECT__GPUS"] == "8"
+    assert promised_gpus(environment(ours(pod_of(objects)))) == "8"
     assert find(objects, "Namespace")["metadata"]["name"] == "gpu-validator"
 
 

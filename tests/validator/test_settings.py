@@ -239,6 +239,42 @@ def test_expected_gpus_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert load().expect.gpus == 8
 
 
+def test_what_an_image_sets_is_beaten_by_whatever_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Or its promise of one GPU would take the place of eight."""
+    file = tmp_path / "settings.yaml"
+    file.write_text("expect: {gpus: 8}")
+    silent = tmp_path / "silent.yaml"
+    silent.write_text("expect: {torch: '>=2'}")
+    monkeypatch.setenv("GPU_VALIDATOR_DEFAULTS__EXPECT__GPUS", "1")
+
+    assert load().expect.gpus == load(silent).expect.gpus == 1
+    assert load(silent).expect.torch == ">=2"
+    assert load(file).expect.gpus == 8
+    assert load(file, {"expect": {"gpus": 2}}).expect.gpus == 2
+    monkeypatch.setenv("GPU_VALIDATOR_EXPECT__GPUS", "4")
+    assert load(file).expect.gpus == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("EXPECT__GPUS", "many", r"variable GPU_VALIDATOR_DEFAULTS__EXPECT__GPUS: expect\.gpus: "),
+        ("EXPEKT__GPUS", "1", "did you mean GPU_VALIDATOR_DEFAULTS__EXPECT__"),
+        ("EXPECT__GPSU", "1", r"DEFAULTS__EXPECT__GPSU: unknown key 'expect\.gpsu'"),
+    ],
+)
+def test_a_wrong_default_is_told_by_its_name(
+    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As any variable of ours is."""
+    monkeypatch.setenv(f"GPU_VALIDATOR_DEFAULTS__{name}", value)
+
+    with pytest.raises(SettingsError, match=told):
+        load()
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
