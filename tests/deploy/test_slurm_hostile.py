@@ -248,7 +248,7 @@ def test_a_check_that_is_ended_by_hand_leaves_no_run(node: Node, number: int) ->
 
 
 def test_a_drain_that_is_not_taken_is_told(node: Node) -> None:
-    """slurmctld answers and refuses."""
+    """Slurmctld answers and refuses."""
     scontrol = node.folder / "scontrol"
     scontrol.write_text(scontrol.read_text().replace("printf '%s\\n' \"$*\" >>updates", "exit 1"))
     node.quick(FAIL)
