@@ -13,13 +13,14 @@ node=${SLURMD_NODENAME:-}
 job=${SLURM_JOB_ID:+ job $SLURM_JOB_ID:}
 
 say() { # slurmd.log shows stderr only of a script that failed, or when slurmd debugs
-    said=$(printf '%s' "$*" | tr -c '[:print:]' '?')
+    said=$(printf '%s' "$*" | tr -c '[:print:]' '?' | cut -c -1000)
     printf '%s\n' "gpu-validator $caller:$job $said" >&2
-    if [ -n "${LOGGER:-}" ]; then
-        "$LOGGER" -t "gpu-validator-$caller" -- "$job $said" 2>/dev/null 8>&- 9>&-
+    if [ -n "$LOGGER" ]; then # which waits for as long as syslog does
+        timeout -k 1 2 "$LOGGER" -t "gpu-validator-$caller" -- "$job $said" 2>/dev/null 8>&- 9>&-
     fi
 }
 
+LOGGER=/usr/bin/logger
 settings=$here/settings
 # A file that does not parse would end this shell at the dot.
 if ! /bin/sh -n "$settings"; then
@@ -28,15 +29,12 @@ if ! /bin/sh -n "$settings"; then
 fi
 # shellcheck source=SCRIPTDIR/settings
 . "$settings"
-# A settings file of an older release lacks what is newer.
-: "${EXPECT_GPUS=gres}" "${GPU_FILES=^/dev/(nvidia[0-9]+|dri/renderD[0-9]+)\$}"
-: "${EPILOG_ON_FAIL=note}" "${EPILOG_RUN=no}"
-: "${RESUME_AFTER=3}" "${RESUME_WAIT=30m}" "${RESUME_RELAPSES=3}" "${RESUME_WARN=no}"
-: "${IDLE_PROFILE=standard}" "${IDLE_BUDGET_S=300}" "${IDLE_EVERY=}"
-if [ -n "$SLURM_CONF" ]; then export SLURM_CONF; fi
-
 # shellcheck source=SCRIPTDIR/state.sh
 . "$here/state.sh"
+# shellcheck source=SCRIPTDIR/defaults.sh
+. "$here/defaults.sh"
+if [ -n "$SLURM_CONF" ]; then export SLURM_CONF; fi
+
 # shellcheck source=SCRIPTDIR/judge.sh
 . "$here/judge.sh"
 case $caller in

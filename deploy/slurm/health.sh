@@ -26,6 +26,7 @@ health() {
     recall
     recognize
     if [ -n "$note" ] && ours; then failed; fi
+    has_all_gpus "$(printf '%s\n' "$line" | sed -n -E 's/^pass: .* on ([0-9]+) (GPU|device)s?.*$/\1/p')"
     case $verdict in
     pass | fail) [ "$(stat -c %i "$STATE_DIR/noted" 2>/dev/null)" != "$note" ] || rm -f "$STATE_DIR/noted" ;;
     esac

@@ -94,6 +94,9 @@ idle_check() {
     [ "$verdict" = skip ] || r_idle=$now
     # What a health check or a prolog found meanwhile outweighs it.
     if [ "$verdict" = pass ] && [ "$r_fails" != "$fails" ]; then verdict=skip; fi
+    if [ "$verdict" = pass ] && ! has_all_gpus "$seen"; then
+        verdict=skip line="$line (not counted: there were $r_gpus GPUs)"
+    fi
     if [ "$wanted" = drain ]; then
         follow_fail
     elif [ "$verdict" = pass ] && ours && is_drained; then
@@ -144,12 +147,29 @@ judge_idle() {
         --output json --profile "$profile" --timeout "$((IDLE_BUDGET_S > 20 ? IDLE_BUDGET_S - 10 : IDLE_BUDGET_S))" \
         "$@" </dev/null >"$report" 2>/dev/null 8>&- 9>&- &
     pid=$!
-    write_whole running "$pid $(start_of "$pid")"
+    trap 'end_run; wait "$pid"; exit 143' HUP INT TERM
+    # From here on a prolog finds it. A job whose prolog came before is known to slurmctld.
+    if ! write_whole running "$pid $(start_of "$pid")"; then
+        say "$STATE_DIR cannot be written: nothing is checked"
+        end_run
+    elif look && ! is_idle && ! is_drained; then
+        say "the node is $state: the check gives way"
+        end_run
+    fi
     wait "$pid"
     code=$?
+    trap - HUP INT TERM
+    ended=no
+    [ -e "$STATE_DIR/running" ] || ended=yes
     rm -f "$STATE_DIR/running"
     read_report
     want
+}
+
+# End that run: nothing is told by it.
+end_run() {
+    rm -f "$STATE_DIR/running"
+    kill -TERM "$pid" 2>/dev/null
 }
 
 # Read the report of that run. The text of a value has its quotes escaped, so that what looks like a
@@ -157,6 +177,7 @@ judge_idle() {
 read_report() {
     told=$(head -c 65536 "$report" | sed -n -E 's/^.*"status":"([a-z]+)","summary":"(([^"\\]|\\.)*)","environment":.*$/\1 \2/p' | head -n 1)
     line=${told#* }
+    seen=$(grep -o '"device":"[^"]*"' "$report" | sort -u | grep -c -v '"cpu"')
     reasons=$(grep -o '"reason":"[a-z_]*"' "$report" | sort -u | sed -E 's/.*:"(.*)"/\1/')
     case $code:${told%% *} in
     1:fail) verdict=fail ;;
@@ -172,7 +193,10 @@ read_report() {
         done
         grep -q '"not_run":\[\]' "$report" || verdict=skip
         ;;
-    143:*) verdict=skip line="no verdict: ended for a job" ;;
     *) verdict=error line="error: no verdict of profile $profile within $IDLE_BUDGET_S s" ;;
     esac
+    # A fail was seen before, and holds.
+    if [ "$verdict" != fail ] && { [ "$ended" = yes ] || [ "$code" -eq 143 ]; }; then
+        verdict=skip line="no verdict: ended for a job"
+    fi
 }

@@ -8,25 +8,41 @@ judge() { # max-age budget [option...]
     age=$1
     budget=$2
     shift 2
-    if [ -n "$age" ]; then set -- --max-age "$age" --server "$SERVER" "$@"; fi
-    if [ -n "$age" ] && [ "$RUN" = no ]; then set -- --no-run "$@"; fi
+    source=''
+    if [ -n "$age" ]; then
+        set -- --max-age "$age" --server "$SERVER" "$@"
+        if [ "$RUN" = no ]; then set -- --no-run "$@"; fi
+    elif [ "$RUN" = no ]; then
+        verdict=error line="error: no daemon is asked, and nothing may run"
+        want
+        return
+    fi
     # A daemon that hangs costs 2 s, starting and ending 2 s more; then the run still tells how far
     # it came. timeout(1) is for one that does not end itself.
     limit=$((budget > 6 ? budget - 5 : 1))
-    # ASCII, for logs and reasons.
-    output=$(PYTHONIOENCODING=ascii timeout -k 1 "$((budget - 1))" "$GPU_VALIDATOR" check --quiet \
-        --profile "$PROFILE" --timeout "$limit" "$@" 2>&1 9>&-)
+    # ASCII, for logs and reasons. The line after it ends the wait for what a worker that cannot be
+    # killed still holds; and no output is too long.
+    output=$({
+        PYTHONIOENCODING=ascii timeout -k 1 "$((budget - 1))" "$GPU_VALIDATOR" check --quiet \
+            --profile "$PROFILE" --timeout "$limit" "$@" 2>&1 9>&-
+        printf '\nend of %s\n' "$$"
+    } | (
+        # shellcheck disable=SC3045 # dash and busybox have it
+        ulimit -v 262144 # KiB
+        sed -n -e "/^end of $$\$/q" -e p
+    ) 2>/dev/null | tail -c 65536)
     source=$(printf '%s\n' "$output" | sed -n 's/^gpu-validator: //p' | head -n 1)
-    # The last line is the verdict, and how long it took.
-    line=$(printf '%s\n' "$output" | tail -n 1 |
-        sed -n -E 's/^[^ ]+ ((pass|warn|fail|error): .*)$/\1/p' | sed -E 's/ - [0-9.]+ s$//')
+    # The verdict, a mark before it and how long it took after it. A wrapper may have the last word.
+    line=$(printf '%s\n' "$output" |
+        sed -n -E 's/^[^ ]{1,4} ((pass|warn|fail|error): .*)$/\1/p' | tail -n 1 |
+        sed -E 's/ - [0-9.]+ s$//')
     case $line in
     pass:* | warn:*) verdict=pass ;;
     fail:*) verdict=fail ;;
     error:*) verdict=error ;;
     *)
         verdict=error
-        line="error: no verdict from $GPU_VALIDATOR within $budget s: $(printf '%s\n' "$output" | tail -n 1)"
+        line="error: no verdict from $GPU_VALIDATOR within $budget s: $(printf '%s\n' "$output" | grep . | tail -n 1 | cut -c -300)"
         ;;
     esac
     want

@@ -81,7 +81,10 @@ recognize() {
         [ "${drained_for:-0}" -le 300 ] || rm -f "$STATE_DIR/drained"
         case $state in
         *DRAIN*) ;;
-        *) r_reason='' r_held=no r_clean=0 r_counted='' ;;
+        *)
+            [ -z "$r_reason" ] || r_gpus='' # what a person left in it
+            r_reason='' r_held=no r_clean=0 r_counted=''
+            ;;
         esac
         ;;
     *)
@@ -101,10 +104,16 @@ relapses() {
     echo $#
 }
 
+# Learn how many GPUs there are; fails where there were more, of which the bad one may be gone.
+has_all_gpus() { # how many a run saw
+    if ! is_number "$1" || [ "$1" -lt "${r_gpus:-0}" ]; then return 1; fi
+    r_gpus=$1
+}
+
 # Count a fail: what was clean before it is nothing.
 failed() {
     r_failed=$now r_clean=0 r_counted='' r_fails=$(((r_fails + 1) % 1000000))
-    if [ "$(relapses)" -ge "$RESUME_RELAPSES" ]; then r_held=yes; fi
+    if is_number "$RESUME_RELAPSES" && [ "$(relapses)" -ge "$RESUME_RELAPSES" ]; then r_held=yes; fi
 }
 
 # Give the node this reason, with a state or without, and remember it as ours.
@@ -131,7 +140,13 @@ follow_fail() {
     elif [ -z "$reason" ]; then
         case $state in
         *DOWN* | *DRAIN*) say "$line; but the node is $state" ;;
-        *) if give_reason "$line" State=DRAIN; then say "drained: $line"; fi ;;
+        *)
+            if give_reason "$line" State=DRAIN; then
+                say "drained: $line"
+            else
+                say "$line; but slurmctld does not drain $node"
+            fi
+            ;;
         esac
     else
         say "$line; but the node's reason is another's: $reason"

@@ -58,7 +58,7 @@ uptime_s() {
 # Sets what was kept of this node. What is not whole, or of another node, was not kept.
 recall() {
     r_reason='' r_pending='' r_failed='' r_fails=0 r_clean=0 r_counted='' r_resumed=''
-    r_idle='' r_held=no
+    r_idle='' r_held=no r_gpus=''
     boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
     now=$(uptime_s)
     today=$(date +%s)
@@ -80,6 +80,7 @@ recall() {
         "fails "*) is_number "$value" && r_fails=$value ;;
         "clean "*) is_number "$value" && r_clean=$value ;;
         "counted "*) is_number "$value" && r_counted=$value ;;
+        "gpus "*) is_number "$value" && r_gpus=$value ;;
         "idle "*) is_number "$value" && r_idle=$value ;;
         "resumed "*) # of a day; a time to come is one of today
             is_number "$value" && [ $((today - value)) -le 86400 ] && r_resumed="$r_resumed $value"
@@ -89,6 +90,7 @@ recall() {
 $kept
 EOF
     # A restart is no clean run, and its clock is another: waiting begins anew.
+    if [ "$same_boot" = no ] && [ -z "$r_reason" ]; then r_gpus=''; fi
     if [ "$same_boot" = no ]; then r_failed=$now r_clean=0 r_counted='' r_idle=''; fi
 }
 
@@ -104,7 +106,8 @@ fails $r_fails
 clean $r_clean
 counted $r_counted
 idle $r_idle
-held $r_held"
+held $r_held
+gpus $r_gpus"
     for at in $r_resumed; do
         text_="$text_
 resumed $at"
@@ -126,7 +129,9 @@ give_way() {
     # shellcheck disable=SC2046 # two numbers
     set -- $(read_whole running)
     if [ $# -ne 2 ] || ! is_number "$1"; then return 0; fi
-    if [ "$(start_of "$1")" != "$2" ] || ! kill -TERM "$1" 2>/dev/null; then return 0; fi
+    [ "$(start_of "$1")" = "$2" ] || return 0
+    rm -f "$STATE_DIR/running" # by which the check knows
+    kill -TERM "$1" 2>/dev/null || return 0
     say "the check of the idle node gives way"
     tries=0
     while [ "$tries" -lt 25 ] && [ "$(start_of "$1")" = "$2" ]; do
