@@ -19,6 +19,7 @@ from rich.text import Text
 
 from validator.cli.standing import Standing, left, names
 from validator.engine.plan import Event
+from validator.render.drawing import never_waiting
 
 #: Between two lines in a log; a run that is over before has none.
 EVERY_S: Final = 10.0
@@ -40,7 +41,7 @@ def live(console: Console) -> Iterator[Callable[[Event], None]]:
         # A redraw costs time on the cores that the probes compute on.
         refresh_per_second=4,
     )
-    with progress:
+    with never_waiting(console), progress:
         yield _Lines(progress, standing)
 
 

@@ -31,12 +31,21 @@ class ApiServer:
         Raises:
             ApiError: this is no pod, or it has no token.
         """
+        self._host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+        if not self._host:
+            raise ApiError("this is no pod: KUBERNETES_SERVICE_HOST is not set, as in each it is")
+        port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+        authority = account / "ca.crt"
         try:
-            self._host = os.environ["KUBERNETES_SERVICE_HOST"]
-            self._port = int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
-            self._context = ssl.create_default_context(cafile=str(account / "ca.crt"))
-        except (KeyError, ValueError, OSError) as error:
-            raise ApiError(f"this is no pod with a token of its own: {error!r}") from error
+            self._port = int(port)
+        except ValueError as error:
+            raise ApiError(f"KUBERNETES_SERVICE_PORT: {port!r} is no port") from error
+        try:
+            self._context = ssl.create_default_context(cafile=str(authority))
+        except OSError as error:
+            why = error.strerror or error
+            text = f"--account: {authority} cannot be read: {why}; see automountServiceAccountToken"
+            raise ApiError(text) from error
         # Python 3.13 asks for extensions that the certificate authorities of some clusters lack.
         self._context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
         self._token = account / "token"
