@@ -19,7 +19,6 @@ from rich.text import Text
 
 from validator.cli.standing import Standing, left, names
 from validator.engine.plan import Event
-from validator.render.drawing import never_waiting
 
 #: Between two lines in a log; a run that is over before has none.
 EVERY_S: Final = 10.0
@@ -30,6 +29,8 @@ _ALL: Final = "all"
 @contextmanager
 def live(console: Console) -> Iterator[Callable[[Event], None]]:
     """Draw a run as its events come, and leave nothing of it behind."""
+    from validator.render.drawing import never_waiting  # noqa: PLC0415 - for a terminal alone
+
     standing = Standing()
     progress = Progress(
         TextColumn("{task.fields[device]}"),

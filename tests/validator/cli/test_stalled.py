@@ -1,4 +1,4 @@
-"""Streams that nobody reads, as of a connection that is lost: no run waits, and a signal ends it."""
+"""Streams that nobody reads, as of a lost connection: no run waits, and a signal ends it."""
 
 import contextlib
 import io
