@@ -39,6 +39,9 @@ _LISTED: Final = re.compile(rf"^\s*(?:args|command): \[((?:{_NAMES})\b[^\]]*)\]"
 #: Where the command is installed by the documents, and called from.
 _PLACE: Final = re.compile(r"/[\w./-]*/bin/gpu-validator(?![\w-])")
 
+#: A line as far as its quotes are closed; the next one is that of a string around it.
+_BALANCED: Final = re.compile(r"""(?:[^'"]|'[^']*'|"[^"]*")*""")
+
 #: What stands for a name in an example.
 _PLACEHOLDERS: Final = {"<name>": "autograd", "PROBE": "autograd", "PROBE.CHECK": "autograd.detach"}
 
@@ -53,8 +56,8 @@ def commands(text: str) -> Iterator[list[str]]:
             continue
         for placeholder, name in _PLACEHOLDERS.items():
             told = re.sub(rf"(?<![\w.]){re.escape(placeholder)}(?![\w.])", name, told)  # noqa: PLW2901
-        quotes = told.count('"') % 2  # the line goes on in a string around it
-        yield shlex.split(told.rpartition('"')[0] if quotes else told)
+        whole_of = _BALANCED.match(told)
+        yield shlex.split(whole_of[0] if whole_of else "")
 
 
 def complaint(argv: list[str]) -> str:
@@ -95,6 +98,8 @@ def test_what_is_wrong_in_a_page_is_seen() -> None:
         "`gpu-validator explain autogard`, or\n"
         "ExecStart=/opt/gpu-validator/bin/gpu-validator check --probe \\\n    autograd,matmull\n"
         "      args: [burn, --output, xml]\n"
+        "sbatch --wrap 'srun gpu-validator check --profil deep'\n"
+        """ssh node "gpu-validator check --device 'cuda:0' --profil deep"\n"""
     )
     found = list(commands(page))
 
@@ -102,6 +107,8 @@ def test_what_is_wrong_in_a_page_is_seen() -> None:
         ["check", "--outptu", "json"],
         ["explain", "autogard"],
         ["check", "--probe", "autograd,matmull"],
+        ["check", "--profil", "deep"],
+        ["check", "--device", "cuda:0", "--profil", "deep"],
         ["burn", "--output", "xml"],
     ]
     assert all(complaint(argv) for argv in found)

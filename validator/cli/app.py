@@ -29,8 +29,8 @@ _EPILOG: Final = after_help(
         "check --help         # the options and examples of a command",
     ),
     {
-        "0": "What was asked is so: nothing failed, it was printed, the daemon is well.",
-        "1": "It is not: a probe failed, a fault survived, the daemon is not well.",
+        "0": "What was asked is so: nothing failed, it was printed, all is well.",
+        "1": "It is not: a probe failed, a fault survived, a daemon is not well.",
         "2": "Nothing could be told, or the command line is wrong.",
         "128+n": "It was stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM.",
     },

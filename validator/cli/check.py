@@ -32,7 +32,7 @@ from validator.cli.options import (
     say_valid,
     settings_of,
 )
-from validator.cli.values import refuse_both, refuse_server, seconds_of
+from validator.cli.values import path_of, refuse_both, refuse_server, seconds_of
 
 EPILOG: Final = after_help(
     (
@@ -60,7 +60,7 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
         typer.Option(
             "--record",
             metavar="FILE",
-            parser=Path,
+            parser=path_of("--record"),
             help="Write the report with all observations to this file; what identifies the node "
             "is replaced.",
         ),
@@ -157,14 +157,16 @@ def command(  # noqa: PLR0913 - typer reads the options from the signature
             server=server,
             no_run=no_run,
         )
+        if every_s is not None:
+            from validator.cli import watching  # noqa: PLC0415 - for this option alone
+
+            watching.refuse(options, every_s)
         if config_check:
             one_run.refuse_unwritable_files(options)
             return say_valid(config_file, flags)
         settings = settings_of(config_file, flags)
         if every_s is None:
             return one_run.run(settings, options, early)
-        from validator.cli import watching  # noqa: PLC0415 - for this option alone
-
         return watching.run(settings, options, every_s, early)
 
     return action

@@ -12,7 +12,7 @@ import typer
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
 from validator.cli.options import Action, DaemonUrl, after_help, settings_of
-from validator.cli.values import refuse_server, seconds_of
+from validator.cli.values import path_of, refuse_server, seconds_of
 from validator.service.apiserver import ACCOUNT, ApiError, ApiServer
 from validator.service.ask import url_of
 from validator.service.condition import PREFIX, conditions
@@ -52,7 +52,13 @@ def command(
         ),
     ] = PREFIX,
     account: Annotated[
-        Path, typer.Option("--account", metavar="DIR", help="Read the pod's token and ca.crt here.")
+        Path,
+        typer.Option(
+            "--account",
+            metavar="DIR",
+            parser=path_of("--account"),
+            help="Read the pod's token and ca.crt here.",
+        ),
     ] = ACCOUNT,
     once: Annotated[bool, typer.Option("--once", help="Ask and write once, then end.")] = False,
 ) -> Action:

@@ -36,8 +36,8 @@ def needs_torch(argv: Sequence[str], environment: Mapping[str, str]) -> bool:
     probes = {name.strip() for names in listed for name in names.split(",")}
     if argv[:1] != ["check"] or probes:
         return argv[:1] != ["check"] or not probes <= WITHOUT_TORCH
-    profiles = values_of(argv, "--profile") or {environment.get("GPU_VALIDATOR_RUN__PROFILE", "")}
-    return profiles != {"instant"}
+    profiles = values_of(argv, "--profile") or [environment.get("GPU_VALIDATOR_RUN__PROFILE", "")]
+    return profiles[-1] != "instant"  # the last is the parser's
 
 
 def _name(item: str) -> str:
@@ -49,6 +49,8 @@ def _name(item: str) -> str:
 
 #: For a report to be written once a signal has asked for the end, in seconds.
 _WRITE_S: Final = 5
+#: The same where the signal ended the run: its files are still to be written, each in 10 s.
+_WRITE_ALL_S: Final = 25
 
 
 class EarlySignals:
@@ -66,24 +68,30 @@ class EarlySignals:
                 self._before.setdefault(number, signal.signal(number, self._keep))
 
     def resume(self, first: signal.Signals | None) -> None:
-        """Keep them again once a run is over, while its report is written: for 5 s.
+        """Keep them again once a run is over, while its report is written: for 5 s from the first.
 
         Args:
-            first: the signal that ended the run; after it the next one ends us.
+            first: the signal that ended the run, 25 s ago at most; after it the next one ends us.
         """
         self._is_over = True
         if first is not None and not self.caught:
             self.caught.append(first)
         self.listen()
+        if first is not None:
+            self._end_in(_WRITE_ALL_S, first)
 
     def _keep(self, number: int, _frame: FrameType | None) -> None:
         if self.caught:
             self._end(number)
         self.caught.append(signal.Signals(number))
-        if self._is_over:  # nobody may ever read what is written
-            ends = signal.signal(signal.SIGALRM, lambda *_: self._end(number))
-            self._before.setdefault(signal.SIGALRM, ends)
-            signal.alarm(_WRITE_S)
+        if self._is_over:
+            self._end_in(_WRITE_S, number)
+
+    def _end_in(self, seconds: int, number: int) -> None:
+        """End as a signal does, some time from now: nobody may ever read what is written."""
+        ends = signal.signal(signal.SIGALRM, lambda *_: self._end(number))
+        self._before.setdefault(signal.SIGALRM, ends)
+        signal.alarm(seconds)
 
     def _end(self, number: int) -> None:
         signal.signal(number, signal.SIG_DFL)

@@ -18,7 +18,7 @@ from validator.cli.options import (
     flags_of,
     settings_of,
 )
-from validator.cli.values import refuse_server
+from validator.cli.values import path_of, refuse_server
 from validator.in_time import in_time
 from validator.render.console import clean, emit
 from validator.service import readyfile
@@ -51,7 +51,7 @@ def command(
         typer.Option(
             "--ready-file",
             metavar="FILE",
-            parser=Path,
+            parser=path_of("--ready-file"),
             help="Ask no daemon, but whether this file of `files.ready` vouches for the node now.",
         ),
     ] = None,

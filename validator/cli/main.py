@@ -131,7 +131,7 @@ def _serve(checked: str) -> int:
 
 def _debugging(argv: Sequence[str]) -> bool:
     variable = os.environ.get("GPU_VALIDATOR_LOG__LEVEL")
-    return "debug" in values_of(argv, "--log.level") | {variable}
+    return "debug" in (*values_of(argv, "--log.level"), variable)
 
 
 def _open_streams() -> None:

@@ -35,11 +35,11 @@ def run(
     one_run.refuse_unwritable_files(options)
     stop = Stop()
     report = _burn(plan, settings, options, wishes, early, stop)
+    early.signals.resume(stop.by)
     if stop.by is not None:
         say(f"{stop.why} in round {report.burn.rounds if report.burn else 0}")
     elif report.not_run and report.burn and not any(one.runs for one in report.burn.devices):
         say("the time was over before a probe could start: give a longer --duration")
-    early.signals.resume(stop.by)
     delivered = stop.at_once.is_set() or one_run.deliver(report, options)
     if stop.by is not None:
         return 128 + stop.by
@@ -63,7 +63,7 @@ def _burn(
 
     def tell(done: Round, left_s: float) -> None:
         if not options.quiet:
-            say(line(done, left_s))
+            say(line(done, left_s), patience_s=0)  # the rounds go on
 
     async def until_stopped() -> Report:
         stop.listen()

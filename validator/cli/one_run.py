@@ -56,11 +56,11 @@ def run(settings: Settings, options: Options, early: EarlyWorker) -> int:
         report = _run(plan, settings, options, early, stop)
     elif early.signals.caught:
         stop.take(early.signals.caught[0])
+    early.signals.resume(stop.by)
     if note:
         say(note)
     if stop.by is not None:
         _say_stopped(report, stop)
-    early.signals.resume(stop.by)
     delivered = stop.at_once.is_set() or deliver(report, options)
     if stop.by is not None:
         return 128 + stop.by

@@ -11,7 +11,7 @@ from probes.contract import PROFILES
 from validator import profiles
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
-from validator.cli.values import completing, known_probes, one_of, several
+from validator.cli.values import completing, known_probes, one_of, path_of, several
 from validator.loading import Further, load_in_time
 from validator.render.console import emit
 from validator.service import startup
@@ -44,7 +44,10 @@ PLAIN_CODES: Final = {"0": "It was printed.", "2": "The command line is wrong, o
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "--config.file", metavar="FILE", parser=Path, help="Read settings from this YAML file."
+        "--config.file",
+        metavar="FILE",
+        parser=path_of("--config.file"),
+        help="Read settings from this YAML file.",
     ),
 ]
 
@@ -194,7 +197,7 @@ OutputFile = Annotated[
     typer.Option(
         "--output-file",
         metavar="FILE",
-        parser=Path,
+        parser=path_of("--output-file"),
         help="Write the output to this file, whole. Stdout then shows it as text.",
     ),
 ]

@@ -29,6 +29,8 @@ _ALL: Final = "all"
 @contextmanager
 def live(console: Console) -> Iterator[Callable[[Event], None]]:
     """Draw a run as its events come, and leave nothing of it behind."""
+    from validator.render.drawing import never_waiting  # noqa: PLC0415 - for a terminal alone
+
     standing = Standing()
     progress = Progress(
         TextColumn("{task.fields[device]}"),
@@ -40,7 +42,7 @@ def live(console: Console) -> Iterator[Callable[[Event], None]]:
         # A redraw costs time on the cores that the probes compute on.
         refresh_per_second=4,
     )
-    with progress:
+    with never_waiting(console), progress:
         yield _Lines(progress, standing)
 
 

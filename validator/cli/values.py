@@ -1,6 +1,7 @@
 """Values of options: what reads them, names the nearest right one, and completes them."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import cast
 
 from probes.catalog import BY_NAME
@@ -33,6 +34,17 @@ def members(option: str, given: list[str] | None) -> list[str]:
         text = next(text for text in given or [] if "" in map(str.strip, text.split(",")))
         raise UsageError(f"{option}: {text!r} has an empty name; give one, or several with commas")
     return found
+
+
+def path_of(option: str) -> Callable[[str | Path], Path]:
+    """What reads a path; an empty one is none, as where a shell's variable is not set."""
+
+    def read(text: str | Path) -> Path:  # a default is a path already
+        if not str(text).strip():
+            raise UsageError(f"{option}: {text!r} is no path; write one, or leave {option} out")
+        return Path(text)
+
+    return read
 
 
 def several(option: str) -> Callable[[list[str] | None], list[str]]:

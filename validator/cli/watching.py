@@ -9,7 +9,9 @@ import contextlib
 import shutil
 import signal
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 from rich.console import RenderableType
@@ -17,7 +19,7 @@ from rich.text import Text
 
 from probes.contract import RANKING, Status
 from validator.cli import one_run
-from validator.cli.early import EarlyWorker
+from validator.cli.early import EarlySignals, EarlyWorker
 from validator.cli.errors import UsageError, cannot_tell, say
 from validator.engine.plan import Plan, make_plan
 from validator.engine.runner import Runner
@@ -33,6 +35,9 @@ _LEAST_S: Final = 1.0
 #: To the top left, and clear what is below: what scrolled out of sight before stays.
 _CLEAR: Final = "\x1b[H\x1b[J"
 
+#: In which the loop has heeded the signals that came before, in seconds.
+_SIGNALS_S: Final = 0.01
+
 #: Beside a line a device: the one of all, the one of the import, and the cursor's.
 _MORE_PROGRESS: Final = 3
 
@@ -41,11 +46,7 @@ def run(settings: Settings, options: one_run.Options, every_s: float, early: Ear
     """Check again and again, and give the exit code of the worst run.
 
     SIGINT ends it; so do SIGTERM and SIGHUP, whose exit code is 128 + n as that of one run is.
-
-    Raises:
-        UsageError: what is asked for beside it is for one report.
     """
-    _refuse(options, every_s)
     plan = make_plan(settings, "cli", only=options.only, without=options.without)
     if note := one_run.refuse_nothing(plan, settings, options):
         say(note)
@@ -53,14 +54,19 @@ def run(settings: Settings, options: one_run.Options, every_s: float, early: Ear
     watch = _Watch(plan, settings, options, every_s)
     with contextlib.suppress(BrokenPipeError):  # the reader has left: the verdict stands
         asyncio.run(watch.until_stopped(stop, early))
-    watch.end()
+    with _endable(stop.by):
+        watch.end()
     if stop.by is not None and (stop.by != signal.SIGINT or not watch.worst):
         return 128 + stop.by
     return watch.worst[1] if watch.worst else cannot_tell(sys.argv[1:])
 
 
-def _refuse(options: one_run.Options, every_s: float) -> None:
-    """What makes no sense for somebody who looks on."""
+def refuse(options: one_run.Options, every_s: float) -> None:
+    """Refuse what makes no sense for somebody who looks on.
+
+    Raises:
+        UsageError: what is asked for beside it is for one report, or it is to be too often.
+    """
     if every_s < _LEAST_S:
         raise UsageError(f"--watch: {every_s:g} s is less than {_LEAST_S:g} s; write 10s, 5m or 1h")
     given = {
@@ -74,6 +80,17 @@ def _refuse(options: one_run.Options, every_s: float) -> None:
                 f"--watch is for somebody at a terminal: it cannot go with {option}; "
                 "for reports again and again there is gpu-validator serve, or a timer"
             )
+
+
+@contextlib.contextmanager
+def _endable(first: signal.Signals | None = None) -> Iterator[EarlySignals]:
+    """Write, and be ended by a signal where nobody reads: the loop heeds none meanwhile."""
+    signals = EarlySignals()
+    signals.resume(first)
+    try:
+        yield signals
+    finally:
+        signals.close()
 
 
 class _Watch:
@@ -90,7 +107,7 @@ class _Watch:
         self._redraws = sys.stdout.isatty() and not console.is_dumb_terminal
         self._report: Report | None = None
         self._before: Report | None = None
-        self._running = False
+        self._resized = asyncio.Event()
         self._ended: Counter[Status] = Counter()
         #: How bad the worst run was, and its exit code; () before the first is over.
         self.worst: tuple[int, int] | tuple[()] = ()
@@ -101,19 +118,35 @@ class _Watch:
         for number in early.signals.caught:
             stop.take(number)
         if self._redraws:  # the handlers end with the loop
-            asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self._resized)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self._resized.set)
         while not stop.asked.is_set():
-            self._running = True
             report = await self._next(stop, early)
-            self._running = False
             if stop.asked.is_set() and (report is None or report.status != "fail"):
                 return  # it was not whole
             self._count(report)
             if report is not None:
                 self._before, self._report = self._report, report
-                self._show()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(stop.asked.wait(), self._every_s)
+                await self._draw(stop)
+            await self._pause(stop)
+
+    async def _pause(self, stop: Stop) -> None:
+        """Until the next run, or a signal; what is shown is drawn anew at another size."""
+        end_s = time.monotonic() + self._every_s
+        while not stop.asked.is_set() and (left_s := end_s - time.monotonic()) > 0:
+            waits = [asyncio.ensure_future(one.wait()) for one in (stop.asked, self._resized)]
+            await asyncio.wait(waits, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            if self._resized.is_set():
+                await self._draw(stop)
+
+    async def _draw(self, stop: Stop) -> None:
+        """Show the newest report; a signal is heeded, whether it came before or comes meanwhile."""
+        self._resized.clear()
+        with _endable() as signals:
+            await asyncio.sleep(_SIGNALS_S)
+            signals.resume(stop.by)
+            self._show()
 
     async def _next(self, stop: Stop, early: EarlyWorker) -> Report | None:
         """The daemon's report where it is asked for, else that of a run; None without either."""
@@ -133,11 +166,6 @@ class _Watch:
             )
         self._ended[status] += 1
         self.worst = max(self.worst, (-RANKING.index(status), code))
-
-    def _resized(self) -> None:
-        """Draw anew; a run's progress is redrawn by what draws it, which holds stdout meanwhile."""
-        if not self._running:
-            self._show()
 
     def _show(self) -> None:
         """The newest report, what changed, and when it goes on; on a terminal as much as fits."""

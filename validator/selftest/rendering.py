@@ -23,6 +23,7 @@ from probes.faults.fault import Fault, Where
 from probes.faults.table import BY_NAME as FAULT_BY_NAME
 from validator.render import junit as junit_of_reports
 from validator.render.console import clean, mark, table, text_of
+from validator.render.drawing import never_waiting
 from validator.selftest.verdicts import Score, Selftest, Trial
 
 #: Forms of a selftest.
@@ -207,7 +208,7 @@ def live(console: Console) -> Iterator[Callable[[Trial, int], None]]:
         refresh_per_second=4,
     )
     survived: list[str] = []
-    with progress:
+    with never_waiting(console), progress:
         task = progress.add_task("", total=None, what="healthy control")
 
         def on_trial(trial: Trial, total: int) -> None:

@@ -35,13 +35,22 @@ class ApiServer:
         Raises:
             ApiError: this is no pod, or it has no token.
         """
+        self._host = os.environ.get("KUBERNETES_SERVICE_HOST", "")
+        if not self._host:
+            raise ApiError("this is no pod: KUBERNETES_SERVICE_HOST is not set, as in each it is")
+        port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+        authority = account / "ca.crt"
         try:
-            self._host = os.environ["KUBERNETES_SERVICE_HOST"]
-            self._port = int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
-            self._account = account
+            self._port = int(port)
+        except ValueError as error:
+            raise ApiError(f"KUBERNETES_SERVICE_PORT: {port!r} is no port") from error
+        self._account = account
+        try:
             _context(account)
-        except (KeyError, ValueError, OSError) as error:
-            raise ApiError(f"this is no pod with a token of its own: {error!r}") from error
+        except OSError as error:
+            why = error.strerror or error
+            text = f"--account: {authority} cannot be read: {why}; see automountServiceAccountToken"
+            raise ApiError(text) from error
 
     def conditions(self, node: str) -> list[dict[str, Any]]:
         """The conditions of a node.

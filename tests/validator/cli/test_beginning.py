@@ -1,6 +1,7 @@
 """What the command begins with: folders of the user's that bear our names, or Python's."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -53,8 +54,25 @@ def test_a_library_that_ends_the_program_is_no_verdict(
 ) -> None:
     """A `typing_extensions.py` of the user's that exits with 1: could not tell."""
     (tmp_path / "typing_extensions.py").write_text(how, encoding="utf-8")
-    ended = begun(tmp_path, "check", *more)
+    for command in ("check", "burn"):
+        ended = begun(tmp_path, command, *more)
 
-    assert ended.returncode == code, ended.stderr
-    assert ended.stderr.startswith("gpu-validator: ")
-    assert "Traceback" not in ended.stderr
+        assert ended.returncode == code, ended.stderr
+        assert ended.stderr.startswith("gpu-validator: ")
+        assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "healthcheck", "list"])
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
+def test_it_is_none_where_it_cannot_be_told(tmp_path: Path, command: str, stderr: str) -> None:
+    """Stderr is closed, or on a full disk."""
+    (tmp_path / "typing_extensions.py").write_text("raise SystemExit(1)", encoding="utf-8")
+    run = [sys.executable, "-s", "-c", PROGRAM, command]
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f"{shlex.join(run)} {stderr}"],
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+
+    assert ended.returncode == 2

@@ -11,7 +11,7 @@ from tests.validator.cli.fakes import Call
     ("options", "complaint"),
     [
         ((), "NODE_NAME"),
-        (("--node", "a"), "no pod with a token"),
+        (("--node", "a"), "no pod: KUBERNETES_SERVICE_HOST"),
         (("--node", "a", "--url", "ftp://here"), "--url"),
         (("--node", "a", "--prefix", "two words"), "--prefix"),
         (("--node", "a", "--interval", "0s"), "--interval"),
@@ -33,6 +33,22 @@ def test_wrong_usage(
 
     assert code == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_pod_without_an_account_is_told(
+    call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its folder, and what mounts it."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    told = []
+    for port in ("443", "tcp://10.0.0.1:443"):
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+        assert call("condition", "--once", "--node", "a", "--account", str(tmp_path)) == 2
+        told.append(capsys.readouterr().err)
+
+    assert f"--account: {tmp_path}/ca.crt cannot be read: No such file" in told[0]
+    assert "automountServiceAccountToken" in told[0]
+    assert "KUBERNETES_SERVICE_PORT: 'tcp://10.0.0.1:443' is no port" in told[1]
 
 
 def test_the_daemon_that_is_asked_is_that_of_the_settings(

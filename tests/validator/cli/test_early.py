@@ -24,6 +24,8 @@ BARE = ("container", "telemetry")
         "--profile instant",
         "--profile=instant -v",
         "--profile instant --probe autograd,container",
+        "--profile instant --profile quick",
+        "--profile quick --profile=instant",
         "-ojson -q",
         "",
     ],
@@ -50,3 +52,17 @@ def test_a_value_is_no_help(line: str, call: Call, workers: list[Worker]) -> Non
     call("check", *line.split())
 
     assert len(workers) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("--exit-style nagios --nonsense", 3),
+        ("--exit-style=nagios --exit-style default --nonsense", 2),
+        ("--exit-style default --exit-style=nagios --nonsense", 3),
+        ("--nonsense --fail-open", 0),
+    ],
+)
+def test_the_exit_code_without_a_parser(line: str, code: int, call: Call) -> None:
+    """The last of an option that is given twice counts, as the parser has it."""
+    assert call("check", *line.split()) == code

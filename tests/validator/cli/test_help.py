@@ -67,6 +67,7 @@ def test_the_help_of_all(call: Call, capsys: pytest.CaptureFixture[str]) -> None
     for name in COMMANDS:
         assert re.search(rf"^  {name} +[A-Z].*$", told, re.MULTILINE)
     assert "Exit codes:" in told
+    assert [line for line in told.splitlines() if len(line) > 80] == []
     assert "-V, --version" in told or "--version, -V" in told
 
 

@@ -86,21 +86,26 @@ def test_a_signal_while_the_report_is_written_costs_nothing(
 
 
 _BLOCKED = """
-import os
+import os, signal
 from validator.cli import early
-early._WRITE_S = 1
+early._WRITE_S = early._WRITE_ALL_S = 1
 signals = early.EarlySignals()
-signals.resume(None)
-os.kill(os.getpid(), 15)
+if stopped:
+    signals.resume(signal.SIGTERM)
+else:
+    signals.resume(None)
+    os.kill(os.getpid(), 15)
 end = os.pipe()[1]
 while True:
     os.write(end, bytes(65536))
 """
 
 
-def test_a_signal_ends_a_report_that_nobody_reads() -> None:
-    """One is enough, as `timeout` sends no second."""
-    child = subprocess.run([sys.executable, "-c", _BLOCKED], timeout=20, check=False)
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_signal_ends_a_report_that_nobody_reads(*, stopped: bool) -> None:
+    """One is enough, as `timeout` sends no second, also where it came in the run."""
+    program = f"stopped = {stopped}{_BLOCKED}"
+    child = subprocess.run([sys.executable, "-c", program], timeout=20, check=False)
 
     assert child.returncode == -signal.SIGTERM
 

@@ -203,6 +203,15 @@ def test_at_a_terminal() -> None:
     assert "\x1b[?1049h" not in everything
 
 
+@pytest.mark.parametrize("more", ["--watch 1ms", "--watch 5s -o json", "--watch 5s --record r"])
+def test_the_check_of_a_configuration_refuses_it_too(
+    more: str, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is refused without --config.check."""
+    assert call("check", "--config.check", *more.split()) == 2
+    assert "--watch" in capsys.readouterr().err
+
+
 def test_ctrl_c_in_a_run_ends_it_soon() -> None:
     """A run is stopped, its worker ended, and the terminal given back."""
     with terminal(24, 80, "--probe", "autograd", "--watch", "1h") as (master, run):
