@@ -204,8 +204,12 @@ def test_a_fail_is_kept_before_its_run_ends(tmp_path: Path) -> None:
     daemon._on_event(Event("finished", "matmul", "cuda:1", result=failed(device="cuda:1")))
     assert daemon.settle(10)
 
+    found = kept(path)
+    hear(daemon, [result("matmul", one.name) for one in gpus(2)], gpus(2))
+
     assert before == (True, False)
-    assert kept(path) == ["cuda:1"]
+    assert found == ["cuda:1"]
+    assert not path.exists()
 
 
 def test_without_the_setting_nothing_is_kept(tmp_path: Path) -> None:
@@ -324,6 +328,31 @@ def test_no_file_keeps_a_daemon_from_its_start(
     assert len(told(capfd, "failed_file")) == 1
     assert daemon.readiness().ready
     assert os.path.lexists(path) is (name != "no folder")
+
+
+def test_what_is_read_is_bounded(tmp_path: Path) -> None:
+    """A report has at most 1.25 MiB."""
+    path = tmp_path / "failed.json"
+    IN_ITS_PLACE["huge"](path)
+    (why,) = failedfile.read(path, lambda _: True, 10).refused
+
+    assert why == f"{path}: has more than 2097152 bytes: not read"
+
+
+def test_a_bug_of_ours_keeps_no_daemon_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What nobody foresaw of a file is said as all else."""
+
+    def fail(_: str) -> tuple[Result, ...]:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(failedfile, "_results", fail)
+    path = tmp_path / "failed.json"
+    failedfile.keep(path, [failed()])
+    started(path)
+
+    assert told(capfd, "failed_file") == [f"{path}: LookupError: a bug"]
 
 
 def test_what_was_emptied_holds_no_fail(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
