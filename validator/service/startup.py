@@ -14,7 +14,7 @@ from validator.loading import Complaint
 from validator.service import failedfile
 from validator.service.schedule import timings
 from validator.service.statusfiles import StatusFiles
-from validator.service.token import ids_of, token_of
+from validator.service.token import ids_of, token_in_time
 from validator.settings import Files, Settings, SettingsError, host_port, socket_path
 
 _T = TypeVar("_T")
@@ -70,7 +70,7 @@ def of_a_daemon(settings: Settings) -> Iterator[Complaint]:
         taken[real] = key
     for problem in () if wrong else _not_ours(settings.files):
         yield ["files"], f"files: {problem}"
-    yield from _refused(token_of, settings.web)
+    yield from _refused(token_in_time, settings.web)
     owner = settings.web.socket_owner
     if owner is not None and (why := _in_time(_unknown, owner, "it is not told who that is")):
         yield ["web", "socket_owner"], f"web.socket_owner: {why}"
