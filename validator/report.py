@@ -225,6 +225,14 @@ def host_name() -> str:
     return legible(os.environ.get("NODE_NAME") or platform.node() or "unknown", _NAME_CHARACTERS)
 
 
+def is_same_host(one: str, other: str) -> bool:
+    """Whether two names are one host's; it may be told without its domain."""
+    one, other = one.lower(), other.lower()
+    if "." in one and "." in other:
+        return one == other
+    return one.partition(".")[0] == other.partition(".")[0]
+
+
 def revision() -> str:
     """The source revision that the image was built from, where it says so."""
     return legible(os.environ.get("VALIDATOR_IMAGE_REVISION", ""), _NAME_CHARACTERS)

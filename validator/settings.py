@@ -386,8 +386,14 @@ class Files(_Section):
         description="a feature file of Node Feature Discovery, which labels the node; it expires "
         "when nothing more is heard",
     )
+    failed: Path | None = Field(
+        default=None,
+        json_schema_extra=_PATH_SCHEMA,
+        description="a file of the daemon's own that keeps the fails of probes that load a device "
+        "over its restarts, until the same probe passes; each daemon a path of its own",
+    )
 
-    @field_validator("ready", "nfd", mode="before")
+    @field_validator("ready", "nfd", "failed", mode="before")
     @classmethod
     def _paths(cls, value: object) -> object:
         return _absolute(value)

@@ -309,7 +309,8 @@ def host_files(pod: Object) -> set[str]:
     places = {one["mountPath"]: folders.get(one["name"]) for one in ours(pod)["volumeMounts"]}
     known = environment(ours(pod))
     paths = (Path(path) for name, path in known.items() if "FILES__" in name)
-    return {f"{places[str(path.parent)]}/{path.name}" for path in paths}
+    on_host = {path: places[str(path.parent)] for path in paths}
+    return {f"{folder}/{path.name}" for path, folder in on_host.items() if folder is not None}
 
 
 @pytest.mark.parametrize("pair", PAIRS)

@@ -480,7 +480,7 @@ def accepts(container: Object, folder: Path, config: str | None = None) -> str:
     root that files of the node are mounted below.
     """
     variables = environment(container)
-    for name in variables.keys() & {"GPU_VALIDATOR_FILES__READY", "GPU_VALIDATOR_FILES__NFD"}:
+    for name in [name for name in variables if name.startswith("GPU_VALIDATOR_FILES__")]:
         place = folder / "root" / variables[name].lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         variables[name] = str(place)

@@ -14,10 +14,18 @@ from probes.catalog import BY_NAME, CATALOG, TELEMETRY
 from probes.contract import HEAVY, Result, Status
 from validator import profiles
 from validator.engine import clock
-from validator.engine.plan import Event, Plan, make_plan, refuse_nothing, schedule_note
+from validator.engine.plan import (
+    Event,
+    Plan,
+    is_enabled,
+    make_plan,
+    refuse_nothing,
+    schedule_note,
+)
 from validator.engine.runner import Runner
+from validator.in_time import ANSWER_S
 from validator.report import Report, Tool, full_summary, revision, to_json
-from validator.service import logs
+from validator.service import failedfile, logs
 from validator.service.api import ProbeOnDevice, ProbeState
 from validator.service.bad import bad_findings
 from validator.service.filekeeper import FileKeeper
@@ -114,6 +122,11 @@ class Daemon:
         self._run_limit_s = 0.0
         self._running: tuple[str, ...] = ()
         self._work = asyncio.Event()
+        self._kept: (
+            tuple[Result, ...] | None
+        ) = ()  # the standing fails in their file; None: unknown
+        self._found: dict[Pair, Result] = {}  # fails of the run that goes on
+        self._restore()
         self._limit()
 
     # -- settings ---------------------------------------------------------------------------
@@ -132,6 +145,23 @@ class Daemon:
         self._lasts_s = min(limits.values(), default=0.0)
         self._latest.limit(limits)
         self._refresh()
+
+    def _restore(self) -> None:
+        """Have what failed before this start stand."""
+        path = self._settings.files.failed
+        if path is None:
+            return
+        kept = failedfile.read(path, self._has_turn, ANSWER_S)
+        for why in kept.refused:
+            self._log.error("failed_file", error=why)
+        for one in kept.failed:
+            since = one.started_at.isoformat()
+            self._log.warning("fail_stands", probe=one.probe, device=one.device, since=since)
+        self._latest.restore(kept.failed)
+        self._kept = self._latest.standing()
+
+    def _has_turn(self, probe: str) -> bool:
+        return probe in self._schedule.timings and is_enabled(BY_NAME[probe], self._settings)
 
     def _read(self, settings: Settings) -> _Read:
         return _Read(settings, self._table(settings), token_of(settings.web))
@@ -173,6 +203,11 @@ class Daemon:
         if settings.files != self._settings.files and self._files is not None:
             self._keeper.remove(self._files)
             self._files = settings.files
+        before, now = self._settings.files.failed, settings.files.failed
+        if before != now:
+            if before is not None:
+                self._keeper.keep_failed(before, ())
+            self._kept = None
         self._settings, self._token = settings, token
         self._schedule.replace(table)
         self._limit()
@@ -188,6 +223,15 @@ class Daemon:
         if self._schedule.due():
             self._work.set()
         self._latest.has_aged()
+        while self._latest.gone:
+            one = self._latest.gone.pop()
+            self._log.warning(
+                "fail_ended",
+                probe=one.probe,
+                device=one.device,
+                gpu_uuid=one.gpu_uuid,
+                why="this device is not there any more",
+            )
         if self._dropped != (dropped := logs.dropped()):
             self._dropped = dropped
             self._exposition.invalidate()
@@ -223,6 +267,7 @@ class Daemon:
         try:
             report = await self._runner.run(plan, settings, self._on_event)
             self._latest.accept(report)
+            self._found.clear()
             self._schedule.try_again({one.probe for one in report.results if _waits_again(one)})
         finally:
             self._run_started_s, self._running = None, ()
@@ -244,6 +289,7 @@ class Daemon:
             self._refresh()
         elif event.kind == "finished" and event.result is not None:
             self._tell(event.result)
+            self._note_fail(event.result)
         elif event.kind == "restarted":
             self._log.warning("worker_restarted", why=event.text)
             self._exposition.invalidate()
@@ -251,6 +297,12 @@ class Daemon:
             self._log.error("device_held", device=event.device, why=event.text)
         elif event.kind == "unwatched":
             self._log.warning("device_unwatched", device=event.device, why=event.text)
+
+    def _note_fail(self, result: Result) -> None:
+        """Keep a fail at once: the end of its run may be minutes away, and never come."""
+        if result.status == "fail" and BY_NAME[result.probe].profile in HEAVY:
+            self._found[Pair(result.probe, result.device)] = result
+            self._keep_failed()
 
     def _tell(self, result: Result) -> None:
         level = {"fail": "error", "error": "error", "warn": "warning"}.get(result.status, "info")
@@ -356,7 +408,19 @@ class Daemon:
             self._version = self._latest.version
             self._exposition.invalidate()
         if changed or self._monotonic() >= self._renew_s:
+            self._keep_failed()
             self._show_files()
+
+    def _keep_failed(self) -> None:
+        """Write the standing fails where they have changed, or could not be written before."""
+        path = self._settings.files.failed
+        if path is None:
+            return
+        standing = {Pair(one.probe, one.device): one for one in self._latest.standing()}
+        failed = tuple({**standing, **self._found}.values())
+        if failed != self._kept or self._keeper.is_in_the_way(path):
+            self._kept = failed
+            self._keeper.keep_failed(path, failed)
 
     def _show_files(self) -> None:
         self._renew_s = self._monotonic() + (_RETRY_S if self._problems else _RENEW_S)

@@ -1,15 +1,20 @@
-"""Keeps the status files in a thread: a file system that does not answer holds nobody up."""
+"""Keeps the daemon's files in a thread: a file system that does not answer holds nobody up."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
+from probes.contract import Result
+from validator.service import failedfile
 from validator.service.statusfiles import NodeState, StatusFiles
 from validator.settings import Files
 
 #: A write that takes longer is said to hang.
 _SLOW_S: Final = 10.0
+
+_Write = Callable[[], list[str]]  # returns what went wrong
 
 
 class FileKeeper:
@@ -19,23 +24,34 @@ class FileKeeper:
         """Create it; its thread starts with the first thing to write."""
         self._monotonic = monotonic
         self._changed = threading.Condition()
-        self._waiting: dict[Files, NodeState | None] = {}  # None: remove them
-        self._problems: dict[Files, list[str]] = {}
+        self._waiting: dict[Files | Path, _Write] = {}
+        self._problems: dict[Files | Path, list[str]] = {}
         self._began_s: float | None = None
         self._thread: threading.Thread | None = None
         self._bug: BaseException | None = None
 
     def show(self, files: Files, state: NodeState) -> None:
         """Write the files that hold now, soon."""
-        self._put(files, state)
+        kept = StatusFiles(files)
+        if kept.wanted:
+            self._put(files, lambda: kept.show(state))
 
     def remove(self, files: Files) -> None:
         """Remove the files, soon."""
-        self._put(files, None)
+        kept = StatusFiles(files)
+        if kept.wanted:
+            self._put(files, kept.remove)
 
-    def _put(self, files: Files, state: NodeState | None) -> None:
-        if not StatusFiles(files).wanted:
-            return
+    def keep_failed(self, path: Path, failed: Sequence[Result]) -> None:
+        """Write the standing fails, soon; without any their file is removed."""
+        self._put(path, lambda: failedfile.keep(path, failed))
+
+    def is_in_the_way(self, path: Path) -> bool:
+        """Whether the newest try to keep that file went wrong."""
+        with self._changed:
+            return path in self._problems
+
+    def _put(self, files: Files | Path, write: _Write) -> None:
         with self._changed:
             if self._thread is None:
                 thread = threading.Thread(target=self._work, name="status files", daemon=True)
@@ -46,7 +62,7 @@ class FileKeeper:
                     return
                 self._thread = thread
             self._waiting.pop(files, None)  # what is newest comes last: two sets may share a path
-            self._waiting[files] = state
+            self._waiting[files] = write
             self._changed.notify_all()
 
     def problems(self) -> list[str]:
@@ -76,10 +92,9 @@ class FileKeeper:
                 with self._changed:
                     self._changed.wait_for(lambda: bool(self._waiting))
                     files = next(iter(self._waiting))
-                    state = self._waiting.pop(files)
+                    write = self._waiting.pop(files)
                     self._began_s = self._monotonic()
-                kept = StatusFiles(files)
-                problems = kept.remove() if state is None else kept.show(state)
+                problems = write()
                 with self._changed:
                     self._began_s = None
                     self._problems.pop(files, None)

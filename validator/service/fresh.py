@@ -18,7 +18,16 @@ from probes.contract import Result
 from validator.engine import devices, outcomes
 from validator.engine.plan import Plan, is_enabled
 from validator.reader import read_report
-from validator.report import CPU, SCHEMA_VERSION, Device, Report, host_name, overall, summarize
+from validator.report import (
+    CPU,
+    SCHEMA_VERSION,
+    Device,
+    Report,
+    host_name,
+    is_same_host,
+    overall,
+    summarize,
+)
 from validator.service.ask import UNIX, NoAnswerError, get, url_of
 from validator.service.latest import end_time
 from validator.service.trust import NO_RUN, Trust
@@ -104,7 +113,7 @@ def select(
     now, environment = asker.now, asker.environment
     _refuse_other_node(report, asker.host)
     _refuse_future(report, now)
-    _refuse_before(report, asker.booted_at)
+    _refuse_before(report, plan, asker.booted_at)
     _refuse_other_torch(report, asker.torch)
     chosen = _devices(report, settings, environment)
     _refuse_broken_promise(report, settings, environment)
@@ -159,12 +168,8 @@ def _age_s(result: Result, now: datetime) -> float:
 
 
 def _refuse_other_node(report: Report, host: str) -> None:
-    """Refuse another node's report; a name may be told without its domain."""
-    theirs, ours = report.host.lower(), host.lower()
-    same = theirs == ours
-    if "." not in theirs or "." not in ours:
-        same = theirs.partition(".")[0] == ours.partition(".")[0]
-    if not same:
+    """Refuse another node's report."""
+    if not is_same_host(report.host, host):
         raise NoAnswerError(
             f"the daemon's report is of the host {report.host}, and this is {host} (a container "
             "that speaks for its node has the node's name in NODE_NAME)"
@@ -177,12 +182,16 @@ def _refuse_future(report: Report, now: datetime) -> None:
         raise NoAnswerError(f"the daemon's report is {ahead_s:.0f} s ahead of this clock")
 
 
-def _refuse_before(report: Report, booted_at: datetime | None) -> None:
-    """Refuse what was found before this machine was started: then another driver may have run."""
+def _refuse_before(report: Report, plan: Plan, booted_at: datetime | None) -> None:
+    """Refuse what was found before this machine was started: then another driver may have run.
+
+    A fail that a daemon has kept over a boot refuses no answer about other probes.
+    """
     if booted_at is None:
         return
+    asked = {spec.name for spec in plan.specs}
     for result in report.results:
-        if (booted_at - result.started_at).total_seconds() > _AHEAD_S:
+        if result.probe in asked and (booted_at - result.started_at).total_seconds() > _AHEAD_S:
             raise NoAnswerError(
                 f"the daemon's result of {result.probe} on {result.device} is from before this "
                 f"machine was started, at {booted_at:%Y-%m-%d %H:%M:%S} UTC"

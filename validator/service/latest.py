@@ -82,6 +82,7 @@ class Latest:
         self._entries: dict[str, dict[str, Entry]] = {}  # probe -> device key -> entry
         self._planned: dict[str, tuple[str, ...]] = {}  # probe -> device names
         self._missed: dict[Pair, NotRun] = {}  # never had a chance so far
+        self._unplaced: set[tuple[str, str]] = set()  # (probe, device key) of before this start
         self._report: Report | None = None  # the newest one taken in
         self._oldest_s: dict[str, float] = {}
         self._shown: tuple[tuple[Pair, Status], ...] = ()
@@ -89,6 +90,7 @@ class Latest:
         self.runs: Counter[tuple[str, str]] = Counter()  # (probe, status)
         self.skips: Counter[tuple[str, str]] = Counter()  # (probe, reason)
         self.measured: defaultdict[tuple[str, str], float] = defaultdict(float)  # (name, device)
+        self.gone: list[Result] = []  # fails that ended with their device, for who tells of them
         self.version = 0  # grows when something that is shown has changed
 
     def limit(self, oldest_s: Mapping[str, float]) -> None:
@@ -111,7 +113,44 @@ class Latest:
             if probe in self._oldest_s
         )
         self.devices = devices or self.devices
+        self._place(devices)
         self.version += 1
+
+    def restore(self, failed: Iterable[Result]) -> None:
+        """Have fails of before this start stand; the first list of devices tells where they are."""
+        now = self._monotonic()
+        for result in failed:
+            key = result.gpu_uuid or result.device
+            entry = Entry(result, now, result, now, failed=result)
+            self._entries.setdefault(result.probe, {})[key] = entry
+            self._unplaced.add((result.probe, key))
+        self.version += 1
+
+    def _place(self, devices: tuple[Device, ...]) -> None:
+        """Give fails of before this start the names that their devices have now."""
+        if not any(device.type != CPU.type for device in devices):
+            return  # such a run saw none at all
+        for probe, key in self._unplaced:
+            entries = self._entries.get(probe, {})
+            failed = entries[key].failed if key in entries else None
+            if failed is None:
+                continue
+            name = _name_now(failed, devices)
+            if name is None:
+                self.gone.append(entries.pop(key).newest)
+            else:
+                here = failed.model_copy(update={"device": name})
+                entries[key] = replace(entries[key], newest=here, conclusive=here, failed=here)
+        self._unplaced.clear()
+
+    def standing(self) -> tuple[Result, ...]:
+        """The fails that a pass of the same probe must follow, of probes that load a device."""
+        return tuple(
+            entry.failed.model_copy(update={"device": entry.newest.device})
+            for probe in filter(_is_heavy, self._entries)
+            for entry in self._entries[probe].values()
+            if entry.failed is not None
+        )
 
     def accept(self, report: Report) -> None:
         """Take in a finished run: its word on a probe replaces all that was known of that probe.
@@ -177,9 +216,9 @@ class Latest:
             Pair(spec.name, device)
             for spec in CATALOG
             if spec.name in self._oldest_s
-            for device in self._planned.get(
-                spec.name, ("cpu",) if spec.needs == "host" else ("unknown",)
-            )
+            for device in self._planned.get(spec.name)
+            or tuple(entry.newest.device for entry in self._entries.get(spec.name, {}).values())
+            or ("cpu" if spec.needs == "host" else "unknown",)
         )
 
     @property
@@ -255,6 +294,17 @@ class Latest:
             return Readiness(False, f"not ready: {waiting or 'nothing is planned'}")
         whole = full_summary(report.results, report.not_run)
         return _readiness(report.status in _GOOD, whole, report.summary)
+
+
+def _name_now(failed: Result, devices: Iterable[Device]) -> str | None:
+    """What the device of an earlier result is called now; None where it is not there any more."""
+    if BY_NAME[failed.probe].needs == "host":
+        return failed.device
+    for device in devices:
+        same = device.name == failed.device and None in (device.uuid, failed.gpu_uuid)
+        if same or (device.uuid is not None and device.uuid == failed.gpu_uuid):
+            return device.name
+    return None
 
 
 def _is_heavy(probe: str) -> bool:

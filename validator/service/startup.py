@@ -11,10 +11,11 @@ from validator.engine.devices import why_no_name
 from validator.engine.plan import make_plan, refuse_nothing
 from validator.in_time import in_time
 from validator.loading import Complaint
+from validator.service import failedfile
 from validator.service.schedule import timings
 from validator.service.statusfiles import StatusFiles
-from validator.service.token import ids_of, token_of
-from validator.settings import Settings, SettingsError, host_port, socket_path
+from validator.service.token import ids_of, token_in_time
+from validator.settings import Files, Settings, SettingsError, host_port, socket_path
 
 _T = TypeVar("_T")
 
@@ -48,6 +49,7 @@ def of_a_daemon(settings: Settings) -> Iterator[Complaint]:
     places = {
         ("files", "ready"): settings.files.ready,
         ("files", "nfd"): settings.files.nfd,
+        ("files", "failed"): settings.files.failed,
         ("web", "unix_socket"): socket_path(settings.web),
     }
     taken: dict[str, str] = {}
@@ -66,13 +68,17 @@ def of_a_daemon(settings: Settings) -> Iterator[Complaint]:
             wrong = True
             yield list(path), f"{key}: {file} is {taken[real]} too; give each a path of its own"
         taken[real] = key
-    for problem in () if wrong else StatusFiles(settings.files).problems():
+    for problem in () if wrong else _not_ours(settings.files):
         yield ["files"], f"files: {problem}"
-    yield from _refused(token_of, settings.web)
+    yield from _refused(token_in_time, settings.web)
     owner = settings.web.socket_owner
     if owner is not None and (why := _in_time(_unknown, owner, "it is not told who that is")):
         yield ["web", "socket_owner"], f"web.socket_owner: {why}"
     yield from _addresses(settings)
+
+
+def _not_ours(files: Files) -> list[str]:
+    return [*StatusFiles(files).problems(), *failedfile.problems(files.failed)]
 
 
 def _refused(act: Callable[..., object], *arguments: object) -> Iterator[Complaint]:

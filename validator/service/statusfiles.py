@@ -65,9 +65,9 @@ class StatusFiles:
 
     def problems(self) -> list[str]:
         """What is in the way of the files, by path; nothing is written."""
-        return [f"{path}: {why}" for path, kind in self._owned() if (why := _obstacle(path, kind))]
+        return [f"{path}: {why}" for path, kind in self._owned() if (why := obstacle(path, kind))]
 
-    def _owned(self) -> list[tuple[Path, "_Kind"]]:
+    def _owned(self) -> list[tuple[Path, "Kind"]]:
         both = ((self._files.ready, _READY), (self._files.nfd, _NFD))
         return [(path, kind) for path, kind in both if path is not None]
 
@@ -76,7 +76,7 @@ class StatusFiles:
         return [
             problem
             for path, kind in self._owned()
-            for problem in _write_or_remove(path, texts[path], kind)
+            for problem in write_or_remove(path, texts[path], kind)
         ]
 
 
@@ -104,21 +104,23 @@ def _nfd_without_labels(content: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """One of the two files."""
+class Kind:
+    """One of the files that a daemon keeps."""
 
-    is_ours: Callable[[str], bool]  # of its content
+    is_ours: Callable[[str], bool]  # of the first 64 KiB of its content
     revoked: Callable[[str], str]  # the beginning of its content that says nothing of the node
+    vouches: bool = True  # what cannot be renewed is removed
+    mode: int = _READABLE  # of a new file
 
 
-_READY: Final = _Kind(readyfile.is_ours, readyfile.without_term)
-_NFD: Final = _Kind(_is_nfd, _nfd_without_labels)
+_READY: Final = Kind(readyfile.is_ours, readyfile.without_term)
+_NFD: Final = Kind(_is_nfd, _nfd_without_labels)
 
 
-def _write_or_remove(path: Path, text: str | None, kind: _Kind) -> list[str]:
+def write_or_remove(path: Path, text: str | None, kind: Kind) -> list[str]:
     """Replace a file in one step, or remove it where `text` is None; return what went wrong."""
     left = whole_file.sweep(path.parent)
-    if why := _obstacle(path, kind):
+    if why := obstacle(path, kind):
         # Where there is no folder there is no file either.
         return [f"{path}: {why}"] if text is not None or path.parent.exists() else []
     try:
@@ -128,21 +130,23 @@ def _write_or_remove(path: Path, text: str | None, kind: _Kind) -> list[str]:
             elif left:  # each try would leave one more
                 raise PermissionError(errno.EPERM, "what was put there cannot be removed")
             else:
-                place.write(text.encode(errors="backslashreplace"), mode=_READABLE, durable=True)
+                place.write(text.encode(errors="backslashreplace"), mode=kind.mode, durable=True)
     except OSError as error:
         problem = f"{path}: {error.strerror}"
-        return [problem] if text is None else [f"{problem}{_not_renewed(path, kind)}"]
+        if text is None or not kind.vouches:
+            return [problem]
+        return [f"{problem}{_not_renewed(path, kind)}"]
     return []
 
 
-def _take_away(place: whole_file.Place, kind: _Kind) -> None:
+def _take_away(place: whole_file.Place, kind: Kind) -> None:
     if place.status() is None:
         return
     content = place.read(readyfile.MOST_BYTES).decode(errors="replace")
     place.take_away(keep=len(kind.revoked(content).encode()))
 
 
-def _not_renewed(path: Path, kind: _Kind) -> str:
+def _not_renewed(path: Path, kind: Kind) -> str:
     """Take away what could not be renewed, which needs no space; return how that went."""
     try:
         with whole_file.at(path) as place:
@@ -154,7 +158,7 @@ def _not_renewed(path: Path, kind: _Kind) -> str:
     return ": removed, since it cannot be renewed"
 
 
-def _obstacle(path: Path, kind: _Kind) -> str:
+def obstacle(path: Path, kind: Kind) -> str:
     """Why the file at a path is not ours to replace or remove; empty where it is, or is none."""
     try:
         with whole_file.at(path) as place:

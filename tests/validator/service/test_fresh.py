@@ -22,6 +22,7 @@ from probes.contract import Finding
 from tests.validator import reports
 from tests.validator.cli.fakes import Worker
 from tests.validator.reports import GPUS, QUICK, node, recent
+from tests.validator.service.fake_runner import result
 from validator.cli import early, one_run
 from validator.cli import main as cli
 from validator.engine.plan import make_plan
@@ -317,6 +318,17 @@ def test_what_was_found_before_this_boot_is_no_answer() -> None:
     assert answered(node(), booted_at=started + timedelta(seconds=4))
     with pytest.raises(NoAnswerError, match="is from before this machine was started"):
         answered(node(), booted_at=started + timedelta(seconds=600))
+
+
+def test_a_fail_of_before_this_boot_is_no_answer_about_its_own_probe_alone() -> None:
+    """A daemon that kept one still answers of what ran since."""
+    old = result("matmul", "cuda:0", "fail", started_at=NOW - timedelta(days=1))
+    both = node().model_copy(update={"results": (*node().results, old)})
+    asked = ("matmul", "tensor_ops")
+
+    assert answered(both, booted_at=NOW - timedelta(hours=1)).status == "pass"
+    with pytest.raises(NoAnswerError, match="of matmul on cuda:0 is from before this machine"):
+        answered(both, only=asked, max_age_s=90000.0, booted_at=NOW - timedelta(hours=1))
 
 
 def test_when_this_machine_was_started() -> None:

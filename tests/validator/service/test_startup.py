@@ -35,7 +35,7 @@ def place(tmp_path: Path) -> Callable[[str], str]:
     return lambda name: str(tmp_path / name)
 
 
-@pytest.mark.parametrize("key", ["files.ready", "files.nfd", "web.unix_socket"])
+@pytest.mark.parametrize("key", ["files.ready", "files.nfd", "files.failed", "web.unix_socket"])
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -189,7 +189,9 @@ def test_settings_that_are_never_answered(
         loading.load_in_time(link, {})
 
 
-@pytest.mark.parametrize("key", ["files.ready", "files.nfd", "web.unix_socket", "web.token_file"])
+@pytest.mark.parametrize(
+    "key", ["files.ready", "files.nfd", "files.failed", "web.unix_socket", "web.token_file"]
+)
 def test_places_that_are_never_answered(key: str, dead_disk: Path) -> None:
     """Each is named, and soon."""
     section, name = key.split(".")
