@@ -251,7 +251,7 @@ def _mutated(folder: Path, alert: str, mutation: str) -> Path:
 
 
 MUTATIONS = [
-    (alert, mutation)
+    pytest.param(alert, mutation, marks=() if mutation == "never fires" else pytest.mark.long)
     for alert, rule in alerts().items()
     for mutation in ("never fires", "always fires", "for", "keep_firing_for")
     if " " in mutation or mutation in rule

@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 CHOSEN = "in_a_row or caught or two_rounds or recorded"
 
 
+@pytest.mark.long
 def test_they_pass_on_the_emulator(emulator: Path) -> None:
     """And end with the table."""
     path = os.pathsep.join((str(emulator), str(ROOT)))

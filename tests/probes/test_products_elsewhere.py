@@ -42,7 +42,11 @@ def findings(
 
 
 @pytest.mark.parametrize(
-    ("probe", "absent"), [("matmul", {"out_dtype"}), ("hot_products", {"tf32"})]
+    ("probe", "absent"),
+    [
+        ("matmul", {"out_dtype"}),
+        pytest.param("hot_products", {"tf32"}, marks=pytest.mark.long),
+    ],
 )
 def test_a_sound_device(emulator: Path, probe: str, absent: set[str]) -> None:
     """Everything passes but what the back-end documents as absent."""

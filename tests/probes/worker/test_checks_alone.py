@@ -12,7 +12,15 @@ pytestmark = pytest.mark.slow
 
 #: What a deep probe repeats for each of its checks takes a minute.
 SPECS = [spec for spec in CATALOG if spec.profile != "deep"]
-PROBES = pytest.mark.parametrize("spec", SPECS, ids=[spec.name for spec in SPECS])
+#: Several seconds each.
+_DEAR = {"dataloader", "large_tensors", "layers", "attention", "optimizer"}
+PROBES = pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(spec, id=spec.name, marks=pytest.mark.long if spec.name in _DEAR else ())
+        for spec in SPECS
+    ],
+)
 
 #: Probes that look at everything whatever is left out: a retry costs them nothing worth saving.
 WHOLE = frozenset(

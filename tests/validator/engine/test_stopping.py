@@ -156,6 +156,7 @@ def test_every_form_holds_what_was_decided(start: Start, tmp_path: Path) -> None
             assert 'gpu_validator_probe_success{device="cpu",probe="tensor_ops"} 0.0' in content
 
 
+@pytest.mark.long
 def test_the_deadline_of_the_run_does_the_same(start: Start) -> None:
     """`--timeout` without a fail is 2; nothing of what passed is lost."""
     check = start("--output", "json", "--timeout", "12")

@@ -384,6 +384,7 @@ def test_the_command_stopped_writes_what_it_has() -> None:
     assert "stopped by SIGINT: 1 of 1 faults caught; stopped before 1 others" in err
 
 
+@pytest.mark.long
 def test_the_command_ends_in_time_with_what_it_has() -> None:
     """`--timeout`: a fault that waits for a long deadline is cut off, the other is told."""
     done = command(
