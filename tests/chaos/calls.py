@@ -2,8 +2,9 @@
 
 First a life is recorded that starts, runs, is scraped and stops. Then it is lived again for each
 call of the record, in a seeded order: one of each site before a second of any. A site is the name
-of a call and the lines of Python that it comes from. What is known is kept in
-`build/chaos-calls.jsonl`, so that a later campaign goes on where one was stopped.
+of a call and the lines of Python that it comes from; of an import, the file of ours that asks for
+it. What is known is kept in `build/chaos-calls.jsonl`, so that a later campaign goes on where one
+was stopped.
 """
 
 import errno
@@ -130,11 +131,12 @@ def read_trace(path: Path, stage: int) -> Iterator[Call]:
         name, number, *about = what.split(" ", 2)
         serves = serves or '"event": "listening"' in what
         frames = _frames(stack)
+        imports = frames[0] == "import"
         ours = next((one for one in frames if one.startswith(_OURS)), "").removeprefix(_OURS)
+        if imports:
+            ours = ours.partition(":")[0]
         site = f"{stage}{' serving' if serves else ''} {name} {frames[0]} {ours}"
-        yield Call(
-            stage, name, int(number), about[0] if about else "", site, serves, frames[0] == "import"
-        )
+        yield Call(stage, name, int(number), about[0] if about else "", site, serves, imports)
 
 
 def in_order(calls: list[Call], rng: random.Random) -> list[Call]:

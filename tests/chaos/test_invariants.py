@@ -255,7 +255,7 @@ def test_a_trace_is_read_with_its_phases(tmp_path: Path) -> None:
     )
 
     assert list(calls.read_trace(trace, 2)) == [
-        Call(2, "open64", 1, "/x y", "2 open64 import validator/report.py:3", imports=True),
+        Call(2, "open64", 1, "/x y", "2 open64 import validator/report.py", imports=True),
         Call(
             2,
             "write",
