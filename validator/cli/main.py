@@ -24,6 +24,16 @@ _LAST_WORDS: Final = (
 )
 
 
+#: What no bug of ours raises, and what to look at.
+_ADVICE: Final = {
+    # And no limit of this process would explain it.
+    MemoryError: "no memory was left; see `free`, and the container's memory limit",
+    # What a library in C makes of refused memory.
+    SystemError: "the interpreter failed, as where memory lacks; see `free`",
+    ImportError: "look at PYTHONPATH, and whether the installation can be read",
+}
+
+
 def main() -> int:
     """Run one command and give its exit code."""
     argv = sys.argv[1:]
@@ -100,10 +110,9 @@ def _explain_error(error: BaseException) -> str:
         return f"error: {text}{place}: {refused}; {refused.hint}"
     if isinstance(error, OSError):  # a full disk, a file that is gone
         return f"error: {error}"
-    if isinstance(error, MemoryError):  # and no limit of this process that would explain it
-        return f"error: {text}: no memory was left; see `free`, and the container's memory limit"
-    if isinstance(error, ImportError):
-        return f"error: {text}: look at PYTHONPATH, and whether the installation can be read"
+    for kind, advice in _ADVICE.items():
+        if isinstance(error, kind):
+            return f"error: {text}: {advice}"
     return f"internal error: {text} (a bug of gpu-validator; `--log.level debug` shows where)"
 
 

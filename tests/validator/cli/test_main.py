@@ -79,6 +79,18 @@ def test_what_a_library_tells_again_is_what_it_was(
     assert "internal error" not in told
 
 
+def test_a_failure_of_the_interpreter_is_no_bug_of_ours(
+    call: Call, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Libraries in C end so where memory is refused to them."""
+    code = call("check", answer=SystemError("error return without exception set"))
+    told = capfd.readouterr().err
+
+    assert code == 2
+    assert "the interpreter failed, as where memory lacks" in told
+    assert "internal error" not in told
+
+
 def test_as_a_module_it_is_guarded_too(tmp_path: Path) -> None:
     """A file of ours that cannot be read is no sick node."""
     (tmp_path / "validator").mkdir()
