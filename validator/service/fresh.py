@@ -201,7 +201,7 @@ def _refuse_before(report: Report, plan: Plan, booted_at: datetime | None) -> No
 def _boot_time() -> datetime | None:
     """When this machine was started, by proc_stat(5); None where that is not told."""
     try:
-        text = Path("/proc/stat").read_text(encoding="ascii")
+        text = Path("/proc/stat").read_text(encoding="utf-8")
         seconds = next(line for line in text.splitlines() if line.startswith("btime "))
         return datetime.fromtimestamp(int(seconds.split()[1]), timezone.utc)
     except (OSError, ValueError, StopIteration, OverflowError):

@@ -88,6 +88,6 @@ def rfc3339(at: datetime) -> str:
 
 def _boot_id() -> str:
     try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
+        return _BOOT_ID.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return ""

@@ -123,7 +123,7 @@ def _foreign_uid() -> int | None:
 
 
 def _read(path: str) -> list[str]:
-    return Path(path).read_text(encoding="ascii").splitlines()
+    return Path(path).read_text(encoding="utf-8").splitlines()
 
 
 def new_nonce() -> str:
