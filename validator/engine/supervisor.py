@@ -176,15 +176,13 @@ class Worker:
             if not answer["fds"]:  # the kernel drops what finds no free descriptor here
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # noqa: TRY301
             child = Child(job, answer["pid"], answer["fds"][0], ends[0], ends[2], *pages)
-        except OSError as error:
+        except BaseException as error:  # cancelled, too: nobody else would close these
             for descriptor in (*ends[::2], *pages):
                 os.close(descriptor)
+            if not isinstance(error, OSError):
+                raise
             text = f"no child could be forked: {error}"
             raise WorkerLostError("died", text, self._log.tail()) from error
-        except BaseException:  # cancelled, too: nobody else would close these
-            for descriptor in (*ends[::2], *pages):
-                os.close(descriptor)
-            raise
         finally:
             for descriptor in ends[1::2]:
                 os.close(descriptor)
