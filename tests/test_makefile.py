@@ -34,6 +34,12 @@ case "$*" in
 esac
 """
 
+# The disk of the tests may be small: they say how much room there is.
+_DF = """#!/bin/sh
+echo Filesystem 1024-blocks Used Available Capacity Mounted on
+echo "/dev/root 500000000 1 $((${FREE_GB:-100} * 1048576)) 1% /"
+"""
+
 
 class Environment:
     """A virtual environment whose pip only writes down what it was asked."""
@@ -42,8 +48,10 @@ class Environment:
         self.venv = folder / "venv"
         self.calls = folder / "calls"
         _program(self.venv / "bin" / "python", _INTERPRETER)
+        tools = _program(folder / "tools" / "df", _DF).parent
         inherited = {name: text for name, text in os.environ.items() if name not in _FOR_TORCH}
         self.variables = inherited | {
+            "PATH": f"{tools}{os.pathsep}{inherited['PATH']}",
             "VENV": str(self.venv),
             "CALLS": str(self.calls),
             "REAL": sys.executable,
@@ -161,6 +169,23 @@ def test_a_cpu_build_is_replaced_once_there_is_a_gpu(environment: Environment) -
         "uninstall --quiet --yes torch",
         "install --quiet torch==2.13.0 numpy>=1.23",
     ]
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "variables"),
+    [("1", {}), ("9", {"GPUS": "nvidia"}), ("9", {"GPUS": "nvidia", "TORCH_HERE": "2.13.0+cpu"})],
+    ids=["cpu", "gpu", "gpu beside a CPU build"],
+)
+def test_too_little_room_is_one_line(
+    environment: Environment, free_gb: str, variables: dict[str, str]
+) -> None:
+    """It says what is needed and what is there, before anything is removed."""
+    result = environment.make(FREE_GB=free_gb, **variables)
+
+    assert result.returncode == 2
+    assert f"{free_gb} GB are free" in result.stderr.splitlines()[-1]
+    assert environment.installs() == ["install --quiet --editable ."]
+    assert environment.make(FREE_GB="10", **variables).returncode == 0
 
 
 def test_the_torch_that_is_there_is_kept_when_none_is_asked_for(environment: Environment) -> None:

@@ -81,13 +81,9 @@ torch_here() { "$venv/bin/python" -c 'import importlib.metadata as m; print(m.ve
 install_torch() {
     found=$(gpus)
     have=$(torch_here)
-    if [ -n "$found" ] && [ "$have" != "${have%+cpu}" ]; then
-        # The environment is older than the GPU, or another node of this file system made it.
-        say "replacing torch $have: this node has a GPU ($found)"
-        pip uninstall --quiet --yes torch >/dev/null 2>&1 || explain "cannot remove torch $have"
-        have=
-    fi
-    if [ "torch==${have%%+*}" = "$torch" ]; then
+    is_old= # the environment is older than the GPU, or another node of this file system made it
+    [ -z "$found" ] || [ "$have" = "${have%+cpu}" ] || is_old=yes
+    if [ -z "$is_old" ] && [ "torch==${have%%+*}" = "$torch" ]; then
         install 'numpy>=1.23'
         return
     fi
@@ -100,6 +96,10 @@ install_torch() {
     free_gb=$(($(df -Pk "$venv" | awk 'NR == 2 { print $4 }') / 1048576))
     [ "$free_gb" -ge "$need_gb" ] ||
         die "torch needs about $need_gb GB in $venv; $free_gb GB are free. Set VENV=a folder on another disk"
+    if [ -n "$is_old" ]; then
+        say "replacing torch $have: this node has a GPU ($found)"
+        pip uninstall --quiet --yes torch >/dev/null 2>&1 || explain "cannot remove torch $have"
+    fi
     say "installing $torch; this can take minutes"
     install "$torch" 'numpy>=1.23' ${index:+--extra-index-url "$index"}
 }

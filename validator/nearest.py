@@ -16,9 +16,13 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     most = max(1, len(wanted) // 3)
     if len(wanted) < 2 or len(wanted) > 2 * max(map(len, names), default=0):
         return None
-    away = {candidate: _typing_errors(wanted, candidate) for candidate in names}
-    best = min(away, key=lambda candidate: away[candidate])
-    if away[best] <= most:
+    away = {
+        candidate: _typing_errors(wanted, candidate)
+        for candidate in names
+        if abs(len(candidate) - len(wanted)) <= most  # each character more is an error of its own
+    }
+    best = min(away, key=lambda candidate: away[candidate], default="")
+    if best and away[best] <= most:
         return names[best]
     begun = [candidate for candidate in names if candidate.startswith(wanted)]
     return names[begun[0]] if len(begun) == 1 else None
