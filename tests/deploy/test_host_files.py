@@ -164,15 +164,12 @@ def test_the_reader_believes_a_file_that_counts(tmp_path: Path, shell: str) -> N
     assert readyfile.objection(path) == ""
 
 
-NOW = int(time.time())
-
-
 @pytest.mark.parametrize(
     ("pattern", "other", "why"),
     [
-        (r"^until: .*", f"until: {NOW - 1}", "expired"),
-        (r"^from: .*", f"from: {NOW + 86400}", "the clock was changed"),
-        (r"^until: .*", f"until: {NOW + 86400}", "the clock was changed"),
+        (r"^until: .*", "until: {past}", "expired"),
+        (r"^from: .*", "from: {ahead}", "the clock was changed"),
+        (r"^until: .*", "until: {ahead}", "the clock was changed"),
         (r"^until: .*", "until: 99999999999999999999", "not to be believed"),
         (r"^until: .*\n", "", "until when it counts"),
         (r"^from: .*\n", "", "until when it counts"),
@@ -186,6 +183,8 @@ NOW = int(time.time())
 )
 def test_the_reader_believes_no_other(tmp_path: Path, pattern: str, other: str, why: str) -> None:
     """Expired, of another boot, beyond what a life can be, cut: as `healthcheck` has it."""
+    now = int(time.time())
+    other = other.format(past=now - 1, ahead=now + 86400)
     path = edited(tmp_path / "ready", pattern, other)
     done = read(path)
 
