@@ -15,11 +15,13 @@ from pydantic_core import PydanticUndefined
 
 from probes.catalog import CATALOG
 from probes.contract import ProbeSpec
-from validator import configfile, profiles
+from validator import profiles
 from validator.render import explain
 from validator.render.catalogue import duration
 from validator.service.api import application
-from validator.settings import ENV_PREFIX, Settings
+from validator.settings import configfile
+from validator.settings.environment import ENV_PREFIX
+from validator.settings.model import Settings
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = ROOT / "docs" / "reference"

@@ -10,12 +10,12 @@ from itertools import chain
 from probes.catalog import CATALOG
 from tests.benchmarks import SERIES
 from tests.benchmarks.padding import padding
-from validator.loading import load
 from validator.service import logs
 from validator.service.daemon import Daemon
 from validator.service.listen import listen
 from validator.service.metrics import Exposition, Form, series_count
 from validator.service.server import hold
+from validator.settings.loading import load
 
 
 async def main(port: int, interval_s: float) -> int:

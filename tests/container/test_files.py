@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from validator.settings import Settings, Web, host_port
+from validator.settings.model import Settings, Web
+from validator.settings.values import host_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

@@ -33,7 +33,8 @@ from tests.deploy.cluster import (
     rendered,
     unfit,
 )
-from validator.settings import Settings, Web, host_port
+from validator.settings.model import Settings, Web
+from validator.settings.values import host_port
 
 pytestmark = pytest.mark.slow
 

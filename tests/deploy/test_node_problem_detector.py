@@ -18,7 +18,8 @@ import yaml
 
 from probes.catalog import CATALOG
 from tests.deploy.cluster import KUBERNETES, ROOT, find, invalid, kustomize
-from validator.settings import Web, host_port
+from validator.settings.model import Web
+from validator.settings.values import host_port
 
 pytestmark = pytest.mark.slow
 

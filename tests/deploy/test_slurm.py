@@ -14,7 +14,7 @@ import pytest
 from tests.deploy.slurm_lab import SCRIPTS, Cluster, skip_unless_possible, until
 from tests.validator.reports import GPUS, node, recent
 from validator.engine.plan import make_plan
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 pytestmark = pytest.mark.lab
 

@@ -26,9 +26,9 @@ from probes.catalog import BY_NAME, CATALOG
 from probes.contract import HEAVY, MIB
 from tests.gpu import board
 from tests.validator.runs import marked, ran, spec, write
-from validator import loading
 from validator.engine.plan import Plan
 from validator.report import Report
+from validator.settings import loading
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(240)]
 

@@ -25,7 +25,7 @@ from validator import profiles
 from validator.engine.plan import make_plan
 from validator.selftest.choice import Options, choose
 from validator.service.schedule import Schedule, timings
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 pytestmark = pytest.mark.slow
 

@@ -31,7 +31,7 @@ from probes.contract import (
     skipped,
     worst,
 )
-from validator.settings import Run
+from validator.settings.model import Run
 
 NAN, INF = float("nan"), float("inf")
 

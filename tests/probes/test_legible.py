@@ -155,7 +155,7 @@ SILENT = {
     "validator/cli/serve.py": "our own arguments",
     "validator/service/apiserver.py": "whom to ask; complaints have it in quotes",
     "validator/service/fresh.py": "which GPUs who asks sees",
-    "validator/loading.py": "settings: tests/validator/test_settings_hostile.py",
+    "validator/settings/loading.py": "settings: tests/validator/settings/test_settings_hostile.py",
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, get_args, get_origin
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 #: Text that has ended, stalled or misled a reader of settings somewhere.
 TEXTS: Final = (

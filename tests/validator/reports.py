@@ -10,7 +10,7 @@ from probes.contract import Failure, Finding, Measurement, Pattern, ProbeSpec, R
 from validator.engine.plan import make_plan
 from validator.report import CPU, Device, Environment, NotRun, Report, make_report, to_json
 from validator.service import fresh
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 #: The probes of a plan that asks for nothing in particular.
 QUICK = make_plan(Settings(), "cli").specs

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from probes.contract import ProbeSpec, Result
-from validator import loading
 from validator.engine import orphans
 from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
 from validator.engine.spawn import MARKER
 from validator.report import Report
-from validator.settings import Settings
+from validator.settings import loading
+from validator.settings.model import Settings
 
 TIMEOUT_S = 1.0
 

@@ -13,11 +13,11 @@ from probes.contract import PROFILES, Profile
 from validator import profiles
 from validator.cli import main as cli
 from validator.engine import plan as plan_module
-from validator.loading import load
 from validator.render.catalogue import render_explanation, render_list
 from validator.render.console import console_for
 from validator.service.daemon import Daemon
-from validator.settings import SettingsError
+from validator.settings.loading import load
+from validator.settings.values import SettingsError
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from probes.catalog import BY_NAME
 from tests.validator import reports
-from validator.loading import load
 from validator.reader import read_report
 from validator.report import Report, Tool, overall, to_json
 from validator.service.latest import Latest
 from validator.service.metrics import PREFIX, Shown, families
 from validator.service.schedule import timings
-from validator.settings import Settings
+from validator.settings.loading import load
+from validator.settings.model import Settings
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RELEASES = sorted(file.parent for file in GOLDEN.glob("*/settings.yaml"))

@@ -17,7 +17,7 @@ from validator.render.console import plain_console
 from validator.report import Report, exit_code
 from validator.service import fresh
 from validator.service.ask import NoAnswerError
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 #: The same examples each time, in bounded number.
 BOUNDED = settings(

@@ -17,7 +17,7 @@ from validator.service.apiserver import ACCOUNT, ApiError, ApiServer
 from validator.service.ask import url_of
 from validator.service.condition import PREFIX, conditions
 from validator.service.word import word_of
-from validator.settings import host_port
+from validator.settings.values import host_port
 
 _INTERVAL: Final = "30s"
 _PREFIX: Final = re.compile("[A-Za-z][A-Za-z0-9]{0,99}")

@@ -23,7 +23,7 @@ from validator.in_time import in_time
 from validator.render.console import clean, emit
 from validator.service import readyfile
 from validator.service.ask import UNIX, Answer, NoAnswerError, get, url_of
-from validator.settings import host_port
+from validator.settings.values import host_port
 
 _DEADLINE_S: Final = 5.0
 

@@ -124,10 +124,10 @@ def _command(argv: Sequence[str], early: EarlyWorker) -> int:
 
 def _serve(checked: str) -> int:
     """Become the daemon, in a process that never imported typer or rich."""
-    from validator.loading import load_in_time  # noqa: PLC0415 - this command alone needs it
     from validator.service import startup  # noqa: PLC0415 - same
     from validator.service.server import serve  # noqa: PLC0415 - same
-    from validator.settings import SettingsError  # noqa: PLC0415 - same
+    from validator.settings.loading import load_in_time  # noqa: PLC0415 - this command alone needs it
+    from validator.settings.values import SettingsError  # noqa: PLC0415 - same
 
     given = json.loads(checked)
     config_file = Path(given["config_file"]) if given["config_file"] is not None else None

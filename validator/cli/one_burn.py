@@ -14,7 +14,7 @@ from validator.engine.stopping import Stop
 from validator.engine.tally import Round
 from validator.render.burn import ranges
 from validator.report import Report, exit_code
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 
 def run(

@@ -21,7 +21,8 @@ from validator.report import ExitStyle, Report, exit_code
 from validator.service import fresh
 from validator.service.ask import NoAnswerError
 from validator.service.trust import trust_of
-from validator.settings import Settings, SettingsError
+from validator.settings.model import Settings
+from validator.settings.values import SettingsError
 
 
 @dataclass(frozen=True)

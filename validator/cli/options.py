@@ -12,10 +12,11 @@ from validator import profiles
 from validator.cli.early import EarlyWorker
 from validator.cli.errors import UsageError, say
 from validator.cli.values import completing, known_probes, one_of, path_of, several
-from validator.loading import Further, load_in_time
 from validator.render.console import emit
 from validator.service import startup
-from validator.settings import Settings, SettingsError
+from validator.settings.loading import Further, load_in_time
+from validator.settings.model import Settings
+from validator.settings.values import SettingsError
 
 #: What a command is once its arguments are understood; gives the exit code.
 Action = Callable[[EarlyWorker], int]

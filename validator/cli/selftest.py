@@ -33,7 +33,7 @@ from validator.selftest import choice, rendering, trials
 from validator.selftest.choice import Options
 from validator.selftest.trials import CannotRunError
 from validator.selftest.verdicts import Selftest
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 
 def _complete_fault(incomplete: str) -> list[str]:

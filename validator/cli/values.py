@@ -8,7 +8,7 @@ from probes.catalog import BY_NAME
 from validator.cli.errors import UsageError
 from validator.nearest import nearest
 from validator.service.ask import usable
-from validator.settings import DURATIONS, LONGEST_S, seconds
+from validator.settings.values import DURATIONS, LONGEST_S, seconds
 
 
 def one_of(option: str, known: Iterable[str]) -> Callable[[str | None], str | None]:

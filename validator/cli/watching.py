@@ -27,7 +27,7 @@ from validator.engine.stopping import Stop
 from validator.render import changes
 from validator.render.console import console_for, emit, text_of
 from validator.report import Report, exit_code
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 #: Shorter is a benchmark of starting processes.
 _LEAST_S: Final = 1.0

@@ -17,7 +17,7 @@ from validator.engine.runner import Runner
 from validator.engine.stopping import Stop
 from validator.engine.tally import BESIDE, TELEMETRY, Round, Tally
 from validator.report import Report, make_report
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 #: The name under which a burn stands among the profiles.
 PROFILE: Final = "burn"

@@ -15,7 +15,7 @@ from validator.engine.siblings import with_words
 from validator.engine.supervisor import Worker
 from validator.engine.tenants import Tenants
 from validator.engine.workers import Workers
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 
 class RunContext:

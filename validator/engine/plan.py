@@ -7,10 +7,11 @@ from typing import Any, Literal
 from probes.catalog import BY_NAME, CATALOG
 from probes.contract import PROFILES, ProbeSpec, Profile, Result
 from validator.engine.devices import may_be_accelerator
-from validator.limits import normal
 from validator.profiles import note
 from validator.report import Device, Trigger
-from validator.settings import Settings, SettingsError
+from validator.settings.limits import normal
+from validator.settings.model import Settings
+from validator.settings.values import SettingsError
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from validator.engine.timeline import Timeline
 from validator.engine.watch import BoardWatch
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device, Environment, NotRun, NotRunReason, Report, make_report
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 _SURVEY_S: Final = 60.0  # cuInit of a node without persistence mode takes tens of seconds
 _PRELOAD_S: Final = 60.0

@@ -15,7 +15,7 @@ from validator.engine.run import Run
 from validator.engine.spawn import CannotStartError, WorkerProcess, start_worker
 from validator.engine.stopping import Stop, first_of
 from validator.report import NotRunReason, Report
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 __all__ = ["Event", "Plan", "Runner", "make_plan"]
 

@@ -13,7 +13,7 @@ from validator.engine.job import Job
 from validator.engine.plan import Event
 from validator.engine.workers import Workers
 from validator.report import CPU
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 
 def _no_matter(_: Event) -> None:

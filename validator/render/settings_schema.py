@@ -7,7 +7,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from probes.catalog import CATALOG
 from probes.contract import ProbeSpec
 from validator.render import explain
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 
 def settings_schema() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from validator.engine.spawn import start_worker
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU, Device
 from validator.selftest.choice import left_out
-from validator.settings import Expect, ProbeSettings, Settings
+from validator.settings.model import Expect, ProbeSettings, Settings
 
 #: What a deadline on a GPU is longer: the start of a context, beside those of other trials.
 _CONTEXT_S: Final = 10.0

@@ -36,7 +36,7 @@ from validator.selftest.verdicts import (
     summarize,
     tripped,
 )
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 _PRELOAD_S: Final = 60.0
 

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from validator.service.trust import NONCE, PROOF, Trust, UntrustedError, new_nonce
-from validator.settings import ABSTRACT, socket_address
+from validator.settings.values import ABSTRACT, socket_address
 
 #: Before the path of a unix socket, where else `http://host:port` stands.
 UNIX: Final = "unix:"

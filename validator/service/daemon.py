@@ -36,7 +36,8 @@ from validator.service.rereading import Rereading
 from validator.service.schedule import Schedule, Timing, timings
 from validator.service.statusfiles import NodeState
 from validator.service.token import token_in_time, token_of
-from validator.settings import Files, Settings, SettingsError
+from validator.settings.model import Files, Settings
+from validator.settings.values import SettingsError
 
 #: What a run may take beyond its own deadline before the daemon is called stuck.
 _RUN_GRACE_S: Final = 30.0

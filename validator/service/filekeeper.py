@@ -9,7 +9,7 @@ from typing import Final
 from probes.contract import Result
 from validator.service import failedfile
 from validator.service.statusfiles import NodeState, StatusFiles
-from validator.settings import Files
+from validator.settings.model import Files
 
 #: A write that takes longer is said to hang.
 _SLOW_S: Final = 10.0

@@ -31,7 +31,8 @@ from validator.report import (
 from validator.service.ask import UNIX, NoAnswerError, get, url_of
 from validator.service.latest import end_time
 from validator.service.trust import NO_RUN, Trust
-from validator.settings import Settings, host_port
+from validator.settings.model import Settings
+from validator.settings.values import host_port
 
 #: The daemon answers from memory; one that takes longer is stuck, and a prolog has no more time.
 _DEADLINE_S: Final = 2.0

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from validator.service import logs
-from validator.settings import ABSTRACT, SettingsError, Web, host_port, socket_address
+from validator.settings.model import Web
+from validator.settings.values import ABSTRACT, SettingsError, host_port, socket_address
 
 #: What the kernel may keep of answers that a client does not read, half of it for its own use.
 _SEND_BYTES: Final = 128 * 1024

@@ -18,7 +18,8 @@ from apscheduler.triggers.cron import CronTrigger
 
 from probes.contract import HEAVY, ProbeSpec
 from validator.report import host_name
-from validator.settings import Settings, SettingsError, Timetable
+from validator.settings.model import Settings, Timetable
+from validator.settings.values import SettingsError
 
 #: Probes due within this many seconds of each other share one run, and its import of torch.
 SHARED_S: Final = 10.0

@@ -16,7 +16,6 @@ import uvicorn
 import uvicorn.lifespan.off  # which it would look for when it begins to serve
 
 from validator.engine.orphans import Reaper
-from validator.loading import load
 from validator.service import logs, startup
 from validator.service.api import HEADERS, Node, make_app
 from validator.service.connections import Connections
@@ -24,7 +23,9 @@ from validator.service.daemon import Daemon, tell_profile
 from validator.service.listen import address_of, listening
 from validator.service.protocol import protocol_for
 from validator.service.turns import in_turns
-from validator.settings import Settings, SettingsError
+from validator.settings.loading import load
+from validator.settings.model import Settings
+from validator.settings.values import SettingsError
 
 #: What a run gets to end its processes when the daemon stops; the whole stop takes 5 s at most.
 _CANCEL_S: Final = 3.2

@@ -10,12 +10,13 @@ from probes.catalog import BY_NAME
 from validator.engine.devices import why_no_name
 from validator.engine.plan import make_plan, refuse_nothing
 from validator.in_time import in_time
-from validator.loading import Complaint
 from validator.service import failedfile
 from validator.service.schedule import timings
 from validator.service.statusfiles import StatusFiles
 from validator.service.token import ids_of, token_in_time
-from validator.settings import Files, Settings, SettingsError, host_port, socket_path
+from validator.settings.loading import Complaint
+from validator.settings.model import Files, Settings, socket_path
+from validator.settings.values import SettingsError, host_port
 
 _T = TypeVar("_T")
 

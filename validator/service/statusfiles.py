@@ -18,7 +18,7 @@ from probes.contract import Status
 from validator import whole_file
 from validator.service import readyfile
 from validator.service.readyfile import LEASE_S, rfc3339
-from validator.settings import Files
+from validator.settings.model import Files
 
 #: Labels in the namespace that Node Feature Discovery lets anyone use.
 LABEL = "feature.node.kubernetes.io/gpu-validator"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from validator.in_time import in_time
-from validator.settings import SettingsError, Web
+from validator.settings.model import Web
+from validator.settings.values import SettingsError
 
 #: The user of the daemon in `deploy/systemd`.
 USER: Final = "gpu-validator"

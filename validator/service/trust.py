@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from validator.service.token import USER, ids_of, token_in_time
-from validator.settings import Web
+from validator.settings.model import Web
 
 #: Of a request: a number that was never used before, so that no old answer fits.
 NONCE: Final = "x-gpu-validator-nonce"

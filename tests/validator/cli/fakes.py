@@ -11,7 +11,7 @@ from tests.validator import reports
 from validator.engine.plan import Event, Plan
 from validator.engine.stopping import Stop
 from validator.report import Report
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 SOUND = reports.sound()
 

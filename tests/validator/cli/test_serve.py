@@ -13,7 +13,7 @@ import pytest
 
 from tests.validator.cli.fakes import Call
 from validator.cli import early
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 pytestmark = pytest.mark.slow
 

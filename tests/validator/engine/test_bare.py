@@ -11,7 +11,6 @@ import pytest
 from probes.catalog import CATALOG
 from probes.contract import ProbeSpec
 from tests.validator.runs import Ran, marked, ran, run, spec, write
-from validator import loading
 from validator.cli import early
 from validator.engine import run as engine_run
 from validator.engine import watch as engine_watch
@@ -20,7 +19,8 @@ from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
 from validator.engine.spawn import start_worker
 from validator.engine.workers import NoWorkerError, Workers
-from validator.settings import ProbeSettings
+from validator.settings import loading
+from validator.settings.model import ProbeSettings
 
 BROKEN = "raise OSError('libtorch_cpu.so: cannot open shared object file')"
 

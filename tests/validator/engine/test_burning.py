@@ -22,7 +22,7 @@ from validator.engine.runner import Runner
 from validator.engine.stopping import Stop
 from validator.engine.tally import Round
 from validator.report import Device, Environment, NotRun, Report, exit_code
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 GPUS = tuple(
     Device(name=f"cuda:{index}", type="cuda", index=index, uuid=f"GPU-{index}") for index in (0, 1)

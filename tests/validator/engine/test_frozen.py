@@ -26,7 +26,7 @@ FROZEN_S = 2.5  # the probes' deadline is 1 s
 RUN = """
 import json
 from tests.validator.runs import PLAN, ran
-from validator import loading
+from validator.settings import loading
 seen = ran(PLAN, loading.load(flags={"probes": {"torch_version": {"timeout": %s}}}))
 print(json.dumps([[r.probe, r.status, r.reason, r.summary] for r in seen.report.results]))
 """

@@ -12,7 +12,6 @@ import pytest
 from probes.contract import ProbeSpec
 from tests.validator.cli.test_signals import until
 from tests.validator.runs import Ran, marked, ran, spec, write
-from validator import loading
 from validator.engine import cgroup, hangs, job, outcomes
 from validator.engine.attempted import Attempted
 from validator.engine.hangs import DeviceHangs
@@ -20,6 +19,7 @@ from validator.engine.plan import Plan
 from validator.engine.runner import Runner
 from validator.engine.stopping import Stop
 from validator.report import CPU, Device, Report, json_schema
+from validator.settings import loading
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 

@@ -10,11 +10,11 @@ import pytest
 
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, ran
-from validator import loading
 from validator.engine import host_limits, pipes, spawn
 from validator.engine.plan import Event
 from validator.engine.stall import stall
-from validator.settings import Settings
+from validator.settings import loading
+from validator.settings.model import Settings
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.slow

@@ -15,12 +15,12 @@ import pytest
 
 from probes.catalog import TORCH_VERSION
 from tests.validator.runs import PLAN, TIMEOUT_S, Ran, marked, ran, run, spec, write, zombies
-from validator import loading
 from validator.engine import cgroup, pipes, supervisor
 from validator.engine import child as child_module
 from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
-from validator.settings import Settings
+from validator.settings import loading
+from validator.settings.model import Settings
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 

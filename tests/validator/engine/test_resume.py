@@ -9,9 +9,9 @@ import pytest
 
 from probes.contract import ProbeSpec, Result
 from tests.validator.runs import Ran, ran, run, spec, zombies
-from validator import loading
 from validator.engine.plan import Plan
 from validator.engine.runner import Runner
+from validator.settings import loading
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 

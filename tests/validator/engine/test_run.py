@@ -12,7 +12,6 @@ import torch
 
 from probes.catalog import BY_NAME
 from tests.validator.runs import Ran, ran, spec, write, zombies
-from validator import loading
 from validator.engine import cgroup, supervisor
 from validator.engine import child as child_module
 from validator.engine import run as run_module
@@ -20,6 +19,7 @@ from validator.engine.job import Job
 from validator.engine.plan import Plan, limits, make_plan, schedule_note, timeout_s
 from validator.engine.runner import Runner
 from validator.report import CPU, Device, to_json
+from validator.settings import loading
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ from validator.engine.context import RunContext
 from validator.engine.plan import Event
 from validator.engine.siblings import compared, with_words
 from validator.report import Device, overall
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 CHECK = "tensor_ops.products"
 GPUS = tuple(

@@ -15,7 +15,6 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.validator.runs import PLAN, marked, write
-from validator import loading
 from validator.engine import run as run_module
 from validator.engine import runner as runner_module
 from validator.engine.plan import Event
@@ -23,6 +22,7 @@ from validator.engine.runner import Runner
 from validator.engine.spawn import MARKER
 from validator.engine.stopping import Stop
 from validator.report import Report
+from validator.settings import loading
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 

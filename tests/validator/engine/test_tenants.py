@@ -23,8 +23,8 @@ from validator.engine.ends import GiveWay
 from validator.engine.job import Job
 from validator.engine.plan import Event, Plan
 from validator.engine.tenants import Tenants
-from validator.loading import load
 from validator.report import CPU, Device, GpuProcess
+from validator.settings.loading import load
 
 #: The fake driver's first GPU; the CPU computes in its place.
 UUID = "GPU-00010203-0405-0607-0809-0a0b0c0d0e00"

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.validator.runs import PLAN, ran
-from validator import loading
 from validator.engine import timeline
+from validator.settings import loading
 
 
 def test_steps_stand_in_the_order_in_which_they_began() -> None:

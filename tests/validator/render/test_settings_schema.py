@@ -10,10 +10,10 @@ import yaml
 
 from probes.catalog import CATALOG
 from tests.validator.hostile import keys
-from tests.validator.test_settings import WRONG_FILES
-from validator.loading import load
+from tests.validator.settings.test_settings import WRONG_FILES
 from validator.render.settings_schema import settings_schema
-from validator.settings import SettingsError
+from validator.settings.loading import load
+from validator.settings.values import SettingsError
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = settings_schema()

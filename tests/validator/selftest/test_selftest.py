@@ -19,7 +19,6 @@ from probes.faults.fault import Fault
 from probes.faults.table import BY_NAME, CONTROLS
 from tests.validator import reports
 from tests.validator.runs import marked
-from validator import loading
 from validator.engine.stopping import Stop
 from validator.render.console import plain_console
 from validator.report import Device, make_report
@@ -27,7 +26,8 @@ from validator.selftest import choice, injecting, trials, verdicts
 from validator.selftest import rendering as render_selftest
 from validator.selftest.verdicts import Selftest
 from validator.service.latest import Latest
-from validator.settings import Settings
+from validator.settings import loading
+from validator.settings.model import Settings
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 

@@ -13,7 +13,7 @@ from tests.validator.reports import QUICK
 from validator.engine.runner import Event, Plan
 from validator.report import CPU, Device, NotRun, Report, make_report
 from validator.service.daemon import Daemon
-from validator.settings import Settings
+from validator.settings.model import Settings
 
 NOON = datetime(2030, 1, 2, 12, tzinfo=timezone.utc)
 

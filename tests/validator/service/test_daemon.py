@@ -23,13 +23,14 @@ from probes.contract import Finding
 from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import Clock, FakeRunner, gpus, reload, report, result
 from validator.engine.runner import Event
-from validator.loading import load
 from validator.report import CPU
 from validator.service import logs, readyfile
 from validator.service.daemon import Daemon, tell_profile
 from validator.service.metrics import Form
 from validator.service.server import _MEANINGLESS, EXIT_UNUSABLE, serve
-from validator.settings import Settings, SettingsError
+from validator.settings.loading import load
+from validator.settings.model import Settings
+from validator.settings.values import SettingsError
 
 pytestmark = pytest.mark.slow
 
@@ -519,7 +520,7 @@ def test_a_port_in_use_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 
 _WITHOUT_A_LOOP = """
 import errno, os, select, sys
-from validator.loading import load
+from validator.settings.loading import load
 from validator.service import server
 def refuse(*_):
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -559,7 +560,7 @@ from validator.service import logs
 from validator.service.daemon import Daemon
 from validator.service.server import hold
 from validator.service.listen import listen
-from validator.loading import load
+from validator.settings.loading import load
 logs.configure("info", "json")
 runner = FakeRunner(gpus(2))
 for word in sys.argv[3:]:
@@ -879,7 +880,7 @@ _REAL = """
 import sys
 from pathlib import Path
 from validator.service.server import serve
-from validator.loading import load
+from validator.settings.loading import load
 flags = {"web": {"listen_address": [sys.argv[1]]}, "log": {"format": "json"}}
 sys.exit(serve(load(Path(sys.argv[2]), flags), Path(sys.argv[2]), flags))
 """

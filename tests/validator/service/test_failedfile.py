@@ -28,13 +28,13 @@ from tests.validator.service.fake_runner import (
 from tests.validator.service.test_daemon import Start, start  # noqa: F401 - a fixture
 from tests.validator.tiny_disk import fill
 from validator.engine.plan import Event
-from validator.loading import load
 from validator.report import CPU, Device
 from validator.service import daemon as daemon_module
 from validator.service import failedfile, logs
 from validator.service.daemon import Daemon
 from validator.service.latest import Pair, end_time
 from validator.service.metrics import Form
+from validator.settings.loading import load
 
 YESTERDAY = datetime.now(timezone.utc) - timedelta(days=1)
 WRONG = Finding(

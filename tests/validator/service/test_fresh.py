@@ -26,13 +26,13 @@ from tests.validator.service.fake_runner import result
 from validator.cli import early, one_run
 from validator.cli import main as cli
 from validator.engine.plan import make_plan
-from validator.loading import load
 from validator.report import NotRun, Report, host_name, to_json
 from validator.service import ask, fresh
 from validator.service.ask import NoAnswerError
 from validator.service.trust import Trust
 from validator.service.turns import BUSY
-from validator.settings import Settings
+from validator.settings.loading import load
+from validator.settings.model import Settings
 
 NOW = reports.STARTED + timedelta(seconds=60)
 UUIDS = [str(device.uuid) for device in GPUS]

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from validator.loading import load
 from validator.service.listen import _listen_by_name, address_of, listen, listening
-from validator.settings import Settings, SettingsError, Web
+from validator.settings.loading import load
+from validator.settings.model import Settings, Web
+from validator.settings.values import SettingsError
 
 
 def web(path: Path, **more: Any) -> Settings:

@@ -25,8 +25,8 @@ from validator.report import Environment, Tool
 from validator.service.failing import SERIES
 from validator.service.latest import Latest
 from validator.service.metrics import Exposition, Form, Shown, families, series_count
-from validator.settings import Run as RunSettings
-from validator.settings import Settings
+from validator.settings.model import Run as RunSettings
+from validator.settings.model import Settings
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "metrics.txt"
 PROBES = [spec.name for spec in QUICK]

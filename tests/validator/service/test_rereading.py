@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.validator.service.fake_runner import Clock, FakeRunner
-from validator.loading import load
 from validator.service import logs
 from validator.service.daemon import Daemon
 from validator.service.rereading import Rereading
+from validator.settings.loading import load
 
 
 class Slow:

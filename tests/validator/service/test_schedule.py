@@ -7,9 +7,9 @@ import pytest
 from probes.catalog import AUTOGRAD, CATALOG, LINALG
 from tests.validator.service.fake_runner import Clock
 from validator.engine.plan import make_plan
-from validator.loading import load
 from validator.service.schedule import Cron, Schedule, Timing, timings
-from validator.settings import SettingsError
+from validator.settings.loading import load
+from validator.settings.values import SettingsError
 
 #: A Wednesday.
 START = datetime(2030, 1, 2, 12, 0, tzinfo=timezone.utc)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.validator.service.fake_runner import FakeRunner, reload
-from validator import loading
-from validator.loading import load
 from validator.service import logs, startup
 from validator.service.daemon import Daemon
-from validator.settings import SettingsError
+from validator.settings import loading
+from validator.settings.loading import load
+from validator.settings.values import SettingsError
 
 
 def told(flags: Mapping[str, Any], needs: Any = startup.of_a_daemon) -> str:

@@ -21,12 +21,13 @@ from probes.catalog import BY_NAME
 from probes.contract import Status
 from tests.validator.service.fake_runner import NOON, Clock, FakeRunner, reload
 from tests.validator.tiny_disk import fill
-from validator.loading import load
 from validator.service import logs, readyfile
 from validator.service.daemon import Daemon
 from validator.service.filekeeper import FileKeeper
 from validator.service.statusfiles import NodeState, StatusFiles
-from validator.settings import Files, Settings, SettingsError
+from validator.settings.loading import load
+from validator.settings.model import Files, Settings
+from validator.settings.values import SettingsError
 
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = NodeState(ready=True, reason="pass: 7 probes", status="pass", at=NOON, lasts_s=900)

@@ -26,7 +26,8 @@ from validator.service.ask import NoAnswerError, get
 from validator.service.fresh import fetch
 from validator.service.token import token_of
 from validator.service.trust import NONCE, PROOF, Trust, UntrustedError, prove, trust_of
-from validator.settings import SettingsError, Web
+from validator.settings.model import Web
+from validator.settings.values import SettingsError
 
 TOKEN = b"0123456789abcdef0123456789abcdef"
 MINE = Trust(frozenset({os.geteuid()}))

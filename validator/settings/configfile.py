@@ -15,8 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from validator import settings
-from validator.settings import SettingsError
+from validator.settings.values import DEEPEST, MOST_VALUES, SettingsError
 
 #: Of a settings file: with every key set, and a comment on each, it has some 20 KiB.
 MOST_BYTES: Final = 64 * 1024
@@ -148,8 +147,8 @@ class _Composer(yaml.SafeLoader):
         before = self._nodes
         self._depth += 1
         self._nodes += 1
-        if self._depth > settings.DEEPEST:
-            raise SettingsError(f"{where}: more than {settings.DEEPEST} levels deep")
+        if self._depth > DEEPEST:
+            raise SettingsError(f"{where}: more than {DEEPEST} levels deep")
         node = super().compose_node(parent, index)
         if is_alias:
             if id(node) not in self._sizes:
@@ -157,10 +156,8 @@ class _Composer(yaml.SafeLoader):
             self._nodes = before + self._sizes[id(node)]
         else:
             self._sizes[id(node)] = self._nodes - before
-        if self._nodes > settings.MOST_VALUES:
-            raise SettingsError(
-                f"{where}: more than {settings.MOST_VALUES} values, aliases told out"
-            )
+        if self._nodes > MOST_VALUES:
+            raise SettingsError(f"{where}: more than {MOST_VALUES} values, aliases told out")
         self._depth -= 1
         return node
 

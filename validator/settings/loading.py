@@ -7,23 +7,15 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
-from validator import configfile, limits
-from validator.configfile import ConfigFile
 from validator.in_time import ANSWER_S, in_time
 from validator.nearest import closest, nearest
-from validator.settings import (
-    DEEPEST,
-    DEFAULTS_PREFIX,
-    ENV_PREFIX,
-    FILE_KEY,
-    Settings,
-    SettingsError,
-    shown,
-)
+from validator.settings import configfile, limits
+from validator.settings.configfile import ConfigFile
+from validator.settings.environment import DEFAULTS_PREFIX, ENV_PREFIX
+from validator.settings.model import FILE_KEY, Settings
+from validator.settings.values import DEEPEST, SettingsError, shown
 
 #: The path of a key that is wrong, and the text to it.
 Complaint = tuple[list[str], str]

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ValidationError
 
 from probes.catalog import BY_NAME
 from validator.nearest import closest, nearest
-from validator.settings import ProbeSettings, shown
+from validator.settings.model import ProbeSettings
+from validator.settings.values import shown
 
 _LARGEST: Final = 2**63
 

@@ -18,14 +18,16 @@ from hypothesis import strategies as st
 from probes.catalog import CATALOG
 from tests.validator.hostile import TEXTS, VALUES, keys, nested
 from tests.validator.service.fake_runner import FakeRunner
-from validator.configfile import MOST_BYTES
 from validator.engine.plan import limits
-from validator.loading import load
 from validator.service import startup
 from validator.service.daemon import Daemon
-from validator.settings import DEEPEST, ENV_PREFIX, Settings, SettingsError
+from validator.settings.configfile import MOST_BYTES
+from validator.settings.environment import ENV_PREFIX
+from validator.settings.loading import load
+from validator.settings.model import Settings
+from validator.settings.values import DEEPEST, SettingsError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 #: The same examples each time, in bounded number.
 BOUNDED = settings(
@@ -246,9 +248,9 @@ def test_no_bomb_takes_memory(tmp_path: Path) -> None:
     program = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from validator.loading import load\n"
+        "from validator.settings.loading import load\n"
         "from validator.service import startup\n"
-        "from validator.settings import SettingsError\n"
+        "from validator.settings.values import SettingsError\n"
         "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = most()\n"
         "for name in sys.argv[1:]:\n"
@@ -332,7 +334,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 )
 def test_core_values(text: str, value: object, tmp_path: Path) -> None:
     """What YAML's own loader makes of it, but that dates and sums of sixty are text."""
-    from validator import configfile
+    from validator.settings import configfile
 
     file = tmp_path / "settings.yaml"
     file.write_text(f"run: {{a: {text}}}", encoding="utf-8")
@@ -372,7 +374,7 @@ def test_a_pipe_without_a_writer_does_not_hang(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="pipe: is a pipe; settings are a regular file"):
         load(pipe)
     with (
-        mock.patch("validator.configfile.Path.stat", return_value=plain.stat()),
+        mock.patch("validator.settings.configfile.Path.stat", return_value=plain.stat()),
         pytest.raises(SettingsError, match="pipe: is a pipe; settings are a regular file"),
     ):
         load(pipe)

@@ -10,8 +10,8 @@ from probes.catalog import BY_NAME, CATALOG
 from probes.contract import ProbeSpec
 from tests.test_layers import modules_after
 from validator.engine.plan import limits
-from validator.loading import load
-from validator.settings import SettingsError
+from validator.settings.loading import load
+from validator.settings.values import SettingsError
 
 PREFIX = "GPU_VALIDATOR_PROBES__"
 
@@ -189,6 +189,6 @@ def test_reading_limits_needs_no_torch() -> None:
     """The daemon reads them too, and never imports what may hang."""
     both = ("cuda_available", "torch_version")
     flags = {"probes": {name: {"limits": {"gpus": 1}} for name in both}}
-    program = f"from validator.loading import load; load(flags={flags!r})"
+    program = f"from validator.settings.loading import load; load(flags={flags!r})"
 
     assert not {"torch", "numpy", "pynvml"} & modules_after(program)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from validator.loading import load
-from validator.settings import Settings, SettingsError, host_port, seconds
+from validator.settings.loading import load
+from validator.settings.model import Settings
+from validator.settings.values import SettingsError, host_port, seconds
 
 PREFIX = "GPU_VALIDATOR_"
 

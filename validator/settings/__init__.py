@@ -1,0 +1,1 @@
+"""What can be set: flags > environment > YAML file > defaults of the image > defaults."""
