@@ -16,6 +16,8 @@ REVISION = $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 # Arguments of the image that this machine's environment or command line set; the Dockerfile has the defaults.
 BUILD_ARGS = $(foreach name,PYTHON_VERSION BASE_IMAGE INIT_IMAGE BASE_PYTHON TORCH TORCH_INDEX,\
 	$(if $(filter undefined,$(origin $(name))),,--build-arg '$(name)=$($(name))'))
+# Tests run on up to four cores; whoever wants them one by one says ARGS="-n 0".
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: help validate test quick-test test-long test-versions test-kernels test-gpu test-lab lint bench chaos soak wheel image test-container test-cuda-wheel coverage-of-operations proven clean
 
@@ -28,11 +30,11 @@ validate: ## Judge the PyTorch of this machine; ARGS="--probe autograd" goes to 
 
 test: ## Run the tests; ARGS="-k autograd" goes to pytest
 	@tools/environment.sh dev
-	@$(BIN)/python -m pytest -m "not lab and not gpu and not long" $(ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not lab and not gpu and not long" $(ARGS)
 
 quick-test: ## Run the fast tests, for the loop while typing: a minute on two cores
 	@tools/environment.sh dev
-	@$(BIN)/python -m pytest -m "not lab and not gpu and not slow and not long" $(ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not lab and not gpu and not slow and not long" $(ARGS)
 
 test-long: ## Run the tests that `make test` leaves out for their length: long lives, more cases
 	@tools/environment.sh dev

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,16 @@ def pytest_report_header(config: pytest.Config) -> str:
     if "not slow" in chosen:
         return "the fast tests: about a minute on two cores"
     return "all tests: about nine minutes on two cores; `make quick-test` takes one"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logs may be no text; what it reports goes to another process, as text."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
