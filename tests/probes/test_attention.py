@@ -29,7 +29,7 @@ from probes.faults.inject.attention import ATTENTIONS
 from probes.kit import families
 from probes.kit.trial import Custom
 from tests.probes.corrupt import Corrupt, Fault, nan, shifted, swapped, tripped_families, zeros
-from tests.probes.verdicts import ids, tripped
+from tests.probes.verdicts import PLANTED, ids, tripped, tripped_alone
 
 pytestmark = pytest.mark.slow
 
@@ -91,12 +91,9 @@ def test_the_kernels_are_named() -> None:
 @pytest.mark.parametrize("check", ATTENTION.checks)
 def test_a_fault_trips_its_check_alone(check: str) -> None:
     """One wrong element in a family trips its check only, and the operation is named."""
-    wrong = (Comparison(operation="planted", elements=9, mismatches=1),)
-    findings = list(probe.judge(on("cpu", families={**sound().families, check: wrong})))
-
-    assert tripped(findings) == {f"attention.{check}"}
-    (failed,) = [each for each in findings if each.status == "fail"]
-    assert "planted" in failed.message
+    failed = tripped_alone(
+        probe.judge(on("cpu", families={**sound().families, check: PLANTED})), f"attention.{check}"
+    )
     assert (failed.action, bool(failed.hint)) == ("investigate", True)
 
 

@@ -20,7 +20,7 @@ from probes.faults.inject import compiling
 from probes.kit import families
 from probes.kit.trial import Custom
 from tests.probes.corrupt import tripped_families
-from tests.probes.verdicts import ids, tripped
+from tests.probes.verdicts import PLANTED, ids, tripped_alone
 from validator import profiles
 from validator.engine.plan import make_plan
 from validator.selftest.choice import Options, choose
@@ -57,13 +57,8 @@ def test_every_check_is_made() -> None:
 @pytest.mark.parametrize("check", COMPILED.checks)
 def test_a_fault_trips_its_check_alone(check: str) -> None:
     """One wrong element in a family trips its check only, and the operation is named."""
-    wrong = (Comparison(operation="planted", elements=9, mismatches=1),)
-    observation = SOUND.model_copy(update={"families": {**SOUND.families, check: wrong}})
-    findings = list(probe.judge(observation))
-
-    assert tripped(findings) == {f"compiled.{check}"}
-    (failed,) = [each for each in findings if each.status == "fail"]
-    assert "planted" in failed.message
+    observation = SOUND.model_copy(update={"families": {**SOUND.families, check: PLANTED}})
+    failed = tripped_alone(probe.judge(observation), f"compiled.{check}")
     assert "aot_eager" in failed.hint
 
 

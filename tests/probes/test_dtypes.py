@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from probes.catalog import DTYPES
-from probes.contract import Comparison
 from probes.dtypes import draws, functions, gradients, probe, products
 from probes.kit.case import plain
 from probes.kit.gradients import recording
@@ -30,7 +29,7 @@ from tests.probes.corrupt import (
     tripped_families,
     zeros,
 )
-from tests.probes.verdicts import ids, tripped
+from tests.probes.verdicts import PLANTED, ids, tripped, tripped_alone
 
 
 @cache
@@ -84,13 +83,8 @@ def test_this_image_is_sound() -> None:
 @pytest.mark.parametrize("check", DTYPES.checks)
 def test_a_fault_trips_its_check_alone(check: str) -> None:
     """One wrong element in a family trips its check only, and the operation is named."""
-    wrong = (Comparison(operation="planted", elements=9, mismatches=1),)
-    families = {**sound().families, check: wrong}
-    findings = list(probe.judge(sound().model_copy(update={"families": families})))
-
-    assert tripped(findings) == {f"dtypes.{check}"}
-    (failed,) = [each for each in findings if each.status == "fail"]
-    assert "planted" in failed.message
+    families = {**sound().families, check: PLANTED}
+    tripped_alone(probe.judge(sound().model_copy(update={"families": families})), f"dtypes.{check}")
 
 
 def test_nothing_compared_is_no_pass() -> None:
@@ -335,8 +329,7 @@ def test_a_variable_may_shorten_the_products_of_distances(
 )
 def test_metal_rounds_otherwise(check: str, status: str) -> None:
     """Quotients, roots and powers are off there; bits that are moved are not."""
-    wrong = (Comparison(operation="planted", elements=9, mismatches=1),)
-    families = {**sound().families, check: wrong}
+    families = {**sound().families, check: PLANTED}
     on_metal = sound().model_copy(update={"families": families, "back_end": "mps"})
 
     found = {each.id: each.status for each in probe.judge(on_metal)}

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from probes.catalog import LOSSES as SPEC
-from probes.contract import Comparison
 from probes.faults.inject.layers import LAYERS
 from probes.kit.layer import Layer
 from probes.kit.rounding import exact
@@ -28,7 +27,7 @@ from tests.probes.corrupt import (
     tripped_families,
     zeros,
 )
-from tests.probes.verdicts import ids, tripped
+from tests.probes.verdicts import PLANTED, ids, tripped, tripped_alone
 
 pytestmark = pytest.mark.slow
 
@@ -63,13 +62,10 @@ def test_this_image_is_sound() -> None:
 @pytest.mark.parametrize("check", SPEC.checks)
 def test_a_fault_trips_its_check_alone(check: str) -> None:
     """One wrong element in a family trips its check only, and the operation is named."""
-    wrong = (Comparison(operation="planted", elements=9, mismatches=1),)
-    families = {**sound().families, check: wrong}
-    findings = list(probe.judge(sound().model_copy(update={"families": families})))
-
-    assert tripped(findings) == {f"losses.{check}"}
-    (failed,) = [each for each in findings if each.status == "fail"]
-    assert "planted" in failed.message
+    families = {**sound().families, check: PLANTED}
+    failed = tripped_alone(
+        probe.judge(sound().model_copy(update={"families": families})), f"losses.{check}"
+    )
     assert (failed.action, bool(failed.hint)) == ("investigate", True)
 
 

@@ -11,7 +11,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes.catalog import STRIDED_OPERANDS
-from probes.contract import Comparison
 from probes.faults.inject import layouts
 from probes.kit.convolutions import moving
 from probes.strided_operands import memory, operations, places, probe, products
@@ -30,7 +29,7 @@ from tests.probes.corrupt import (
     tripped_families,
     zeros,
 )
-from tests.probes.verdicts import ids, tripped
+from tests.probes.verdicts import PLANTED, ids, tripped, tripped_alone
 
 SHAPES = ((4, 5, 33), (9, 13), (2, 4, 3, 5), (2, 3, 4, 2, 5), (7,), (1, 6, 1), (), (0, 3))
 
@@ -56,13 +55,10 @@ def test_this_image_is_sound() -> None:
 @pytest.mark.parametrize("check", STRIDED_OPERANDS.checks)
 def test_a_fault_trips_its_check_alone(check: str) -> None:
     """One wrong element in a family trips its check only, and the hint says what to do."""
-    wrong = (Comparison(operation="planted", elements=9, mismatches=1),)
-    families = {**sound().families, check: wrong}
-    findings = list(probe.judge(sound().model_copy(update={"families": families})))
-
-    assert tripped(findings) == {f"strided_operands.{check}"}
-    (failed,) = [each for each in findings if each.status == "fail"]
-    assert "planted" in failed.message
+    families = {**sound().families, check: PLANTED}
+    failed = tripped_alone(
+        probe.judge(sound().model_copy(update={"families": families})), f"strided_operands.{check}"
+    )
     assert ".contiguous()" in failed.hint
 
 
