@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes.faults.inject.patterns import narrowed
-from tests.probes.verdicts import tripped
+from tests.probes.verdicts import tripped_checks
 
 Fault = Callable[[torch.Tensor], object]  # spoils an output, in place
 
@@ -19,8 +19,7 @@ def tripped_families(probe: ModuleType, *families: str) -> set[str]:
     chosen = {name: probe.FAMILIES[name] for name in families}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe, "FAMILIES", chosen)
-        found = tripped(probe.judge(probe.observe("cpu")))
-    return {each.partition(".")[2] for each in found}
+        return tripped_checks(probe.judge(probe.observe("cpu")))
 
 
 class Corrupt(TorchDispatchMode):
@@ -117,6 +116,24 @@ def slightly_smaller(out: torch.Tensor) -> None:
     """Multiply by 0.999."""
     if out.is_floating_point() or out.is_complex():
         out.mul_(0.999)
+
+
+def five_per_cent(out: torch.Tensor) -> None:
+    """Multiply by 1.05."""
+    if out.is_floating_point():
+        out.mul_(1.05)
+
+
+def one_element(out: torch.Tensor) -> None:
+    """Move the last element by 5 % of the largest."""
+    if out.is_floating_point():
+        last(out).add_(0.05 * max(float(out.abs().max()), 0.1))
+
+
+def large_only(out: torch.Tensor) -> None:
+    """Multiply by 1.05 what has more than 8,192 elements."""
+    if out.is_floating_point() and out.numel() > 8192:
+        out.mul_(1.05)
 
 
 def lowest_bit(out: torch.Tensor) -> None:

@@ -28,7 +28,16 @@ from probes.contract import Comparison, Finding
 from probes.faults.inject.attention import ATTENTIONS
 from probes.kit import families
 from probes.kit.trial import Custom
-from tests.probes.corrupt import Corrupt, Fault, nan, shifted, swapped, tripped_families, zeros
+from tests.probes.corrupt import (
+    Corrupt,
+    Fault,
+    five_per_cent,
+    nan,
+    shifted,
+    swapped,
+    tripped_families,
+    zeros,
+)
 from tests.probes.verdicts import PLANTED, ids, tripped, tripped_alone
 
 pytestmark = pytest.mark.slow
@@ -95,12 +104,6 @@ def test_a_fault_trips_its_check_alone(check: str) -> None:
         probe.judge(on("cpu", families={**sound().families, check: PLANTED})), f"attention.{check}"
     )
     assert (failed.action, bool(failed.hint)) == ("investigate", True)
-
-
-def five_per_cent(out: torch.Tensor) -> None:
-    """Multiply by 1.05."""
-    if out.is_floating_point():
-        out.mul_(1.05)
 
 
 def tripped_in(dtype: torch.dtype, *families: str) -> set[str]:

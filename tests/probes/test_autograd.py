@@ -26,7 +26,7 @@ from probes.kit.facts import LACKING, STOPPED, collect_facts
 from probes.kit.gradients import integers
 from tests.probes.broken import ATTENTION
 from tests.probes.corrupted import Corrupted, nan, of, one_bit, scaled, shifted, swapped, zeros
-from tests.probes.verdicts import tripped
+from tests.probes.verdicts import tripped, tripped_checks
 
 FAMILIES: Final = [check for check in AUTOGRAD.checks if check not in EXPECTED]
 
@@ -44,11 +44,6 @@ def one_thread() -> Iterator[None]:
 def sound() -> probe.Observation:
     """One observation of this image."""
     return probe.observe("cpu")
-
-
-def names(findings: Iterator[Finding]) -> set[str]:
-    """The checks that tripped, without the probe's prefix."""
-    return {check.partition(".")[2] for check in tripped(findings)}
 
 
 # ---- sound, and every check can fail
@@ -89,7 +84,7 @@ def test_wrong_numbers_trip_their_check_alone(sound: probe.Observation, check: s
         family = (*sound.families[check][:place], bad, *sound.families[check][place + 1 :])
         observation = sound.model_copy(update={"families": {**sound.families, check: family}})
 
-        assert names(probe.judge(observation)) == {check}
+        assert tripped_checks(probe.judge(observation)) == {check}
 
 
 @pytest.mark.parametrize("check", EXPECTED)
@@ -101,11 +96,11 @@ def test_wrong_facts_trip_their_check_alone(sound: probe.Observation, check: str
                 continue
             facts = {**sound.facts, check: {**sound.facts[check], name: wrong}}
 
-            assert names(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
+            assert tripped_checks(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
         without_fact = {key: value for key, value in sound.facts[check].items() if key != name}
         facts = {**sound.facts, check: without_fact}
 
-        assert names(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
+        assert tripped_checks(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
 
 
 def test_the_error_is_in_the_message(sound: probe.Observation) -> None:
@@ -262,8 +257,8 @@ def test_an_operation_that_a_back_end_lacks_is_left_out(monkeypatch: pytest.Monk
     monkeypatch.setattr(capabilities, "back_end", lambda _device: "mps")
     on_mps = probe.observe("cpu")
 
-    assert names(probe.judge(on_cpu)) == {"indexing"}
-    assert not names(probe.judge(on_mps))
+    assert tripped_checks(probe.judge(on_cpu)) == {"indexing"}
+    assert not tripped_checks(probe.judge(on_mps))
     lacking = [each for each in on_mps.families["indexing"] if each.lacking]
     assert [(each.operation, ABSENT in each.lacking) for each in lacking] == [("take", True)]
 
@@ -338,8 +333,8 @@ def test_winograd_may_round_on_rocm_only(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(exact, "back_end", lambda _device: "hip")
         on_hip = probe.observe("cpu")
 
-    assert "convolutions" in names(probe.judge(on_cuda))
-    assert "convolutions" not in names(probe.judge(on_hip))
+    assert "convolutions" in tripped_checks(probe.judge(on_cuda))
+    assert "convolutions" not in tripped_checks(probe.judge(on_hip))
 
 
 def test_errors_within_opencls_table_are_allowed_on_other_back_ends(
@@ -352,8 +347,8 @@ def test_errors_within_opencls_table_are_allowed_on_other_back_ends(
         monkeypatch.setattr(bounded, "back_end", lambda _device: "hip")
         on_hip = probe.observe("cpu")
 
-    assert "functions" in names(probe.judge(on_cpu))
-    assert "functions" not in names(probe.judge(on_hip))
+    assert "functions" in tripped_checks(probe.judge(on_cpu))
+    assert "functions" not in tripped_checks(probe.judge(on_hip))
 
 
 @pytest.mark.parametrize(
@@ -473,7 +468,7 @@ def test_a_corrupted_operation_is_named(fault: str) -> None:
         observation = probe.observe("cpu")
 
     assert corrupted.calls > 0
-    assert names(probe.judge(observation)) >= checks
+    assert tripped_checks(probe.judge(observation)) >= checks
 
 
 class Shortened(TorchDispatchMode):
@@ -507,7 +502,7 @@ def test_shorter_products_are_not_a_wrong_gradient(kept: int, unit: float) -> No
         observation = probe.observe("cpu")
 
     assert measured == unit
-    assert not names(probe.judge(observation))
+    assert not tripped_checks(probe.judge(observation))
 
 
 def test_products_shorter_than_any_setting_are_wrong() -> None:
@@ -515,7 +510,7 @@ def test_products_shorter_than_any_setting_are_wrong() -> None:
     with Shortened(1):
         observation = probe.observe("cpu")
 
-    assert names(probe.judge(observation)) >= {"first_backward", "products", "network"}
+    assert tripped_checks(probe.judge(observation)) >= {"first_backward", "products", "network"}
 
 
 BREAKS: Final[dict[str, tuple[Callable[[pytest.MonkeyPatch], None], set[str]]]] = {}
@@ -798,4 +793,4 @@ def test_a_broken_torch_is_named(monkeypatch: pytest.MonkeyPatch, broken: str) -
     monkeypatch.undo()
     torch.set_grad_enabled(True)  # a mode that lied about itself has put its lie back
 
-    assert names(probe.judge(observation)) >= checks
+    assert tripped_checks(probe.judge(observation)) >= checks

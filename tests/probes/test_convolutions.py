@@ -29,6 +29,7 @@ from tests.probes.corrupt import (
     Fault,
     assert_trips,
     corrupted_operators,
+    five_per_cent,
     nan,
     shifted,
     slightly_larger,
@@ -230,12 +231,6 @@ def test_float16_filters_that_hang_the_cpu_are_left_out_there_alone() -> None:
 
 
 # ---- torch broken from outside
-
-
-def five_per_cent(out: torch.Tensor) -> None:
-    """Multiply by 1.05."""
-    if out.is_floating_point():
-        out.mul_(1.05)
 
 
 def in_type(dtype: torch.dtype) -> Fault:

@@ -1,20 +1,19 @@
 """The probe `gradcheck` passes here, every check can fail, and a broken torch trips its checks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
 import torch
 
 from probes.catalog import GRADCHECK
-from probes.contract import Finding
 from probes.gradcheck import differences, probe
 from probes.gradcheck import observation as observing
 from probes.gradcheck.observation import OF_FLOAT64
 from probes.gradcheck.vectors import EXPECTED
 from probes.kit.facts import STOPPED
 from tests.probes.corrupted import Corrupted, nan, of, scaled, shifted, zeros
-from tests.probes.verdicts import tripped
+from tests.probes.verdicts import tripped, tripped_checks
 
 FAMILIES: Final = [check for check in GRADCHECK.checks if check not in EXPECTED]
 
@@ -23,11 +22,6 @@ FAMILIES: Final = [check for check in GRADCHECK.checks if check not in EXPECTED]
 def sound() -> probe.Observation:
     """One observation of this image."""
     return probe.observe("cpu")
-
-
-def names(findings: Iterator[Finding]) -> set[str]:
-    """The checks that tripped, without the probe's prefix."""
-    return {check.partition(".")[2] for check in tripped(findings)}
 
 
 # ---- sound, and every check can fail
@@ -55,7 +49,7 @@ def test_wrong_numbers_trip_their_check_alone(sound: probe.Observation, check: s
         family = (*sound.families[check][:place], bad, *sound.families[check][place + 1 :])
         observation = sound.model_copy(update={"families": {**sound.families, check: family}})
 
-        assert names(probe.judge(observation)) == {check}
+        assert tripped_checks(probe.judge(observation)) == {check}
 
 
 @pytest.mark.parametrize("check", EXPECTED)
@@ -67,7 +61,7 @@ def test_wrong_facts_trip_their_check_alone(sound: probe.Observation, check: str
         for wrong in (rest, *wrongs):
             facts = {**sound.facts, check: wrong}
 
-            assert names(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
+            assert tripped_checks(probe.judge(sound.model_copy(update={"facts": facts}))) == {check}
 
 
 def test_the_error_is_in_the_message(sound: probe.Observation) -> None:
@@ -161,7 +155,7 @@ def test_a_corrupted_operation_is_named(fault: str) -> None:
         observation = probe.observe("cpu")
 
     assert corrupted.calls > 0
-    assert names(probe.judge(observation)) >= checks
+    assert tripped_checks(probe.judge(observation)) >= checks
 
 
 BREAKS: Final[dict[str, tuple[Callable[[pytest.MonkeyPatch], None], set[str]]]] = {}
@@ -250,4 +244,4 @@ def test_a_broken_torch_is_named(monkeypatch: pytest.MonkeyPatch, broken: str) -
     observation = probe.observe("cpu")
     monkeypatch.undo()
 
-    assert names(probe.judge(observation)) >= checks
+    assert tripped_checks(probe.judge(observation)) >= checks

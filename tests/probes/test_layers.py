@@ -36,8 +36,10 @@ from tests.probes.corrupt import (
     Fault,
     assert_trips,
     corrupted_operators,
-    last,
+    five_per_cent,
+    large_only,
     nan,
+    one_element,
     shifted,
     slightly_larger,
     swapped,
@@ -83,18 +85,6 @@ def with_family(name: str, *comparisons: Comparison) -> probe.Observation:
 def finding(check: str, observation: probe.Observation) -> Finding:
     """The finding of one check."""
     return next(each for each in probe.judge(observation) if each.id == f"layers.{check}")
-
-
-def five_per_cent(out: torch.Tensor) -> None:
-    """Multiply by 1.05."""
-    if out.is_floating_point():
-        out.mul_(1.05)
-
-
-def one_element(out: torch.Tensor) -> None:
-    """Move the last element by 5 % of the largest."""
-    if out.is_floating_point():
-        last(out).add_(0.05 * max(float(out.abs().max()), 0.1))
 
 
 # ---- verdicts
@@ -458,12 +448,6 @@ def test_an_activation_that_is_wrong_in_channels_last_alone() -> None:
         assert_trips(probe, operator, on_images, "activations")
 
 
-def many(out: torch.Tensor) -> None:
-    """Multiply by 1.05 what has more than 8,192 elements."""
-    if out.is_floating_point() and out.numel() > 8192:
-        out.mul_(1.05)
-
-
 @pytest.mark.parametrize(
     "operator",
     [
@@ -474,7 +458,9 @@ def many(out: torch.Tensor) -> None:
 )
 def test_a_layer_that_is_wrong_in_large_alone(operator: str) -> None:
     """Kernels are chosen by size."""
-    assert_trips(probe, operator, many, "sizes", tried="softmax row_norms activations batch_norm")
+    assert_trips(
+        probe, operator, large_only, "sizes", tried="softmax row_norms activations batch_norm"
+    )
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)

@@ -11,6 +11,11 @@ def tripped(findings: Iterable[Finding]) -> set[str]:
     return {finding.id for finding in findings if finding.status not in {"pass", "skip"}}
 
 
+def tripped_checks(findings: Iterable[Finding]) -> set[str]:
+    """The checks that failed or warned, without the probe's prefix."""
+    return {check.partition(".")[2] for check in tripped(findings)}
+
+
 #: What a family observed that one operation got wrong.
 PLANTED: Final = (Comparison(operation="planted", elements=9, mismatches=1),)
 
