@@ -200,20 +200,37 @@ class Latest:
     def accept(self, report: Report) -> None:
         """Take in a finished run: its word on a probe replaces all that was known of that probe.
 
-        So what ran on a GPU that is gone vanishes, and its fails under load wait. What got no chance
-        keeps its last entry, and a busy or disabled one its last verdict. A fault's result raises `ValueError`.
+        So what ran on a GPU that is gone vanishes, and its fails under load wait. What got no
+        chance keeps its last entry, and a busy or disabled one its last verdict. A fault's result
+        raises `ValueError`.
         """
         refuse_faults(report.results)
-        now = self._monotonic()
-        uuid_of = {device.name: device.uuid for device in report.devices}
         pairs = [Pair(one.probe, one.device) for one in report.results]
         pairs += [Pair(one.probe, one.device) for one in report.not_run]
         self.plan(pairs, report.devices)
         reported = {pair.probe for pair in pairs if pair.probe in self._oldest_s}
         known, self._entries = self._entries, {**self._entries, **{one: {} for one in reported}}
         self._missed = {k: v for k, v in self._missed.items() if k.probe not in reported}
+        followed = self._take_results(report, known) | self._take_missed(report, known)
+        off = {one.probe for one in report.results if one.reason == "disabled"}
+        if not any(device.type != CPU.type for device in report.devices):
+            followed |= self._keep_fails(reported - off, known)
+        for probe in filter(_is_heavy, reported):
+            for entry in known.get(probe, {}).values():
+                if entry.failed is not None and id(entry) not in followed:
+                    self._part_with(entry.failed.model_copy(update={"device": entry.newest.device}))
+        kept: dict[str, Any] = {"results": (), "not_run": ()}
+        ran = {pair.probe for pair in pairs} - off
+        if self._report is not None and not any(map(_needs_torch, ran)):
+            kept["environment"] = self._report.environment  # such a run knows less of it
+        self._report = report.model_copy(update=kept)
+        self.version += 1
+
+    def _take_results(self, report: Report, known: Mapping[str, Mapping[str, Entry]]) -> set[int]:
+        """Take in the results; return the earlier entries that one of them comes after."""
+        now, followed = self._monotonic(), set()
+        uuid_of = {device.name: device.uuid for device in report.devices}
         findings: dict[str, Finding] = {}
-        followed: set[int] = set()  # entries that a newer one comes after
         for result in report.results:
             self.runs[result.probe, result.status] += 1
             if result.status == "skip":
@@ -228,20 +245,7 @@ class Latest:
                 if result.reason == "disabled":
                     self._let_wait(before)
                 self._entries[result.probe][key] = _next_entry(before, _slim(result, findings), now)
-        followed |= self._take_missed(report, known)
-        off = {one.probe for one in report.results if one.reason == "disabled"}
-        if not any(device.type != CPU.type for device in report.devices):
-            followed |= self._keep_fails(reported - off, known)
-        for probe in filter(_is_heavy, reported):
-            for entry in known.get(probe, {}).values():
-                if entry.failed is not None and id(entry) not in followed:
-                    self._part_with(entry.failed.model_copy(update={"device": entry.newest.device}))
-        kept: dict[str, Any] = {"results": (), "not_run": ()}
-        ran = {pair.probe for pair in pairs} - off
-        if self._report is not None and not any(map(_needs_torch, ran)):
-            kept["environment"] = self._report.environment  # such a run knows less of it
-        self._report = report.model_copy(update=kept)
-        self.version += 1
+        return followed
 
     def _let_wait(self, entry: Entry | None) -> None:
         """A probe that is switched off leaves its fail for when it is on again."""

@@ -18,7 +18,7 @@ def in_place_of_each_other(
 ) -> tuple[PydanticBaseSettingsSource, ...]:
     """The sources, the strongest first; each without the timetables that one before it replaces.
 
-    One that gives both an interval and a cron expression itself keeps them, for the model to refuse.
+    One that gives both itself keeps them, for the model to refuse.
     """
     replaced: dict[str, set[str]] = {}
     found = []

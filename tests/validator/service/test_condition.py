@@ -177,7 +177,7 @@ def test_a_pass_that_left_out_one_check_of_many_absolves_no_node() -> None:
     """Where an image is broken half of the catalogue fails; each check is remembered."""
     ids = tuple(f"{spec.name}.{check}" for spec in CATALOG for check in spec.promises)
     bad = word("failed", gpus=1, dtypes=probe(("fail", "ok", ids)))
-    passed = {spec.name: PASSED for spec in CATALOG}
+    passed: dict[str, Any] = {spec.name: PASSED for spec in CATALOG}
     partial = probe(("pass", "ok", (), ("dtypes.products",)))
     known = after(bad, word("sound", gpus=1, **{**passed, "dtypes": partial}))["Failed"]
 

@@ -316,9 +316,7 @@ def test_a_probe_that_is_off_keeps_its_fail_for_later(
     assert not path.exists()
 
 
-def test_more_than_is_read_is_kept_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_than_is_read_is_kept_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All is wrong everywhere, as on the 56 instances of eight GPUs: no fail is lost."""
     monkeypatch.setattr(failedfile, "_WHOLE_BYTES", 64 * 1024)
     monkeypatch.setattr(failedfile, "_MOST_BYTES", 128 * 1024)

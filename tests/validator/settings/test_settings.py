@@ -279,7 +279,12 @@ def test_a_wrong_default_is_told_by_its_name(
 @pytest.mark.parametrize(
     ("variable", "value", "text", "told"),
     [
-        ("DEFAULTS__EXPECT__GPUS", "many", "expect: {torch: '>=2'}", "variable {name}: expect.gpus"),
+        (
+            "DEFAULTS__EXPECT__GPUS",
+            "many",
+            "expect: {torch: '>=2'}",
+            "variable {name}: expect.gpus",
+        ),
         ("DEFAULTS__EXPECT__GPSU", "1", "expect: {torch: '>=2'}", "variable {name}: unknown key"),
         (
             "DEFAULTS__PROBES__CONTAINER__LIMITS__CORES",
@@ -289,7 +294,12 @@ def test_a_wrong_default_is_told_by_its_name(
         ),
         ("RUN", '{"profile": "deep"}', "run: {timeout: bad}", "settings.yaml:1: run.timeout"),
         ("DEFAULTS__RUN", '{"timeout": 5}', "run: {timeout: bad}", "settings.yaml:1: run.timeout"),
-        ("RUN__DEVICES", "cuda:0," + "x" * 301, "run: {timeout: 5}", "variable {name}: run.devices"),
+        (
+            "RUN__DEVICES",
+            "cuda:0," + "x" * 301,
+            "run: {timeout: 5}",
+            "variable {name}: run.devices",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_where_it_is_given(
@@ -333,7 +343,7 @@ def test_a_timetable_takes_the_place_of_a_weaker_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever sets the hour has overruled the interval of an image; one source gives one of them."""
+    """Whoever sets the hour has overruled an image's interval; one source gives one of them."""
     monkeypatch.setenv(f"{prefix}SCHEDULE__MATMUL__{variable}", value)
     by_variable = prefix == PREFIX
     table = load(write(tmp_path, text)).schedule["matmul"]
