@@ -78,7 +78,7 @@ class _Read(NamedTuple):
     settings: Settings
     table: dict[str, Timing]
     token: bytes | None
-    kept: failedfile.Kept  # what is at the path of the standing fails
+    kept: failedfile.Kept  # what is at the path of the standing fails, where that is new
 
 
 class Daemon:
@@ -175,8 +175,8 @@ class Daemon:
         return is_enabled(BY_NAME[probe], self._settings)
 
     def _read(self, settings: Settings) -> _Read:
-        path = settings.files.failed
-        kept = failedfile.Kept() if path is None else failedfile.read(path, ANSWER_S)
+        path, is_new = settings.files.failed, settings.files.failed != self._settings.files.failed
+        kept = failedfile.read(path, ANSWER_S) if path is not None and is_new else failedfile.Kept()
         return _Read(settings, self._table(settings), token_of(settings.web), kept)
 
     def reload(self) -> None:

@@ -83,7 +83,6 @@ class Latest:
         self._entries: dict[str, dict[str, Entry]] = {}  # probe -> device key -> entry
         self._planned: dict[str, tuple[str, ...]] = {}  # probe -> device names
         self._missed: dict[Pair, NotRun] = {}  # never had a chance so far
-        self._unplaced: set[tuple[str, str]] = set()  # (probe, device key) of before this start
         self._waiting = Waiting()
         self._turns: frozenset[str] = frozenset()
         self._report: Report | None = None  # the newest one taken in
@@ -136,7 +135,6 @@ class Latest:
         """
         for result in failed:
             if result.probe in self._turns:
-                self._unplaced.add((result.probe, key_of(result)))
                 self._stand(result)
             else:
                 self._waiting.put(result)
@@ -160,23 +158,22 @@ class Latest:
             self._stand(failed)
 
     def _place(self, devices: tuple[Device, ...]) -> None:
-        """Give fails of before this start the names that their devices have now."""
+        """Give all that is known the names that the devices have now."""
         self._wake(devices)
         if not any(device.type != CPU.type for device in devices):
             return  # such a run saw none at all
-        for probe, key in self._unplaced:
-            entries = self._entries.get(probe, {})
-            failed = entries[key].failed if key in entries else None
-            if failed is None:
-                continue
-            name = name_now(failed, devices)
-            if name is None:
-                del entries[key]
-                self._part_with(failed)
-            else:
-                here = failed.model_copy(update={"device": name})
-                entries[key] = replace(entries[key], newest=here, conclusive=here, failed=here)
-        self._unplaced.clear()
+        taken = {device.name for device in devices}
+        for entries in self._entries.values():
+            for key, entry in tuple(entries.items()):
+                name = name_now(entry.newest, devices)
+                failed = entry.failed if _is_heavy(entry.newest.probe) else None
+                if name is not None:
+                    entries[key] = _renamed(entry, name)
+                elif failed is not None:
+                    del entries[key]
+                    self._part_with(failed.model_copy(update={"device": entry.newest.device}))
+                elif entry.newest.device in taken:  # by another one, whose verdict it would hide
+                    del entries[key]
 
     def _part_with(self, failed: Result) -> None:
         """A fail whose device is not here waits for it, if that can be known again."""
@@ -370,6 +367,19 @@ class Latest:
             return Readiness(False, f"not ready: {waiting or 'nothing is planned'}")
         whole = full_summary(report.results, report.not_run)
         return _readiness(report.status in _GOOD, whole, report.summary)
+
+
+def _renamed(entry: Entry, device: str) -> Entry:
+    """An entry under another name of its device."""
+    if entry.newest.device == device:
+        return entry
+    newest = entry.newest.model_copy(update={"device": device})
+    others: dict[str, Any] = {
+        name: newest if one is entry.newest else one.model_copy(update={"device": device})
+        for name in ("conclusive", "failed")
+        if (one := getattr(entry, name)) is not None
+    }
+    return replace(entry, newest=newest, **others)
 
 
 def _is_heavy(probe: str) -> bool:

@@ -221,6 +221,23 @@ def test_a_gpu_that_falls_off_comes_back_as_it_was(
     assert len(told(capfd, "fail_waits")) == 1
 
 
+def test_names_move_with_their_gpus(tmp_path: Path) -> None:
+    """Within a daemon's life: no pass of a GPU that is gone hides the fail of one that is here."""
+    daemon = started(tmp_path / "failed.json")
+    first = (gpu(0, "GPU-a"), gpu(1, "GPU-b"))
+    quick(daemon, first)
+    sick = failed(gpu_uuid="GPU-a")
+    hear(daemon, [sick, result("matmul", "cuda:1", gpu_uuid="GPU-b")], first)
+    shown = []
+    for devices in ((gpu(0, "GPU-b"), gpu(1, "GPU-a")), (gpu(0, "GPU-a"),)):
+        quick(daemon, devices)
+        known = daemon._latest.results()
+        shown.append({pair.device: known[pair].status for pair in known if pair.probe == "matmul"})
+
+    assert shown == [{"cuda:0": "pass", "cuda:1": "fail"}, {"cuda:0": "fail"}]
+    assert daemon.readiness().reason == "fail: matmul on cuda:0: fail of matmul"
+
+
 def test_an_unnamed_gpu_that_is_gone_ends_its_fail(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
