@@ -59,7 +59,7 @@ ENV PATH=/opt/gpu-validator/bin:${PATH} \
 ENV XDG_CACHE_HOME=${XDG_CACHE_HOME:-/tmp} \
     CUDA_CACHE_PATH=${CUDA_CACHE_PATH:-/tmp/nv}
 # What failed under load is kept over a restart of the container; over its removal by a volume.
-ENV GPU_VALIDATOR_FILES__FAILED=/var/lib/gpu-validator/failed.json
+ENV GPU_VALIDATOR_DEFAULTS__FILES__FAILED=/var/lib/gpu-validator/failed.json
 RUN install -d -m 1777 /var/lib/gpu-validator
 
 # A number, so that Kubernetes can see that it is not root. Any other uid works as well.

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+from collections import Counter
 from typing import Any, Final
 
 import numpy as np
@@ -28,15 +29,25 @@ def take() -> dict[str, object]:
     management, present = nvml.read(), hardware.detect()
     kind = accelerator_type()
     return {
-        "devices": [] if kind is None else _with_use(_devices(kind, management)),
+        "devices": [] if kind is None else _with_use(_told_apart(_devices(kind, management))),
         "hardware": list(present.evidence),
         "environment": _environment(management.driver_version or present.driver_version),
     }
 
 
+def _told_apart(devices: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The entries, without a UUID that several have: some drivers give all the same one.
+
+    What is known of one GPU would be taken for the other's.
+    """
+    count = Counter(each["uuid"] for each in devices)
+    return [each if count[each["uuid"]] == 1 else {**each, "uuid": None} for each in devices]
+
+
 def _with_use(devices: list[dict[str, object]]) -> list[dict[str, object]]:
     """The entries, and by whom and how much the devices are used, where NVML tells."""
-    uses = tenants.read(str(each["uuid"]) for each in devices if each["process_count"] is not None)
+    known = [each for each in devices if None not in (each["uuid"], each["process_count"])]
+    uses = tenants.read(str(each["uuid"]) for each in known)
     for device in devices:
         use = uses.get(str(device["uuid"]), tenants.Use())
         device["processes"] = [each.model_dump() for each in use.processes or ()]

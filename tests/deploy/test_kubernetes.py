@@ -481,7 +481,7 @@ def accepts(container: Object, folder: Path, config: str | None = None) -> str:
     root that files of the node are mounted below.
     """
     variables = environment(container)
-    for name in [name for name in variables if name.startswith("GPU_VALIDATOR_FILES__")]:
+    for name in [name for name in variables if "_FILES__" in name]:
         place = folder / "root" / variables[name].lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         variables[name] = str(place)

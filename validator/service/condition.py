@@ -22,7 +22,8 @@ PREFIX: Final = "GPUEnvironment"
 HEARTBEAT: Final = timedelta(minutes=5)
 
 _MEMORY: Final = re.compile(r" \[failed: ([\w., ]+)(?:; GPUs: (\d{1,4}))?\]$")
-_MOST_CHECKS: Final = 20  # more are remembered by their probes' names
+#: All of the catalogue fit (11 KiB); of more the probes' names alone are remembered.
+_MOST_CHECKS: Final = 600
 _GOOD: Final = ("pass", "warn")
 _GONE: Final = ("disabled", "not_applicable")
 

@@ -36,6 +36,7 @@ from validator.service.rereading import Rereading
 from validator.service.schedule import Schedule, Timing, timings
 from validator.service.statusfiles import NodeState
 from validator.service.token import token_in_time, token_of
+from validator.service.waiting import key_of
 from validator.settings.model import Files, Settings
 from validator.settings.values import SettingsError
 
@@ -77,6 +78,7 @@ class _Read(NamedTuple):
     settings: Settings
     table: dict[str, Timing]
     token: bytes | None
+    kept: failedfile.Kept  # what is at the path of the standing fails, where that is new
 
 
 class Daemon:
@@ -123,12 +125,12 @@ class Daemon:
         self._run_limit_s = 0.0
         self._running: tuple[str, ...] = ()
         self._work = asyncio.Event()
-        self._kept: (
-            tuple[Result, ...] | None
-        ) = ()  # the standing fails in their file; None: unknown
+        self._kept: tuple[Result, ...] = ()  # what is in the file of the standing fails
         self._found: dict[Pair, Result] = {}  # fails of the run that goes on
-        self._restore()
         self._limit()
+        if (path := settings.files.failed) is not None:
+            self._restore(failedfile.read(path, ANSWER_S))
+        self._refresh()
 
     # -- settings ---------------------------------------------------------------------------
 
@@ -144,28 +146,38 @@ class Daemon:
             for name, timing in self._schedule.timings.items()
         }
         self._lasts_s = min(limits.values(), default=0.0)
-        self._latest.limit(limits)
-        self._refresh()
+        self._latest.limit(limits, filter(self._is_on, limits))
 
-    def _restore(self) -> None:
-        """Have what failed before this start stand."""
-        path = self._settings.files.failed
-        if path is None:
-            return
-        kept = failedfile.read(path, self._has_turn, ANSWER_S)
+    def _restore(self, kept: failedfile.Kept) -> None:
+        """Have what failed before this start stand, where nothing has passed since."""
         for why in kept.refused:
             self._log.error("failed_file", error=why)
-        for one in kept.failed:
+        self._latest.restore(kept.failed, kept.away)
+        self._kept = (*kept.failed, *kept.away)
+        self._tell_fails()
+
+    def _tell_fails(self) -> None:
+        """Say which fails of before stand, and which have lost their device."""
+        while self._latest.stood:
+            one = self._latest.stood.pop(0)
             since = one.started_at.isoformat()
             self._log.warning("fail_stands", probe=one.probe, device=one.device, since=since)
-        self._latest.restore(kept.failed)
-        self._kept = self._latest.standing()
+        while self._latest.gone:
+            one = self._latest.gone.pop(0)
+            known = {"probe": one.probe, "device": one.device, "gpu_uuid": one.gpu_uuid}
+            if one.gpu_uuid is None:
+                self._log.warning("fail_ended", **known, why="this device is not there any more")
+            else:
+                why = "no run lists this GPU now; the fail stands again when one does"
+                self._log.warning("fail_waits", **known, why=why)
 
-    def _has_turn(self, probe: str) -> bool:
-        return probe in self._schedule.timings and is_enabled(BY_NAME[probe], self._settings)
+    def _is_on(self, probe: str) -> bool:
+        return is_enabled(BY_NAME[probe], self._settings)
 
     def _read(self, settings: Settings) -> _Read:
-        return _Read(settings, self._table(settings), token_of(settings.web))
+        path, is_new = settings.files.failed, settings.files.failed != self._settings.files.failed
+        kept = failedfile.read(path, ANSWER_S) if path is not None and is_new else failedfile.Kept()
+        return _Read(settings, self._table(settings), token_of(settings.web), kept)
 
     def reload(self) -> None:
         """Read the settings again, in a thread; a later `tick` takes them over."""
@@ -192,7 +204,13 @@ class Daemon:
                 self._adopt(*read)
         return self._rereading.is_pending
 
-    def _adopt(self, settings: Settings, table: dict[str, Timing], token: bytes | None) -> None:
+    def _adopt(
+        self,
+        settings: Settings,
+        table: dict[str, Timing],
+        token: bytes | None,
+        kept: failedfile.Kept,
+    ) -> None:
         logs.configure(settings.log.level, settings.log.format)
         tell_profile(settings)
         moved = [
@@ -205,13 +223,14 @@ class Daemon:
             self._keeper.remove(self._files)
             self._files = settings.files
         before, now = self._settings.files.failed, settings.files.failed
-        if before != now:
-            if before is not None:
-                self._keeper.keep_failed(before, ())
-            self._kept = None
         self._settings, self._token = settings, token
         self._schedule.replace(table)
         self._limit()
+        if before != now:
+            self._restore(kept)
+        self._refresh()
+        if before is not None and before != now:
+            self._keeper.remove_failed(before, unless_lost_at=now)
         self._log.info("config_reloaded")
         for key in moved:
             self._log.warning("restart_needed", key=f"web.{key}")
@@ -224,15 +243,7 @@ class Daemon:
         if self._schedule.due():
             self._work.set()
         self._latest.has_aged()
-        while self._latest.gone:
-            one = self._latest.gone.pop()
-            self._log.warning(
-                "fail_ended",
-                probe=one.probe,
-                device=one.device,
-                gpu_uuid=one.gpu_uuid,
-                why="this device is not there any more",
-            )
+        self._tell_fails()
         if self._dropped != (dropped := logs.dropped()):
             self._dropped = dropped
             self._exposition.invalidate()
@@ -417,8 +428,8 @@ class Daemon:
         path = self._settings.files.failed
         if path is None:
             return
-        standing = {Pair(one.probe, one.device): one for one in self._latest.standing()}
-        failed = tuple({**standing, **self._found}.values())
+        known = (*self._latest.kept(), *self._found.values())
+        failed = tuple({(one.probe, key_of(one)): one for one in known}.values())
         if failed != self._kept or self._keeper.is_in_the_way(path):
             self._kept = failed
             self._keeper.keep_failed(path, failed)

@@ -5,13 +5,13 @@ found broken is so after a boot too. Only a regular file that a daemon of ours w
 """
 
 import json
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, timezone
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from probes.catalog import BY_NAME
-from probes.contract import HEAVY, Result
+from probes.contract import HEAVY, Finding, Result
 from validator import whole_file
 from validator.in_time import in_time
 from validator.reader import read_report
@@ -19,11 +19,12 @@ from validator.report import SCHEMA_VERSION, host_name, is_same_host, make_repor
 from validator.service.latest import end_time
 from validator.service.statusfiles import Kind, obstacle, write_or_remove
 
-#: A report has at most 1.25 MiB.
-_MOST_BYTES: Final = 2 * 1024 * 1024
+#: More is not read; what is written has less.
+_MOST_BYTES: Final = 8 * 1024 * 1024
+#: Beyond it a fail is kept without its details: of 56 instances in which all is wrong.
+_WHOLE_BYTES: Final = 2 * 1024 * 1024
 
-#: What lies further ahead of this clock than this is another clock's.
-_AHEAD: Final = timedelta(seconds=5)
+_SUMMARY_CHARACTERS: Final = 200
 
 _HEAD: Final = '{"kept_by": "gpu-validator", "report": '
 #: Its fails stay where it cannot be renewed: an old fail is better than none.
@@ -36,6 +37,7 @@ class Kept(NamedTuple):
     """What an earlier daemon left."""
 
     failed: tuple[Result, ...] = ()
+    away: tuple[Result, ...] = ()  # of another host's GPUs: they count once those are here
     refused: tuple[str, ...] = ()  # why the others, or the whole file, do not count
 
 
@@ -50,45 +52,62 @@ def problems(path: Path | None) -> list[str]:
     return [f"{path}: {why}"] if why else []
 
 
-def read(path: Path, has_turn: Callable[[str], bool], timeout_s: float) -> Kept:
+def read(path: Path, timeout_s: float) -> Kept:
     """The fails that stand since before this start. Whatever the file is, nothing is raised.
 
     Args:
         path: the file.
-        has_turn: whether a probe of that name runs here, so that it can pass.
         timeout_s: how long the file system may take, in seconds.
     """
     try:
         text = in_time(lambda: _content(path), timeout_s)
-        results = _results(text) if text else ()
+        if not text:
+            return Kept()
+        host, results = _results(text)
+        is_here = is_same_host(host, host_name())
+        why_not = [_refusal(one) or _strange(one, "" if is_here else host) for one in results]
     except (OSError, ValueError, RecursionError) as error:
         why = getattr(error, "strerror", None) or (str(error).splitlines() or ["no report"])[0]
         return Kept(refused=(f"{path}: {why}",))
     except Exception as error:  # noqa: BLE001 - no file keeps a daemon from its start
         return Kept(refused=(f"{path}: {type(error).__name__}: {error}",))
-    why_not = [_refusal(one, has_turn, datetime.now(timezone.utc)) for one in results]
-    return Kept(
-        tuple(one for one, why in zip(results, why_not, strict=True) if not why),
-        tuple(
-            f"{path}: {one.probe} on {one.device}: {why}"
-            for one, why in zip(results, why_not, strict=True)
-            if why
-        ),
+    good = tuple(one for one, why in zip(results, why_not, strict=True) if not why)
+    refused = tuple(
+        f"{path}: {one.probe} on {one.device}: {why}"
+        for one, why in zip(results, why_not, strict=True)
+        if why
     )
+    return Kept(good, (), refused) if is_here else Kept((), good, refused)
 
 
 def _text(failed: Sequence[Result]) -> str:
-    now = datetime.now(timezone.utc)
+    text = _report_text(failed)
+    return text if len(text) <= _WHOLE_BYTES else _report_text(tuple(map(_short, failed)))
+
+
+def _report_text(failed: Sequence[Result]) -> str:
     report = make_report(
         run_id="kept",
         trigger="merged",
         profile="",
         results=failed,
         started_at=min(one.started_at for one in failed),
-        finished_at=now,
+        finished_at=datetime.now(timezone.utc),
         duration_s=0.0,
     )
     return f"{_HEAD}{to_json(report)}}}\n"
+
+
+def _short(fail: Result) -> Result:
+    """A fail with what it takes to know when it has passed: the checks that were wrong."""
+    wrong = (Finding(id=one.id, status="fail") for one in fail.findings if one.status == "fail")
+    summary = fail.summary[:_SUMMARY_CHARACTERS]
+    return Result(
+        **{name: getattr(fail, name) for name in ("probe", "device", "gpu_uuid", "status")},
+        **{name: getattr(fail, name) for name in ("reason", "started_at", "duration_s")},
+        summary=summary,
+        findings=tuple(wrong),
+    )
 
 
 def _content(path: Path) -> str:
@@ -106,22 +125,33 @@ def _content(path: Path) -> str:
     return content.decode().removesuffix(_HEAD)
 
 
-def _results(text: str) -> tuple[Result, ...]:
-    """The results of a file, whichever version wrote it.
+def _results(text: str) -> tuple[str, tuple[Result, ...]]:
+    """The host and the results of a file, whichever version wrote it.
 
     Raises:
-        ValueError: it holds no report, one of another host, or one of another schema.
+        ValueError: it holds no report, or one of another schema.
     """
     report = read_report(json.dumps(json.loads(text)["report"]))
     if report.schema_version != SCHEMA_VERSION:
         raise ValueError(f"is of schema version {report.schema_version}")
-    if not is_same_host(report.host, host_name()):
-        raise ValueError(f"is of the host {report.host}, and this is {host_name()}")
-    return report.results
+    return report.host, report.results
 
 
-def _refusal(result: Result, has_turn: Callable[[str], bool], now: datetime) -> str:
-    """Why a result does not stand; empty where it does."""
+def _strange(result: Result, host: str) -> str:
+    """Why a result of another host says nothing of this one; empty where its GPU can be here.
+
+    A container has a new name each time that it is made, and a GPU the same UUID wherever it is.
+    """
+    if not host or result.gpu_uuid is not None:
+        return ""
+    return f"is of the host {host}, and this is {host_name()}"
+
+
+def _refusal(result: Result) -> str:
+    """Why a result does not stand; empty where it does.
+
+    One from the future does: a machine may start with its clock far behind.
+    """
     spec = BY_NAME.get(result.probe)
     if spec is None:
         return "there is no such probe"
@@ -131,10 +161,9 @@ def _refusal(result: Result, has_turn: Callable[[str], bool], now: datetime) -> 
         return f"{result.status} is no fail"
     if spec.profile not in HEAVY:
         return "it runs at once"
-    if not has_turn(result.probe):
-        return "the probe has no turn here"
     try:
-        ahead = result.duration_s < 0 or end_time(result) - now > _AHEAD
+        end_time(result).astimezone(timezone.utc)  # one that a clock can show
+        cannot_be = result.duration_s < 0
     except (OverflowError, ValueError):
-        ahead = True
-    return "its time cannot be: the clock was set" if ahead else ""
+        cannot_be = True
+    return "its time cannot be" if cannot_be else ""

@@ -46,6 +46,15 @@ class FileKeeper:
         """Write the standing fails, soon; without any their file is removed."""
         self._put(path, lambda: failedfile.keep(path, failed))
 
+    def remove_failed(self, path: Path, *, unless_lost_at: Path | None) -> None:
+        """Remove that file, once what it held is kept where it is kept now."""
+
+        def write() -> list[str]:
+            lost = unless_lost_at is not None and self.is_in_the_way(unless_lost_at)
+            return [] if lost else failedfile.keep(path, ())
+
+        self._put(path, write)
+
     def is_in_the_way(self, path: Path) -> bool:
         """Whether the newest try to keep that file went wrong."""
         with self._changed:

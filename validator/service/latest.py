@@ -22,6 +22,7 @@ from validator.report import (
     result_lines,
     without_chance,
 )
+from validator.service.waiting import Waiting, key_of, name_now
 
 _ORDER: Final = {spec.name: place for place, spec in enumerate(CATALOG)}
 _GOOD: Final = ("pass", "warn")
@@ -82,7 +83,8 @@ class Latest:
         self._entries: dict[str, dict[str, Entry]] = {}  # probe -> device key -> entry
         self._planned: dict[str, tuple[str, ...]] = {}  # probe -> device names
         self._missed: dict[Pair, NotRun] = {}  # never had a chance so far
-        self._unplaced: set[tuple[str, str]] = set()  # (probe, device key) of before this start
+        self._waiting = Waiting()
+        self._turns: frozenset[str] = frozenset()
         self._report: Report | None = None  # the newest one taken in
         self._oldest_s: dict[str, float] = {}
         self._shown: tuple[tuple[Pair, Status], ...] = ()
@@ -90,16 +92,26 @@ class Latest:
         self.runs: Counter[tuple[str, str]] = Counter()  # (probe, status)
         self.skips: Counter[tuple[str, str]] = Counter()  # (probe, reason)
         self.measured: defaultdict[tuple[str, str], float] = defaultdict(float)  # (name, device)
-        self.gone: list[Result] = []  # fails that ended with their device, for who tells of them
+        self.gone: list[Result] = []  # fails whose device is not here, for who tells of them
+        self.stood: list[Result] = []  # fails of before that stand again, likewise
         self.version = 0  # grows when something that is shown has changed
 
-    def limit(self, oldest_s: Mapping[str, float]) -> None:
-        """Set the probes that count, and how old a result of each may be; forget all others."""
+    def limit(self, oldest_s: Mapping[str, float], turns: Iterable[str] | None = None) -> None:
+        """Set the probes that count, and how old a result of each may be; forget all others.
+
+        `turns`: those of them that are not switched off; by default all. What failed under load
+        in a probe without a turn waits until it has one.
+        """
         self._oldest_s = dict(oldest_s)
+        self._turns = frozenset(oldest_s if turns is None else turns)
+        for one in self.standing():
+            if one.probe not in oldest_s:
+                self._waiting.put(one)
         for known in (self._entries, self._planned):
             for probe in [probe for probe in known if probe not in oldest_s]:
                 del known[probe]
         self._missed = {pair: one for pair, one in self._missed.items() if pair.probe in oldest_s}
+        self._wake(self.devices)
         self.version += 1
 
     def plan(self, planned: Iterable[tuple[str, str]], devices: tuple[Device, ...] = ()) -> None:
@@ -116,32 +128,58 @@ class Latest:
         self._place(devices)
         self.version += 1
 
-    def restore(self, failed: Iterable[Result]) -> None:
-        """Have fails of before this start stand; the first list of devices tells where they are."""
-        now = self._monotonic()
+    def restore(self, failed: Iterable[Result], away: Iterable[Result] = ()) -> None:
+        """Have fails of an earlier daemon stand; the next list of devices tells where they are.
+
+        Those that are `away` stand once their GPU is listed.
+        """
         for result in failed:
-            key = result.gpu_uuid or result.device
-            entry = Entry(result, now, result, now, failed=result)
-            self._entries.setdefault(result.probe, {})[key] = entry
-            self._unplaced.add((result.probe, key))
+            if result.probe in self._turns:
+                self._stand(result)
+            else:
+                self._waiting.put(result)
+        for result in away:
+            self._waiting.put(result)
+        self._place(self.devices)
         self.version += 1
 
+    def _stand(self, failed: Result) -> None:
+        """Have a fail stand, unless the same probe has passed there since."""
+        now, known = self._monotonic(), self._entries.setdefault(failed.probe, {})
+        entry = known.get(key_of(failed), Entry(failed, now, failed, now))
+        passed = entry.succeeded_at is not None and entry.succeeded_at > end_time(failed)
+        if entry.failed is None and not passed:
+            known[key_of(failed)] = replace(entry, failed=failed)
+            self.stood.append(failed)
+
+    def _wake(self, devices: Iterable[Device]) -> None:
+        """Have those stand that wait no longer."""
+        for failed in self._waiting.take(self._turns, devices):
+            self._stand(failed)
+
     def _place(self, devices: tuple[Device, ...]) -> None:
-        """Give fails of before this start the names that their devices have now."""
+        """Give all that is known the names that the devices have now."""
+        self._wake(devices)
         if not any(device.type != CPU.type for device in devices):
             return  # such a run saw none at all
-        for probe, key in self._unplaced:
-            entries = self._entries.get(probe, {})
-            failed = entries[key].failed if key in entries else None
-            if failed is None:
-                continue
-            name = _name_now(failed, devices)
-            if name is None:
-                self.gone.append(entries.pop(key).newest)
-            else:
-                here = failed.model_copy(update={"device": name})
-                entries[key] = replace(entries[key], newest=here, conclusive=here, failed=here)
-        self._unplaced.clear()
+        taken = {device.name for device in devices}
+        for entries in self._entries.values():
+            for key, entry in tuple(entries.items()):
+                name = name_now(entry.newest, devices)
+                failed = entry.failed if _is_heavy(entry.newest.probe) else None
+                if name is not None:
+                    entries[key] = _renamed(entry, name)
+                elif failed is not None:
+                    del entries[key]
+                    self._part_with(failed.model_copy(update={"device": entry.newest.device}))
+                elif entry.newest.device in taken:  # by another one, whose verdict it would hide
+                    del entries[key]
+
+    def _part_with(self, failed: Result) -> None:
+        """A fail whose device is not here waits for it, if that can be known again."""
+        self.gone.append(failed)
+        if failed.gpu_uuid is not None:
+            self._waiting.put(failed)
 
     def standing(self) -> tuple[Result, ...]:
         """The fails that a pass of the same probe must follow, of probes that load a device."""
@@ -152,21 +190,43 @@ class Latest:
             if entry.failed is not None
         )
 
+    def kept(self) -> tuple[Result, ...]:
+        """What a later daemon must know: the fails that stand, and those that wait."""
+        return (*self.standing(), *self._waiting.all())
+
     def accept(self, report: Report) -> None:
         """Take in a finished run: its word on a probe replaces all that was known of that probe.
 
-        So what ran on a GPU that is gone vanishes. What got no chance keeps its last entry, and a
-        busy or disabled one its last verdict. A fault's result raises `ValueError`.
+        So what ran on a GPU that is gone vanishes, and its fails under load wait. What got no
+        chance keeps its last entry, and a busy or disabled one its last verdict. A fault's result
+        raises `ValueError`.
         """
         refuse_faults(report.results)
-        now = self._monotonic()
-        uuid_of = {device.name: device.uuid for device in report.devices}
         pairs = [Pair(one.probe, one.device) for one in report.results]
         pairs += [Pair(one.probe, one.device) for one in report.not_run]
         self.plan(pairs, report.devices)
         reported = {pair.probe for pair in pairs if pair.probe in self._oldest_s}
         known, self._entries = self._entries, {**self._entries, **{one: {} for one in reported}}
         self._missed = {k: v for k, v in self._missed.items() if k.probe not in reported}
+        followed = self._take_results(report, known) | self._take_missed(report, known)
+        off = {one.probe for one in report.results if one.reason == "disabled"}
+        if not any(device.type != CPU.type for device in report.devices):
+            followed |= self._keep_fails(reported - off, known)
+        for probe in filter(_is_heavy, reported):
+            for entry in known.get(probe, {}).values():
+                if entry.failed is not None and id(entry) not in followed:
+                    self._part_with(entry.failed.model_copy(update={"device": entry.newest.device}))
+        kept: dict[str, Any] = {"results": (), "not_run": ()}
+        ran = {pair.probe for pair in pairs} - off
+        if self._report is not None and not any(map(_needs_torch, ran)):
+            kept["environment"] = self._report.environment  # such a run knows less of it
+        self._report = report.model_copy(update=kept)
+        self.version += 1
+
+    def _take_results(self, report: Report, known: Mapping[str, Mapping[str, Entry]]) -> set[int]:
+        """Take in the results; return the earlier entries that one of them comes after."""
+        now, followed = self._monotonic(), set()
+        uuid_of = {device.name: device.uuid for device in report.devices}
         findings: dict[str, Finding] = {}
         for result in report.results:
             self.runs[result.probe, result.status] += 1
@@ -178,27 +238,38 @@ class Latest:
             if result.probe in self._oldest_s:
                 key = result.gpu_uuid or uuid_of.get(result.device) or result.device
                 before = _find(known.get(result.probe, {}), key, result.device)
+                followed.add(id(before))
+                if result.reason == "disabled":
+                    self._let_wait(before)
                 self._entries[result.probe][key] = _next_entry(before, _slim(result, findings), now)
-        self._take_missed(report, known)
-        off = {one.probe for one in report.results if one.reason == "disabled"}
-        if not any(device.type != CPU.type for device in report.devices):
-            self._keep_fails(reported - off, known)
-        kept: dict[str, Any] = {"results": (), "not_run": ()}
-        ran = {pair.probe for pair in pairs} - off
-        if self._report is not None and not any(map(_needs_torch, ran)):
-            kept["environment"] = self._report.environment  # such a run knows less of it
-        self._report = report.model_copy(update=kept)
-        self.version += 1
+        return followed
 
-    def _keep_fails(self, probes: Iterable[str], known: Mapping[str, Mapping[str, Entry]]) -> None:
-        """Keep what failed under load on devices that a run could not list: it saw none at all."""
+    def _let_wait(self, entry: Entry | None) -> None:
+        """A probe that is switched off leaves its fail for when it is on again."""
+        if entry is not None and entry.failed is not None and _is_heavy(entry.failed.probe):
+            self._waiting.put(entry.failed.model_copy(update={"device": entry.newest.device}))
+
+    def _keep_fails(
+        self, probes: Iterable[str], known: Mapping[str, Mapping[str, Entry]]
+    ) -> set[int]:
+        """Keep what failed under load on devices that a run could not list: it saw none at all.
+
+        Returns the entries that were kept.
+        """
+        kept = set()
         for probe in filter(_is_heavy, probes):
             for key, entry in known.get(probe, {}).items():
                 if entry.failed is not None and entry.newest.device != CPU.name:
                     self._entries[probe].setdefault(key, entry)
+                    kept.add(id(entry))
+        return kept
 
-    def _take_missed(self, report: Report, known: Mapping[str, Mapping[str, Entry]]) -> None:
-        """What got no chance keeps what was known of it, or is missing; but for what waits."""
+    def _take_missed(self, report: Report, known: Mapping[str, Mapping[str, Entry]]) -> set[int]:
+        """What got no chance keeps what was known of it, or is missing; but for what waits.
+
+        Returns the entries that were kept.
+        """
+        kept = set()
         uuid_of = {device.name: device.uuid for device in report.devices}
         for missed in report.not_run:
             if missed.probe in self._oldest_s:
@@ -206,8 +277,10 @@ class Latest:
                 before = _find(known.get(missed.probe, {}), key, missed.device)
                 if before is not None:
                     self._entries[missed.probe][key] = before
+                    kept.add(id(before))
                 elif report.trigger != "schedule" or not _waits(missed):
                     self._missed[Pair(missed.probe, missed.device)] = missed
+        return kept
 
     @property
     def planned(self) -> tuple[Pair, ...]:
@@ -296,15 +369,17 @@ class Latest:
         return _readiness(report.status in _GOOD, whole, report.summary)
 
 
-def _name_now(failed: Result, devices: Iterable[Device]) -> str | None:
-    """What the device of an earlier result is called now; None where it is not there any more."""
-    if BY_NAME[failed.probe].needs == "host":
-        return failed.device
-    for device in devices:
-        same = device.name == failed.device and None in (device.uuid, failed.gpu_uuid)
-        if same or (device.uuid is not None and device.uuid == failed.gpu_uuid):
-            return device.name
-    return None
+def _renamed(entry: Entry, device: str) -> Entry:
+    """An entry under another name of its device."""
+    if entry.newest.device == device:
+        return entry
+    newest = entry.newest.model_copy(update={"device": device})
+    others: dict[str, Any] = {
+        name: newest if one is entry.newest else one.model_copy(update={"device": device})
+        for name in ("conclusive", "failed")
+        if (one := getattr(entry, name)) is not None
+    }
+    return replace(entry, newest=newest, **others)
 
 
 def _is_heavy(probe: str) -> bool:

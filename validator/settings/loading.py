@@ -1,5 +1,6 @@
 """Reads the settings from file, environment and flags, and tells what is wrong where."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -89,9 +90,13 @@ def _refusal(complaints: Iterator[str]) -> SettingsError:
     return SettingsError("; ".join(told))
 
 
+#: Sections of sections, by the names of probes.
+_NAMED: Final = frozenset({"probes", "schedule"})
+
+
 def _refuse_unknown_environment() -> None:
     """A misspelt variable would be ignored in silence otherwise."""
-    for variable in os.environ:
+    for variable, value in os.environ.items():
         is_default = variable.upper().startswith(DEFAULTS_PREFIX)
         prefix = DEFAULTS_PREFIX if is_default else ENV_PREFIX
         rest = variable[len(prefix) :]
@@ -108,6 +113,11 @@ def _refuse_unknown_environment() -> None:
             hint = f"; did you mean {prefix}{close.upper()}__...?" if close else ""
             hint = hint or nearest(section, Settings.model_fields)
             raise SettingsError(f"environment variable {variable}: unknown key {section!r}{hint}")
+        # What holds no keys would vanish without a word below the keys of a stronger source.
+        path = rest.lower().split("__")
+        if len(path) <= 1 + (section in _NAMED) and not isinstance(_decoded(value), Mapping):
+            text = f"{'.'.join(path)}: must be a mapping of keys (got {shown(value)})"
+            raise SettingsError(f"environment variable {variable}: {text}")
 
 
 def _complaints(
@@ -174,18 +184,34 @@ def _origin(path: list[str], flags: Mapping[str, Any], file: ConfigFile) -> str:
     """Where a value comes from, by precedence: the command line, a variable, or the file."""
     if _holds(flags, path):
         return ""
-    return _variable_of(ENV_PREFIX, path) or file.where(path) or _variable_of(DEFAULTS_PREFIX, path)
+    in_file = file.where(path) if _holds(file.content, path) else ""
+    return (
+        _variable_of(ENV_PREFIX, path)
+        or in_file
+        or _variable_of(DEFAULTS_PREFIX, path)
+        or file.where(path)  # the section around what is missing
+    )
 
 
 def _variable_of(prefix: str, path: list[str]) -> str:
     """The variable with that prefix which gives a value; empty if none does."""
     wanted = f"{prefix}{'__'.join(path)}__".upper()
-    for variable in os.environ:
+    for variable, value in os.environ.items():
         name = f"{variable.upper()}__"
+        below = path[name.removeprefix(prefix).count("__") :]
         # A variable may hold the key alone, keys below it, or as JSON the section around it.
-        if name.startswith(wanted) or (name.startswith(prefix) and wanted.startswith(name)):
+        around = name.startswith(prefix) and wanted.startswith(name)
+        if name.startswith(wanted) or (around and _holds(_decoded(value), below)):
             return f"environment variable {variable}: "
     return ""
+
+
+def _decoded(value: str) -> Any:
+    """The JSON of a variable, or its text."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _holds(tree: Any, path: list[str]) -> bool:

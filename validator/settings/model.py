@@ -1,4 +1,4 @@
-"""The one settings model: flags > environment > YAML file > defaults."""
+"""The one settings model: flags > environment > YAML file > defaults of the image > defaults."""
 
 import re
 from pathlib import Path
@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from probes.contract import Profile
 from validator.settings.environment import DEFAULTS_PREFIX, ENV_PREFIX, Environment
+from validator.settings.exclusive import in_place_of_each_other
 from validator.settings.values import (
     ABSTRACT,
     NUMBER,
@@ -288,10 +289,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - same
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then environment, then the file that `load` put beside them, then defaults."""
+        """Flags, environment, the file that `load` put beside them, and what an image sets."""
         flags = dict(init_settings())
         file = flags.pop(FILE_KEY, {})
-        return (
+        return in_place_of_each_other(
+            settings_cls,
             InitSettingsSource(settings_cls, init_kwargs=flags),
             Environment(settings_cls),
             InitSettingsSource(settings_cls, init_kwargs=file),

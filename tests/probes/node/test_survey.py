@@ -240,6 +240,23 @@ def test_another_vendors_device(monkeypatch: Patch) -> None:
     assert blank["devices"][0]["model_name"] is blank["devices"][0]["pci_bus_id"] is None
 
 
+@pytest.mark.parametrize(
+    ("uuids", "told"), [(("a", "a", "b"), [None, None, "b"]), (("a", "b", None), ["a", "b", None])]
+)
+def test_a_uuid_that_several_have_is_none(
+    uuids: tuple[str | None, ...], told: list[str | None], monkeypatch: Patch
+) -> None:
+    """Some drivers give all devices the same one; two GPUs would be one, whose fail is lost."""
+    answers = [SimpleNamespace(name="MI300X", uuid=each) for each in uuids]
+    module = SimpleNamespace(get_device_properties=answers.__getitem__)
+    monkeypatch.setattr(torch, "other", module, raising=False)
+    monkeypatch.setattr(survey, "accelerator_type", lambda: "other")
+    monkeypatch.setattr(survey, "device_count", lambda _: len(answers))
+    taken: Any = survey.take()
+
+    assert [each["uuid"] for each in taken["devices"]] == told
+
+
 def test_libraries_of_a_gpu_build(monkeypatch: Patch) -> None:
     """Versions of cuDNN and NCCL are text; None if a library raises."""
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from probes.catalog import CATALOG
 from tests.deploy.components import served
 from validator.service.condition import Condition, conditions
 from validator.service.word import OnDevice, Word, word_of
@@ -165,11 +166,25 @@ def test_the_number_of_gpus_is_no_matter_of_the_hosts_probes() -> None:
 
 def test_more_checks_than_a_message_should_hold_are_their_probes() -> None:
     """And a message of an older sidecar, with names alone, is read."""
-    ids = tuple(f"dtypes.check{number}" for number in range(21))
+    ids = tuple(f"dtypes.check{number}" for number in range(601))
     many = after(word("failed", gpus=1, dtypes=probe(("fail", "ok", ids))))["Failed"]["message"]
 
     assert many.endswith("[failed: dtypes; GPUs: 1]")
     assert statuses(HOT, word("sound", hot_products=probe((None, None)))) == ("False", "True")
+
+
+def test_a_pass_that_left_out_one_check_of_many_absolves_no_node() -> None:
+    """Where an image is broken half of the catalogue fails; each check is remembered."""
+    ids = tuple(f"{spec.name}.{check}" for spec in CATALOG for check in spec.promises)
+    bad = word("failed", gpus=1, dtypes=probe(("fail", "ok", ids)))
+    passed: dict[str, Any] = {spec.name: PASSED for spec in CATALOG}
+    partial = probe(("pass", "ok", (), ("dtypes.products",)))
+    known = after(bad, word("sound", gpus=1, **{**passed, "dtypes": partial}))["Failed"]
+
+    assert "dtypes.products" in ids
+    assert known["status"] == "True"
+    assert known["message"].count(", ") == len(ids) - 1
+    assert statuses(bad, word("sound", gpus=1, **passed)) == ("True", "False")
 
 
 def test_what_stands_is_written_again_in_time_and_not_before() -> None:

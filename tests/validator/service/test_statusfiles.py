@@ -388,7 +388,7 @@ def test_what_can_neither_be_renewed_nor_removed_says_nothing_any_more(
     ("later_s", "wrong"),
     [
         (0, ""),
-        (299, ""),
+        (290, ""),
         (301, "expired 1 s ago"),
         (86400, "expired"),
         (-4, ""),

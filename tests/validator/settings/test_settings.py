@@ -277,6 +277,86 @@ def test_a_wrong_default_is_told_by_its_name(
 
 
 @pytest.mark.parametrize(
+    ("variable", "value", "text", "told"),
+    [
+        (
+            "DEFAULTS__EXPECT__GPUS",
+            "many",
+            "expect: {torch: '>=2'}",
+            "variable {name}: expect.gpus",
+        ),
+        ("DEFAULTS__EXPECT__GPSU", "1", "expect: {torch: '>=2'}", "variable {name}: unknown key"),
+        (
+            "DEFAULTS__PROBES__CONTAINER__LIMITS__CORES",
+            "many",
+            "probes: {container: {timeout: 5}}",
+            "variable {name}: probes.container.limits.cores",
+        ),
+        ("RUN", '{"profile": "deep"}', "run: {timeout: bad}", "settings.yaml:1: run.timeout"),
+        ("DEFAULTS__RUN", '{"timeout": 5}', "run: {timeout: bad}", "settings.yaml:1: run.timeout"),
+        (
+            "RUN__DEVICES",
+            "cuda:0," + "x" * 301,
+            "run: {timeout: 5}",
+            "variable {name}: run.devices",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_where_it_is_given(
+    variable: str,
+    value: str,
+    text: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not where another key of its section stands."""
+    monkeypatch.setenv(f"{PREFIX}{variable}", value)
+
+    assert told.format(name=f"{PREFIX}{variable}") in complaint(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("variable", ["DEFAULTS__EXPECT", "DEFAULTS__PROBES__CONTAINER"])
+def test_a_section_that_cannot_be_read_is_no_silence(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A promise that an image made in broken JSON would be gone with the first key of the file."""
+    monkeypatch.setenv(f"{PREFIX}{variable}", '{"gpus": 8')
+    file = write(tmp_path, "expect: {torch: '>=2'}\nprobes: {container: {timeout: 5}}")
+
+    assert f"variable {PREFIX}{variable}: " in complaint(file)
+
+
+@pytest.mark.parametrize("prefix", [PREFIX, f"{PREFIX}DEFAULTS__"])
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("INTERVAL", "1h", "schedule: {matmul: {cron: '0 3 * * *', jitter: 5}}"),
+        ("CRON", "0 3 * * *", "schedule: {matmul: {interval: 1h, jitter: 5}}"),
+    ],
+)
+def test_a_timetable_takes_the_place_of_a_weaker_one(
+    variable: str,
+    value: str,
+    text: str,
+    prefix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever sets the hour has overruled an image's interval; one source gives one of them."""
+    monkeypatch.setenv(f"{prefix}SCHEDULE__MATMUL__{variable}", value)
+    by_variable = prefix == PREFIX
+    table = load(write(tmp_path, text)).schedule["matmul"]
+
+    assert (table.interval is None) is (by_variable == (variable == "CRON"))
+    assert (table.cron is None) is not (table.interval is None)
+    assert table.jitter == 5
+    monkeypatch.setenv(f"{prefix}SCHEDULE__MATMUL__INTERVAL", "1h")
+    monkeypatch.setenv(f"{prefix}SCHEDULE__MATMUL__CRON", "0 3 * * *")
+    assert "keep one of them" in complaint()
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("Run: {timeout: 5}", "{file}:1: unknown key 'Run'; did you mean 'run'?"),
