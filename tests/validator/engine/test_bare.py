@@ -207,16 +207,23 @@ def observe(device):
     return Seen(watched=wanted, after=FILE.exists())
 
 def judge(seen):
-    yield Finding(id="watches.sum", status="pass", observed=[seen.watched, seen.after])
+    status = {verdict}
+    yield Finding(id="watches.sum", status=status, observed=[seen.watched, seen.after])
 """
 
 
 def heavy_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *, then: str = "", profile: str = "standard"
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    then: str = "",
+    profile: str = "standard",
+    verdict: str = "'pass'",
 ) -> tuple[Ran, list[Event], Path]:
     """A run of a probe that watches, and of one of another profile that writes a file."""
     file = folder / "done"
-    (folder / "watches.py").write_text(WATCHES.format(file=file, then=then or "pass"))
+    body = WATCHES.format(file=file, then=then or "pass", verdict=verdict)
+    (folder / "watches.py").write_text(body)
     write(folder, "heavy", f"    time.sleep(0.5); open({str(file)!r}, 'w').close()")
     watches = bare("watches")
     heavy = replace(spec("heavy", "host"), profile=profile, timeout_s=5.0)  # type: ignore[arg-type]
@@ -273,6 +280,21 @@ def test_a_watch_that_does_not_end_well(
     assert result.status == status
     assert observed is None or result.findings[0].observed == observed
     assert seen.of("heavy").status == "pass"
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.parametrize("failed_at_first", [True, False])
+def test_a_failure_of_either_look_stays_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, failed_at_first: bool
+) -> None:
+    """What the boards said before the load, or after it: the other look takes nothing back."""
+    verdict = "'fail' if seen.watched != FIRST else 'pass'".replace("FIRST", str(failed_at_first))
+    seen, _, _ = heavy_run(folder, monkeypatch, verdict=verdict)
+    result = seen.of("watches")
+
+    assert result.status == "fail"
+    assert result.findings[0].observed == [not failed_at_first] * 2
 
 
 @pytest.mark.slow
