@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 #: Those that are worth their time here; `make test-gpu` runs all.
-CHOSEN = "in_a_row or caught or two_rounds or recorded"
+CHOSEN = "in_a_row or caught or two_rounds or (recorded and standard)"
 
 
 @pytest.mark.long
@@ -28,7 +28,7 @@ def test_they_pass_on_the_emulator(emulator: Path) -> None:
         env={**os.environ, "PYTHONPATH": path, "VALIDATOR_TEST_ACCELERATOR": "fake"},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=200,
         check=False,
     )
 
@@ -37,7 +37,7 @@ def test_they_pass_on_the_emulator(emulator: Path) -> None:
     assert "Emulated accelerator" in table
     for row in ("checks in a row without an alarm", "faults caught", "daemon, two rounds"):
         assert f"\n{row} " in table
-    assert "5 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_without_the_accelerator_they_are_skipped_by_name() -> None:

@@ -148,6 +148,15 @@ def test_what_is_measured() -> None:
     assert [each.value for each in probe.measure(nothing)] == [0, 0]
 
 
+def test_products_are_verified_for_the_seconds_that_are_asked_for(way: Way) -> None:
+    """The share of one type, and not much more: what few seconds do is less."""
+    share_s = 0.4 / len(kinds.KINDS)
+    few, many = (observed(way, "float32", seconds=each).verified for each in (0.002, 0.4))
+
+    assert few["float32"].verified_s < share_s <= many["float32"].verified_s < 1.5 * share_s
+    assert many["float32"].products > few["float32"].products
+
+
 @pytest.mark.parametrize("n", [64, 128, 1024])
 def test_the_closed_form_is_the_product(n: int) -> None:
     """In integers; and what the bounds of the types ask for."""

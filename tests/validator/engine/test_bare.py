@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from probes.catalog import CATALOG
+from probes.catalog import BY_NAME, CATALOG
 from probes.contract import ProbeSpec, Result, Status
 from tests.validator.runs import Ran, marked, ran, run, spec, write
 from validator.cli import early
@@ -295,8 +295,8 @@ def test_a_watch_that_does_not_end_well(
     ],
 )
 def test_which_look_counts(first: Status | None, second: Status | None, counts: str) -> None:
-    """The one under load; but it takes no failure back, and says nothing where it could not tell."""
-    key = (engine_watch.TELEMETRY.name, CPU.name)
+    """The one under load; but it takes no failure back, and may be one that could not tell."""
+    key = (BY_NAME["telemetry"].name, CPU.name)
     looks = {name: finished(key[0], status) for name, status in (("f", first), ("s", second))}
     context: Any = SimpleNamespace(results={key: looks["f"]} if first else {})
 

@@ -113,6 +113,7 @@ def test_a_light_probe_and_a_burn_stay(gpu: Path) -> None:
 
     assert verdicts(beside) == [("light", "pass", "ok")]
     assert verdicts(burn) == [("burning", "pass", "ok")]
+    assert [event.kind for event in events].count("started") == 1  # nothing has interrupted it
     assert len(told) >= 3
     assert told[0] == {"power_w": 345.6, "clock_mhz": 1755.0}  # this driver tells no temperature
 
