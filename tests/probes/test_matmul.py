@@ -325,7 +325,7 @@ def test_a_forced_tf32_is_no_fault() -> None:
 
 def test_float32_is_tried_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is set, and the setting is restored."""
-    original, in_force = special.into, set[str]()
+    original, in_force = factors.into, set[str]()
 
     def watched(*given: Any, **options: Any) -> torch.Tensor:
         in_force.add(torch.get_float32_matmul_precision())
