@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,6 +27,8 @@ from validator.engine.workers import NoWorkerError, Workers
 from validator.report import CPU
 from validator.settings import loading
 from validator.settings.model import ProbeSettings
+
+ROOT = Path(__file__).parents[3]
 
 BROKEN = "raise OSError('libtorch_cpu.so: cannot open shared object file')"
 
@@ -341,6 +345,31 @@ def test_a_probe_without_torch_has_no_device() -> None:
     """It runs on the host: without torch nobody could name a device for it."""
     with pytest.raises(ValueError, match="no devices to run on"):
         replace(spec("wrong"), needs_torch=False)
+
+
+#: Imports modules of probes, observes, and prints what of both libraries that brought in.
+OBSERVES = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name).observe("cpu")
+print(*({"torch", "numpy"} & sys.modules.keys()))
+"""
+
+
+def test_probes_without_torch_bring_neither_library_in() -> None:
+    """Those of the catalogue themselves: their worker has to answer where either is broken."""
+    modules = [one.module for one in CATALOG if not one.needs_torch]
+    done = subprocess.run(
+        [sys.executable, "-c", OBSERVES, *modules],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+
+    assert modules
+    assert done.stdout.split() == []
 
 
 def test_the_instant_profile_needs_no_torch() -> None:
