@@ -286,6 +286,7 @@ def test_without_kernels_nothing_is_claimed() -> None:
 def test_another_vendor_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """ROCm calls its devices cuda too, and has a capability of its own kind."""
     monkeypatch.setattr(machine, "back_end", lambda _: "hip")
+    monkeypatch.setattr(machine, "capability", lambda _: (9, 4))
     with pytest.raises(Unavailable, match="the hip back-end has no NVRTC"):
         machine.choose("cuda:0")
 
