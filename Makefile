@@ -49,7 +49,7 @@ test-kernels: ## Compile our kernels for every architecture, without a GPU; inst
 	@$(BIN)/python -m pip install --quiet --group kernels
 	@$(BIN)/python -m pytest -m kernels $(ARGS)
 
-test-gpu: ## Test on this machine's GPU, four minutes; ends with a table for a bug report
+test-gpu: ## Test on this machine's GPU, six minutes; ends with a table for a bug report
 	@tools/environment.sh dev
 	@$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
 

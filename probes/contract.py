@@ -443,8 +443,8 @@ class ProbeSpec:
     memory_measured: str = ""
     #: Most memory taken beyond that where at least twice as much is free, in bytes.
     optional_memory_bytes: int = 0
-    #: How long it takes, in seconds, as measured on two cores and on an H200: progress is reckoned
-    #: with it, and no verdict.
+    #: How long it takes, in seconds, as measured on two cores and on an H200, or as reckoned where
+    #: it has not run there: progress is told by it, and no verdict.
     typical_s: float = 1.0
     #: Whether it takes so much of a GPU that no other probe may run there beside it.
     alone: bool = False

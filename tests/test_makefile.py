@@ -26,6 +26,7 @@ case "$*" in
 "-m pip --version") ;;
 "-m pip "*)
     echo "$*" >>"$CALLS"
+    case "$*" in *"${PIP_LACKS:-nothing}"*) exit 1 ;; esac
     [ -z "${PIP_ERROR:-}" ] || { echo "ERROR: $PIP_ERROR" >>"$VENV/install.log"; exit 1; }
     exit 0 ;;
 *probes.node.hardware*) echo "${GPUS:-}" ;;
@@ -215,9 +216,19 @@ def test_what_the_tests_need_comes_on_top(environment: Environment) -> None:
     assert environment.installs()[2:] == [
         "install --quiet pip>=25.1",
         "install --quiet --group test --group lint",
+        "install --quiet --group kernels",
     ]
     environment.make("run")
     assert environment.installs() == []
+
+
+def test_the_tests_go_without_the_compiler_of_kernels(environment: Environment) -> None:
+    """Its wheel is not made for every machine: that is said, and nothing fails."""
+    result = environment.make("dev", PIP_LACKS="--group kernels")
+
+    assert result.returncode == 0
+    assert "no test compiles our kernels" in result.stderr
+    assert environment.make("dev").stderr == ""
 
 
 @pytest.mark.parametrize("build", ["2.13.0+cpu", "2.13.0"])
@@ -229,6 +240,7 @@ def test_the_model_libraries_leave_torch_as_it_is(
 
     assert environment.installs()[3:] == [
         "install --quiet --group test --group lint",
+        "install --quiet --group kernels",
         f"install --quiet --group corpus torch=={build} --extra-index-url {index}",
     ]
     environment.make("dev")

@@ -161,6 +161,9 @@ if [ "$what" != run ]; then
     say "installing what the tests and the linters need"
     install 'pip>=25.1' # the first that knows dependency groups
     install --group test --group lint
+    # A compiler of CUDA without CUDA: the tests that compile kernels are skipped by name without it.
+    pip install --quiet --group kernels >/dev/null 2>&1 ||
+        say "NVRTC's wheel cannot be installed: no test compiles our kernels"
     state >"$venv/installed-run" # dev includes run
 fi
 if [ "$what" = corpus ]; then

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 #: Those that are worth their time here; `make test-gpu` runs all.
-CHOSEN = "in_a_row or caught or two_rounds or recorded"
+CHOSEN = "in_a_row or caught or two_rounds or (recorded and standard)"
 
 
 @pytest.mark.long

@@ -23,6 +23,7 @@ from probes.hot_products.running import Products, Run
 from probes.hot_products.source import SOURCE
 from probes.hot_products.ways import ByKernels, ByTorch, Found, Way, Word
 from probes.kit import breadcrumb
+from probes.kit.references import compare
 from probes.kit.tensors import refusal
 from probes.node import memory_errors
 from tests import nvrtc_wheel
@@ -145,6 +146,15 @@ def test_what_is_measured() -> None:
     assert measured["verified_rate_ratio"].value > 0
     nothing = seen.model_copy(update={"verified": {}})
     assert [each.value for each in probe.measure(nothing)] == [0, 0]
+
+
+def test_products_are_verified_for_the_seconds_that_are_asked_for(way: Way) -> None:
+    """The share of one type, and not much more: what few seconds do is less."""
+    share_s = 0.4 / len(kinds.KINDS)
+    few, many = (observed(way, "float32", seconds=each).verified for each in (0.002, 0.4))
+
+    assert few["float32"].verified_s < share_s <= many["float32"].verified_s < 1.5 * share_s
+    assert many["float32"].products > few["float32"].products
 
 
 @pytest.mark.parametrize("n", [64, 128, 1024])
@@ -346,7 +356,7 @@ def test_the_element_of_a_word(
 
 
 def test_somebody_who_comes_ends_it() -> None:
-    """What was not verified yet is skipped as busy; what was stays."""
+    """What was not verified yet is skipped as busy."""
     seen = observed(ByTorch("cpu"), "float32", "float64", "int8", board=Board(comes_after=0))
     statuses = {each.id.partition(".")[2]: each for each in probe.judge(seen)}
 
@@ -354,6 +364,17 @@ def test_somebody_who_comes_ends_it() -> None:
     for name in ("float32", "float64", "int8"):
         assert statuses[name].status == "skip"
         assert statuses[name].message.startswith(GPU_BUSY)
+
+
+def test_what_was_verified_before_somebody_came_stays() -> None:
+    """The type that was whole by then passes."""
+    alone = Board()
+    observed(ByTorch("cpu"), "float32", board=alone)
+    seen = observed(ByTorch("cpu"), "float32", "int8", board=Board(comes_after=alone.looks))
+    statuses = {each.id.partition(".")[2]: each.status for each in probe.judge(seen)}
+
+    assert set(seen.verified) == {"float32"}
+    assert (statuses["float32"], statuses["int8"]) == ("pass", "skip")
 
 
 def test_what_was_wrong_before_somebody_came_is_told(
@@ -375,6 +396,24 @@ def test_what_was_wrong_before_somebody_came_is_told(
     assert "product 0" in statuses["float32"].message
     assert statuses["float64"].status == "skip"
     assert seen.busy.startswith(GPU_BUSY)
+
+
+def test_right_rows_that_arrived_wrong_are_told_though_somebody_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before the first product: who comes during it hides nothing either."""
+
+    def spoiled(operation: str, held: torch.Tensor, right: Any) -> Comparison:
+        held = held.clone()
+        held[3, 5] += 1
+        return compare(operation, held, right)
+
+    monkeypatch.setattr(running, "compare", spoiled)
+    seen = observed(ByTorch("cpu"), "float32", "float64", board=Board(comes_after=0))
+    statuses = {each.id.partition(".")[2]: each.status for each in probe.judge(seen)}
+
+    assert seen.verified == {}
+    assert (statuses["float32"], statuses["float64"]) == ("fail", "skip")
 
 
 @pytest.mark.parametrize("check", HOT_PRODUCTS.checks)
@@ -482,7 +521,8 @@ def test_right_rows_of_another_type_are_not_kept() -> None:
     assert way.found().wrong == 0
 
 
-@pytest.mark.parametrize("architecture", nvrtc_wheel.ARCHITECTURES)
+@pytest.mark.kernels
+@pytest.mark.parametrize("architecture", nvrtc_wheel.EACH)
 def test_the_kernel_compiles_for_every_architecture(architecture: int) -> None:
     """Without a GPU, by NVIDIA's wheel."""
     image = nvrtc_wheel.compiler().cubin(SOURCE, architecture)

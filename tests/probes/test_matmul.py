@@ -319,14 +319,22 @@ def test_a_forced_tf32_is_no_fault() -> None:
     assert tripped(probe.judge(with_wrong("shapes", precision=setting))) == {"matmul.shapes"}
 
 
-def test_float32_is_tried_in_full_precision() -> None:
+def test_float32_is_tried_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is set, and the setting is restored."""
+    original, in_force = factors.into, set[str]()
+
+    def watched(*given: Any, **options: Any) -> torch.Tensor:
+        in_force.add(torch.get_float32_matmul_precision())
+        return original(*given, **options)
+
+    monkeypatch.setattr(special, "into", watched)
     torch.set_float32_matmul_precision("medium")
     try:
         assert tripped_families(probe, "float32") == set()
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
+    assert in_force == {"highest"}
 
 
 class _Preferred:

@@ -259,8 +259,11 @@ def test_the_units_of_a_gpu(capability: tuple[int, int], names: str) -> None:
 
 
 def test_the_source_names_every_instruction() -> None:
-    """Of the units that are asked for, and no other."""
+    """Of the units that are asked for, and no other; and what tells where a warp is."""
     text = source(units_of((8, 0)))
+
+    assert "mov.u32 %0, %%smid;" in text
+    assert "mov.u32 %0, %%warpid;" in text
 
     for unit in UNITS:
         assert (f'"{unit.instruction} ' in text) == (unit in units_of((8, 0)))
@@ -283,6 +286,7 @@ def test_without_kernels_nothing_is_claimed() -> None:
 def test_another_vendor_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """ROCm calls its devices cuda too, and has a capability of its own kind."""
     monkeypatch.setattr(machine, "back_end", lambda _: "hip")
+    monkeypatch.setattr(machine, "capability", lambda _: (9, 4))
     with pytest.raises(Unavailable, match="the hip back-end has no NVRTC"):
         machine.choose("cuda:0")
 

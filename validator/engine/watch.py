@@ -7,6 +7,7 @@ beside the others, and its result takes the place of the first.
 import asyncio
 
 from probes.catalog import TELEMETRY
+from probes.contract import Result
 from validator.engine.context import RunContext
 from validator.engine.ends import HeldProcess
 from validator.engine.job import Job
@@ -32,14 +33,23 @@ class BoardWatch:
         self._task = asyncio.ensure_future(self._job.run())
 
     async def end(self, context: RunContext) -> None:
-        """Have it look once more; what it found is the run's result, unless it could not tell."""
+        """Have it look once more; what it found is the run's result.
+
+        But where it could not tell, or no longer sees what failed at first.
+        """
         self._job.finish()
         await self._task
         key = (TELEMETRY.name, CPU.name)
-        result = self._results.results.get(key)
-        if result is not None and (result.status != "error" or key not in context.results):
+        first, result = context.results.get(key), self._results.results.get(key)
+        stays = first is not None and result is not None and _stays(first, result)
+        if result is not None and not stays:
             context.results[key] = result
 
     def cancel(self) -> None:
         """Go on no more."""
         self._task.cancel()
+
+
+def _stays(first: Result, second: Result) -> bool:
+    """Whether the first look is what counts: the second could not tell, or takes a failure back."""
+    return second.status == "error" or (first.status == "fail" and second.status != "fail")

@@ -122,7 +122,7 @@ def test_it_compiles_a_kernel(compiler: Compiler) -> None:
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize("architecture", nvrtc_wheel.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", nvrtc_wheel.EACH)
 def test_it_compiles_for_every_architecture(compiler: Compiler, architecture: int) -> None:
     """Each differs from the others."""
     image = compiler.cubin(KERNEL, architecture)

@@ -3,13 +3,18 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from probes.catalog import CATALOG
-from probes.contract import ProbeSpec
+from probes.catalog import BY_NAME, CATALOG
+from probes.contract import ProbeSpec, Result, Status
 from tests.validator.runs import Ran, marked, ran, run, spec, write
 from validator.cli import early
 from validator.engine import run as engine_run
@@ -19,8 +24,11 @@ from validator.engine.plan import Event, Plan
 from validator.engine.runner import Runner
 from validator.engine.spawn import start_worker
 from validator.engine.workers import NoWorkerError, Workers
+from validator.report import CPU
 from validator.settings import loading
 from validator.settings.model import ProbeSettings
+
+ROOT = Path(__file__).parents[3]
 
 BROKEN = "raise OSError('libtorch_cpu.so: cannot open shared object file')"
 
@@ -275,6 +283,55 @@ def test_a_watch_that_does_not_end_well(
     assert seen.of("heavy").status == "pass"
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "counts"),
+    [
+        ("pass", "pass", "second"),
+        ("pass", "warn", "second"),
+        ("pass", "fail", "second"),
+        ("fail", "fail", "second"),
+        ("fail", "pass", "first"),
+        ("fail", "skip", "first"),
+        ("warn", "pass", "second"),
+        ("pass", "error", "first"),
+        (None, "error", "second"),
+        ("pass", None, "first"),
+    ],
+)
+def test_which_look_counts(first: Status | None, second: Status | None, counts: str) -> None:
+    """The one under load; but it takes no failure back, and may be one that could not tell."""
+    key = (BY_NAME["telemetry"].name, CPU.name)
+    looks = {name: finished(key[0], status) for name, status in (("f", first), ("s", second))}
+    context: Any = SimpleNamespace(results={key: looks["f"]} if first else {})
+
+    async def ended() -> None:
+        watch = object.__new__(engine_watch.BoardWatch)
+        done: Any = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        watch._task = done
+        stopped: Any = SimpleNamespace(finish=lambda: None)
+        results: Any = SimpleNamespace(results={key: looks["s"]} if second else {})
+        watch._job, watch._results = stopped, results
+        await watch.end(context)
+
+    asyncio.run(ended())
+
+    assert context.results[key] is looks[counts[0]]
+
+
+def finished(probe: str, status: Status | None) -> Result:
+    """A result with that status."""
+    return Result(
+        probe=probe,
+        device=CPU.name,
+        status=status or "skip",
+        reason="ok",
+        summary="",
+        started_at=datetime.now(timezone.utc),
+        duration_s=0.0,
+    )
+
+
 @pytest.mark.slow
 def test_a_watch_ends_when_torch_is_broken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the run with it."""
@@ -288,6 +345,31 @@ def test_a_probe_without_torch_has_no_device() -> None:
     """It runs on the host: without torch nobody could name a device for it."""
     with pytest.raises(ValueError, match="no devices to run on"):
         replace(spec("wrong"), needs_torch=False)
+
+
+#: Imports modules of probes, observes, and prints what of both libraries that brought in.
+OBSERVES = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name).observe("cpu")
+print(*({"torch", "numpy"} & sys.modules.keys()))
+"""
+
+
+def test_probes_without_torch_bring_neither_library_in() -> None:
+    """Those of the catalogue themselves: their worker has to answer where either is broken."""
+    modules = [one.module for one in CATALOG if not one.needs_torch]
+    done = subprocess.run(
+        [sys.executable, "-c", OBSERVES, *modules],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+
+    assert modules
+    assert done.stdout.split() == []
 
 
 def test_the_instant_profile_needs_no_torch() -> None:

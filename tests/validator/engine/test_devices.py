@@ -212,6 +212,8 @@ def test_what_nvml_cannot_tell_is_no_reason_to_skip() -> None:
     unknown = {"process_count": None, "memory_free_bytes": None, "compute_mode": None}
 
     assert why_busy(TENSOR_OPS, GPUS[0].model_copy(update=unknown)) == ""
+    beside_others = {**unknown, "process_count": 1}
+    assert why_busy(TENSOR_OPS, GPUS[0].model_copy(update=beside_others)) == ""
 
 
 @pytest.mark.parametrize(

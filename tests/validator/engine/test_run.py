@@ -472,3 +472,27 @@ def test_the_cpus_probes_run_side_by_side(
     report = ran(Plan(specs, "quick", "cli")).report
 
     assert {one.probe: one.status for one in report.results} == {"left": "pass", "right": "pass"}
+
+
+def test_devices_run_side_by_side(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each waits for the other's file: one after another neither would end."""
+    monkeypatch.setattr(cgroup, "cores", lambda: 2)
+    each = '{{"name": "cpu:{0}", "type": "cpu", "index": {0}, "uuid": "GPU-{0}"}}'
+    both = ", ".join(each.format(index) for index in range(2))
+    surveyed(folder, f"    return {{'devices': [{both}], 'hardware': []}}")
+    meet = """
+    open(f"FOLDER/{device}", "w").close()
+    deadline = time.monotonic() + 60
+    while len(os.listdir("FOLDER")) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+"""
+    met = tmp_path / "met"
+    met.mkdir()
+    write(folder, "first", meet.replace("FOLDER", str(met)))
+    meeting = dataclasses.replace(spec("first"), timeout_s=90)
+    report = ran(Plan((meeting,), "quick", "cli")).report
+
+    assert {one.device: one.status for one in report.results} == {"cpu:0": "pass", "cpu:1": "pass"}

@@ -16,7 +16,7 @@ from probes.contract import ProbeSpec
 from tests import fakes
 from tests.validator.engine.test_run import surveyed
 from tests.validator.runs import Ran, marked, ran, spec, write
-from validator.engine import outcomes, processes, tenants
+from validator.engine import job, outcomes, processes, tenants
 from validator.engine.breadcrumb import Breadcrumb
 from validator.engine.context import RunContext
 from validator.engine.ends import GiveWay
@@ -71,8 +71,9 @@ def verdicts(seen: Ran) -> list[tuple[str, str, str]]:
 
 
 def test_two_answers_and_a_kill_fit_into_a_second() -> None:
-    """Who comes is there in two answers: no later than that a probe is told."""
+    """Who comes is there in two answers; then a probe is told, and says what it has seen wrong."""
     assert 2 * tenants.EVERY_S <= 0.7
+    assert 2 * tenants.EVERY_S + job._LAST_WORDS_S < 1.0
 
 
 @pytest.mark.torch
@@ -112,6 +113,7 @@ def test_a_light_probe_and_a_burn_stay(gpu: Path) -> None:
 
     assert verdicts(beside) == [("light", "pass", "ok")]
     assert verdicts(burn) == [("burning", "pass", "ok")]
+    assert [event.kind for event in events].count("started") == 1  # nothing has interrupted it
     assert len(told) >= 3
     assert told[0] == {"power_w": 345.6, "clock_mhz": 1755.0}  # this driver tells no temperature
 

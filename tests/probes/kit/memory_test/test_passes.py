@@ -181,6 +181,7 @@ def test_nothing_was_checked(memory: Memory) -> None:
     memory.write(OWN_ADDRESS)
 
     assert memory.check("x", OWN_ADDRESS).problem == "12282 of 12288 words were checked"
+    assert memory.coverage().tested_bytes == 0  # of blocks that were read in part nothing counts
 
 
 def test_wrong_and_not_told(memory: Memory) -> None:

@@ -176,7 +176,7 @@ def test_the_right_kernels_are_right(by_kernels: Build) -> None:
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize("architecture", nvrtc_wheel.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", nvrtc_wheel.EACH)
 def test_the_kernels_compile(architecture: int) -> None:
     """For every architecture; their loads are of 16 bytes in the code of sm_90."""
     image = nvrtc_wheel.compiler().cubin(SOURCE, architecture)
