@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from validator.report import CPU
 from validator.service import logs, readyfile
 from validator.service.daemon import Daemon, tell_profile
 from validator.service.metrics import Form
-from validator.service.server import _MEANINGLESS, EXIT_UNUSABLE, serve
+from validator.service.server import EXIT_UNUSABLE, hold, serve
+from validator.service.statusfiles import StatusFiles
 from validator.settings.loading import load
 from validator.settings.model import Settings
 from validator.settings.values import SettingsError
@@ -695,6 +697,29 @@ def test_a_bug_ends_the_process(start: Start) -> None:
     assert "LookupError: a bug" in daemon.log.read_text(encoding="utf-8")
 
 
+def test_a_bug_leaves_no_file_that_vouches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A slow disk, too: the process ends when the file is gone."""
+    ready = tmp_path / "ready"
+    daemon = Daemon(load(flags={"files": {"ready": str(ready)}}), runner=FakeRunner())
+    remove = StatusFiles.remove
+
+    def slowly(files: StatusFiles) -> list[str]:
+        time.sleep(0.1)
+        return remove(files)
+
+    async def bug() -> None:
+        ready.write_text(readyfile.text(datetime.now(timezone.utc), "pass: all", 60))
+        raise LookupError("a bug")
+
+    daemon.settle(5)  # of the start, which takes away what is there
+    monkeypatch.setattr(StatusFiles, "remove", slowly)
+    monkeypatch.setattr(daemon, "keep_running", bug)
+    with pytest.raises(LookupError, match="a bug"):
+        asyncio.run(hold(daemon, []))
+
+    assert not ready.exists()
+
+
 def test_sighup_reads_the_file_again(start: Start, tmp_path: Path) -> None:
     """A good file is taken over with the flags kept; a bad one is refused and the old one stays."""
     daemon = start()
@@ -762,29 +787,47 @@ def test_settings_on_a_dead_file_system_hold_nobody_up(
     assert (code, stopped_s < 5) == (0, True)
 
 
-@pytest.mark.parametrize("number", sorted(_MEANINGLESS))
-def test_other_signals_do_not_end_it(start: Start, number: int) -> None:
+#: By signal(7) each ends a process that does not heed it.
+_OTHERS = (
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM),
+    *(signal.SIGPROF, signal.SIGIO, signal.SIGPWR),
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+)
+
+
+def test_other_signals_do_not_end_it(start: Start) -> None:
     """They are said in the log, and it goes on."""
     daemon = start()
     daemon.wait_for("listening")
-    daemon.process.send_signal(number)
+    for count, number in enumerate(_OTHERS, 1):
+        daemon.process.send_signal(number)
+        daemon.wait_for("signal_ignored", count=count)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGURG, signal.SIGWINCH):
+        daemon.process.send_signal(number)
+    told = [line["signal"] for line in daemon.lines() if line["event"] == "signal_ignored"]
 
-    assert daemon.wait_for("signal_ignored")["signal"] == signal.Signals(number).name
+    assert told[:2] == ["SIGQUIT", "SIGUSR1"]
+    assert told[-2:] == ["SIGRTMIN+29", "SIGRTMAX"]
+    assert len(set(told)) == len(_OTHERS)
     assert daemon.get("/healthz")[0] == 200
     assert daemon.stop()[0] == 0
 
 
-@pytest.mark.slow
 def test_sighup_while_it_starts_is_heeded_when_it_runs(start: Start, tmp_path: Path) -> None:
-    """From its first line on: what manages services may send it as soon as there is a process."""
+    """From its first line on: what manages services may send it as soon as there is a process.
+
+    Signals without a meaning do not end it then either.
+    """
     (tmp_path / "config.yaml").write_text("run: {profile: instant}\n", encoding="utf-8")
     daemon = start(command=("-m", "validator", "serve", "--log.format", "json"))
     while not _blocks(daemon.process.pid, signal.SIGHUP):
         assert daemon.process.poll() is None
-    daemon.process.send_signal(signal.SIGHUP)
+    for number in (signal.SIGUSR1, signal.SIGRTMIN, signal.SIGHUP):
+        daemon.process.send_signal(number)
     assert not daemon.lines()  # it has not begun to serve
 
     daemon.wait_for("config_reloaded")
+    assert daemon.wait_for("signal_ignored", count=2)
     while _blocks(daemon.process.pid, signal.SIGHUP):  # all are, for a moment, as it starts workers
         assert daemon.process.poll() is None
     assert daemon.stop()[0] == 0
