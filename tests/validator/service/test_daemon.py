@@ -665,6 +665,22 @@ def test_a_signal_stops_it_in_time(start: Start, number: int) -> None:
     assert [line["event"] for line in daemon.lines()][-2:] == ["stopping", "stopped"]
 
 
+def test_what_it_inherits_is_reaped(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PID 1 does: what a process that ended has left behind is no zombie for ever."""
+    adopting = "    adopt(); subprocess.run(['sh', '-c', 'sleep 0.1 &'])\n    sys.exit"
+    imports = "import subprocess\nfrom validator.engine.orphans import adopt\n"
+    program = imports + _PROGRAM.replace("    sys.exit", adopting)
+    monkeypatch.setattr(sys.modules[__name__], "_PROGRAM", program)
+    daemon = start()
+    daemon.wait_for("run_finished")
+    deadline = time.monotonic() + 20
+    while len(processes_of(daemon.process.pid)) > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    assert daemon.stop()[0] == 0
+
+
 def test_a_signal_cancels_a_run_that_hangs(start: Start) -> None:
     """The metrics answer while it hangs; the stop does not wait for it."""
     daemon = start("hang")
