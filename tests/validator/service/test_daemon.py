@@ -720,7 +720,7 @@ def test_a_bug_leaves_no_file_that_vouches(monkeypatch: pytest.MonkeyPatch, tmp_
     remove = StatusFiles.remove
 
     def slowly(files: StatusFiles) -> list[str]:
-        time.sleep(0.1)
+        time.sleep(1.5)
         return remove(files)
 
     async def bug() -> None:
@@ -730,6 +730,7 @@ def test_a_bug_leaves_no_file_that_vouches(monkeypatch: pytest.MonkeyPatch, tmp_
     daemon.settle(5)  # of the start, which takes away what is there
     monkeypatch.setattr(StatusFiles, "remove", slowly)
     monkeypatch.setattr(daemon, "keep_running", bug)
+    monkeypatch.setattr("validator.service.server._SETTLE_S", 30.0)
     with pytest.raises(LookupError, match="a bug"):
         asyncio.run(hold(daemon, []))
 
