@@ -59,7 +59,13 @@ def test_each_line_of_the_threat_model_has_its_tests() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and "::" in line]
     named = [match for row in rows for match in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)]
 
+    _, model = page.split("## Threat model")
+    lines = [line for line in model.splitlines() if line.startswith("| ")]
+    said = [line for line in lines if line.endswith(" | |")]
+
     assert len(rows) >= 20
+    assert len(rows) + len(said) == len(lines) - 2 * model.count("\n| --- |")
+    assert len(said) == 2  # reading, and root without a user namespace: what they can do
     for path, test in named:
         assert f"\ndef {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{test}"
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import yaml
 
 from tests.validator.service.fake_runner import NOON
 from validator.service import readyfile
+from validator.service.connections import Limits, limits_here
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMMAND = "/opt/gpu-validator/bin/gpu-validator"
@@ -85,6 +87,17 @@ def test_the_units_run_the_command_with_options_that_exist() -> None:
         ).stdout
         for option in re.findall(r"--[\w.-]+", started[2]):
             assert option in shown
+
+
+def test_the_daemon_may_have_descriptors_for_its_clients_and_its_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half of those that the unit allows are room for as many clients as there may ever be."""
+    unit = (DEPLOY / "systemd" / SERVICES[0]).read_text(encoding="utf-8")
+    [allowed] = re.findall(r"^LimitNOFILE=(\d+)$", unit, re.MULTILINE)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (int(allowed), int(allowed)))
+
+    assert limits_here() == Limits()
 
 
 def test_cloud_init_takes_the_file() -> None:

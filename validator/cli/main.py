@@ -18,6 +18,7 @@ from typing import Final
 from validator.cli.early import SERVE, EarlyWorker
 from validator.cli.errors import UsageError, cannot_tell, say, values_of
 from validator.engine.host_limits import refusal
+from validator.service.signals import KEPT
 
 _LAST_WORDS: Final = (
     b"gpu-validator: error: no memory was left to say more; see `ulimit -v` and `ulimit -d`\n"
@@ -59,8 +60,8 @@ def _say_last() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     _open_streams()
-    # Kept until the daemon heeds it: the mask outlives an exec.
-    kept = {signal.SIGHUP} if argv[:1] == ["serve"] else set[signal.Signals]()
+    # The mask outlives an exec.
+    kept = KEPT if argv[:1] == ["serve"] else frozenset[int]()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, kept)
     checked = os.environ.pop(SERVE, None)
     early = EarlyWorker()

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from probes.contract import MIB
 
-#: Bytes of dropped answers from which on the allocator is asked to give them back.
+#: Bytes of answers that are over from which on the allocator is asked to give them back.
 _GIVEN_BACK_BYTES: Final = 4 * MIB
 
 
@@ -73,6 +73,7 @@ class Connections:
         self._local: set[Connection] = set()
         self._beyond: dict[Connection, None] = {}  # in the order in which they came
         self._unread: set[Connection] = set()
+        self._held_bytes = 0  # by unread answers, the most since memory was given back
 
     def join(self, one: Connection, *, is_local: bool = False) -> bool:
         """Take a new one in; whether it may ask for more than health.
@@ -106,18 +107,22 @@ class Connections:
 
     def owes_too_much(self) -> bool:
         """Whether so much is unread, by all together, that only small answers may follow."""
-        return sum(each.unread_bytes() for each in self._unread) > self.limits.unread_bytes
+        return self._owed_bytes() > self.limits.unread_bytes
+
+    def _owed_bytes(self) -> int:
+        return sum(each.unread_bytes() for each in self._unread)
 
     def sweep(self) -> None:
         """End those that have kept us waiting for too long; call it once a second."""
         now_s = self.monotonic()
         self._unread = {each for each in self._unread if each.unread_bytes()}
-        everyone = (*self._ordinary, *self._local, *self._beyond)
-        overdue = [each for each in everyone if each.is_overdue(now_s)]
-        freed = sum(each.unread_bytes() for each in overdue)
-        for each in overdue:
-            each.drop()
-        if freed > _GIVEN_BACK_BYTES:
+        self._held_bytes = max(self._held_bytes, self._owed_bytes())
+        for each in (*self._ordinary, *self._local, *self._beyond):
+            if each.is_overdue(now_s):
+                each.drop()
+        # By those who were dropped, who left, and who have read it in the end.
+        if self._held_bytes - (owed := self._owed_bytes()) > _GIVEN_BACK_BYTES:
+            self._held_bytes = owed
             _trim()
 
 

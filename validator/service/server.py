@@ -22,6 +22,7 @@ from validator.service.connections import Connections
 from validator.service.daemon import Daemon, tell_profile
 from validator.service.listen import address_of, listening
 from validator.service.protocol import protocol_for
+from validator.service.signals import KEPT, MEANINGLESS, name_of
 from validator.service.turns import in_turns
 from validator.settings.loading import load
 from validator.settings.model import Settings
@@ -44,20 +45,6 @@ EXIT_UNUSABLE: Final = 2
 
 #: Between two lines of the log on clients that were refused, or that no descriptor was left for.
 _QUIET_S: Final = 60.0
-
-#: Signals that would end a process which does not heed them, and that mean nothing to the daemon.
-_MEANINGLESS: Final = frozenset(
-    {
-        signal.SIGQUIT,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGALRM,
-        signal.SIGVTALRM,
-        signal.SIGPROF,
-        signal.SIGIO,
-        signal.SIGPWR,
-    }
-)
 
 
 class _Server(uvicorn.Server):
@@ -159,21 +146,21 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
     loop.set_exception_handler(server.on_loop_error)
     stop = asyncio.Event()
 
-    def stopping(number: signal.Signals) -> None:
-        log.info("stopping", signal=number.name)
+    def stopping(number: int) -> None:
+        log.info("stopping", signal=name_of(number))
         stop.set()
 
-    def ignored(number: signal.Signals) -> None:
-        log.info("signal_ignored", signal=number.name)
+    def ignored(number: int) -> None:
+        log.info("signal_ignored", signal=name_of(number))
 
-    handlers = {
+    handlers: dict[int, Callable[[int], None]] = {
         **dict.fromkeys((signal.SIGTERM, signal.SIGINT), stopping),
-        **dict.fromkeys(_MEANINGLESS, ignored),
+        **dict.fromkeys(MEANINGLESS, ignored),
     }
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler, number)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # kept since the start
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, KEPT)  # since the start
     for one in sockets:
         log.info("listening", address=address_of(one))
     gc.collect()
@@ -189,11 +176,11 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
         running.cancel()
         stopped.cancel()
         _, pending = await asyncio.wait({serving, running}, timeout=_CANCEL_S)
+        daemon.settle(_SETTLE_S)
         if pending:
             # Whatever does not end now never may, and leaving the loop would wait for it. The
             # worker dies with us: the kernel ends it with the thread that started it.
             log.error("abandoned", tasks=len(pending))
-            daemon.settle(_SETTLE_S)
             logs.flush()
             os._exit(EXIT_UNUSABLE)
         for task in failed:
@@ -201,7 +188,6 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
     finally:
         for number in (*handlers, signal.SIGHUP):
             loop.remove_signal_handler(number)
-    daemon.settle(_SETTLE_S)
     log.info("stopped")
     return EXIT_STOPPED
 

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from validator.report import CPU
 from validator.service import logs, readyfile
 from validator.service.daemon import Daemon, tell_profile
 from validator.service.metrics import Form
-from validator.service.server import _MEANINGLESS, EXIT_UNUSABLE, serve
+from validator.service.server import EXIT_UNUSABLE, hold, serve
+from validator.service.statusfiles import StatusFiles
 from validator.settings.loading import load
 from validator.settings.model import Settings
 from validator.settings.values import SettingsError
@@ -663,6 +665,22 @@ def test_a_signal_stops_it_in_time(start: Start, number: int) -> None:
     assert [line["event"] for line in daemon.lines()][-2:] == ["stopping", "stopped"]
 
 
+def test_what_it_inherits_is_reaped(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PID 1 does: what a process that ended has left behind is no zombie for ever."""
+    adopting = "    adopt(); subprocess.run(['sh', '-c', 'sleep 0.1 &'])\n    sys.exit"
+    imports = "import subprocess\nfrom validator.engine.orphans import adopt\n"
+    program = imports + _PROGRAM.replace("    sys.exit", adopting)
+    monkeypatch.setattr(sys.modules[__name__], "_PROGRAM", program)
+    daemon = start()
+    daemon.wait_for("run_finished")
+    deadline = time.monotonic() + 20
+    while len(processes_of(daemon.process.pid)) > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    assert daemon.stop()[0] == 0
+
+
 def test_a_signal_cancels_a_run_that_hangs(start: Start) -> None:
     """The metrics answer while it hangs; the stop does not wait for it."""
     daemon = start("hang")
@@ -693,6 +711,30 @@ def test_a_bug_ends_the_process(start: Start) -> None:
 
     assert code != 0
     assert "LookupError: a bug" in daemon.log.read_text(encoding="utf-8")
+
+
+def test_a_bug_leaves_no_file_that_vouches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A slow disk, too: the process ends when the file is gone."""
+    ready = tmp_path / "ready"
+    daemon = Daemon(load(flags={"files": {"ready": str(ready)}}), runner=FakeRunner())
+    remove = StatusFiles.remove
+
+    def slowly(files: StatusFiles) -> list[str]:
+        time.sleep(1.5)
+        return remove(files)
+
+    async def bug() -> None:
+        ready.write_text(readyfile.text(datetime.now(timezone.utc), "pass: all", 60))
+        raise LookupError("a bug")
+
+    daemon.settle(5)  # of the start, which takes away what is there
+    monkeypatch.setattr(StatusFiles, "remove", slowly)
+    monkeypatch.setattr(daemon, "keep_running", bug)
+    monkeypatch.setattr("validator.service.server._SETTLE_S", 30.0)
+    with pytest.raises(LookupError, match="a bug"):
+        asyncio.run(hold(daemon, []))
+
+    assert not ready.exists()
 
 
 def test_sighup_reads_the_file_again(start: Start, tmp_path: Path) -> None:
@@ -762,29 +804,47 @@ def test_settings_on_a_dead_file_system_hold_nobody_up(
     assert (code, stopped_s < 5) == (0, True)
 
 
-@pytest.mark.parametrize("number", sorted(_MEANINGLESS))
-def test_other_signals_do_not_end_it(start: Start, number: int) -> None:
+#: By signal(7) each ends a process that does not heed it.
+_OTHERS = (
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM),
+    *(signal.SIGPROF, signal.SIGIO, signal.SIGPWR),
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+)
+
+
+def test_other_signals_do_not_end_it(start: Start) -> None:
     """They are said in the log, and it goes on."""
     daemon = start()
     daemon.wait_for("listening")
-    daemon.process.send_signal(number)
+    for count, number in enumerate(_OTHERS, 1):
+        daemon.process.send_signal(number)
+        daemon.wait_for("signal_ignored", count=count)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGURG, signal.SIGWINCH):
+        daemon.process.send_signal(number)
+    told = [line["signal"] for line in daemon.lines() if line["event"] == "signal_ignored"]
 
-    assert daemon.wait_for("signal_ignored")["signal"] == signal.Signals(number).name
+    assert told[:2] == ["SIGQUIT", "SIGUSR1"]
+    assert told[-2:] == [f"SIGRTMIN+{signal.SIGRTMAX - signal.SIGRTMIN - 1}", "SIGRTMAX"]
+    assert len(set(told)) == len(_OTHERS)
     assert daemon.get("/healthz")[0] == 200
     assert daemon.stop()[0] == 0
 
 
-@pytest.mark.slow
 def test_sighup_while_it_starts_is_heeded_when_it_runs(start: Start, tmp_path: Path) -> None:
-    """From its first line on: what manages services may send it as soon as there is a process."""
+    """From its first line on: what manages services may send it as soon as there is a process.
+
+    Signals without a meaning do not end it then either.
+    """
     (tmp_path / "config.yaml").write_text("run: {profile: instant}\n", encoding="utf-8")
     daemon = start(command=("-m", "validator", "serve", "--log.format", "json"))
     while not _blocks(daemon.process.pid, signal.SIGHUP):
         assert daemon.process.poll() is None
-    daemon.process.send_signal(signal.SIGHUP)
+    for number in (signal.SIGUSR1, signal.SIGRTMIN, signal.SIGHUP):
+        daemon.process.send_signal(number)
     assert not daemon.lines()  # it has not begun to serve
 
     daemon.wait_for("config_reloaded")
+    assert daemon.wait_for("signal_ignored", count=2)
     while _blocks(daemon.process.pid, signal.SIGHUP):  # all are, for a moment, as it starts workers
         assert daemon.process.poll() is None
     assert daemon.stop()[0] == 0
@@ -803,6 +863,15 @@ def page(url: str) -> str:
         return str(answer.read(), "utf-8")
 
 
+@contextlib.contextmanager
+def ended_by_kill(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Whatever a process waits for at the end of the block, it does so no longer."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("word", ["sound", "stubborn"])
 def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path, word: str) -> None:
     """A full pipe from the first line on: pages answer, losses are counted, SIGTERM ends it."""
@@ -819,7 +888,7 @@ def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path, word: str) -> Non
     flood = "logs.log().info('flood', text='x' * 900_000)\n    " * 3
     code = _PROGRAM.replace("    sys.exit", f"    {flood}sys.exit")
     command = [sys.executable, "-c", code, f"127.0.0.1:{port}", str(config), word]
-    with subprocess.Popen(command, cwd=ROOT, stderr=writer) as process:
+    with subprocess.Popen(command, cwd=ROOT, stderr=writer) as process, ended_by_kill(process):
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
         health, dropped = "", None
         while not (health and dropped):
