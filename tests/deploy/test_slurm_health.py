@@ -479,6 +479,19 @@ def test_an_epilog_only_looks(node: Node) -> None:
     assert node.state == "IDLE"
 
 
+def test_around_a_job_the_controller_is_not_asked(node: Node) -> None:
+    """It waits for a prolog, and would wait for itself; a health check does ask it."""
+    node.set(EPILOG_ON_FAIL="drain")
+    node.quick(FAIL)
+    codes = [node.run(one, SLURM_JOB_ID="7", SLURM_JOB_GPUS="0") for one in ("prolog", "epilog")]
+    around = (node.controller / "asked").exists()
+    node.run("healthcheck")
+
+    assert [done.returncode for done in codes] == [1, 1]
+    assert not around
+    assert "show node n1" in (node.controller / "asked").read_text()
+
+
 @pytest.mark.parametrize("action", ["drain", "note"])
 def test_what_an_epilog_finds_on_a_drained_node_counts(node: Node, action: str) -> None:
     """It was draining with a job; what was clean before is nothing."""
