@@ -212,7 +212,9 @@ FLEETS: dict[str, Case] = {
         _files_beside_daemons(), {28: (), 46: (DOWN,), 54: (ABSENT, DOWN)}, step=2
     ),
     "a-file-is-no-wanted-pod": Case(
-        _files_beside_daemons(wanted=3), {28: (), 44: (_NO_TARGETS,), 54: (ABSENT, _NO_TARGETS)}, step=2
+        _files_beside_daemons(wanted=3),
+        {28: (), 44: (_NO_TARGETS,), 54: (ABSENT, _NO_TARGETS)},
+        step=2,
     ),
     "a-job-is-renamed": Case(_renamed_job, {42: (), 80: ()}),
     "another-program-answers": Case(_replaced_by_a_stranger, {14: (), 16: (DOWN,), 40: (DOWN,)}),
