@@ -136,6 +136,22 @@ def _loses_a_gpu_and_goes_down() -> Script:
     return script
 
 
+def _verifies_and_restarts() -> Script:
+    """A minute of verified products on each GPU every ten; a new daemon after an hour."""
+    nodes: list[Node] = []
+
+    def script(at_s: float) -> Iterable[Target]:
+        starts = due(at_s, 3600) and at_s < 7200
+        if starts:
+            nodes.append(Node("node-1", started_s=at_s))
+        nodes[-1].verified_s = 0.0 if starts else 60.0  # its first run is quick
+        if due(at_s, 600):
+            nodes[-1].run(at_s)
+        return (nodes[-1],)
+
+    return script
+
+
 _FELL = Firing("GpuValidatorGpuCountFell", severity="critical")
 _THROTTLED = Firing(
     "GpuValidatorThrottled",
@@ -179,6 +195,15 @@ BOARDS: dict[str, Case] = {
     ),
     "throttled-for-a-moment": Case(
         _telemetry(_says("warn", "clocks", "temperature"), of=10), {20: (), 60: ()}
+    ),
+    # Eleven runs on two GPUs, counted over the restart.
+    "verified-and-restarted": Case(
+        _verifies_and_restarts,
+        {58: (), 120: ()},
+        step=2,
+        values={
+            "job:gpu_validator_verified_seconds:increase1d": {'{job="gpu-env-validator"}': 1320}
+        },
     ),
     "cut-up-anew": Case(_node_by_minute(_cut_up_anew), {40: (), 60: ()}),
     "moved-to-another-pool": Case(_node_by_minute(_moved_to_another_pool), {31: (), 40: ()}),

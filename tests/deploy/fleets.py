@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from tests.deploy.case import DOWN, SICK, Case, Firing, Script, due, failed
-from tests.deploy.fleet import Node, Stranger, Target, WantedPods
+from tests.deploy.fleet import Node, Stranger, Target, TextfileNode, WantedPods
 
 _OTHER = "bbbbbbbbbbbb"
 
@@ -64,6 +64,29 @@ def _all_down() -> Script:
         return (node,)
 
     return script
+
+
+def _files_beside_daemons(*, wanted: int = 0) -> Callable[[], Script]:
+    """A node that writes a file, beside a daemon that answers for half an hour.
+
+    Then it is down or, where Kubernetes wants so many pods, no target any more.
+    """
+
+    def make() -> Script:
+        node, file = Node("node-1"), TextfileNode("login:9100")
+
+        def script(at_s: float) -> Iterable[Target]:
+            if due(at_s):
+                node.run(at_s)
+            if due(at_s, 3600):
+                file.run(at_s)
+            node.up = at_s < 1800
+            pods = (WantedPods(wanted),) if wanted else ()
+            return (*pods, file, *(() if wanted and not node.up else (node,)))
+
+        return script
+
+    return make
 
 
 def _two_clusters() -> Script:
@@ -184,6 +207,15 @@ FLEETS: dict[str, Case] = {
     "never-wanted": Case(_never_there(0), {60: ()}),
     # As long as the only node of a site may reboot.
     "all-are-down": Case(_all_down, {14: (), 29: (DOWN,), 31: (ABSENT, DOWN)}),
+    # A node without a daemon writes a file: that one is watched says nothing of the others.
+    "a-file-is-no-daemon": Case(
+        _files_beside_daemons(), {28: (), 46: (DOWN,), 54: (ABSENT, DOWN)}, step=2
+    ),
+    "a-file-is-no-wanted-pod": Case(
+        _files_beside_daemons(wanted=3),
+        {28: (), 44: (_NO_TARGETS,), 54: (ABSENT, _NO_TARGETS)},
+        step=2,
+    ),
     "a-job-is-renamed": Case(_renamed_job, {42: (), 80: ()}),
     "another-program-answers": Case(_replaced_by_a_stranger, {14: (), 16: (DOWN,), 40: (DOWN,)}),
     "two-clusters": Case(

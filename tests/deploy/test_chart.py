@@ -491,7 +491,7 @@ def test_every_platform_has_its_test() -> None:
     """And is in the document."""
     text = (ROOT / "docs/kubernetes.md").read_text()
 
-    assert PLATFORMS.keys() == EXPECTED.keys()
+    assert PLATFORMS.keys() == EXPECTED.keys() == DETAILS.keys()
     assert [name for name in PLATFORMS if f"`{name}`" not in text] == []
 
 
@@ -517,6 +517,73 @@ def test_a_platforms_values_render(name: str) -> None:
     assert {"key": "nvidia.com/gpu", "operator": "Exists"} in spec["tolerations"]
     assert set(breaches(pod)) == given_up
     assert any(rule.values())
+
+
+_BY_FEATURE: Final = {"matchLabels": {"nvidia.com/gpu.present": "true"}}
+_OF_GKE: Final = {"key": "cloud.google.com/gke-accelerator", "operator": "Exists"}
+_OF_AKS: Final = {"matchLabels": {"kubernetes.azure.com/accelerator": "nvidia"}}
+_EVERYBODYS: Final = ["monitoring", "kube-system"]
+_OF_GOOGLE: Final = ["gmp-system", "kube-system"]
+_OF_RANCHER: Final = ["cattle-monitoring-system", "kube-system"]
+
+#: Of each: the priority class, whose monitoring may ask, the nodes of the rules, and the labels by
+#: any of which the pod finds its nodes.
+DETAILS: Final[dict[str, tuple[str | None, list[str], Object, set[str]]]] = {
+    "aks": (
+        "system-node-critical",
+        _EVERYBODYS,
+        _OF_AKS,
+        {"kubernetes.azure.com/accelerator", "accelerator"},
+    ),
+    "aks-gpu-operator": ("system-node-critical", _EVERYBODYS, _BY_FEATURE, set()),
+    "eks": (
+        "system-node-critical",
+        _EVERYBODYS,
+        _BY_FEATURE,
+        {"karpenter.k8s.aws/instance-gpu-manufacturer", "nvidia.com/gpu.present"},
+    ),
+    "eks-bottlerocket": (
+        "system-node-critical",
+        _EVERYBODYS,
+        _BY_FEATURE,
+        {
+            "karpenter.k8s.aws/instance-gpu-manufacturer",
+            "eks.amazonaws.com/instance-gpu-manufacturer",
+            "nvidia.com/gpu.present",
+        },
+    ),
+    "gke": (None, _OF_GOOGLE, {"matchExpressions": [_OF_GKE]}, {_OF_GKE["key"]}),
+    "gke-gpu-operator": (None, _OF_GOOGLE, _BY_FEATURE, set()),
+    "openshift": (
+        "system-node-critical",
+        ["openshift-user-workload-monitoring"],
+        _BY_FEATURE,
+        set(),
+    ),
+    "rke2": ("system-node-critical", _OF_RANCHER, _BY_FEATURE, set()),
+    "rke2-gpu-operator": ("system-node-critical", _OF_RANCHER, _BY_FEATURE, set()),
+}
+
+
+@pytest.mark.parametrize("name", DETAILS)
+def test_what_else_differs_on_a_platform(name: str) -> None:
+    """Who admits the pod, who scrapes it, and which nodes a taint is for."""
+    priority, namespaces, nodes, labels = DETAILS[name]
+    objects = helm("nodeReadiness.enabled=true", files=(PLATFORMS[name],))
+    spec = pods_of(objects)["gpu-validator"]["spec"]
+    policy = find(objects, "NetworkPolicy")["spec"]["ingress"][0]["from"]
+    affinity = spec.get("affinity", {}).get("nodeAffinity", {})
+    terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
+
+    assert spec.get("priorityClassName") == priority
+    assert [
+        one["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for one in policy
+    ] == namespaces
+    assert find(objects, "NodeReadinessRule", "-failed")["spec"]["nodeSelector"] == nodes
+    assert {
+        one["matchExpressions"][0]["key"] for one in terms.get("nodeSelectorTerms", [])
+    } == labels
+    assert ("sku" in {one["key"] for one in spec["tolerations"]}) is name.startswith("aks")
 
 
 def test_the_driver_of_gke_is_where_the_linker_looks() -> None:

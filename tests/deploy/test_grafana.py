@@ -132,6 +132,39 @@ def test_the_numbers_are_right(scraped: Prometheus) -> None:
     assert {one["metric"]["probe"]: one["value"][1] for one in timeline}["tensor_ops"] == "5"
 
 
+#: Tables that say what is wrong, and the labels by which they do.
+TELLING = {
+    "fleet: Failing checks": {"probe", "check", "device"},
+    "fleet: Checks that warn": {"probe", "check", "device"},
+    "fleet: Failed, and not proven well since": {"probe", "check", "device"},
+    "fleet: Failed, or could not tell": {"probe", "status", "reason"},
+    "fleet: Boards that fail or warn": {"check"},
+    "fleet: Throttled": {"check"},
+    "node: Checks that fail or warn, and why": {"probe", "check", "device", "reason"},
+    "node: Failed, and not proven well since": {"probe", "check", "device"},
+    "node: Throttled": {"check"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("panel", TELLING)
+def test_a_table_names_what_is_wrong(scraped: Prometheus, panel: str) -> None:
+    """Probe, check, device and reason are in the answer, and its columns are shown."""
+    answer = scraped.ask(dict(EXPRESSIONS)[panel])
+    board, _, title = panel.partition(": ")
+    path = next(path for path in DASHBOARDS if path.stem == board)
+    shown = next(one for one in _dashboard(path)["panels"] if one["title"] == title)
+    columns = [
+        set(one["options"]["include"]["names"])
+        for one in shown.get("transformations", [])
+        if "include" in one["options"]
+    ]
+
+    assert all(TELLING[panel] <= one["metric"].keys() for one in answer)
+    assert all(TELLING[panel] <= names for names in columns)
+    assert columns or shown["type"] != "table"
+
+
 @pytest.mark.slow
 def test_rules_are_healthy(scraped: Prometheus) -> None:
     """Prometheus itself found no error in any rule, annotations included."""

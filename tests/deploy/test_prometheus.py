@@ -290,6 +290,39 @@ def test_rules_ask_for_what_is_emitted() -> None:
     assert set().union(*map(recorded_names, everything)) <= recorded().keys()
 
 
+def test_every_rule_tells_clusters_apart() -> None:
+    """A ruler of Mimir or Thanos sees nodes of one name in two clusters: they stay two."""
+    rules = {name: rule["expr"] for name, rule in alerts().items()} | recorded()
+    grouped = [
+        (name, labels)
+        for name, expression in rules.items()
+        for labels in re.findall(r"\b(?:by|on) ?\(([^)]+)\)", expression)
+    ]
+
+    assert len(grouped) > 50
+    assert [one for one in grouped if "cluster" not in one[1].split(", ")] == []
+
+
+def test_the_page_names_what_there_is() -> None:
+    """Alerts, recorded series and metrics exist; who evaluates elsewhere finds how."""
+    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    exposition = Exposition(lambda: families(full(), SHOWN, TOOL)).read(Form()).decode()
+    series = {name for name in recorded_names(page) if ":gpu_validator_" in name}
+    plain = re.sub(r"\w+:\w+:\w+", "", page)
+    by_job = {name for name, rule in alerts().items() if "{job=~" in rule["expr"]}
+    told = page.partition("asks for scrape jobs")[0].rpartition("\n\n")[2]
+    told += page.partition("asks for scrape jobs")[2].partition("no other rule names a job")[0]
+
+    assert set(re.findall(r"GpuValidator\w+", page)) <= alerts().keys()
+    assert series <= recorded().keys()
+    assert len(series) >= 2
+    for name in re.findall(r"gpu_validator_\w+", plain):
+        assert re.search(rf"^{name}[{{ ]", exposition, re.MULTILINE), name
+    assert set(re.findall(r"GpuValidator\w+", told)) == by_job
+    for words in ("mimirtool rules load", "Thanos Ruler", "/keep_firing_for/d"):
+        assert words in page
+
+
 def test_promtool_lints_the_rules() -> None:
     """No error and no duplicate rule."""
     done = _promtool("check", "rules", "--lint-fatal", *map(str, sorted(RULES.glob("*.yml"))))

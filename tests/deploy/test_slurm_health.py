@@ -51,17 +51,29 @@ def test_one_pass_resumes_nothing(node: Node) -> None:
     assert "resumed: pass: " in node.log
 
 
+@pytest.mark.parametrize("said", ["quick", "instant"])
+def test_no_less_than_standard_resumes(node: Node, said: str) -> None:
+    """Where the settings name another profile, it is said, and standard is run."""
+    node.set(RESUME_AFTER=1, IDLE_PROFILE=said)
+    drained(node).check()
+
+    assert (node.state, node.standards) == ("IDLE", 1)
+    assert f"settings: IDLE_PROFILE={said} is not understood: taken for standard" in node.log
+
+
 def test_an_intermittent_gpu_stays_out(node: Node) -> None:
     """Fail, pass, fail, pass: a fail takes back what was clean before it."""
     drained(node)
+    left = []
     for _ in range(3):
         node.check()
+        left.append((node.state, node.standards))
         node.quick(FAIL)
         node.check()
         node.quick("pass: 12 probes")
 
-    assert node.standards >= 3
-    assert node.state == "IDLE+DRAIN"
+    assert left == [("IDLE+DRAIN", 1), ("IDLE+DRAIN", 2), ("IDLE+DRAIN", 3)]
+    assert "resumed" not in node.log
 
 
 def test_a_fail_of_the_thorough_check_counts(node: Node) -> None:
@@ -465,6 +477,19 @@ def test_an_epilog_only_looks(node: Node) -> None:
     assert re.fullmatch(r"7[7-9]s|8\ds", ages[1])
     assert re.fullmatch(r"7[7-9]s|8\ds", ages[2])
     assert node.state == "IDLE"
+
+
+def test_around_a_job_the_controller_is_not_asked(node: Node) -> None:
+    """It waits for a prolog, and would wait for itself; a health check does ask it."""
+    node.set(EPILOG_ON_FAIL="drain")
+    node.quick(FAIL)
+    codes = [node.run(one, SLURM_JOB_ID="7", SLURM_JOB_GPUS="0") for one in ("prolog", "epilog")]
+    around = (node.controller / "asked").exists()
+    node.run("healthcheck")
+
+    assert [done.returncode for done in codes] == [1, 1]
+    assert not around
+    assert "show node n1" in (node.controller / "asked").read_text()
 
 
 @pytest.mark.parametrize("action", ["drain", "note"])

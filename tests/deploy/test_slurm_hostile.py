@@ -1,6 +1,7 @@
 """Slurm's scripts beside what does not keep to its part: commands, loggers, settings, jobs."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -131,6 +132,34 @@ def test_settings_of_two_lines_do(node: Node) -> None:
     node.quick(FAIL)
 
     assert node.run("prolog", **JOB).returncode == 1
+
+
+def values(node: Node, settings: str) -> dict[str, str]:
+    """What the scripts go by with such a file, of what the shipped one names."""
+    scripts = node.folder / "scripts"
+    (scripts / "settings").write_text(settings)
+    names = re.findall(r"(?m)^([A-Z_]+)=", (SCRIPTS / "settings").read_text())
+    read = "".join(f". {scripts}/{name}\n" for name in ("settings", "state.sh", "defaults.sh"))
+    told = "".join(f'printf "%s\\n" "{name}=${name}"\n' for name in names)
+    done = subprocess.run(
+        ["/bin/sh", "-uc", f'say() {{ printf "%s\\n" "said=$*"; }}\n{read}{told}'],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},
+    )
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+def test_what_is_left_out_is_what_stands_there(node: Node) -> None:
+    """The file of settings tells each default, and every one is understood."""
+    told = (SCRIPTS / "settings").read_text()
+    shipped = values(node, told)
+
+    assert len(shipped) > 25
+    assert shipped == values(node, "")
+    assert "said" not in shipped
+    assert values(node, told + "ON_ERROR=drain\n") != shipped
 
 
 @pytest.mark.parametrize(
