@@ -146,8 +146,7 @@ class _Worker:
 
     def _handle(self, request: dict[str, Any], fds: list[int]) -> None:
         if request["do"] == "fork":
-            if not request.get("survey"):  # which runs beside this import
-                self._import_shared()
+            self._import_shared()
             self._fork(request, *fds)
         elif request["do"] == "import":
             for name in request["modules"]:
