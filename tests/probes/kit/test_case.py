@@ -55,7 +55,9 @@ def test_numpy_names_a_type_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_label_has_the_type_of_torch_where_it_is_another() -> None:
     """NumPy has no bfloat16."""
-    labels = [each.operation for each in in_dtype(plain("neg", (A,), -A), torch.bfloat16).run("cpu")]
+    labels = [
+        each.operation for each in in_dtype(plain("neg", (A,), -A), torch.bfloat16).run("cpu")
+    ]
 
     assert {label for label in labels if "bfloat16" in label} == set(labels)
 

@@ -1,27 +1,29 @@
-"""What probes share is imported by the worker, once, before it forks its first child."""
+"""What probes share is imported by the worker, once, before it is asked for a child."""
 
-import importlib
-import socket
-from typing import Any
+import time
+from pathlib import Path
 
 import pytest
 
-from probes.worker import main
+from validator.engine.spawn import start_worker
+
+pytestmark = pytest.mark.slow
+
+#: The library that pydantic, which every child needs, is loaded from.
+LIBRARY = "_pydantic_core"
+WITHIN_S = 100
 
 
-@pytest.mark.parametrize("request_", [{"survey": True}, {"probes": []}])
-def test_it_is_imported_before_any_child_even_the_survey(
-    request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A survey that was forked before would import pydantic for itself, beside the worker."""
-    order: list[str] = []
-    monkeypatch.setattr(importlib, "import_module", order.append)
-    monkeypatch.setattr(main._Worker, "_fork", lambda *_: order.append("fork"))
-    left, right = socket.socketpair()
-    with left, right:
-        worker = main._Worker(left, bare=False)
-        for _ in range(2):
-            worker._handle({"do": "fork", "job": 1, **request_}, [0, 0])
+def test_it_is_imported_before_any_request() -> None:
+    """Else each of the first children, the survey too, would import it for itself."""
+    worker = start_worker(bare=True)
+    try:
+        maps = Path(f"/proc/{worker.process.pid}/maps")
+        until = time.monotonic() + WITHIN_S
+        while LIBRARY not in maps.read_text(encoding="utf-8") and time.monotonic() < until:
+            time.sleep(0.01)
 
-    shared = [*main._SHARED, *main._SHARED_WITH_TORCH]
-    assert order == [*shared, "fork", "fork"]
+        assert LIBRARY in maps.read_text(encoding="utf-8")
+        assert worker.process.poll() is None  # it waits: nobody has asked it for anything
+    finally:
+        worker.kill()
