@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final
 
@@ -62,7 +63,7 @@ class Case:
 
     def run(self, device: str) -> Iterator[Comparison]:
         """Call it with contiguous and with strided operands, and compare the outputs."""
-        if self.is_wide() and not has_dtype(device, torch.float64):
+        if not has_dtype(device, torch.float64) and self.is_wide():
             return
         call = attrgetter(self.operation)(torch)
         where = {"device": device} if self.factory else {}
@@ -101,7 +102,7 @@ class Case:
 
     def _comparisons(self, observed: Any, how: str) -> Iterator[Comparison]:
         outputs = observed if isinstance(observed, (tuple, list)) else (observed,)
-        kind = f"{self.dtype}".removeprefix("torch.") if self.dtype else f"{self.expected[0].dtype}"
+        kind = _name(self.dtype or self.expected[0].dtype)
         label = f"{self.operation} ({kind}, {how}{_options_text(self.options)})"
         if len(outputs) != len(self.expected):
             problem = f"{len(outputs)} outputs where {len(self.expected)} are right"
@@ -186,13 +187,19 @@ def _operand_on_device(
     dtype: torch.dtype | None,
     place: Callable[..., torch.Tensor] = on_device,
 ) -> Any:
+    if isinstance(operand, np.ndarray):
+        real = dtype is not None and operand.dtype.type is NUMPY_OF[dtype]
+        return place(operand, device, dtype if real else None)
     if isinstance(operand, list) and operand and isinstance(operand[0], np.ndarray):
         return [_operand_on_device(item, device, dtype, place) for item in operand]
-    if not isinstance(operand, np.ndarray):
-        return operand
-    real = dtype is not None and operand.dtype == NUMPY_OF[dtype]
-    return place(operand, device, dtype if real else None)
+    return operand
+
+
+@cache
+def _name(dtype: "torch.dtype | np.dtype[Any]") -> str:
+    """A type's name, the same for torch's and NumPy's; NumPy puts it together at each call."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _options_text(options: dict[str, Any]) -> str:
-    return "".join(f", {name}={value}" for name, value in options.items())
+    return "".join([f", {name}={value}" for name, value in options.items()]) if options else ""

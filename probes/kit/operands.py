@@ -33,12 +33,15 @@ def integers(
     return values
 
 
+@cache
 def fractions(shape: tuple[int, ...], salt: int = 0) -> npt.NDArray[np.float64]:
-    """Numbers in (0, 1) with all 52 bits of the mantissa in use."""
+    """Numbers in (0, 1) with all 52 bits of the mantissa in use. Cached and read-only."""
     count = math.prod(shape)
     high, low = _hashed(count, salt), _hashed(count, salt + 1)
     wide = (high << np.uint64(20)) ^ low  # 52 bits
-    return np.asarray((wide.astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)
+    values = np.asarray((wide.astype(np.float64) + 0.5) * 2.0**-52).reshape(shape)
+    values.setflags(write=False)
+    return values
 
 
 def coarse(

@@ -108,10 +108,9 @@ def compare(
 
 def _on_host(tensor: torch.Tensor) -> npt.NDArray[Any]:
     """A tensor as an array; of a type that NumPy does not have, in float32."""
-    host = tensor.detach().cpu().resolve_conj().resolve_neg()
-    if host.dtype in _WITHOUT_NUMPY:
-        host = host.float()  # exact
-    array: npt.NDArray[Any] = host.numpy()
+    if tensor.dtype in _WITHOUT_NUMPY:
+        tensor = tensor.detach().cpu().float()  # exact
+    array: npt.NDArray[Any] = tensor.numpy(force=True)  # as detached, on the host, resolved
     return array
 
 
@@ -128,8 +127,9 @@ def _compared(
 
 def _same_bits(output: npt.NDArray[Any], expected: npt.NDArray[Any]) -> bool:
     """Whether two arrays of one shape and type are the same; without a copy of large ones."""
-    whole = output.flags.c_contiguous and expected.flags.c_contiguous
-    if output.nbytes < _LARGE_BYTES or output.nbytes % _WORD.itemsize or not whole:
+    if output.nbytes < _LARGE_BYTES or output.nbytes % _WORD.itemsize:
+        return output.tobytes() == expected.tobytes()
+    if not (output.flags.c_contiguous and expected.flags.c_contiguous):
         return output.tobytes() == expected.tobytes()
     return bool((output.reshape(-1).view(_WORD) == expected.reshape(-1).view(_WORD)).all())
 

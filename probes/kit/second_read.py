@@ -32,7 +32,7 @@ def copied(tensor: torch.Tensor, read: Callable[[torch.Tensor], Array]) -> Array
     Of a tensor on the CPU there is no second copy: its memory is the host's own.
     """
     array = read(tensor)
-    if tensor.device.type != "cpu" and not tensor.is_inference():
+    if not tensor.is_cpu and not tensor.is_inference():
         key, sources = id(array), _SOURCES  # the module's names are gone when Python ends
         held = weakref.ref(array, lambda _: sources.pop(key, None))
         sources[key] = _Source(held, weakref.ref(tensor), tensor._version, read)

@@ -32,8 +32,8 @@ from probes.worker.errors import describe
 
 _OOM_SCORE = "1000"  # the kernel's maximum; raising the score needs no permission
 _PACKET_BYTES = 65536
-#: Our modules that every probe needs, imported before the first of them is forked: in any worker,
-#: and in one with torch.
+#: Our modules that every child needs, imported before anybody asks for one: in any worker, and in
+#: one with torch.
 _SHARED = ("probes.worker.attempt", "probes.kit.breadcrumb")
 _SHARED_WITH_TORCH = ("probes.worker.framework", "probes.kit.references")
 
@@ -53,6 +53,8 @@ def main(control_fd: int, supervisor_pid: int, nice: int, bare: int) -> None:
     control.set_inheritable(False)
     _send(control, {"event": "up"})
     if _do_without_torch(control) if bare else _import_torch(control):
+        for name in _SHARED if bare else (*_SHARED, *_SHARED_WITH_TORCH):
+            importlib.import_module(name)
         gc.freeze()  # keeps the memory pages shared with the children
         _Worker(control, bare=bool(bare)).serve()
 
@@ -126,7 +128,6 @@ class _Worker:
     def __init__(self, control: socket.socket, *, bare: bool) -> None:
         self._control = control
         self._bare = bare
-        self._shared = list(_SHARED if bare else (*_SHARED, *_SHARED_WITH_TORCH))
         self._children: dict[int, tuple[int, int]] = {}  # pidfd -> (job, pid)
         self._pids: dict[int, int] = {}  # job -> pid, not yet reaped
 
@@ -146,8 +147,6 @@ class _Worker:
 
     def _handle(self, request: dict[str, Any], fds: list[int]) -> None:
         if request["do"] == "fork":
-            if not request.get("survey"):  # which runs beside this import
-                self._import_shared()
             self._fork(request, *fds)
         elif request["do"] == "import":
             for name in request["modules"]:
@@ -158,14 +157,6 @@ class _Worker:
             _send(self._control, {"event": "ready"})
         elif request["do"] == "reap":
             os.waitpid(self._pids.pop(request["job"]), 0)
-
-    def _import_shared(self) -> None:
-        """Import what every probe needs, once."""
-        if not self._shared:
-            return
-        while self._shared:
-            importlib.import_module(self._shared.pop(0))
-        gc.freeze()
 
     def _fork(
         self, request: dict[str, Any], result_fd: int, log_fd: int, breadcrumb_fd: int | None = None

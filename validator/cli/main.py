@@ -6,7 +6,6 @@ pydantic and rich are imported for the command itself.
 
 import contextlib
 import gc
-import json
 import os
 import signal
 import sys
@@ -125,6 +124,8 @@ def _command(argv: Sequence[str], early: EarlyWorker) -> int:
 
 def _serve(checked: str) -> int:
     """Become the daemon, in a process that never imported typer or rich."""
+    import json  # noqa: PLC0415 - the worker of the other commands starts without it
+
     from validator.service import startup  # noqa: PLC0415 - same
     from validator.service.server import serve  # noqa: PLC0415 - same
     from validator.settings.loading import load_in_time  # noqa: PLC0415 - this command alone needs it

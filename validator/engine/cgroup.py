@@ -7,9 +7,8 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _ROOT: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
@@ -58,8 +57,7 @@ def cores() -> int:
     return max(1, math.floor(min(len(os.sched_getaffinity(0)), allowed)))
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(NamedTuple):
     """A limit of a control group: its file, its value, and how much of it is in use."""
 
     file: Path

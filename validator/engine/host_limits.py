@@ -7,14 +7,12 @@ this process, so they are read here.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from validator.engine import limits_in_force as in_force
 
 
-@dataclass(frozen=True)
-class _Kind:
+class _Kind(NamedTuple):
     """One kind of limit."""
 
     what: str  # what could not be had, or happened
@@ -26,8 +24,7 @@ class _Kind:
     possible: str = r"(?!)"
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """What the host refused, by which limits of which values, and what raises them."""
 
     what: str

@@ -163,7 +163,7 @@ class Run:
             self._nothing_runs(error)
             return
         host = [spec for spec in self._enabled_specs() if spec.needs == "host" and spec.needs_torch]
-        # First, since the worker imports what the probes need while the survey is taken.
+        # First: what is planned on the devices waits for it.
         survey = asyncio.ensure_future(self._survey())
         tasks: list[asyncio.Future[Any]] = [survey]
         tasks.append(asyncio.ensure_future(Job(CPU, host, 1, self._context).run()))

@@ -10,9 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from probes.pidfd import pidfd_open
 from validator.engine import cgroup, limits_in_force
@@ -42,8 +41,7 @@ class CannotStartError(Exception):
     """The worker process could not be started; the text says why."""
 
 
-@dataclass(frozen=True)
-class WorkerProcess:
+class WorkerProcess(NamedTuple):
     """A started worker: its process, a pidfd, the control socket and its log pipe's read end."""
 
     process: subprocess.Popen[bytes]

@@ -38,9 +38,9 @@ def _not_keeping_the_array(original: Any) -> Any:
 def _not_keeping_the_tensor(original: Any) -> Any:
     """`numpy()` whose array does not keep the tensor alive."""
 
-    def call(tensor: torch.Tensor, **_: Any) -> Any:
+    def call(tensor: torch.Tensor, **named: Any) -> Any:
         if tensor.dtype != torch.float32 or tensor.dim() != 1 or tensor.numel() != 1021:
-            return original(tensor)
+            return original(tensor, **named)
         memory = (ctypes.c_char * (4 * tensor.numel())).from_address(tensor.data_ptr())
         return np.frombuffer(memoryview(memory), np.float32)
 

@@ -195,6 +195,8 @@ def test_nothing_slow_before_the_worker() -> None:
 
     assert "validator" in imported
     assert packages - set(sys.stdlib_module_names) == {"validator", "probes"}
+    # A class that `dataclasses` makes costs the import of `inspect`, while nothing else runs yet.
+    assert not packages & {"dataclasses", "inspect", "ast", "json", "asyncio", "argparse"}
     # What both sides need, and imports the standard library alone.
     assert {name for name in imported if name.startswith("probes")} == {
         *("probes", "probes.legible", "probes.pidfd")

@@ -73,7 +73,7 @@ def test_a_worker_that_is_killed_again_is_an_error(folder: Path, name: str) -> N
 @pytest.fixture
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
     """No limit of memory is in force here."""
-    kinds = tuple(replace(kind, limits=list) for kind in host_limits._KINDS)
+    kinds = tuple(kind._replace(limits=list) for kind in host_limits._KINDS)
     monkeypatch.setattr(host_limits, "_KINDS", kinds)
 
 
