@@ -8,10 +8,11 @@ import pytest
 from probes.catalog import CATALOG
 from probes.contract import Comparison, Finding, Pattern, Triage, Try, agree
 from tests.validator.service.fake_runner import gpus, report, result
-from validator.report import Device, NotRun, Report, to_json
+from validator.piecewise import at_once
+from validator.report import Device, NotRun, Report, in_json, to_json
 from validator.service import bad
-from validator.service.bad import MOST_BYTES, BadFindings, bad_findings
-from validator.shortened import REPORT_BYTES, report_text
+from validator.service.bad import MOST_BYTES, BadFindings
+from validator.shortened import REPORT_BYTES
 
 GPUS = gpus(8)
 
@@ -23,6 +24,11 @@ TRIAGE = Triage(
     fails_on=tuple(device.name for device in GPUS),
     tries=(Try(ended_s=1.5, temperature_c=60, failed=True),) * 3,
 )
+
+
+def bad_findings(made: Report) -> str:
+    """The document about a report."""
+    return at_once(bad.bad_findings(made))
 
 
 def pattern(axes: int = 4) -> Pattern:
@@ -125,8 +131,7 @@ def test_a_report_with_one_sick_gpu_keeps_all_of_it() -> None:
 
 def test_firsts_are_shortened_last(all_wrong: Report) -> None:
     """The same check on a second device tells the same, mostly."""
-    content = json.loads(all_wrong.model_dump_json())
-    found = json.loads(report_text(content, 8 * 2**20))
+    found = json.loads(at_once(in_json(all_wrong, 8 * 2**20)))
     findings = {
         device: [
             each for one in found["results"] if one["device"] == device for each in one["findings"]
