@@ -144,6 +144,30 @@ def test_firsts_are_shortened_last(all_wrong: Report) -> None:
     assert all(one["observation"] is None for one in found["results"])
 
 
+def test_a_large_node_names_each_finding_and_little_else() -> None:
+    """56 instances on which all is wrong: what repeats costs a few bytes, the first keeps words."""
+    many = gpus(3)
+    results = [
+        result("matmul", one.name, "fail", "check_failed", findings=(wrong("matmul.bits", 2),))
+        for one in many
+    ]
+    found = Report.model_validate_json(at_once(in_json(report(results, many), 1)))
+    first, *others = (one.findings[0] for one in found.results)
+
+    assert first.message
+    assert first.hint
+    assert others == [Finding(id="matmul.bits", status="fail", action="drain")] * 2
+
+
+def test_a_result_a_piece() -> None:
+    """Of no document all results are made at once."""
+    made = report([result("matmul", one.name) for one in gpus(20)], gpus(20))
+
+    assert len(list(in_json(made))) >= 20
+    assert len(list(in_json(made, 1))) >= 40
+    assert len(list(bad.bad_findings(made))) >= 20
+
+
 def test_observations_that_were_asked_for_are_kept() -> None:
     """A recording of a large node is worth nothing without them."""
     large = report(
