@@ -175,6 +175,23 @@ def test_who_keeps_it_busy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_busy(TENSOR_OPS, shared) == ""
 
 
+def test_what_may_be_left_over_is_told_with_how_to_end_it() -> None:
+    """It holds memory and nobody computes; what computes, or holds little, is left alone."""
+    deep = replace(TENSOR_OPS, profile="deep")
+    users = (GpuProcess(pid=12, memory_bytes=3 << 30), GpuProcess(pid=77, memory_bytes=9 << 20))
+    held = GPUS[0].model_copy(
+        update={"process_count": 2, "processes": users, "utilization_percent": 0}
+    )
+    small = held.model_copy(update={"processes": users[1:]})
+    used = held.model_copy(update={"utilization_percent": 1})
+
+    assert why_busy(deep, held).endswith(
+        "in use 0 % of the time; if no job needs what computes nothing, on the node: kill 12"
+    )
+    assert "kill" not in why_busy(deep, small) + why_busy(deep, used)
+    assert why_busy(TENSOR_OPS, held) == ""
+
+
 def test_who_is_not_listed_and_computes_keeps_it_busy() -> None:
     """Use and memory tell of them; either alone is what a board does by itself."""
     deep = replace(TENSOR_OPS, profile="deep")
