@@ -5,7 +5,8 @@ A thread would not do: calls of the interpreter and of pydantic hold the others 
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Iterator
 from typing import Final, TypeVar
 
 _T = TypeVar("_T")
@@ -19,23 +20,22 @@ _HOLD_S: Final = 0.005
 
 def at_once(pieces: Pieces[_T]) -> _T:
     """What the work returns, for who has nobody else to answer."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            value: _T = end.value
-            return value
+    value: list[_T] = []
+    deque(_kept(pieces, value), maxlen=0)
+    return value[0]
 
 
 async def in_pieces(pieces: Pieces[_T]) -> _T:
     """What the work returns; others have their turns meanwhile."""
+    value: list[_T] = []
     until_s = time.perf_counter() + _HOLD_S
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            value: _T = end.value
-            return value
+    for _ in _kept(pieces, value):
         if time.perf_counter() >= until_s:
             await asyncio.sleep(0)
             until_s = time.perf_counter() + _HOLD_S
+    return value[0]
+
+
+def _kept(pieces: Pieces[_T], value: list[_T]) -> Iterator[None]:
+    """The pieces; what the work returns in the end is put into a list."""
+    value.append((yield from pieces))

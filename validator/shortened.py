@@ -78,7 +78,13 @@ def fit(finding: _Json, room: Room) -> None:
     if not room.characters:
         for name in finding.keys() - _LEAST:
             del finding[name]
-        return
+    else:
+        _fit_values(finding, room)
+        _fit_words(finding, room)
+
+
+def _fit_values(finding: _Json, room: Room) -> None:
+    """Shorten what was observed and expected."""
     if not room.listed:
         finding.pop("observed", None)
         finding.pop("expected", None)
@@ -89,6 +95,10 @@ def fit(finding: _Json, room: Room) -> None:
     for name in ("observed", "expected"):
         if name in finding and len(text(finding[name])) > room.characters * (1 + room.listed):
             finding[name] = cut_text(text(finding[name]), room.characters)
+
+
+def _fit_words(finding: _Json, room: Room) -> None:
+    """Shorten the texts, and what else is told of how it is wrong."""
     for name in ("message", "hint"):
         if name in finding:
             finding[name] = cut_text(finding[name], room.characters)

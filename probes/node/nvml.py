@@ -47,7 +47,7 @@ class MigInstance(Frozen):
 class NvmlGpu(Frozen):
     """One physical GPU. None means unknown (not supported, no permission).
 
-    `process_count` counts compute processes and those that draw much, without this one. In a container NVML
+    `process_count` counts those that compute or draw much, without this one. In a container NVML
     reports the host's process ids, so this process cannot be recognised: read before using the
     GPU. `memory_reserved_bytes` is the part of `memory_total_bytes` that the driver reserves.
     """
@@ -134,8 +134,8 @@ def processes(queries: Queries, handle: object) -> dict[int, int | None] | None:
     """The other processes on the GPU, by id, with their bytes of its memory where they are told.
 
     Of MPS those that compute through its server, which itself computes for nobody else: it stays
-    when they have gone. Nor do those count that draw and take little together, such
-    as a display server. None if the compute processes are unknown.
+    when they have gone. Nor do those count that draw and take little together, such as a display
+    server. None if the compute processes are unknown.
     """
     listed = {}
     for kind in ("Compute", "MPSCompute", "Graphics"):

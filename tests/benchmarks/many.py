@@ -56,14 +56,25 @@ def failed(probe: str, checks: tuple[str, ...], device: Device) -> str:
     """A result as a child sends it: each check is wrong in two operations."""
     index = (0, 1, 2)
     pattern = Pattern(
-        elements=4096, mismatches=12, first=(index,) * 3, last=(index,) * 3,
-        common_index=(None,) * 3, bits_any="0x00080000", bits_all="0x00080000",
+        elements=4096,
+        mismatches=12,
+        first=(index,) * 3,
+        last=(index,) * 3,
+        common_index=(None,) * 3,
+        bits_any="0x00080000",
+        bits_all="0x00080000",
     )
     comparisons = [
         Comparison(
             operation=f"operation_{number} (float32, strided, 17x33x65)",
-            elements=4096, mismatches=12, first_index=index, worst_index=index,
-            expected=1.25, observed=-2.5e30, xor_mask="0x00ff0000", pattern=pattern,
+            elements=4096,
+            mismatches=12,
+            first_index=index,
+            worst_index=index,
+            expected=1.25,
+            observed=-2.5e30,
+            xor_mask="0x00ff0000",
+            pattern=pattern,
         )
         for number in range(2)
     ]
@@ -101,7 +112,7 @@ class Runs:
         ]
 
     async def run(
-        self, plan: Plan, settings: Settings, on_event: Callable[[Event], None]
+        self, plan: Plan, settings: Settings, on_event: Callable[[Event], None] = lambda _: None
     ) -> Report:
         """Take in all of it, and report."""
         run = Run(plan, settings, on_event, {}, early=None, nice=0)
@@ -123,9 +134,7 @@ async def main(port: int, count: int) -> int:
     names = [spec.name for spec in CATALOG if spec.needs == "device"]
     flags = {"schedule": dict.fromkeys(names, every), "run": {"profile": "deep"}}
     logs.configure("error")
-    return await hold(
-        Daemon(load(flags=flags), runner=Runs(count)), listen([f"127.0.0.1:{port}"])
-    )
+    return await hold(Daemon(load(flags=flags), runner=Runs(count)), listen([f"127.0.0.1:{port}"]))
 
 
 def measure(count: int) -> dict[str, Any]:
@@ -166,4 +175,4 @@ def measure(count: int) -> dict[str, Any]:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         sys.exit(asyncio.run(main(int(sys.argv[2]), int(sys.argv[3]))))
-    print(json.dumps(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 56)))
+    json.dump(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 56), sys.stdout)

@@ -112,7 +112,7 @@ def test_a_logger_that_hangs_holds_nothing_up(node: Node, script: str) -> None:
         ("idlecheck", "pass: 12 probes", 0, "IDLE"),
     ],
 )
-def test_a_folder_that_never_answers_holds_nothing_up(  # noqa: PLR0913 - a table
+def test_a_folder_that_never_answers_holds_nothing_up(
     node: Node, dead_disk: Path, script: str, verdict: str, code: int, state: str
 ) -> None:
     """The verdict alone decides, and it is told that nothing is kept."""

@@ -33,8 +33,7 @@ class Crowd:
         if not crowded:
             return result
         findings = tuple(
-            _shortened(finding) if finding.id in crowded else finding
-            for finding in result.findings
+            _shortened(finding) if finding.id in crowded else finding for finding in result.findings
         )
         observation = result.observation if set(bad) - crowded else None
         return result.model_copy(update={"findings": findings, "observation": observation})

@@ -171,8 +171,8 @@ class Latest:
 
         So what ran on a GPU that is gone vanishes. What got no chance keeps its last entry, and a
         busy or disabled one its last verdict, and a probe that ran `partly`, on some of the devices
-        alone, what is known of it on the others. A fault's result raises `ValueError`. Whoever keeps
-        many results has them `slimmed` before.
+        alone, what is known of it on the others. A fault's result raises `ValueError`. Results are
+        `slimmed` before by whoever keeps many of them.
         """
         refuse_faults(report.results)
         now = self._monotonic()

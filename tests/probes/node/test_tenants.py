@@ -77,7 +77,9 @@ def test_everything_is_told(libraries: Path) -> None:
         told
         == [
             Use(
-                processes=tuple(GpuProcess(pid=pid, memory_bytes=MIB * n) for pid, n in sizes.items()),
+                processes=tuple(
+                    GpuProcess(pid=pid, memory_bytes=MIB * n) for pid, n in sizes.items()
+                ),
                 utilization_percent=80,
                 memory_used_bytes=(16384 - 384 - 15000) * MIB,
                 power_w=345.6,

@@ -205,7 +205,6 @@ def test_the_worst_of_all_rounds_is_kept_with_its_round(time_is: Clock, bad: str
         ({50: "error", 51: "error", 52: "error"}, 200, "error"),
         ({2: "error"}, 99, "error"),
         ({199: "error"}, 200, "error"),  # it can not tell any more
-        ({50: "error", 199: "skip"}, 200, "warn"),
         ({50: "error", 120: "fail"}, 200, "fail"),
         ({50: "fail", 120: "error"}, 200, "fail"),
     ],

@@ -26,6 +26,7 @@ from validator.engine.runner import Event
 from validator.report import CPU
 from validator.service import logs, readyfile
 from validator.service.daemon import Daemon, tell_profile
+from validator.service.latest import Pair
 from validator.service.metrics import Form
 from validator.service.server import _MEANINGLESS, EXIT_UNUSABLE, serve
 from validator.settings.loading import load
@@ -171,6 +172,9 @@ def test_siblings_of_a_busy_gpu_keep_their_hour_and_their_results(
     daemon = Daemon(load(flags=flags), runner=runner, monotonic=clock)
     linalg: list[dict[str, Any]] = []
 
+    def is_linalg(pair: Pair) -> bool:
+        return pair.probe == "linalg"
+
     async def go() -> None:
         async with running(daemon):
             await until(lambda: len(runner.plans) == 1 and not runner.active, daemon)
@@ -184,11 +188,15 @@ def test_siblings_of_a_busy_gpu_keep_their_hour_and_their_results(
                 await asyncio.sleep(0)
                 found = daemon._latest.results()
                 linalg.append(
-                    {pair.device: one.status for pair, one in found.items() if pair.probe == "linalg"}
+                    {
+                        pair.device: one.status
+                        for pair, one in found.items()
+                        if pair.probe == "linalg"
+                    }
                 )
-                assert {pair.device for pair in daemon._latest.planned if pair.probe == "linalg"} == (
-                    linalg[-1].keys()
-                )
+                assert {
+                    pair.device for pair in daemon._latest.planned if pair.probe == "linalg"
+                } == (linalg[-1].keys())
 
     asyncio.run(go())
     three = {"cuda:0": "pass", "cuda:1": "skip", "cuda:2": "pass"}
@@ -404,7 +412,9 @@ def test_a_reload_reaches_the_next_run() -> None:
     asyncio.run(go())
 
     assert runner.timeouts == [300, 77]
-    assert b'gpu_validator_probe_interval_seconds{probe="autograd"} 30.0' in asyncio.run(daemon.new_metrics(Form()))
+    assert b'gpu_validator_probe_interval_seconds{probe="autograd"} 30.0' in asyncio.run(
+        daemon.new_metrics(Form())
+    )
 
 
 def test_a_reload_changes_the_logs(capfd: pytest.CaptureFixture[str]) -> None:
