@@ -82,10 +82,12 @@ idle_check() {
     recall
     fails=$r_fails
     judge_idle
-    state_folder || exit 0
-    # A health check may be at work.
-    exec 9<"$STATE_DIR"
-    timeout -k 1 95 flock -w 90 9 || exit 0
+    # A health check may be at work. The folder may have died meanwhile.
+    state_folder || :
+    if [ -d "$STATE_DIR" ]; then
+        exec 9<"$STATE_DIR"
+        timeout -k 1 95 flock -w 90 9 || exit 0
+    fi
     if ! look; then
         say "$line; but slurmctld does not tell of $node"
         exit 0
