@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from probes.catalog import CATALOG, TENSOR_OPS
+from probes.catalog import AUTOGRAD, CATALOG, LINALG, TENSOR_OPS
 from validator.engine import processes
 from validator.engine.devices import (
     choose,
@@ -15,7 +15,10 @@ from validator.engine.devices import (
     why_busy,
     why_no_name,
 )
+from validator.engine.plan import Plan
+from validator.engine.run import Run
 from validator.report import CPU, Device, GpuProcess
+from validator.settings.model import Settings
 
 GPUS = tuple(
     Device(
@@ -323,3 +326,19 @@ def test_with_mps_an_exclusive_mode_is_that_of_its_server() -> None:
     assert why_busy(TENSOR_OPS, gpu) == ""
     assert "deep" in why_busy(replace(TENSOR_OPS, profile="deep"), gpu)
     assert "exclusive" in why_busy(TENSOR_OPS, gpu.model_copy(update={"backend": "cuda"}))
+
+
+def test_a_plan_may_be_about_some_devices_alone() -> None:
+    """By UUID or by name; a probe that is not named runs on all, and a GPU that is gone on none."""
+    only_on = {LINALG.name: frozenset({"GPU-1", "GPU-9"}), TENSOR_OPS.name: frozenset({"cuda:0"})}
+    plan = Plan((TENSOR_OPS, LINALG, AUTOGRAD), "standard", "schedule", only_on=only_on)
+    run = Run(plan, Settings(), lambda _: None, {}, early=None, nice=0)
+    devices = [
+        Device(name=f"cuda:{n}", type="cuda", index=n, uuid=f"GPU-{n}").model_dump()
+        for n in range(3)
+    ]
+    run._plan_devices({"devices": devices})
+    alone = [(spec.name, device.name) for spec, device in run._planned if spec is not AUTOGRAD]
+
+    assert alone == [("tensor_ops", "cuda:0"), ("linalg", "cuda:1")]
+    assert sum(spec is AUTOGRAD for spec, _ in run._planned) == 3
