@@ -15,7 +15,8 @@ from probes.contract import Frozen, Reason, Result, Status, Timing, worst
 from probes.legible import legible
 from validator import __version__
 from validator.burn import Burn
-from validator.shortened import report_text
+from validator.piecewise import Pieces, at_once
+from validator.shortened import REPORT_BYTES, fit_results, text
 
 SCHEMA_VERSION: Final = 1
 
@@ -316,15 +317,42 @@ def to_json(report: Report) -> str:
 
     Where much is wrong details give way, so that it has at most 1.25 MiB.
     """
-    content = json.loads(report.model_dump_json())
+    return at_once(in_json(report))
+
+
+def in_json(report: Report, most_bytes: int = REPORT_BYTES) -> Pieces[str]:
+    """The same, a result a piece."""
+    fields = json.loads(report.model_dump_json(exclude={"results"}))
     if report.burn is None:
-        del content["burn"]
-    for result in content["results"]:
-        result["findings"] = [
-            {key: value for key, value in finding.items() if value not in (None, "", "none", {})}
-            for finding in result["findings"]
-        ]
-    return report_text(content)
+        del fields["burn"]
+    texts = {name: text(value) for name, value in fields.items()}
+    results = []
+    for result in report.results:
+        results.append(_result_text(result))
+        yield
+    if not _asked_for_observations(report):
+        left = most_bytes - sum(len(f'"{name}":,{one}'.encode()) for name, one in texts.items())
+        results = yield from fit_results(results, left - len('{"results":[]}'))
+    texts["results"] = f"[{','.join(results)}]"
+    ordered = (f'"{name}":{texts[name]}' for name in Report.model_fields if name in texts)
+    return f"{{{','.join(ordered)}}}"
+
+
+def _result_text(result: Result) -> str:
+    content = json.loads(result.model_dump_json())
+    content["findings"] = [
+        {key: value for key, value in finding.items() if value not in (None, "", "none", {})}
+        for finding in content["findings"]
+    ]
+    return text(content)
+
+
+def _asked_for_observations(report: Report) -> bool:
+    """Whether a result that is good has its observation."""
+    return any(
+        result.observation is not None and result.status in {"pass", "skip"}
+        for result in report.results
+    )
 
 
 def json_schema() -> dict[str, Any]:

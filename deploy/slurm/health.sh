@@ -6,9 +6,9 @@ health() {
     # full, too.
     if state_folder; then
         exec 9<"$STATE_DIR"
-        flock -n 9 || exit 0
+        timeout -k 1 3 flock -n 9 || exit 0
     else
-        say "$STATE_DIR is no folder of ours: no node will be resumed"
+        say "$wrong: no node will be resumed"
         STATE_DIR=/dev/null/none # what is in it is somebody's word
     fi
     if ! look; then

@@ -58,11 +58,11 @@ idle_check() {
     host=$(uname -n)
     node=${node:-${host%%.*}}
     if ! state_folder || ! { : >>"$STATE_DIR/idle.lock"; } 2>/dev/null; then
-        say "$STATE_DIR is no folder of ours: nothing is checked"
+        say "$wrong: nothing is checked"
         exit 0
     fi
     exec 8<"$STATE_DIR/idle.lock"
-    flock -w 2 8 || exit 0 # whoever looks whether one runs holds it for a moment
+    timeout -k 1 5 flock -w 2 8 || exit 0 # whoever looks whether one runs holds it for a moment
     if ! look; then
         say "slurmctld does not tell of $node"
         exit 0
@@ -82,9 +82,12 @@ idle_check() {
     recall
     fails=$r_fails
     judge_idle
-    # A health check may be at work.
-    exec 9<"$STATE_DIR"
-    flock -w 90 9 || exit 0
+    # A health check may be at work. The folder may have died meanwhile.
+    state_folder || :
+    if [ -d "$STATE_DIR" ]; then
+        exec 9<"$STATE_DIR"
+        timeout -k 1 95 flock -w 90 9 || exit 0
+    fi
     if ! look; then
         say "$line; but slurmctld does not tell of $node"
         exit 0

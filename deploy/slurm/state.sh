@@ -1,10 +1,32 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # its variables are common to all these files
 # What the scripts keep from one run to the next, in STATE_DIR, and who may run beside whom.
 
-# Whether the folder is there and nobody's but ours: no link, and nobody else writes to it.
+# Whether the folder is there and nobody's but ours: no link, and nobody else writes to it. Sets
+# what is wrong with it. One that does not answer, as of an NFS server that is gone, is left alone
+# from then on: to wait for it would hold up jobs, and have Slurm drain the node.
 state_folder() {
-    [ -d "$STATE_DIR" ] || mkdir -p "$STATE_DIR" 2>/dev/null
-    [ -n "$(find "$STATE_DIR" -prune -type d -user "$(id -u)" ! -perm -020 ! -perm -002 2>/dev/null)" ]
+    wrong="$STATE_DIR is no folder of ours"
+    # touch: what a client of NFS remembers of a folder is no answer.
+    # shellcheck disable=SC2016 # the inner shell's
+    timeout -k 1 3 /bin/sh -c '
+        [ -d "$1" ] || mkdir -p "$1" 2>/dev/null
+        [ -n "$(find "$1" -prune -type d -user "$(id -u)" ! -perm -020 ! -perm -002 2>/dev/null)" ] &&
+            { touch "$1" 2>/dev/null || :; }
+    ' sh "$STATE_DIR" 8>&- 9>&-
+    answered=$?
+    is_dead "$answered" || return "$answered"
+    wrong="$STATE_DIR does not answer within 3 s"
+    say "$wrong: nothing that was kept is used, nothing is kept"
+    STATE_DIR=/dev/null/none
+    return 1
+}
+
+# Whether timeout(1) had to end it.
+is_dead() { # exit code
+    case $1 in
+    124 | 137 | 143) return 0 ;;
+    *) return 1 ;;
+    esac
 }
 
 # Write a file of the folder whole or not at all. The last line tells that it is whole.
@@ -62,6 +84,7 @@ recall() {
     boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
     now=$(uptime_s)
     today=$(date +%s)
+    state_folder || :
     kept=$(read_whole record)
     case $kept in
     "node $node

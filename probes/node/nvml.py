@@ -23,6 +23,9 @@ _NO_NUMBER: Final = (2**32 - 1, 2**64 - 1)
 #: The name of the server of MPS, `nvidia-cuda-mps-server`, as far as the kernel keeps it.
 _MPS_SERVER: Final = "nvidia-cuda-mps"
 
+#: Of a GPU's memory, what a process that computes takes at least; a bare desktop takes less.
+_DRAWING_BYTES: Final = 256 * 1024 * 1024
+
 _VGPU_GUEST = 2  # NVML_GPU_VIRTUALIZATION_MODE_VGPU
 _COMPUTE_MODES = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
 
@@ -44,7 +47,7 @@ class MigInstance(Frozen):
 class NvmlGpu(Frozen):
     """One physical GPU. None means unknown (not supported, no permission).
 
-    `process_count` counts compute and graphics processes without this one. In a container NVML
+    `process_count` counts those that compute or draw much, without this one. In a container NVML
     reports the host's process ids, so this process cannot be recognised: read before using the
     GPU. `memory_reserved_bytes` is the part of `memory_total_bytes` that the driver reserves.
     """
@@ -131,7 +134,8 @@ def processes(queries: Queries, handle: object) -> dict[int, int | None] | None:
     """The other processes on the GPU, by id, with their bytes of its memory where they are told.
 
     Of MPS those that compute through its server, which itself computes for nobody else: it stays
-    when they have gone. None if the compute processes are unknown.
+    when they have gone. Nor do those count that draw and take little together, such as a display
+    server. None if the compute processes are unknown.
     """
     listed = {}
     for kind in ("Compute", "MPSCompute", "Graphics"):
@@ -149,7 +153,10 @@ def processes(queries: Queries, handle: object) -> dict[int, int | None] | None:
             sorted(compute.keys() - clients.keys(), key=lambda pid: compute[pid] or 0)[:1]
         )
     found = {pid: size for pid, size in compute.items() if pid not in servers}
-    found |= clients | listed["Graphics"]
+    found |= clients
+    drawing = {pid: size for pid, size in listed["Graphics"].items() if pid not in found}
+    if None in drawing.values() or sum(filter(None, drawing.values())) >= _DRAWING_BYTES:
+        found |= drawing
     found.pop(os.getpid(), None)
     return found
 

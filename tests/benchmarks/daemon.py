@@ -24,7 +24,7 @@ async def main(port: int, interval_s: float) -> int:
     settings = load(flags={"schedule": {spec.name: timetable for spec in CATALOG}})
     logs.configure("error")
     daemon = Daemon(settings)
-    padded = SERIES - series_count(daemon.metrics(Form()))
+    padded = SERIES - series_count(await daemon.new_metrics(Form()))
     daemon._exposition = Exposition(lambda: chain(daemon._families(), padding(padded)))
     return await hold(daemon, listen([f"127.0.0.1:{port}"]))
 

@@ -152,6 +152,12 @@ class Node:
         return (self.controller / "state").read_text().strip()
 
     @property
+    def updates(self) -> str:
+        """What it was told of the node."""
+        told = self.controller / "updates"
+        return told.read_text() if told.exists() else ""
+
+    @property
     def reason(self) -> str:
         """Its text, without who and when."""
         return (self.controller / "reason").read_text()

@@ -102,6 +102,47 @@ def test_a_logger_that_hangs_holds_nothing_up(node: Node, script: str) -> None:
 # -- settings --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("script", "verdict", "code", "state"),
+    [
+        ("prolog", "pass: 12 probes", 0, "IDLE"),
+        ("prolog", "fail: matmul on cuda:0", 1, "IDLE"),
+        ("healthcheck", "pass: 12 probes", 0, "IDLE"),
+        ("healthcheck", "fail: matmul on cuda:0", 0, "IDLE+DRAIN"),
+        ("epilog", "fail: matmul on cuda:0", 0, "IDLE"),
+        ("idlecheck", "pass: 12 probes", 0, "IDLE"),
+    ],
+)
+def test_a_folder_that_never_answers_holds_nothing_up(
+    node: Node, dead_disk: Path, script: str, verdict: str, code: int, state: str
+) -> None:
+    """The verdict alone decides, and it is told that nothing is kept."""
+    node.set(STATE_DIR=dead_disk / "kept", EPILOG_RUN="yes")
+    node.quick(verdict)
+    done = node.run(script, SLURM_JOB_GPUS="0")
+
+    assert done.returncode == code
+    assert node.state == state
+    assert "RESUME" not in node.updates
+    assert f"{dead_disk}/kept does not answer within 3 s" in node.log
+
+
+def test_a_folder_that_dies_leaves_a_drained_node_as_it_is(node: Node, dead_disk: Path) -> None:
+    """Neither resumed nor given another reason; when it is back, what was kept counts."""
+    node.quick("fail: matmul on cuda:0")
+    node.check()
+    drained, node_reason = node.state, node.reason
+    node.quick("pass: 12 probes")
+    node.set(STATE_DIR=dead_disk / "kept", RESUME_AFTER=1)
+    node.run("healthcheck")
+    meanwhile = node.state, node.reason, node.standards
+    node.set(RESUME_AFTER=1)
+    node.check()
+
+    assert meanwhile == (drained, node_reason, 0)
+    assert node.state == "IDLE"
+
+
 def test_a_command_without_torch_never_runs(node: Node) -> None:
     """RUN=no holds as well where no daemon is asked: that torch is missing must drain nothing."""
     node.set(RUN="no", MAX_AGE="")

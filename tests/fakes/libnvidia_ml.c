@@ -6,7 +6,7 @@
  * FAKE_NVML_LOST_CODE  the code for that (default 15, GPU is lost)
  * FAKE_NVML_REFUSES    name of a function that returns FAKE_NVML_CODE (default 999)
  * FAKE_NVML_PROCESSES  process ids that compute, as "123,456"; "self" is the caller
- * FAKE_NVML_GRAPHICS   process ids with graphics, in the same form
+ * FAKE_NVML_GRAPHICS   process ids with graphics, in the same form; `9:300` has 300 MiB, `9:?` an unknown size
  * FAKE_NVML_MPS        process ids that compute through the server of MPS, in the same form
  * FAKE_NVML_PROCESSES_FILE  a file with those that compute, read anew at each question
  * FAKE_NVML_HANG_FILE  while this file is there, a question for processes has no answer
@@ -188,10 +188,14 @@ static int processes(const char *variable, unsigned *count, struct process *out)
         fclose(in);
     }
     while (stuck && access(stuck, F_OK) == 0) usleep(10000);
-    for (char *part = strtok(copy, ","); part; part = strtok(NULL, ","), n++)
+    for (char *part = strtok(copy, ","); part; part = strtok(NULL, ","), n++) {
+        char *mib = strchr(part, ':');
+        u64 used = mib ? (u64)atoll(mib + 1) << 20 : 1 << 20;
+        if (mib && !strcmp(mib, ":?")) used = ~(u64)0; /* NVML_VALUE_NOT_AVAILABLE */
         if (out && n < room)
-            out[n] = (struct process){strcmp(part, "self") ? (unsigned)atoi(part)
-                                                           : (unsigned)getpid(), 1 << 20, 0, 0};
+            out[n] = (struct process){strncmp(part, "self", 4) ? (unsigned)atoi(part)
+                                                               : (unsigned)getpid(), used, 0, 0};
+    }
     *count = n;
     return n > room ? INSUFFICIENT_SIZE : SUCCESS;
 }

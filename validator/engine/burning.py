@@ -131,7 +131,7 @@ class _Burning:
 
     def _steps(self) -> list[tuple[ProbeSpec, ...]]:
         """What starts together: all, where each device goes on by itself; else probe by probe."""
-        told = self._tally.has_result(CUDA_AVAILABLE.name)  # once: whether all GPUs are here
+        told = self._tally.has_told(CUDA_AVAILABLE.name)  # once: whether all GPUs are here
         specs = tuple(spec for spec in self._plan.specs if spec is not CUDA_AVAILABLE or not told)
         beside = tuple(spec for spec in specs if not _is_load(spec))
         loads = [spec for spec in specs if _is_load(spec)]

@@ -5,11 +5,12 @@ is as bad as before, and shorter.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from probes.contract import COMPLETES, Finding, Reason, Result
+from validator.piecewise import Pieces, at_once
 from validator.report import CPU
 
 #: Ends that a missing dependency brings about. A hang or a crash is told for itself.
@@ -50,55 +51,69 @@ _CAUSES: Final = (
 )
 
 
+class _Told(NamedTuple):
+    """A finding that tells a cause, and whose it is."""
+
+    check: str
+    probe: str
+    device: str
+    cause: _Cause
+
+
 def without_consequences(results: Sequence[Result]) -> list[Result]:
     """The results, in their order; a failure that follows from another one points to it instead."""
-    found: list[Result] = []
+    return at_once(leaving_out_consequences(results))
+
+
+def leaving_out_consequences(results: Sequence[Result]) -> Pieces[list[Result]]:
+    """The same, a result a piece."""
+    told: list[_Told] = []
     for result in results:
-        cause = _cause_of(result, results)
+        told.extend(_causes(result))
+        yield
+    found: list[Result] = []
+    ends: dict[tuple[str, str, str], Result] = {}  # (device, reason, summary) -> the first with it
+    for result in results:
+        cause = _cause_of(result, told, ends)
         found.append(result if cause is None else _pointing(result, *cause))
+        if result.findings and result.device != CPU.name:
+            ends.setdefault((result.device, result.reason, result.summary), result)
+        yield
     return found
 
 
-def _cause_of(result: Result, others: Sequence[Result]) -> tuple[str, str] | None:
+def _causes(result: Result) -> Iterator[_Told]:
+    """The findings of a result that tell a cause, in the order of `_CAUSES`."""
+    if result.status in {"fail", "error"}:
+        for finding in result.findings:
+            for cause in _CAUSES:
+                if _is(finding, cause):
+                    yield _Told(finding.id, result.probe, result.device, cause)
+
+
+def _cause_of(
+    result: Result, told: Sequence[_Told], ends: dict[tuple[str, str, str], Result]
+) -> tuple[str, str] | None:
     """The check that tells what a result follows from, and what is lost; None: it is its own."""
     if result.status not in {"fail", "error"} or result.reason not in _FOLLOWS:
         return None
     if any(finding.computed_wrong for finding in result.findings):
         return None  # it shows something of its own
-    for other in others:
-        if other.probe == result.probe or other.status not in {"fail", "error"}:
-            continue
-        for finding in other.findings:
-            for cause in _CAUSES:
-                if _is(finding, cause) and (cause.everywhere or _on_same_gpu(other, result)):
-                    return finding.id, cause.lost
-    return _first_with_the_same_end(result, others)
+    for one in told:
+        here = one.device == result.device != CPU.name
+        if one.probe != result.probe and (one.cause.everywhere or here):
+            return one.check, one.cause.lost
+    # A GPU that is lost, or in an error that only a reset ends, says so to every probe.
+    first = ends.get((result.device, result.reason, result.summary))
+    if result.reason != "torch_raised" or first is None:
+        return None
+    return first.findings[0].id, "a GPU that still answers"
 
 
 def _is(finding: Finding, cause: _Cause) -> bool:
-    told = f"{finding.message} {finding.observed}"
-    return (
-        finding.status in {"fail", "error"}
-        and re.fullmatch(cause.check, finding.id) is not None
-        and re.search(cause.words, told) is not None
-    )
-
-
-def _on_same_gpu(one: Result, other: Result) -> bool:
-    return one.device == other.device != CPU.name
-
-
-def _first_with_the_same_end(result: Result, others: Sequence[Result]) -> tuple[str, str] | None:
-    """A GPU that is lost, or in an error that only a reset ends, says so to every probe."""
-    if result.reason != "torch_raised":
-        return None
-    for other in others:
-        if other is result:
-            return None
-        same = (other.reason, other.summary) == (result.reason, result.summary)
-        if same and other.findings and _on_same_gpu(other, result):
-            return other.findings[0].id, "a GPU that still answers"
-    return None
+    if finding.status not in {"fail", "error"} or not re.fullmatch(cause.check, finding.id):
+        return False
+    return re.search(cause.words, f"{finding.message} {finding.observed}") is not None
 
 
 def _pointing(result: Result, check: str, lost: str) -> Result:

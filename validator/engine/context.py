@@ -8,6 +8,7 @@ from validator.engine import cgroup
 from validator.engine.attribution import blame_host_limits
 from validator.engine.child import Child
 from validator.engine.clock import now
+from validator.engine.crowd import Crowd
 from validator.engine.ends import HeldProcess
 from validator.engine.hangs import DeviceHangs
 from validator.engine.plan import Event
@@ -52,6 +53,7 @@ class RunContext:
         self._place = place
         self.tenants = Tenants(workers, held, on_event) if tenants is None else tenants
         self._starts_until_s = starts_until_s
+        self._crowd = Crowd()
         self.cores = cgroup.cores()
         self.slots = asyncio.Semaphore(self.cores)  # children side by side
         self.hangs = DeviceHangs()
@@ -62,6 +64,8 @@ class RunContext:
         result = blame_host_limits(result)
         if self.fault is not None:
             result = result.model_copy(update={"fault": self.fault})
+        if not self.settings.run.observations:
+            result = self._crowd.shortened(result)
         self.results[result.probe, result.device] = result
         told = with_words(result)
         self.on_event(Event("finished", probe=result.probe, device=result.device, result=told))

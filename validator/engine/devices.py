@@ -14,6 +14,8 @@ _CONTEXT_BYTES: Final = 768 * 1024 * 1024
 
 #: What a process that computes takes at least; boards that nobody uses take less themselves.
 _LEAST_CONTEXT_BYTES: Final = 256 * MIB
+#: Of processes that may be left over, to end by hand.
+_NAMED: Final = 8
 #: A GPU that is idle is at 0.
 _USED_PERCENT: Final = 10
 
@@ -164,7 +166,17 @@ def _who(device: Device) -> str:
     known = [text] if (text := describe(device.processes)) else []
     if device.utilization_percent is not None:
         known.append(f"in use {device.utilization_percent} % of the time")
+    if ids := _left_over(device):
+        known.append(f"if no job needs what computes nothing, on the node: kill {ids}")
     return f": {'; '.join(known)}" if known else ""
+
+
+def _left_over(device: Device) -> str:
+    """The processes that hold memory of a device at which nobody computes; "" without any."""
+    if device.utilization_percent != 0:
+        return ""
+    holding = [one for one in device.processes if (one.memory_bytes or 0) >= _LEAST_CONTEXT_BYTES]
+    return " ".join(str(one.pid) for one in holding[:_NAMED])
 
 
 def _why_used(device: Device) -> str:

@@ -25,6 +25,13 @@ class Plan:
     gives_way: bool = True
     #: The moment on the clock of deadlines after which no probe of a device starts; None: any time.
     starts_until_s: float | None = None
+    #: Probe -> names or UUIDs of the devices that it runs on; one that is not named runs on all.
+    only_on: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def includes(self, probe: str, device: Device) -> bool:
+        """Whether the probe is to run on that device."""
+        names = self.only_on.get(probe)
+        return names is None or bool(names & {device.name, device.uuid})
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,20 @@ class Roster:
     def renamed(self, report: Report, spec: ProbeSpec, number: int) -> Report:
         """The report of a round under the names of the burn, with a failure for each that is gone.
 
+        That is told once, and so is a device that was asked for and was never there: to miss it
+        again is no other failure.
+
         Args:
             report: of the newest round.
             spec: the probe that tells what is gone.
             number: of the round.
         """
         self.see(report.devices)
-        results = [self._told_of_loss(self._own(each), spec, number) for each in report.results]
+        results = [
+            self._told_of_loss(result, spec, number)
+            for result in map(self._own, report.results)
+            if not (_is_missing(result) and result.device in self._told)
+        ]
         if report.devices:
             results += self._gone(_identified(report.devices), spec, number)
             accelerators = [each.name for each in report.devices if each.type != CPU.type]
@@ -97,7 +104,7 @@ class Roster:
 
     def _told_of_loss(self, result: Result, spec: ProbeSpec, number: int) -> Result:
         """The result; where it says that a device is not here which was, that it is gone."""
-        if result.status != "fail" or result.reason != "no_device":
+        if not _is_missing(result):
             return result
         self._told.add(result.device)
         lost = next((device for device in self._seen if device.name == result.device), None)
@@ -114,6 +121,11 @@ class Roster:
         ]
         self._told |= {device.name for device in lost}
         return [_loss(spec, device, number) for device in lost]
+
+
+def _is_missing(result: Result) -> bool:
+    """Whether it says that a device is not here which was asked for."""
+    return result.status == "fail" and result.reason == "no_device"
 
 
 def _loss(spec: ProbeSpec, device: Device, number: int) -> Result:

@@ -15,20 +15,21 @@ from typing import Any, Final
 from probes.catalog import CUDA_AVAILABLE, TELEMETRY, TORCH_VERSION
 from probes.contract import HEAVY, ProbeSpec, Result
 from validator.engine import devices, outcomes
-from validator.engine.causes import without_consequences
+from validator.engine.causes import leaving_out_consequences
 from validator.engine.child import Child
 from validator.engine.clock import now
 from validator.engine.context import RunContext
 from validator.engine.ends import ChildEnded, HeldProcess, WorkerLostError
 from validator.engine.job import START_S, Job
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
-from validator.engine.siblings import compared
+from validator.engine.siblings import comparing
 from validator.engine.spawn import WorkerProcess
 from validator.engine.supervisor import Worker
 from validator.engine.tenants import Tenants
 from validator.engine.timeline import Timeline
 from validator.engine.watch import BoardWatch
 from validator.engine.workers import NoWorkerError, Workers
+from validator.piecewise import in_pieces
 from validator.report import CPU, Device, Environment, NotRun, NotRunReason, Report, make_report
 from validator.settings.model import Settings
 
@@ -175,7 +176,7 @@ class Run:
             for task in tasks:
                 task.cancel()
 
-    def report(self, cut_off: NotRunReason = "run_timeout") -> Report:
+    async def report(self, cut_off: NotRunReason = "run_timeout") -> Report:
         """The report; a planned probe without a result got no chance, for the reason given."""
         results = self._context.results
         keys = [(spec.name, device.name) for spec, device in self._planned]
@@ -184,13 +185,14 @@ class Run:
             for probe, device in keys
             if (probe, device) not in results
         ]
+        found = [results[key] for key in keys if key in results]
+        found = await in_pieces(comparing(found, self._devices))
+        found = await in_pieces(leaving_out_consequences(found))
         return make_report(
             run_id=uuid.uuid4().hex,
             trigger=self._plan.trigger,
             profile=self._plan.profile,
-            results=without_consequences(
-                compared([results[key] for key in keys if key in results], self._devices)
-            ),
+            results=found,
             not_run=not_run,
             started_at=self._started_at,
             finished_at=datetime.now(timezone.utc),
@@ -265,7 +267,8 @@ class Run:
         """The probes of one device: the light ones at once, and after them the heavy ones."""
         runnable, waiting = [], {}
         for spec in specs:
-            if (spec.name, device.name) in self._context.results:  # decided already
+            decided = (spec.name, device.name) in self._context.results
+            if decided or not self._plan.includes(spec.name, device):
                 continue
             why = devices.why_busy(spec, device, gives_way=self._plan.gives_way)
             if why and not (self._may_be_left(device) and spec.profile in HEAVY):
@@ -413,7 +416,11 @@ class Run:
             return [(spec, CPU)]
         if spec is CUDA_AVAILABLE and self._cpu_stands_in:
             absent_devices = () if CPU in self._devices else (CPU,)
-        return [(spec, device) for device in (*self._devices, *absent_devices)]
+        return [
+            (spec, device)
+            for device in (*self._devices, *absent_devices)
+            if self._plan.includes(spec.name, device)
+        ]
 
     def _result_of_absent(
         self, spec: ProbeSpec, device: Device, found: tuple[Device, ...], *, listed: bool

@@ -84,7 +84,7 @@ class Runner:
             await orphans.sweep(spare=before | unkillable | frozenset(prepared))
         if in_time:
             task.result()  # a bug of ours is raised, never swallowed
-        return run.report(cut_off)
+        return await run.report(cut_off)
 
     def _release(self) -> None:
         """Forget the processes that have ended after all, and reap what became ours."""

@@ -4,11 +4,12 @@ The results of a probe on the other devices of a run are its trial on them: noth
 there. Advice follows from where a check fails; its status does not.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from probes.contract import Action, Finding, Location, Result, Status, Triage
 from validator import triage as words
+from validator.piecewise import Pieces, at_once
 from validator.report import CPU, Device
 
 #: Actions that what all devices have in common does not call for.
@@ -31,7 +32,17 @@ _THIS_DEVICE: Final = "it passes on another device of this kind with the same im
 
 def compared(results: Sequence[Result], devices: Sequence[Device]) -> list[Result]:
     """The results; each failed check with what it came to on the devices of the same kind."""
-    return [with_words(_with_siblings(result, results, devices)) for result in results]
+    return at_once(comparing(results, devices))
+
+
+def comparing(results: Sequence[Result], devices: Sequence[Device]) -> Pieces[list[Result]]:
+    """The same, a result a piece."""
+    verdicts = _Verdicts(results, devices)
+    found = []
+    for result in results:
+        found.append(with_words(_with_siblings(result, verdicts)))
+        yield
+    return found
 
 
 def with_words(result: Result) -> Result:
@@ -47,22 +58,71 @@ def with_words(result: Result) -> Result:
     )
 
 
-def _with_siblings(result: Result, results: Sequence[Result], devices: Sequence[Device]) -> Result:
+class _Found(NamedTuple):
+    """What a check came to on the other devices of a kind, by name."""
+
+    fails: tuple[str, ...]
+    passes: tuple[str, ...]
+    others: int  # devices with any result of the probe
+
+
+class _Verdicts:
+    """What each check came to on each device of the run.
+
+    A node may have 56 instances on which all fails: what is the same for many is looked up once.
+    """
+
+    def __init__(self, results: Sequence[Result], devices: Sequence[Device]) -> None:
+        self._devices = {device.name: device for device in reversed(devices)}
+        self._siblings: dict[str, frozenset[str]] = {}
+        self._of_probe: dict[str, dict[str, tuple[Result, dict[str, Finding]]]] = {}
+        self._found: dict[tuple[object, ...], _Found] = {}
+        for result in results:
+            findings = {finding.id: finding for finding in reversed(result.findings)}
+            self._of_probe.setdefault(result.probe, {})[result.device] = (result, findings)
+
+    def elsewhere(self, finding: Finding, result: Result) -> _Found:
+        """What the check of a failed finding came to on devices of its kind."""
+        own = self._devices.get(result.device, CPU)
+        key = (result.probe, finding.id, _kind(own), _board(own), frozenset(finding.wrong))
+        if key not in self._found:
+            self._found[key] = self._look(finding, result.probe, own)
+        return self._found[key]
+
+    def _look(self, finding: Finding, probe: str, own: Device) -> _Found:
+        if own.name not in self._siblings:
+            self._siblings[own.name] = frozenset(_siblings(own, self._devices.values()))
+        names = self._siblings[own.name]
+        seen = {
+            name: _verdict(finding, *other)
+            for name, other in self._of_probe[probe].items()
+            if name in names
+        }
+        return _Found(
+            fails=tuple(name for name, status in seen.items() if status == "fail"),
+            passes=tuple(name for name, status in seen.items() if status == "pass"),
+            others=len(seen),
+        )
+
+
+def _with_siblings(result: Result, verdicts: _Verdicts) -> Result:
     if result.status != "fail" or result.reason != "check_failed":
         return result
-    names = {device.name for device in _siblings(result.device, devices)}
-    others = [other for other in results if other.probe == result.probe and other.device in names]
-    findings = tuple(_with_verdicts(finding, others) for finding in result.findings)
+    findings = tuple(
+        _with_verdicts(finding, verdicts.elsewhere(finding, result))
+        if finding.status == "fail"
+        else finding
+        for finding in result.findings
+    )
     return result.model_copy(update={"findings": findings})
 
 
-def _siblings(name: str, devices: Sequence[Device]) -> list[Device]:
-    """The devices of the same kind as the named one, on other boards: they share the image."""
-    own = next((device for device in devices if device.name == name), CPU)
+def _siblings(own: Device, devices: Iterable[Device]) -> list[str]:
+    """The devices of the same kind as one, on other boards: they share the image."""
     if own.type == CPU.type:
         return []
     return [
-        device
+        device.name
         for device in devices
         if _kind(device) == _kind(own) and _board(device) != _board(own)
     ]
@@ -77,30 +137,25 @@ def _board(device: Device) -> str:
     return device.parent_uuid or device.uuid or device.name
 
 
-def _with_verdicts(finding: Finding, others: Sequence[Result]) -> Finding:
-    """The finding; a failure with the devices on which the same check passes, or fails too."""
-    if finding.status != "fail":
-        return finding
-    verdicts = {other.device: _verdict(finding, other) for other in others}
-    fails = tuple(name for name, status in verdicts.items() if status == "fail")
-    passes = tuple(name for name, status in verdicts.items() if status == "pass")
-    if not fails and not passes:
+def _with_verdicts(finding: Finding, found: _Found) -> Finding:
+    """A failure with the devices on which the same check passes, or fails too."""
+    if not found.fails and not found.passes:
         return finding
     before = finding.triage or Triage()
     changes = {
-        "fails_on": (*before.fails_on, *fails),
-        "passes_on": (*before.passes_on, *passes),
-        "location": _location(before, len(fails), len(passes), len(others)),
+        "fails_on": (*before.fails_on, *found.fails),
+        "passes_on": (*before.passes_on, *found.passes),
+        "location": _location(before, len(found.fails), len(found.passes), found.others),
     }
     return finding.model_copy(update={"triage": before.model_copy(update=changes)})
 
 
-def _verdict(finding: Finding, other: Result) -> Status:
+def _verdict(finding: Finding, other: Result, findings: Mapping[str, Finding]) -> Status:
     """What became of the same operations in a result of another device; `skip`: unknown.
 
     A crash there is another failure, and so are wrong operations of which none is wrong here.
     """
-    found = next((each for each in other.findings if each.id == finding.id), None)
+    found = findings.get(finding.id)
     if found is None or found.status == "pass":
         return "skip" if found is None else "pass"
     if found.status != "fail" or other.reason != "check_failed":

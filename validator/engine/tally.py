@@ -25,6 +25,10 @@ _RANGES: Final = ("temperature_c", "memory_temperature_c", "power_w", "clock_mhz
 _GOOD: Final = ("pass", "warn")
 _HOUR_S: Final = 3600.0
 
+#: Share of a probe's runs on a device that may end without a verdict, and all of them still prove
+#: something: at most one in a hundred. What had fewer is begun anew.
+_FEW_ERRORS: Final = 0.01
+
 
 @dataclass
 class _Count:
@@ -36,17 +40,32 @@ class _Count:
     failures: int = 0
     errors: int = 0
     tested_s: float = 0.0
+    newest: Status = "skip"  # of the results that are no skip
 
     def take(self, result: Result, number: int) -> None:
         """Count a result, and keep it where it is worse, or as good and newer."""
         if result.status != "skip":
             self.runs += 1
             self.tested_s += result.duration_s
+            self.newest = result.status
         self.failures += result.status == "fail"
         self.errors += result.status == "error"
         new, old = RANKING.index(result.status), RANKING.index(self.worst.status)
         if new < old or (new == old and result.status in (*_GOOD, "skip")):
             self.worst, self.round = result, number
+
+    def reported(self) -> Result:
+        """The worst result; a warning where that is an error that verdicts outweigh."""
+        told = self.newest in _GOOD
+        few = self.worst.probe in BESIDE or self.errors <= _FEW_ERRORS * self.runs
+        if self.worst.status != "error" or not (told and few):
+            return self.worst
+        return _with_status(
+            self.worst,
+            "warn",
+            f"could not tell in {self.errors} of {self.runs} runs, first in round {self.round}: "
+            f"{self.worst.summary}",
+        )
 
 
 @dataclass
@@ -147,9 +166,10 @@ class Tally:
         probe, device = key
         return any(other == probe and name != device for other, name in self._counts)
 
-    def has_result(self, probe: str) -> bool:
-        """Whether a probe has come to any result."""
-        return any(name == probe for name, _ in self._counts)
+    def has_told(self, probe: str) -> bool:
+        """Whether a probe has come to a result, and could tell on every device in the end."""
+        told = [one.newest != "error" for (name, _), one in self._counts.items() if name == probe]
+        return bool(told) and all(told)
 
     def _take_telemetry(self, observation: Mapping[str, Any], since_s: float) -> None:
         told = observation.get("health") or {}
@@ -202,16 +222,20 @@ class Tally:
     # ---- in the end
 
     def results(self) -> tuple[Result, ...]:
-        """The worst result of each probe and device; an error where a device was never tested."""
+        """The worst result of each probe and device; an error where a device was never tested.
+
+        One that is outweighed by verdicts is a warning.
+        """
         untested = self._untested()
         found = []
         for (probe, device), count in self._counts.items():
             is_skip = probe not in BESIDE and count.worst.status == "skip"
             if device in untested and is_skip:
                 untested.remove(device)  # told once
-                found.append(_never_tested(count.worst))
+                text = f"nothing was tested here in any round: {count.worst.summary}"
+                found.append(_with_status(count.worst, "error", text))
             else:
-                found.append(count.worst)
+                found.append(count.reported())
         return tuple(found)
 
     def _untested(self) -> set[str]:
@@ -240,7 +264,7 @@ class Tally:
                 failures=count.failures,
                 errors=count.errors,
                 tested_s=count.tested_s,
-                worst=count.worst.status,
+                worst=count.reported().status,
                 worst_round=count.round,
                 worst_at=count.worst.started_at,
             )
@@ -277,14 +301,13 @@ class Tally:
         )
 
 
-def _never_tested(skipped: Result) -> Result:
-    """An error in place of a skip: a device that a burn has not tested has not passed."""
-    text = f"nothing was tested here in any round: {skipped.summary}"
+def _with_status(result: Result, status: Status, text: str) -> Result:
+    """A result with another status, and a text that says why."""
     finding = Finding(
-        id=f"{skipped.probe}.{COMPLETES}", status="error", message=text, action="investigate"
+        id=f"{result.probe}.{COMPLETES}", status=status, message=text, action="investigate"
     )
-    changes = {"status": "error", "summary": text, "findings": (finding,)}
-    return skipped.model_copy(update=changes)
+    changes = {"status": status, "summary": text, "findings": (finding,)}
+    return result.model_copy(update=changes)
 
 
 def _is_of(xid: Mapping[str, Any], gpu: Mapping[str, Any], since_s: float) -> bool:

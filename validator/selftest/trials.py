@@ -66,7 +66,7 @@ async def run_selftest(
     selftest = _Selftest(settings, options, control.workers, held)
     try:
         await until_stopped(asyncio.wait_for(control.execute(), settings.run.timeout), stop)
-        return await selftest.run_trials(control.report(), stop)
+        return await selftest.run_trials(await control.report(), stop)
     except StoppedError as error:
         raise CannotRunError(f"{stop.why or 'stopped'} before a fault was judged") from error
     except asyncio.TimeoutError as error:

@@ -75,7 +75,7 @@ class Problem(Frozen):
 
 
 class Node(Protocol):
-    """What the HTTP interface asks of the daemon. Nothing here may wait."""
+    """What the HTTP interface asks of the daemon. Nothing here may hold the loop."""
 
     def alive(self) -> str:
         """Empty while the scheduler makes progress, else what it is stuck on."""
@@ -83,10 +83,10 @@ class Node(Protocol):
     def readiness(self) -> Readiness:
         """Whether work may come, and why not."""
 
-    def report(self) -> bytes | None:
+    async def report(self) -> bytes | None:
         """The merged report as JSON; None before the first run has ended."""
 
-    def bad_findings(self) -> bytes | None:
+    async def bad_findings(self) -> bytes | None:
         """What is wrong in that report, as JSON of at most 64 KiB; None before the first run."""
 
     def token(self) -> bytes | None:
@@ -95,8 +95,11 @@ class Node(Protocol):
     def probes(self) -> list[ProbeState]:
         """All probes, in the catalogue's order."""
 
-    def metrics(self, form: Form) -> bytes:
-        """The exposition."""
+    def metrics(self, form: Form) -> bytes | None:
+        """The exposition; None where it must be made anew."""
+
+    async def new_metrics(self, form: Form) -> bytes:
+        """The exposition, made anew where it must be."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -146,7 +149,7 @@ def application(node: Node) -> FastAPI:
         headers = {"vary": "accept, accept-encoding"}
         if form.gzipped:
             headers["content-encoding"] = "gzip"
-        return Response(node.metrics(form), headers=headers, media_type=form.content_type)
+        return Response(await node.new_metrics(form), headers=headers, media_type=form.content_type)
 
     @app.get(
         "/healthz",
@@ -177,7 +180,7 @@ def application(node: Node) -> FastAPI:
         summary="The newest result of each probe and device; `?findings=bad`: what is wrong alone",
     )
     async def report(request: Request, findings: _Findings = None) -> Response:
-        content = node.report() if findings is None else node.bad_findings()
+        content = await (node.report() if findings is None else node.bad_findings())
         status = 200
         if content is None:
             content, status = Problem(detail=NO_RUN).model_dump_json().encode(), 503

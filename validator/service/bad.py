@@ -2,12 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from pydantic import AwareDatetime, Field
 
-from probes.contract import COMPLETES, RANKING, Action, Frozen, Pattern, Reason, Status
+from probes.contract import COMPLETES, RANKING, Action, Frozen, Pattern, Reason, Result, Status
+from validator.piecewise import Pieces
 from validator.report import Report
 from validator.shortened import Room, cut_text, fit, text
 
@@ -59,9 +60,14 @@ class BadFindings(Frozen):
     left_out: int = 0  # findings that are not even there
 
 
-def bad_findings(report: Report) -> str:
+def bad_findings(report: Report) -> Pieces[str]:
     """The document about a report, as JSON of at most 64 KiB."""
-    entries = _ordered(_entries(report))
+    found: list[dict[str, Any]] = []
+    for result in report.results:
+        found.extend(_entries(result))
+        yield
+    entries = _ordered([*found, *_missed(report)])
+    yield
     uuids = {device.name: device.uuid for device in report.devices}
     content: dict[str, Any] = {
         "run_id": report.run_id,
@@ -75,9 +81,10 @@ def bad_findings(report: Report) -> str:
         "left_out": len(entries),
     }
     left = MOST_BYTES - _bytes(content)
-    named = _named(entries, int(_NAMED_SHARE * left))
+    named = yield from _named(entries, int(_NAMED_SHARE * left))
     left -= sum(named.values())
     for place, entry in enumerate(entries):
+        yield
         needs = _bytes(entry) + 1
         if needs <= left:
             left -= needs
@@ -90,11 +97,12 @@ def bad_findings(report: Report) -> str:
     return text(content)
 
 
-def _named(entries: list[dict[str, Any]], left: int) -> Counter[int]:
+def _named(entries: list[dict[str, Any]], left: int) -> Pieces[Counter[int]]:
     """Place -> bytes to name a finding by check and device alone; 0 where there is no room."""
     found: Counter[int] = Counter()
     seen: set[str] = set()
     for place, entry in enumerate(entries):
+        yield
         needs = _bytes(entry["device"]) + 1
         if entry["id"] not in seen:
             needs += _bytes(entry["id"]) + len(":[],")
@@ -109,26 +117,29 @@ def _bytes(content: Any) -> int:
     return len(text(content).encode())
 
 
-def _entries(report: Report) -> Iterator[dict[str, Any]]:
-    """All bad findings in the report's order, as JSON; a bad result without one is one itself."""
-    for result in report.results:
-        place = {"device": result.device, "reason": result.reason}
-        bad = [each for each in result.findings if each.status not in _GOOD]
-        for finding in bad:
-            content = json.loads(finding.model_dump_json(exclude={"observed", "expected", "wrong"}))
-            fit(content, _ROOM)
-            kept = {key: value for key, value in content.items() if value not in (None, "", "none")}
-            yield {"id": kept.pop("id"), **place, **kept}
-        if not bad and result.status not in _GOOD:
-            message = cut_text(result.summary, _ROOM.characters)
-            check = f"{result.probe}.{COMPLETES}"
-            yield {"id": check, **place, "status": result.status, "message": message}
+def _entries(result: Result) -> Iterator[dict[str, Any]]:
+    """The bad findings of a result in its order, as JSON; without one it is one itself."""
+    place = {"device": result.device, "reason": result.reason}
+    bad = [each for each in result.findings if each.status not in _GOOD]
+    for finding in bad:
+        content = json.loads(finding.model_dump_json(exclude={"observed", "expected", "wrong"}))
+        fit(content, _ROOM)
+        kept = {key: value for key, value in content.items() if value not in (None, "", "none")}
+        yield {"id": kept.pop("id"), **place, **kept}
+    if not bad and result.status not in _GOOD:
+        message = cut_text(result.summary, _ROOM.characters)
+        check = f"{result.probe}.{COMPLETES}"
+        yield {"id": check, **place, "status": result.status, "message": message}
+
+
+def _missed(report: Report) -> Iterator[dict[str, Any]]:
+    """What had no chance."""
     for one in report.not_run:
         check = f"{one.probe}.{COMPLETES}"
         yield {"id": check, "device": one.device, "reason": one.reason, "status": "error"}
 
 
-def _ordered(entries: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+def _ordered(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Worst first; of each status all checks on one device before the same on others."""
     counts: Counter[tuple[str, str]] = Counter()
     ranked: list[tuple[int, int, dict[str, Any]]] = []

@@ -6,7 +6,8 @@ It never touches a driver and never waits without a bound, so `/metrics` answers
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -24,12 +25,14 @@ from validator.engine.plan import (
 )
 from validator.engine.runner import Runner
 from validator.in_time import ANSWER_S
-from validator.report import Report, Tool, full_summary, revision, to_json
+from validator.piecewise import in_pieces
+from validator.report import CPU, Report, Tool, full_summary, in_json, revision
 from validator.service import failedfile, logs
 from validator.service.api import ProbeOnDevice, ProbeState
 from validator.service.bad import bad_findings
+from validator.service.document import Document
 from validator.service.filekeeper import FileKeeper
-from validator.service.latest import Latest, Pair, Readiness, end_time
+from validator.service.latest import Latest, Pair, Readiness, end_time, slimmed
 from validator.service.metrics import Exposition, Form, Shown, families
 from validator.service.readyfile import LEASE_S
 from validator.service.rereading import Rereading
@@ -113,8 +116,8 @@ class Daemon:
         self._latest = Latest(lasting)
         self._schedule = Schedule(self._table(settings), monotonic=lasting)
         self._exposition = Exposition(self._families, monotonic=self._monotonic)
-        self._merged: tuple[int, bytes | None] = (-1, None)
-        self._bad: tuple[int, bytes | None] = (-1, None)
+        self._merged = Document(in_json)
+        self._bad = Document(bad_findings)
         self._version = -1
         self._files: Files | None = settings.files  # None: withdrawn
         self._keeper = FileKeeper(self._monotonic)
@@ -124,6 +127,7 @@ class Daemon:
         self._run_started_s: float | None = None
         self._run_limit_s = 0.0
         self._running: tuple[str, ...] = ()
+        self._partly: frozenset[str] = frozenset()  # of them those that run on some devices alone
         self._work = asyncio.Event()
         self._kept: tuple[Result, ...] = ()  # what is in the file of the standing fails
         self._found: dict[Pair, Result] = {}  # fails of the run that goes on
@@ -269,20 +273,22 @@ class Daemon:
 
     async def _run(self, names: tuple[str, ...]) -> None:
         settings = self._settings
-        plan = self._plan(settings, "schedule", only=names)
+        only_on = self._schedule.narrowed(names)
+        plan = replace(self._plan(settings, "schedule", only=names), only_on=only_on)
         self._run_started_s = self._monotonic()
         self._run_limit_s = settings.run.timeout + _RUN_GRACE_S
-        self._running = names
+        self._running, self._partly = names, frozenset(only_on)
         self._schedule.record_start(names)
         self._exposition.invalidate()
         self._log.info("run_started", probes=names, profile=plan.profile)
         try:
             report = await self._runner.run(plan, settings, self._on_event)
-            self._latest.accept(report)
+            report = await in_pieces(slimmed(report))
+            self._latest.accept(report, partly=self._partly)
             self._found.clear()
-            self._schedule.try_again({one.probe for one in report.results if _waits_again(one)})
+            self._schedule.try_again(_waiting(report.results))
         finally:
-            self._run_started_s, self._running = None, ()
+            self._run_started_s, self._running, self._partly = None, (), frozenset()
             self._exposition.invalidate()
         self._log.info(
             "run_finished",
@@ -297,7 +303,7 @@ class Daemon:
 
     def _on_event(self, event: Event) -> None:
         if event.kind == "surveyed":
-            self._latest.plan(event.planned, event.devices)
+            self._latest.plan(event.planned, event.devices, partly=self._partly)
             self._refresh()
         elif event.kind == "finished" and event.result is not None:
             self._tell(event.result)
@@ -344,29 +350,25 @@ class Daemon:
         """Whether work may come to this node."""
         return self._latest.readiness()
 
-    def report(self) -> bytes | None:
+    async def report(self) -> bytes | None:
         """The merged report, made once a change."""
-        if self._merged[0] != self._latest.version:
-            report = self._latest.merged_report()
-            content = None if report is None else to_json(report).encode()
-            self._merged = (self._latest.version, content)
-        return self._merged[1]
+        return await self._merged.content(self._latest)
 
-    def bad_findings(self) -> bytes | None:
+    async def bad_findings(self) -> bytes | None:
         """What is wrong in the merged report, made once a change."""
-        if self._bad[0] != self._latest.version:
-            report = self._latest.merged_report()
-            content = None if report is None else bad_findings(report).encode()
-            self._bad = (self._latest.version, content)
-        return self._bad[1]
+        return await self._bad.content(self._latest)
 
     def token(self) -> bytes | None:
         """The secret shared with those who want a report proved, if there is one."""
         return self._token
 
-    def metrics(self, form: Form) -> bytes:
-        """The exposition in a form."""
-        return self._exposition.read(form)
+    def metrics(self, form: Form) -> bytes | None:
+        """The exposition in a form; None where it must be made anew."""
+        return self._exposition.made(form)
+
+    async def new_metrics(self, form: Form) -> bytes:
+        """The same, made anew where it must be."""
+        return await self._exposition.renewed(form)
 
     def probes(self) -> list[ProbeState]:
         """The catalogue, with due times and what counts now."""
@@ -469,6 +471,20 @@ class Daemon:
         if not settled:
             self._log.error("status_file", error="not removed in time: it expires by itself")
         return settled
+
+
+def _waiting(results: Iterable[Result]) -> dict[str, frozenset[str] | None]:
+    """Probe -> the devices on which it is tried again before its next turn; None: on all.
+
+    What could not tell in the CPU's place may not have had a list of the devices.
+    """
+    found: dict[str, set[str]] = {}
+    for one in filter(_waits_again, results):
+        found.setdefault(one.probe, set()).add(one.gpu_uuid or one.device)
+    return {
+        probe: None if CPU.name in devices else frozenset(devices)
+        for probe, devices in found.items()
+    }
 
 
 def _waits_again(result: Result) -> bool:

@@ -2,13 +2,14 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from probes.catalog import BY_NAME, CATALOG
 from probes.contract import HEAVY, Finding, Result, Status
+from validator.piecewise import Pieces
 from validator.report import (
     CPU,
     Device,
@@ -114,15 +115,28 @@ class Latest:
         self._wake(self.devices)
         self.version += 1
 
-    def plan(self, planned: Iterable[tuple[str, str]], devices: tuple[Device, ...] = ()) -> None:
-        """Record what a run is about to do, so that its series exist from then on."""
-        devices_of: dict[str, list[str]] = {}
+    def plan(
+        self,
+        planned: Iterable[tuple[str, str]],
+        devices: tuple[Device, ...] = (),
+        *,
+        partly: Collection[str] = (),
+    ) -> None:
+        """Record what a run is about to do, so that its series exist from then on.
+
+        `partly`: probes that run on some of the devices alone, and stay planned on the others.
+        """
+        here = {device.name for device in devices}
+        devices_of: dict[str, list[str]] = {
+            probe: [name for name in self._planned.get(probe, ()) if name in here]
+            for probe in partly
+        }
         for probe, device in planned:
             devices_of.setdefault(probe, []).append(device)
         self._planned.update(
             (probe, tuple(dict.fromkeys(names)))
             for probe, names in devices_of.items()
-            if probe in self._oldest_s
+            if names and probe in self._oldest_s
         )
         self.devices = devices or self.devices
         self._place(devices)
@@ -184,7 +198,7 @@ class Latest:
     def standing(self) -> tuple[Result, ...]:
         """The fails that a pass of the same probe must follow, of probes that load a device."""
         return tuple(
-            entry.failed.model_copy(update={"device": entry.newest.device})
+            _on(entry.newest.device, entry.failed)
             for probe in filter(_is_heavy, self._entries)
             for entry in self._entries[probe].values()
             if entry.failed is not None
@@ -194,21 +208,23 @@ class Latest:
         """What a later daemon must know: the fails that stand, and those that wait."""
         return (*self.standing(), *self._waiting.all())
 
-    def accept(self, report: Report) -> None:
+    def accept(self, report: Report, *, partly: Collection[str] = ()) -> None:
         """Take in a finished run: its word on a probe replaces all that was known of that probe.
 
         So what ran on a GPU that is gone vanishes, and its fails under load wait. What got no
-        chance keeps its last entry, and a busy or disabled one its last verdict. A fault's result
-        raises `ValueError`.
+        chance keeps its last entry, and a busy or disabled one its last verdict, and a probe that
+        ran `partly`, on some of the devices alone, what is known of it on the others. A fault's
+        result raises `ValueError`. Results are `slimmed` before by whoever keeps many of them.
         """
         refuse_faults(report.results)
         pairs = [Pair(one.probe, one.device) for one in report.results]
         pairs += [Pair(one.probe, one.device) for one in report.not_run]
-        self.plan(pairs, report.devices)
+        self.plan(pairs, report.devices, partly=partly)
         reported = {pair.probe for pair in pairs if pair.probe in self._oldest_s}
         known, self._entries = self._entries, {**self._entries, **{one: {} for one in reported}}
         self._missed = {k: v for k, v in self._missed.items() if k.probe not in reported}
         followed = self._take_results(report, known) | self._take_missed(report, known)
+        followed |= self._keep_others(report, reported.intersection(partly), known)
         off = {one.probe for one in report.results if one.reason == "disabled"}
         if not any(device.type != CPU.type for device in report.devices):
             followed |= self._keep_fails(reported - off, known)
@@ -227,7 +243,6 @@ class Latest:
         """Take in the results; return the earlier entries that one of them comes after."""
         now, followed = self._monotonic(), set()
         uuid_of = {device.name: device.uuid for device in report.devices}
-        findings: dict[str, Finding] = {}
         for result in report.results:
             self.runs[result.probe, result.status] += 1
             if result.status == "skip":
@@ -241,8 +256,20 @@ class Latest:
                 followed.add(id(before))
                 if result.reason == "disabled":
                     self._let_wait(before)
-                self._entries[result.probe][key] = _next_entry(before, _slim(result, findings), now)
+                self._entries[result.probe][key] = _next_entry(before, result, now)
         return followed
+
+    def _keep_others(
+        self, report: Report, probes: Iterable[str], known: Mapping[str, Mapping[str, Entry]]
+    ) -> set[int]:
+        """Keep what is known of the devices that a run left out; return those entries."""
+        kept = set()
+        keys = {device.uuid or device.name for device in report.devices}
+        for probe in probes:
+            for key in known.get(probe, {}).keys() & keys - self._entries[probe].keys():
+                self._entries[probe][key] = known[probe][key]
+                kept.add(id(known[probe][key]))
+        return kept
 
     def _let_wait(self, entry: Entry | None) -> None:
         """A probe that is switched off leaves its fail for when it is on again."""
@@ -402,10 +429,20 @@ def _readiness(ready: bool, whole: str, *shorter: str) -> Readiness:  # noqa: FB
     return Readiness(ready, reason, "" if reason == text else text)
 
 
-def _slim(result: Result, known: dict[str, Finding]) -> Result:
-    """A result as it is kept between runs: findings equal on several devices are one object."""
-    shared = (known.setdefault(one.model_dump_json(), one) for one in result.findings)
-    return result.model_copy(update={"findings": tuple(shared)})
+def slimmed(report: Report) -> Pieces[Report]:
+    """A report as it is kept between runs: findings equal on several devices are one object."""
+    known: dict[str, Finding] = {}
+    results = []
+    for result in report.results:
+        shared = (known.setdefault(one.model_dump_json(), one) for one in result.findings)
+        results.append(result.model_copy(update={"findings": tuple(shared)}))
+        yield
+    return report.model_copy(update={"results": tuple(results)})
+
+
+def _on(device: str, result: Result) -> Result:
+    """A result with the name that its device has now; itself, where it has that already."""
+    return result if result.device == device else result.model_copy(update={"device": device})
 
 
 def _find(entries: Mapping[str, Entry], key: str, device: str) -> Entry | None:
@@ -461,7 +498,7 @@ def _current(entry: Entry, now: float, oldest_s: float) -> Result:
     Of a probe that loads no device any other verdict ends it but a pass that left out what failed.
     """
     if entry.failed is not None and (_is_heavy(entry.newest.probe) or entry.newest.status in _GOOD):
-        return entry.failed.model_copy(update={"device": entry.newest.device})
+        return _on(entry.newest.device, entry.failed)
     return _verdict(entry, now, oldest_s)
 
 
@@ -472,7 +509,7 @@ def _verdict(entry: Entry, now: float, oldest_s: float) -> Result:
         return (
             newest if fresh or newest.status == "fail" else _stale(newest, now - entry.received_s)
         )
-    here = conclusive.model_copy(update={"device": newest.device})
+    here = _on(newest.device, conclusive)
     if now - entry.conclusive_received_s <= oldest_s:
         return here
     # Too old to vouch for a device that is busy or left out. But a GPU found broken does not

@@ -1,5 +1,6 @@
 """The latest results as Prometheus metrics, rendered once a change and not once a scrape."""
 
+import asyncio
 import gzip
 import re
 import time
@@ -13,6 +14,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from probes.contract import Status, worst
+from validator.piecewise import Pieces, at_once, in_pieces
 from validator.report import Environment, Tool
 from validator.service.failing import TOLD, failing_checks, reason_of
 from validator.service.latest import Latest
@@ -43,6 +45,8 @@ _ENVIRONMENT: Final = (
 _NONE: Final = "none"  # a label's value where there is nothing: an empty one would be no label
 _CACHED: Final = "Cached from the last scheduled run."
 _PROCESS_MAX_AGE_S: Final = 5.0
+#: What changed while it was rendered is rendered again so often, and then all at once.
+_TRIES: Final = 3
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -323,45 +327,71 @@ class Exposition:
         self._process = process or ProcessCollector(registry=None)
         self._ours: dict[bool, bytes] = {}  # OpenMetrics or not -> without its end
         self._forms: dict[Form, bytes] = {}
+        self._changes = 0
+        self._making = asyncio.Lock()
         self._read_s = float("-inf")
 
     def invalidate(self) -> None:
         """Make every form anew at its next use: what the families say has changed."""
         self._ours.clear()
         self._forms.clear()
+        self._changes += 1
 
     def read(self, form: Form) -> bytes:
         """The exposition in a form, at most 5 s old."""
+        if form.openmetrics not in self._ours:
+            made = _rendered(self._collect(), openmetrics=form.openmetrics)
+            self._ours[form.openmetrics] = at_once(made)
+        return self._complete(form)
+
+    def made(self, form: Form) -> bytes | None:
+        """The same; None where our families are to be rendered first."""
+        return self._complete(form) if form.openmetrics in self._ours else None
+
+    async def renewed(self, form: Form) -> bytes:
+        """The same, rendered a family at a time; whoever asks meanwhile waits for it."""
+        async with self._making:
+            for _ in range(_TRIES):
+                if form.openmetrics in self._ours:
+                    break
+                before = self._changes
+                made = _rendered(self._collect(), openmetrics=form.openmetrics)
+                text = await in_pieces(made)
+                if before == self._changes:
+                    self._ours[form.openmetrics] = text
+            return self.read(form)
+
+    def _complete(self, form: Form) -> bytes:
+        """Our families, the process's own metrics and the end, as the form has them."""
         now = self._monotonic()
         if now - self._read_s >= _PROCESS_MAX_AGE_S:
             self._forms.clear()
             self._read_s = now
         if form not in self._forms:
             plain = Form(openmetrics=form.openmetrics)
-            text = self._forms.get(plain) or self._text(form.openmetrics)
-            self._forms[plain] = text
+            if plain not in self._forms:
+                process = _rendered(self._process.collect(), openmetrics=form.openmetrics)
+                end = b"# EOF\n" if form.openmetrics else b""
+                self._forms[plain] = self._ours[form.openmetrics] + at_once(process) + end
             if form.gzipped:
-                self._forms[form] = gzip.compress(text, 6, mtime=0)
+                self._forms[form] = gzip.compress(self._forms[plain], 6, mtime=0)
         return self._forms[form]
 
-    def _text(self, openmetrics: bool) -> bytes:  # noqa: FBT001 - one of two text formats
-        if openmetrics not in self._ours:
-            self._ours[openmetrics] = _render(self._collect(), openmetrics=openmetrics)
-        end = b"# EOF\n" if openmetrics else b""
-        return (
-            self._ours[openmetrics]
-            + _render(self._process.collect(), openmetrics=openmetrics)
-            + end
-        )
 
-
-def _render(made: Iterable[Metric], *, openmetrics: bool) -> bytes:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Source(made))
-    if openmetrics:
-        text: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
-        return text.removesuffix(b"# EOF\n")
-    return generate_latest(registry)
+def _rendered(made: Iterable[Metric], *, openmetrics: bool) -> Pieces[bytes]:
+    """Families as text, one a piece."""
+    texts: list[bytes] = []
+    for family in made:
+        yield
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Source([family]))
+        if openmetrics:
+            text: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
+            texts.append(text.removesuffix(b"# EOF\n"))
+        else:
+            texts.append(generate_latest(registry))
+        yield
+    return b"".join(texts)
 
 
 def series_count(text: bytes) -> int:

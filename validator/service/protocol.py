@@ -67,7 +67,8 @@ class NodeProtocol(H11Protocol):
     """uvicorn's HTTP protocol, with a short way for a plain scrape, and bounds.
 
     Parsing a request with h11 and passing it through ASGI costs ten times what it takes to write
-    an answer that is ready. Whatever is not a whole, plain `GET /metrics` goes the usual way.
+    an answer that is ready. Whatever is not a whole, plain `GET /metrics`, and an exposition that
+    is to be made anew, goes the usual way.
     """
 
     #: Set on a subclass, since uvicorn makes the instances.
@@ -150,12 +151,12 @@ class NodeProtocol(H11Protocol):
             idle and not self.conn.trailing_data[0] and self.transport.get_write_buffer_size() == 0
         )
         form = _plain_scrape(data) if between and len(data) < 4096 else None
-        if form is None:
-            super().data_received(data)
-        elif self.table.owes_too_much():
+        if form is not None and self.table.owes_too_much():
             self._refuse()
+        elif form is not None and (body := self.node.metrics(form)) is not None:
+            self._answer_scrape(form, body)
         else:
-            self._answer_scrape(form)
+            super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request; while another is answered, end the connection."""
@@ -165,9 +166,8 @@ class NodeProtocol(H11Protocol):
         else:
             super().send_400_response(msg)
 
-    def _answer_scrape(self, form: Form) -> None:
+    def _answer_scrape(self, form: Form, body: bytes) -> None:
         self._unset_keepalive_if_required()
-        body = self.node.metrics(form)
         headers = [
             *self.server_state.default_headers,
             (b"content-type", form.content_type.encode("ascii")),

@@ -168,6 +168,14 @@ class _Due:
     after: datetime | None = None  # the moment that `wall` was reckoned from
 
 
+@dataclass(frozen=True)
+class _Again:
+    """A run of a probe before its turn, on some devices alone."""
+
+    monotonic: float  # seconds
+    devices: frozenset[str] | None  # None: on all of them
+
+
 class Schedule:
     """The due times of all probes.
 
@@ -187,6 +195,8 @@ class Schedule:
         self.timings: dict[str, Timing] = {}
         self._due: dict[str, _Due] = {}
         self._started: dict[str, float] = {}
+        self._began: dict[str, float] = {}  # the last run, on whichever devices
+        self._again: dict[str, _Again] = {}
         self.replace(table)
 
     def replace(self, table: Mapping[str, Timing]) -> None:
@@ -197,6 +207,7 @@ class Schedule:
         """
         kept = {name: self._due[name] for name in table if table[name] == self.timings.get(name)}
         self.timings = dict(table)
+        self._again = {name: one for name, one in self._again.items() if name in kept}
         for name in table.keys() - kept.keys():
             if table[name].phase is not None:
                 self._started.pop(name, None)
@@ -224,7 +235,13 @@ class Schedule:
         return _Due(monotonic=started + timing.interval_s + shift * timing.jitter_s)
 
     def _wait_s(self, name: str) -> float:
-        """Seconds until a probe is due; negative when it is late."""
+        """Seconds until a probe is due, if only on some devices; negative when it is late."""
+        again = self._again.get(name)
+        wait_s = float("inf") if again is None else again.monotonic - self._monotonic()
+        return min(wait_s, self._own_wait_s(name))
+
+    def _own_wait_s(self, name: str) -> float:
+        """Seconds until a probe is due on all devices; negative when it is late."""
         due = self._due[name]
         if due.monotonic is not None:
             return due.monotonic - self._monotonic()
@@ -240,28 +257,49 @@ class Schedule:
             return ()
         return tuple(name for name, wait in waits.items() if wait <= SHARED_S)
 
+    def narrowed(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Of probes that are due, those that run before their turn: on which devices alone."""
+        early = (name for name in names if name in self._again)
+        devices = {name: self._again[name].devices for name in early}
+        return {
+            name: these
+            for name, these in devices.items()
+            if these is not None and self._own_wait_s(name) > SHARED_S
+        }
+
     def record_start(self, names: Iterable[str]) -> None:
-        """Record that a run of these began; one draw of jitter moves them all together."""
+        """Record that a run of these began; one draw of jitter moves them all together.
+
+        What runs before its turn keeps that.
+        """
         shift, started_s = self._shift(), self._monotonic()
+        names = tuple(names)
+        before_turn = self.narrowed(names)
         for name in names:
+            self._again.pop(name, None)
+            self._began[name] = started_s
+            if name in before_turn:
+                continue
             self._started[name] = started_s
             if name in self.timings:
                 self._due[name] = self._next_due(name, shift)
 
-    def try_again(self, names: Iterable[str]) -> None:
-        """Have these, which could not tell, run again well before their next turn.
+    def try_again(self, devices: Mapping[str, frozenset[str] | None]) -> None:
+        """Have probes run again well before their next turn, on devices where they could not tell.
+
+        `devices` are their names or UUIDs by probe, or None for all; others keep their turn.
 
         One draw of jitter moves them all together: two daemons that found each other on a device
         must not meet there again. Who gave a probe a time of day means that time: it waits for the
         next.
         """
         shift = self._shift()
-        for name in names:
-            timing, started_s = self.timings.get(name), self._started.get(name)
-            if timing is not None and started_s is not None and timing.cron is None:
+        for name, these in devices.items():
+            timing, began_s = self.timings.get(name), self._began.get(name)
+            if timing is not None and began_s is not None and timing.cron is None:
                 wait_s = _AGAIN * timing.interval_s
                 late_s = shift * min(timing.jitter_s, wait_s / 2)
-                self._due[name] = _Due(monotonic=started_s + wait_s + late_s)
+                self._again[name] = _Again(began_s + wait_s + late_s, these)
 
     def late_s(self) -> float:
         """Seconds by which the latest probe is overdue; 0 when none is."""

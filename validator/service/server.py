@@ -36,6 +36,9 @@ _SETTLE_S: Final = 0.3
 
 _TICK_S: Final = 1.0
 
+#: Young objects, for a collection of all: one in the middle of a run walks every result of it.
+_NEVER: Final = 2**31 - 1
+
 #: Connections that may wait to be let in; who finds no room is not heard for a second and more.
 _WAITING: Final = 1024
 
@@ -165,6 +168,8 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
         log.info("listening", address=address_of(one))
     gc.collect()
     gc.freeze()  # what start-up made stays; no later collection walks it
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*thresholds[:2], _NEVER)  # a run ends with a collection of all
     serving = asyncio.ensure_future(server.serve(sockets))
     running = asyncio.ensure_future(daemon.keep_running())
     stopped = asyncio.ensure_future(stop.wait())
@@ -186,6 +191,7 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
         for task in failed:
             task.result()
     finally:
+        gc.set_threshold(*thresholds)
         for number in (*handlers, signal.SIGHUP):
             loop.remove_signal_handler(number)
     log.info("stopped")

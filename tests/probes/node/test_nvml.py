@@ -50,7 +50,7 @@ def test_every_field_is_read(libraries: Path) -> None:
 
 def test_other_processes_are_counted_once_and_this_one_is_not(libraries: Path) -> None:
     """Compute and graphics processes are counted together, each once, without this one."""
-    answer = read(libraries, FAKE_NVML_PROCESSES="self,4,5", FAKE_NVML_GRAPHICS="5,6")
+    answer = read(libraries, FAKE_NVML_PROCESSES="self,4,5", FAKE_NVML_GRAPHICS="5,6:512")
 
     assert answer.gpus[0].process_count == 3
 

@@ -68,15 +68,18 @@ def test_everything_is_told(libraries: Path) -> None:
         *("read", *UUIDS, "GPU-0"),
         FAKE_NVML_COUNT=2,
         FAKE_NVML_PROCESSES="self,7,5",
-        FAKE_NVML_GRAPHICS="7,9",
+        FAKE_NVML_GRAPHICS="7,9:300",
         FAKE_NVML_USE=80,
     )
+    sizes = {5: 1, 7: 1, 9: 300}
 
     assert (
         told
         == [
             Use(
-                processes=tuple(GpuProcess(pid=pid, memory_bytes=MIB) for pid in (5, 7, 9)),
+                processes=tuple(
+                    GpuProcess(pid=pid, memory_bytes=MIB * n) for pid, n in sizes.items()
+                ),
                 utilization_percent=80,
                 memory_used_bytes=(16384 - 384 - 15000) * MIB,
                 power_w=345.6,
@@ -109,6 +112,32 @@ def test_without_a_driver_or_a_gpu_nothing_is_told(
     """A watch ends by itself."""
     for how in ("read", "watch"):
         assert answers(libraries, how, UUIDS[0], **steering) == []
+
+
+@pytest.mark.parametrize(
+    ("graphics", "compute", "pids"),
+    [
+        ("7:40,8:215", "", ()),  # Xorg and gnome-shell
+        ("7:40,8:216", "", (7, 8)),
+        ("7:40", "self", ()),
+        ("7:?", "", (7,)),
+        ("7:40", "7", (7,)),  # it draws and computes
+        ("7:40", "9", (9,)),
+    ],
+)
+def test_a_small_context_for_drawing_is_no_tenant(
+    libraries: Path, graphics: str, compute: str, pids: tuple[int, ...]
+) -> None:
+    """A display server is there for ever; what computes, draws much or may do so counts."""
+    (use,) = answers(
+        libraries,
+        *("read", UUIDS[0]),
+        FAKE_NVML_PROCESSES=compute,
+        FAKE_NVML_GRAPHICS=graphics,
+        FAKE_NVML_COUNT=1,
+    )
+
+    assert tuple(one.pid for one in use.processes or ()) == pids
 
 
 def test_who_computes_may_be_unknown(libraries: Path) -> None:

@@ -197,6 +197,53 @@ def test_the_worst_of_all_rounds_is_kept_with_its_round(time_is: Clock, bad: str
     assert observed == [None if bad == "warn" else {"seen": 1}]
 
 
+@pytest.mark.parametrize(
+    ("places", "rounds", "status"),
+    [
+        ({50: "error"}, 200, "warn"),
+        ({50: "error", 51: "error"}, 200, "warn"),
+        ({50: "error", 51: "error", 52: "error"}, 200, "error"),
+        ({2: "error"}, 99, "error"),
+        ({199: "error"}, 200, "error"),  # it can not tell any more
+        ({50: "error", 120: "fail"}, 200, "fail"),
+        ({50: "fail", 120: "error"}, 200, "fail"),
+    ],
+)
+def test_what_hundreds_of_verdicts_outweigh_is_a_warning(
+    time_is: Clock, places: dict[int, str], rounds: int, status: str
+) -> None:
+    """One round in a hundred may end without a verdict; a fail stands whatever else there was."""
+    statuses = [places.get(number, "pass") for number in range(rounds)]
+    report = burned(Fake(time_is, iter(statuses), devices=GPUS[:1]), 10.0 * rounds + 5)
+    assert report.burn is not None
+    (load,) = [one for one in report.results if one.probe == "load"]
+    (count,) = [one for one in report.burn.counts if one.probe == "load"]
+
+    assert (report.status, load.status, count.worst) == (status,) * 3
+    assert count.errors == list(places.values()).count("error")
+    assert exit_code(report) == {"warn": 0, "fail": 1, "error": 2}[status]
+    if status == "warn":
+        first = min(place for place, bad in places.items() if bad == "error") + 1
+        assert load.summary == (
+            f"could not tell in {count.errors} of {count.runs} runs, first in round {first}: "
+            f"run {first}"
+        )
+        assert load.findings[0].message == load.summary
+        assert exit_code(report, strict=True) == 1
+
+
+def test_whether_all_gpus_are_here_is_asked_until_it_is_told(time_is: Clock) -> None:
+    """What could not be told at first does not spoil a day."""
+    statuses = iter(["error", "pass", "pass", "pass", "pass", "pass"])
+    fake = Fake(time_is, statuses, devices=GPUS[:1])
+    report = burned(fake, 45.0, CUDA_AVAILABLE, LOAD)
+
+    assert ["cuda_available" in [one.name for one in plan.specs] for plan in fake.plans] == [
+        *(True, True, False, False)
+    ]
+    assert report.status == "warn"
+
+
 def test_together_each_probe_starts_on_all_devices(time_is: Clock) -> None:
     """A step a probe; telemetry is in the first of each round."""
     fake = Fake(time_is, always("pass"))

@@ -7,6 +7,7 @@ import pytest
 
 from probes.contract import Finding, Reason, Result, Status
 from tests.validator.engine.test_host_limits import CHECK, bad, run
+from validator.engine import causes
 from validator.engine.causes import without_consequences
 from validator.report import overall
 
@@ -152,3 +153,25 @@ def test_wrong_bits_beside_a_cause_are_told() -> None:
     for finding, status in ((bits, "fail"), (raised, "skip")):
         one = WRONG.model_copy(update={"findings": (finding,)})
         assert without_consequences([NO_KERNEL, one])[1].status == status
+
+
+def test_each_finding_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 56 instances that all fail, every result is no search of all the others."""
+    calls = 0
+    is_cause = causes._is
+
+    def counted(*given: Any) -> bool:
+        nonlocal calls
+        calls += 1
+        return is_cause(*given)
+
+    monkeypatch.setattr(causes, "_is", counted)
+    many = [
+        result(f"probe_{n}.check", "boom", device=f"cuda:{m}", reason="torch_raised")
+        for n in range(4)
+        for m in range(56)
+    ]
+    found = without_consequences(many)
+
+    assert calls == len(causes._CAUSES) * len(many)
+    assert [one.reason for one in found] == ["torch_raised"] * 56 + ["dependency"] * 168

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from probes.catalog import CATALOG, TENSOR_OPS
+from probes.catalog import AUTOGRAD, CATALOG, LINALG, TENSOR_OPS
 from validator.engine import processes
 from validator.engine.devices import (
     choose,
@@ -15,7 +15,10 @@ from validator.engine.devices import (
     why_busy,
     why_no_name,
 )
+from validator.engine.plan import Plan
+from validator.engine.run import Run
 from validator.report import CPU, Device, GpuProcess
+from validator.settings.model import Settings
 
 GPUS = tuple(
     Device(
@@ -175,6 +178,23 @@ def test_who_keeps_it_busy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_busy(TENSOR_OPS, shared) == ""
 
 
+def test_what_may_be_left_over_is_told_with_how_to_end_it() -> None:
+    """It holds memory and nobody computes; what computes, or holds little, is left alone."""
+    deep = replace(TENSOR_OPS, profile="deep")
+    users = (GpuProcess(pid=12, memory_bytes=3 << 30), GpuProcess(pid=77, memory_bytes=9 << 20))
+    held = GPUS[0].model_copy(
+        update={"process_count": 2, "processes": users, "utilization_percent": 0}
+    )
+    small = held.model_copy(update={"processes": users[1:]})
+    used = held.model_copy(update={"utilization_percent": 1})
+
+    assert why_busy(deep, held).endswith(
+        "in use 0 % of the time; if no job needs what computes nothing, on the node: kill 12"
+    )
+    assert "kill" not in why_busy(deep, small) + why_busy(deep, used)
+    assert why_busy(TENSOR_OPS, held) == ""
+
+
 def test_who_is_not_listed_and_computes_keeps_it_busy() -> None:
     """Use and memory tell of them; either alone is what a board does by itself."""
     deep = replace(TENSOR_OPS, profile="deep")
@@ -308,3 +328,19 @@ def test_with_mps_an_exclusive_mode_is_that_of_its_server() -> None:
     assert why_busy(TENSOR_OPS, gpu) == ""
     assert "deep" in why_busy(replace(TENSOR_OPS, profile="deep"), gpu)
     assert "exclusive" in why_busy(TENSOR_OPS, gpu.model_copy(update={"backend": "cuda"}))
+
+
+def test_a_plan_may_be_about_some_devices_alone() -> None:
+    """By UUID or by name; a probe that is not named runs on all, and a GPU that is gone on none."""
+    only_on = {LINALG.name: frozenset({"GPU-1", "GPU-9"}), TENSOR_OPS.name: frozenset({"cuda:0"})}
+    plan = Plan((TENSOR_OPS, LINALG, AUTOGRAD), "standard", "schedule", only_on=only_on)
+    run = Run(plan, Settings(), lambda _: None, {}, early=None, nice=0)
+    devices = [
+        Device(name=f"cuda:{n}", type="cuda", index=n, uuid=f"GPU-{n}").model_dump()
+        for n in range(3)
+    ]
+    run._plan_devices({"devices": devices})
+    alone = [(spec.name, device.name) for spec, device in run._planned if spec is not AUTOGRAD]
+
+    assert alone == [("tensor_ops", "cuda:0"), ("linalg", "cuda:1")]
+    assert sum(spec is AUTOGRAD for spec, _ in run._planned) == 3

@@ -144,3 +144,22 @@ def test_a_round_that_could_not_list_the_devices_tells_nothing_of_them() -> None
     assert roster.wanted == ("cuda:0", "cuda:1")
     named = roster.renamed(nothing, replace(MEMORY_FULL, name="other"), 3)
     assert named.devices == (FIRST, SECOND)
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_device_that_stays_away_is_told_once(*, was_there: bool) -> None:
+    """To miss it again in each round is no other failure."""
+    roster = Roster(("cuda:0", "cuda:1"))
+    here, other = gpu("cuda:0"), gpu("cuda:1")
+    lost = reports.result("memory_full", "cuda:1", "fail", reason="no_device", summary="not here")
+    if was_there:
+        roster.renamed(passed(here, other), MEMORY_FULL, 1)
+    made = passed(here)
+    without = made.model_copy(update={"results": (*made.results, lost)})
+    told = [roster.renamed(without, MEMORY_FULL, number) for number in (2, 3, 4)]
+
+    assert [[one.status for one in each.results] for each in told] == [
+        ["pass", "fail"],
+        ["pass"],
+        ["pass"],
+    ]

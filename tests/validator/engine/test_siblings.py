@@ -6,6 +6,7 @@ import pytest
 
 from probes.contract import Finding, Result, Status, Triage, Try, Wrong
 from tests.validator import reports
+from validator.engine import siblings
 from validator.engine.context import RunContext
 from validator.engine.plan import Event
 from validator.engine.siblings import compared, with_words
@@ -236,3 +237,26 @@ def test_an_event_has_the_words_and_the_run_keeps_what_the_worker_said() -> None
     assert context.results["tensor_ops", "cuda:0"] == made
     assert events[0].result is not None
     assert events[0].result.summary.endswith("; passes on the CPU: device)")
+
+
+def test_many_devices_are_compared_once_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is the same for the instances of a GPU is looked up once, not for each of them."""
+    calls = 0
+    verdict = siblings._verdict
+
+    def counted(*given: Any) -> Status:
+        nonlocal calls
+        calls += 1
+        return verdict(*given)
+
+    monkeypatch.setattr(siblings, "_verdict", counted)
+    many = tuple(
+        Device(name=f"cuda:{n}:{m}", type="cuda", uuid=f"MIG-{n}-{m}", parent_uuid=f"GPU-{n}")
+        for n in range(8)
+        for m in range(7)
+    )
+    told = compared([result(device.name) for device in many], many)
+    triages = [one.findings[0].triage for one in told]
+
+    assert calls == 8 * 49
+    assert {(len(one.fails_on), one.location) for one in triages if one} == {(49, "environment")}

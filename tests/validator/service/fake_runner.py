@@ -121,6 +121,7 @@ class FakeRunner:
         self.devices = devices
         self.restarts: Counter[str] = Counter()
         self.plans: list[tuple[str, ...]] = []
+        self.only_on: list[dict[str, frozenset[str]]] = []
         self.timeouts: list[float] = []
         self.active = self.most_active = 0
         self.cancelled = 0
@@ -131,6 +132,7 @@ class FakeRunner:
         self.status: Status = "pass"
         self.summary = ""  # of every result, in place of its own
         self.busy: frozenset[str] = frozenset()  # probes that find their devices in use
+        self.busy_devices: frozenset[str] = frozenset()  # where they do; empty: on all
         self.verdicts: dict[str, tuple[Status, Reason]] = {}  # of probes that are not quick
 
     async def run(
@@ -139,6 +141,7 @@ class FakeRunner:
         """One run, as told."""
         self.timeouts.append(settings.run.timeout)
         self.plans.append(tuple(spec.name for spec in plan.specs))
+        self.only_on.append(dict(plan.only_on))
         self.active += 1
         self.most_active = max(self.most_active, self.active)
         try:
@@ -160,6 +163,8 @@ class FakeRunner:
         ]
         results += [
             result(name, device.name, "skip", "gpu_busy")
+            if device.name in (self.busy_devices or {device.name})
+            else result(name, device.name)
             for name in sorted(names & self.busy)
             for device in self.devices
         ]
@@ -169,6 +174,8 @@ class FakeRunner:
             if name in names
             for device in self.devices
         ]
+        known = {device.name: device for device in (*self.devices, CPU)}
+        results = [one for one in results if plan.includes(one.probe, known[one.device])]
         on_event(Event("importing"))
         for event in self.events:
             on_event(event)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.validator.service.fake_runner import everything, report, result
 from validator import __version__
+from validator.piecewise import at_once
 from validator.report import Report
 from validator.service.api import ProbeOnDevice, ProbeState, make_app, negotiate
 from validator.service.bad import BadFindings, bad_findings
@@ -40,6 +41,7 @@ class FakeNode:
         self.content: bytes | None = report(everything()).model_dump_json().encode()
         self.secret: bytes | None = None
         self.scrapes: list[Form] = []
+        self.is_made = True
 
     def alive(self) -> str:
         """Set."""
@@ -49,15 +51,15 @@ class FakeNode:
         """Set."""
         return self.ready
 
-    def report(self) -> bytes | None:
+    async def report(self) -> bytes | None:
         """Set."""
         return self.content
 
-    def bad_findings(self) -> bytes | None:
+    async def bad_findings(self) -> bytes | None:
         """Of the report that is set."""
         if self.content is None:
             return None
-        return bad_findings(Report.model_validate_json(self.content)).encode()
+        return at_once(bad_findings(Report.model_validate_json(self.content))).encode()
 
     def token(self) -> bytes | None:
         """Set."""
@@ -82,7 +84,15 @@ class FakeNode:
             )
         ]
 
-    def metrics(self, form: Form) -> bytes:
+    def metrics(self, form: Form) -> bytes | None:
+        """The text, unless it is to be made anew."""
+        return self.text(form) if self.is_made else None
+
+    async def new_metrics(self, form: Form) -> bytes:
+        """The same."""
+        return self.text(form)
+
+    def text(self, form: Form) -> bytes:
         """A text that says which form it is."""
         self.scrapes.append(form)
         text = f"metrics openmetrics={form.openmetrics}\n".encode()
@@ -379,6 +389,16 @@ def test_the_short_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert short[0] == 200
     assert gzip.decompress(short[2]) == b"metrics openmetrics=False\n"
+
+
+def test_what_is_to_be_made_anew_goes_the_long_way() -> None:
+    """It answers the same; a scrape never has all of a large node rendered at once."""
+    node = FakeNode()
+    node.is_made = False
+    answers = over_socket(node, [SCRAPE, SCRAPE, PLAIN], 3)
+
+    assert [one[0] for one in answers] == [200] * 3
+    assert gzip.decompress(answers[0][2]) == b"metrics openmetrics=False\n"
 
 
 def test_many_scrapes_on_one_connection() -> None:

@@ -8,10 +8,11 @@ import pytest
 from probes.catalog import CATALOG
 from probes.contract import Comparison, Finding, Pattern, Triage, Try, agree
 from tests.validator.service.fake_runner import gpus, report, result
-from validator.report import Device, NotRun, Report, to_json
+from validator.piecewise import at_once
+from validator.report import Device, NotRun, Report, in_json, to_json
 from validator.service import bad
-from validator.service.bad import MOST_BYTES, BadFindings, bad_findings
-from validator.shortened import REPORT_BYTES, report_text
+from validator.service.bad import MOST_BYTES, BadFindings
+from validator.shortened import REPORT_BYTES
 
 GPUS = gpus(8)
 
@@ -23,6 +24,11 @@ TRIAGE = Triage(
     fails_on=tuple(device.name for device in GPUS),
     tries=(Try(ended_s=1.5, temperature_c=60, failed=True),) * 3,
 )
+
+
+def bad_findings(made: Report) -> str:
+    """The document about a report."""
+    return at_once(bad.bad_findings(made))
 
 
 def pattern(axes: int = 4) -> Pattern:
@@ -125,8 +131,7 @@ def test_a_report_with_one_sick_gpu_keeps_all_of_it() -> None:
 
 def test_firsts_are_shortened_last(all_wrong: Report) -> None:
     """The same check on a second device tells the same, mostly."""
-    content = json.loads(all_wrong.model_dump_json())
-    found = json.loads(report_text(content, 8 * 2**20))
+    found = json.loads(at_once(in_json(all_wrong, 8 * 2**20)))
     findings = {
         device: [
             each for one in found["results"] if one["device"] == device for each in one["findings"]
@@ -137,6 +142,30 @@ def test_firsts_are_shortened_last(all_wrong: Report) -> None:
     assert {len(each["observed"]) for each in findings["cuda:0"]} == {3}
     assert not any("observed" in each for each in findings["cuda:1"])
     assert all(one["observation"] is None for one in found["results"])
+
+
+def test_a_large_node_names_each_finding_and_little_else() -> None:
+    """56 instances on which all is wrong: what repeats costs a few bytes, the first keeps words."""
+    many = gpus(3)
+    results = [
+        result("matmul", one.name, "fail", "check_failed", findings=(wrong("matmul.bits", 2),))
+        for one in many
+    ]
+    found = Report.model_validate_json(at_once(in_json(report(results, many), 1)))
+    first, *others = (one.findings[0] for one in found.results)
+
+    assert first.message
+    assert first.hint
+    assert others == [Finding(id="matmul.bits", status="fail", action="drain")] * 2
+
+
+def test_a_result_a_piece() -> None:
+    """Of no document all results are made at once."""
+    made = report([result("matmul", one.name) for one in gpus(20)], gpus(20))
+
+    assert len(list(in_json(made))) >= 20
+    assert len(list(in_json(made, 1))) >= 40
+    assert len(list(bad.bad_findings(made))) >= 20
 
 
 def test_observations_that_were_asked_for_are_kept() -> None:

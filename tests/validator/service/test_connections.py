@@ -41,7 +41,7 @@ class Big(FakeNode):
         del form
         return bytes(self.size)
 
-    def report(self) -> bytes | None:
+    async def report(self) -> bytes | None:
         """Many bytes."""
         return bytes(self.size)
 

@@ -27,6 +27,7 @@ from validator.engine.runner import Event
 from validator.report import CPU
 from validator.service import logs, readyfile
 from validator.service.daemon import Daemon, tell_profile
+from validator.service.latest import Pair
 from validator.service.metrics import Form
 from validator.service.server import EXIT_UNUSABLE, hold, serve
 from validator.service.statusfiles import StatusFiles
@@ -118,7 +119,7 @@ def test_an_overrun_delays_and_does_not_pile_up() -> None:
                 clock.now_s += 60
                 daemon.tick()
                 await asyncio.sleep(0)
-                metrics.append(daemon.metrics(Form()))
+                metrics.append(await daemon.new_metrics(Form()))
             assert len(runner.plans) == 1
             runner.hang = False
             runner.released.set()
@@ -158,6 +159,52 @@ def test_what_found_its_device_busy_is_tried_again(monkeypatch: pytest.MonkeyPat
     assert "linalg" not in runner.plans[0]
     assert {"linalg", "optimizer"} <= set(runner.plans[1])
     assert runner.plans[2] == ("telemetry", "linalg")
+
+
+def test_siblings_of_a_busy_gpu_keep_their_hour_and_their_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the busy one is tried again; the report holds all of them all the time."""
+    monkeypatch.setenv("NODE_NAME", "node-17")
+    clock = Clock()
+    runner = FakeRunner(gpus(3))
+    runner.busy, runner.busy_devices = frozenset({"linalg"}), frozenset({"cuda:1"})
+    hour = {"interval": 3600, "jitter": 0}
+    flags = {"run": {"profile": "standard"}, "schedule": dict.fromkeys(BY_NAME, hour)}
+    daemon = Daemon(load(flags=flags), runner=runner, monotonic=clock)
+    linalg: list[dict[str, Any]] = []
+
+    def is_linalg(pair: Pair) -> bool:
+        return pair.probe == "linalg"
+
+    async def go() -> None:
+        async with running(daemon):
+            await until(lambda: len(runner.plans) == 1 and not runner.active, daemon)
+            for runs, seconds in ((2, 3600), (3, 600), (4, 600)):
+                clock.now_s += seconds
+                if runs == 4:
+                    runner.busy = frozenset()
+                    runner.verdicts = {"linalg": ("pass", "ok")}
+                    runner.devices = gpus(2)
+                await until(lambda n=runs: len(runner.plans) == n and not runner.active, daemon)  # type: ignore[misc]
+                await asyncio.sleep(0)
+                found = daemon._latest.results()
+                linalg.append(
+                    {
+                        pair.device: one.status
+                        for pair, one in found.items()
+                        if pair.probe == "linalg"
+                    }
+                )
+                assert {
+                    pair.device for pair in daemon._latest.planned if pair.probe == "linalg"
+                } == (linalg[-1].keys())
+
+    asyncio.run(go())
+    three = {"cuda:0": "pass", "cuda:1": "skip", "cuda:2": "pass"}
+
+    assert runner.only_on[1:] == [{}, *[{"linalg": {"GPU-1"}}] * 2]
+    assert linalg == [three, three, {"cuda:0": "pass", "cuda:1": "pass"}]
 
 
 @pytest.mark.parametrize(("enabled", "watched"), [(True, {"telemetry"}), (False, set[str]())])
@@ -347,7 +394,7 @@ def test_an_exception_of_ours_ends_the_scheduler() -> None:
 
     with pytest.raises(LookupError, match="a bug"):
         asyncio.run(go())
-    assert b"gpu_validator_run_in_progress 0.0" in daemon.metrics(Form())
+    assert b"gpu_validator_run_in_progress 0.0" in asyncio.run(daemon.new_metrics(Form()))
 
 
 def test_a_reload_reaches_the_next_run() -> None:
@@ -367,7 +414,9 @@ def test_a_reload_reaches_the_next_run() -> None:
     asyncio.run(go())
 
     assert runner.timeouts == [300, 77]
-    assert b'gpu_validator_probe_interval_seconds{probe="autograd"} 30.0' in daemon.metrics(Form())
+    assert b'gpu_validator_probe_interval_seconds{probe="autograd"} 30.0' in asyncio.run(
+        daemon.new_metrics(Form())
+    )
 
 
 def test_a_reload_changes_the_logs(capfd: pytest.CaptureFixture[str]) -> None:
@@ -403,7 +452,7 @@ def test_one_line_an_event(capfd: pytest.CaptureFixture[str]) -> None:
 
     async def go() -> None:
         async with running(daemon):
-            await until(lambda: daemon.report() is not None, daemon)
+            await until(lambda: daemon._latest.newest is not None, daemon)
 
     asyncio.run(go())
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
@@ -418,7 +467,7 @@ def test_one_line_an_event(capfd: pytest.CaptureFixture[str]) -> None:
     ]
     assert lines[2]["why"] == "pid 7 cannot be killed"
     assert lines[3]["probe"] == "torch_version"
-    assert b'worker_restarts_total{reason="hung"} 1.0' in daemon.metrics(Form())
+    assert b'worker_restarts_total{reason="hung"} 1.0' in asyncio.run(daemon.new_metrics(Form()))
 
 
 def test_the_log_tells_the_whole_verdict(capfd: pytest.CaptureFixture[str]) -> None:
@@ -430,7 +479,7 @@ def test_the_log_tells_the_whole_verdict(capfd: pytest.CaptureFixture[str]) -> N
 
     async def go() -> None:
         async with running(daemon):
-            await until(lambda: daemon.report() is not None, daemon)
+            await until(lambda: daemon._latest.newest is not None, daemon)
 
     asyncio.run(go())
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
@@ -438,7 +487,7 @@ def test_the_log_tells_the_whole_verdict(capfd: pytest.CaptureFixture[str]) -> N
 
     assert lines[-1]["summary"] == f"fail: torch_version on cpu (+{len(QUICK) - 1} more): {whole}"
     assert lines[1]["summary"].strip() == whole
-    assert len(json.loads(daemon.report() or b"")["summary"]) <= 80
+    assert len(json.loads(asyncio.run(daemon.report()) or b"")["summary"]) <= 80
 
 
 def test_a_result_grows_old_without_a_run() -> None:
@@ -453,14 +502,14 @@ def test_a_result_grows_old_without_a_run() -> None:
 
     asyncio.run(go())
     daemon.tick()
-    healthy = daemon.metrics(Form())
+    healthy = asyncio.run(daemon.new_metrics(Form()))
     clock.now_s += 181
     daemon.tick()
 
     assert b"gpu_validator_node_healthy 1.0" in healthy
-    assert b"gpu_validator_node_healthy 0.0" in daemon.metrics(Form())
+    assert b"gpu_validator_node_healthy 0.0" in asyncio.run(daemon.new_metrics(Form()))
     assert not daemon.readiness().ready
-    assert json.loads(daemon.report() or b"")["status"] == "error"
+    assert json.loads(asyncio.run(daemon.report()) or b"")["status"] == "error"
 
 
 def test_a_reload_that_is_refused_changes_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -101,7 +101,7 @@ def test_a_fail_outlives_its_daemon(tmp_path: Path) -> None:
     quick(again, gpus(2))
     merged = again._latest.merged_report()
     old = again._latest.results()[Pair("matmul", "cuda:0")]
-    exposed = again.metrics(Form()).decode()
+    exposed = asyncio.run(again.new_metrics(Form())).decode()
     hear(again, [result("matmul", device, findings=(ALL_WELL,)) for device in ("cuda:0", "cuda:1")],
          gpus(2))  # fmt: skip
 

@@ -361,7 +361,7 @@ def test_a_busy_device_is_tried_again_within_the_hour() -> None:
     both = Both(a=Timing(3600, phase=0.0))
     both.pass_s(-START.timestamp() % 3600 + 3600)
     first = both.run()
-    both.schedule.try_again({"a"})
+    both.schedule.try_again({"a": None})
     both.pass_s(599)
     early = "a" in both.run()
     both.pass_s(1)
@@ -375,13 +375,33 @@ def test_a_busy_device_is_tried_again_within_the_hour() -> None:
     assert "a" in both.run()
 
 
+def test_a_gpu_that_is_busy_for_ever_leaves_its_siblings_their_hour() -> None:
+    """It alone is tried every ten minutes; at the hour the probe runs on all devices."""
+    both = Both(a=Timing(3600, phase=0.0), b=Timing(3600, phase=0.0))
+    both.pass_s(-START.timestamp() % 3600 + 3600)
+    both.run()
+    runs: list[tuple[int, tuple[str, ...], dict[str, frozenset[str]]]] = []
+    busy = {"a": frozenset({"GPU-1"})}
+    both.schedule.try_again(busy)
+    for minute in range(1, 121):
+        both.pass_s(60)
+        if due := both.schedule.due():
+            runs.append((minute, due, both.schedule.narrowed(due)))
+            both.schedule.record_start(due)
+            both.schedule.try_again(busy)
+
+    alone = [(("a",), busy)] * 5
+    assert [run[1:] for run in runs] == [*alone, (("a", "b"), {}), *alone, (("a", "b"), {})]
+    assert [run[0] for run in runs] == list(range(10, 121, 10))
+
+
 def test_a_time_of_day_is_kept_though_the_device_was_busy() -> None:
     """Who wrote it means it; a probe that is unknown by now is none to try."""
     both = Both(a=Timing(86400, cron="0 3 * * *", phase=0.0))
     both.pass_s(15 * 3600)
     both.run()
     due = both.schedule.due_at()
-    both.schedule.try_again({"a", "gone"})
+    both.schedule.try_again({"a": None, "gone": None})
 
     assert both.schedule.due_at() == due
 
@@ -393,7 +413,7 @@ def test_two_that_found_each_other_do_not_meet_again() -> None:
         both = Both(0.0, a=Timing(3600, jitter_s=360, phase=0.0), b=Timing(3600, jitter_s=3600))
         both.schedule.record_start(("a", "b"))
         both.shifts.append(shift)
-        both.schedule.try_again({"a", "b"})
+        both.schedule.try_again({"a": None, "b": None})
         due = both.schedule.due_at()
         waits.append([(due[name] - START).total_seconds() for name in ("a", "b")])
 

@@ -459,7 +459,7 @@ def test_no_file_is_the_default(tmp_path: Path) -> None:
 async def _until(daemon: Daemon, clock: Clock, runs: int, runner: FakeRunner) -> None:
     """Tick until so many runs have begun and none is going on."""
     deadline = time.monotonic() + 10
-    while len(runner.plans) < runs or runner.active or daemon.report() is None:
+    while len(runner.plans) < runs or runner.active or daemon._latest.newest is None:
         assert time.monotonic() < deadline, "the run never ended"
         daemon.tick()
         await asyncio.sleep(0.001)
