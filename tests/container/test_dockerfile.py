@@ -135,6 +135,7 @@ def test_the_image_says_what_it_is() -> None:
     assert configuration["Cmd"] == ["serve"]
     assert configuration["Healthcheck"]["Test"][-1] == "healthcheck"
     assert "8790/tcp" in configuration["ExposedPorts"]
+    assert configuration["StopSignal"] == "SIGTERM"
 
 
 def test_a_hardened_check_passes() -> None:
@@ -164,6 +165,21 @@ def test_a_container_too_small_for_torch_is_an_error_and_no_sick_node() -> None:
 
     assert result.returncode == 2, result.stdout
     assert "memory limit of this container" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [("--cpus=0.03",), ("--memory=256m", "--memory-swap=256m", "--oom-kill-disable")],
+    ids=["no processor", "no memory, and nobody is killed for it"],
+)
+def test_a_limit_under_which_nothing_ends_is_no_sick_node(limits: tuple[str, ...]) -> None:
+    """What is late for it is no hang: could not tell, and neither torch nor a GPU is named."""
+    result = engine("run", "--rm", *HARDENED, *limits, IMAGE, "check", "--output", "json")
+    report = Report.model_validate_json(result.stdout)
+
+    assert result.returncode == 2, report.summary
+    assert {entry.status for entry in report.results} >= {"error"}
+    assert "fail" not in {entry.status for entry in report.results}
 
 
 def test_without_even_a_temporary_folder_the_check_passes() -> None:
