@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,7 @@ def spent(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, float]]:
 
 def of_a_minute() -> str:
     """What held up a process that has lasted 60 s."""
-    return Progress(1, held_up.time.monotonic() - 60).obstacle()
+    return Progress(1, time.monotonic() - 60).obstacle()
 
 
 HELD_UP = {
