@@ -69,6 +69,8 @@ WORKDIR /
 RUN ["/bin/sh", "/opt/gpu-validator/build/container.sh", "verify", "/opt/gpu-validator"]
 
 EXPOSE 8790
+# The base may name another one (web servers do), and by that the daemon would die instead of ending.
+STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=60s --timeout=10s --start-period=60s --retries=3 \
     CMD ["/opt/gpu-validator/bin/gpu-validator", "healthcheck"]
 # -s: reaps as well where the pod's pause container, not this init, is process 1.

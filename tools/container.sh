@@ -73,7 +73,19 @@ install_into() {
     pip install --target "$folder" "$@"
 }
 
+# Whether an address in the text has a user, a password or a token before its host.
+names_a_user() {
+    case $1 in *://*) authority=${1#*://} ;; *) return 1 ;; esac
+    case ${authority%%/*} in *@*) ;; *) return 1 ;; esac
+}
+
 torch() {
+    for argument in "$@"; do
+        if names_a_user "$argument"; then
+            die "TORCH or TORCH_INDEX holds a user or a token, which \`docker history\` would show" \
+                "to everybody who has the image; take an index without one, or a base that has torch"
+        fi
+    done
     python=$(base_python)
     if has_torch "$python"; then
         say "$python has torch: nothing to install"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from probes import contract
-from probes.contract import Finding, Measurement, require, skipped
+from probes.contract import Action, Finding, Measurement, require, skipped
 from probes.kit import breadcrumb, watching
 from probes.kit.symptoms import diagnose
 from probes.node import gpu_events, gpu_health, hardware, kernel_log
@@ -145,14 +145,15 @@ def _enough(observation: Observation, limits: Limits) -> Finding:
     if observation.health.error or (vendors and "nvidia" not in vendors):
         return skipped(check, observation.health.error or _of_others(vendors))
     count = sum(gpu.accessible for gpu in observation.health.gpus)
+    message = f"{count} of {promised} GPUs are listed by NVML"
+    hint = "compare `nvidia-smi -L` with `lspci -d 10de:` and `dmesg | grep -i xid`"
+    action: Action = "drain"
+    if not vendors:  # lost, or never there: a laptop, a machine of another pool
+        message = f"0 of {promised} GPUs are here: no PCI device, no device node, no driver"
+        hint = "expect.gpus: 0 where no GPU belongs; else look at `lspci -d 10de:` on the host"
+        action = "investigate"
     return require(
-        check,
-        count >= promised,
-        count,
-        promised,
-        message=f"{count} of {promised} GPUs are listed by NVML",
-        hint="compare `nvidia-smi -L` with `lspci -d 10de:` and `dmesg | grep -i xid`",
-        action="drain",
+        check, count >= promised, count, promised, message=message, hint=hint, action=action
     )
 
 

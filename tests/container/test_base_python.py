@@ -108,6 +108,43 @@ def test_a_bare_base_gets_torch_and_numpy(base: Base) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("torch==2.13.0", "https://me:s3cret@index.example/simple"),
+        ("torch==2.13.0", "https://s3cret@index.example/simple"),
+        ("torch @ https://me:s3cret@index.example/torch-2.13.0-cp311.whl",),
+    ],
+)
+def test_a_token_in_a_build_argument_fails_the_build(
+    base: Base, arguments: tuple[str, ...]
+) -> None:
+    """An argument stands in the history of every image that is pushed."""
+    python = base.python("python3", torch=False)
+
+    result = base.run("torch", *arguments, BASE_PYTHON=str(python))
+
+    assert result.returncode == 2
+    assert "docker history" in result.stderr
+    assert "s3cret" not in result.stderr
+    assert base.pip_calls() == ""
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "torch @ https://index.example/torch-2.13.0-cp311.whl",
+        "torch @ git+https://git.example/torch@v2.13.0",
+    ],
+)
+def test_a_torch_by_its_address_holds_no_token(base: Base, requirement: str) -> None:
+    """Nor does the name of a version."""
+    python = base.python("python3", torch=False)
+
+    assert base.run("torch", requirement, "", BASE_PYTHON=str(python)).returncode == 0
+    assert requirement in base.pip_calls()
+
+
 def test_no_torch_anywhere_fails_the_build(base: Base) -> None:
     """An image that could only ever say "no torch" is a mistake at build time."""
     python = base.python("python3", torch=False)

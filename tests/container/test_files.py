@@ -67,6 +67,11 @@ def test_the_image_expects_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().expect.gpus == 1
 
 
+def test_the_engine_stops_the_image_by_the_signal_that_the_daemon_knows() -> None:
+    """A base image's STOPSIGNAL, SIGQUIT say, is inherited and would end it without a word."""
+    assert "STOPSIGNAL SIGTERM" in _instructions()
+
+
 def test_the_exposed_port_is_the_default_one() -> None:
     """Of the image, both compose files and the scrape configuration."""
     scrape = _load("deploy/prometheus/prometheus.yml")["scrape_configs"][0]

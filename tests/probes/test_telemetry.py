@@ -407,6 +407,17 @@ def test_without_a_gpu_of_nvidia_everything_is_skipped(present: Hardware, why: s
     assert why in found["ecc_mode"].message
 
 
+def test_a_promise_where_no_gpu_ever_was_drains_nothing() -> None:
+    """It is broken all the same; of NVML, which was not asked, nothing is said."""
+    empty = judged(probe.Observation(hardware=Hardware(), health=Health()), gpus=1)["enough_gpus"]
+    fewer = judged(node(UNCHANGED), gpus=2)["enough_gpus"]
+
+    assert (empty.status, empty.action) == ("fail", "investigate")
+    assert "NVML" not in empty.message
+    assert "expect.gpus: 0" in empty.hint
+    assert (fewer.status, fewer.action) == ("fail", "drain")
+
+
 def test_a_gpu_of_another_job_is_not_judged() -> None:
     """It may not be asked, so that nothing is told of it."""
     other = {**dict.fromkeys(health.SOUND, None), "accessible": False, "error": "No Permission"}

@@ -47,14 +47,18 @@ def quota(cpu_max: str, quota_us: str, period_us: str) -> float:
     return int(parts[0]) / int(parts[1])
 
 
-def cores() -> int:
-    """Cores this process may use: the least of affinity and quota, one at least."""
-    allowed = quota(
+def cpu_quota() -> float:
+    """Cores that the quota of this group allows; without one inf."""
+    return quota(
         _read("cpu", "cpu.max"),
         _read("cpu", "cpu.cfs_quota_us"),
         _read("cpu", "cpu.cfs_period_us"),
     )
-    return max(1, math.floor(min(len(os.sched_getaffinity(0)), allowed)))
+
+
+def cores() -> int:
+    """Cores this process may use: the least of affinity and quota, one at least."""
+    return max(1, math.floor(min(len(os.sched_getaffinity(0)), cpu_quota())))
 
 
 class Limit(NamedTuple):

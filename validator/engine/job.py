@@ -15,6 +15,7 @@ from validator.engine.child import Child
 from validator.engine.clock import now
 from validator.engine.context import RunContext
 from validator.engine.ends import ChildEnded, GiveWay, WorkerLostError
+from validator.engine.held_up import Progress
 from validator.engine.plan import Event, limits, timeout_s
 from validator.engine.supervisor import Worker
 from validator.engine.tenants import END_S
@@ -199,9 +200,11 @@ class Job:
         before = len(remaining)
         attempted: Attempted | None = None
         deadline = now() + START_S
+        progress = Progress(child.pid)
         while isinstance(message := await self._next(child, attempted, deadline), bytes):
             fields = _parse(message)
             if attempted is None and remaining and fields.get("start") == remaining[0].name:
+                progress = Progress(child.pid)
                 attempted = self._begin(forked_s if len(remaining) == before else None)
                 continue
             result = self._result(fields, attempted)
@@ -219,7 +222,7 @@ class Job:
         progressed = isinstance(message, ChildEnded) and len(remaining) < before
         if attempted is None and remaining and not progressed:
             attempted = Attempted(remaining[0], START_S)  # it must be told of something
-        await self._take_end(worker, child, attempted, message)
+        await self._take_end(worker, child, attempted, message, progress)
 
     async def _take_end(
         self,
@@ -227,6 +230,7 @@ class Job:
         child: Child,
         attempted: Attempted | None,
         message: bytes | ChildEnded | GiveWay | None,
+        progress: Progress,
     ) -> None:
         """Take a child's end, or end it; what it had begun gets its result."""
         if isinstance(message, ChildEnded):
@@ -234,7 +238,7 @@ class Job:
         elif isinstance(message, GiveWay):
             outcome, text = await self._make_leave(worker, child, attempted, message.who)
         else:
-            outcome, text = await self._kill_late(worker, child, attempted, message)
+            outcome, text = await self._kill_late(worker, child, attempted, message, progress)
         if attempted is not None:
             tail = child.log_tail(attempted.spec.name)
             clock = attempted.clock()
@@ -313,7 +317,7 @@ class Job:
         """
         if attempted.retries_on == CPU.name:
             self._context.hangs.record_answer(self._device.name, self._row)
-        elif outcome in (outcomes.timed_out, outcomes.cut_short):
+        elif outcome in (outcomes.timed_out, outcomes.cut_short, outcomes.held_up):
             self._context.hangs.record_timeout(self._device.name, self._row)
         elif outcome is outcomes.crashed:
             self._context.hangs.record_answer(self._device.name, self._row)
@@ -422,10 +426,16 @@ class Job:
         return outcomes.broken, f"{how} and left {'half a' if partial else 'no'} result"
 
     async def _kill_late(
-        self, worker: Worker, child: Child, attempted: Attempted | None, message: bytes | None
+        self,
+        worker: Worker,
+        child: Child,
+        attempted: Attempted | None,
+        message: bytes | None,
+        progress: Progress,
     ) -> tuple[_Outcome, str]:
         """Kill a child that is late or wrote no result; return what that means for its probe."""
         stopped = message is None and child.is_stopped()
+        obstacle = progress.obstacle() if message is None else ""
         killed = await worker.kill(child)
         if killed:
             try:
@@ -444,6 +454,8 @@ class Job:
             return outcomes.stopped, text
         if not killed:
             return outcomes.unkillable, text
+        if obstacle:
+            return outcomes.held_up, f"{text}: {obstacle}"
         late = attempted is not None and attempted.is_cut_short
         return (outcomes.cut_short if late else outcomes.timed_out), text
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from probes.catalog import CUDA_AVAILABLE, TORCH_VERSION
 from probes.contract import COMPLETES, Action, Failure, Finding, ProbeSpec, Reason, Result, Status
 from validator.engine import cgroup
+from validator.engine.held_up import HINT
 from validator.report import CPU, Device
 
 #: What a fatal signal usually means in a process that computes.
@@ -130,6 +131,11 @@ def stopped(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result
         action="investigate",
         **fields,
     )
+
+
+def held_up(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """The deadline passed while it waited for a processor or for memory: nothing is told."""
+    return _untold(spec, device, text, hint=HINT, action="fix_config", **fields)
 
 
 def out_of_memory(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:

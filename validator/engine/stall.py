@@ -44,6 +44,11 @@ class Stall:
 
     blames_torch: bool
     text: str
+    hint: str = (
+        "torch's files are read slowly: look at the file system that they are on, or give "
+        "the import longer: `probes.torch_version.timeout` in the settings, "
+        "GPU_VALIDATOR_PROBES__TORCH_VERSION__TIMEOUT in the environment"
+    )
 
 
 def kernel_activity(pid: int) -> str:

@@ -18,9 +18,10 @@ from validator.engine import cgroup, clock
 from validator.engine.breadcrumb import shared_page
 from validator.engine.child import Child, signal_group
 from validator.engine.ends import Exit, WorkerLostError
+from validator.engine.held_up import HINT, Progress
 from validator.engine.pipes import Log
 from validator.engine.spawn import WorkerProcess
-from validator.engine.stall import kernel_activity, stall
+from validator.engine.stall import Stall, kernel_activity, stall
 
 _PACKET_BYTES: Final = 65536
 _REPLY_S: Final = 10.0
@@ -117,12 +118,15 @@ class Worker:
         if self._cut.is_set():
             text = f"what the worker says cannot be read: {self._cut_by}"
             raise WorkerLostError("died", text, self._log.tail())
+        obstacle = Progress(self._process.process.pid, self._process.started_s).obstacle()
         kernel = kernel_activity(self._process.process.pid)
         with contextlib.suppress(ProcessLookupError):
             self._process.process.send_signal(signal.SIGUSR1)
         await clock.happens(self._lost, _TRACEBACK_S)
         waited = f"the worker gave no `{' or '.join(keys)}` in {seconds:.0f} s"
         stalled_at = stall(kernel, self._log.end())
+        if obstacle:
+            stalled_at = Stall(blames_torch=False, text=obstacle, hint=HINT)
         raise WorkerLostError("hung", waited, self._log.tail(), stalled_at=stalled_at)
 
     def _death(self) -> str:

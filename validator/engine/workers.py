@@ -193,11 +193,7 @@ def _error_of_lost_import(
     if lost.stalled_at is not None:
         text = f"importing torch did not end within {deadline_s:g} s: {lost.stalled_at.text}"
         if not lost.stalled_at.blames_torch:
-            hint = (
-                "torch's files are read slowly: look at the file system that they are on, or give "
-                "the import longer: `probes.torch_version.timeout` in the settings, "
-                "GPU_VALIDATOR_PROBES__TORCH_VERSION__TIMEOUT in the environment"
-            )
+            hint = lost.stalled_at.hint
             result = outcomes.not_imported(
                 text, hint=hint, log_tail=lost.log_tail, duration_s=duration_s
             )

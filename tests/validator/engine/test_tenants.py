@@ -20,6 +20,7 @@ from validator.engine import job, outcomes, processes, tenants
 from validator.engine.breadcrumb import Breadcrumb
 from validator.engine.context import RunContext
 from validator.engine.ends import GiveWay
+from validator.engine.held_up import Progress
 from validator.engine.job import Job
 from validator.engine.plan import Event, Plan
 from validator.engine.tenants import Tenants
@@ -607,7 +608,8 @@ def test_what_a_probe_has_told_when_it_must_leave_counts(
     child: Any = Leaving(*lines, is_wrong=is_wrong)
     attempted = job._begin(None)
 
-    asyncio.run(job._take_end(child, child, attempted, GiveWay("somebody came")))
+    came = GiveWay("somebody came")
+    asyncio.run(job._take_end(child, child, attempted, came, Progress(os.getpid())))
     result = context.results[MATMUL.name, DEVICE.name]
 
     assert (result.status, result.reason) == verdict

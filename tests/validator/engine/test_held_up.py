@@ -1,0 +1,155 @@
+"""Who is late for want of a processor or of memory tells nothing; who sleeps or computes hangs."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from probes.catalog import TORCH_VERSION
+from tests.validator.runs import PLAN, ran, write
+from validator.engine import cgroup, held_up
+from validator.engine.held_up import Progress
+from validator.settings import loading
+
+#: Three others take the processor that is left to this process, which is content with less.
+STARVES = """
+    cpu = min(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpu})
+    for _ in range(3):
+        if os.fork() == 0:
+            while True:
+                pass
+    os.nice(10)
+    while True:
+        pass
+"""
+
+
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    """The id of a process that sleeps."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        yield process.pid
+        process.kill()
+
+
+@pytest.fixture
+def spent(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, float]]:
+    """What a process that started a minute ago has run and waited, by thread; for a test to set."""
+    table: dict[str, tuple[float, float]] = {}
+    monkeypatch.setattr(held_up, "_threads", lambda pid: dict(table))
+    monkeypatch.setattr(held_up, "_folders", lambda pid: [])
+    return table
+
+
+def of_a_minute() -> str:
+    """What held up a process that has lasted 60 s."""
+    return Progress(1, time.monotonic() - 60).obstacle()
+
+
+HELD_UP = {
+    "a quota of 0.03 cores": ({"1": (1.8, 58.0)}, True),
+    "its threads wait, and it for them": ({"1": (0.5, 1.0), "2": (1.0, 57.0)}, True),
+    "it sleeps": ({"1": (0.5, 0.01)}, False),
+    "it spins": ({"1": (58.0, 1.9)}, False),
+    "it spins on half a core": ({"1": (30.0, 30.0)}, False),
+    "its threads had enough together": ({"1": (6.0, 50.0), "2": (6.0, 50.0)}, False),
+    "it waited little": ({"1": (9.0, 20.0)}, False),
+    "nobody tells": ({}, False),
+}
+
+
+@pytest.mark.parametrize(("threads", "held"), HELD_UP.values(), ids=HELD_UP)
+def test_who_could_run_and_may_not_is_held_up(
+    spent: dict[str, tuple[float, float]], threads: dict[str, tuple[float, float]], *, held: bool
+) -> None:
+    """Of a minute it waited half, and had less than what every probe needs."""
+    spent.update(threads)
+
+    assert bool(of_a_minute()) is held
+
+
+def test_the_quota_is_named(
+    spent: dict[str, tuple[float, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is one."""
+    spent["1"] = (1.8, 58.0)
+    monkeypatch.setattr(cgroup, "cpu_quota", lambda: 0.03)
+
+    assert of_a_minute() == "in 60 s it had 1.8 s of the processors: the CPU quota is 0.03 cores"
+
+
+def test_only_what_came_since_counts(spent: dict[str, tuple[float, float]]) -> None:
+    """The probe before had a slow hour."""
+    spent["1"] = (1.0, 3600.0)
+    progress = Progress(1)
+    progress._began_s -= 60
+
+    assert progress.obstacle() == ""
+
+
+def test_a_sleeping_process_hangs_of_its_own(sleeper: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real one; and one that has ended has no obstacle either."""
+    monkeypatch.setattr(held_up, "_SHORT_S", 0.0)
+    gone = Progress(sleeper, 0.0)
+
+    assert gone.obstacle() == ""
+    assert Progress(1 << 22, 0.0).obstacle() == ""
+
+
+@pytest.mark.parametrize("function", ["mem_cgroup_oom_synchronize", "mem_cgroup_handle_over_high"])
+def test_who_waits_for_memory_is_held_up(
+    sleeper: int, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """By what the kernel says, in both versions of control groups."""
+    monkeypatch.setattr(held_up, "_read", lambda file: function if file.name == "wchan" else "")
+
+    assert "it waits for memory" in Progress(sleeper).obstacle()
+
+
+def has_statistics() -> bool:
+    """Whether this kernel counts how long a thread waits."""
+    return Path(f"/proc/{os.getpid()}/schedstat").exists()
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.skipif(not has_statistics(), reason="this kernel has no schedstat")
+def test_a_probe_that_gets_no_processor_is_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real process that others leave a few hundredths of a processor."""
+    monkeypatch.setattr(held_up, "_SHORT_S", 0.5)
+    write(folder, "sicken", STARVES)
+
+    seen = ran()
+
+    told = seen.of("sicken")
+    assert (told.status, told.reason) == ("error", "internal_error")
+    assert "s of the processors" in told.summary
+    assert told.findings[0].action == "fix_config"
+    assert seen.of("later").status == "pass"
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(("obstacle", "status"), [("", "fail"), ("it had no processor", "error")])
+def test_an_import_of_torch_that_is_held_up_is_no_fail(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str, status: str
+) -> None:
+    """Wherever in torch's code it stands."""
+    monkeypatch.setattr(Progress, "obstacle", lambda self: obstacle)
+    (folder / "torch.py").write_text("import time; time.sleep(600)")
+    plan = replace(PLAN, specs=(TORCH_VERSION, *PLAN.specs))
+
+    seen = ran(plan, loading.load(flags={"probes": {"torch_version": {"timeout": 1.0}}}))
+
+    told = seen.of("torch_version")
+    assert told.status == status
+    assert obstacle in told.summary
+    assert ("--cpus" in told.findings[0].hint) is (status == "error")

@@ -1,0 +1,95 @@
+"""Whether a process was held up by what it shares: processors and its control group's memory.
+
+One that is late for that reason hangs not of its own, and tells nothing of torch or of a GPU. A
+process that sleeps, as one does that waits for a driver, or that computes all the time, is not
+held up.
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Final
+
+from validator.engine import cgroup
+
+HINT: Final = (
+    "raise the limit of the validator's container or unit (`--cpus` and `--memory` of docker run, "
+    "`resources.limits` of the pod, CPUQuota= and MemoryHigh= of the unit), or look at what else "
+    "keeps the processors busy (`uptime`), and run the check again"
+)
+
+_NS: Final = 1e9
+#: Of so short a time nothing is said.
+_SHORT_S: Final = 5.0
+#: With as much of a processor as this every probe has come to its end on a sound machine.
+_ENOUGH_S: Final = 10.0
+_SHARE: Final = 0.5
+#: Functions of the kernel in which a process waits for memory that its group may not have: `oom`
+#: where version 1 has its killer switched off, `high` where version 2 slows a group down.
+_WAITS_FOR_MEMORY: Final = "mem_cgroup_"
+_LOOKS: Final = 3
+_BETWEEN_S: Final = 0.01
+
+
+class Progress:
+    """What the threads of a process have computed, and waited for a processor, from now on."""
+
+    def __init__(self, pid: int, since_s: float | None = None) -> None:
+        """Begin; with the monotonic time at which the process started, count its whole life."""
+        self._pid = pid
+        self._began_s = time.monotonic() if since_s is None else since_s
+        self._before = _threads(pid) if since_s is None else {}
+
+    def obstacle(self) -> str:
+        """What has kept it from its end, as text; empty where nothing did, or nobody tells."""
+        return self._memory() or self._processor()
+
+    def _memory(self) -> str:
+        for look in range(_LOOKS):
+            if look:
+                time.sleep(_BETWEEN_S)
+            for thread in _folders(self._pid):
+                if _read(thread / "wchan").startswith(_WAITS_FOR_MEMORY):
+                    limit = cgroup.memory_limit()
+                    named = f" ({limit.file} is {limit.value} bytes)" if limit else ""
+                    return f"it waits for memory that its control group may not have{named}"
+        return ""
+
+    def _processor(self) -> str:
+        lasted_s = time.monotonic() - self._began_s
+        spent = [
+            (ran_s - before_s, waited_s - waited_before_s)
+            for thread, (ran_s, waited_s) in _threads(self._pid).items()
+            for before_s, waited_before_s in [self._before.get(thread, (0.0, 0.0))]
+        ]
+        ran_s = sum(ran for ran, _ in spent)
+        waited_s = max((waited for _, waited in spent), default=0.0)
+        if lasted_s < _SHORT_S or ran_s >= _ENOUGH_S or waited_s < _SHARE * lasted_s:
+            return ""
+        quota = cgroup.cpu_quota()
+        why = f"the CPU quota is {quota:g} cores" if quota < math.inf else "others keep them busy"
+        return f"in {lasted_s:.0f} s it had {ran_s:.1f} s of the processors: {why}"
+
+
+def _folders(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it has ended
+        return []
+
+
+def _threads(pid: int) -> dict[str, tuple[float, float]]:
+    """Seconds that each thread ran, and waited while it could run (proc(5), `schedstat`)."""
+    found = {}
+    for folder in _folders(pid):
+        numbers = _read(folder / "schedstat").split()
+        if len(numbers) == 3:  # none in a kernel without scheduler statistics
+            found[folder.name] = (int(numbers[0]) / _NS, int(numbers[1]) / _NS)
+    return found
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return ""
