@@ -8,11 +8,10 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple, Protocol
 
-from probes.catalog import BY_NAME, CATALOG, TELEMETRY
-from probes.contract import HEAVY, Result, Status
+from probes.catalog import BY_NAME, TELEMETRY
+from probes.contract import HEAVY, Result
 from validator import profiles
 from validator.engine import clock
 from validator.engine.plan import (
@@ -28,27 +27,21 @@ from validator.in_time import ANSWER_S
 from validator.piecewise import in_pieces
 from validator.report import CPU, Report, Tool, full_summary, in_json, revision
 from validator.service import failedfile, logs
-from validator.service.api import ProbeOnDevice, ProbeState
+from validator.service.api import ProbeState
 from validator.service.bad import bad_findings
 from validator.service.document import Document
-from validator.service.filekeeper import FileKeeper
-from validator.service.latest import Latest, Pair, Readiness, end_time, slimmed
+from validator.service.latest import Latest, Readiness, slimmed
 from validator.service.metrics import Exposition, Form, Shown, families
-from validator.service.readyfile import LEASE_S
+from validator.service.nodefiles import NodeFiles
+from validator.service.probestates import probe_states, timeout_s
 from validator.service.rereading import Rereading
 from validator.service.schedule import Schedule, Timing, timings
-from validator.service.statusfiles import NodeState
 from validator.service.token import token_in_time, token_of
-from validator.service.waiting import key_of
-from validator.settings.model import Files, Settings
+from validator.settings.model import Settings
 from validator.settings.values import SettingsError
 
 #: What a run may take beyond its own deadline before the daemon is called stuck.
 _RUN_GRACE_S: Final = 30.0
-
-#: The status files are written anew after this, long before they expire; after a failure sooner.
-_RENEW_S: Final = LEASE_S / 5
-_RETRY_S: Final = 5.0
 
 #: A probe this late, with no run going on, was forgotten.
 _LATE_S: Final = 60.0
@@ -119,21 +112,17 @@ class Daemon:
         self._merged = Document(in_json)
         self._bad = Document(bad_findings)
         self._version = -1
-        self._files: Files | None = settings.files  # None: withdrawn
-        self._keeper = FileKeeper(self._monotonic)
-        self._problems: list[str] = []  # of the status files, as said in the log
-        self._renew_s = float("-inf")
+        self._files = NodeFiles(settings.files, self._latest, self._monotonic)
         self._dropped = 0  # lines of the log
         self._run_started_s: float | None = None
         self._run_limit_s = 0.0
         self._running: tuple[str, ...] = ()
         self._partly: frozenset[str] = frozenset()  # of them those that run on some devices alone
         self._work = asyncio.Event()
-        self._kept: tuple[Result, ...] = ()  # what is in the file of the standing fails
-        self._found: dict[Pair, Result] = {}  # fails of the run that goes on
         self._limit()
         if (path := settings.files.failed) is not None:
-            self._restore(failedfile.read(path, ANSWER_S))
+            self._files.restore(failedfile.read(path, ANSWER_S))
+        self._tell_fails()
         self._refresh()
 
     # -- settings ---------------------------------------------------------------------------
@@ -151,14 +140,6 @@ class Daemon:
         }
         self._lasts_s = min(limits.values(), default=0.0)
         self._latest.limit(limits, filter(self._is_on, limits))
-
-    def _restore(self, kept: failedfile.Kept) -> None:
-        """Have what failed before this start stand, where nothing has passed since."""
-        for why in kept.refused:
-            self._log.error("failed_file", error=why)
-        self._latest.restore(kept.failed, kept.away)
-        self._kept = (*kept.failed, *kept.away)
-        self._tell_fails()
 
     def _tell_fails(self) -> None:
         """Say which fails of before stand, and which have lost their device."""
@@ -223,18 +204,17 @@ class Daemon:
             if key not in _READ_AGAIN
             and getattr(settings.web, key) != getattr(self._settings.web, key)
         ]
-        if settings.files != self._settings.files and self._files is not None:
-            self._keeper.remove(self._files)
-            self._files = settings.files
-        before, now = self._settings.files.failed, settings.files.failed
+        is_elsewhere = settings.files.failed != self._settings.files.failed
+        moved_from = self._files.adopt(settings.files)
         self._settings, self._token = settings, token
         self._schedule.replace(table)
         self._limit()
-        if before != now:
-            self._restore(kept)
+        if is_elsewhere:
+            self._files.restore(kept)
+        self._tell_fails()
         self._refresh()
-        if before is not None and before != now:
-            self._keeper.remove_failed(before, unless_lost_at=now)
+        if moved_from is not None:
+            self._files.leave(moved_from)
         self._log.info("config_reloaded")
         for key in moved:
             self._log.warning("restart_needed", key=f"web.{key}")
@@ -252,7 +232,7 @@ class Daemon:
             self._dropped = dropped
             self._exposition.invalidate()
         self._refresh()
-        self._tell_problems()
+        self._files.tell_problems()
         logs.tick()
 
     async def keep_running(self) -> None:
@@ -285,7 +265,7 @@ class Daemon:
             report = await self._runner.run(plan, settings, self._on_event)
             report = await in_pieces(slimmed(report))
             self._latest.accept(report, partly=self._partly)
-            self._found.clear()
+            self._files.run_ended()
             self._schedule.try_again(_waiting(report.results))
         finally:
             self._run_started_s, self._running, self._partly = None, (), frozenset()
@@ -307,7 +287,7 @@ class Daemon:
             self._refresh()
         elif event.kind == "finished" and event.result is not None:
             self._tell(event.result)
-            self._note_fail(event.result)
+            self._files.note_fail(event.result)
         elif event.kind == "restarted":
             self._log.warning("worker_restarted", why=event.text)
             self._exposition.invalidate()
@@ -315,12 +295,6 @@ class Daemon:
             self._log.error("device_held", device=event.device, why=event.text)
         elif event.kind == "unwatched":
             self._log.warning("device_unwatched", device=event.device, why=event.text)
-
-    def _note_fail(self, result: Result) -> None:
-        """Keep a fail at once: the end of its run may be minutes away, and never come."""
-        if result.status == "fail" and BY_NAME[result.probe].profile in HEAVY:
-            self._found[Pair(result.probe, result.device)] = result
-            self._keep_failed()
 
     def _tell(self, result: Result) -> None:
         level = {"fail": "error", "error": "error", "warn": "warning"}.get(result.status, "info")
@@ -372,43 +346,18 @@ class Daemon:
 
     def probes(self) -> list[ProbeState]:
         """The catalogue, with due times and what counts now."""
-        due = self._schedule.due_at()
-        results = self._latest.results()
-        # A fail that is kept of a device which no run can list is planned for none.
-        planned = dict.fromkeys([*self._latest.planned, *results])
-        states = []
-        for spec in CATALOG:
-            timing = self._schedule.timings.get(spec.name)
-            mine = self._settings.probes.get(spec.name)
-            states.append(
-                ProbeState(
-                    name=spec.name,
-                    profile=spec.profile,
-                    needs=spec.needs,
-                    enabled=mine is None or mine.enabled,
-                    timeout_s=self._timeout_s(spec.name),
-                    interval_s=spec.interval_s if timing is None else timing.interval_s,
-                    cron=None if timing is None else timing.cron,
-                    due_at=None if spec.name in self._running else due.get(spec.name),
-                    checks={f"{spec.name}.{check}": text for check, text in spec.promises.items()},
-                    devices=tuple(
-                        _on_device(pair, results.get(pair))
-                        for pair in planned
-                        if pair.probe == spec.name
-                    ),
-                )
-            )
-        return states
-
-    def _timeout_s(self, name: str) -> float:
-        mine = self._settings.probes.get(name)
-        own = next(spec.timeout_s for spec in CATALOG if spec.name == name)
-        return own if mine is None or mine.timeout is None else mine.timeout
+        return probe_states(
+            self._settings,
+            self._latest,
+            self._schedule.timings,
+            self._schedule.due_at(),
+            self._running,
+        )
 
     def _families(self) -> Iterator[Any]:
         timings_now = self._schedule.timings
         shown = Shown(
-            timeout_s={name: self._timeout_s(name) for name in timings_now},
+            timeout_s={name: timeout_s(name, self._settings) for name in timings_now},
             interval_s={name: timing.interval_s for name, timing in timings_now.items()},
             restarts=self._runner.restarts,
             run_in_progress=self._run_started_s is not None,
@@ -421,56 +370,16 @@ class Daemon:
         if changed:
             self._version = self._latest.version
             self._exposition.invalidate()
-        if changed or self._monotonic() >= self._renew_s:
-            self._keep_failed()
-            self._show_files()
-
-    def _keep_failed(self) -> None:
-        """Write the standing fails where they have changed, or could not be written before."""
-        path = self._settings.files.failed
-        if path is None:
-            return
-        known = (*self._latest.kept(), *self._found.values())
-        failed = tuple({(one.probe, key_of(one)): one for one in known}.values())
-        if failed != self._kept or self._keeper.is_in_the_way(path):
-            self._kept = failed
-            self._keeper.keep_failed(path, failed)
-
-    def _show_files(self) -> None:
-        self._renew_s = self._monotonic() + (_RETRY_S if self._problems else _RENEW_S)
-        if self._files is None or self._files == Files():
-            return
-        report, readiness = self._latest.merged_report(), self._latest.readiness()
-        at = datetime.now(timezone.utc) if report is None else report.finished_at
-        status = None if report is None else report.status
-        self._keeper.show(
-            self._files,
-            NodeState(readiness.ready, readiness.text, status, at, self._lasts_s),
-        )
-
-    def _tell_problems(self) -> None:
-        """Say once what is in the way of the status files, and that it no longer is."""
-        before, self._problems = self._problems, self._keeper.problems()
-        for problem in self._problems:
-            if problem not in before:
-                self._log.error("status_file", error=problem)
-                self._renew_s = min(self._renew_s, self._monotonic() + _RETRY_S)
-        if before and not self._problems:
-            self._log.info("status_file_recovered")
+        if changed or self._files.is_due:
+            self._files.renew(self._lasts_s)
 
     def withdraw(self) -> None:
         """Remove the status files; from now on none is kept."""
-        if self._files is not None:
-            self._keeper.remove(self._files)
-        self._files = None
+        self._files.withdraw()
 
     def settle(self, timeout_s: float) -> bool:
         """Wait for the status files, and say what is in their way; whether they are written."""
-        settled = self._keeper.settle(timeout_s)
-        self._tell_problems()
-        if not settled:
-            self._log.error("status_file", error="not removed in time: it expires by itself")
-        return settled
+        return self._files.settle(timeout_s)
 
 
 def _waiting(results: Iterable[Result]) -> dict[str, frozenset[str] | None]:
@@ -501,26 +410,6 @@ def _stale_after_s(name: str, timing: Timing, oldest_s: float | None) -> float:
     if oldest_s is None:
         return timing.stale_after_s
     return max(oldest_s, timing.stale_after_s) if BY_NAME[name].profile in HEAVY else oldest_s
-
-
-def _on_device(pair: Pair, result: Result | None) -> ProbeOnDevice:
-    if result is None:
-        return ProbeOnDevice(device=pair.device)
-    at = end_time(result)
-    return ProbeOnDevice(
-        device=pair.device,
-        status=result.status,
-        reason=result.reason,
-        summary=result.summary,
-        ended_at=at,
-        age_s=round(max(0.0, time.time() - at.timestamp()), 3),
-        failed=_checks(result, "fail") if result.status == "fail" else (),
-        left_out=_checks(result, "skip") if result.status in {"pass", "warn"} else (),
-    )
-
-
-def _checks(result: Result, status: Status) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one.id for one in result.findings if one.status == status))
 
 
 def tell_profile(settings: Settings) -> None:
