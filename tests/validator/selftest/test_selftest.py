@@ -20,8 +20,9 @@ from probes.faults.table import BY_NAME, CONTROLS
 from tests.validator import reports
 from tests.validator.runs import marked
 from validator.engine.stopping import Stop
+from validator.engine.workers import Workers
 from validator.render.console import plain_console
-from validator.report import Device, make_report
+from validator.report import CPU, Device, make_report
 from validator.selftest import choice, injecting, trials, verdicts
 from validator.selftest import rendering as render_selftest
 from validator.selftest.verdicts import Selftest
@@ -208,6 +209,40 @@ def test_a_warning_of_a_known_defect_does_not_trip(check: str, status: Any, *, f
     one = result().model_copy(update={"findings": (Finding(id=check, status=status),)})
 
     assert verdicts.tripped([one]) == ([check] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("torch", "too_old"),
+    [
+        ("2.2.2+cu121", True),
+        ("2.9.0a0+50eac811a6.nv25.09", True),
+        ("2.9.0", False),
+        ("2.13.0+cpu", False),
+        ("", False),
+        ("master", False),
+    ],
+)
+def test_a_fault_that_an_older_torch_cannot_have(torch: str, *, too_old: bool) -> None:
+    """It is said to be elsewhere, and why; all that can be injected there is."""
+    selftest = trials._Selftest(
+        Settings(), choice.Options(), Workers(None, nice=0, on_event=print), {}
+    )
+    selftest._torch = torch
+    never = "tried"
+
+    async def under(*_: Any) -> Any:
+        raise RuntimeError(never)
+
+    selftest._injecting.under = under  # type: ignore[method-assign]
+    for name in ("kernel.raises", "kernel.hangs", "kernel.addmm.scaled", "process.sticky_error"):
+        trial = selftest._trial(BY_NAME[name], CPU)
+        if too_old and name != "process.sticky_error":
+            found = asyncio.run(trial)
+            assert found.verdict == "elsewhere"
+            assert found.text == f"torch 2.9 and later can be broken so; this is {torch}"
+        else:
+            with pytest.raises(RuntimeError, match=never):
+                asyncio.run(trial)
 
 
 def test_a_trial_that_ended_before_it_called_anything_is_not_elsewhere() -> None:
