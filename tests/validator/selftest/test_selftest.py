@@ -16,9 +16,11 @@ import pytest
 from probes.catalog import BY_NAME as CATALOGUE
 from probes.contract import Finding, Result
 from probes.faults.fault import Fault
+from probes.faults.inject.processes import _FLOOD_BYTES
 from probes.faults.table import BY_NAME, CONTROLS
 from tests.validator import reports
 from tests.validator.runs import marked
+from validator.engine import job, pipes
 from validator.engine.stopping import Stop
 from validator.engine.workers import Workers
 from validator.render.console import plain_console
@@ -262,6 +264,15 @@ def test_the_control_that_raises_fails_the_selftest(monkeypatch: pytest.MonkeyPa
     assert not selftest.passed
     assert any(text.startswith("train_eval.modes_recurse under") for text in selftest.control)
     assert "healthy control raised" in selftest.summary
+
+
+def test_the_control_that_prints_is_read_in_time() -> None:
+    """Many times what is kept of a log; yet on a busy host each read may wait a tenth of a second.
+
+    Slower than the start of a process may be, a healthy node would raise an alarm.
+    """
+    assert _FLOOD_BYTES > 100 * pipes._KEPT_BYTES
+    assert _FLOOD_BYTES / pipes._CHUNK_BYTES * 0.1 < job.START_S
 
 
 def test_cut_off_it_leaves_no_process() -> None:
