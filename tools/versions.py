@@ -38,6 +38,9 @@ LACKING: Final = frozenset({"torch", "numpy", "schemathesis"})
 #: The typer in which options without an explicit name once had another name.
 TYPER: Final = "typer==0.27.*"
 
+#: Those that `make test` runs and that need no torch.
+MARKS: Final = "not torch and not long and not lab and not gpu"
+
 TESTS: Final = ROOT / "tests" / "validator"
 
 
@@ -159,7 +162,7 @@ def passes(inside: Path, arguments: list[str]) -> bool:
     # Libraries of different ages warn about each other; that is not our fault.
     quiet = ["-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider", "-q"]
     ignored = [f"--ignore={file}" for file in left_out()]
-    command = [str(inside), "-m", "pytest", str(TESTS), "-m", "not torch", *quiet, *ignored]
+    command = [str(inside), "-m", "pytest", str(TESTS), "-m", MARKS, *quiet, *ignored]
     return subprocess.run([*command, *arguments], cwd=ROOT, check=False).returncode == 0
 
 
