@@ -69,8 +69,9 @@ def own_files(name: str) -> frozenset[Path]:
     """The files of this repository that are run to import a dotted name; none of another's."""
     parent, _, _ = name.rpartition(".")
     stem = ROOT.joinpath(*name.split("."))
-    files = {file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()}
-    return files | own_files(parent) if parent else frozenset(files)
+    files = (stem.with_suffix(".py"), stem / "__init__.py")
+    own = frozenset(file for file in files if file.is_file())
+    return own | own_files(parent) if parent else own
 
 
 def needed_packages(file: Path) -> set[str]:

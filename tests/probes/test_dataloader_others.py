@@ -210,7 +210,7 @@ def test_a_batch_is_looked_for_again() -> None:
 )
 def test_no_trial_takes_one_look_for_all(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for a batch is patient, in every family: the first look is early."""
-    look = _MultiProcessingDataLoaderIter._try_get_data
+    look: Any = _MultiProcessingDataLoaderIter._try_get_data
 
     def late(self: Any, *given: Any, **named: Any) -> Any:
         if not hasattr(self, "looked"):

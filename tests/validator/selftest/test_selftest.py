@@ -224,7 +224,9 @@ def test_a_warning_of_a_known_defect_does_not_trip(check: str, status: Any, *, f
         ("master", False),
     ],
 )
-def test_a_fault_that_an_older_torch_cannot_have(torch: str, *, too_old: bool) -> None:
+def test_a_fault_that_an_older_torch_cannot_have(
+    torch: str, *, too_old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is said to be elsewhere, and why; all that can be injected there is."""
     selftest = trials._Selftest(
         Settings(), choice.Options(), Workers(None, nice=0, on_event=print), {}
@@ -235,7 +237,7 @@ def test_a_fault_that_an_older_torch_cannot_have(torch: str, *, too_old: bool) -
     async def under(*_: Any) -> Any:
         raise RuntimeError(never)
 
-    selftest._injecting.under = under  # type: ignore[method-assign]
+    monkeypatch.setattr(selftest._injecting, "under", under)
     for name in ("kernel.raises", "kernel.hangs", "kernel.addmm.scaled", "process.sticky_error"):
         trial = selftest._trial(BY_NAME[name], CPU)
         if too_old and name != "process.sticky_error":
