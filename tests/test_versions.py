@@ -1,11 +1,14 @@
 """What `make test-versions` installs: each dependency at its bound, and the newest of all."""
 
+import importlib.metadata
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,6 +22,24 @@ def versions() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def modules_of_tests() -> list[Path]:
+    """The modules that the sets may run."""
+    folder = ROOT / "tests" / "validator"
+    return [*folder.rglob("test_*.py"), *folder.rglob("conftest.py")]
+
+
+def installed_with(names: list[str]) -> set[str]:
+    """The distributions that pip installs with these, as they are here."""
+    waiting, found = list(map(canonicalize_name, names)), set[str]()
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        needed = [Requirement(text) for text in importlib.metadata.requires(name) or ()]
+        needed = [each for each in needed if each.marker is None or each.marker.evaluate()]
+        waiting += [new for each in needed if (new := canonicalize_name(each.name)) not in found]
+    return found
 
 
 def test_the_lowest_set_is_every_dependency_at_its_bound(versions: ModuleType) -> None:
@@ -56,6 +77,9 @@ def test_the_third_set_has_the_typer_that_named_options_otherwise(versions: Modu
     [
         ("import torch\n", True),
         ("from torch.nn import functional\n", True),
+        ("from tests.validator.engine.test_run import surveyed\n", True),
+        ("from probes.kit import tensors\n", True),
+        ("from probes.contract import Frozen\nimport validator.report\n", False),
         ("import torchvision\n", False),
         ("def test_it():\n    import torch\n", False),
         ("TEMPLATE = '''\nimport torch\n'''\n", False),
@@ -67,18 +91,37 @@ def test_a_module_that_imports_torch_is_left_out(
     text: str,
     needs: bool,  # noqa: FBT001
 ) -> None:
-    """It would end the collection; one whose programs or functions import it can be read."""
+    """It would end the collection, and so would one that imports it through another of ours."""
     file = tmp_path / "test_it.py"
     file.write_text(text)
 
-    assert versions.imports_torch(file) == needs
+    assert ("torch" in versions.needed_packages(file)) == needs
 
 
 def test_nothing_is_left_out_that_runs_without_torch(versions: ModuleType) -> None:
     """What is left out is marked as needing torch, or is the fuzzer; the rest is most of it."""
-    left_out = set(versions.left_out())
-    all_of_them = set((ROOT / "tests" / "validator").rglob("test_*.py"))
+    left_out = {str(file.relative_to(versions.TESTS)) for file in versions.left_out()}
+    all_of_them = {str(file.relative_to(versions.TESTS)) for file in modules_of_tests()}
 
-    assert versions.FUZZER in left_out
+    assert {"service/test_api_schema.py", "engine/test_tenants.py"} <= left_out
     assert left_out < all_of_them
     assert len(left_out) < len(all_of_them) / 4
+
+
+def test_what_is_not_left_out_finds_all_that_it_imports(versions: ModuleType) -> None:
+    """One package that a set does not install would end its collection, and all its tests."""
+    tools = [Requirement(text).name for text in versions.TEST_TOOLS]
+    installed = installed_with([*(each.name for each in versions.requirements()), *tools])
+    distributions = importlib.metadata.packages_distributions()
+    collected = {*modules_of_tests(), *(ROOT / "tests").glob("conftest.py")} - {
+        *versions.left_out()
+    }
+    needed = set().union(*(versions.needed_packages(file) for file in collected))
+
+    assert {"torch", "schemathesis"} & needed == set()
+    assert {"hypothesis", "yaml", "starlette"} <= needed  # of a tool, of ours, of one of ours
+    assert [
+        package
+        for package in sorted(needed - sys.stdlib_module_names)
+        if installed.isdisjoint(map(canonicalize_name, distributions.get(package, [])))
+    ] == []

@@ -11,8 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from packaging.requirements import Requirement
 
@@ -20,31 +21,74 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 FOLDER: Final = ROOT / "build" / "versions"
 PACKAGE: Final = "gpu-env-validator"
 
-#: What the tests need besides the package. The fuzzer of the HTTP interface needs newer libraries
-#: than the lowest, so it is left out, with its test.
-TEST_TOOLS: Final = ("pytest>=8.2", "pytest-timeout>=2.3", "httpx>=0.27", "jsonschema-rs>=0.26")
+#: What the tests need besides the package.
+TEST_TOOLS: Final = (
+    "hypothesis>=6.100",
+    "httpx>=0.27",
+    "jsonschema-rs>=0.26",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+)
+
+#: What the environments lack; test modules that import it, themselves or through others of ours,
+#: are left out. Schemathesis, the fuzzer of the HTTP interface, needs newer libraries than the
+#: lowest.
+LACKING: Final = frozenset({"torch", "numpy", "schemathesis"})
 
 #: The typer in which options without an explicit name once had another name.
 TYPER: Final = "typer==0.27.*"
 
+#: Those that `make test` runs and that need no torch.
+MARKS: Final = "not torch and not long and not lab and not gpu"
+
 TESTS: Final = ROOT / "tests" / "validator"
-FUZZER: Final = TESTS / "service" / "test_api_schema.py"
 
 
-def imports_torch(file: Path) -> bool:
-    """Whether a test module imports torch itself, so that it cannot be collected without torch."""
+class Imports(NamedTuple):
+    """What a module imports when it is itself imported."""
+
+    own: frozenset[Path]  # files of this repository
+    others: frozenset[str]  # packages
+
+
+@cache
+def imports(file: Path) -> Imports:
+    """What a module imports itself."""
+    names: set[str] = set()
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        if any(name.partition(".")[0] == "torch" for name in names):
-            return True
-    return False
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    others = {name.partition(".")[0] for name in names if not own_files(name)}
+    return Imports(frozenset().union(*map(own_files, names)), frozenset(others))
+
+
+@cache
+def own_files(name: str) -> frozenset[Path]:
+    """The files of this repository that are run to import a dotted name; none of another's."""
+    parent, _, _ = name.rpartition(".")
+    stem = ROOT.joinpath(*name.split("."))
+    files = (stem.with_suffix(".py"), stem / "__init__.py")
+    own = frozenset(file for file in files if file.is_file())
+    return own | own_files(parent) if parent else own
+
+
+def needed_packages(file: Path) -> set[str]:
+    """The packages of others that are imported with a module, by it or by ours that it imports."""
+    needed: set[str] = set()
+    waiting, seen = [file], {file}
+    while waiting:
+        found = imports(waiting.pop())
+        needed |= found.others
+        waiting += found.own - seen
+        seen |= found.own
+    return needed
 
 
 def left_out() -> list[Path]:
     """The test modules that need something that the environments do not have."""
-    return [FUZZER, *(file for file in sorted(TESTS.rglob("test_*.py")) if imports_torch(file))]
+    return [file for file in sorted(TESTS.rglob("test_*.py")) if needed_packages(file) & LACKING]
 
 
 def requirements() -> list[Requirement]:
@@ -119,7 +163,7 @@ def passes(inside: Path, arguments: list[str]) -> bool:
     # Libraries of different ages warn about each other; that is not our fault.
     quiet = ["-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider", "-q"]
     ignored = [f"--ignore={file}" for file in left_out()]
-    command = [str(inside), "-m", "pytest", str(TESTS), "-m", "not torch", *quiet, *ignored]
+    command = [str(inside), "-m", "pytest", str(TESTS), "-m", MARKS, *quiet, *ignored]
     return subprocess.run([*command, *arguments], cwd=ROOT, check=False).returncode == 0
 
 

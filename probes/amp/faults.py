@@ -81,7 +81,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     _other("custom_fwd_casts_nothing", "custom_functions"),
     _other("checkpoint_without_autocast", "recomputation"),
     # Scalers.
-    _scaler("scale_ignored", "scaling training"),
+    _scaler("scale_ignored", "scaling"),
     _scaler("unscaled_twice", "scaling"),
     _scaler("first_group_unscaled", "scaling"),
     _scaler("step_never_skipped", "skipping"),

@@ -14,7 +14,13 @@ from torch.utils.data import DataLoader
 from probes.contract import Comparison
 from probes.dataloader.datasets import Places
 from probes.dataloader.memory import FOLDER
-from probes.dataloader.running import iterating, loader, raise_if_by_others, telling_of_others
+from probes.dataloader.running import (
+    iterating,
+    loader,
+    patient,
+    raise_if_by_others,
+    telling_of_others,
+)
 from probes.kit.trial import Custom, Trial, fact
 
 #: Loaders after which descriptors and threads are counted: fewer more than loaders is no leak.
@@ -68,7 +74,7 @@ def _finished(_device: str) -> Iterator[Comparison]:
 def _begun(source: DataLoader[Any]) -> set[int]:
     """The workers of an iterator that is dropped after two samples."""
     with telling_of_others(source):
-        batches = iter(source)
+        batches = patient(iter(source))
         return {next(batches)[2], next(batches)[2]}
 
 

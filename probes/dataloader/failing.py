@@ -137,7 +137,7 @@ def _hanging(_device: str) -> Iterator[Comparison]:
     """The loader's limit ends the wait for a worker that is held until then."""
     release = Flag()
     dataset = Calls(1, lambda _: release.wait(WAIT_S))
-    with iterating(loader(dataset, 1, timeout=_HANGS_S), patient=False) as batches:
+    with iterating(loader(dataset, 1, timeout=_HANGS_S), once=True) as batches:
         try:
             next(batches)
             kind = "nothing"

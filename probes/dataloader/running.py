@@ -142,6 +142,11 @@ class _Patient:
             looks += 1
 
 
+def patient(iterator: Any) -> "_Patient":
+    """A loader's iterator that waits for a batch as long as a slow machine may need."""
+    return _Patient(iterator, round(WAIT_S / _LOOK_S))
+
+
 def _started(loader: DataLoader[Any]) -> list[BaseProcess]:
     """The workers of a loader that were started until now."""
     started: list[BaseProcess] = getattr(loader.multiprocessing_context, "started", [])
@@ -221,14 +226,14 @@ def _fatal_signal(loader: DataLoader[Any]) -> str:
 
 @contextmanager
 def iterating(
-    loader: DataLoader[Any], own_victim: Callable[[], int] = lambda: 0, *, patient: bool = True
+    loader: DataLoader[Any], own_victim: Callable[[], int] = lambda: 0, *, once: bool = False
 ) -> Iterator[Iterator[Any]]:
     """Iterate over a loader; in the end its workers are told to end, or killed, and reaped.
 
     Args:
         loader: one that `loader` made.
         own_victim: says which worker the trial itself ends.
-        patient: whether a batch is looked for until the longest wait is over, or once.
+        once: whether a batch is looked for once, or until the longest wait is over.
 
     Raises:
         KilledByOthersError: in place of what was raised, where somebody else ended or stopped a
@@ -239,7 +244,7 @@ def iterating(
     try:
         with telling_of_others(loader, own_victim):
             iterator = iter(loader)
-            yield _Patient(iterator, round(WAIT_S / _LOOK_S) if patient else 1)
+            yield iterator if once else patient(iterator)
     finally:
         getattr(iterator, "_shutdown_workers", lambda: None)()
         _kill([child for child in active_children() if child not in before])

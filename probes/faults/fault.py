@@ -18,6 +18,10 @@ Where = Literal["any", "cpu", "accelerator", "host", "node", "worker"]
 _PRETENDED: Final = ("node.", "health.", "surroundings.", "companions.", "tensor_units.")
 
 
+#: The first release of torch in which a kernel can be replaced by one that calls it.
+_KERNELS_SINCE: Final = "2.9"
+
+
 class Event(NamedTuple):
     """An event on real machines, and the URL that describes it."""
 
@@ -69,6 +73,12 @@ class Fault:
     def pretends(self) -> bool:
         """Whether the fault simulates another machine: checks then say nothing about this one."""
         return any(injection.function.startswith(_PRETENDED) for injection in self.inject)
+
+    @property
+    def since(self) -> str:
+        """The first release of torch that it can be injected into; empty: every supported one."""
+        kernels = any(injection.function.startswith("kernels.") for injection in self.inject)
+        return _KERNELS_SINCE if kernels else ""
 
     @property
     def device(self) -> str:

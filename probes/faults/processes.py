@@ -227,7 +227,7 @@ CONTROLS: Final = (
     _control(
         "flood",
         "host",
-        "50 MB on stdout from native code",
+        "5 MB on stdout from native code",
         Injection("processes.floods"),
         probes=("numpy_sharing",),
     ),

@@ -12,6 +12,7 @@ import torch
 
 from probes.amp import (
     custom,
+    faults,
     full,
     fused,
     growing,
@@ -530,6 +531,15 @@ MEANINGS: Final = {
     "fused_ignores_scale": {"fused_steps"},
     "fused_ignores_inf": {"fused_steps"},
 }
+
+
+def test_a_fault_of_scalers_is_about_checks_of_scalers() -> None:
+    """Where torch has none for the device those are skipped, and so is the fault."""
+    about = [fault for fault in faults.FAULTS if fault.event is faults._SCALER]
+    checks = {f"amp.{check}" for check in probe._SCALERS}
+
+    assert len(about) > 5
+    assert {fault.name for fault in about if not set(fault.trips) <= checks} == set()
 
 
 @contextmanager

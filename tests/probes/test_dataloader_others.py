@@ -14,8 +14,9 @@ from typing import Any, Final
 import pytest
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from probes.dataloader import ending, failing, running
+from probes.dataloader import ending, failing, probe, running
 from probes.dataloader.datasets import Calls, Flag, Places
 from probes.dataloader.running import KilledByOthersError, gathered, iterating, loader
 from probes.faults.inject import loading
@@ -195,6 +196,32 @@ def slow(seconds: float, index: int) -> int:
 def test_a_batch_is_looked_for_again() -> None:
     """As where the container was paused: a look was over before the worker went on."""
     assert samples(partial(slow, 0.3)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "endings",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in sorted(probe.FAMILIES.keys() - {"endings", "pinned", "forked_use"})
+        ),
+    ],
+)
+def test_no_trial_takes_one_look_for_all(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a batch is patient, in every family: the first look is early."""
+    look: Any = _MultiProcessingDataLoaderIter._try_get_data
+
+    def late(self: Any, *given: Any, **named: Any) -> Any:
+        if not hasattr(self, "looked"):
+            self.looked = True
+            return False, None
+        return look(self, *given, **named)
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", late)
+    comparisons, _ = run_trials(probe.FAMILIES[check]("cpu"), "cpu")
+
+    assert [str(each) for each in comparisons if not each.holds] == []
 
 
 @pytest.mark.usefixtures("_hasty")

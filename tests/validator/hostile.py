@@ -44,7 +44,8 @@ def keys(
             below = get_args(below)[1]
             here = (*here, "cuda_available")
             yield here
-        if isinstance(below, type) and issubclass(below, BaseModel):
+        generic = get_origin(below) is not None  # Python 3.10 takes it for a class
+        if not generic and isinstance(below, type) and issubclass(below, BaseModel):
             yield from keys(below, here)
     if not path:
         limits = ("gpus", "free_memory_bytes", "first_kernel_s", "compute_modes", "asked")

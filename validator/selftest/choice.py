@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from packaging.version import InvalidVersion, Version
+
 from probes.catalog import AUTOGRAD, BY_NAME, CATALOG, TENSOR_OPS, TRAIN_EVAL
 from probes.contract import HEAVY, ProbeSpec
 from probes.faults.fault import Fault
@@ -85,6 +87,17 @@ def devices_for(fault: Fault, control: Report) -> tuple[Device, ...]:
         for device in present
         if fault.where == "any" or (device.type == "cpu") == (fault.where == "cpu")
     )
+
+
+def why_too_old(torch: str, fault: Fault) -> str:
+    """Why a fault cannot be injected into that version of torch; empty where it can."""
+    if not fault.since:
+        return ""
+    try:
+        too_old = Version(torch) < Version(fault.since)
+    except InvalidVersion:  # a build with a name of its own
+        return ""
+    return f"torch {fault.since} and later can be broken so; this is {torch}" if too_old else ""
 
 
 def _device_named(device: Device, name: str) -> Device:

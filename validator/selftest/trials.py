@@ -21,7 +21,7 @@ from validator.engine.spawn import CannotStartError, WorkerProcess
 from validator.engine.stopping import Stop, StoppedError, until_stopped
 from validator.engine.workers import NoWorkerError, Workers
 from validator.report import Device, Report, Tool, host_name, revision
-from validator.selftest.choice import Options, choose, devices_for, plan
+from validator.selftest.choice import Options, choose, devices_for, plan, why_too_old
 from validator.selftest.injecting import Injecting
 from validator.selftest.verdicts import (
     RIVALS,
@@ -97,6 +97,7 @@ class _Selftest:
         #: (check, device) that does not apply without a fault either.
         self._inapplicable: set[tuple[str, str]] = set()
         self._total = 0
+        self._torch = ""  # its version
         #: Rules of others that raise an alarm without a fault: what they say counts for nothing.
         self._unfit: set[str] = set()
 
@@ -114,6 +115,7 @@ class _Selftest:
             for finding in result.findings
             if finding.status == "skip"
         }
+        self._torch = control.environment.torch or ""
         faults = choose(self._options)
         wanted = {spec.name for spec in plan(self._options).specs}
         controls = [fault for fault in CONTROLS if wanted & set(fault.probes)]
@@ -175,9 +177,12 @@ class _Selftest:
             for check in fault.trips
             if fault.pretends or (check, device.name) not in self._inapplicable
         )
+        too_old = why_too_old(self._torch, fault)
         base: dict[str, Any] = {"fault": fault.name, "kind": fault.kind, "device": device.name}
         if busy:
             trial = Trial(**base, verdict="not_run", expected=fault.trips, text=busy[0])
+        elif too_old:
+            trial = Trial(**base, verdict="elsewhere", expected=fault.trips, text=too_old)
         elif fault.trips and not expected:
             text = "what it must trip does not apply here"
             trial = Trial(**base, verdict="elsewhere", expected=fault.trips, text=text)

@@ -113,11 +113,12 @@ def wrong(
             outputs = original(keys, *args, **kwargs)
             if getattr(_INSIDE, "spoiling", False):
                 return outputs
-            TALLY.matched += 1
             call, TALLY.calls = TALLY.calls, TALLY.calls + 1
+            found = tensors(results(outputs, args))
+            TALLY.matched += condition.is_about(found)
             _INSIDE.spoiling = True
             try:
-                for out in tensors(results(outputs, args)):
+                for out in found:
                     if condition.applies(call, out) and spoiling(out):
                         break
             finally:

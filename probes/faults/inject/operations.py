@@ -8,7 +8,7 @@ that calls it, not in one of the engine's threads.
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +32,10 @@ class When:
     large: bool = False
     dtype: str = ""
 
+    def is_about(self, outputs: Sequence[torch.Tensor]) -> bool:
+        """Whether one of a call's outputs is of the type that the fault is about."""
+        return any(not self.dtype or str(out.dtype) == f"torch.{self.dtype}" for out in outputs)
+
     def applies(self, call: int, out: torch.Tensor) -> bool:
         """Whether the fault applies to this output of a call, counted from 0."""
         in_turn = call >= self.after and (call - self.after) % self.every == 0
@@ -39,7 +43,7 @@ class When:
             in_turn
             and (not self.first or call < self.first)
             and (not self.large or out.numel() > _LARGE)
-            and (not self.dtype or str(out.dtype) == f"torch.{self.dtype}")
+            and self.is_about([out])
         )
 
 
@@ -107,10 +111,10 @@ def intercept(operators: Iterable[str], handler: Handler) -> None:
     replace(threading.Thread, "run", entering)
 
 
-def tensors(outputs: Any) -> Iterable[torch.Tensor]:
+def tensors(outputs: Any) -> list[torch.Tensor]:
     """The tensors of an operation's outputs that hold something."""
     listed = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    return (out for out in listed if isinstance(out, torch.Tensor) and out.numel())
+    return [out for out in listed if isinstance(out, torch.Tensor) and out.numel()]
 
 
 def results(outputs: Any, arguments: tuple[Any, ...]) -> Any:
@@ -128,7 +132,10 @@ def wrong(operators: tuple[str, ...], spoil: str, by: float = 1.0, **when: Any) 
     def handler(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outputs = func(*args, **kwargs)
         call, TALLY.calls = TALLY.calls, TALLY.calls + 1
-        for out in tensors(results(outputs, args)):
+        found = tensors(results(outputs, args))
+        if not condition.is_about(found):
+            TALLY.matched -= 1  # a call of other types was counted before it was made
+        for out in found:
             if condition.applies(call, out) and spoil_output(out) and not all_outputs:
                 break
         return outputs

@@ -7,7 +7,9 @@ from typing import Final
 
 from probes.faults.inject.operations import act_before
 
-_FLOOD_BYTES: Final = 50_000_000
+#: Many times what is kept of a log. Each 64 KiB wait for their reader, on a busy host tens of ms,
+#: and a child has ten seconds until its first probe.
+_FLOOD_BYTES: Final = 5_000_000
 _LINE: Final = b"W the driver has something to say\n"
 
 
@@ -28,6 +30,6 @@ def leaves() -> None:
 
 
 def floods() -> None:
-    """Print 50 MB past Python's buffers, and continue."""
+    """Print 5 MB past Python's buffers, and continue."""
     for _ in range(_FLOOD_BYTES // (1000 * len(_LINE))):
         os.write(1, _LINE * 1000)

@@ -64,6 +64,16 @@ def _of_sizes() -> list[bool]:
     return [bool(torch.ones(count).neg().any()) for count in (8, 2**18 + 1)]
 
 
+def _counted(inject: Callable[..., None], **where: str) -> list[int]:
+    """How many calls a fault of float64 was about: after one of float32, then one of its own."""
+    inject(("neg",), "zeros", dtype="float64", **where)
+    counts = []
+    for dtype in (torch.float32, torch.float64):
+        torch.ones(1, dtype=dtype).neg()
+        counts.append(operations.TALLY.matched)
+    return counts
+
+
 def _raised(call: Callable[[], object]) -> str:
     try:
         call()
@@ -180,6 +190,8 @@ CASES: dict[str, Callable[[], Any]] = {
     "after 4": lambda: _repeated_calls(after=4),
     "every 3": lambda: _repeated_calls(every=3),
     "one type": _of_types,
+    "one type, counted": lambda: _counted(operations.wrong),
+    "kernel of one type, counted": lambda: _counted(kernels.wrong, device="cpu"),
     "large": _of_sizes,
     "sticky": _sticky,
     "once": _once,

@@ -37,6 +37,8 @@ EXPECTED: dict[str, Any] = {
     "after 4": [RIGHT] * 4 + [WRONG] * 2,
     "every 3": [WRONG, RIGHT, RIGHT] * 2,
     "one type": [True, False],
+    "one type, counted": [0, 1],
+    "kernel of one type, counted": [0, 1],
     "large": [True, False],
     "sticky": [
         "",

@@ -89,9 +89,9 @@ SICKNESSES = {
         "torch_raised",
         "a kernel's own assertion failed",
     ),
-    "50 MB on stdout from native code": Sickness(
+    "5 MB on stdout from native code": Sickness(
         "    write = ctypes.CDLL(None).write\n"
-        "    for _ in range(800):\n"
+        "    for _ in range(80):\n"
         "        write(1, b'x' * 65536, 65536)\n"
         "    raise RuntimeError('after the flood')",
         "fail",

@@ -16,12 +16,15 @@ import pytest
 from probes.catalog import BY_NAME as CATALOGUE
 from probes.contract import Finding, Result
 from probes.faults.fault import Fault
+from probes.faults.inject.processes import _FLOOD_BYTES
 from probes.faults.table import BY_NAME, CONTROLS
 from tests.validator import reports
 from tests.validator.runs import marked
+from validator.engine import job, pipes
 from validator.engine.stopping import Stop
+from validator.engine.workers import Workers
 from validator.render.console import plain_console
-from validator.report import Device, make_report
+from validator.report import CPU, Device, make_report
 from validator.selftest import choice, injecting, trials, verdicts
 from validator.selftest import rendering as render_selftest
 from validator.selftest.verdicts import Selftest
@@ -210,6 +213,42 @@ def test_a_warning_of_a_known_defect_does_not_trip(check: str, status: Any, *, f
     assert verdicts.tripped([one]) == ([check] if found else [])
 
 
+@pytest.mark.parametrize(
+    ("torch", "too_old"),
+    [
+        ("2.2.2+cu121", True),
+        ("2.9.0a0+50eac811a6.nv25.09", True),
+        ("2.9.0", False),
+        ("2.13.0+cpu", False),
+        ("", False),
+        ("master", False),
+    ],
+)
+def test_a_fault_that_an_older_torch_cannot_have(
+    torch: str, *, too_old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said to be elsewhere, and why; all that can be injected there is."""
+    selftest = trials._Selftest(
+        Settings(), choice.Options(), Workers(None, nice=0, on_event=print), {}
+    )
+    selftest._torch = torch
+    never = "tried"
+
+    async def under(*_: Any) -> Any:
+        raise RuntimeError(never)
+
+    monkeypatch.setattr(selftest._injecting, "under", under)
+    for name in ("kernel.raises", "kernel.hangs", "kernel.addmm.scaled", "process.sticky_error"):
+        trial = selftest._trial(BY_NAME[name], CPU)
+        if too_old and name != "process.sticky_error":
+            found = asyncio.run(trial)
+            assert found.verdict == "elsewhere"
+            assert found.text == f"torch 2.9 and later can be broken so; this is {torch}"
+        else:
+            with pytest.raises(RuntimeError, match=never):
+                asyncio.run(trial)
+
+
 def test_a_trial_that_ended_before_it_called_anything_is_not_elsewhere() -> None:
     """A probe past its deadline says nothing of the fault, nor of what a device calls."""
     late = result("a.completes", reason="timeout")
@@ -227,6 +266,15 @@ def test_the_control_that_raises_fails_the_selftest(monkeypatch: pytest.MonkeyPa
     assert not selftest.passed
     assert any(text.startswith("train_eval.modes_recurse under") for text in selftest.control)
     assert "healthy control raised" in selftest.summary
+
+
+def test_the_control_that_prints_is_read_in_time() -> None:
+    """Many times what is kept of a log; yet on a busy host each read may wait a tenth of a second.
+
+    Slower than the start of a process may be, a healthy node would raise an alarm.
+    """
+    assert _FLOOD_BYTES > 100 * pipes._KEPT_BYTES
+    assert _FLOOD_BYTES / pipes._CHUNK_BYTES * 0.1 < job.START_S
 
 
 def test_cut_off_it_leaves_no_process() -> None:
