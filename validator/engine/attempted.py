@@ -15,10 +15,21 @@ _CPU_RETRY_SHARE: Final = 0.25
 
 
 class Attempted:
-    """A probe that a child has started: when, and what it told before its end."""
+    """A probe that a child has started: when, and what it told before its end.
 
-    def __init__(self, spec: ProbeSpec, deadline_s: float, own_s: float | None = None) -> None:
+    One that has not `begun` is that of a child which never came to it.
+    """
+
+    def __init__(
+        self,
+        spec: ProbeSpec,
+        deadline_s: float,
+        own_s: float | None = None,
+        *,
+        begun: bool = True,
+    ) -> None:
         self.spec = spec
+        self.begun = begun
         self.deadline_s = deadline_s
         self._own_s = deadline_s if own_s is None else own_s  # before anything shortened it
         self.preliminary: Result | None = None

@@ -35,6 +35,8 @@ _LOOK_S: Final = 1.0  # between two looks at a deadline that may have been short
 _Outcome = Callable[..., Result]
 #: Ends of a process that one check may have brought about, so that the others can go on.
 _GOES_ON: Final = (outcomes.crashed, outcomes.timed_out)
+#: Ends of a process that its probe did not bring about.
+_OF_OTHERS: Final = (outcomes.killed, outcomes.not_begun)
 
 
 class Job:
@@ -74,8 +76,8 @@ class Job:
         self._deaths: list[resume.Death] = []
         #: The probe of which a check has failed and is tried again now.
         self._failing: Attempted | None = None
-        #: Probes whose process others have killed: they are tried once more.
-        self._killed: set[str] = set()
+        #: Probes whose process others have killed or held up: they are tried once more.
+        self._lost: set[str] = set()
         #: Probes that have left the device to others, by name: they are tried once more too.
         self._left: dict[str, Result] = {}
 
@@ -221,7 +223,7 @@ class Job:
             deadline = now() + START_S
         progressed = isinstance(message, ChildEnded) and len(remaining) < before
         if attempted is None and remaining and not progressed:
-            attempted = Attempted(remaining[0], START_S)  # it must be told of something
+            attempted = Attempted(remaining[0], START_S, begun=False)
         await self._take_end(worker, child, attempted, message, progress)
 
     async def _take_end(
@@ -262,9 +264,9 @@ class Job:
         return Attempted(spec, self._deadline_s(spec), own_s)
 
     def _is_tried_again(self, outcome: _Outcome, attempted: Attempted, result: Result) -> bool:
-        """Whether others ended a probe's process for the first time, before it told anything.
+        """Whether a probe lost its process to others for the first time, before it told anything.
 
-        They killed it, or came to its device and may leave it again.
+        They killed it or kept it from its start, or came to its device and may leave it again.
         """
         if attempted.preliminary is not None or attempted.told is not None:
             return False
@@ -272,9 +274,9 @@ class Job:
         if outcome is outcomes.busy and name not in self._left:
             self._left[name] = result
             return True
-        first = outcome is outcomes.killed and name not in self._killed
-        if outcome is outcomes.killed:
-            self._killed.add(name)
+        first = outcome in _OF_OTHERS and name not in self._lost
+        if outcome in _OF_OTHERS:
+            self._lost.add(name)
         return first
 
     def _end_first(
@@ -456,6 +458,8 @@ class Job:
             return outcomes.unkillable, text
         if obstacle:
             return outcomes.held_up, f"{text}: {obstacle}"
+        if attempted is not None and not attempted.begun:
+            return outcomes.not_begun, text
         late = attempted is not None and attempted.is_cut_short
         return (outcomes.cut_short if late else outcomes.timed_out), text
 

@@ -133,6 +133,19 @@ def stopped(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result
     )
 
 
+def not_begun(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """Its processes never came to it, again and again: nothing is told about torch or a device."""
+    return _untold(
+        spec,
+        device,
+        f"{text}: its process never came to it",
+        hint="look at what slows this host: the disk or network that the image is read from "
+        "(`cat /proc/pressure/io`), the processors (`uptime`); run the check again",
+        action="investigate",
+        **fields,
+    )
+
+
 def held_up(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """The deadline passed while it waited for a processor or for memory: nothing is told."""
     return _untold(spec, device, text, hint=HINT, action="fix_config", **fields)
