@@ -1,4 +1,4 @@
-"""Whether a process was held up by what it shares: processors and its control group's memory.
+"""Whether a process was held up by what it shares: processors, its group's memory, its files.
 
 One that is late for that reason hangs not of its own, and tells nothing of torch or of a GPU. A
 process that sleeps, as one does that waits for a driver, or that computes all the time, is not
@@ -15,7 +15,8 @@ from validator.engine import cgroup
 HINT: Final = (
     "raise the limit of the validator's container or unit (`--cpus` and `--memory` of docker run, "
     "`resources.limits` of the pod, CPUQuota= and MemoryHigh= of the unit), or look at what else "
-    "keeps the processors busy (`uptime`), and run the check again"
+    "keeps the processors (`uptime`) or the disk (`cat /proc/pressure/io`) busy, and run the check "
+    "again"
 )
 
 _NS: Final = 1e9
@@ -27,6 +28,11 @@ _SHARE: Final = 0.5
 #: Functions of the kernel in which a process waits for memory that its group may not have: `oom`
 #: where version 1 has its killer switched off, `high` where version 2 slows a group down.
 _WAITS_FOR_MEMORY: Final = "mem_cgroup_"
+#: Those in which one waits for a file: of a disk, of NFS, of a file system in user space.
+_WAITS_FOR_A_FILE: Final = (
+    *("folio_wait", "__folio_lock", "wait_on_page", "__lock_page", "io_schedule", "wait_on_buffer"),
+    *("rpc_wait", "nfs", "request_wait_answer", "fuse_", "p9_client", "ceph_"),
+)
 _LOOKS: Final = 3
 _BETWEEN_S: Final = 0.01
 
@@ -42,17 +48,22 @@ class Progress:
 
     def obstacle(self) -> str:
         """What has kept it from its end, as text; empty where nothing did, or nobody tells."""
-        return self._memory() or self._processor()
+        return self._wait() or self._processor()
 
-    def _memory(self) -> str:
+    def _wait(self) -> str:
+        """What it waits for: any thread for memory, or at each look the main one for a file."""
+        files = []
         for look in range(_LOOKS):
             if look:
                 time.sleep(_BETWEEN_S)
-            for thread in _folders(self._pid):
-                if _read(thread / "wchan").startswith(_WAITS_FOR_MEMORY):
-                    limit = cgroup.memory_limit()
-                    named = f" ({limit.file} is {limit.value} bytes)" if limit else ""
-                    return f"it waits for memory that its control group may not have{named}"
+            waits = {thread.name: _read(thread / "wchan") for thread in _folders(self._pid)}
+            if any(where.startswith(_WAITS_FOR_MEMORY) for where in waits.values()):
+                limit = cgroup.memory_limit()
+                named = f" ({limit.file} is {limit.value} bytes)" if limit else ""
+                return f"it waits for memory that its control group may not have{named}"
+            files.append(waits.get(str(self._pid), ""))
+        if all(where.startswith(_WAITS_FOR_A_FILE) for where in files):
+            return f"it waits for a file, in the kernel's {files[-1]}"
         return ""
 
     def _processor(self) -> str:

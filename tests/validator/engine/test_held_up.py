@@ -112,6 +112,38 @@ def test_who_waits_for_memory_is_held_up(
     assert "it waits for memory" in Progress(sleeper).obstacle()
 
 
+@pytest.mark.parametrize(
+    ("seen", "is_held_up"),
+    [
+        (["folio_wait_bit_common"] * 3, True),
+        (["rpc_wait_bit_killable"] * 3, True),
+        (["io_schedule", "", "io_schedule"], False),
+        (["futex_wait_queue", "io_schedule", "io_schedule"], False),
+        (["os_acquire_semaphore"] * 3, False),
+    ],
+)
+def test_who_waits_for_a_file_at_every_look_is_held_up(
+    sleeper: int, monkeypatch: pytest.MonkeyPatch, *, seen: list[str], is_held_up: bool
+) -> None:
+    """One that goes on, and one that a driver holds, are not."""
+    waits = iter(seen)
+    monkeypatch.setattr(held_up, "_read", lambda file: next(waits) if file.name == "wchan" else "")
+
+    assert ("it waits for a file" in Progress(sleeper).obstacle()) is is_held_up
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_a_probe_that_waits_for_a_dead_disk_is_an_error(folder: Path, dead_disk: Path) -> None:
+    """A real file system that never answers: no node is drained for where its image lies."""
+    write(folder, "sicken", f"    open('{dead_disk}/library.so').read()")
+
+    told = ran().of("sicken")
+
+    assert (told.status, told.reason) == ("error", "internal_error")
+    assert "it waits for a file" in told.summary
+
+
 def has_statistics() -> bool:
     """Whether this kernel counts how long a thread waits."""
     return Path(f"/proc/{os.getpid()}/schedstat").exists()
