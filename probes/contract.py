@@ -460,6 +460,11 @@ class ProbeSpec:
             object.__setattr__(self, "module", f"probes.{self.name}.probe")
 
     @property
+    def is_heavy(self) -> bool:
+        """Whether it loads a device: it runs seldom, never at start, and on an idle device."""
+        return self.profile in HEAVY
+
+    @property
     def check_ids(self) -> tuple[str, ...]:
         """The full ids, `probe.check`, of the checks that the probe's own `judge` makes."""
         return tuple(f"{self.name}.{check}" for check in self.checks)

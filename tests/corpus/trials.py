@@ -12,7 +12,7 @@ from typing import Final
 import torch
 
 from probes.catalog import CATALOG
-from probes.contract import HEAVY, ProbeSpec, Status
+from probes.contract import ProbeSpec, Status
 from tests.corpus.recorder import UNWATCHED, watch_calls
 from tests.corpus.spoils import inject
 
@@ -30,7 +30,7 @@ def specs(*, heavy: bool) -> list[ProbeSpec]:
         if spec.needs == "device"
         and spec.name != "cuda_available"
         and spec.profile != "deep"
-        and (spec.profile in HEAVY) == heavy
+        and (spec.is_heavy) == heavy
     ]
 
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from probes.catalog import BY_NAME, CATALOG
-from probes.contract import HEAVY
 from tests.deploy.case import DOWN, FAILED, SICK, Case, Firing, Script, due, failed
 from tests.deploy.fleet import PROBES, TIMEOUT_S, Node, Target, TextfileNode, Wrong
 
-_HEAVY = next(spec.name for spec in CATALOG if spec.profile in HEAVY and spec.needs == "device")
+_HEAVY = next(spec.name for spec in CATALOG if spec.is_heavy and spec.needs == "device")
 _HEAVY_CHECK = next(iter(BY_NAME[_HEAVY].promises))
 
 UNSTABLE = Firing("GpuValidatorUnstable", severity="critical")

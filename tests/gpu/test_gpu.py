@@ -23,7 +23,7 @@ from typing import Any, Final
 import pytest
 
 from probes.catalog import BY_NAME, CATALOG
-from probes.contract import HEAVY, MIB, PROFILES
+from probes.contract import MIB, PROFILES
 from tests.gpu import board
 from tests.validator.runs import marked, ran, spec, write
 from validator.engine.plan import Plan
@@ -228,7 +228,7 @@ def daemon(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A daemon that runs the quick probes every few seconds, and its address."""
     socket = folder / "api.sock"
     config = folder / "config.yaml"
-    quick = [each.name for each in CATALOG if each.profile not in HEAVY]
+    quick = [each.name for each in CATALOG if not each.is_heavy]
     schedule = "".join(f"  {name}: {{interval: 5s, jitter: 0s}}\n" for name in quick)
     port = 18790
     config.write_text(

@@ -15,7 +15,7 @@ import torch
 
 from probes.catalog import COMPILED
 from probes.compiled import probe, scatters, toolchain, workspace
-from probes.contract import HEAVY, Comparison
+from probes.contract import Comparison
 from probes.faults.inject import compiling
 from probes.kit import families
 from probes.kit.trial import Custom
@@ -363,7 +363,7 @@ def test_deep_holds_it_and_no_other_profile_does() -> None:
 
 def test_a_daemon_does_not_run_it_at_its_start() -> None:
     """It waits for the time of this node, as what loads a device does."""
-    assert COMPILED.profile in HEAVY
+    assert COMPILED.is_heavy
     schedule = Schedule(timings(Settings(), [COMPILED]), monotonic=lambda: 0.0)
 
     assert schedule.due() == () or schedule.due_at()[COMPILED.name] is not None

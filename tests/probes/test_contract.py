@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from probes.catalog import CATALOG
 from probes.contract import (
-    HEAVY,
     MIB,
     RANKING,
     Comparison,
@@ -366,7 +365,7 @@ def test_the_memory_of_a_probe_is_a_measured_one(spec: ProbeSpec) -> None:
 
 def test_only_heavy_probes_wait_for_a_preload() -> None:
     """The light ones run before it ends: what is slow to import has no place in them."""
-    assert {spec.name for spec in CATALOG if spec.preload and spec.profile not in HEAVY} == set()
+    assert {spec.name for spec in CATALOG if spec.preload and not spec.is_heavy} == set()
 
 
 #: The longest that a probe took on an H200 the first time, beside three others, in seconds.

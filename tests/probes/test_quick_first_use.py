@@ -13,7 +13,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from probes.catalog import BY_NAME, CATALOG
-from probes.contract import HEAVY
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +98,7 @@ def dear_operations(probe: str) -> Recorder:
 
 
 @pytest.mark.parametrize(
-    "probe", [spec.name for spec in CATALOG if spec.profile not in HEAVY and spec.needs == "device"]
+    "probe", [spec.name for spec in CATALOG if not spec.is_heavy and spec.needs == "device"]
 )
 def test_a_quick_probe_starts_nothing_dear(probe: str) -> None:
     """Forward or backward, in any type."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.contract import HEAVY, ProbeSpec
+from probes.contract import ProbeSpec
 from tests.validator.runs import forget_zombies, write
 from validator.engine import supervisor
 from validator.engine.run import Run
@@ -15,7 +15,7 @@ from validator.report import Device
 
 
 def _in_one_part(_run: Run, _device: Device, specs: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
-    return [[spec for spec in specs if spec.profile not in HEAVY]]
+    return [[spec for spec in specs if not spec.is_heavy]]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from probes.contract import HEAVY, MIB, ProbeSpec
+from probes.contract import MIB, ProbeSpec
 from validator.engine.processes import describe
 from validator.nearest import closest
 from validator.report import CPU, Device
@@ -146,7 +146,7 @@ def why_busy(spec: ProbeSpec, device: Device, *, gives_way: bool = True) -> str:
 
     With `gives_way` false a heavy probe may disturb others, but still must have what it needs.
     """
-    heavy = spec.profile in HEAVY and gives_way
+    heavy = spec.is_heavy and gives_way
     if not device.process_count:
         return _why_used(device) if heavy else ""
     others = f"{device.process_count} other process" + ("es" if device.process_count > 1 else "")

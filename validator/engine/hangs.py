@@ -7,7 +7,7 @@ included, and after a second timeout in a row the rest are not run.
 
 from typing import Final
 
-from probes.contract import HEAVY, ProbeSpec
+from probes.contract import ProbeSpec
 from validator.engine.clock import now
 from validator.report import CPU
 
@@ -36,7 +36,7 @@ class DeviceHangs:
         """The deadline in seconds of a probe that starts now and has `own_s` on a sound device."""
         if device not in self._hung_s:
             return own_s
-        if spec.profile in HEAVY:
+        if spec.is_heavy:
             return min(own_s, SHORTENED_S)
         left_s = self._began_s + _QUICK_CHECK_S - _END_S - now()
         return min(own_s, SHORTENED_S, max(_LEAST_S, left_s))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from probes.contract import HEAVY, ProbeSpec, Result
+from probes.contract import ProbeSpec, Result
 from validator.engine import cgroup, outcomes, resume
 from validator.engine.attempted import Attempted
 from validator.engine.child import Child
@@ -142,7 +142,7 @@ class Job:
 
     @property
     def _is_heavy(self) -> bool:
-        return any(spec.profile in HEAVY for spec in self._remaining)
+        return any(spec.is_heavy for spec in self._remaining)
 
     def _is_blocked(self) -> bool:
         """Whether the device is held by a process that cannot be killed, or hangs."""
@@ -162,7 +162,7 @@ class Job:
                     "about_node": spec.about_node,
                     "certain": spec.certain,
                     "needs_torch": spec.needs_torch,
-                    "in_a_new_process": spec.profile in HEAVY,
+                    "in_a_new_process": spec.is_heavy,
                 }
                 for spec in self._remaining
             ],

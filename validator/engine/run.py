@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from probes.catalog import CUDA_AVAILABLE, TELEMETRY, TORCH_VERSION
-from probes.contract import HEAVY, ProbeSpec, Result
+from probes.contract import ProbeSpec, Result
 from validator.engine import devices, outcomes
 from validator.engine.causes import leaving_out_consequences
 from validator.engine.child import Child
@@ -152,7 +152,7 @@ class Run:
     def _start_watch(self) -> BoardWatch | None:
         """Look at the boards while heavy probes run, beside the look before them."""
         specs = self._enabled_specs()
-        if TELEMETRY not in specs or not any(spec.profile in HEAVY for spec in specs):
+        if TELEMETRY not in specs or not any(spec.is_heavy for spec in specs):
             return None
         return BoardWatch(self._settings, self._bare_workers, self._context.held)
 
@@ -271,7 +271,7 @@ class Run:
             if decided or not self._plan.includes(spec.name, device):
                 continue
             why = devices.why_busy(spec, device, gives_way=self._plan.gives_way)
-            if why and not (self._may_be_left(device) and spec.profile in HEAVY):
+            if why and not (self._may_be_left(device) and spec.is_heavy):
                 self._context.record(outcomes.busy(spec, device, why))
                 continue
             runnable.append(spec)
@@ -305,7 +305,7 @@ class Run:
         others to leave the device, by name with who they are, is busy where they stay.
         """
         await asyncio.gather(*light)
-        heavy = [spec for spec in specs if spec.profile in HEAVY]
+        heavy = [spec for spec in specs if spec.is_heavy]
         if heavy:
             async with self._tenants.watching(device):
                 if waiting and await self._tenants.wait_until_left(device, after=_ANSWERS):
@@ -346,7 +346,7 @@ class Run:
 
         One process on a GPU; on the CPU a part a core of about as many probes each.
         """
-        light = [spec for spec in specs if spec.profile not in HEAVY]
+        light = [spec for spec in specs if not spec.is_heavy]
         count = min(self._context.cores, len(light)) if device.type == CPU.type else 1
         size = -(-len(light) // (count or 1)) or 1
         return [light[start : start + size] for start in range(0, len(light), size)]
@@ -356,7 +356,7 @@ class Run:
 
         No more than its share of the cores, and than its free memory has room for.
         """
-        heavy = [spec for spec in specs if spec.profile in HEAVY]
+        heavy = [spec for spec in specs if spec.is_heavy]
         cores = max(1, self._context.cores // max(1, len(self._devices)))
         fitting = devices.side_by_side(heavy, device, cores)
         return max(1, min(fitting, len(heavy), _ROWS))

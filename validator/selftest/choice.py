@@ -7,7 +7,7 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 from probes.catalog import AUTOGRAD, BY_NAME, CATALOG, TENSOR_OPS, TRAIN_EVAL
-from probes.contract import HEAVY, ProbeSpec
+from probes.contract import ProbeSpec
 from probes.faults.fault import Fault
 from probes.faults.table import FAULTS
 from validator.engine.plan import Plan
@@ -68,7 +68,7 @@ def left_out(fault: Fault, specs: Iterable[ProbeSpec]) -> dict[str, list[str]]:
     without = {
         spec.name: [check for check in spec.checks if f"{spec.name}.{check}" not in named]
         for spec in specs
-        if (spec.profile in HEAVY or spec in _DEAR) and named & set(spec.check_ids)
+        if (spec.is_heavy or spec in _DEAR) and named & set(spec.check_ids)
     }
     if not is_about_gradients(fault):
         without[RIVALS.name] = [OF_GRADIENTS]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
 from probes.catalog import BY_NAME, TELEMETRY
-from probes.contract import HEAVY, Result
+from probes.contract import Result
 from validator import profiles
 from validator.engine import clock
 from validator.engine.plan import (
@@ -247,7 +247,7 @@ class Daemon:
     def _with_boards(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The probes of a run; beside those that load a device the boards are watched as well."""
         watched = TELEMETRY.name in self._schedule.timings and TELEMETRY.name not in names
-        if watched and any(BY_NAME[name].profile in HEAVY for name in names):
+        if watched and any(BY_NAME[name].is_heavy for name in names):
             return (*names, TELEMETRY.name)
         return names
 
@@ -399,7 +399,7 @@ def _waiting(results: Iterable[Result]) -> dict[str, frozenset[str] | None]:
 def _waits_again(result: Result) -> bool:
     """Whether a probe that loads a device found it in use, or could not tell."""
     told = result.reason != "gpu_busy" and result.status != "error"
-    return not told and BY_NAME[result.probe].profile in HEAVY
+    return not told and BY_NAME[result.probe].is_heavy
 
 
 def _stale_after_s(name: str, timing: Timing, oldest_s: float | None) -> float:
@@ -409,7 +409,7 @@ def _stale_after_s(name: str, timing: Timing, oldest_s: float | None) -> float:
     """
     if oldest_s is None:
         return timing.stale_after_s
-    return max(oldest_s, timing.stale_after_s) if BY_NAME[name].profile in HEAVY else oldest_s
+    return max(oldest_s, timing.stale_after_s) if BY_NAME[name].is_heavy else oldest_s
 
 
 def tell_profile(settings: Settings) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from probes.catalog import BY_NAME
-from probes.contract import HEAVY, Finding, Result
+from probes.contract import Finding, Result
 from validator import whole_file
 from validator.in_time import in_time
 from validator.reader import read_report
 from validator.report import SCHEMA_VERSION, host_name, is_same_host, make_report, to_json
-from validator.service.latest import end_time
+from validator.service.entry import end_time
 from validator.service.statusfiles import Kind, obstacle, write_or_remove
 
 #: More is not read; what is written has less.
@@ -159,7 +159,7 @@ def _refusal(result: Result) -> str:
         return f"made under the fault {result.fault}"
     if result.status != "fail":
         return f"{result.status} is no fail"
-    if spec.profile not in HEAVY:
+    if not spec.is_heavy:
         return "it runs at once"
     try:
         end_time(result).astimezone(timezone.utc)  # one that a clock can show

@@ -29,7 +29,7 @@ from validator.report import (
     summarize,
 )
 from validator.service.ask import UNIX, NoAnswerError, get, url_of
-from validator.service.latest import end_time
+from validator.service.entry import end_time
 from validator.service.trust import NO_RUN, Trust
 from validator.settings.model import Settings
 from validator.settings.values import host_port

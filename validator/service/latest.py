@@ -4,11 +4,10 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from probes.catalog import BY_NAME, CATALOG
-from probes.contract import HEAVY, Finding, Result, Status
+from probes.contract import Finding, Result, Status
 from validator.piecewise import Pieces
 from validator.report import (
     CPU,
@@ -21,39 +20,25 @@ from validator.report import (
     make_report,
     refuse_faults,
     result_lines,
-    without_chance,
+)
+from validator.service.entry import (
+    GOOD,
+    Entry,
+    Pair,
+    current,
+    end_time,
+    find,
+    is_heavy,
+    next_entry,
+    on_device,
+    renamed,
 )
 from validator.service.waiting import Waiting, key_of, name_now
 
 _ORDER: Final = {spec.name: place for place, spec in enumerate(CATALOG)}
-_GOOD: Final = ("pass", "warn")
 
 #: Measurements of which all runs together count.
 SUMMED: Final = ("verified_seconds",)
-
-
-class Pair(NamedTuple):
-    """A probe and a device's name in this process, as they label reports and metrics."""
-
-    probe: str
-    device: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is known of one probe on one device. Ages are of the monotonic clock, in seconds."""
-
-    newest: Result
-    received_s: float
-    conclusive: Result | None  # newest that says something about the machine
-    conclusive_received_s: float
-    succeeded_at: datetime | None = None  # end of the last pass or warn
-    failed: Result | None = None  # the last fail, until what failed in it passes
-
-    @property
-    def ended_at(self) -> datetime:
-        """The time at which the newest result's probe ended (UTC)."""
-        return end_time(self.newest)
 
 
 @dataclass(frozen=True)
@@ -68,11 +53,6 @@ class Readiness:
     def text(self) -> str:
         """Why, in one line that is not shortened."""
         return self.whole or self.reason
-
-
-def end_time(result: Result) -> datetime:
-    """The time at which a result's probe ended (UTC)."""
-    return result.started_at + timedelta(seconds=result.duration_s)
 
 
 class Latest:
@@ -180,9 +160,9 @@ class Latest:
         for entries in self._entries.values():
             for key, entry in tuple(entries.items()):
                 name = name_now(entry.newest, devices)
-                failed = entry.failed if _is_heavy(entry.newest.probe) else None
+                failed = entry.failed if is_heavy(entry.newest.probe) else None
                 if name is not None:
-                    entries[key] = _renamed(entry, name)
+                    entries[key] = renamed(entry, name)
                 elif failed is not None:
                     del entries[key]
                     self._part_with(failed.model_copy(update={"device": entry.newest.device}))
@@ -198,8 +178,8 @@ class Latest:
     def standing(self) -> tuple[Result, ...]:
         """The fails that a pass of the same probe must follow, of probes that load a device."""
         return tuple(
-            _on(entry.newest.device, entry.failed)
-            for probe in filter(_is_heavy, self._entries)
+            on_device(entry.newest.device, entry.failed)
+            for probe in filter(is_heavy, self._entries)
             for entry in self._entries[probe].values()
             if entry.failed is not None
         )
@@ -228,7 +208,7 @@ class Latest:
         off = {one.probe for one in report.results if one.reason == "disabled"}
         if not any(device.type != CPU.type for device in report.devices):
             followed |= self._keep_fails(reported - off, known)
-        for probe in filter(_is_heavy, reported):
+        for probe in filter(is_heavy, reported):
             for entry in known.get(probe, {}).values():
                 if entry.failed is not None and id(entry) not in followed:
                     self._part_with(entry.failed.model_copy(update={"device": entry.newest.device}))
@@ -252,11 +232,11 @@ class Latest:
                     self.measured[one.name, result.device] += one.value
             if result.probe in self._oldest_s:
                 key = result.gpu_uuid or uuid_of.get(result.device) or result.device
-                before = _find(known.get(result.probe, {}), key, result.device)
+                before = find(known.get(result.probe, {}), key, result.device)
                 followed.add(id(before))
                 if result.reason == "disabled":
                     self._let_wait(before)
-                self._entries[result.probe][key] = _next_entry(before, result, now)
+                self._entries[result.probe][key] = next_entry(before, result, now)
         return followed
 
     def _keep_others(
@@ -273,7 +253,7 @@ class Latest:
 
     def _let_wait(self, entry: Entry | None) -> None:
         """A probe that is switched off leaves its fail for when it is on again."""
-        if entry is not None and entry.failed is not None and _is_heavy(entry.failed.probe):
+        if entry is not None and entry.failed is not None and is_heavy(entry.failed.probe):
             self._waiting.put(entry.failed.model_copy(update={"device": entry.newest.device}))
 
     def _keep_fails(
@@ -284,7 +264,7 @@ class Latest:
         Returns the entries that were kept.
         """
         kept = set()
-        for probe in filter(_is_heavy, probes):
+        for probe in filter(is_heavy, probes):
             for key, entry in known.get(probe, {}).items():
                 if entry.failed is not None and entry.newest.device != CPU.name:
                     self._entries[probe].setdefault(key, entry)
@@ -301,7 +281,7 @@ class Latest:
         for missed in report.not_run:
             if missed.probe in self._oldest_s:
                 key = uuid_of.get(missed.device) or missed.device
-                before = _find(known.get(missed.probe, {}), key, missed.device)
+                before = find(known.get(missed.probe, {}), key, missed.device)
                 if before is not None:
                     self._entries[missed.probe][key] = before
                     kept.add(id(before))
@@ -338,7 +318,7 @@ class Latest:
         """What counts now: each entry's verdict, or that it is too old to tell."""
         now = self._monotonic()
         return {
-            pair: _current(entry, now, self._oldest_s[pair.probe])
+            pair: current(entry, now, self._oldest_s[pair.probe])
             for pair, entry in self.entries().items()
         }
 
@@ -377,7 +357,7 @@ class Latest:
         missing = [
             pair
             for pair in self.planned
-            if pair not in results and BY_NAME[pair.probe].profile not in HEAVY
+            if pair not in results and not BY_NAME[pair.probe].is_heavy
         ]
         report = self.merged_report()
         if missing:
@@ -393,30 +373,12 @@ class Latest:
             waiting = f"no result yet of {self.planned[0].probe}" if self.planned else ""
             return Readiness(False, f"not ready: {waiting or 'nothing is planned'}")
         whole = full_summary(report.results, report.not_run)
-        return _readiness(report.status in _GOOD, whole, report.summary)
-
-
-def _renamed(entry: Entry, device: str) -> Entry:
-    """An entry under another name of its device."""
-    if entry.newest.device == device:
-        return entry
-    newest = entry.newest.model_copy(update={"device": device})
-    others: dict[str, Any] = {
-        name: newest if one is entry.newest else one.model_copy(update={"device": device})
-        for name in ("conclusive", "failed")
-        if (one := getattr(entry, name)) is not None
-    }
-    return replace(entry, newest=newest, **others)
-
-
-def _is_heavy(probe: str) -> bool:
-    """Whether a probe loads a device, and so runs seldom and not at start."""
-    return probe in BY_NAME and BY_NAME[probe].profile in HEAVY
+        return _readiness(report.status in GOOD, whole, report.summary)
 
 
 def _waits(missed: NotRun) -> bool:
     """Whether a probe that had no chance waits for its next turn, and has not run yet."""
-    return _is_heavy(missed.probe) and missed.reason in {"run_timeout", "cancelled"}
+    return is_heavy(missed.probe) and missed.reason in {"run_timeout", "cancelled"}
 
 
 def _needs_torch(probe: str) -> bool:
@@ -438,93 +400,3 @@ def slimmed(report: Report) -> Pieces[Report]:
         results.append(result.model_copy(update={"findings": tuple(shared)}))
         yield
     return report.model_copy(update={"results": tuple(results)})
-
-
-def _on(device: str, result: Result) -> Result:
-    """A result with the name that its device has now; itself, where it has that already."""
-    return result if result.device == device else result.model_copy(update={"device": device})
-
-
-def _find(entries: Mapping[str, Entry], key: str, device: str) -> Entry | None:
-    """An earlier entry by key, or by name when one of the two runs could not tell the UUID."""
-    if key in entries:
-        return entries[key]
-    named = (
-        entry
-        for entry in entries.values()
-        if entry.newest.device == device and (entry.newest.gpu_uuid is None or key == device)
-    )
-    return next(named, None)
-
-
-def _next_entry(before: Entry | None, result: Result, now: float) -> Entry:
-    failed = _failed(before, result)
-    evades = failed is not None and result.status in _GOOD
-    return replace(_with_verdict(before, result, now, evades=evades), failed=failed)
-
-
-def _failed(before: Entry | None, result: Result) -> Result | None:
-    """The fail that a pass must follow; whoever switches the probe off has decided."""
-    if result.reason == "disabled":
-        return None
-    if result.status == "fail":
-        return result
-    failed = None if before is None else before.failed
-    if failed is None or (result.status in _GOOD and not _evades(result, failed)):
-        return None
-    return failed
-
-
-def _evades(result: Result, failed: Result) -> bool:
-    """Whether a check that failed was left out now: for others on the device, or want of memory."""
-    wrong = {one.id for one in failed.findings if one.status == "fail"}
-    return any(one.status == "skip" and one.id in wrong for one in result.findings)
-
-
-def _with_verdict(before: Entry | None, result: Result, now: float, *, evades: bool) -> Entry:
-    entry = Entry(result, now, result, now, None if before is None else before.succeeded_at)
-    if evades or without_chance(result.reason):
-        if before is None:
-            return replace(entry, conclusive=None)
-        return replace(
-            entry, conclusive=before.conclusive, conclusive_received_s=before.conclusive_received_s
-        )
-    return replace(entry, succeeded_at=end_time(result)) if result.status in _GOOD else entry
-
-
-def _current(entry: Entry, now: float, oldest_s: float) -> Result:
-    """What counts: a fail until what failed in it passes, else the last verdict.
-
-    Of a probe that loads no device any other verdict ends it but a pass that left out what failed.
-    """
-    if entry.failed is not None and (_is_heavy(entry.newest.probe) or entry.newest.status in _GOOD):
-        return _on(entry.newest.device, entry.failed)
-    return _verdict(entry, now, oldest_s)
-
-
-def _verdict(entry: Entry, now: float, oldest_s: float) -> Result:
-    newest, conclusive = entry.newest, entry.conclusive
-    fresh = now - entry.received_s <= oldest_s
-    if conclusive is None or conclusive is newest:
-        return (
-            newest if fresh or newest.status == "fail" else _stale(newest, now - entry.received_s)
-        )
-    here = _on(newest.device, conclusive)
-    if now - entry.conclusive_received_s <= oldest_s:
-        return here
-    # Too old to vouch for a device that is busy or left out. But a GPU found broken does not
-    # become whole by being busy: that verdict falls only to a better one.
-    if conclusive.status == "fail" and (newest.reason == "gpu_busy" or not fresh):
-        return here
-    return newest if fresh else _stale(here, now - entry.conclusive_received_s)
-
-
-def _stale(result: Result, age_s: float) -> Result:
-    """A result too old to count, as one that could not be told."""
-    return result.model_copy(
-        update={
-            "status": "error",
-            "reason": "internal_error",
-            "summary": f"stale: no new result for {age_s:.0f} s, last was {result.status}",
-        }
-    )

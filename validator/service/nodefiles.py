@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from probes.catalog import BY_NAME
-from probes.contract import HEAVY, Result
+from probes.contract import Result
 from validator.service import failedfile, logs
+from validator.service.entry import Pair
 from validator.service.filekeeper import FileKeeper
-from validator.service.latest import Latest, Pair
+from validator.service.latest import Latest
 from validator.service.readyfile import LEASE_S
 from validator.service.statusfiles import NodeState
 from validator.service.waiting import key_of
@@ -64,7 +65,7 @@ class NodeFiles:
 
     def note_fail(self, result: Result) -> None:
         """Keep a fail at once: the end of its run may be minutes away, and never come."""
-        if result.status == "fail" and BY_NAME[result.probe].profile in HEAVY:
+        if result.status == "fail" and BY_NAME[result.probe].is_heavy:
             self._found[Pair(result.probe, result.device)] = result
             self._keep_failed()
 

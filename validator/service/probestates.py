@@ -7,7 +7,8 @@ from datetime import datetime
 from probes.catalog import BY_NAME, CATALOG
 from probes.contract import Result, Status
 from validator.service.api import ProbeOnDevice, ProbeState
-from validator.service.latest import Latest, Pair, end_time
+from validator.service.entry import Pair, end_time
+from validator.service.latest import Latest
 from validator.service.schedule import Timing
 from validator.settings.model import Settings
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from apscheduler.triggers.cron import CronTrigger
 
-from probes.contract import HEAVY, ProbeSpec
+from probes.contract import ProbeSpec
 from validator.report import host_name
 from validator.settings.model import Settings, Timetable
 from validator.settings.values import SettingsError
@@ -136,7 +136,7 @@ def timings(settings: Settings, specs: Iterable[ProbeSpec]) -> dict[str, Timing]
 def _timing(spec: ProbeSpec, settings: Settings) -> Timing:
     table = settings.schedule.get(spec.name) or Timetable()
     held_up_s = settings.run.timeout if spec.profile == "instant" else 0.0
-    heavy = spec.profile in HEAVY
+    heavy = spec.is_heavy
     key = f"schedule.{spec.name}"
     if table.cron is not None:
         try:

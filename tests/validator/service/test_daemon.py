@@ -27,7 +27,7 @@ from validator.engine.runner import Event
 from validator.report import CPU
 from validator.service import logs, readyfile
 from validator.service.daemon import Daemon, tell_profile
-from validator.service.latest import Pair
+from validator.service.entry import Pair
 from validator.service.metrics import Form
 from validator.service.server import EXIT_UNUSABLE, hold, serve
 from validator.service.statusfiles import StatusFiles

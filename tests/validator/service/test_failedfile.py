@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from probes.catalog import BY_NAME
-from probes.contract import HEAVY, Finding, Result
+from probes.contract import Finding, Result
 from tests.validator.service.fake_runner import (
     Clock,
     FakeRunner,
@@ -32,7 +32,7 @@ from validator.report import CPU, Device
 from validator.service import daemon as daemon_module
 from validator.service import failedfile, logs
 from validator.service.daemon import Daemon
-from validator.service.latest import Pair, end_time
+from validator.service.entry import Pair, end_time
 from validator.service.metrics import Form
 from validator.settings.loading import load
 
@@ -338,7 +338,7 @@ def test_more_than_is_read_is_kept_short(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(failedfile, "_WHOLE_BYTES", 64 * 1024)
     monkeypatch.setattr(failedfile, "_MOST_BYTES", 128 * 1024)
     path = tmp_path / "failed.json"
-    heavy = [spec for spec in BY_NAME.values() if spec.profile in HEAVY]
+    heavy = [spec for spec in BY_NAME.values() if spec.is_heavy]
     wrong = {
         spec.name: tuple(
             Finding(id=f"{spec.name}.{check}", status="fail", message="x" * 400)

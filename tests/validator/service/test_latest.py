@@ -7,7 +7,8 @@ from tests.validator.reports import QUICK
 from tests.validator.service.fake_runner import NOON, Clock, everything, gpu, gpus, report, result
 from validator.piecewise import at_once
 from validator.report import CPU, Device, Environment, NotRun, NotRunReason
-from validator.service.latest import Latest, Pair, slimmed
+from validator.service.entry import Pair
+from validator.service.latest import Latest, slimmed
 
 OLDEST_S = 900.0
 ALL = dict.fromkeys((spec.name for spec in QUICK), OLDEST_S)
