@@ -78,7 +78,7 @@ class FakeTensor(torch.Tensor):
         """Refuse, as torch does for every device, or copy first."""
         if not force:
             raise TypeError(f"can't convert {NAME}:0 device type tensor to numpy")
-        return self.cpu().numpy()
+        return self.detach().cpu().numpy(force=True)
 
     def __reduce_ex__(self, _: object) -> Any:
         """Be saved as torch saves tensors of devices that it cannot read: by way of the host."""
