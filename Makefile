@@ -32,7 +32,7 @@ test: ## Run the tests; ARGS="-k autograd" goes to pytest
 	@tools/environment.sh dev
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not lab and not gpu and not long" $(ARGS)
 
-quick-test: ## Run the fast tests, for the loop while typing: a minute on two cores
+quick-test: ## Run the fast tests, for the loop while typing: two minutes on two cores
 	@tools/environment.sh dev
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not lab and not gpu and not slow and not long" $(ARGS)
 

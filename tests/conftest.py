@@ -29,8 +29,8 @@ def pytest_report_header(config: pytest.Config) -> str:
     """How long the tests take on two idle cores, said before anybody waits for them."""
     chosen = str(config.getoption("markexpr", ""))
     if "not slow" in chosen:
-        return "the fast tests: about a minute on two cores"
-    return "all tests: about nine minutes on two cores; `make quick-test` takes one"
+        return "the fast tests: about two minutes on two cores"
+    return "all tests: about 15 minutes on two cores; `make quick-test` takes two"
 
 
 @pytest.hookimpl(wrapper=True)

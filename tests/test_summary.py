@@ -63,7 +63,10 @@ def test_without_skips_nothing_is_said_of_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "text"),
-    [((), "all tests: about nine minutes"), (("-m", "not slow"), "the fast tests: about a minute")],
+    [
+        ((), "all tests: about 15 minutes"),
+        (("-m", "not slow"), "the fast tests: about two minutes"),
+    ],
 )
 def test_the_start_says_how_long_it_takes(
     tmp_path: Path, options: tuple[str, ...], text: str
