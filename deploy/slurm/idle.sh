@@ -5,7 +5,8 @@
 idle_check_runs() {
     [ -e "$STATE_DIR/idle.lock" ] || return 1
     # shellcheck disable=SC2094 # the lock alone is looked at
-    ! flock -n "$STATE_DIR/idle.lock" true 9>&-
+    timeout -k 1 3 flock -n "$STATE_DIR/idle.lock" true 2>/dev/null 9>&-
+    [ $? -eq 1 ] # any other code is no lock
 }
 
 # Sets how many seconds a drain of ours lasts at least since the last fail: twice as many for each
@@ -62,7 +63,15 @@ idle_check() {
         exit 0
     fi
     exec 8<"$STATE_DIR/idle.lock"
-    timeout -k 1 5 flock -w 2 8 || exit 0 # whoever looks whether one runs holds it for a moment
+    lock 5 -w 2 8 # whoever looks whether one runs holds it for a moment
+    case $? in
+    0) ;;
+    1) exit 0 ;;
+    *)
+        say "$wrong: nothing is checked"
+        exit 0
+        ;;
+    esac
     if ! look; then
         say "slurmctld does not tell of $node"
         exit 0
@@ -86,7 +95,11 @@ idle_check() {
     state_folder || :
     if [ -d "$STATE_DIR" ]; then
         exec 9<"$STATE_DIR"
-        timeout -k 1 95 flock -w 90 9 || exit 0
+        lock 95 -w 90 9
+        case $? in
+        1) exit 0 ;;
+        2) say "$wrong: no node will be resumed" ;;
+        esac
     fi
     if ! look; then
         say "$line; but slurmctld does not tell of $node"
