@@ -5,7 +5,7 @@ health() {
     # Slurm starts the next one while a slow one still runs. A folder can be locked when the disk is
     # full, too.
     locked=2
-    if state_folder; then
+    if state_folder && { true <"$STATE_DIR"; } 2>/dev/null; then
         exec 9<"$STATE_DIR"
         lock 3 -n 9
         locked=$?

@@ -58,8 +58,13 @@ start_idle_check() {
 idle_check() {
     host=$(uname -n)
     node=${node:-${host%%.*}}
-    if ! state_folder || ! { : >>"$STATE_DIR/idle.lock"; } 2>/dev/null; then
+    if ! state_folder; then
         say "$wrong: nothing is checked"
+        exit 0
+    fi
+    # No `:`, which is a special built-in: where it cannot write, the shell ends without a word.
+    if ! { true >>"$STATE_DIR/idle.lock"; } 2>/dev/null; then
+        say "$STATE_DIR cannot be written: nothing is checked"
         exit 0
     fi
     exec 8<"$STATE_DIR/idle.lock"
@@ -93,7 +98,7 @@ idle_check() {
     judge_idle
     # A health check may be at work. The folder may have died meanwhile.
     state_folder || :
-    if [ -d "$STATE_DIR" ]; then
+    if { true <"$STATE_DIR"; } 2>/dev/null; then
         exec 9<"$STATE_DIR"
         lock 95 -w 90 9
         case $? in
@@ -158,7 +163,7 @@ judge_idle() {
         set -- --no-run --max-age "${age}s" --server "$SERVER"
     fi
     report=$STATE_DIR/idle.json
-    { rm -f "$report" && : >"$report"; } 2>/dev/null
+    { rm -f "$report" && true >"$report"; } 2>/dev/null
     PYTHONIOENCODING=ascii timeout -k 3 "$IDLE_BUDGET_S" "$GPU_VALIDATOR" check --quiet \
         --output json --profile "$profile" --timeout "$((IDLE_BUDGET_S > 20 ? IDLE_BUDGET_S - 10 : IDLE_BUDGET_S))" \
         "$@" </dev/null >"$report" 2>/dev/null 8>&- 9>&- &
