@@ -4,10 +4,14 @@
 health() {
     # Slurm starts the next one while a slow one still runs. A folder can be locked when the disk is
     # full, too.
-    if state_folder; then
+    locked=2
+    if state_folder && { true <"$STATE_DIR"; } 2>/dev/null; then
         exec 9<"$STATE_DIR"
-        timeout -k 1 3 flock -n 9 || exit 0
-    else
+        lock 3 -n 9
+        locked=$?
+    fi
+    if [ "$locked" -eq 1 ]; then exit 0; fi
+    if [ "$locked" -ne 0 ]; then
         say "$wrong: no node will be resumed"
         STATE_DIR=/dev/null/none # what is in it is somebody's word
     fi

@@ -5,7 +5,8 @@
 idle_check_runs() {
     [ -e "$STATE_DIR/idle.lock" ] || return 1
     # shellcheck disable=SC2094 # the lock alone is looked at
-    ! flock -n "$STATE_DIR/idle.lock" true 9>&-
+    timeout -k 1 3 flock -n "$STATE_DIR/idle.lock" true 2>/dev/null 9>&-
+    [ $? -eq 1 ] # any other code is no lock
 }
 
 # Sets how many seconds a drain of ours lasts at least since the last fail: twice as many for each
@@ -57,12 +58,25 @@ start_idle_check() {
 idle_check() {
     host=$(uname -n)
     node=${node:-${host%%.*}}
-    if ! state_folder || ! { : >>"$STATE_DIR/idle.lock"; } 2>/dev/null; then
+    if ! state_folder; then
         say "$wrong: nothing is checked"
         exit 0
     fi
+    # No `:`, which is a special built-in: where it cannot write, the shell ends without a word.
+    if ! { true >>"$STATE_DIR/idle.lock"; } 2>/dev/null; then
+        say "$STATE_DIR cannot be written: nothing is checked"
+        exit 0
+    fi
     exec 8<"$STATE_DIR/idle.lock"
-    timeout -k 1 5 flock -w 2 8 || exit 0 # whoever looks whether one runs holds it for a moment
+    lock 5 -w 2 8 # whoever looks whether one runs holds it for a moment
+    case $? in
+    0) ;;
+    1) exit 0 ;;
+    *)
+        say "$wrong: nothing is checked"
+        exit 0
+        ;;
+    esac
     if ! look; then
         say "slurmctld does not tell of $node"
         exit 0
@@ -84,9 +98,13 @@ idle_check() {
     judge_idle
     # A health check may be at work. The folder may have died meanwhile.
     state_folder || :
-    if [ -d "$STATE_DIR" ]; then
+    if { true <"$STATE_DIR"; } 2>/dev/null; then
         exec 9<"$STATE_DIR"
-        timeout -k 1 95 flock -w 90 9 || exit 0
+        lock 95 -w 90 9
+        case $? in
+        1) exit 0 ;;
+        2) say "$wrong: no node will be resumed" ;;
+        esac
     fi
     if ! look; then
         say "$line; but slurmctld does not tell of $node"
@@ -145,7 +163,7 @@ judge_idle() {
         set -- --no-run --max-age "${age}s" --server "$SERVER"
     fi
     report=$STATE_DIR/idle.json
-    { rm -f "$report" && : >"$report"; } 2>/dev/null
+    { rm -f "$report" && true >"$report"; } 2>/dev/null
     PYTHONIOENCODING=ascii timeout -k 3 "$IDLE_BUDGET_S" "$GPU_VALIDATOR" check --quiet \
         --output json --profile "$profile" --timeout "$((IDLE_BUDGET_S > 20 ? IDLE_BUDGET_S - 10 : IDLE_BUDGET_S))" \
         "$@" </dev/null >"$report" 2>/dev/null 8>&- 9>&- &

@@ -29,6 +29,20 @@ is_dead() { # exit code
     esac
 }
 
+# Lock a file; fails with 1 where another holds it. Some file systems, such as Lustre without
+# `-o flock` and folders of NFS, lock nothing, and a server of locks may not answer: that is told, and
+# what is kept there is left alone from then on.
+lock() { # seconds at most, argument of flock...
+    most_s=$1
+    shift
+    timeout -k 1 "$most_s" flock "$@" 2>/dev/null
+    locked=$?
+    case $locked in 0 | 1) return "$locked" ;; esac
+    wrong="$STATE_DIR cannot be locked"
+    STATE_DIR=/dev/null/none
+    return 2
+}
+
 # Write a file of the folder whole or not at all. The last line tells that it is whole.
 write_whole() { # name text
     { printf '%s\nend\n' "$2" >"$STATE_DIR/$1.$$"; } 2>/dev/null &&

@@ -143,6 +143,68 @@ def test_a_folder_that_dies_leaves_a_drained_node_as_it_is(node: Node, dead_disk
     assert node.state == "IDLE"
 
 
+@pytest.mark.parametrize(
+    "answer", ["exit 65", pytest.param("exec sleep 30", marks=pytest.mark.long)]
+)
+def test_a_folder_that_locks_nothing_hides_no_fail(node: Node, answer: str) -> None:
+    """As Lustre without `-o flock`, and NFS: the verdict decides, and a drained node stays so."""
+    common = node.folder / "scripts/common.sh"
+    whole = common.read_text()
+    (node.folder / "bin").mkdir()
+    (node.folder / "bin/flock").write_text(f"#!/bin/sh\n{answer}\n")
+    (node.folder / "bin/flock").chmod(0o755)
+    common.write_text(whole.replace("PATH=/usr", f"PATH={node.folder}/bin:/usr", 1))
+    node.kept.mkdir(mode=0o700)
+    (node.kept / "idle.lock").touch()
+    node.run("healthcheck")
+    well = node.state
+    node.quick(FAIL)
+    node.run("healthcheck")
+    drained, node_reason = node.state, node.reason
+    node.quick("pass: 12 probes on 4 GPUs")
+    node.run("healthcheck")
+    node.run("idlecheck")
+
+    assert (well, drained, node.state) == ("IDLE", "IDLE+DRAIN", "IDLE+DRAIN")
+    assert node.reason == node_reason
+    assert node.standards == 0
+    assert f"{node.kept} cannot be locked: no node will be resumed" in node.log
+    assert f"{node.kept} cannot be locked: nothing is checked" in node.log
+
+
+def test_a_folder_that_is_read_only_is_told(node: Node) -> None:
+    """The check of the idle node neither runs nor ends as a mishap."""
+    node.kept.mkdir(mode=0o700)
+    (node.kept / "idle.lock").mkdir()  # which root cannot write, either
+    done = node.run("idlecheck")
+
+    assert f"{node.kept} cannot be written: nothing is checked" in node.log
+    assert "ended with" not in done.stderr
+    assert node.standards == 0
+
+
+def test_a_folder_that_cannot_be_opened_hides_no_fail(node: Node) -> None:
+    """As of a server that takes root for nobody."""
+    node.kept.mkdir(mode=0o300)
+    node.quick(FAIL)
+    rights = "-dac_override,-dac_read_search"
+    bare = ["setpriv", "--inh-caps=-all", f"--bounding-set={rights}"] if not os.getuid() else []
+    done = subprocess.run(
+        [*bare, "/bin/sh", node.folder / "scripts/healthcheck"],
+        env={"PATH": os.environ["PATH"], "SLURMD_NODENAME": "n1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    node.kept.chmod(0o700)
+    if done.stderr.startswith("setpriv:"):
+        pytest.skip("root may not give up its rights here")
+
+    assert node.state == "IDLE+DRAIN"
+    assert f"{node.kept} is no folder of ours: no node will be resumed" in node.log
+
+
 def test_a_command_without_torch_never_runs(node: Node) -> None:
     """RUN=no holds as well where no daemon is asked: that torch is missing must drain nothing."""
     node.set(RUN="no", MAX_AGE="")

@@ -88,8 +88,9 @@ class Roster:
         ]
         if report.devices:
             results += self._gone(_identified(report.devices), spec, number)
-            accelerators = [each.name for each in report.devices if each.type != CPU.type]
-            self.wanted = self._asked or tuple(accelerators)
+            # One that is gone as well: if it comes back, those after it move down again.
+            accelerators = [each.name for each in self._known if each.type != CPU.type]
+            self.wanted = self._asked or tuple(dict.fromkeys(accelerators))
         changes = {
             "devices": self.devices,
             "results": tuple(results),

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -192,10 +192,19 @@ async def hold(daemon: Daemon, sockets: list[socket.socket]) -> int:
             task.result()
     finally:
         gc.set_threshold(*thresholds)
-        for number in (*handlers, signal.SIGHUP):
-            loop.remove_signal_handler(number)
+        _ignore(loop, (*handlers, signal.SIGHUP))
     log.info("stopped")
     return EXIT_STOPPED
+
+
+def _ignore(loop: asyncio.AbstractEventLoop, numbers: Iterable[int]) -> None:
+    """Heed signals no longer: what comes while the process ends must not change its exit code."""
+    numbers = frozenset(numbers)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)  # one that is pending is gone with that
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _server(node: Node, tick: Callable[[], None], table: Connections | None = None) -> _Server:

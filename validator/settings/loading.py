@@ -48,14 +48,18 @@ def load(
     given = flags or {}
     _refuse_unknown_environment()
     # pydantic-settings would take `Run` for `run`, and then one of the two.
-    unknown = [_unknown([key], file.where([key])) for key in file.content if not _is_section(key)]
+    refused = [_unknown([key], file.where([key])) for key in file.content if not _is_section(key)]
     known = {key: value for key, value in file.content.items() if _is_section(key)}
+    for key, value in known.items():
+        hollow = [*_without_keys([key], value)]
+        refused += [f"{file.where(path)}{text}" for path, text in hollow]
+        known[key] = _without(value, [path for path, _ in hollow])
     try:
         settings = Settings(**{**given, FILE_KEY: known})
     except ValidationError as error:
-        raise _refusal(chain(unknown, _complaints(error, given, file))) from error
-    if unknown:
-        raise _refusal(iter(unknown))
+        raise _refusal(chain(refused, _complaints(error, given, file))) from error
+    if refused:
+        raise _refusal(iter(refused))
     wrong = [*limits.of_all(settings.probes)] or [*further(settings)]
     if wrong:
         raise _refusal(_placed(path, text, given, file) for path, text in wrong)
@@ -113,11 +117,25 @@ def _refuse_unknown_environment() -> None:
             hint = f"; did you mean {prefix}{close.upper()}__...?" if close else ""
             hint = hint or nearest(section, Settings.model_fields)
             raise SettingsError(f"environment variable {variable}: unknown key {section!r}{hint}")
-        # What holds no keys would vanish without a word below the keys of a stronger source.
-        path = rest.lower().split("__")
-        if len(path) <= 1 + (section in _NAMED) and not isinstance(_decoded(value), Mapping):
-            text = f"{'.'.join(path)}: must be a mapping of keys (got {shown(value)})"
+        for _, text in _without_keys(rest.lower().split("__"), _decoded(value)):
             raise SettingsError(f"environment variable {variable}: {text}")
+
+
+def _without_keys(path: list[str], value: Any) -> Iterator[Complaint]:
+    """Sections without keys, which would vanish in silence below those of a stronger source.
+
+    Args:
+        path: of a section, or of what is in one.
+        value: what stands there.
+    """
+    depth = 1 + (path[0] in _NAMED)  # of the sections that are not named by a user
+    if len(path) > depth:
+        return
+    if not isinstance(value, Mapping):
+        yield path, f"{_key(path)}: must be a mapping of keys (got {shown(value)})"
+    elif len(path) < depth:
+        for name, below in value.items():
+            yield from _without_keys([*path, str(name)], below)
 
 
 def _complaints(
@@ -148,6 +166,14 @@ def _unknown(path: list[str], where: str) -> str:
     section = "".join(f"{part}." for part in path[:-1])
     hint = nearest(path[-1], _keys_at(path[:-1]), section)
     return f"{where}unknown key {_key(path)!r}{hint}"
+
+
+def _without(section: Any, paths: list[list[str]]) -> Mapping[str, Any]:
+    """A section without what was refused in it, so that all else is looked at."""
+    if not isinstance(section, Mapping):
+        return {}
+    names = {path[1] for path in paths}
+    return {name: value for name, value in section.items() if name not in names}
 
 
 #: The flags that give a key.

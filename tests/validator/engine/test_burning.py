@@ -443,7 +443,7 @@ def test_a_gpu_that_goes_is_a_failure(time_is: Clock) -> None:
     first, second = report.burn.devices
     (bad,) = [one for one in report.results if one.status == "fail"]
 
-    assert asked == [(), ("cuda:0", "cuda:1"), ("cuda:0",)]
+    assert asked == [(), ("cuda:0", "cuda:1"), ("cuda:0", "cuda:1")]
     assert (report.status, exit_code(report)) == ("fail", 1)
     assert (bad.device, bad.gpu_uuid, bad.reason) == ("cuda:1", "GPU-1", "no_device")
     assert bad.summary == "it was here, and is gone in round 2"

@@ -36,7 +36,7 @@ FINE = ("pass", "ok")
 
 
 def test_what_was_there_once_is_asked_for() -> None:
-    """By the names of the newest round; the CPU promises nothing, and a wish stands."""
+    """By the names that they had first; the CPU promises nothing, and a wish stands."""
     roster, asked = Roster(()), Roster(("cuda:1",))
 
     assert not roster.wanted
@@ -76,8 +76,8 @@ def test_a_gpu_that_goes_has_failed_once(*, uuids: bool, told: bool) -> None:
     after = rest.model_copy(update={"results": (*rest.results, *([lost] if told else []))})
 
     assert seen(roster, 2, after) == {"cuda:0": FINE, "cuda:1": GONE}
-    assert roster.wanted == ("cuda:0",)
-    assert seen(roster, 3, rest) == {"cuda:0": FINE}
+    assert roster.wanted == ("cuda:0", "cuda:1")
+    assert seen(roster, 3, after) == {"cuda:0": FINE}
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -102,6 +102,18 @@ def test_those_that_move_up_keep_their_names(*, told: bool) -> None:
     }
     assert [one.device for one in named.not_run] == ["cuda:1"]
     assert seen(roster, 3, rest) == {"cuda:1": FINE}
+
+
+def test_one_that_comes_back_pushes_none_out() -> None:
+    """Those after it get their last names again: all are asked for, and none of them is gone."""
+    roster, third = Roster(()), gpu("cuda:2")
+    seen(roster, 1, passed(FIRST, SECOND, third))
+    lost = seen(roster, 2, passed(FIRST, gpu("cuda:1", third.uuid)))
+    here = [one for one in (FIRST, SECOND, third) if one.name in roster.wanted]
+
+    assert lost == {"cuda:0": FINE, "cuda:1": GONE, "cuda:2": FINE}
+    assert seen(roster, 3, passed(*here)) == {"cuda:0": FINE, "cuda:1": FINE, "cuda:2": FINE}
+    assert seen(roster, 4, passed(FIRST, SECOND))["cuda:2"][0] == "fail"
 
 
 def test_a_uuid_that_all_have_is_none() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -712,6 +713,22 @@ def test_a_signal_stops_it_in_time(start: Start, number: int) -> None:
     assert code == 0
     assert took < 5
     assert [line["event"] for line in daemon.lines()][-2:] == ["stopping", "stopped"]
+
+
+def test_signals_while_it_stops_change_nothing(start: Start) -> None:
+    """An orchestrator is impatient: the exit code is still that of the first signal."""
+    daemon = start()
+    daemon.wait_for("run_finished")
+    daemon.process.send_signal(signal.SIGTERM)
+    numbers = itertools.cycle((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *_OTHERS))
+    deadline = time.monotonic() + 20
+    while daemon.process.poll() is None:
+        assert time.monotonic() < deadline
+        daemon.process.send_signal(next(numbers))
+        time.sleep(0.001)
+
+    assert daemon.process.returncode == 0
+    assert daemon.lines()[-1]["event"] == "stopped"
 
 
 def test_what_it_inherits_is_reaped(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,42 @@ def test_every_wrong_key_is_named(tmp_path: Path) -> None:
     assert all(key in told for key in ("run.timeout", "run.bogus", "log.format"))
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("schedule: [autograd]", "schedule: must be a mapping of keys (got ['autograd'])"),
+        ("schedule: {autograd: 5m}", "schedule.autograd: must be a mapping of keys (got '5m')"),
+        ("schedule: {autograd: }", "schedule.autograd: must be a mapping of keys (got None)"),
+        ("run: quick", "run: must be a mapping of keys (got 'quick')"),
+    ],
+)
+def test_a_section_without_keys_does_not_vanish(
+    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a stronger source gives keys of it; and what else is wrong is told with it."""
+    monkeypatch.setenv(f"{PREFIX}SCHEDULE__AUTOGRAD__CRON", "1 * * * *")
+    monkeypatch.setenv(f"{PREFIX}RUN__PROFILE", "deep")
+    file = write(tmp_path, f"{text}\nlog: {{format: xml}}")
+    said = complaint(file)
+
+    assert said.startswith(f"{file}:1: {told}; ")
+    assert "log.format" in said
+    assert said.count("must be a mapping") == 1
+
+
+def test_a_section_without_keys_in_a_variable_does_not_vanish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one that a default gives as JSON, below a file that has keys of it."""
+    monkeypatch.setenv(f"{PREFIX}DEFAULTS__SCHEDULE", '{"autograd": "5m"}')
+    told = complaint(write(tmp_path, "schedule: {autograd: {cron: '1 * * * *'}}"))
+
+    assert told == (
+        f"environment variable {PREFIX}DEFAULTS__SCHEDULE: "
+        "schedule.autograd: must be a mapping of keys (got '5m')"
+    )
+
+
 def test_an_unreadable_file_is_told(tmp_path: Path) -> None:
     """A missing file."""
     assert "cannot be read: No such file" in complaint(tmp_path / "none.yaml")
