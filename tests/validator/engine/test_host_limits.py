@@ -154,7 +154,7 @@ def test_a_limit_that_ends_the_command_itself_is_named(limit: int, value: int, t
 
 @pytest.mark.parametrize("mib", range(30, 47, 2))
 def test_wherever_memory_ends_it_is_told_and_no_sick_node(mib: int) -> None:
-    """Also where nothing can be made any more, not even the text; a library in C or Rust may die."""
+    """Also where nothing can be made any more, not even the text; a library may die."""
     done = run(*CHECK, before=limited(resource.RLIMIT_AS, mib << 20))
 
     assert done.returncode in {2, -signal.SIGABRT, -signal.SIGSEGV}
