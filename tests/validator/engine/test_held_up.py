@@ -1,5 +1,7 @@
 """Who is late for want of a processor or of memory tells nothing; who sleeps or computes hangs."""
 
+import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from probes.catalog import TORCH_VERSION
-from tests.validator.runs import PLAN, ran, write
-from validator.engine import cgroup, held_up
+from tests import dead_disk as dead
+from tests.validator.runs import PLAN, ran, run, write
+from validator.engine import cgroup, held_up, supervisor
 from validator.engine.held_up import Progress
+from validator.engine.runner import Runner
 from validator.settings import loading
 
 #: Three others take the processor that is left to this process, which is content with less.
@@ -44,6 +48,7 @@ def spent(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, float]]:
     table: dict[str, tuple[float, float]] = {}
     monkeypatch.setattr(held_up, "_threads", lambda pid: dict(table))
     monkeypatch.setattr(held_up, "_folders", lambda pid: [])
+    monkeypatch.setattr(Progress, "_pids", lambda self: (self._pid,))
     return table
 
 
@@ -132,11 +137,41 @@ def test_who_waits_for_a_file_at_every_look_is_held_up(
     assert ("it waits for a file" in Progress(sleeper).obstacle()) is is_held_up
 
 
+def test_what_it_has_started_since_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler of its own, and what came of that; not what was there before."""
+    monkeypatch.setattr(held_up, "_EARLIER_S", 0.0)
+    idle = [sys.executable, "-c", "import time; time.sleep(600)"]
+    forks = [sys.executable, "-c", "import os; print(os.fork(), flush=True); input()"]
+    with (
+        subprocess.Popen(idle) as before,
+        subprocess.Popen(forks, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as after,
+    ):
+        assert after.stdout is not None
+        pids = {after.pid, *(int(after.stdout.readline()) for _ in range(2))} - {0}
+        seen = {*Progress(os.getpid(), time.monotonic() - 600)._pids()}
+        time.sleep(2 / os.sysconf("SC_CLK_TCK"))
+        later = Progress(os.getpid())._pids()
+        after.communicate("\n")
+        before.kill()
+
+    assert {os.getpid(), before.pid, *pids} <= seen
+    assert later == (os.getpid(),)
+
+
+READS = {
+    "itself": "    open('{file}').read()",
+    "in a process of its own": "    import subprocess; subprocess.run(['cat', '{file}'])",
+}
+
+
 @pytest.mark.torch
 @pytest.mark.slow
-def test_a_probe_that_waits_for_a_dead_disk_is_an_error(folder: Path, dead_disk: Path) -> None:
+@pytest.mark.parametrize("reads", READS.values(), ids=READS)
+def test_a_probe_that_waits_for_a_dead_disk_is_an_error(
+    folder: Path, dead_disk: Path, reads: str
+) -> None:
     """A real file system that never answers: no node is drained for where its image lies."""
-    write(folder, "sicken", f"    open('{dead_disk}/library.so').read()")
+    write(folder, "sicken", reads.replace("{file}", f"{dead_disk}/library.so"))
 
     told = ran().of("sicken")
 
@@ -144,20 +179,57 @@ def test_a_probe_that_waits_for_a_dead_disk_is_an_error(folder: Path, dead_disk:
     assert "it waits for a file" in told.summary
 
 
+@pytest.mark.torch
+@pytest.mark.slow
+def test_no_driver_is_blamed_for_a_file_that_sigkill_does_not_end(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real wait that cannot be killed: the device is held, and its node is not to be rebooted."""
+    monkeypatch.setattr(supervisor, "_KILL_S", 0.3)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    write(folder, "sicken", f"    ctypes.CDLL(None).prctl(1, 0); open('{disk}/library.so').read()")
+    runner = Runner()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(dead.mounted(disk, takes=True))
+        except OSError as error:
+            pytest.skip(f"mounting with /dev/fuse is not allowed here: {error.strerror}")
+        seen = asyncio.run(run(PLAN, loading.load(), runner, lambda _: None))
+        (held,) = runner._held.values()
+
+    told = seen.of("sicken")
+    assert (told.status, told.findings[0].action) == ("error", "fix_config")
+    assert "it waits for a file" in told.summary
+    assert "driver" not in told.summary
+    assert "not ended by SIGKILL" in told.summary
+    assert [(each.probe, each.reason) for each in seen.report.not_run] == [("later", "device_held")]
+    os.waitid(os.P_PIDFD, held.pidfd, os.WEXITED | os.WNOWAIT)
+    runner._release()
+    assert not runner.held
+
+
 def has_statistics() -> bool:
     """Whether this kernel counts how long a thread waits."""
     return Path(f"/proc/{os.getpid()}/schedstat").exists()
 
 
+COMPILES = f"""
+    import subprocess, textwrap
+    subprocess.run([sys.executable, "-c", textwrap.dedent('''    import os{STARVES}''')])
+"""
+
+
 @pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.skipif(not has_statistics(), reason="this kernel has no schedstat")
+@pytest.mark.parametrize("body", [STARVES, COMPILES], ids=["itself", "what it has started"])
 def test_a_probe_that_gets_no_processor_is_an_error(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
     """A real process that others leave a few hundredths of a processor."""
     monkeypatch.setattr(held_up, "_SHORT_S", 0.5)
-    write(folder, "sicken", STARVES)
+    write(folder, "sicken", body)
 
     seen = ran()
 
