@@ -78,9 +78,7 @@ class RunContext:
         """Whether a process which cannot be killed holds the device."""
         return f"{device_name}{self._place}" in self.held
 
-    def abandon(
-        self, worker: Worker, child: Child, device_name: str, obstacle: str = ""
-    ) -> None:
+    def abandon(self, worker: Worker, child: Child, device_name: str, obstacle: str = "") -> None:
         """Remember that a process which cannot be killed holds a device; `obstacle`: what holds it.
 
         Without one the driver does.

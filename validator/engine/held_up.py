@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from validator.engine import cgroup, processes
+from validator.engine.stall import is_in_driver, kernel_activity
 
 HINT: Final = (
     "raise the limit of the validator's container or unit (`--cpus` and `--memory` of docker run, "
@@ -83,15 +84,18 @@ class Progress:
 
     def _processor(self) -> str:
         lasted_s = time.monotonic() - self._began_s
-        spent = [
-            (ran_s - before_s, waited_s - waited_before_s)
+        spent = {
+            thread: (ran_s - before_s, waited_s - waited_before_s)
             for pid in self._pids()
             for thread, (ran_s, waited_s) in _threads(pid).items()
             for before_s, waited_before_s in [self._before.get(thread, (0.0, 0.0))]
-        ]
-        ran_s = sum(ran for ran, _ in spent)
-        waited_s = max((waited for _, waited in spent), default=0.0)
-        if lasted_s < _SHORT_S or ran_s >= _ENOUGH_S or waited_s < _SHARE * lasted_s:
+        }
+        ran_s = sum(ran for ran, _ in spent.values())
+        waiting = [name for name, (_, waited) in spent.items() if waited >= _SHARE * lasted_s]
+        if lasted_s < _SHORT_S or ran_s >= _ENOUGH_S or not waiting:
+            return ""
+        # Beside a call that a driver does not end, threads that look on wait for a processor too.
+        if str(self._pid) not in waiting and is_in_driver(kernel_activity(self._pid)):
             return ""
         quota = cgroup.cpu_quota()
         why = f"the CPU quota is {quota:g} cores" if quota < math.inf else "others keep them busy"

@@ -79,6 +79,30 @@ def test_who_could_run_and_may_not_is_held_up(
     assert bool(of_a_minute()) is held
 
 
+@pytest.mark.parametrize(
+    ("activity", "main_waited_s", "is_held_up"),
+    [
+        ("ioctl of /dev/nvidia0", 1.0, False),
+        ("ioctl of /dev/nvidia0", 40.0, True),  # it has been so late that this is its beginning
+        ("read of /image/libtorch.so", 1.0, True),
+        ("", 1.0, True),
+    ],
+)
+def test_threads_that_look_on_excuse_no_driver(
+    spent: dict[str, tuple[float, float]],
+    monkeypatch: pytest.MonkeyPatch,
+    activity: str,
+    main_waited_s: float,
+    *,
+    is_held_up: bool,
+) -> None:
+    """On a busy host each of their looks waits; the call that hangs does not."""
+    monkeypatch.setattr(held_up, "kernel_activity", lambda pid: activity)
+    spent.update({"1": (0.5, main_waited_s), "2": (1.0, 57.0)})
+
+    assert bool(of_a_minute()) is is_held_up
+
+
 def test_the_quota_is_named(
     spent: dict[str, tuple[float, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,20 +182,24 @@ def test_what_it_has_started_since_counts_too(monkeypatch: pytest.MonkeyPatch) -
     assert later == (os.getpid(),)
 
 
-READS = {
-    "itself": "    open('{file}').read()",
-    "in a process of its own": "    import subprocess; subprocess.run(['cat', '{file}'])",
-}
-
-
 @pytest.mark.torch
 @pytest.mark.slow
-@pytest.mark.parametrize("reads", READS.values(), ids=READS)
+@pytest.mark.parametrize(
+    "reads",
+    [
+        pytest.param("open('{file}').read()", id="itself"),
+        pytest.param(
+            "import subprocess; subprocess.run(['cat', '{file}'])",
+            id="what it has started",
+            marks=pytest.mark.long,
+        ),
+    ],
+)
 def test_a_probe_that_waits_for_a_dead_disk_is_an_error(
     folder: Path, dead_disk: Path, reads: str
 ) -> None:
     """A real file system that never answers: no node is drained for where its image lies."""
-    write(folder, "sicken", reads.replace("{file}", f"{dead_disk}/library.so"))
+    write(folder, "sicken", "    " + reads.replace("{file}", f"{dead_disk}/library.so"))
 
     told = ran().of("sicken")
 
@@ -223,7 +251,13 @@ COMPILES = f"""
 @pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.skipif(not has_statistics(), reason="this kernel has no schedstat")
-@pytest.mark.parametrize("body", [STARVES, COMPILES], ids=["itself", "what it has started"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(STARVES, id="itself"),
+        pytest.param(COMPILES, id="what it has started", marks=pytest.mark.long),
+    ],
+)
 def test_a_probe_that_gets_no_processor_is_an_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
