@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -164,22 +165,23 @@ def test_who_waits_for_a_file_at_every_look_is_held_up(
 def test_what_it_has_started_since_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler of its own, and what came of that; not what was there before."""
     monkeypatch.setattr(held_up, "_EARLIER_S", 0.0)
-    idle = [sys.executable, "-c", "import time; time.sleep(600)"]
-    forks = [sys.executable, "-c", "import os; print(os.fork(), flush=True); input()"]
-    with (
-        subprocess.Popen(idle) as before,
-        subprocess.Popen(forks, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as after,
-    ):
-        assert after.stdout is not None
-        pids = {after.pid, *(int(after.stdout.readline()) for _ in range(2))} - {0}
-        seen = {*Progress(os.getpid(), time.monotonic() - 600)._pids()}
+    began_s = time.monotonic() - 600
+    with contextlib.ExitStack() as stack:
+        for command in ("exec sleep 600", "sleep 600 & echo $!; wait"):
+            process = stack.enter_context(
+                subprocess.Popen(
+                    ["/bin/sh", "-c", command], stdout=subprocess.PIPE, start_new_session=True
+                )
+            )
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)
+        assert process.stdout is not None
+        grandchild = int(process.stdout.readline())
+        since_long = Progress(os.getpid(), began_s)._pids()
         time.sleep(2 / os.sysconf("SC_CLK_TCK"))
-        later = Progress(os.getpid())._pids()
-        after.communicate("\n")
-        before.kill()
+        since_now = Progress(os.getpid())._pids()
 
-    assert {os.getpid(), before.pid, *pids} <= seen
-    assert later == (os.getpid(),)
+    assert {os.getpid(), process.pid, grandchild} <= {*since_long}
+    assert since_now == (os.getpid(),)
 
 
 @pytest.mark.torch
