@@ -78,9 +78,12 @@ class RunContext:
         """Whether a process which cannot be killed holds the device."""
         return f"{device_name}{self._place}" in self.held
 
-    def abandon(self, worker: Worker, child: Child, device_name: str) -> None:
-        """Remember that a process which cannot be killed holds a device."""
-        held = HeldProcess(child.pid, worker.abandon(child))
+    def abandon(self, worker: Worker, child: Child, device_name: str, obstacle: str = "") -> None:
+        """Remember that a process which cannot be killed holds a device; `obstacle`: what holds it.
+
+        Without one the driver does.
+        """
+        held = HeldProcess(child.pid, worker.abandon(child), obstacle)
         self.held[f"{device_name}{self._place}"] = held
         text = f"process {child.pid} cannot be killed"
         self.on_event(Event("held", device=device_name, text=text))

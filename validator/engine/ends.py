@@ -63,6 +63,7 @@ class HeldProcess:
 
     pid: int
     pidfd: int
+    obstacle: str = ""  # what else than a driver holds it, in words
 
 
 class WorkerLostError(Exception):

@@ -2,15 +2,17 @@
 
 One that is late for that reason hangs not of its own, and tells nothing of torch or of a GPU. A
 process that sleeps, as one does that waits for a driver, or that computes all the time, is not
-held up.
+held up. What it has started, such as a compiler, holds it up where that is held up itself.
 """
 
 import math
+import os
 import time
 from pathlib import Path
 from typing import Final
 
-from validator.engine import cgroup
+from validator.engine import cgroup, processes
+from validator.engine.stall import is_in_driver, kernel_activity
 
 HINT: Final = (
     "raise the limit of the validator's container or unit (`--cpus` and `--memory` of docker run, "
@@ -32,9 +34,13 @@ _WAITS_FOR_MEMORY: Final = "mem_cgroup_"
 _WAITS_FOR_A_FILE: Final = (
     *("folio_wait", "__folio_lock", "wait_on_page", "__lock_page", "io_schedule", "wait_on_buffer"),
     *("rpc_wait", "nfs", "request_wait_answer", "fuse_", "p9_client", "ceph_"),
+    *("cifs_", "ptlrpc_", "ldlm_", "cl_sync_io_wait", "osc_", "cxiWait"),
 )
 _LOOKS: Final = 3
 _BETWEEN_S: Final = 0.01
+#: For who looks on to hear of a beginning.
+_EARLIER_S: Final = 1.0
+_TICKS: Final = os.sysconf("SC_CLK_TCK")  # a second, in which /proc tells the start of a process
 
 
 class Progress:
@@ -51,35 +57,58 @@ class Progress:
         return self._wait() or self._processor()
 
     def _wait(self) -> str:
-        """What it waits for: any thread for memory, or at each look the main one for a file."""
-        files = []
+        """What it waits for: any thread for memory, or at each look a main one for a file."""
+        files = dict.fromkeys(self._pids(), "")
         for look in range(_LOOKS):
             if look:
                 time.sleep(_BETWEEN_S)
-            waits = {thread.name: _read(thread / "wchan") for thread in _folders(self._pid)}
-            if any(where.startswith(_WAITS_FOR_MEMORY) for where in waits.values()):
-                limit = cgroup.memory_limit()
-                named = f" ({limit.file} is {limit.value} bytes)" if limit else ""
-                return f"it waits for memory that its control group may not have{named}"
-            files.append(waits.get(str(self._pid), ""))
-        if all(where.startswith(_WAITS_FOR_A_FILE) for where in files):
-            return f"it waits for a file, in the kernel's {files[-1]}"
+            for pid in tuple(files):
+                waits = {thread.name: _read(thread / "wchan") for thread in _folders(pid)}
+                if any(where.startswith(_WAITS_FOR_MEMORY) for where in waits.values()):
+                    limit = cgroup.memory_limit()
+                    named = f" ({limit.file} is {limit.value} bytes)" if limit else ""
+                    return f"it waits for memory that its control group may not have{named}"
+                files[pid] = waits.get(str(pid), "")
+                if not files[pid].startswith(_WAITS_FOR_A_FILE):
+                    del files[pid]
+        for where in files.values():
+            return f"it waits for a file, in the kernel's {where}"
         return ""
+
+    def _pids(self) -> tuple[int, ...]:
+        """Itself, and what has come of it since the beginning."""
+        lasted_s = time.monotonic() - self._began_s
+        after_s = time.clock_gettime(time.CLOCK_BOOTTIME) - lasted_s - _EARLIER_S
+        others = processes.descendants([self._pid]) - {self._pid}
+        return (self._pid, *(pid for pid in others if _start_s(pid) >= after_s))
 
     def _processor(self) -> str:
         lasted_s = time.monotonic() - self._began_s
-        spent = [
-            (ran_s - before_s, waited_s - waited_before_s)
-            for thread, (ran_s, waited_s) in _threads(self._pid).items()
+        spent = {
+            thread: (ran_s - before_s, waited_s - waited_before_s)
+            for pid in self._pids()
+            for thread, (ran_s, waited_s) in _threads(pid).items()
             for before_s, waited_before_s in [self._before.get(thread, (0.0, 0.0))]
-        ]
-        ran_s = sum(ran for ran, _ in spent)
-        waited_s = max((waited for _, waited in spent), default=0.0)
-        if lasted_s < _SHORT_S or ran_s >= _ENOUGH_S or waited_s < _SHARE * lasted_s:
+        }
+        ran_s = sum(ran for ran, _ in spent.values())
+        waiting = [name for name, (_, waited) in spent.items() if waited >= _SHARE * lasted_s]
+        if lasted_s < _SHORT_S or ran_s >= _ENOUGH_S or not waiting:
+            return ""
+        # Beside a call that a driver does not end, threads that look on wait for a processor too.
+        if str(self._pid) not in waiting and is_in_driver(kernel_activity(self._pid)):
             return ""
         quota = cgroup.cpu_quota()
         why = f"the CPU quota is {quota:g} cores" if quota < math.inf else "others keep them busy"
         return f"in {lasted_s:.0f} s it had {ran_s:.1f} s of the processors: {why}"
+
+
+def _start_s(pid: int) -> float:
+    """When a process started, in seconds since boot (proc(5), field 22 of `stat`); 0: it is gone.
+
+    Early by a tick at most.
+    """
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return int(fields[19]) / _TICKS if len(fields) > 19 else 0.0
 
 
 def _folders(pid: int) -> list[Path]:

@@ -35,6 +35,10 @@ _LOOK_S: Final = 1.0  # between two looks at a deadline that may have been short
 _Outcome = Callable[..., Result]
 #: Ends of a process that one check may have brought about, so that the others can go on.
 _GOES_ON: Final = (outcomes.crashed, outcomes.timed_out)
+#: Those of one that came to no end in its time.
+_LATE: Final = (outcomes.timed_out, outcomes.cut_short, outcomes.held_up, outcomes.not_begun)
+#: Those of one that is still there.
+_LEFT: Final = (outcomes.unkillable, outcomes.not_ended)
 #: Ends of a process that its probe did not bring about.
 _OF_OTHERS: Final = (outcomes.killed, outcomes.not_begun)
 
@@ -247,8 +251,8 @@ class Job:
             result = outcome(attempted.spec, self._device, text, log_tail=tail, **clock)
             if not self._is_tried_again(outcome, attempted, result):
                 self._end_first(attempted, result, child, goes_on=outcome in _GOES_ON)
-            self._record_end(outcome, attempted)
-        if outcome is outcomes.unkillable:
+                self._record_end(outcome, attempted)
+        if outcome in _LEFT:
             self._context.abandon(worker, child, self._device.name)
         else:
             worker.forget(child)
@@ -319,7 +323,7 @@ class Job:
         """
         if attempted.retries_on == CPU.name:
             self._context.hangs.record_answer(self._device.name, self._row)
-        elif outcome in (outcomes.timed_out, outcomes.cut_short, outcomes.held_up):
+        elif outcome in _LATE:
             self._context.hangs.record_timeout(self._device.name, self._row)
         elif outcome is outcomes.crashed:
             self._context.hangs.record_answer(self._device.name, self._row)
@@ -385,8 +389,12 @@ class Job:
         if attempted is not None and is_wrong:
             child.ask_to_tell()
             await self._take_last_words(child, attempted, now() + _LAST_WORDS_S, whole=False)
+        progress = Progress(child.pid)
         if not await worker.end(child, END_S):
-            return outcomes.unkillable, f"did not leave the device to others within {END_S:g} s"
+            text = f"did not leave the device to others within {END_S:g} s"
+            if obstacle := progress.obstacle():
+                return outcomes.not_ended, f"{text}: {obstacle}"
+            return outcomes.unkillable, text
         if attempted is not None and not is_wrong:
             await self._take_last_words(child, attempted, now(), whole=True)
         try:
@@ -454,10 +462,11 @@ class Job:
         text = f"no result within {deadline}"
         if killed and stopped:
             return outcomes.stopped, text
+        if obstacle:
+            late_end = outcomes.held_up if killed else outcomes.not_ended
+            return late_end, f"{text}: {obstacle}"
         if not killed:
             return outcomes.unkillable, text
-        if obstacle:
-            return outcomes.held_up, f"{text}: {obstacle}"
         if attempted is not None and not attempted.begun:
             return outcomes.not_begun, text
         late = attempted is not None and attempted.is_cut_short

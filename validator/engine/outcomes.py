@@ -92,6 +92,12 @@ def unkillable(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Res
     )
 
 
+def not_ended(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
+    """Even SIGKILL did not end it in time, and no driver holds it; the text says what does."""
+    text = f"{text}, and the process has not ended by SIGKILL yet"
+    return _untold(spec, device, text, hint=HINT, action="fix_config", **fields)
+
+
 def crashed(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
     """A fatal signal ended it; the text's last word is its name."""
     hint = _SIGNAL_HINTS.get(text.rpartition(" ")[2], "the log's tail may say why")

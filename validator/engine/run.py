@@ -20,6 +20,7 @@ from validator.engine.child import Child
 from validator.engine.clock import now
 from validator.engine.context import RunContext
 from validator.engine.ends import ChildEnded, HeldProcess, WorkerLostError
+from validator.engine.held_up import Progress
 from validator.engine.job import START_S, Job
 from validator.engine.plan import Event, Plan, is_enabled, timeout_s
 from validator.engine.siblings import comparing
@@ -406,7 +407,11 @@ class Run:
                 self._context.record(self._result_of_absent(spec, device, found, listed=listed))
             elif _SURVEY in self._context.held and spec.name == "cuda_available":
                 text = f"no list of the devices within {_SURVEY_S:g} s"
-                self._context.record(outcomes.unkillable(spec, device, text))
+                obstacle = self._context.held[_SURVEY].obstacle
+                told = outcomes.unkillable(spec, device, text)
+                if obstacle:
+                    told = outcomes.not_ended(spec, device, f"{text}: {obstacle}")
+                self._context.record(told)
 
     def _planned_pairs(
         self, spec: ProbeSpec, absent_devices: tuple[Device, ...]
@@ -454,22 +459,24 @@ class Run:
             try:
                 worker = await self._workers.live()
                 child = await worker.fork({"survey": True, "threads": 1})
+                progress = Progress(child.pid)
                 message = await child.next(now() + _SURVEY_S)
                 over = isinstance(message, ChildEnded)
                 if isinstance(message, bytes):
                     answer = json.loads(message)["survey"]
                     over = isinstance(await child.next(now() + START_S), ChildEnded)
-                await self._end(worker, child, over=over)
+                await self._end(worker, child, progress, over=over)
             except WorkerLostError as lost:
                 await self._workers.lose(worker, lost)
             except NoWorkerError:
                 return {}  # told by those who want to run
         return answer
 
-    async def _end(self, worker: Worker, child: Child, *, over: bool) -> None:
+    async def _end(self, worker: Worker, child: Child, progress: Progress, *, over: bool) -> None:
         """Reap the survey's child; kill it before if it lingers or hangs."""
+        obstacle = "" if over else progress.obstacle()
         if over or await worker.kill(child):
             await worker.reap(child)
             worker.forget(child)
         else:
-            self._context.abandon(worker, child, _SURVEY)
+            self._context.abandon(worker, child, _SURVEY, obstacle)

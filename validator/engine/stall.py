@@ -28,6 +28,7 @@ _FILE_CALLS: Final = {
     },
 }  # fmt: skip
 _IOCTL: Final = {"x86_64": 16, "aarch64": 29}
+_CALL_ON_DRIVER: Final = "ioctl of "
 _OF_FILES: Final = frozenset(
     {"read", "readv", "pread64", "lseek", "fstat", "getdents", "getdents64"}
 )
@@ -61,6 +62,11 @@ def kernel_activity(pid: int) -> str:
     return ""
 
 
+def is_in_driver(kernel: str) -> bool:
+    """Whether what `kernel_activity` gave is a call on a driver."""
+    return kernel.startswith(_CALL_ON_DRIVER)
+
+
 def _io(pid: int) -> str:
     """The call on a file or driver that a process is in now, in words."""
     call, _, arguments = _read(pid, "syscall").partition(" ")
@@ -70,7 +76,7 @@ def _io(pid: int) -> str:
         number = int(call)
         target = _target(pid, arguments)
         if number == _IOCTL.get(machine) and _DRIVER.search(target):
-            return f"ioctl of {target}"
+            return f"{_CALL_ON_DRIVER}{target}"
         name = _FILE_CALLS.get(machine, {}).get(number, "")
         if name and not target.startswith(_NO_FILES):
             return f"{name} of {target}" if name in _OF_FILES and target else name
@@ -104,7 +110,7 @@ def stall(kernel: str, log_tail: str) -> Stall:
     """
     _, found, traceback = log_tail.rpartition("(most recent call first):")
     frames = _FRAME.findall(traceback) if found else []
-    if kernel.startswith("ioctl of "):
+    if is_in_driver(kernel):
         return Stall(True, f"it stands in {kernel}")
     where = (
         f"at {frames[0][0]}:{frames[0][1]} in {frames[0][2]}" if frames else "at an unknown place"

@@ -331,10 +331,12 @@ class Latest:
 
     def merged_report(self) -> Report | None:
         """All that counts now as one report; None before the first run has ended."""
+        return self._merged(tuple(self.results().values()))
+
+    def _merged(self, results: tuple[Result, ...]) -> Report | None:
         newest = self._report
         if newest is None:
             return None
-        results = tuple(self.results().values())
         return make_report(
             run_id=newest.run_id,
             trigger="merged",
@@ -348,18 +350,19 @@ class Latest:
             devices=self.devices,
         )
 
-    def readiness(self) -> Readiness:
+    def readiness(self, results: Mapping[Pair, Result] | None = None) -> Readiness:
         """Ready when every planned probe has a result and the worst is a pass or a warning.
 
-        A probe that loads a device, and so waits for its turn, may have none yet.
+        A probe that loads a device, and so waits for its turn, may have none yet. `results`: what
+        counts, for who has asked for it already and says more about the same moment.
         """
-        results = self.results()
+        results = self.results() if results is None else results
         missing = [
             pair
             for pair in self.planned
             if pair not in results and not BY_NAME[pair.probe].is_heavy
         ]
-        report = self.merged_report()
+        report = self._merged(tuple(results.values()))
         if missing:
             failed = next((one for one in results.values() if one.status == "fail"), None)
             if failed is not None:

@@ -13,9 +13,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from probes.contract import Status, worst
+from probes.contract import Result, Status, worst
 from validator.piecewise import Pieces, at_once, in_pieces
 from validator.report import Environment, Tool
+from validator.service.entry import Pair
 from validator.service.failing import TOLD, failing_checks, reason_of
 from validator.service.latest import Latest
 
@@ -48,6 +49,8 @@ _PROCESS_MAX_AGE_S: Final = 5.0
 #: What changed while it was rendered is rendered again so often, and then all at once.
 _TRIES: Final = 3
 
+_Results = Mapping[Pair, Result]
+
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 #: Measurements of transfers: the direction in their name becomes a label.
@@ -66,7 +69,11 @@ class Shown:
 
 
 def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
-    """All metric families, in a fixed order; labels are bounded by catalogue and devices."""
+    """All metric families, in a fixed order; labels are bounded by catalogue and devices.
+
+    What counts is asked for once: a result may grow too old while they are made.
+    """
+    results = latest.results()
     yield _info(
         "build",
         "Version and source revision of gpu-validator.",
@@ -83,10 +90,11 @@ def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
             gpus.add_metric([device.name, *(value or _NONE for value in known)], 1)
     yield gpus
     healthy = "1 when every planned probe has a fresh result and none failed or could not be told"
-    yield _plain("node_healthy", f"{healthy}, else 0. {_CACHED}", float(latest.readiness().ready))
-    yield from _of_pairs(latest)
-    yield from _of_probes(latest, shown)
-    yield from _of_checks(latest)
+    ready = float(latest.readiness(results).ready)
+    yield _plain("node_healthy", f"{healthy}, else 0. {_CACHED}", ready)
+    yield from _of_pairs(latest, results)
+    yield from _of_probes(latest, results, shown)
+    yield from _of_checks(results)
     yield _plain("run_in_progress", "1 while a run goes on.", float(shown.run_in_progress))
     restarts = _counter("worker_restarts", "Worker processes started again.", ("reason",))
     for reason in sorted({*RESTART_REASONS, *shown.restarts}):
@@ -105,7 +113,7 @@ def families(latest: Latest, shown: Shown, tool: Tool) -> Iterator[Metric]:
         "Lines of the log that were dropped, since nobody read them in time.",
         value=shown.log_lines_dropped,
     )
-    yield from _measurements(latest)
+    yield from _measurements(latest, results)
 
 
 _GPU_LABELS: Final = ("device", "gpu_uuid", "pci_bus_id", "model_name")
@@ -127,9 +135,9 @@ def _info(name: str, text: str, value: dict[str, str]) -> InfoMetricFamily:
     return InfoMetricFamily(PREFIX + name, text, value=value)
 
 
-def _of_pairs(latest: Latest) -> Iterator[Metric]:
+def _of_pairs(latest: Latest, results: _Results) -> Iterator[Metric]:
     """A series a probe and device. What never ran is no success, and 0 is its time."""
-    entries, results = latest.entries(), latest.results()
+    entries = latest.entries()
     labels = ("probe", "device")
     success = _gauge(
         "probe_success",
@@ -156,10 +164,9 @@ def _of_pairs(latest: Latest) -> Iterator[Metric]:
     yield from (success, ran, succeeded)
 
 
-def _of_probes(latest: Latest, shown: Shown) -> Iterator[Metric]:
+def _of_probes(latest: Latest, results: _Results, shown: Shown) -> Iterator[Metric]:
     """A few series a probe, whatever the number of devices."""
     probes = tuple(dict.fromkeys(pair.probe for pair in latest.planned))
-    results = latest.results()
     of_probe = {name: [one for one in results.values() if one.probe == name] for name in probes}
     status = _gauge(
         "probe_status",
@@ -204,9 +211,9 @@ def _of_probes(latest: Latest, shown: Shown) -> Iterator[Metric]:
     yield from (duration, timeout, interval, runs, skips)
 
 
-def _of_checks(latest: Latest) -> Iterator[Metric]:
+def _of_checks(results: _Results) -> Iterator[Metric]:
     """A series a check that fails or warns, while it does; how many more there are is counted."""
-    checks = failing_checks(latest.results().values())
+    checks = failing_checks(results.values())
     labels = ("probe", "check", "device")
     only = f"no series while it does not, and for a bounded number of checks. {_CACHED}"
     metrics = {
@@ -226,7 +233,7 @@ def _of_checks(latest: Latest) -> Iterator[Metric]:
     yield left_out
 
 
-def _measurements(latest: Latest) -> Iterator[Metric]:
+def _measurements(latest: Latest, results: _Results) -> Iterator[Metric]:
     """Measured values under their own names, which no name of ours can be.
 
     A second value of one series is dropped: Prometheus would refuse the whole scrape for it.
@@ -234,7 +241,7 @@ def _measurements(latest: Latest) -> Iterator[Metric]:
     values: dict[str, dict[tuple[str, ...], float]] = {}
     # Of MIG instances the status only: seven a GPU would be too many series.
     instances = {device.name for device in latest.devices if device.parent_uuid is not None}
-    for pair, result in latest.results().items():
+    for pair, result in results.items():
         if pair.device in instances:
             continue
         for one in result.measurements:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from probes.contract import ProbeSpec
 from tests.validator.runs import PLAN, ran, write
 from validator.engine import job
 from validator.engine.plan import Event
+from validator.report import Report
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -15,9 +17,9 @@ HANGS = """
 import os, time
 
 def hang():
-    for name in ("{folder}/first", "{folder}/second"):
+    for name in ("first", "second", "third", "fourth"):
         try:
-            os.unlink(name)
+            os.unlink("{folder}/" + name)
         except FileNotFoundError:
             continue
         time.sleep(600)
@@ -36,17 +38,22 @@ def hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def arm(folder: Path, *names: str) -> list[str]:
-    """A run whose children hang from the survey on; what was said of each probe."""
+def report(folder: Path, specs: tuple[ProbeSpec, ...], *names: str) -> Report:
+    """That of a run whose children hang from the survey on."""
 
     def note(event: Event) -> None:
         if event.kind == "surveyed":
             for name in names:
                 (folder / name).touch()
 
-    only = type(PLAN)(PLAN.specs[:1], "quick", "cli")
-    (result,) = ran(only, on_event=note).report.results
+    made = ran(type(PLAN)(specs, "quick", "cli"), on_event=note).report
     assert not [name for name in names if (folder / name).exists()], "no child has hung"
+    return made
+
+
+def arm(folder: Path, *names: str) -> list[str]:
+    """What was said of the one probe of such a run."""
+    (result,) = report(folder, PLAN.specs[:1], *names).results
     return [result.status, str(result.reason), result.summary]
 
 
@@ -62,3 +69,14 @@ def test_twice_it_is_an_error(hangs: Path) -> None:
         "internal_error",
         "no result within 1 s: its process never came to it",
     ]
+
+
+def test_two_probes_in_a_row_are_enough(hangs: Path) -> None:
+    """A host that answers nothing does not cost every probe its two starts."""
+    made = report(hangs, PLAN.specs[:3], "first", "second", "third", "fourth")
+
+    assert [(one.probe, one.status) for one in made.results] == [
+        ("earlier", "error"),
+        ("sicken", "error"),
+    ]
+    assert [(one.probe, one.reason) for one in made.not_run] == [("later", "device_hangs")]

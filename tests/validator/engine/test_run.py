@@ -15,6 +15,7 @@ from tests.validator.runs import Ran, ran, spec, write, zombies
 from validator.engine import cgroup, supervisor
 from validator.engine import child as child_module
 from validator.engine import run as run_module
+from validator.engine.held_up import Progress
 from validator.engine.job import Job
 from validator.engine.plan import Plan, limits, make_plan, schedule_note, timeout_s
 from validator.engine.runner import Runner
@@ -203,10 +204,17 @@ def test_without_a_survey_the_probes_run_on_the_cpu(
     }
 
 
+@pytest.mark.parametrize(
+    "obstacle", ["", pytest.param("it waits for a file", marks=pytest.mark.long)]
+)
 def test_a_survey_that_cannot_be_killed_is_the_drivers_fault(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str
 ) -> None:
-    """It is told once a run, in cuda_available's name, and no second one is started behind it."""
+    """It is told once a run, in cuda_available's name, and no second one is started behind it.
+
+    Not so where something else than a driver holds it.
+    """
+    monkeypatch.setattr(Progress, "obstacle", lambda self: obstacle)
     pid_file = folder / "pid"
     monkeypatch.setattr(run_module, "_SURVEY_S", 1.0)
     monkeypatch.setattr(run_module, "START_S", 0.2)
@@ -230,11 +238,10 @@ def test_a_survey_that_cannot_be_killed_is_the_drivers_fault(
         (result,) = seen.report.results
         assert (result.probe, result.status, result.reason) == (
             "cuda_available",
-            "fail",
-            "timeout",
+            *(("error", "internal_error") if obstacle else ("fail", "timeout")),
         )
-        assert "cannot be killed" in result.summary
-        assert result.findings[0].action == "reboot_node"
+        assert ("the driver holds it" in result.summary) is (not obstacle)
+        assert result.findings[0].action == ("fix_config" if obstacle else "reboot_node")
 
     try:
         check(ran(plan, runner=runner, leaves=pid_file))

@@ -619,6 +619,35 @@ def test_what_a_probe_has_told_when_it_must_leave_counts(
         assert result.summary == "somebody came; the probe has left it to them"
 
 
+@pytest.mark.parametrize(("obstacle", "status"), [("", "fail"), ("it waits for a file", "error")])
+def test_what_does_not_leave_is_the_drivers_fault_or_a_files(
+    monkeypatch: pytest.MonkeyPatch, obstacle: str, status: str
+) -> None:
+    """The device is held either way, and its node is rebooted for a driver alone."""
+
+    class Staying(Leaving):
+        async def end(self, *_: object) -> bool:
+            return False
+
+    held: list[str] = []
+    monkeypatch.setattr(Progress, "obstacle", lambda self: obstacle)
+    monkeypatch.setattr(RunContext, "abandon", lambda *given: held.append(given[3]))
+    nobody: Any = None
+    context = RunContext(load(), nobody, {}, lambda _: None)
+    job = Job(DEVICE, [MATMUL], 1, context)
+    child: Any = Staying(is_wrong=False)
+    end = job._take_end(
+        child, child, job._begin(None), GiveWay("somebody came"), Progress(os.getpid())
+    )
+    asyncio.run(end)
+    result = context.results[MATMUL.name, DEVICE.name]
+
+    assert result.status == status
+    assert ("driver" in result.summary) is (status == "fail")
+    assert result.findings[0].action == ("reboot_node" if status == "fail" else "fix_config")
+    assert held == [DEVICE.name]
+
+
 @pytest.mark.parametrize(
     ("device", "shared"),
     [

@@ -421,6 +421,26 @@ def test_a_result_too_old_to_count_names_no_check() -> None:
     assert values(exposed(latest), "probe_reason") == {("autograd", "internal_error"): 1}
 
 
+def test_all_of_a_scrape_is_of_one_moment() -> None:
+    """A result that grows too old while the families are made is fresh in all of them, or none."""
+    clock = Clock()
+    latest = Latest(clock)
+    latest.limit({"autograd": 900.0})
+    latest.accept(report([result("autograd", "cpu", "pass")]))
+
+    def ageing() -> Iterator[Metric]:
+        for family in families(latest, SHOWN, TOOL):
+            clock.now_s += 300
+            yield family
+
+    text = Exposition(ageing, process=NoProcess()).read(Form()).decode()
+
+    assert values(text, "node_healthy") == {(): 1}
+    assert values(text, "probe_success") == {("autograd", "cpu"): 1}
+    assert values(text, "probe_status")["autograd", "pass"] == 1
+    assert values(text, "probe_reason") == {}
+
+
 def test_a_check_that_the_catalogue_does_not_know_is_another() -> None:
     """A label is one of the catalogue's words, whatever a worker says."""
     odd = tuple(Finding(id=f"autograd.{n} of 9 wrong", status="fail") for n in range(99))
