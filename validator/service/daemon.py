@@ -258,7 +258,7 @@ class Daemon:
         self._run_started_s = self._monotonic()
         self._run_limit_s = settings.run.timeout + _RUN_GRACE_S
         self._running, self._partly = names, frozenset(only_on)
-        self._schedule.record_start(names)
+        self._schedule.record_start(names, only_on)
         self._exposition.invalidate()
         self._log.info("run_started", probes=names, profile=plan.profile)
         try:

@@ -46,6 +46,16 @@ def end_time(result: Result) -> datetime:
     return result.started_at + timedelta(seconds=result.duration_s)
 
 
+def identified(entry: Entry) -> Result:
+    """The result that tells whose an entry is: its fail where the newest could not tell the UUID.
+
+    Under the name of now. What stands of a GPU must not become that of another one in its place.
+    """
+    if entry.newest.gpu_uuid is not None or entry.failed is None:
+        return entry.newest
+    return on_device(entry.newest.device, entry.failed)
+
+
 def renamed(entry: Entry, device: str) -> Entry:
     """An entry under another name of its device."""
     if entry.newest.device == device:
@@ -78,18 +88,17 @@ def find(entries: Mapping[str, Entry], key: str, device: str) -> Entry | None:
 
 def next_entry(before: Entry | None, result: Result, now: float) -> Entry:
     """What is known after a result that came at `now`, seconds of the monotonic clock."""
-    failed = _failed(before, result)
+    failed = fail_after(None if before is None else before.failed, result)
     evades = failed is not None and result.status in GOOD
     return replace(_with_verdict(before, result, now, evades=evades), failed=failed)
 
 
-def _failed(before: Entry | None, result: Result) -> Result | None:
+def fail_after(failed: Result | None, result: Result) -> Result | None:
     """The fail that a pass must follow; whoever switches the probe off has decided."""
     if result.reason == "disabled":
         return None
     if result.status == "fail":
         return result
-    failed = None if before is None else before.failed
     if failed is None or (result.status in GOOD and not _evades(result, failed)):
         return None
     return failed

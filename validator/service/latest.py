@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import filterfalse
 from typing import Any, Final
 
 from probes.catalog import BY_NAME, CATALOG
@@ -28,12 +29,13 @@ from validator.service.entry import (
     current,
     end_time,
     find,
+    identified,
     is_heavy,
     next_entry,
     on_device,
     renamed,
 )
-from validator.service.waiting import Waiting, key_of, name_now
+from validator.service.waiting import Waiting, key_of, names_now
 
 _ORDER: Final = {spec.name: place for place, spec in enumerate(CATALOG)}
 
@@ -112,7 +114,8 @@ class Latest:
             for probe in partly
         }
         for probe, device in planned:
-            devices_of.setdefault(probe, []).append(device)
+            if probe not in partly or _lists_some(devices) or probe not in self._planned:
+                devices_of.setdefault(probe, []).append(device)
         self._planned.update(
             (probe, tuple(dict.fromkeys(names)))
             for probe, names in devices_of.items()
@@ -127,23 +130,29 @@ class Latest:
 
         Those that are `away` stand once their GPU is listed.
         """
-        for result in failed:
+        for result in filterfalse(self._has_passed_since, failed):
             if result.probe in self._turns:
                 self._stand(result)
             else:
                 self._waiting.put(result)
-        for result in away:
+        for result in filterfalse(self._has_passed_since, away):
             self._waiting.put(result)
         self._place(self.devices)
         self.version += 1
 
+    def _has_passed_since(self, failed: Result) -> bool:
+        """Whether the probe of a fail that a file kept has passed there since."""
+        entry = self._entries.get(failed.probe, {}).get(key_of(failed))
+        succeeded_at = None if entry is None else entry.succeeded_at
+        return succeeded_at is not None and succeeded_at > end_time(failed)
+
     def _stand(self, failed: Result) -> None:
-        """Have a fail stand, unless the same probe has passed there since."""
+        """Have a fail stand."""
         now, known = self._monotonic(), self._entries.setdefault(failed.probe, {})
-        entry = known.get(key_of(failed), Entry(failed, now, failed, now))
-        passed = entry.succeeded_at is not None and entry.succeeded_at > end_time(failed)
-        if entry.failed is None and not passed:
-            known[key_of(failed)] = replace(entry, failed=failed)
+        entry = find(known, key_of(failed), failed.device) or Entry(failed, now, failed, now)
+        if entry.failed is None:
+            key = next((key for key, one in known.items() if one is entry), key_of(failed))
+            known[key] = replace(entry, failed=failed)
             self.stood.append(failed)
 
     def _wake(self, devices: Iterable[Device]) -> None:
@@ -153,19 +162,24 @@ class Latest:
 
     def _place(self, devices: tuple[Device, ...]) -> None:
         """Give all that is known the names that the devices have now."""
+        if _lists_some(devices):  # else such a run saw none at all
+            self._rename(devices)
+            self.gone += self._waiting.end(devices)
         self._wake(devices)
-        if not any(device.type != CPU.type for device in devices):
-            return  # such a run saw none at all
+
+    def _rename(self, devices: tuple[Device, ...]) -> None:
+        """Give what is known the names of now, and part with that of devices that are not here."""
         taken = {device.name for device in devices}
         for entries in self._entries.values():
+            names = names_now({key: identified(one) for key, one in entries.items()}, devices)
             for key, entry in tuple(entries.items()):
-                name = name_now(entry.newest, devices)
+                name = names[key]
                 failed = entry.failed if is_heavy(entry.newest.probe) else None
                 if name is not None:
                     entries[key] = renamed(entry, name)
                 elif failed is not None:
                     del entries[key]
-                    self._part_with(failed.model_copy(update={"device": entry.newest.device}))
+                    self._part_with(on_device(entry.newest.device, failed))
                 elif entry.newest.device in taken:  # by another one, whose verdict it would hide
                     del entries[key]
 
@@ -204,14 +218,20 @@ class Latest:
         known, self._entries = self._entries, {**self._entries, **{one: {} for one in reported}}
         self._missed = {k: v for k, v in self._missed.items() if k.probe not in reported}
         followed = self._take_results(report, known) | self._take_missed(report, known)
-        followed |= self._keep_others(report, reported.intersection(partly), known)
         off = {one.probe for one in report.results if one.reason == "disabled"}
-        if not any(device.type != CPU.type for device in report.devices):
-            followed |= self._keep_fails(reported - off, known)
+        if _lists_some(report.devices):
+            followed |= self._keep_others(report, reported.intersection(partly), known)
+        else:
+            unheard = reported.difference(one.probe for one in report.results)
+            followed |= self._keep_unseen(reported - off, unheard.union(partly), known)
         for probe in filter(is_heavy, reported):
             for entry in known.get(probe, {}).values():
-                if entry.failed is not None and id(entry) not in followed:
-                    self._part_with(entry.failed.model_copy(update={"device": entry.newest.device}))
+                if entry.failed is None or id(entry) in followed:
+                    continue
+                if probe in off and not _lists_some(report.devices):
+                    self._let_wait(entry)
+                else:
+                    self._part_with(on_device(entry.newest.device, entry.failed))
         kept: dict[str, Any] = {"results": (), "not_run": ()}
         ran = {pair.probe for pair in pairs} - off
         if self._report is not None and not any(map(_needs_torch, ran)):
@@ -237,6 +257,8 @@ class Latest:
                 if result.reason == "disabled":
                     self._let_wait(before)
                 self._entries[result.probe][key] = next_entry(before, result, now)
+            elif is_heavy(result.probe):
+                self._waiting.hear(result)
         return followed
 
     def _keep_others(
@@ -244,29 +266,36 @@ class Latest:
     ) -> set[int]:
         """Keep what is known of the devices that a run left out; return those entries."""
         kept = set()
-        keys = {device.uuid or device.name for device in report.devices}
+        names = {device.name for device in report.devices}
         for probe in probes:
-            for key in known.get(probe, {}).keys() & keys - self._entries[probe].keys():
-                self._entries[probe][key] = known[probe][key]
-                kept.add(id(known[probe][key]))
+            left_out = names - {entry.newest.device for entry in self._entries[probe].values()}
+            for key, entry in known.get(probe, {}).items():
+                if entry.newest.device in left_out:
+                    self._entries[probe].setdefault(key, entry)
+                    kept.add(id(entry))
         return kept
 
     def _let_wait(self, entry: Entry | None) -> None:
         """A probe that is switched off leaves its fail for when it is on again."""
         if entry is not None and entry.failed is not None and is_heavy(entry.failed.probe):
-            self._waiting.put(entry.failed.model_copy(update={"device": entry.newest.device}))
+            self._waiting.put(on_device(entry.newest.device, entry.failed))
 
-    def _keep_fails(
-        self, probes: Iterable[str], known: Mapping[str, Mapping[str, Entry]]
+    def _keep_unseen(
+        self,
+        probes: Iterable[str],
+        unheard: Container[str],
+        known: Mapping[str, Mapping[str, Entry]],
     ) -> set[int]:
         """Keep what failed under load on devices that a run could not list: it saw none at all.
 
-        Returns the entries that were kept.
+        Of probes that are `unheard` all that is known: they had no chance, or were to run on some
+        of the devices alone. Returns the entries that were kept.
         """
         kept = set()
         for probe in filter(is_heavy, probes):
             for key, entry in known.get(probe, {}).items():
-                if entry.failed is not None and entry.newest.device != CPU.name:
+                stays = entry.failed is not None or probe in unheard
+                if stays and entry.newest.device != CPU.name:
                     self._entries[probe].setdefault(key, entry)
                     kept.add(id(entry))
         return kept
@@ -382,6 +411,11 @@ class Latest:
 def _waits(missed: NotRun) -> bool:
     """Whether a probe that had no chance waits for its next turn, and has not run yet."""
     return is_heavy(missed.probe) and missed.reason in {"run_timeout", "cancelled"}
+
+
+def _lists_some(devices: Iterable[Device]) -> bool:
+    """Whether a list of devices has any that is not the CPU: a run without such saw none."""
+    return any(device.type != CPU.type for device in devices)
 
 
 def _needs_torch(probe: str) -> bool:

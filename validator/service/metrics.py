@@ -155,7 +155,7 @@ def _of_pairs(latest: Latest, results: _Results) -> Iterator[Metric]:
         f"When the probe last ended in pass or warn; 0 if never. {_CACHED}",
         labels,
     )
-    for pair in latest.planned:
+    for pair in dict.fromkeys([*latest.planned, *results]):
         entry, result = entries.get(pair), results.get(pair)
         success.add_metric(pair, result is not None and result.status in {"pass", "warn"})
         ran.add_metric(pair, 0 if entry is None else entry.ended_at.timestamp())

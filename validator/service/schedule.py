@@ -8,7 +8,7 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
@@ -267,14 +267,12 @@ class Schedule:
             if these is not None and self._own_wait_s(name) > SHARED_S
         }
 
-    def record_start(self, names: Iterable[str]) -> None:
+    def record_start(self, names: Iterable[str], before_turn: Container[str] = ()) -> None:
         """Record that a run of these began; one draw of jitter moves them all together.
 
-        What runs before its turn keeps that.
+        What runs `before_turn`, as `narrowed` told for this run, keeps that.
         """
         shift, started_s = self._shift(), self._monotonic()
-        names = tuple(names)
-        before_turn = self.narrowed(names)
         for name in names:
             self._again.pop(name, None)
             self._began[name] = started_s

@@ -1,5 +1,7 @@
 """The newest result of each probe and device counts, as long as it can."""
 
+from datetime import timedelta
+
 import pytest
 
 from probes.contract import Finding, Reason, Result, Status
@@ -543,3 +545,141 @@ def test_probes_that_are_off_know_nothing_of_torch() -> None:
 
     assert merged is not None
     assert merged.environment == versions
+
+
+NAMELESS = (Device(name="cuda:0", type="cuda"), Device(name="cuda:1", type="cuda"))
+LINALG_1 = Pair("linalg", "cuda:1")
+
+
+def linalg(devices: tuple[Device, ...], *verdicts: tuple[Status, Reason]) -> Known:
+    """A Latest that has heard of linalg on these devices, one verdict each."""
+    known = Known()
+    known.latest.limit({"linalg": OLDEST_S})
+    pairs = zip(devices, verdicts, strict=True)
+    known.latest.accept(report([result("linalg", one.name, *told) for one, told in pairs], devices))
+    return known
+
+
+PASS: tuple[Status, Reason] = ("pass", "ok")
+FAIL: tuple[Status, Reason] = ("fail", "check_failed")
+BUSY: tuple[Status, Reason] = ("skip", "gpu_busy")
+CUT_OFF = NotRun(probe="linalg", device="cpu", reason="run_timeout")
+
+
+@pytest.mark.parametrize(
+    ("results", "missed", "partly"),
+    [
+        ([], [CUT_OFF], ["linalg"]),
+        ([], [CUT_OFF], []),
+        ([result("linalg", "cpu", "error", "internal_error")], [], ["linalg"]),
+    ],
+)
+def test_a_run_that_never_saw_the_devices_takes_no_verdict_of_theirs(
+    results: list[Result], missed: list[NotRun], partly: list[str]
+) -> None:
+    """Cut off before it had a list of them, or a retry on one of them that had no worker."""
+    known = linalg(gpus(2), BUSY, PASS)
+    known.latest.accept(report(results, (), missed), partly=partly)
+
+    assert known.status(LINALG_1) == "pass"
+    if partly:
+        assert LINALG_1 in known.latest.planned
+
+
+@pytest.mark.parametrize(("before", "now"), [(gpus(2), NAMELESS), (NAMELESS, gpus(2))])
+def test_a_retry_knows_the_siblings_though_one_list_lacks_the_uuids(
+    before: tuple[Device, ...], now: tuple[Device, ...]
+) -> None:
+    """What a run on one device left out is found by its name."""
+    known = linalg(before, BUSY, FAIL)
+    known.latest.accept(report([result("linalg", "cuda:0")], now), partly=["linalg"])
+
+    assert known.status(LINALG_PAIR) == "pass"
+    assert known.status(LINALG_1) == "fail"
+
+
+def test_a_clock_that_is_set_back_heals_nothing() -> None:
+    """The pass before the fail has the later time; the probe is switched off and on again."""
+    known = linalg(gpus(1), PASS)
+    known.latest.accept(
+        report([result("linalg", "cuda:0", *FAIL, started_at=NOON - timedelta(days=1))], gpus(1))
+    )
+    known.latest.limit({"linalg": OLDEST_S}, ())
+    known.latest.accept(report([result("linalg", "cuda:0", "skip", "disabled")], gpus(1)))
+    known.latest.limit({"linalg": OLDEST_S})
+
+    assert [one.status for one in known.latest.standing()] == ["fail"]
+
+
+@pytest.mark.parametrize(
+    ("before", "found", "after"),
+    [
+        (PASS, FAIL, ["fail"]),
+        (FAIL, PASS, []),
+        (FAIL, BUSY, ["fail"]),
+        (FAIL, ("skip", "disabled"), ["fail"]),
+    ],
+)
+def test_what_a_run_finds_counts_though_its_probe_has_left_the_schedule(
+    before: tuple[Status, Reason], found: tuple[Status, Reason], after: list[Status]
+) -> None:
+    """The settings were read again while it went on; later the probe is back."""
+    known = linalg(gpus(1), before)
+    known.latest.limit(ALL)
+    known.latest.accept(report([result("linalg", "cuda:0", *found)], gpus(1)))
+    kept = [one.status for one in known.latest.kept()]
+    known.latest.limit({"linalg": OLDEST_S})
+
+    assert kept == after
+    assert [one.status for one in known.latest.standing()] == after
+
+
+def test_a_probe_that_is_off_keeps_the_fail_of_a_device_without_a_uuid() -> None:
+    """A run of probes that are off alone lists no device."""
+    known = linalg(NAMELESS[:1], FAIL)
+    known.latest.limit({"linalg": OLDEST_S}, ())
+    known.latest.accept(report([result("linalg", "cpu", "skip", "disabled")], ()))
+    off = known.latest.standing()
+    known.latest.limit({"linalg": OLDEST_S})
+
+    assert off == ()
+    assert known.status(LINALG_PAIR) == "fail"
+
+
+def test_a_device_without_a_uuid_that_goes_takes_a_fail_that_waits_along() -> None:
+    """Its probe is off meanwhile; what has its name later may be another one."""
+    known = linalg(NAMELESS, PASS, FAIL)
+    known.latest.limit({"linalg": OLDEST_S}, ())
+    off = [result("linalg", one.name, "skip", "disabled") for one in NAMELESS]
+    known.latest.accept(report(off, NAMELESS))
+    known.latest.plan([], NAMELESS[:1])
+    known.latest.plan([], NAMELESS)
+    known.latest.limit({"linalg": OLDEST_S})
+
+    assert known.latest.kept() == ()
+    assert [one.device for one in known.latest.gone] == ["cuda:1"]
+
+
+@pytest.mark.parametrize("moved", [(gpu(0, "GPU-new"),), (gpu(0, "GPU-new"), gpu(1, "GPU-0"))])
+def test_a_fail_stays_with_its_gpu_though_a_later_run_lacked_the_uuid(
+    moved: tuple[Device, ...],
+) -> None:
+    """Another one in its place is sound."""
+    known = linalg(gpus(1), FAIL)
+    known.latest.accept(report([result("linalg", "cuda:0", *BUSY)], NAMELESS[:1]))
+    known.latest.plan([], moved)
+
+    assert [one.gpu_uuid for one in known.latest.kept()] == ["GPU-0"]
+    assert [one.device for one in known.latest.standing()] == [one.name for one in moved[1:]]
+
+
+def test_what_is_known_by_name_alone_hides_no_fail_of_the_gpu_that_has_that_name() -> None:
+    """One GPU had no UUID in a list; then another one has its name."""
+    known = Known()
+    known.latest.limit({"linalg": OLDEST_S})
+    devices = (gpu(0, "GPU-bad"), NAMELESS[1])
+    told = [result("linalg", "cuda:0", *FAIL), result("linalg", "cuda:1")]
+    known.latest.accept(report(told, devices))
+    known.latest.plan([], (gpu(0, "GPU-other"), gpu(1, "GPU-bad")))
+
+    assert {pair: one.status for pair, one in known.latest.results().items()} == {LINALG_1: "fail"}

@@ -617,3 +617,14 @@ def test_process_metrics_are_at_most_five_seconds_old() -> None:
 
 if __name__ == "__main__":
     GOLDEN.write_text(exposed(full()), encoding="utf-8")
+
+
+def test_a_fail_of_a_gpu_that_no_run_lists_has_its_series() -> None:
+    """It is planned nowhere now, and still the node's verdict."""
+    latest = Latest(Clock())
+    latest.limit({"matmul": 900.0})
+    latest.accept(report([result("matmul", "cuda:0", "fail", "check_failed")], gpus(1)))
+    latest.accept(report([result("matmul")]))
+    text = Exposition(lambda: families(latest, Shown(), Tool(revision="x"))).read(Form()).decode()
+
+    assert values(text, "probe_success") == {("matmul", "cpu"): 1, ("matmul", "cuda:0"): 0}

@@ -7,7 +7,7 @@ import pytest
 from probes.catalog import AUTOGRAD, CATALOG, LINALG
 from tests.validator.service.fake_runner import Clock
 from validator.engine.plan import make_plan
-from validator.service.schedule import Cron, Schedule, Timing, timings
+from validator.service.schedule import SHARED_S, Cron, Schedule, Timing, timings
 from validator.settings.loading import load
 from validator.settings.values import SettingsError
 
@@ -386,8 +386,8 @@ def test_a_gpu_that_is_busy_for_ever_leaves_its_siblings_their_hour() -> None:
     for minute in range(1, 121):
         both.pass_s(60)
         if due := both.schedule.due():
-            runs.append((minute, due, both.schedule.narrowed(due)))
-            both.schedule.record_start(due)
+            runs.append((minute, due, narrowed := both.schedule.narrowed(due)))
+            both.schedule.record_start(due, narrowed)
             both.schedule.try_again(busy)
 
     alone = [(("a",), busy)] * 5
@@ -447,3 +447,20 @@ def test_its_turn_at_the_start_is_no_start(wait_s: float, cron: str | None) -> N
     assert at_start == ("light",)
     if wait_s or cron is None:
         assert "heavy" in both.run()
+
+
+def test_a_turn_that_comes_while_a_retry_starts_is_not_used_up() -> None:
+    """It was settled that it runs on one device alone: the siblings keep their hour."""
+    both = Both(a=Timing(3600, phase=0.0))
+    both.pass_s(-START.timestamp() % 3600 + 3600)
+    both.run()
+    both.schedule.try_again({"a": frozenset({"GPU-1"})})
+    both.pass_s(3600 - SHARED_S - 1)
+    narrowed = both.schedule.narrowed(["a"])
+    both.pass_s(2)
+    both.schedule.record_start(["a"], narrowed)
+    both.pass_s(SHARED_S)
+
+    assert narrowed == {"a": frozenset({"GPU-1"})}
+    assert both.schedule.due() == ("a",)
+    assert both.schedule.narrowed(["a"]) == {}
