@@ -56,6 +56,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{count:5}  {reason}")
 
 
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """What a command that ran in this process did to signals ends with its test."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    for number, handler in before.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
 @pytest.fixture(scope="session")
 def emulator() -> Path:
     """The folder that gives a process the devices `fake:0` and `fake:1`, when on PYTHONPATH."""
