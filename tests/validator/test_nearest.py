@@ -53,6 +53,20 @@ def test_every_probe_is_found_with_a_letter_left_out_or_swapped() -> None:
             assert closest(swapped, BY_NAME) == name
 
 
+def test_a_name_of_another_length_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of wrong names cost little: each letter more is an error of its own."""
+    compared: list[str] = []
+
+    def errors(_: str, other: str) -> int:
+        compared.append(other)
+        return 9
+
+    monkeypatch.setattr("validator.nearest._typing_errors", errors)
+    closest("gradchek", ["gradcheck", "amp", "special_functions"])
+
+    assert compared == ["gradcheck"]
+
+
 def test_what_is_said() -> None:
     """The nearest name; without one all of them, where they are few; without any name nothing."""
     assert nearest("autogard", BY_NAME) == "; did you mean 'autograd'?"

@@ -153,7 +153,7 @@ def not_begun(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Resu
 
 
 def held_up(spec: ProbeSpec, device: Device, text: str, **fields: Any) -> Result:
-    """The deadline passed while it waited for a processor or for memory: nothing is told."""
+    """The deadline passed while it waited for a processor, memory or a file: nothing is told."""
     return _untold(spec, device, text, hint=HINT, action="fix_config", **fields)
 
 
